@@ -1,0 +1,103 @@
+//! The ways to get the covariance of a reverse step, and the reverse law that samplers and ELBOs see.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::gaussian::Gaussian;
+use crate::model::Denoiser;
+use crate::sym_matrix::SymMatrix;
+use crate::tweedie::{Bridge, Jet, bridge, bridge_mean, per_row, scalar_g};
+use crate::{Error, Result};
+
+/// Where `Cov[x_0|x_t]`, hence the covariance of a reverse step, comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Covariance {
+    /// The model's own `G`: the learned head, or the oracle's exact one.
+    #[default]
+    Learned,
+    /// The reverse covariance is `k² I` (DDPM "large"); ancestral steps only.
+    Beta,
+    /// `G = 0` (DDPM "small"): the covariance of the forward bridge alone.
+    BetaTilde,
+    /// `G = I`, that is `H = 0`: what the Likelihood Matching paper calls its score-matching sampler.
+    ZeroHessian,
+}
+
+impl Covariance {
+    /// All, for tables and help texts.
+    pub const ALL: [Covariance; 4] =
+        [Covariance::Learned, Covariance::Beta, Covariance::BetaTilde, Covariance::ZeroHessian];
+
+    /// The name used in configuration files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Covariance::Learned => "learned",
+            Covariance::Beta => "beta",
+            Covariance::BetaTilde => "beta-tilde",
+            Covariance::ZeroHessian => "zero-hessian",
+        }
+    }
+}
+
+/// The Gaussian law of `x_s` given `x_t` under a model: what samplers draw from and ELBOs take the divergence to.
+#[derive(Clone, Copy)]
+pub struct Reverse<'a> {
+    model: &'a dyn Denoiser,
+    covariance: Covariance,
+    eta: f64,
+}
+
+impl<'a> Reverse<'a> {
+    /// Reverse law at `η ∈ [0, 1]`; `η = 1` is ancestral, 0 is DDIM.
+    ///
+    /// # Errors
+    /// If `η` is outside `[0, 1]`, or not 1 with [`Covariance::Beta`], which is defined for ancestral steps.
+    pub fn new(model: &'a dyn Denoiser, covariance: Covariance, eta: f64) -> Result<Reverse<'a>> {
+        if !(0.0..=1.0).contains(&eta) {
+            return Err(Error::config(
+                "eta",
+                format!("{eta}"),
+                "give a number from 0 (DDIM) to 1 (ancestral)",
+            ));
+        }
+        if covariance == Covariance::Beta && eta != 1.0 {
+            return Err(Error::config(
+                "eta",
+                format!("{eta} with the covariance 'beta'"),
+                "'beta' is defined for ancestral steps: give eta = 1 or another covariance",
+            ));
+        }
+        Ok(Reverse { model, covariance, eta })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &'a dyn Denoiser {
+        self.model
+    }
+
+    /// The covariance in use.
+    pub fn covariance(&self) -> Covariance {
+        self.covariance
+    }
+
+    /// The law of `x_s` given `x_t` (`[b, d]`), for times `s < t` per row.
+    pub fn at(&self, x: &Tensor, s: &[f64], t: &[f64]) -> Gaussian {
+        let schedule = &**self.model.schedule();
+        match self.covariance {
+            Covariance::Learned => bridge(x, &self.model.jet(x, t), schedule, s, t, self.eta),
+            Covariance::BetaTilde | Covariance::ZeroHessian => {
+                let value = if self.covariance == Covariance::BetaTilde { 0.0 } else { 1.0 };
+                let g = scalar_g(t.iter().map(|_| value), x);
+                bridge(x, &Jet { noise: self.model.noise(x, t), g }, schedule, s, t, self.eta)
+            }
+            Covariance::Beta => {
+                let rows: Vec<Bridge> =
+                    s.iter().zip(t).map(|(&s, &t)| Bridge::new(schedule, s, t, 1.0)).collect();
+                let variance = per_row(s.iter().zip(t).map(|(&s, &t)| schedule.transition(s, t).k2), x);
+                let mean = bridge_mean(x, &self.model.noise(x, t), &rows);
+                Gaussian::new(mean, SymMatrix::isotropic(variance, x.size()[1]))
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! NPY arrays in.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use super::builder::{Builder, Real, unique_names};
+use super::table::{CellType, TableOptions};
+use crate::{Error, Result};
+
+/// A header longer than this is not one of a table.
+const MAX_HEADER: usize = 64 * 1024;
+/// Rows decoded at a time.
+const CHUNK_ROWS: usize = 4096;
+
+/// The header of an NPY file, as far as a table has one.
+#[derive(Debug)]
+struct Header {
+    /// Type and size in bytes: `f4`, `i8`, `b1`, …
+    kind: u8,
+    size: usize,
+    big_endian: bool,
+    fortran: bool,
+    rows: usize,
+    columns: usize,
+    /// Where the values start.
+    start: usize,
+}
+
+/// Reads an NPY array into `builder`.
+pub(super) fn read<T: Real>(path: &Path, _options: &TableOptions, builder: &mut Builder<T>) -> Result<()> {
+    let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
+    let mut file = BufReader::with_capacity(1 << 18, File::open(path).map_err(Error::io(path))?);
+    let header = read_header(path, &mut file)?;
+    let (rows, columns, size) = (header.rows, header.columns, header.size);
+    let expected = (rows as u128) * (columns as u128) * (size as u128);
+    let found = u128::from(bytes).saturating_sub(header.start as u128);
+    if found != expected {
+        let problem =
+            format!("found {found} bytes of values, expected {expected} ({rows} × {columns} × {size})");
+        return Err(Error::data(path, problem, "the file is truncated or damaged: write it again"));
+    }
+    if rows == 0 || columns == 0 {
+        let problem = format!("the array is empty ({rows} × {columns})");
+        return Err(Error::data(path, problem, "give at least one row and one column"));
+    }
+    builder.choose(&unique_names(vec![String::new(); columns]))?;
+    let cell = match (header.kind, size) {
+        (b'f', 4) => CellType::Single,
+        (b'f', _) => CellType::Double,
+        _ => CellType::Integer,
+    };
+    builder.cells = vec![cell; builder.chosen.len()];
+    builder.reserve(rows)?;
+
+    // Rows are decoded in blocks; in Fortran order a block is gathered from one place per column.
+    let mut buffer = vec![0; CHUNK_ROWS.min(rows) * columns * size];
+    let mut row = vec![0.0; builder.chosen.len()];
+    for start in (0..rows).step_by(CHUNK_ROWS) {
+        let count = CHUNK_ROWS.min(rows - start);
+        let block = &mut buffer[..count * columns * size];
+        if header.fortran {
+            for (column, part) in block.chunks_exact_mut(count * size).enumerate() {
+                let offset = header.start + (column * rows + start) * size;
+                read_at(&mut file, part, offset as u64).map_err(Error::io(path))?;
+            }
+        } else {
+            file.read_exact(block).map_err(Error::io(path))?;
+        }
+        for r in 0..count {
+            for (value, (column, _)) in row.iter_mut().zip(&builder.chosen) {
+                let item = if header.fortran { column * count + r } else { r * columns + column };
+                *value = decode(&block[item * size..(item + 1) * size], &header);
+            }
+            if let Err(bad) = builder.push(&row) {
+                let found = format!("{:?}", bad.value);
+                return Err(builder.bad_cell(&format!("row {}", start + r + 1), &bad, &found));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_at(file: &mut BufReader<File>, out: &mut [u8], offset: u64) -> std::io::Result<()> {
+    use std::io::{Seek, SeekFrom};
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_exact(out)
+}
+
+fn decode(item: &[u8], header: &Header) -> f64 {
+    let mut bytes = [0; 8];
+    let size = item.len();
+    bytes[..size].copy_from_slice(item);
+    if header.big_endian {
+        bytes[..size].reverse();
+    }
+    let word = u64::from_le_bytes(bytes);
+    match (header.kind, size) {
+        (b'f', 4) => f32::from_bits(word as u32).into(),
+        (b'f', _) => f64::from_bits(word),
+        (b'i', _) => {
+            let shift = 64 - 8 * size as u32;
+            (((word << shift) as i64) >> shift) as f64
+        }
+        _ => word as f64,
+    }
+}
+
+/// Parses the header. By hand, because the general parser of Python literals in `npyz` recurses as deep and
+/// multiplies as far as a damaged file tells it to.
+fn read_header(path: &Path, file: &mut impl Read) -> Result<Header> {
+    let damaged = |what: &str| {
+        Error::data(path, format!("the NPY header {what}"), "write the file again with numpy.save")
+    };
+    let mut fixed = [0; 8];
+    file.read_exact(&mut fixed).map_err(|_| damaged("is cut short"))?;
+    if &fixed[..6] != b"\x93NUMPY" {
+        return Err(Error::data(path, "is not an NPY file", "give a file written by numpy.save"));
+    }
+    let length_bytes = match fixed[6] {
+        1 => 2,
+        2 | 3 => 4,
+        version => return Err(damaged(&format!("has the unknown version {version}"))),
+    };
+    let mut length = [0; 4];
+    file.read_exact(&mut length[..length_bytes]).map_err(|_| damaged("is cut short"))?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MAX_HEADER {
+        return Err(damaged(&format!("claims {length} bytes")));
+    }
+    let mut text = vec![0; length];
+    file.read_exact(&mut text).map_err(|_| damaged("is cut short"))?;
+    let text = String::from_utf8(text).map_err(|_| damaged("is not text"))?;
+
+    let after = |key: &str| {
+        let keys = [format!("'{key}'"), format!("\"{key}\"")];
+        let rest = keys.iter().find_map(|k| text.split_once(k.as_str())).map(|(_, rest)| rest.trim_start());
+        rest.and_then(|rest| rest.strip_prefix(':'))
+            .map(str::trim_start)
+            .ok_or_else(|| damaged(&format!("lacks '{key}'")))
+    };
+    let fortran = match after("fortran_order")? {
+        rest if rest.starts_with("True") => true,
+        rest if rest.starts_with("False") => false,
+        _ => return Err(damaged("has a 'fortran_order' that is neither True nor False")),
+    };
+    let shape = after("shape")?.strip_prefix('(').and_then(|rest| rest.split_once(')'));
+    let (shape, _) = shape.ok_or_else(|| damaged("has a 'shape' that is no tuple"))?;
+    let shape = shape.split(',').map(str::trim).filter(|n| !n.is_empty());
+    let shape: Vec<usize> = shape
+        .map(|n| n.trim_end_matches('L').parse())
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|_| damaged("has a 'shape' that does not hold whole numbers"))?;
+    let &[rows, ref rest @ ..] = shape.as_slice() else {
+        return Err(Error::data(path, "the array is a single number", "give a 2-D array, [rows, columns]"));
+    };
+    let columns = match rest {
+        [] => 1,
+        &[columns] => columns,
+        _ => {
+            let problem = format!("the array has {} axes {shape:?}, expected 1 or 2", shape.len());
+            return Err(Error::data(path, problem, "reshape it to [rows, columns]"));
+        }
+    };
+    if columns > 1 << 24 {
+        return Err(damaged(&format!("claims {columns} columns")));
+    }
+    let descr = after("descr")?;
+    let quote = descr.chars().next().filter(|c| matches!(c, '\'' | '"'));
+    let descr = quote.and_then(|q| descr[1..].split_once(q)).map_or(descr, |(d, _)| d);
+    let unsupported = || {
+        let short: String = descr.chars().take(40).collect();
+        let problem = format!("the values have type {short:?}, expected f4, f8, i1…i8, u1…u8 or bool");
+        Error::data(path, problem, "convert the array with .astype('f4')")
+    };
+    let (&[order, kind, size], true) =
+        (descr.as_bytes().first_chunk().ok_or_else(unsupported)?, descr.len() == 3)
+    else {
+        return Err(unsupported());
+    };
+    if !matches!((kind, size), (b'f', b'4' | b'8') | (b'i' | b'u', b'1' | b'2' | b'4' | b'8') | (b'b', b'1'))
+        || !matches!(order, b'<' | b'>' | b'|' | b'=')
+    {
+        return Err(unsupported());
+    }
+    let start = 8 + length_bytes + length;
+    Ok(Header {
+        kind,
+        size: usize::from(size - b'0'),
+        big_endian: order == b'>',
+        fortran,
+        rows,
+        columns,
+        start,
+    })
+}

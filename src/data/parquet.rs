@@ -1,0 +1,263 @@
+//! Parquet tables in.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use parquet::basic::{ConvertedType, LogicalType, Type};
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::data_type::DataType;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::schema::types::ColumnDescriptor;
+
+use super::builder::{Builder, Real, unique_names};
+use super::table::{CellType, TableOptions};
+use crate::{Error, Result};
+
+/// Rows decoded at a time.
+const CHUNK_ROWS: usize = 4096;
+
+/// Reads a Parquet file into `builder`.
+pub(super) fn read<T: Real>(path: &Path, options: &TableOptions, builder: &mut Builder<T>) -> Result<()> {
+    // The decoder is not proof against every damaged file; a panic in it is the file's fault, not ours.
+    catch_unwind(AssertUnwindSafe(|| read_checked(path, options, builder)))
+        .unwrap_or_else(|_| Err(Error::data(path, "the Parquet file is damaged", "write it again")))
+}
+
+fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Builder<T>) -> Result<()> {
+    let damaged = |e: ParquetError| {
+        let text = e.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        Error::data(
+            path,
+            format!("cannot be read as Parquet ({first})"),
+            "the file is truncated or damaged: write it again",
+        )
+    };
+    let file = File::open(path).map_err(Error::io(path))?;
+    let file = SerializedFileReader::new(file).map_err(damaged)?;
+    let schema = file.metadata().file_metadata().schema_descr_ptr();
+
+    // A field of the schema is a column of the table; a nested one has no or several leaves.
+    let fields = schema.root_schema().get_fields();
+    let columns = unique_names(fields.iter().map(|f| f.name().to_owned()));
+    if columns.is_empty() {
+        return Err(Error::data(path, "there are no columns", "check how the file was written"));
+    }
+    builder.choose(&columns)?;
+    let mut leaves = Vec::new();
+    for (k, (field, name)) in builder.chosen.iter().enumerate() {
+        let leaf = (0..schema.num_columns()).find(|&leaf| schema.get_column_root_idx(leaf) == *field);
+        let plain = leaf
+            .filter(|_| fields[*field].is_primitive())
+            .map(|leaf| (leaf, Number::of(&schema.column(leaf))));
+        match plain {
+            Some((leaf, Some(number))) => {
+                leaves.push((leaf, number));
+                builder.cells[k] = number.cell;
+            }
+            _ if options.columns.is_empty() || plain.is_some() || leaf.is_some() => {
+                let found = leaf.map_or("an empty group".to_owned(), |leaf| {
+                    type_name(&schema.column(leaf), plain.is_none())
+                });
+                return Err(builder.not_numeric("schema", name, &found));
+            }
+            _ => return Err(builder.not_numeric("schema", name, "a nested column")),
+        }
+    }
+
+    let mut row = vec![0.0; leaves.len()];
+    for group in 0..file.num_row_groups() {
+        let reader = file.get_row_group(group).map_err(damaged)?;
+        let rows = usize::try_from(reader.metadata().num_rows()).map_err(|_| {
+            Error::data(
+                path,
+                format!("row group {group} claims a negative number of rows"),
+                "write the file again",
+            )
+        })?;
+        let mut columns = Vec::new();
+        for (leaf, number) in &leaves {
+            let column = reader.get_column_reader(*leaf).map_err(damaged)?;
+            columns.push(Leaf {
+                reader: Reader::new(column, schema.column(*leaf).max_def_level()),
+                number: *number,
+            });
+        }
+        // No claim of a damaged file is trusted with more than this before its values appear.
+        builder.reserve(rows.min(1 << 20))?;
+        let mut blocks: Vec<Vec<f64>> = vec![Vec::new(); leaves.len()];
+        let mut done = 0;
+        while done < rows {
+            let count = CHUNK_ROWS.min(rows - done);
+            for (column, block) in columns.iter_mut().zip(&mut blocks) {
+                column.read(count, block).map_err(damaged)?;
+                if block.len() != count {
+                    let problem =
+                        format!("row group {group} ends after {} rows, expected {rows}", done + block.len());
+                    return Err(Error::data(
+                        path,
+                        problem,
+                        "the file is truncated or damaged: write it again",
+                    ));
+                }
+            }
+            for r in 0..count {
+                for (value, block) in row.iter_mut().zip(&blocks) {
+                    *value = block[r];
+                }
+                if let Err(bad) = builder.push(&row) {
+                    let found =
+                        if bad.value.is_nan() { "null or NaN".into() } else { format!("{:?}", bad.value) };
+                    return Err(builder.bad_cell(&format!("row {}", builder.seen()), &bad, &found));
+                }
+            }
+            done += count;
+        }
+    }
+    Ok(())
+}
+
+/// How the stored values of a column become numbers.
+#[derive(Debug, Clone, Copy)]
+struct Number {
+    cell: CellType,
+    unsigned: bool,
+    /// By what a stored value is divided: a power of ten for decimals.
+    divisor: f64,
+}
+
+impl Number {
+    /// None if the column does not hold numbers: text, dates, times.
+    fn of(column: &ColumnDescriptor) -> Option<Number> {
+        if column.max_rep_level() > 0 || column.max_def_level() > 1 {
+            return None;
+        }
+        let number =
+            |cell, unsigned, scale: i32| Some(Number { cell, unsigned, divisor: 10_f64.powi(scale) });
+        let integer = |unsigned| number(CellType::Integer, unsigned, 0);
+        let decimal =
+            |scale| number(if scale == 0 { CellType::Integer } else { CellType::Double }, false, scale);
+        match column.physical_type() {
+            Type::BOOLEAN => integer(false),
+            Type::FLOAT => number(CellType::Single, false, 0),
+            Type::DOUBLE => number(CellType::Double, false, 0),
+            Type::INT32 | Type::INT64 => match (column.logical_type_ref(), column.converted_type()) {
+                (Some(LogicalType::Integer(kind)), _) => integer(!kind.is_signed),
+                (Some(LogicalType::Decimal(kind)), _) => decimal(kind.scale),
+                (Some(_), _) => None,
+                (None, ConvertedType::NONE) => integer(false),
+                (None, ConvertedType::DECIMAL) => decimal(column.type_scale()),
+                (
+                    None,
+                    ConvertedType::UINT_8
+                    | ConvertedType::UINT_16
+                    | ConvertedType::UINT_32
+                    | ConvertedType::UINT_64,
+                ) => integer(true),
+                (
+                    None,
+                    ConvertedType::INT_8
+                    | ConvertedType::INT_16
+                    | ConvertedType::INT_32
+                    | ConvertedType::INT_64,
+                ) => integer(false),
+                _ => None,
+            },
+            Type::INT96 | Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY => None,
+        }
+    }
+}
+
+fn type_name(column: &ColumnDescriptor, nested: bool) -> String {
+    let logical = match column.logical_type_ref() {
+        Some(logical) => format!("{logical:?}"),
+        None => format!("{:?}", column.physical_type()),
+    };
+    let short: String = logical.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    if nested { format!("nested values of type {short}") } else { format!("values of type {short}") }
+}
+
+/// A column of the row group being read.
+struct Leaf {
+    reader: Reader,
+    number: Number,
+}
+
+enum Reader {
+    Bool(Typed<parquet::data_type::BoolType>),
+    Int32(Typed<parquet::data_type::Int32Type>),
+    Int64(Typed<parquet::data_type::Int64Type>),
+    Float(Typed<parquet::data_type::FloatType>),
+    Double(Typed<parquet::data_type::DoubleType>),
+    Other,
+}
+
+impl Reader {
+    fn new(column: ColumnReader, max_level: i16) -> Reader {
+        match column {
+            ColumnReader::BoolColumnReader(r) => Reader::Bool(Typed::new(r, max_level)),
+            ColumnReader::Int32ColumnReader(r) => Reader::Int32(Typed::new(r, max_level)),
+            ColumnReader::Int64ColumnReader(r) => Reader::Int64(Typed::new(r, max_level)),
+            ColumnReader::FloatColumnReader(r) => Reader::Float(Typed::new(r, max_level)),
+            ColumnReader::DoubleColumnReader(r) => Reader::Double(Typed::new(r, max_level)),
+            _ => Reader::Other,
+        }
+    }
+}
+
+impl Leaf {
+    /// Replaces `out` by up to `count` values, NaN for nulls.
+    fn read(&mut self, count: usize, out: &mut Vec<f64>) -> std::result::Result<(), ParquetError> {
+        let Number { unsigned, divisor, .. } = self.number;
+        match &mut self.reader {
+            Reader::Bool(r) => r.read(count, out, |v| f64::from(u8::from(v))),
+            Reader::Int32(r) if unsigned => r.read(count, out, |v| f64::from(v as u32)),
+            Reader::Int32(r) => r.read(count, out, |v| f64::from(v) / divisor),
+            Reader::Int64(r) if unsigned => r.read(count, out, |v| v as u64 as f64),
+            Reader::Int64(r) => r.read(count, out, |v| v as f64 / divisor),
+            Reader::Float(r) => r.read(count, out, f64::from),
+            Reader::Double(r) => r.read(count, out, |v| v),
+            Reader::Other => {
+                out.clear();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A typed reader and its buffers.
+struct Typed<T: DataType> {
+    reader: ColumnReaderImpl<T>,
+    max_level: i16,
+    levels: Vec<i16>,
+    values: Vec<T::T>,
+}
+
+impl<T: DataType> Typed<T> {
+    fn new(reader: ColumnReaderImpl<T>, max_level: i16) -> Self {
+        Typed { reader, max_level, levels: Vec::new(), values: Vec::new() }
+    }
+
+    fn read(
+        &mut self,
+        count: usize,
+        out: &mut Vec<f64>,
+        number: impl Fn(T::T) -> f64,
+    ) -> std::result::Result<(), ParquetError> {
+        self.levels.clear();
+        self.values.clear();
+        out.clear();
+        let levels = (self.max_level > 0).then_some(&mut self.levels);
+        self.reader.read_records(count, levels, None, &mut self.values)?;
+        let mut values = self.values.iter().cloned();
+        if self.max_level == 0 {
+            out.extend(values.map(number));
+        } else {
+            let value = |level: &i16| if *level == self.max_level { values.next() } else { None };
+            out.extend(self.levels.iter().map(value).map(|v| v.map_or(f64::NAN, &number)));
+        }
+        Ok(())
+    }
+}

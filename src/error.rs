@@ -1,0 +1,108 @@
+//! What can go wrong, said in one line: where, what was found, what to do.
+
+use std::path::{Path, PathBuf};
+
+/// The crate's result type.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Every failure that a user or a file can cause. A programmer's shape mistakes panic instead.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system answered.
+        source: std::io::Error,
+    },
+
+    /// A data file holds something that cannot be used.
+    #[error("{}: {problem}; {remedy}", path.display())]
+    Data {
+        /// The data file.
+        path: PathBuf,
+        /// Where (row, column) and what was found.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
+    /// A setting that makes no sense, alone or beside the others.
+    #[error("{field}: {problem}; {remedy}")]
+    Config {
+        /// The flag or configuration key.
+        field: String,
+        /// What was given and why it cannot be.
+        problem: String,
+        /// What to give instead.
+        remedy: String,
+    },
+
+    /// A run directory or checkpoint is damaged or does not fit the request.
+    #[error("{}: {problem}; {remedy}", path.display())]
+    Checkpoint {
+        /// The file or run directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
+    /// A computation failed: training diverged, a solver did not converge.
+    #[error("{problem}; {remedy}")]
+    Numeric {
+        /// What happened, and where.
+        problem: String,
+        /// What to change.
+        remedy: String,
+    },
+
+    /// The user stopped the work; what was done is saved.
+    #[error("{0}")]
+    Interrupted(String),
+}
+
+impl Error {
+    /// An [`Error::Io`] for `path`, for use with `map_err`.
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.as_ref().to_owned();
+        move |source| Error::Io { path, source }
+    }
+
+    /// An [`Error::Data`].
+    pub fn data(path: impl AsRef<Path>, problem: impl Into<String>, remedy: impl Into<String>) -> Error {
+        Error::Data { path: path.as_ref().to_owned(), problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// An [`Error::Config`].
+    pub fn config(field: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Error {
+        Error::Config { field: field.into(), problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// An [`Error::Checkpoint`].
+    pub fn checkpoint(
+        path: impl AsRef<Path>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Error {
+        Error::Checkpoint { path: path.as_ref().to_owned(), problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// An [`Error::Numeric`].
+    pub fn numeric(problem: impl Into<String>, remedy: impl Into<String>) -> Error {
+        Error::Numeric { problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// Whether the request (its options or its input files) is at fault, rather than the work:
+    /// the program's exit code is then 2, else 1.
+    pub fn is_request(&self) -> bool {
+        match self {
+            Error::Io { source, .. } => matches!(source.kind(), std::io::ErrorKind::NotFound),
+            Error::Data { .. } | Error::Config { .. } | Error::Checkpoint { .. } => true,
+            Error::Numeric { .. } | Error::Interrupted(_) => false,
+        }
+    }
+}

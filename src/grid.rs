@@ -1,0 +1,140 @@
+//! Time grids: where the process is looked at, in training, sampling and likelihoods.
+
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::Schedule;
+
+/// How the `K` steps of a sampler or an ELBO are laid between a first time and `T`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Spacing {
+    /// Equal steps in `t`.
+    Even,
+    /// Equal steps in `√t`: finer near the data.
+    Quadratic,
+    /// Equal steps in `ln(α²/σ²)`: for VP the importance-sampling law of ScoreFlow.
+    LogSnr,
+    /// Equal steps in `arctan √(σ²/α²)`, the angle of the circle `(α, σ)`: between the two.
+    #[default]
+    Angle,
+}
+
+impl Spacing {
+    /// All spacings, for tables and help texts.
+    pub const ALL: [Spacing; 4] = [Spacing::Even, Spacing::Quadratic, Spacing::LogSnr, Spacing::Angle];
+
+    /// `K + 1` increasing times from `first` to the horizon `T`.
+    ///
+    /// # Panics
+    /// If `steps` is 0 or `first` is not below the horizon.
+    pub fn grid(self, schedule: &dyn Schedule, steps: usize, first: f64) -> Vec<f64> {
+        let last = schedule.horizon();
+        assert!(steps > 0, "a grid needs a step");
+        assert!(first < last, "grid from {first} to {last}");
+        let along = |a: f64, b: f64, i: usize| a + (b - a) * i as f64 / steps as f64;
+        let mut grid: Vec<f64> = (0..=steps)
+            .map(|i| match self {
+                Spacing::Even => along(first, last, i),
+                Spacing::Quadratic => along(first.sqrt(), last.sqrt(), i).powi(2),
+                Spacing::LogSnr => {
+                    let floor = first.max(1e-12);
+                    schedule.time_of_log_snr(along(schedule.log_snr(floor), schedule.log_snr(last), i))
+                }
+                Spacing::Angle => {
+                    let angle = |t: f64| schedule.sigma(t).atan2(schedule.alpha(t));
+                    let ratio = along(angle(first), angle(last), i).tan();
+                    schedule.time_of_log_snr(-2.0 * ratio.ln())
+                }
+            })
+            .collect();
+        grid[0] = first;
+        grid[steps] = last;
+        grid
+    }
+
+    /// The grid of a `K`-step ELBO for continuous data: `0, t_1 = ε, …, t_K = T`. The step from `ε` to 0 is the
+    /// Gaussian decoder `N(x_0; μ_0, C_0)`.
+    pub fn elbo_grid(self, schedule: &dyn Schedule, steps: usize) -> Vec<f64> {
+        if steps == 1 {
+            return vec![0.0, schedule.horizon()];
+        }
+        let mut grid = vec![0.0];
+        grid.extend(self.grid(schedule, steps - 1, schedule.epsilon()));
+        grid
+    }
+}
+
+/// In which clock training times are uniform.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimeLaw {
+    /// Uniform in `t`, as the Likelihood Matching paper draws them.
+    Uniform,
+    /// Uniform in the log signal-to-noise ratio: ScoreFlow's importance sampling, exact for VP.
+    #[default]
+    LogSnr,
+}
+
+impl TimeLaw {
+    /// The time at quantile `u` of the law on `[ε, T]`.
+    pub fn time(self, schedule: &dyn Schedule, u: f64) -> f64 {
+        let (first, last) = (schedule.epsilon(), schedule.horizon());
+        match self {
+            TimeLaw::Uniform => first + (last - first) * u,
+            TimeLaw::LogSnr => {
+                let (a, b) = (schedule.log_snr(first), schedule.log_snr(last));
+                schedule.time_of_log_snr(a + (b - a) * u).clamp(first, last)
+            }
+        }
+    }
+
+    /// A random path grid of `N` transitions: `t_0 = ε`, `t_N = T` and the `uniforms` (`N − 1` of them) sorted
+    /// between: uniform over the simplex of gaps (Likelihood Matching, Algorithm 2).
+    pub fn random_grid(self, schedule: &dyn Schedule, uniforms: &[f64]) -> Vec<f64> {
+        let mut inner = uniforms.to_vec();
+        inner.sort_by(f64::total_cmp);
+        let mut grid = Vec::with_capacity(inner.len() + 2);
+        grid.push(schedule.epsilon());
+        grid.extend(inner.into_iter().map(|u| self.time(schedule, u)));
+        grid.push(schedule.horizon());
+        grid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Vp;
+
+    #[test]
+    fn grids_increase_from_first_to_last() {
+        for vp in [Vp::default(), Vp::cosine(0.008)] {
+            for spacing in Spacing::ALL {
+                for steps in [1, 2, 10, 1000] {
+                    let grid = spacing.grid(&vp, steps, 1e-5);
+                    assert_eq!((grid[0], grid[steps]), (1e-5, 1.0));
+                    assert!(grid.windows(2).all(|w| w[0] < w[1]), "{spacing:?} {steps}");
+                }
+                assert_eq!(spacing.elbo_grid(&vp, 5).len(), 6);
+            }
+        }
+    }
+
+    /// The gaps of a random grid are uniform on the simplex: each has mean 1/N of the span.
+    #[test]
+    fn random_grid_gaps_are_exchangeable() {
+        use rand::{RngExt, SeedableRng};
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+        let (vp, n, draws) = (Vp::default(), 4usize, 20_000);
+        let mut mean = vec![0.0; n];
+        for _ in 0..draws {
+            let u: Vec<f64> = (0..n - 1).map(|_| rng.random()).collect();
+            let grid = TimeLaw::Uniform.random_grid(&vp, &u);
+            for i in 0..n {
+                mean[i] += (grid[i + 1] - grid[i]) / draws as f64;
+            }
+        }
+        // a gap is Beta(1, 3): sd 0.194, so four standard errors are 0.0055
+        assert!(mean.iter().all(|m| (m - 0.25).abs() < 0.0055), "{mean:?}");
+    }
+}

@@ -1,0 +1,22 @@
+//! Likelihood-trained diffusion models.
+pub mod covariance;
+pub mod data;
+pub mod error;
+pub mod gaussian;
+pub mod grid;
+pub mod likelihood;
+pub mod metric;
+pub mod model;
+pub mod noise;
+pub mod objective;
+pub mod ode;
+pub mod oracle;
+pub mod plot;
+pub mod report;
+pub mod sample;
+pub mod schedule;
+pub mod sym_matrix;
+pub mod train;
+pub mod tweedie;
+
+pub use error::{Error, Result};

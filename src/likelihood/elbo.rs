@@ -1,0 +1,103 @@
+//! The K-step evidence lower bound for continuous data.
+
+use tch::{Tensor, no_grad};
+
+use super::{Estimate, Flag, Kind, LogLikelihood, mean_and_error};
+use crate::Result;
+use crate::covariance::Reverse;
+use crate::noise::{Noise, Seed};
+use crate::tweedie::{ForwardBridge, per_row};
+
+/// `ln p(x_0) ≥ E[ln N(x_0; μ_0(x_{t_1}), C_0)] − Σ_i KL(q(x_s|x_t, x_0) ‖ p(x_s|x_t)) − KL(q(x_T|x_0) ‖ N(0, σ_T² I))`
+/// over the times `0 = t_0 < t_1 < … < t_K = T` (Ho et al. 2020, eq. 5, with the bridge's covariance): the
+/// log-likelihood of exactly the sampler that takes these `K` steps, hence the honest figure for samples in `K` steps.
+/// Each term takes `draws` independent draws of its `x_t`; expectation at most `ln p(x_0)` of that sampler.
+pub struct Elbo<'a> {
+    reverse: Reverse<'a>,
+    grid: Vec<f64>,
+    draws: usize,
+    name: String,
+}
+
+impl<'a> Elbo<'a> {
+    /// Over `grid` (`t_0 = 0`; see [`crate::grid::Spacing::elbo_grid`]) with `draws ≥ 1` draws per term.
+    pub fn new(reverse: Reverse<'a>, grid: Vec<f64>, draws: usize) -> Elbo<'a> {
+        assert!(grid.len() > 1 && grid[0] == 0.0, "an ELBO's grid starts at 0");
+        assert!(draws > 0, "an ELBO needs a draw");
+        let name = format!("ELBO, K = {}, {} covariance", grid.len() - 1, reverse.covariance().name());
+        Elbo { reverse, grid, draws, name }
+    }
+
+    /// The terms of the bound, `[b]` each: the decoder's log-density first (`i = 0`), then minus each KL, `i` steps up.
+    fn term(&self, x0: &Tensor, i: usize, noise: &mut Noise) -> Tensor {
+        let (model, rows) = (self.reverse.model(), x0.size()[0] as usize);
+        let (schedule, d) = (&**model.schedule(), x0.size()[1]);
+        let (s, t) = (self.grid[i], self.grid[i + 1]);
+        let z = noise.normal(d as usize, x0.kind(), x0.device());
+        let xt = x0 * schedule.alpha(t) + z * schedule.sigma(t);
+        let law = self.reverse.at(&xt, &vec![s; rows], &vec![t; rows]);
+        if i == 0 {
+            return law.log_prob(x0).to_kind(tch::Kind::Double);
+        }
+        let forward = ForwardBridge::new(schedule, s, t);
+        let mean = &xt * forward.of_xt + x0 * forward.of_x0;
+        let variance = per_row(std::iter::repeat_n(forward.variance, rows), x0);
+        -law.kl_from_isotropic(&mean, &variance).to_kind(tch::Kind::Double)
+    }
+
+    /// `−KL(q(x_T|x_0) ‖ N(0, σ_T² I))`, exact.
+    fn prior(&self, x0: &Tensor) -> Tensor {
+        let schedule = self.reverse.model().schedule();
+        let last = self.grid[self.grid.len() - 1];
+        let ratio = schedule.alpha(last).powi(2) / schedule.sigma2(last);
+        x0.to_kind(tch::Kind::Double).square().sum_dim_intlist([1i64].as_slice(), false, None::<tch::Kind>)
+            * (-0.5 * ratio)
+    }
+
+    /// Each term of the bound averaged over rows and draws, from the decoder up: what a better grid is made from.
+    pub fn mean_terms(&self, x0: &Tensor, seed: Seed) -> Vec<f64> {
+        let mut noise = Noise::new(seed, 0..x0.size()[0] as u64);
+        let steps = self.grid.len() - 1;
+        no_grad(|| (0..steps).map(|i| self.term(x0, i, &mut noise).mean(None).double_value(&[])).collect())
+    }
+}
+
+impl LogLikelihood for Elbo<'_> {
+    fn log_likelihood(&self, x: &Tensor, seed: Seed, first_row: u64) -> Result<Estimate> {
+        let rows = x.size()[0] as usize;
+        let mut noise = Noise::new(seed, first_row..first_row + rows as u64);
+        let steps = self.grid.len() - 1;
+        let mut draws: Vec<Vec<f64>> = vec![Vec::with_capacity(self.draws); rows];
+        no_grad(|| {
+            let prior = self.prior(x);
+            for _ in 0..self.draws {
+                let mut total = prior.shallow_clone();
+                for i in 0..steps {
+                    total += self.term(x, i, &mut noise);
+                }
+                let total =
+                    Vec::<f64>::try_from(total.to_device(tch::Device::Cpu)).expect("one number per row");
+                draws.iter_mut().zip(total).for_each(|(all, value)| all.push(value));
+            }
+        });
+        let (values, std_errors): (Vec<f64>, Vec<f64>) = draws.iter().map(|d| mean_and_error(d)).unzip();
+        let flags = values
+            .iter()
+            .enumerate()
+            .filter(|(_, v)| !v.is_finite())
+            .map(|(row, _)| Flag {
+                row,
+                reason: "not finite: a covariance of this row is not positive definite".into(),
+            })
+            .collect();
+        Ok(Estimate {
+            kind: Kind::LowerBound,
+            estimator: self.name.clone(),
+            values,
+            std_errors,
+            draws: self.draws,
+            evaluations: (steps * self.draws) as f64,
+            flags,
+        })
+    }
+}

@@ -1,0 +1,43 @@
+//! What a model is: it says what noise is in `x_t`, and how sure that is.
+//!
+//! [`Denoiser`] is the contract; [`Model`] is the trained kind (a backbone that corrects a base distribution), and
+//! [`crate::oracle::Oracle`] the exact kind.
+
+mod base;
+mod embedding;
+mod head;
+mod mlp;
+mod parameters;
+mod preconditioned;
+
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::schedule::Schedule;
+use crate::tweedie::Jet;
+pub use base::{Base, BaseConfig, BaseKind};
+pub use embedding::TimeEmbedding;
+pub use head::{HeadConfig, Parametrization, Structure};
+pub use mlp::{Form, HeadTrunk, MlpConfig};
+pub use parameters::{Entry, Parameters};
+pub use preconditioned::{Backbone, Model, ModelConfig, Outputs};
+
+/// A diffusion model seen as a probability model: trained networks and exact oracles alike.
+///
+/// Rows are flat, `x` is `[b, d]`; `t` has one time per row. Outputs have the kind and device of [`Denoiser::kind`]
+/// and [`Denoiser::device`], which `x` must have too.
+pub trait Denoiser {
+    /// `d`.
+    fn dim(&self) -> i64;
+    /// The forward process that the model belongs to.
+    fn schedule(&self) -> &Arc<dyn Schedule>;
+    /// `ε̂ = E[ε|x_t]`, `[b, d]`; hence the score `−ε̂/σ_t`. Differentiable in `x`.
+    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor;
+    /// `ε̂` and `G = Cov[ε|x_t]`.
+    fn jet(&self, x: &Tensor, t: &[f64]) -> Jet;
+    /// Element kind of rows.
+    fn kind(&self) -> Kind;
+    /// Where the model computes.
+    fn device(&self) -> Device;
+}

@@ -1,0 +1,238 @@
+//! The base distribution: an analytic density, noised exactly, that the network corrects.
+//!
+//! Before training the model *is* its base; training adds what is missing.
+
+use linfa::DatasetBase;
+use linfa::traits::Fit;
+use linfa_clustering::GaussianMixtureModel;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::oracle::{GaussianMixture, MixtureParameters};
+use crate::schedule::Schedule;
+use crate::tweedie::{Jet, isotropic_g, per_row, scalar_g};
+use crate::{Error, Result};
+
+/// Which family the base comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BaseKind {
+    /// `N(mean, v I)`.
+    Isotropic,
+    /// `N(mean, S)`, full covariance.
+    Gaussian,
+    /// A Gaussian mixture with full covariances, its size chosen by validation.
+    #[default]
+    Mixture,
+}
+
+/// A base as plain data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BaseConfig {
+    /// The family.
+    pub kind: BaseKind,
+    /// Mixture sizes tried, the best on validation rows kept.
+    pub components: Vec<usize>,
+    /// At most this many training rows are used for a mixture.
+    pub max_rows: usize,
+}
+
+impl Default for BaseConfig {
+    fn default() -> Self {
+        BaseConfig { kind: BaseKind::default(), components: vec![1, 2, 4, 8, 16, 32], max_rows: 20_000 }
+    }
+}
+
+/// A fitted base.
+#[derive(Debug)]
+pub enum Base {
+    /// `N(mean, v I)`; `mean` is `[d]`.
+    Isotropic {
+        /// `[d]`, f64.
+        mean: Tensor,
+        /// `v`.
+        variance: f64,
+    },
+    /// One Gaussian or several, in f64.
+    Mixture(GaussianMixture),
+}
+
+impl Base {
+    /// `N(0, I)` in `d` dimensions: the base of standardised data about which nothing else is known.
+    pub fn standard(dim: i64) -> Base {
+        Base::Isotropic { mean: Tensor::zeros([dim], (Kind::Double, Device::Cpu)), variance: 1.0 }
+    }
+
+    /// Fits `config`'s family to training rows `[n, d]`, choosing a mixture's size on validation rows (or, where there
+    /// are none, on the last tenth of the training rows).
+    pub fn fit(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Result<Base> {
+        let train = train.to_kind(Kind::Double).to_device(Device::Cpu);
+        let (n, d) = train.size2().expect("rows");
+        let mean = train.mean_dim([0i64].as_slice(), false, None::<Kind>);
+        match config.kind {
+            BaseKind::Isotropic => {
+                let variance = (&train - &mean).square().mean(None).double_value(&[]);
+                if variance.is_nan() || variance <= 0.0 {
+                    return Err(Error::numeric("the data have no variance", "give columns that vary"));
+                }
+                Ok(Base::Isotropic { mean, variance })
+            }
+            BaseKind::Gaussian => {
+                let covariance = covariance(&(&train - &mean), n, d);
+                let one = MixtureParameters {
+                    weights: vec![1.0],
+                    means: vec![vector(&mean)],
+                    covariances: vec![vector(&covariance)],
+                };
+                Ok(Base::Mixture(GaussianMixture::from_parameters(&one)?))
+            }
+            BaseKind::Mixture => fit_mixture(config, &train, validation),
+        }
+    }
+
+    /// Number of dimensions.
+    pub fn dim(&self) -> i64 {
+        match self {
+            Base::Isotropic { mean, .. } => mean.size()[0],
+            Base::Mixture(mixture) => mixture.dim(),
+        }
+    }
+
+    /// Mean square of the data about 0 per coordinate: what inputs are scaled by.
+    pub fn second_moment(&self) -> f64 {
+        match self {
+            Base::Isotropic { mean, variance } => mean.square().mean(None).double_value(&[]) + variance,
+            Base::Mixture(mixture) => {
+                let (mean, covariance) = mixture.moments();
+                let diagonal = covariance.diagonal(0, 0, 1).mean(None).double_value(&[]);
+                mean.square().mean(None).double_value(&[]) + diagonal
+            }
+        }
+    }
+
+    /// The base as a mixture's parameters.
+    pub fn parameters(&self) -> MixtureParameters {
+        match self {
+            Base::Isotropic { mean, variance } => {
+                let d = mean.size()[0];
+                let identity = Tensor::eye(d, (Kind::Double, Device::Cpu)) * *variance;
+                MixtureParameters {
+                    weights: vec![1.0],
+                    means: vec![vector(mean)],
+                    covariances: vec![vector(&identity)],
+                }
+            }
+            Base::Mixture(mixture) => mixture.parameters(),
+        }
+    }
+
+    /// The same base on another device.
+    pub fn to_device(&self, device: Device) -> Base {
+        match self {
+            Base::Isotropic { mean, variance } => {
+                Base::Isotropic { mean: mean.to_device(device), variance: *variance }
+            }
+            Base::Mixture(mixture) => Base::Mixture(mixture.to_device(device)),
+        }
+    }
+
+    /// The base's exact `ε̂`, `[b, d]`, in the kind of `x`.
+    pub fn noise(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
+        match self {
+            Base::Isotropic { .. } => self.isotropic_noise(x, schedule, t),
+            Base::Mixture(mixture) => mixture.noise(&x.to_kind(Kind::Double), schedule, t).to_kind(x.kind()),
+        }
+    }
+
+    /// The base's exact `ε̂` and `G`: dense if `full`, else no more than its diagonal.
+    pub fn jet(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64], full: bool) -> Jet {
+        match self {
+            Base::Isotropic { variance, .. } => {
+                let g = scalar_g(t.iter().map(|&t| isotropic_g(schedule, t, *variance)), x);
+                Jet { noise: self.isotropic_noise(x, schedule, t), g }
+            }
+            Base::Mixture(mixture) => {
+                let double = x.to_kind(Kind::Double);
+                let jet = if full {
+                    mixture.jet(&double, schedule, t)
+                } else {
+                    mixture.jet_diagonal(&double, schedule, t)
+                };
+                Jet { noise: jet.noise.to_kind(x.kind()), g: jet.g.to_kind(x.kind()) }
+            }
+        }
+    }
+
+    /// `ε̂ = σ (x − α m)/(α²v + σ²)`.
+    fn isotropic_noise(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
+        let Base::Isotropic { mean, variance } = self else { unreachable!("asked of an isotropic base") };
+        let alpha = per_row(t.iter().map(|&t| schedule.alpha(t)), x).unsqueeze(-1);
+        let gain = |t: &f64| {
+            let sigma2 = schedule.sigma2(*t);
+            sigma2.sqrt() / (schedule.alpha(*t).powi(2) * variance + sigma2)
+        };
+        (x - alpha * mean.to_kind(x.kind())) * per_row(t.iter().map(gain), x).unsqueeze(-1)
+    }
+}
+
+fn vector(x: &Tensor) -> Vec<f64> {
+    Vec::try_from(x.to_device(Device::Cpu).contiguous().view(-1)).expect("f64 values")
+}
+
+/// Sample covariance with a ridge of 1e-9 of its mean variance, so that it can be inverted.
+fn covariance(centred: &Tensor, n: i64, d: i64) -> Tensor {
+    let raw = centred.transpose(0, 1).matmul(centred) / n as f64;
+    let ridge = raw.diagonal(0, 0, 1).mean(None).double_value(&[]) * 1e-9;
+    raw + Tensor::eye(d, (Kind::Double, Device::Cpu)) * ridge
+}
+
+/// Expectation–maximisation by linfa for each size, and the size with the best log-density on held-out rows.
+fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Result<Base> {
+    let (n, d) = train.size2().expect("rows");
+    let used = n.min(config.max_rows as i64);
+    let (used, held_out) = if validation.size()[0] > 0 {
+        (used, validation.to_kind(Kind::Double).to_device(Device::Cpu))
+    } else {
+        let kept = (used * 9 / 10).max(1);
+        (kept, train.narrow(0, kept, used - kept))
+    };
+    let rows =
+        ndarray::Array2::from_shape_vec((used as usize, d as usize), vector(&train.narrow(0, 0, used)))
+            .expect("rows times columns");
+    let data = DatasetBase::from(rows);
+    let mut best: Option<(f64, GaussianMixture)> = None;
+    for &components in config.components.iter().filter(|&&k| k >= 1 && k as i64 * (d + 1) <= used) {
+        // linfa fails where a component empties or its covariance cannot be inverted: such a size is not a candidate
+        let Ok(model) = GaussianMixtureModel::params(components)
+            .n_runs(1)
+            .tolerance(1e-3)
+            .max_n_iterations(100)
+            .reg_covariance(1e-5)
+            .fit(&data)
+        else {
+            continue;
+        };
+        let total: f64 = model.weights().iter().sum();
+        let parameters = MixtureParameters {
+            weights: model.weights().iter().map(|w| w / total).collect(),
+            means: model.means().outer_iter().map(|m| m.to_vec()).collect(),
+            covariances: model.covariances().outer_iter().map(|c| c.iter().copied().collect()).collect(),
+        };
+        let Ok(mixture) = GaussianMixture::from_parameters(&parameters) else { continue };
+        let score = mixture.log_density(&held_out).mean(None).double_value(&[]);
+        if score.is_finite() && best.as_ref().is_none_or(|(s, _)| score > *s) {
+            best = Some((score, mixture));
+        }
+    }
+    match best {
+        Some((_, mixture)) => Ok(Base::Mixture(mixture)),
+        None => Err(Error::numeric(
+            format!(
+                "no Gaussian mixture with {:?} components could be fitted to {used} rows",
+                config.components
+            ),
+            "use --base gaussian, or smaller numbers of components",
+        )),
+    }
+}

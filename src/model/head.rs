@@ -1,0 +1,111 @@
+//! The covariance head: from raw network outputs and the base's `G` to a positive definite `G`.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::sym_matrix::SymMatrix;
+
+/// The form of `G`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Structure {
+    /// `diag(u) + V Vᵀ` with `V` of this rank; 0 is diagonal.
+    LowRank(i64),
+    /// Any positive definite matrix, by its Cholesky factor: `O(d²)` outputs, for small `d`.
+    Full,
+}
+
+/// How raw outputs become `G`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parametrization {
+    /// `G` directly, as a correction of the base's `G` in log and factor space: positive at every `t`, needs no clipping.
+    #[default]
+    Posterior,
+    /// The paper's text: `H = ReLU(U) + V Vᵀ`, hence `G = I + σ²H ⪰ I`. It cannot express even `N(0, I)`, whose `H` is
+    /// `−I`; it is here to be compared with.
+    PaperLiteral,
+}
+
+/// A covariance head as plain data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadConfig {
+    /// The form of `G`.
+    pub structure: Structure,
+    /// How raw outputs become `G`.
+    pub parametrization: Parametrization,
+}
+
+impl Default for HeadConfig {
+    fn default() -> Self {
+        HeadConfig { structure: Structure::LowRank(4), parametrization: Parametrization::Posterior }
+    }
+}
+
+/// Log-corrections saturate here: `e^{±8}` covers every `G` that f32 can use, and keeps a wild output finite.
+const LOG_LIMIT: f64 = 8.0;
+
+fn limited(x: &Tensor) -> Tensor {
+    (x / LOG_LIMIT).tanh() * LOG_LIMIT
+}
+
+impl HeadConfig {
+    /// Raw outputs needed per row: `d (1 + r)`, or `d (d + 1)/2` for [`Structure::Full`].
+    pub fn outputs(&self, dim: i64) -> i64 {
+        match self.structure {
+            Structure::LowRank(rank) => dim * (1 + rank),
+            Structure::Full => dim * (dim + 1) / 2,
+        }
+    }
+
+    /// Whether the base must supply a dense `G`.
+    pub fn wants_full_base(&self) -> bool {
+        self.structure == Structure::Full && self.parametrization == Parametrization::Posterior
+    }
+
+    /// `G` from raw outputs `[b, outputs]`, the base's `G` and `σ_t` `[b]`.
+    pub(crate) fn g(&self, raw: &Tensor, base: &SymMatrix, sigma: &Tensor) -> SymMatrix {
+        let (b, d) = (raw.size()[0], base.dim());
+        match (self.structure, self.parametrization) {
+            (Structure::LowRank(rank), Parametrization::Posterior) => {
+                let of_base = base.diagonal();
+                let diag = &of_base * limited(&raw.narrow(1, 0, d)).exp();
+                if rank == 0 {
+                    return SymMatrix::Diagonal(diag);
+                }
+                let factor = raw.narrow(1, d, d * rank).view([b, d, rank]) * of_base.sqrt().unsqueeze(-1);
+                SymMatrix::low_rank(diag, factor)
+            }
+            (Structure::LowRank(rank), Parametrization::PaperLiteral) => {
+                let sigma = sigma.unsqueeze(-1);
+                let diag = raw.narrow(1, 0, d).relu() * sigma.square() + 1.0;
+                let factor = raw.narrow(1, d, d * rank).view([b, d, rank]) * sigma.unsqueeze(-1);
+                SymMatrix::low_rank(diag, factor)
+            }
+            (Structure::Full, parametrization) => {
+                let lower = lower_triangular(raw, d);
+                if parametrization == Parametrization::PaperLiteral {
+                    let spread = lower.matmul(&lower.transpose(1, 2)) * sigma.square().view([-1, 1, 1]);
+                    return SymMatrix::Full(spread + Tensor::eye(d, (raw.kind(), raw.device())));
+                }
+                let of_base = base.to_dense();
+                let root = of_base.linalg_cholesky_ex(false, false).0.matmul(&lower);
+                SymMatrix::Full(root.matmul(&root.transpose(1, 2)))
+            }
+        }
+    }
+}
+
+/// A lower-triangular matrix from `d (d + 1)/2` numbers: the first `d` are the logarithms of the diagonal.
+fn lower_triangular(raw: &Tensor, d: i64) -> Tensor {
+    let diagonal = limited(&raw.narrow(1, 0, d)).exp().diag_embed(0, 1, 2);
+    if d == 1 {
+        return diagonal;
+    }
+    let below = Tensor::tril_indices(d, d, -1, (Kind::Int64, raw.device()));
+    let flat = below.select(0, 0) * d + below.select(0, 1);
+    let zeros = Tensor::zeros([raw.size()[0], d * d], (raw.kind(), raw.device()));
+    let strict = zeros.index_add(1, &flat, &raw.narrow(1, d, d * (d - 1) / 2));
+    diagonal + strict.view([-1, d, d])
+}

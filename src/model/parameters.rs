@@ -1,0 +1,149 @@
+//! A network's parameters as views of one flat buffer: optimiser, clipping, EMA and checkpoints are then a handful
+//! of calls each, whatever the number of layers.
+
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::noise::{Noise, Seed};
+
+/// Where one parameter lies in the flat buffer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its name in checkpoints, `trunk.0.weight`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// Its first element.
+    pub offset: i64,
+}
+
+/// Named parameters that share one flat buffer.
+#[derive(Debug)]
+pub struct Parameters {
+    flat: Tensor,
+    entries: Vec<Entry>,
+    leaves: Vec<Tensor>,
+}
+
+/// Collects initial values, then lays them out.
+#[derive(Debug, Default)]
+pub struct Builder {
+    entries: Vec<Entry>,
+    values: Vec<Tensor>,
+    size: i64,
+}
+
+impl Builder {
+    /// Adds a parameter with these initial values; returns its index.
+    pub fn add(&mut self, name: impl Into<String>, values: Tensor) -> usize {
+        let shape = values.size();
+        let count: i64 = shape.iter().product();
+        self.entries.push(Entry { name: name.into(), shape, offset: self.size });
+        self.values.push(values.to_kind(Kind::Float).reshape([-1]));
+        self.size += count;
+        self.entries.len() - 1
+    }
+
+    /// Adds a linear layer for each of `replicates`: weight `[R, inputs, outputs]` drawn `N(0, gain²/inputs)`, bias
+    /// `[R, 1, outputs]` zero. Returns the index of the weight; the bias follows it.
+    pub fn linear(
+        &mut self,
+        name: &str,
+        replicates: i64,
+        inputs: i64,
+        outputs: i64,
+        gain: f64,
+        seed: Seed,
+    ) -> usize {
+        let mut noise = Noise::new(seed.derive(name), 0..(replicates * inputs) as u64);
+        let z = noise.normal(outputs as usize, Kind::Float, Device::Cpu);
+        let weight = z.view([replicates, inputs, outputs]) * (gain / (inputs as f64).sqrt());
+        let index = self.add(format!("{name}.weight"), weight);
+        self.add(format!("{name}.bias"), Tensor::zeros([replicates, 1, outputs], (Kind::Float, Device::Cpu)));
+        index
+    }
+
+    /// Zeroes the weights of the first `columns` outputs of the linear layer at `index`.
+    pub fn zero_columns(&mut self, index: usize, columns: i64) {
+        let shape = &self.entries[index].shape;
+        let _ = self.values[index].view(&shape[..]).narrow(2, 0, columns).zero_();
+    }
+
+    /// Number of elements so far.
+    pub fn size(&self) -> i64 {
+        self.size
+    }
+
+    /// The parameters, on `device`.
+    pub fn finish(self, device: Device) -> Parameters {
+        let flat = Tensor::cat(&self.values, 0).to_device(device);
+        Parameters::over(flat, self.entries)
+    }
+}
+
+impl Parameters {
+    /// Views of `flat` at `entries`.
+    fn over(flat: Tensor, entries: Vec<Entry>) -> Parameters {
+        let leaves = entries
+            .iter()
+            .map(|e| {
+                let count: i64 = e.shape.iter().product();
+                flat.narrow(0, e.offset, count).view(&e.shape[..]).detach().set_requires_grad(true)
+            })
+            .collect();
+        Parameters { flat, entries, leaves }
+    }
+
+    /// A parameter by index.
+    pub fn get(&self, index: usize) -> &Tensor {
+        &self.leaves[index]
+    }
+
+    /// Where everything lies.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The flat buffer: writing into it changes the parameters.
+    pub fn flat(&self) -> &Tensor {
+        &self.flat
+    }
+
+    /// Number of elements.
+    pub fn size(&self) -> i64 {
+        self.flat.size()[0]
+    }
+
+    /// Overwrites every parameter.
+    pub fn assign(&self, flat: &Tensor) {
+        no_grad(|| self.flat.shallow_clone().copy_(flat));
+    }
+
+    /// An independent copy.
+    pub fn duplicate(&self) -> Parameters {
+        Parameters::over(self.flat.copy(), self.entries.clone())
+    }
+
+    /// The gradient of `loss` with respect to the parameters at flat positions `start..start + length` (whole entries),
+    /// flat; parameters that `loss` does not depend on get zeros.
+    pub fn gradient(&self, loss: &Tensor, start: i64, length: i64) -> Tensor {
+        let inside = |e: &Entry| e.offset >= start && e.offset < start + length;
+        let leaves: Vec<&Tensor> =
+            self.entries.iter().zip(&self.leaves).filter(|(e, _)| inside(e)).map(|(_, l)| l).collect();
+        let gradients = Tensor::run_backward(&[loss], &leaves, false, false);
+        let flat: Vec<Tensor> = gradients
+            .into_iter()
+            .zip(leaves)
+            .map(|(g, leaf)| if g.defined() { g.reshape([-1]) } else { leaf.zeros_like().reshape([-1]) })
+            .collect();
+        Tensor::cat(&flat, 0)
+    }
+}
+
+/// `x W + b` for one network (`x` `[n, in]` seen as `[1, n, in]`) or for `R` replicates at once.
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+    if weight.size()[0] == 1 {
+        let flat = x.squeeze_dim(0);
+        return bias.view([-1]).addmm(&flat, &weight.squeeze_dim(0)).unsqueeze(0);
+    }
+    bias.baddbmm(x, weight, 1.0, 1.0)
+}

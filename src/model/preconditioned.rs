@@ -1,0 +1,174 @@
+//! The trained model: a backbone that corrects a base distribution.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::base::Base;
+use super::head::HeadConfig;
+use super::mlp::MlpConfig;
+use super::parameters::Parameters;
+use super::{Denoiser, Structure};
+use crate::noise::Seed;
+use crate::schedule::Schedule;
+use crate::sym_matrix::SymMatrix;
+use crate::tweedie::{Jet, per_row};
+use crate::{Error, Result};
+
+/// Raw outputs of a backbone.
+#[derive(Debug)]
+pub struct Outputs {
+    /// `F`, `[b, d]`.
+    pub noise: Tensor,
+    /// The head's raw outputs, `[b, head]`, where there is a head and it was asked for.
+    pub head: Option<Tensor>,
+}
+
+/// A network body: rows and times in, raw outputs out. Only backbones know whether rows are images.
+pub trait Backbone {
+    /// Raw outputs for inputs `x` `[b, d]` of unit scale at times `t`.
+    fn forward(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64], with_head: bool) -> Outputs;
+    /// The parameters, those of the score first.
+    fn parameters(&self) -> &Parameters;
+    /// How many elements of the flat buffer belong to the score.
+    fn score_size(&self) -> i64;
+}
+
+/// A model as plain data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The network.
+    pub network: MlpConfig,
+    /// The covariance head; a score model has none.
+    pub head: Option<HeadConfig>,
+    /// `κ`: below this noise level, in units of the scaled data, the network's correction of ε̂ fades as `σ/κ`, so that
+    /// its correction of the score stays bounded.
+    pub finest_scale: f64,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        ModelConfig { network: MlpConfig::default(), head: Some(HeadConfig::default()), finest_scale: 0.05 }
+    }
+}
+
+/// A backbone on a base: `ε̂ = ε̂_b + a(t) F`, and `G` from the base's `G` and the head. At initialisation `F = 0` and the
+/// model is the base.
+pub struct Model {
+    config: ModelConfig,
+    base: Base,
+    schedule: Arc<dyn Schedule>,
+    backbone: Box<dyn Backbone>,
+    second_moment: f64,
+    device: Device,
+}
+
+impl ModelConfig {
+    /// A model on `base`, with weights drawn from `seed`.
+    pub fn init(&self, base: Base, schedule: Arc<dyn Schedule>, device: Device, seed: Seed) -> Result<Model> {
+        let dim = base.dim();
+        if !(self.finest_scale > 0.0 && self.finest_scale.is_finite()) {
+            let problem = format!("{}", self.finest_scale);
+            return Err(Error::config("finest_scale", problem, "give a positive number (0.05 is usual)"));
+        }
+        if let Some(HeadConfig { structure: Structure::LowRank(rank), .. }) = self.head
+            && !(0..=dim).contains(&rank)
+        {
+            let remedy = format!("give a rank from 0 to the number of columns, {dim}, or full");
+            return Err(Error::config("rank", format!("{rank}"), remedy));
+        }
+        let outputs = self.head.map_or(0, |head| head.outputs(dim));
+        let backbone = self.network.build(&*schedule, dim, outputs, device, seed)?;
+        let second_moment = base.second_moment();
+        let base = base.to_device(device);
+        Ok(Model {
+            config: self.clone(),
+            base,
+            schedule,
+            backbone: Box::new(backbone),
+            second_moment,
+            device,
+        })
+    }
+}
+
+impl Model {
+    /// How the model was made.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The base distribution.
+    pub fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// The network's parameters.
+    pub fn parameters(&self) -> &Parameters {
+        self.backbone.parameters()
+    }
+
+    /// How many elements of the flat parameter buffer belong to the score; the head's follow.
+    pub fn score_size(&self) -> i64 {
+        self.backbone.score_size()
+    }
+
+    fn forward(&self, x: &Tensor, t: &[f64], with_head: bool) -> Outputs {
+        let v = self.second_moment;
+        let scale = |t: &f64| (self.schedule.alpha(*t).powi(2) * v + self.schedule.sigma2(*t)).sqrt().recip();
+        let input = x * per_row(t.iter().map(scale), x).unsqueeze(-1);
+        self.backbone.forward(&input, &*self.schedule, t, with_head)
+    }
+
+    /// `a(t)`, the scale of the network's correction of ε̂: the part of ε that a Gaussian base of the data's scale leaves
+    /// unexplained, `√(α²v/(α²v + σ²))`, times the fade `σ/√(σ² + α²κ²v)`.
+    fn correction_scale(&self, t: f64) -> f64 {
+        let (signal, sigma2) = (self.schedule.alpha(t).powi(2) * self.second_moment, self.schedule.sigma2(t));
+        let fade = sigma2 / (sigma2 + signal * self.config.finest_scale.powi(2));
+        (signal / (signal + sigma2) * fade).sqrt()
+    }
+
+    fn corrected(&self, base: &Tensor, correction: &Tensor, t: &[f64]) -> Tensor {
+        base + correction * per_row(t.iter().map(|&t| self.correction_scale(t)), base).unsqueeze(-1)
+    }
+}
+
+impl Denoiser for Model {
+    fn dim(&self) -> i64 {
+        self.base.dim()
+    }
+
+    fn schedule(&self) -> &Arc<dyn Schedule> {
+        &self.schedule
+    }
+
+    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
+        let outputs = self.forward(x, t, false);
+        self.corrected(&self.base.noise(x, &*self.schedule, t), &outputs.noise, t)
+    }
+
+    /// Where the model has no head, `G` is the base's (its diagonal for a mixture).
+    fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
+        let full = self.config.head.is_some_and(|head| head.wants_full_base());
+        let base = self.base.jet(x, &*self.schedule, t, full);
+        let outputs = self.forward(x, t, true);
+        let noise = self.corrected(&base.noise, &outputs.noise, t);
+        let g: SymMatrix = match (&self.config.head, &outputs.head) {
+            (Some(head), Some(raw)) => {
+                head.g(raw, &base.g, &per_row(t.iter().map(|&t| self.schedule.sigma(t)), x))
+            }
+            _ => base.g,
+        };
+        Jet { noise, g }
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Float
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+}

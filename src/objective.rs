@@ -1,0 +1,98 @@
+//! Training objectives: what is minimised, per row of data.
+
+mod dsm;
+mod likelihood_matching;
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::grid::TimeLaw;
+use crate::model::Denoiser;
+use crate::noise::Noise;
+use crate::{Error, Result};
+pub use dsm::{DenoisingScoreMatching, Weighting};
+pub use likelihood_matching::{LikelihoodMatching, LmForm, ScoreGradient};
+
+/// A loss on a model, trained or exact.
+pub trait Objective {
+    /// The loss of each row of clean data `x0` `[b, d]`, `[b]`; differentiable in the model's parameters.
+    fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor;
+
+    /// Pairs (x_t, t) drawn per row: network evaluations per row of data.
+    fn draws(&self) -> usize;
+
+    /// Whether the covariance head is trained.
+    fn trains_head(&self) -> bool;
+
+    /// Whether the score is trained.
+    fn trains_score(&self) -> bool {
+        true
+    }
+}
+
+/// Objectives as plain data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ObjectiveConfig {
+    /// Likelihood Matching.
+    Lm {
+        /// `N`.
+        transitions: usize,
+        /// Path or marginal form.
+        form: LmForm,
+        /// The clock in which the random grid is uniform.
+        time: TimeLaw,
+        /// What trains the score.
+        score: ScoreGradient,
+    },
+    /// Denoising score matching.
+    Sm {
+        /// The weight of each time.
+        weighting: Weighting,
+        /// The law of `t`.
+        time: TimeLaw,
+        /// Draws of (t, ε) per row.
+        draws: usize,
+    },
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        ObjectiveConfig::Lm {
+            transitions: 5,
+            form: LmForm::default(),
+            time: TimeLaw::default(),
+            score: ScoreGradient::default(),
+        }
+    }
+}
+
+impl ObjectiveConfig {
+    /// The objective, or an error that names the field.
+    pub fn build(&self) -> Result<Box<dyn Objective>> {
+        let at_least_one = |field: &str, value: usize| match value {
+            0 => Err(Error::config(field, "0", "give a number of at least 1")),
+            _ => Ok(()),
+        };
+        match *self {
+            ObjectiveConfig::Lm { transitions, form, time, score } => {
+                at_least_one("transitions", transitions)?;
+                Ok(Box::new(LikelihoodMatching { transitions, form, time, score }))
+            }
+            ObjectiveConfig::Sm { weighting, time, draws } => {
+                at_least_one("draws", draws)?;
+                Ok(Box::new(DenoisingScoreMatching { weighting, time, draws }))
+            }
+        }
+    }
+
+    /// Whether a covariance head is trained.
+    pub fn trains_head(&self) -> bool {
+        matches!(self, ObjectiveConfig::Lm { .. })
+    }
+}
+
+/// `Σ_j x_j²` over columns, `[b]`.
+pub(crate) fn squared_norm(x: &Tensor) -> Tensor {
+    x.square().sum_dim_intlist([1i64].as_slice(), false, None::<tch::Kind>)
+}

@@ -1,0 +1,327 @@
+//! Exact oracles: Gaussian mixtures, whose diffused density, score, Hessian and posterior are known at every `t`.
+//!
+//! A mixture is a data set, a ground truth and a model at once: [`Oracle`] stands wherever a trained network does.
+
+mod student_t;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::gaussian::LN_2PI;
+use crate::model::Denoiser;
+use crate::noise::{Noise, Seed};
+use crate::schedule::Schedule;
+use crate::sym_matrix::SymMatrix;
+use crate::tweedie::{Jet, per_row};
+use crate::{Error, Result};
+pub use student_t::StudentTMixture;
+
+/// `Σ_k π_k N(m_k, S_k)` with full covariances, in f64.
+#[derive(Debug)]
+pub struct GaussianMixture {
+    /// `ln π_k`, `[K]`.
+    log_weights: Tensor,
+    /// `m_k`, `[K, d]`.
+    means: Tensor,
+    /// Eigenvectors of `S_k` in columns, `[K, d, d]`.
+    vectors: Tensor,
+    /// Eigenvalues of `S_k`, `[K, d]`.
+    values: Tensor,
+}
+
+/// A mixture as plain numbers, for files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MixtureParameters {
+    /// `π_k`.
+    pub weights: Vec<f64>,
+    /// `m_k`, each of length `d`.
+    pub means: Vec<Vec<f64>>,
+    /// `S_k`, each row-major `d × d`.
+    pub covariances: Vec<Vec<f64>>,
+}
+
+/// `x_t` seen from every component: what score, `G` and density share.
+struct Components {
+    /// Responsibilities, `[b, K]`.
+    weights: Tensor,
+    /// `ln p_t(x)`, `[b]`.
+    log_density: Tensor,
+    /// The noise that component `k` sees, `E[ε|x_t, k]`, `[b, K, d]`.
+    noise: Tensor,
+    /// Eigenvalues of `Cov[ε|x_t, k]`, `α²λ/(α²λ + σ²)`, `[b, K, d]`.
+    shrunk: Tensor,
+}
+
+const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+impl GaussianMixture {
+    /// Isotropic components: weights, means, standard deviations.
+    pub fn new<const D: usize>(weights: &[f64], means: &[[f64; D]], sds: &[f64]) -> Result<GaussianMixture> {
+        let covariances = sds
+            .iter()
+            .map(|s| (0..D * D).map(|i| if i % (D + 1) == 0 { s * s } else { 0.0 }).collect())
+            .collect();
+        GaussianMixture::from_parameters(&MixtureParameters {
+            weights: weights.to_vec(),
+            means: means.iter().map(|m| m.to_vec()).collect(),
+            covariances,
+        })
+    }
+
+    /// A mixture with full covariances. Weights must be positive and sum to 1, covariances positive definite.
+    pub fn from_parameters(parameters: &MixtureParameters) -> Result<GaussianMixture> {
+        let bad = |problem: String| {
+            Error::config(
+                "mixture",
+                problem,
+                "give positive weights that sum to 1, and positive definite covariances",
+            )
+        };
+        let (k, d) = (parameters.weights.len(), parameters.means.first().map_or(0, Vec::len));
+        let total: f64 = parameters.weights.iter().sum();
+        if k == 0 || d == 0 || parameters.means.len() != k || parameters.covariances.len() != k {
+            return Err(bad(format!(
+                "{k} weights, {} means of dimension {d}, {} covariances",
+                parameters.means.len(),
+                parameters.covariances.len()
+            )));
+        }
+        if parameters.weights.iter().any(|w| w.is_nan() || *w <= 0.0) || (total - 1.0).abs() > 1e-6 {
+            return Err(bad(format!("weights {:?} sum to {total}", parameters.weights)));
+        }
+        if parameters.means.iter().any(|m| m.len() != d)
+            || parameters.covariances.iter().any(|c| c.len() != d * d)
+        {
+            return Err(bad("components of different dimensions".into()));
+        }
+        let (k, d) = (k as i64, d as i64);
+        let covariances = Tensor::from_slice(&parameters.covariances.concat()).view([k, d, d]);
+        let (values, vectors) = covariances
+            .f_linalg_eigh("L")
+            .map_err(|_| bad("a covariance has no eigendecomposition".into()))?;
+        let smallest = values.min().double_value(&[]);
+        if smallest.is_nan() || smallest <= 0.0 {
+            return Err(bad(format!("a covariance has the eigenvalue {smallest:.3e}")));
+        }
+        Ok(GaussianMixture {
+            log_weights: (Tensor::from_slice(&parameters.weights) / total).log(),
+            means: Tensor::from_slice(&parameters.means.concat()).view([k, d]),
+            vectors,
+            values,
+        })
+    }
+
+    /// The mixture as plain numbers.
+    pub fn parameters(&self) -> MixtureParameters {
+        let covariances = self.covariances();
+        let rows = |x: &Tensor| Vec::<f64>::try_from(x.contiguous().view(-1)).expect("f64 on the CPU");
+        let (k, d) = (self.components(), self.dim());
+        MixtureParameters {
+            weights: rows(&self.log_weights.exp()),
+            means: rows(&self.means).chunks(d as usize).map(<[f64]>::to_vec).collect(),
+            covariances: (0..k).map(|i| rows(&covariances.select(0, i))).collect(),
+        }
+    }
+
+    /// Number of components `K`.
+    pub fn components(&self) -> i64 {
+        self.means.size()[0]
+    }
+
+    /// `d`.
+    pub fn dim(&self) -> i64 {
+        self.means.size()[1]
+    }
+
+    /// `S_k`, `[K, d, d]`.
+    pub fn covariances(&self) -> Tensor {
+        (&self.vectors * self.values.unsqueeze(1)).matmul(&self.vectors.transpose(1, 2))
+    }
+
+    /// Mean and covariance of the whole mixture, `[d]` and `[d, d]`.
+    pub fn moments(&self) -> (Tensor, Tensor) {
+        let weights = self.log_weights.exp();
+        let mean = weights.unsqueeze(0).matmul(&self.means).squeeze_dim(0);
+        let centred = &self.means - &mean;
+        let within = (self.covariances() * weights.view([-1, 1, 1])).sum_dim_intlist(
+            [0i64].as_slice(),
+            false,
+            None::<Kind>,
+        );
+        let between = (&centred * weights.unsqueeze(1)).transpose(0, 1).matmul(&centred);
+        (mean, within + between)
+    }
+
+    /// The same mixture for computation on another device.
+    pub fn to_device(&self, device: Device) -> GaussianMixture {
+        GaussianMixture {
+            log_weights: self.log_weights.to_device(device),
+            means: self.means.to_device(device),
+            vectors: self.vectors.to_device(device),
+            values: self.values.to_device(device),
+        }
+    }
+
+    /// `n` rows, `[n, d]`; row `i` depends on the seed and `i` alone.
+    pub fn sample(&self, n: usize, seed: Seed) -> Tensor {
+        let mut noise = Noise::new(seed, 0..n as u64);
+        let weights =
+            Vec::<f64>::try_from(self.log_weights.exp().to_device(Device::Cpu)).expect("f64 weights");
+        let chosen: Vec<i64> = noise
+            .uniform(1)
+            .into_iter()
+            .map(|mut u| {
+                let last = weights.len() - 1;
+                weights[..last]
+                    .iter()
+                    .position(|w| {
+                        u -= w;
+                        u < 0.0
+                    })
+                    .unwrap_or(last) as i64
+            })
+            .collect();
+        let chosen = Tensor::from_slice(&chosen).to_device(self.means.device());
+        let z = noise.normal(self.dim() as usize, Kind::Double, self.means.device());
+        let scaled = (z * self.values.sqrt().index_select(0, &chosen)).unsqueeze(-1);
+        let turned = self.vectors.index_select(0, &chosen).matmul(&scaled).squeeze_dim(-1);
+        self.means.index_select(0, &chosen) + turned
+    }
+
+    /// `α` and `σ²` per row, `[b]`; `x` `[b, d]` in f64.
+    fn at(&self, x: &Tensor, alpha: &Tensor, sigma2: &Tensor) -> Components {
+        let d = self.dim();
+        let (alpha, sigma2) = (alpha.view([-1, 1, 1]), sigma2.view([-1, 1, 1]));
+        let signal = alpha.square() * &self.values;
+        let total: Tensor = &signal + &sigma2;
+        // coordinates in each component's eigenbasis, [b, K, d]
+        let x_turned =
+            x.matmul(&self.vectors.permute([1, 0, 2]).reshape([d, -1])).view([-1, self.components(), d]);
+        let mean_turned = self.means.unsqueeze(1).matmul(&self.vectors).squeeze_dim(1);
+        let y = (x_turned - &alpha * mean_turned) / &total;
+        let quad = (y.square() * &total).sum_dim_intlist([-1i64].as_slice(), false, None::<Kind>);
+        let log_det = total.log().sum_dim_intlist([-1i64].as_slice(), false, None::<Kind>);
+        let log_joint = &self.log_weights - (quad + log_det + d as f64 * LN_2PI) * 0.5;
+        let log_density = log_joint.logsumexp([-1i64].as_slice(), false);
+        let weights = (&log_joint - log_density.unsqueeze(-1)).exp();
+        let sigma = sigma2.sqrt();
+        // batched over components: [K, b, d] x [K, d, d]
+        let noise = (y * &sigma).transpose(0, 1).matmul(&self.vectors.transpose(1, 2)).transpose(0, 1);
+        Components { weights, log_density, noise, shrunk: signal / total }
+    }
+
+    /// `ln p(x)` of the data law, nats, `[b]`.
+    pub fn log_density(&self, x: &Tensor) -> Tensor {
+        let one = Tensor::ones([x.size()[0]], (Kind::Double, x.device()));
+        self.at(x, &one, &one.zeros_like()).log_density
+    }
+
+    /// `ln p_t(x_t)` of the diffused law, nats, `[b]`.
+    pub fn log_density_at(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
+        self.components_at(x, schedule, t).log_density
+    }
+
+    fn components_at(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Components {
+        assert_eq!(x.size(), [t.len() as i64, self.dim()], "rows of a mixture");
+        let alpha = per_row(t.iter().map(|&t| schedule.alpha(t)), x);
+        let sigma2 = per_row(t.iter().map(|&t| schedule.sigma2(t)), x);
+        self.at(x, &alpha, &sigma2)
+    }
+
+    /// `ε̂ = E[ε|x_t]`, exact, `[b, d]`.
+    pub fn noise(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
+        let at = self.components_at(x, schedule, t);
+        mix(&at.weights, &at.noise)
+    }
+
+    /// `ε̂` and the exact `G = Cov[ε|x_t]`, dense: within components plus between them, hence `⪰ 0`.
+    pub fn jet(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Jet {
+        let at = self.components_at(x, schedule, t);
+        let noise = mix(&at.weights, &at.noise);
+        let centred = &at.noise - noise.unsqueeze(1);
+        let weighted = &centred * at.weights.unsqueeze(-1);
+        let mut g = weighted.transpose(1, 2).matmul(&centred);
+        let within = &at.shrunk * at.weights.unsqueeze(-1);
+        for k in 0..self.components() {
+            let q = self.vectors.select(0, k);
+            g += (&q * within.select(1, k).unsqueeze(1)).matmul(&q.transpose(0, 1));
+        }
+        Jet { noise, g: SymMatrix::Full(g) }
+    }
+
+    /// `ε̂` and the diagonal of the exact `G`, `[b, d]`, without forming `G`.
+    pub fn jet_diagonal(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Jet {
+        let at = self.components_at(x, schedule, t);
+        let noise = mix(&at.weights, &at.noise);
+        let between = mix(&at.weights, &(&at.noise - noise.unsqueeze(1)).square());
+        let within = (&at.shrunk * at.weights.unsqueeze(-1)).reshape([x.size()[0], -1]);
+        let squared = self.vectors.square().transpose(1, 2).reshape([-1, self.dim()]);
+        Jet { noise, g: SymMatrix::Diagonal(between + within.matmul(&squared)) }
+    }
+
+    /// The exact posterior of `x_0` given `x_t` as a mixture: responsibilities `[b, K]`, component means
+    /// `[b, K, d]` and component covariances `[b, K, d, d]`. By conditioning each Gaussian component, without
+    /// Tweedie's formulas: an independent route for tests.
+    pub fn posterior_components(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        t: f64,
+    ) -> (Tensor, Tensor, Tensor) {
+        let (alpha, sigma2) = (schedule.alpha(t), schedule.sigma2(t));
+        let at = self.components_at(x, schedule, &vec![t; x.size()[0] as usize]);
+        let covariances = self.covariances();
+        let identity = Tensor::eye(self.dim(), F64);
+        // gain = α S (α² S + σ² I)⁻¹
+        let gain =
+            (&covariances * alpha).matmul(&(&covariances * (alpha * alpha) + &identity * sigma2).inverse());
+        let residual = x.unsqueeze(1) - &self.means * alpha;
+        let means = &self.means + gain.matmul(&residual.unsqueeze(-1)).squeeze_dim(-1);
+        let covs = &covariances - gain.matmul(&covariances) * alpha;
+        let b = x.size()[0];
+        (at.weights, means, covs.unsqueeze(0).expand([b, -1, -1, -1], false))
+    }
+}
+
+/// `Σ_k w_k v_k`, `[b, d]`.
+fn mix(weights: &Tensor, values: &Tensor) -> Tensor {
+    weights.unsqueeze(1).matmul(values).squeeze_dim(1)
+}
+
+/// A mixture under a forward process: the exact model, in f64.
+#[derive(Debug)]
+pub struct Oracle {
+    /// The data law.
+    pub mixture: GaussianMixture,
+    schedule: Arc<dyn Schedule>,
+}
+
+impl Oracle {
+    /// The exact model of `mixture` under `schedule`.
+    pub fn new(mixture: GaussianMixture, schedule: Arc<dyn Schedule>) -> Oracle {
+        Oracle { mixture, schedule }
+    }
+}
+
+impl Denoiser for Oracle {
+    fn dim(&self) -> i64 {
+        self.mixture.dim()
+    }
+    fn schedule(&self) -> &Arc<dyn Schedule> {
+        &self.schedule
+    }
+    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
+        self.mixture.noise(x, &*self.schedule, t)
+    }
+    fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
+        self.mixture.jet(x, &*self.schedule, t)
+    }
+    fn kind(&self) -> Kind {
+        Kind::Double
+    }
+    fn device(&self) -> Device {
+        self.mixture.means.device()
+    }
+}

@@ -1,0 +1,179 @@
+//! Many small images on one sheet.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage};
+
+use crate::error::{Error, Result};
+
+/// Images are enlarged by the least integer factor that makes them at least so many pixels wide.
+const LEAST_WIDTH: usize = 48;
+/// Pixels between images and around them.
+const GUTTER: usize = 3;
+/// The colour between images.
+const PAPER: u8 = 0x80;
+
+/// A sheet of images and what had to be clipped to draw it.
+#[derive(Clone, Debug)]
+pub struct Sheet {
+    /// The picture, 8 bits a channel.
+    pub image: DynamicImage,
+    /// How many finite values lay outside the range and were clipped to it.
+    pub clipped: usize,
+    /// How many values were not finite; they are drawn as the range's lower end.
+    pub non_finite: usize,
+}
+
+impl Sheet {
+    /// The bytes of a PNG file.
+    pub fn png(&self) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        self.image.write_to(&mut bytes, ImageFormat::Png).expect("PNG takes any 8-bit image into memory");
+        bytes.into_inner()
+    }
+
+    /// Writes a PNG file, whole or not at all.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path))?;
+        std::io::Write::write_all(&mut file, &self.png()).map_err(Error::io(path))?;
+        file.persist(path).map_err(|e| Error::io(path)(e.error))?;
+        Ok(())
+    }
+}
+
+/// A sheet of grey images, `columns` a row: `images` are rows `[n, height * width]`, `range` the values of
+/// black and white.
+///
+/// # Panics
+/// Where the length is no multiple of the image's size, or the range is empty.
+pub fn image_sheet<T: Copy + Into<f64>>(
+    images: &[T],
+    height: usize,
+    width: usize,
+    columns: usize,
+    range: (f64, f64),
+) -> Sheet {
+    let (sheet, clipped, non_finite) = draw(images, [1, height, width], columns, range);
+    let image: GrayImage = image::imageops::grayscale(&sheet);
+    Sheet { image: DynamicImage::ImageLuma8(image), clipped, non_finite }
+}
+
+/// A sheet of colour images, as [`image_sheet`], of rows `[n, 3 * height * width]`: red, green, blue planes.
+///
+/// # Panics
+/// Where the length is no multiple of the image's size, or the range is empty.
+pub fn image_sheet_rgb<T: Copy + Into<f64>>(
+    images: &[T],
+    height: usize,
+    width: usize,
+    columns: usize,
+    range: (f64, f64),
+) -> Sheet {
+    let (sheet, clipped, non_finite) = draw(images, [3, height, width], columns, range);
+    Sheet { image: DynamicImage::ImageRgb8(sheet), clipped, non_finite }
+}
+
+fn draw<T: Copy + Into<f64>>(
+    images: &[T],
+    [channels, height, width]: [usize; 3],
+    columns: usize,
+    (lo, hi): (f64, f64),
+) -> (RgbImage, usize, usize) {
+    let size = channels * height * width;
+    assert!(
+        size > 0 && images.len().is_multiple_of(size),
+        "{} values are no images of {channels}×{height}×{width}",
+        images.len()
+    );
+    assert!(lo < hi, "the range of black {lo} to white {hi} is empty");
+    let count = images.len() / size;
+    let columns = columns.clamp(1, count.max(1));
+    let rows = count.div_ceil(columns).max(1);
+    let scale = LEAST_WIDTH.div_ceil(width).max(1);
+    let (cell_w, cell_h) = (width * scale + GUTTER, height * scale + GUTTER);
+    let mut sheet = RgbImage::from_pixel(
+        (columns * cell_w + GUTTER) as u32,
+        (rows * cell_h + GUTTER) as u32,
+        Rgb([PAPER; 3]),
+    );
+    let (mut clipped, mut non_finite) = (0, 0);
+    let mut level = |value: f64| {
+        if !value.is_finite() {
+            non_finite += 1;
+            return 0;
+        }
+        if value < lo || value > hi {
+            clipped += 1;
+        }
+        (255.0 * ((value - lo) / (hi - lo)).clamp(0.0, 1.0)).round() as u8
+    };
+    for (i, image) in images.chunks_exact(size).enumerate() {
+        let (left, top) = (GUTTER + i % columns * cell_w, GUTTER + i / columns * cell_h);
+        for y in 0..height {
+            for x in 0..width {
+                let at = y * width + x;
+                let mut pixel = [0; 3];
+                for (c, slot) in pixel.iter_mut().enumerate().take(channels) {
+                    *slot = level(image[c * height * width + at].into());
+                }
+                if channels == 1 {
+                    pixel = [pixel[0]; 3];
+                }
+                for dy in 0..scale {
+                    for dx in 0..scale {
+                        let (px, py) = (left + x * scale + dx, top + y * scale + dy);
+                        sheet.put_pixel(px as u32, py as u32, Rgb(pixel));
+                    }
+                }
+            }
+        }
+    }
+    (sheet, clipped, non_finite)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_land_in_blocks_and_the_rest_is_gutter() {
+        // Three 8×8 images, two a row: 6× enlarged, so cells of 48 + 3.
+        let mut images = vec![0.0f32; 3 * 64];
+        images[64] = 1.0;
+        images[2 * 64 + 63] = 2.0;
+        images[5] = f32::NAN;
+        let sheet = image_sheet(&images, 8, 8, 2, (0.0, 1.0));
+        assert_eq!((sheet.clipped, sheet.non_finite), (1, 1));
+        let grey = sheet.image.to_luma8();
+        assert_eq!(grey.dimensions(), (2 * 51 + 3, 2 * 51 + 3));
+        let at = |x, y| grey.get_pixel(x, y).0[0];
+        assert_eq!([at(0, 0), at(3, 3), at(54, 3), at(59, 8), at(60, 8)], [0x80, 0, 255, 255, 0]);
+        assert_eq!([at(3 + 47, 54 + 47), at(70, 70)], [255, 0x80]);
+    }
+
+    #[test]
+    fn a_png_reads_back_and_colours_keep_their_planes() {
+        let sheet = image_sheet_rgb(&[1.0f64, 0.0, 0.5], 1, 1, 4, (0.0, 1.0));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sheet.png");
+        sheet.save(&path).unwrap();
+        let back = image::load_from_memory(&std::fs::read(&path).unwrap()).unwrap().to_rgb8();
+        assert_eq!(back.get_pixel(10, 10).0, [255, 0, 128]);
+        let error = sheet.save(folder.path().join("nowhere/x.png")).unwrap_err();
+        assert!(error.to_string().contains("nowhere"), "{error}");
+    }
+
+    #[test]
+    fn no_images_make_an_empty_sheet() {
+        assert!(image_sheet::<f32>(&[], 8, 8, 10, (0.0, 1.0)).png().starts_with(b"\x89PNG"));
+    }
+
+    #[test]
+    #[should_panic(expected = "65 values are no images of 1×8×8")]
+    fn lengths_must_fit() {
+        image_sheet(&[0.0f32; 65], 8, 8, 10, (0.0, 1.0));
+    }
+}

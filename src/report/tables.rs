@@ -1,0 +1,156 @@
+//! The report's tables.
+
+use super::ReportInputs;
+use crate::plot::{escape, grouped, quantile, short, sorted_finite};
+
+/// Beyond so many columns the table folds away.
+const LONG: usize = 16;
+
+pub(super) fn summary(rows: &[(String, String)]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let row = |(name, value): &(String, String)| {
+        format!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", escape(name), escape(value))
+    };
+    format!("<table class=\"key\"><tbody>\n{}</tbody></table>\n", rows.iter().map(row).collect::<String>())
+}
+
+/// Mean ± standard error, spread and lower tail of each estimator's scores, and the baselines' means.
+pub(super) fn scores(inputs: &ReportInputs) -> String {
+    let mut rows = String::new();
+    for scores in inputs.scores.iter().filter(|s| !s.values.is_empty()) {
+        let (sorted, skipped) = sorted_finite(scores.values.iter().copied());
+        let moments = Moments::of(&sorted);
+        let mut cells = vec![
+            format!("{} ± {}", number(moments.mean), short(moments.sd / (sorted.len() as f64).sqrt(), 2)),
+            number(moments.sd),
+        ];
+        cells.extend([0.01, 0.5, 0.99].map(|p| number(quantile(&sorted, p))));
+        cells.extend([grouped(sorted.len()), grouped(skipped)]);
+        rows += &row(&scores.name, &cells);
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    for (name, mean) in &inputs.baselines {
+        let mut cells = vec![number(*mean)];
+        cells.resize(7, String::new());
+        rows += &row(name, &cells);
+    }
+    let heads = ["", "mean ± s.e.", "s.d.", "1 %", "median", "99 %", "rows", "not finite"];
+    let heads: String = heads.iter().map(|h| format!("<th scope=\"col\">{h}</th>")).collect();
+    format!(
+        "<div class=\"scroll\"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n\
+         <p>Log-likelihoods in {}; the standard error is over test rows.</p>\n",
+        escape(inputs.unit())
+    )
+}
+
+/// Mean, standard deviation and quantiles of every column, data beside samples.
+pub(super) fn marginals(inputs: &ReportInputs) -> String {
+    let columns = inputs.column_names.len();
+    if columns == 0 || inputs.data.is_empty() || inputs.samples.is_empty() {
+        return String::new();
+    }
+    let mut rows = String::new();
+    let mut skipped = 0;
+    for (i, name) in inputs.column_names.iter().enumerate() {
+        let column = |set: &[f32]| sorted_finite(set.iter().skip(i).step_by(columns).map(|&v| v as f64));
+        let ((data, a), (samples, b)) = (column(&inputs.data), column(&inputs.samples));
+        skipped += a + b;
+        let (m, n) = (Moments::of(&data), Moments::of(&samples));
+        let mut cells = vec![number(m.mean), number(n.mean), number(m.sd), number(n.sd)];
+        for p in [0.05, 0.5, 0.95] {
+            cells.extend([number(quantile(&data, p)), number(quantile(&samples, p))]);
+        }
+        cells.push(short(kolmogorov_smirnov(&data, &samples), 2));
+        rows += &row(name, &cells);
+    }
+    let group = |h: &str| format!("<th scope=\"colgroup\" colspan=\"2\" class=\"group part\">{h}</th>");
+    let groups: String = ["mean", "s.d.", "5 %", "median", "95 %"].map(group).concat();
+    let pair = "<th scope=\"col\" class=\"part\">data</th><th scope=\"col\">samples</th>";
+    let table = format!(
+        "<div class=\"scroll\"><table><thead><tr><th></th>{groups}<th class=\"part\">KS</th></tr>\n\
+         <tr><th scope=\"col\">column</th>{}<th scope=\"col\" class=\"part\">distance</th></tr></thead>\n\
+         <tbody>\n{rows}</tbody></table></div>\n",
+        pair.repeat(5)
+    );
+    let table = if columns > LONG {
+        format!("<details>\n<summary>All {columns} columns</summary>\n{table}</details>\n")
+    } else {
+        table
+    };
+    let skipped = if skipped > 0 {
+        format!(" {} values not finite were left out.", grouped(skipped))
+    } else {
+        String::new()
+    };
+    format!(
+        "{table}<p>Each pair should agree; the Kolmogorov–Smirnov distance is the largest gap between the two \
+         distribution functions, 0 where the marginals agree and 1 where they are apart.{skipped}</p>\n"
+    )
+}
+
+fn row(name: &str, cells: &[String]) -> String {
+    let cells: String = cells.iter().map(|c| format!("<td>{c}</td>")).collect();
+    format!("<tr><td>{}</td>{cells}</tr>\n", escape(name))
+}
+
+fn number(value: f64) -> String {
+    if value.is_nan() { "–".into() } else { short(value, 4) }
+}
+
+/// Mean and standard deviation (divisor n − 1); NaN of too few values.
+struct Moments {
+    mean: f64,
+    sd: f64,
+}
+
+impl Moments {
+    fn of(values: &[f64]) -> Moments {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let sd = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+        Moments { mean, sd }
+    }
+}
+
+/// The largest gap between the distribution functions of two ascending samples; NaN of none.
+fn kolmogorov_smirnov(a: &[f64], b: &[f64]) -> f64 {
+    if a.is_empty() || b.is_empty() {
+        return f64::NAN;
+    }
+    let (mut i, mut j, mut gap) = (0, 0, 0.0_f64);
+    while i < a.len() && j < b.len() {
+        let at = a[i].min(b[j]);
+        while i < a.len() && a[i] <= at {
+            i += 1;
+        }
+        while j < b.len() && b[j] <= at {
+            j += 1;
+        }
+        gap = gap.max((i as f64 / a.len() as f64 - j as f64 / b.len() as f64).abs());
+    }
+    gap
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_distance_of_known_samples() {
+        // By hand: just above 2 the distribution functions are 2/4 and 0.
+        assert_eq!(kolmogorov_smirnov(&[1., 2., 3., 4.], &[3., 4., 5., 6.]), 0.5);
+        assert_eq!(kolmogorov_smirnov(&[1., 2.], &[1., 2.]), 0.0);
+        assert_eq!(kolmogorov_smirnov(&[1., 1.], &[2.]), 1.0);
+        assert!(kolmogorov_smirnov(&[], &[1.0]).is_nan());
+    }
+
+    #[test]
+    fn moments_are_unbiased() {
+        let moments = Moments::of(&[1., 2., 3., 4.]);
+        assert_eq!((moments.mean, moments.sd), (2.5, (5.0f64 / 3.0).sqrt()));
+    }
+}

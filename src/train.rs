@@ -1,0 +1,379 @@
+//! Training: flat-buffer Adam, warm-up, clipping, EMA, validation, early stopping, and resumption to the same bits.
+
+mod adam;
+mod rows;
+mod state;
+mod validation;
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, no_grad};
+
+use crate::model::{Denoiser, Model};
+use crate::noise::{Noise, Seed};
+use crate::objective::Objective;
+use crate::{Error, Result};
+use adam::Adam;
+pub use rows::{Rows, TensorRows};
+pub use state::{Best, State};
+pub use validation::Validation;
+
+/// How to train, as plain data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Steps of the optimiser.
+    pub iterations: u64,
+    /// Rows per step; at least as many as there are rows means full batches.
+    pub batch_size: usize,
+    /// Adam's step size after warm-up; it falls along a cosine to a hundredth of itself.
+    pub learning_rate: f64,
+    /// Whether the step size falls along the cosine, or stays.
+    pub decay: bool,
+    /// Steps over which the step size rises from 0.
+    pub warm_up: u64,
+    /// Gradients longer than this are shortened to it.
+    pub clip: f64,
+    /// Decay of the exponential moving average of the parameters.
+    pub ema: f64,
+    /// Micro-batches per step.
+    pub accumulation: u64,
+    /// Steps between validations.
+    pub validate_every: u64,
+    /// Validations without improvement after which training stops; 0: never.
+    pub patience: u64,
+    /// At most this many validation rows are used while training.
+    pub validation_rows: usize,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Training stops after this many seconds; 0: never.
+    pub max_seconds: f64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig {
+            iterations: 20_000,
+            batch_size: 512,
+            learning_rate: 1e-3,
+            decay: true,
+            warm_up: 200,
+            clip: 1.0,
+            ema: 0.999,
+            accumulation: 1,
+            validate_every: 500,
+            patience: 10,
+            validation_rows: 2000,
+            checkpoint_every: 1000,
+            max_seconds: 0.0,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Checks every field.
+    pub fn check(&self) -> Result<()> {
+        let positive = [
+            ("iterations", self.iterations),
+            ("batch-size", self.batch_size as u64),
+            ("accumulation", self.accumulation),
+            ("validate-every", self.validate_every),
+            ("checkpoint-every", self.checkpoint_every),
+        ];
+        if let Some((field, _)) = positive.iter().find(|(_, v)| *v == 0) {
+            return Err(Error::config(*field, "0", "give a number of at least 1"));
+        }
+        let real = [("learning-rate", self.learning_rate), ("clip", self.clip)];
+        if let Some((field, value)) = real.iter().find(|(_, v)| !(*v > 0.0 && v.is_finite())) {
+            return Err(Error::config(*field, format!("{value}"), "give a positive number"));
+        }
+        if !(0.0..1.0).contains(&self.ema) {
+            return Err(Error::config(
+                "ema",
+                format!("{}", self.ema),
+                "give a number from 0 (none) to below 1",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Adam's step size at `iteration`, from 0.
+    pub fn learning_rate_at(&self, iteration: u64) -> f64 {
+        let warm = ((iteration + 1) as f64 / self.warm_up.max(1) as f64).min(1.0);
+        if !self.decay {
+            return self.learning_rate * warm;
+        }
+        let done = iteration as f64 / self.iterations as f64;
+        self.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()))
+    }
+}
+
+/// One line of `metrics.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Metric {
+    /// Steps done.
+    pub iteration: u64,
+    /// Mean training loss since the last line.
+    pub loss: f64,
+    /// Standard deviation of the per-step loss since the last line.
+    pub loss_sd: f64,
+    /// Mean length of the gradient since the last line, before clipping.
+    pub gradient_norm: f64,
+    /// Steps since the last line whose gradient was longer than `clip`.
+    pub clipped: u64,
+    /// Steps since the last line that were left out because the gradient was not finite.
+    pub skipped: u64,
+    /// Validation bound of the moving average, nats per row in the network's units; larger is better.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<f64>,
+    /// Standard error of the validation bound over rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_std_error: Option<f64>,
+    /// Adam's step size.
+    pub learning_rate: f64,
+    /// Seconds of training so far, resumed parts included.
+    pub seconds: f64,
+}
+
+/// What the caller of [`Trainer::fit`] wants to hear and decide.
+pub trait Hooks {
+    /// A metric line is ready.
+    fn metric(&mut self, _metric: &Metric) -> Result<()> {
+        Ok(())
+    }
+    /// A step is done.
+    fn step(&mut self, _iteration: u64) {}
+    /// The state to resume from.
+    fn checkpoint(&mut self, _model: &Model, _state: &State) -> Result<()> {
+        Ok(())
+    }
+    /// Whether to stop now.
+    fn stop(&self) -> bool {
+        false
+    }
+}
+
+/// Hooks that do nothing.
+pub struct Silent;
+impl Hooks for Silent {}
+
+/// Why training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All iterations were done.
+    Finished,
+    /// The validation bound no longer improved.
+    EarlyStop,
+    /// `max_seconds` were over.
+    OutOfTime,
+    /// The hooks asked to stop.
+    Stopped,
+}
+
+/// Fits models.
+#[derive(Clone, Debug, Default)]
+pub struct Trainer {
+    /// How.
+    pub config: TrainConfig,
+}
+
+/// Steps between metric lines, and between looks at whether the loss is finite.
+const LOG_EVERY: u64 = 100;
+
+impl Trainer {
+    /// Trains `model` from `state` on. At the end the model holds the parameters that did best on `validation`, or
+    /// where there is none the moving average; `state` can resume the training.
+    ///
+    /// With the same seed and the same calls, the result has the same bits on one machine whether or not it was
+    /// interrupted, as long as `max_seconds` does not bite.
+    pub fn fit(
+        &self,
+        model: &Model,
+        objective: &dyn Objective,
+        data: &dyn Rows,
+        validation: Option<&Validation>,
+        seed: Seed,
+        state: &mut State,
+        hooks: &mut dyn Hooks,
+    ) -> Result<Ended> {
+        let config = &self.config;
+        config.check()?;
+        if data.is_empty() {
+            return Err(Error::config("data", "there are no rows to train on", "give more rows"));
+        }
+        model.parameters().assign(&state.parameters);
+        let range = trained_range(model, objective);
+        let started = std::time::Instant::now();
+        let before = state.seconds;
+        let mut order = rows::Order::new(data.len(), config.batch_size, seed.derive("order"));
+        let mut window = Window { clip: config.clip, ..Window::default() };
+        let mut ended = Ended::Finished;
+        while state.iteration < config.iterations {
+            if hooks.stop() {
+                ended = Ended::Stopped;
+                break;
+            }
+            if config.max_seconds > 0.0 && state.seconds >= config.max_seconds {
+                ended = Ended::OutOfTime;
+                break;
+            }
+            let gradient =
+                self.gradient(model, objective, data, &mut order, seed, state, range, &mut window)?;
+            self.step(model, state, gradient, range, &mut window);
+            state.iteration += 1;
+            state.seconds = before + started.elapsed().as_secs_f64();
+            hooks.step(state.iteration);
+
+            let last = state.iteration == config.iterations;
+            let validate = validation.is_some() && (last || state.iteration % config.validate_every == 0);
+            if validate || last || state.iteration % LOG_EVERY == 0 {
+                let mut metric = window.close(state, config.learning_rate_at(state.iteration - 1))?;
+                if let (true, Some(validation)) = (validate, validation) {
+                    let (value, error) = on_average(model, state, |model| validation.bound(model))?;
+                    metric.validation = Some(value);
+                    metric.validation_std_error = Some(error);
+                    state.judge(value);
+                }
+                hooks.metric(&metric)?;
+            }
+            if !last && state.iteration % config.checkpoint_every == 0 {
+                hooks.checkpoint(model, state)?;
+            }
+            if validate && config.patience > 0 && state.since_best >= config.patience {
+                ended = Ended::EarlyStop;
+                break;
+            }
+        }
+        state.parameters.copy_(model.parameters().flat());
+        hooks.checkpoint(model, state)?;
+        model.parameters().assign(state.product());
+        Ok(ended)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn gradient(
+        &self,
+        model: &Model,
+        objective: &dyn Objective,
+        data: &dyn Rows,
+        order: &mut rows::Order,
+        seed: Seed,
+        state: &State,
+        (start, length): (i64, i64),
+        window: &mut Window,
+    ) -> Result<Tensor> {
+        let parts = self.config.accumulation;
+        let mut total: Option<Tensor> = None;
+        for part in 0..parts {
+            let batch = state.iteration * parts + part;
+            let chosen = order.batch(batch);
+            let first = batch * chosen.len() as u64;
+            let mut noise = Noise::new(seed.derive("noise"), first..first + chosen.len() as u64);
+            let x0 = data.gather(&chosen, &mut noise).to_kind(model.kind()).to_device(model.device());
+            let loss = objective.loss(model, &x0, &mut noise).mean(None);
+            window.losses.push(loss.detach());
+            let gradient = model.parameters().gradient(&loss, start, length);
+            total = Some(match total {
+                None => gradient,
+                Some(total) => total + gradient,
+            });
+        }
+        let total = total.expect("at least one micro-batch");
+        Ok(if parts > 1 { total / parts as f64 } else { total })
+    }
+
+    fn step(
+        &self,
+        model: &Model,
+        state: &mut State,
+        gradient: Tensor,
+        (start, length): (i64, i64),
+        window: &mut Window,
+    ) {
+        let config = &self.config;
+        no_grad(|| {
+            let norm = gradient.norm();
+            let scale = (norm.reciprocal() * config.clip).clamp_max(1.0);
+            let finite = norm.isfinite();
+            let gradient = (gradient * scale).where_self(&finite, &Tensor::zeros_like(&norm));
+            window.norms.push(norm);
+            let part = |x: &Tensor| x.narrow(0, start, length);
+            let rate = config.learning_rate_at(state.iteration);
+            let adam = Adam::default();
+            adam.step(
+                &mut part(model.parameters().flat()),
+                &mut part(&state.first),
+                &mut part(&state.second),
+                &gradient,
+                state.iteration,
+                rate,
+            );
+            let n = state.iteration as f64;
+            let keep = config.ema.min((1.0 + n) / (10.0 + n));
+            let _ = part(&state.ema).lerp_(&part(model.parameters().flat()), 1.0 - keep);
+        });
+    }
+}
+
+/// The flat range of parameters that `objective` trains: the score's, the head's or both.
+fn trained_range(model: &Model, objective: &dyn Objective) -> (i64, i64) {
+    let (score, all) = (model.score_size(), model.parameters().size());
+    match (objective.trains_score(), objective.trains_head()) {
+        (true, false) => (0, score),
+        (false, _) => (score, all - score),
+        (true, true) => (0, all),
+    }
+}
+
+/// Runs `f` on the model with its moving-average parameters.
+fn on_average<T>(model: &Model, state: &mut State, f: impl FnOnce(&Model) -> Result<T>) -> Result<T> {
+    state.parameters.copy_(model.parameters().flat());
+    model.parameters().assign(&state.ema);
+    let result = f(model);
+    model.parameters().assign(&state.parameters);
+    result
+}
+
+/// What has happened since the last metric line.
+#[derive(Default)]
+struct Window {
+    losses: Vec<Tensor>,
+    norms: Vec<Tensor>,
+    clip: f64,
+}
+
+impl Window {
+    fn close(&mut self, state: &State, learning_rate: f64) -> Result<Metric> {
+        let take = |values: &mut Vec<Tensor>| -> Vec<f64> {
+            let all =
+                Tensor::stack(&std::mem::take(values), 0).to_kind(Kind::Double).to_device(tch::Device::Cpu);
+            Vec::try_from(all.view(-1)).expect("numbers")
+        };
+        let (losses, norms) = (take(&mut self.losses), take(&mut self.norms));
+        let skipped = norms.iter().filter(|n| !n.is_finite()).count();
+        if skipped * 2 > norms.len() || losses.iter().all(|l| !l.is_finite()) {
+            return Err(Error::numeric(
+                format!(
+                    "training diverged before iteration {}: the loss or its gradient is not finite",
+                    state.iteration
+                ),
+                "lower --learning-rate, raise the warm-up, or check the data for extreme values; the last checkpoint is kept",
+            ));
+        }
+        let finite: Vec<f64> = losses.iter().copied().filter(|l| l.is_finite()).collect();
+        let mean = finite.iter().sum::<f64>() / finite.len() as f64;
+        let variance = finite.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / finite.len() as f64;
+        let lengths: Vec<f64> = norms.iter().copied().filter(|n| n.is_finite()).collect();
+        Ok(Metric {
+            iteration: state.iteration,
+            loss: mean,
+            loss_sd: variance.sqrt(),
+            gradient_norm: lengths.iter().sum::<f64>() / lengths.len().max(1) as f64,
+            clipped: lengths.iter().filter(|n| **n > self.clip).count() as u64,
+            skipped: skipped as u64,
+            validation: None,
+            validation_std_error: None,
+            learning_rate,
+            seconds: state.seconds,
+        })
+    }
+}
