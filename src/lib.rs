@@ -1,7 +1,10 @@
 //! Likelihood-trained diffusion models.
+pub mod baseline;
 pub mod covariance;
 pub mod data;
+pub mod device;
 pub mod error;
+pub mod experiment;
 pub mod gaussian;
 pub mod grid;
 pub mod likelihood;
@@ -13,6 +16,7 @@ pub mod ode;
 pub mod oracle;
 pub mod plot;
 pub mod report;
+pub mod run;
 pub mod sample;
 pub mod schedule;
 pub mod sym_matrix;

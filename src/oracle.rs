@@ -2,6 +2,7 @@
 //!
 //! A mixture is a data set, a ground truth and a model at once: [`Oracle`] stands wherever a trained network does.
 
+pub mod named;
 mod student_t;
 
 use std::sync::Arc;

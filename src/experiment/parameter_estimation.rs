@@ -111,9 +111,10 @@ pub fn estimators() -> Vec<Estimator> {
 /// Every objective whose gradient noise is measured.
 fn noise_estimators() -> Vec<Estimator> {
     use ScoreWeight::{Likelihood, LikelihoodImportance, Sigma2, Unweighted};
-    let mut all: Vec<Estimator> = [Sigma2, Likelihood, LikelihoodImportance, Unweighted(1e-3), Unweighted(1e-5)]
-        .map(|weight| Estimator::sm(weight, Sampling::Independent))
-        .into();
+    let mut all: Vec<Estimator> =
+        [Sigma2, Likelihood, LikelihoodImportance, Unweighted(1e-3), Unweighted(1e-5)]
+            .map(|weight| Estimator::sm(weight, Sampling::Independent))
+            .into();
     for law in [TimeLaw::Uniform, TimeLaw::LogSnr] {
         for form in [Form::Path, Form::Marginal] {
             all.extend(TRANSITIONS.map(|transitions| Estimator::LikelihoodMatching {
@@ -178,7 +179,11 @@ impl ParameterEstimation {
         }
         if self.sample_sizes.is_empty() || self.sample_sizes.iter().any(|n| *n < 20) {
             let found = format!("{:?}", self.sample_sizes);
-            return Err(Error::config("sample_sizes", found, "seven parameters need samples of 20 rows or more"));
+            return Err(Error::config(
+                "sample_sizes",
+                found,
+                "seven parameters need samples of 20 rows or more",
+            ));
         }
         if self.draws < 16 {
             return Err(Error::config("draws", self.draws.to_string(), "give at least 16 draws per datum"));

@@ -47,3 +47,64 @@ impl<'a> FlowSampler<'a> {
         check_finite(self.flow.decode(&latent)?.to_kind(model.kind()), rows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tch::Kind;
+
+    use super::*;
+    use crate::metric::Mmd;
+    use crate::oracle::{GaussianMixture, Oracle};
+    use crate::schedule::Vp;
+
+    fn two() -> Oracle {
+        let law = GaussianMixture::new(&[0.5, 0.5], &[[-1.0, 0.0], [1.0, 0.5]], &[0.3, 0.5]).unwrap();
+        Oracle::new(law, Arc::new(Vp::cosine(0.008)))
+    }
+
+    /// The samples have the law: unbiased MMD² within four standard errors of 0 over replicates.
+    #[test]
+    fn samples_have_the_law() {
+        let (oracle, n) = (two(), 200);
+        let x = FlowSampler::new(&oracle).sample(Seed(1), 0..20 * n).unwrap();
+        let values: Vec<f64> =
+            x.split(n as i64, 0).iter().map(|x| Mmd::default().against_mixture(x, &oracle.mixture)).collect();
+        let (mean, error) = crate::likelihood::mean_and_error(&values);
+        println!("MMD² {mean:.2e} ± {error:.2e}");
+        assert!(mean.abs() < 4.0 * error, "{mean} ± {error}");
+    }
+
+    /// In one dimension the flow is the monotone map of quantiles: `Φ(latent)` is the law's distribution function,
+    /// here of N(1, 0.5²) in closed form.
+    #[test]
+    fn a_gaussian_is_shifted_and_scaled() {
+        let law = GaussianMixture::new(&[1.0], &[[1.0]], &[0.5]).unwrap();
+        let oracle = Oracle::new(law, Arc::new(Vp::cosine(0.008)));
+        let x = FlowSampler::new(&oracle).tolerance(1e-9, 1e-9).unwrap().sample(Seed(2), 0..30).unwrap();
+        let latent = Noise::new(Seed(2), 0..30).normal(1, Kind::Double, tch::Device::Cpu);
+        // α_T = 1.7e-4: the prior's mean is off by that, and so is the sample's by half of it
+        let gap = (&x - (latent * 0.5 + 1.0)).abs().max().double_value(&[]);
+        println!("gap {gap:.1e}");
+        assert!(gap < 2e-4, "{gap}");
+    }
+
+    #[test]
+    fn rows_do_not_depend_on_their_batch() {
+        let oracle = two();
+        let sampler = FlowSampler::new(&oracle);
+        let whole = sampler.sample(Seed(3), 0..40).unwrap();
+        let part = sampler.sample(Seed(3), 17..22).unwrap();
+        let gap = (whole.narrow(0, 17, 5) - part).abs().max().double_value(&[]);
+        assert!(gap < 1e-12, "{gap}");
+    }
+
+    #[test]
+    fn unsolved_rows_are_an_error() {
+        let oracle = two();
+        let error =
+            FlowSampler::new(&oracle).max_evaluations(20).sample(Seed(4), 0..3).unwrap_err().to_string();
+        assert!(error.contains("3 of 3 rows") && error.contains("max_evaluations"), "{error}");
+    }
+}

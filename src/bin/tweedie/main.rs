@@ -1,5 +1,106 @@
-//! The program.
-fn main() {
-    let _ = tch::Tensor::zeros([2], (tch::Kind::Float, tch::Device::Cpu));
-    println!("{}", tch::get_num_threads());
+//! `tweedie`: likelihood-trained diffusion models from the command line.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 a failure of the work, 2 a
+//! mistake in the request.
+
+mod console;
+mod evaluate;
+mod experiment;
+mod report;
+mod sample;
+mod score;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tch::Device;
+
+/// Likelihood-trained diffusion models: densities with honest log-likelihoods, samples in few steps
+#[derive(Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  tweedie train --data wine.csv --out runs/wine
+  tweedie sample runs/wine -n 1000 --steps 20 -o samples.csv
+  tweedie score runs/wine new.csv -o scores.csv --anomalies 10
+  tweedie report runs/wine"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fit a density to a table
+    Train(Box<train::Arguments>),
+    /// Draw samples from a fitted density
+    Sample(sample::Arguments),
+    /// Log-likelihoods of rows, with their standard errors
+    Score(score::Arguments),
+    /// Judge a fitted density on test rows, beside classical densities
+    Evaluate(evaluate::Arguments),
+    /// Figures and tables of the papers, beside the published values
+    Experiment(experiment::Arguments),
+    /// One self-contained HTML page about a run
+    Report(report::Arguments),
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+struct Common {
+    /// Where to compute
+    #[arg(long, value_name = "cpu|cuda:N", default_value = "cpu")]
+    device: String,
+    /// Threads for tensor arithmetic [default: all cores]
+    #[arg(long, value_name = "T")]
+    threads: Option<usize>,
+    /// Say nothing but results and errors
+    #[arg(long)]
+    quiet: bool,
+    /// Results as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Common {
+    fn prepare(&self) -> tweedie::Result<Device> {
+        if let Some(threads) = self.threads {
+            if threads == 0 {
+                return Err(tweedie::Error::config("--threads", "0", "give a number of at least 1"));
+            }
+            tch::set_num_threads(threads as i32);
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build_global()
+                .map_err(|e| tweedie::Error::numeric(format!("threads: {e}"), "try without --threads"))?;
+        }
+        tweedie::device::open(&self.device)
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.to_string().replace('\n', " ");
+        eprintln!("error: internal: {message}; please report it with the command that led here");
+    }));
+    let result = std::panic::catch_unwind(|| match cli.command {
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Sample(arguments) => sample::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Experiment(arguments) => experiment::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+    });
+    match result {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if error.is_request() { 2 } else { 1 })
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
 }

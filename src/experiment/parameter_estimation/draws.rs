@@ -77,7 +77,9 @@ impl Estimator {
                 let weight = match weight {
                     ScoreWeight::Sigma2 => "SM, weight σ²".into(),
                     ScoreWeight::Likelihood => "SM, likelihood weighting, uniform t".into(),
-                    ScoreWeight::LikelihoodImportance => "SM, likelihood weighting, importance-sampled t".into(),
+                    ScoreWeight::LikelihoodImportance => {
+                        "SM, likelihood weighting, importance-sampled t".into()
+                    }
                     ScoreWeight::Unweighted(epsilon) => format!("SM, unweighted, ε = {epsilon:e}"),
                 };
                 match sampling {
@@ -202,7 +204,9 @@ impl<'a> Drawer<'a> {
                 let (alpha, sigma2) = (vp.alpha(t), vp.sigma2(t));
                 let rho = match weight {
                     ScoreWeight::Sigma2 => 1.0,
-                    ScoreWeight::Likelihood => 0.5 * vp.diffusion2(t) / sigma2 * (vp.horizon() - vp.epsilon()),
+                    ScoreWeight::Likelihood => {
+                        0.5 * vp.diffusion2(t) / sigma2 * (vp.horizon() - vp.epsilon())
+                    }
                     ScoreWeight::LikelihoodImportance => 0.5 * vp.importance_normalizer(),
                     ScoreWeight::Unweighted(_) => 1.0 / sigma2,
                 };

@@ -70,7 +70,8 @@ impl Mixture {
 
     /// Of the two labellings, the one whose means are nearer to `reference`'s: label switching resolved.
     pub fn aligned(&self, reference: &Mixture) -> Mixture {
-        let distance = |m: &Mixture| -> f64 { (0..2).map(|k| distance2(m.means[k], reference.means[k])).sum() };
+        let distance =
+            |m: &Mixture| -> f64 { (0..2).map(|k| distance2(m.means[k], reference.means[k])).sum() };
         let swapped = self.swapped();
         if distance(&swapped) < distance(self) { swapped } else { *self }
     }
@@ -282,7 +283,10 @@ mod tests {
                     for i in 0..5 {
                         let slope = (up[i] - down[i]) / (2.0 * h);
                         let error = (slope - jet.jacobian[i][j]).abs();
-                        assert!(error < 1e-7 * (1.0 + slope.abs()), "t = {t}, value {i}, parameter {j}: {error:e}");
+                        assert!(
+                            error < 1e-7 * (1.0 + slope.abs()),
+                            "t = {t}, value {i}, parameter {j}: {error:e}"
+                        );
                     }
                 }
             }

@@ -29,12 +29,14 @@ const LOGIT: f64 = 6.0;
 pub fn start(data: &[Point]) -> Mixture {
     let n = data.len() as f64;
     let mean = [0, 1].map(|j| data.iter().map(|x| x[j]).sum::<f64>() / n);
-    let moment = |i: usize, j: usize| data.iter().map(|x| (x[i] - mean[i]) * (x[j] - mean[j])).sum::<f64>() / n;
+    let moment =
+        |i: usize, j: usize| data.iter().map(|x| (x[i] - mean[i]) * (x[j] - mean[j])).sum::<f64>() / n;
     let (xx, yy, xy) = (moment(0, 0), moment(1, 1), moment(0, 1));
     let angle = 0.5 * (2.0 * xy).atan2(xx - yy);
     let reach = (0.5 * (xx + yy)).sqrt();
     let offset = [reach * angle.cos(), reach * angle.sin()];
-    let mut centres = [[mean[0] - offset[0], mean[1] - offset[1]], [mean[0] + offset[0], mean[1] + offset[1]]];
+    let mut centres =
+        [[mean[0] - offset[0], mean[1] - offset[1]], [mean[0] + offset[0], mean[1] + offset[1]]];
     let mut spread = [0.5 * (xx + yy); 2];
     let mut share = 0.5;
     for _ in 0..50 {
@@ -114,11 +116,14 @@ pub fn fit(
     let mut batch = Vec::new();
     let mut mixture = *start;
     let (mut converged, mut hessian) = (false, None);
-    let stages: &[usize] = if estimator.sampling() == Sampling::Once { &[draws] } else { &[draws.div_ceil(8), draws] };
+    let stages: &[usize] =
+        if estimator.sampling() == Sampling::Once { &[draws] } else { &[draws.div_ceil(8), draws] };
     for (stage, &per_datum) in stages.iter().enumerate() {
         let scale = drawer.batch(data, per_datum, rng, &mut batch);
-        let tolerance = if stage + 1 < stages.len() { 10.0 } else { 1.0 } * TOLERANCE / (data.len() as f64).sqrt();
-        (mixture, converged) = minimise(estimator.form(), &batch, scale, &mixture, &bounds, tolerance, &mut hessian);
+        let tolerance =
+            if stage + 1 < stages.len() { 10.0 } else { 1.0 } * TOLERANCE / (data.len() as f64).sqrt();
+        (mixture, converged) =
+            minimise(estimator.form(), &batch, scale, &mixture, &bounds, tolerance, &mut hessian);
     }
     Fit { mixture, converged, degenerate: bounds.touched(&mixture.params()) }
 }

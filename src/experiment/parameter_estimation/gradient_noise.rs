@@ -67,7 +67,9 @@ fn inverse(m: &Matrix) -> Matrix {
 
 /// `(A⁻¹ V A⁻¹)_jj` from `A⁻¹`.
 fn sandwich(inverse: &Matrix, v: &Matrix) -> Params {
-    std::array::from_fn(|j| (0..P).map(|a| (0..P).map(|b| inverse[j][a] * v[a][b] * inverse[j][b]).sum::<f64>()).sum())
+    std::array::from_fn(|j| {
+        (0..P).map(|a| (0..P).map(|b| inverse[j][a] * v[a][b] * inverse[j][b]).sum::<f64>()).sum()
+    })
 }
 
 /// Sums over a part of the data.
@@ -146,7 +148,8 @@ pub fn measure(setting: &Setting, estimator: Estimator, vp: &Vp, data: usize, se
         (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (PARTS * (PARTS - 1)) as f64).sqrt()
     };
     let per_part = 1.0 / rows as f64;
-    let mean_gradient: Params = std::array::from_fn(|j| per_row * parts.iter().map(|p| p.gradient[j]).sum::<f64>());
+    let mean_gradient: Params =
+        std::array::from_fn(|j| per_row * parts.iter().map(|p| p.gradient[j]).sum::<f64>());
     let variance =
         |j: usize| per_row * parts.iter().map(|p| p.square[j]).sum::<f64>() - mean_gradient[j].powi(2);
     let trace: f64 = (0..P).map(|a| (0..P).map(|b| fisher_inverse[a][b] * noise[a][b]).sum::<f64>()).sum();

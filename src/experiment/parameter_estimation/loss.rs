@@ -136,7 +136,13 @@ impl Sum {
     }
 
     #[inline(always)]
-    fn extend<const ROWS: usize>(&mut self, form: Form, model: &Diffused, draws: &[Draw], curved: impl Fn(usize) -> bool) {
+    fn extend<const ROWS: usize>(
+        &mut self,
+        form: Form,
+        model: &Diffused,
+        draws: &[Draw],
+        curved: impl Fn(usize) -> bool,
+    ) {
         for (i, draw) in draws.iter().enumerate() {
             let Jet { value, jacobian } = model.jet::<ROWS>(draw.x, draw.alpha, draw.sigma2);
             let (loss, adjoint, inv) = at_jet(form, draw, &value);

@@ -1,0 +1,261 @@
+//! `tweedie evaluate`
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tch::{Device, Kind, Tensor};
+use tweedie::baseline::{self, KernelDensity};
+use tweedie::covariance::{Covariance, Reverse};
+use tweedie::data::{Split, Table};
+use tweedie::likelihood::{Elbo, Estimate, ProbabilityFlow, mean_and_error};
+use tweedie::metric::Mmd;
+use tweedie::noise::Seed;
+use tweedie::run::{Prepared, Run, scaled_rows};
+use tweedie::sample::{Ancestral, LastStep};
+use tweedie::{Error, Result};
+
+use crate::Common;
+use crate::console::{Progress, print_json};
+use crate::sample::{SpacingName, draw};
+use crate::score::score_rows;
+
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+enum MetricName {
+    /// Log-likelihoods, beside a Gaussian and a kernel density
+    Nll,
+    /// Maximum mean discrepancy between samples and test rows, five kernels
+    Mmd,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tweedie evaluate runs/wine
+  tweedie evaluate runs/wine --data test.csv --metrics nll --steps 10,100,1000")]
+pub struct Arguments {
+    /// The run directory
+    run: PathBuf,
+    /// Test rows [default: the run's own test rows]
+    #[arg(long, value_name = "TEST")]
+    data: Option<PathBuf>,
+    /// What to measure
+    #[arg(long, value_delimiter = ',', default_value = "nll,mmd")]
+    metrics: Vec<MetricName>,
+    /// Numbers of steps
+    #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "10,25,100")]
+    steps: Vec<usize>,
+    /// How steps are laid in time
+    #[arg(long, default_value = "angle")]
+    spacing: SpacingName,
+    /// Leave out the probability-flow ODE, the slowest estimator
+    #[arg(long)]
+    no_ode: bool,
+    /// Seed of the draws
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Rows at a time
+    #[arg(long, value_name = "B", default_value_t = 2048)]
+    batch_size: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// The rows a run is judged on, and those it was trained on where they are at hand.
+pub struct Judged {
+    pub table: Table,
+    pub rows: Vec<usize>,
+    /// Training rows and validation rows in the network's units, for classical densities.
+    pub reference: Option<(Tensor, Tensor)>,
+}
+
+impl Judged {
+    /// `data`, or the run's own test rows.
+    pub fn read(run: &Run, data: Option<&PathBuf>) -> Result<Judged> {
+        let own = Prepared::read(&run.config.data, run.config.seed);
+        let same = own.ok().filter(|own| own.record.fingerprint == run.data.fingerprint);
+        let seed = Seed(run.config.seed);
+        let reference = same.as_ref().map(|own| {
+            let train =
+                scaled_rows(&own.table, &own.split.train, &run.data.scaling, seed.derive("reference")).0;
+            (train, own.validation_rows(usize::MAX, seed.derive("validation rows")).to_kind(Kind::Double))
+        });
+        match (data, same) {
+            (Some(path), _) => {
+                let table = run.data.read_table(path, &run.config.data.table)?;
+                let rows = (0..table.rows()).collect();
+                Ok(Judged { table, rows, reference })
+            }
+            (None, Some(own)) => {
+                let Split { test, .. } = own.split;
+                if test.is_empty() {
+                    return Err(Error::config(
+                        "--data",
+                        "the run kept no test rows",
+                        "give test rows with --data",
+                    ));
+                }
+                Ok(Judged { table: own.table, rows: test, reference })
+            }
+            (None, None) => Err(Error::config(
+                "--data",
+                format!("{} is not at hand, or no longer the table of this run", run.config.data.source),
+                "give test rows with --data",
+            )),
+        }
+    }
+}
+
+/// Classical densities on the same rows: name and nats per row in the data's own units.
+pub fn baselines(run: &Run, judged: &Judged) -> Result<Vec<(String, Vec<f64>)>> {
+    let Some((train, validation)) = &judged.reference else { return Ok(Vec::new()) };
+    let seed = Seed(run.config.seed).derive("baselines");
+    let (test, log_jacobian) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed);
+    let in_data_units = |values: Vec<f64>| values.iter().zip(&log_jacobian).map(|(v, j)| v + j).collect();
+    let mut all =
+        vec![("Gaussian, full covariance".into(), in_data_units(baseline::gaussian(train, &test)?))];
+    if validation.size()[0] > 0 {
+        let kde = KernelDensity::fit(train, validation)?;
+        all.push((
+            format!("kernel density, h = {:.2}", kde.bandwidth()),
+            in_data_units(kde.log_density(&test)),
+        ));
+    }
+    let base = run.model.base().to_device(Device::Cpu);
+    let components = base.parameters().weights.len();
+    let law = tweedie::oracle::GaussianMixture::from_parameters(&base.parameters())?;
+    let values = Vec::try_from(law.log_density(&test)).expect("numbers");
+    all.push((
+        format!("the model's base, {components} component{}", if components == 1 { "" } else { "s" }),
+        in_data_units(values),
+    ));
+    Ok(all)
+}
+
+/// The ELBO of `run` on the judged rows.
+pub fn elbo(
+    run: &Run,
+    judged: &Judged,
+    covariance: Covariance,
+    steps: usize,
+    spacing: SpacingName,
+    seed: Seed,
+    batch: usize,
+    quiet: bool,
+) -> Result<Estimate> {
+    let grid = spacing.get().elbo_grid(&**run.schedule(), steps);
+    let estimator = Elbo::new(Reverse::new(&run.model, covariance, 1.0)?, grid, 1);
+    score_rows(run, &judged.table, &judged.rows, 1, seed, batch, quiet, &estimator)
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let device = arguments.common.prepare()?;
+    let quiet = arguments.common.quiet;
+    if arguments.steps.contains(&0) {
+        return Err(Error::config("--steps", "0", "give numbers of at least 1"));
+    }
+    let run = Run::load(&arguments.run, device)?;
+    let judged = Judged::read(&run, arguments.data.as_ref())?;
+    let seed = Seed(arguments.seed);
+    let mut lines: Vec<(String, String, f64, f64)> = Vec::new();
+    if arguments.metrics.contains(&MetricName::Nll) {
+        let head = run.model.config().head.is_some();
+        let covariances: &[Covariance] = match head {
+            true => &Covariance::ALL,
+            false => &[Covariance::Beta, Covariance::BetaTilde, Covariance::ZeroHessian],
+        };
+        for &covariance in covariances {
+            for &steps in &arguments.steps {
+                let estimate = elbo(
+                    &run,
+                    &judged,
+                    covariance,
+                    steps,
+                    arguments.spacing,
+                    seed,
+                    arguments.batch_size,
+                    quiet,
+                )?;
+                let flags = if estimate.flags.is_empty() {
+                    String::new()
+                } else {
+                    format!(", {} flagged", estimate.flags.len())
+                };
+                lines.push((
+                    estimate.estimator.clone(),
+                    format!("lower bound{flags}"),
+                    estimate.mean(),
+                    estimate.std_error(),
+                ));
+            }
+        }
+        if !arguments.no_ode {
+            let flow = ProbabilityFlow::new(&run.model).verify(true);
+            let estimate =
+                score_rows(&run, &judged.table, &judged.rows, 1, seed, arguments.batch_size, quiet, &flow)?;
+            let believed = believed(&estimate);
+            let (mean, error) = mean_and_error(&believed);
+            let kind = format!(
+                "estimate, {} of {} rows flagged and left out",
+                estimate.values.len() - believed.len(),
+                estimate.values.len()
+            );
+            lines.push((estimate.estimator.clone(), kind, mean, error));
+        }
+        for (name, values) in baselines(&run, &judged)? {
+            let (mean, error) = mean_and_error(&values);
+            lines.push((name, "exact".into(), mean, error));
+        }
+    }
+    if arguments.metrics.contains(&MetricName::Mmd) {
+        let (test, _) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed.derive("mmd"));
+        for &steps in &arguments.steps {
+            let step = Ancestral::new(&run.model, Covariance::Learned, 1.0, LastStep::Noise)?;
+            let n = judged.rows.len().clamp(1000, 10_000);
+            let mut progress = Progress::new("sample", n as u64, quiet);
+            let samples = draw(
+                &run,
+                &step,
+                arguments.spacing.get(),
+                steps,
+                n,
+                arguments.batch_size,
+                seed,
+                &mut progress,
+            )?;
+            progress.finish();
+            let samples = samples.to_kind(Kind::Double).to_device(Device::Cpu);
+            let value = Mmd::default().u_statistic(&samples, &test);
+            lines.push((
+                format!("MMD², K = {steps}"),
+                format!("U-statistic, {n} samples, network units"),
+                value,
+                f64::NAN,
+            ));
+        }
+    }
+    if arguments.common.json {
+        let rows: Vec<_> = lines
+            .iter()
+            .map(|(name, kind, value, error)| json!({ "name": name, "kind": kind, "value": value, "std_error": error }))
+            .collect();
+        print_json(
+            &json!({ "rows": judged.rows.len(), "unit": "nats per row, data units", "results": rows }),
+        );
+        return Ok(());
+    }
+    println!("{} rows; log-likelihoods in nats per row, the data's own units", judged.rows.len());
+    let width = lines.iter().map(|l| l.0.chars().count()).max().unwrap_or(0);
+    for (name, kind, value, error) in &lines {
+        let error = if error.is_finite() { format!("± {error:.3}") } else { String::new() };
+        let value = if name.starts_with("MMD") { format!("{value:.5}") } else { format!("{value:.3}") };
+        println!("{name:width$}  {value:>10} {error:<8} {kind}");
+    }
+    Ok(())
+}
+
+/// The values that no flag doubts.
+pub fn believed(estimate: &Estimate) -> Vec<f64> {
+    let doubted: std::collections::HashSet<usize> = estimate.flags.iter().map(|f| f.row).collect();
+    (0..estimate.values.len()).filter(|r| !doubted.contains(r)).map(|r| estimate.values[r]).collect()
+}

@@ -1,0 +1,180 @@
+//! `tweedie report`
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use tch::{Device, Kind};
+use tweedie::covariance::Covariance;
+use tweedie::data::OutputFile;
+use tweedie::likelihood::{ProbabilityFlow, mean_and_error};
+use tweedie::model::Denoiser;
+use tweedie::noise::Seed;
+use tweedie::plot::{Series, image_sheet};
+use tweedie::report::{MetricPoint, ReportInputs, Scores, html};
+use tweedie::run::Run;
+use tweedie::sample::{Ancestral, LastStep};
+use tweedie::{Error, Result};
+
+use crate::Common;
+use crate::console::{Progress, say};
+use crate::evaluate::{Judged, baselines, believed, elbo};
+use crate::sample::{SpacingName, draw, picture_shape, range};
+use crate::score::score_rows;
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tweedie report runs/wine
+  tweedie report runs/digits --shape 8x8")]
+pub struct Arguments {
+    /// The run directory; the page is RUN/report.html
+    run: PathBuf,
+    /// Test rows [default: the run's own test rows]
+    #[arg(long, value_name = "TEST")]
+    data: Option<PathBuf>,
+    /// Steps of the sampler whose samples are shown
+    #[arg(long, value_name = "K", default_value_t = 20)]
+    steps: usize,
+    /// Samples drawn
+    #[arg(short, long, value_name = "N", default_value_t = 1000)]
+    n: usize,
+    /// Show rows as pictures of this height and width
+    #[arg(long, value_name = "HxW")]
+    shape: Option<String>,
+    /// At most this many test rows are scored
+    #[arg(long, value_name = "ROWS", default_value_t = 2000)]
+    rows: usize,
+    /// Leave out the probability-flow ODE, the slowest estimator
+    #[arg(long)]
+    no_ode: bool,
+    /// Seed of the draws
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+const BATCH: usize = 2048;
+const STEPS: [usize; 6] = [5, 10, 20, 50, 100, 200];
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let device = arguments.common.prepare()?;
+    let quiet = arguments.common.quiet;
+    if arguments.steps == 0 || arguments.n == 0 || arguments.rows == 0 {
+        return Err(Error::config("--steps, -n, --rows", "0", "give numbers of at least 1"));
+    }
+    let run = Run::load(&arguments.run, device)?;
+    let shape = match &arguments.shape {
+        Some(shape) => Some(picture_shape(Some(shape), run.model.dim() as usize)?),
+        None => None,
+    };
+    let path = run.dir.file("report.html");
+    let mut out = OutputFile::create(&path)?;
+    let mut judged = Judged::read(&run, arguments.data.as_ref())?;
+    judged.rows.truncate(arguments.rows);
+    let seed = Seed(arguments.seed);
+    let spacing = SpacingName::Angle;
+
+    let head = run.model.config().head.is_some();
+    let mut flags = Vec::new();
+    let mut likelihood_vs_steps = Vec::new();
+    let mut scores = Vec::new();
+    for covariance in Covariance::ALL {
+        if covariance == Covariance::Learned && !head {
+            continue;
+        }
+        let (mut values, mut errors) = (Vec::new(), Vec::new());
+        for steps in STEPS {
+            let estimate = elbo(&run, &judged, covariance, steps, spacing, seed, BATCH, quiet)?;
+            values.push(estimate.mean());
+            errors.push(estimate.std_error());
+            if !estimate.flags.is_empty() {
+                flags.push(format!("{}: {} rows are not finite.", estimate.estimator, estimate.flags.len()));
+            }
+            if steps == 100
+                && (covariance == Covariance::Learned || (!head && covariance == Covariance::BetaTilde))
+            {
+                scores.push(Scores { name: estimate.estimator.clone(), values: estimate.values });
+            }
+        }
+        let x = STEPS.iter().map(|&k| k as f64).collect();
+        likelihood_vs_steps.push(Series::line(covariance.name(), x, values).with_error(errors));
+    }
+    if !arguments.no_ode {
+        let flow = ProbabilityFlow::new(&run.model).verify(true);
+        let estimate = score_rows(&run, &judged.table, &judged.rows, 1, seed, BATCH, quiet, &flow)?;
+        if !estimate.flags.is_empty() {
+            flags.push(format!(
+                "{}: {} of {} rows are doubtful and left out of its figures; the first: {}.",
+                estimate.estimator,
+                estimate.flags.len(),
+                estimate.values.len(),
+                estimate.flags[0].reason
+            ));
+        }
+        scores.push(Scores { name: estimate.estimator.clone(), values: believed(&estimate) });
+    }
+    let mut summary: Vec<(String, String)> =
+        scores.iter().map(|s| (s.name.clone(), figure(mean_and_error(&s.values)))).collect();
+    let classical = baselines(&run, &judged)?;
+    summary.extend(classical.iter().map(|(name, values)| (name.clone(), figure(mean_and_error(values)))));
+    summary.push(("test rows".into(), judged.rows.len().to_string()));
+
+    let step = Ancestral::new(&run.model, Covariance::Learned, 1.0, LastStep::Noise)?;
+    let mut progress = Progress::new("sample", arguments.n as u64, quiet);
+    let samples = draw(&run, &step, spacing.get(), arguments.steps, arguments.n, BATCH, seed, &mut progress)?;
+    progress.finish();
+    let samples = Vec::<f64>::try_from(samples.to_kind(Kind::Double).to_device(Device::Cpu).reshape([-1]))
+        .expect("numbers");
+    let samples = run.data.scaling.inverse(&samples);
+    let data: Vec<f32> = judged.rows.iter().flat_map(|&r| judged.table.row(r)).copied().collect();
+    let mut sheets = Vec::new();
+    if let Some((height, width)) = shape {
+        let show = 64 * height * width;
+        let wide: Vec<f64> = data.iter().map(|&v| v as f64).collect();
+        let limits = range(&wide);
+        let sheet =
+            |values: &[f64]| image_sheet(&values[..values.len().min(show)], height, width, 16, limits).png();
+        sheets.push((format!("Samples in {} steps", arguments.steps), sheet(&samples)));
+        sheets.push(("Test rows".to_string(), sheet(&wide)));
+    }
+    let metrics = run.dir.metrics()?;
+    let losses = metrics.iter().map(|m| MetricPoint {
+        iteration: m.iteration,
+        train_loss: m.loss,
+        train_loss_ema: None,
+        validation: m.validation.map(|v| -v),
+    });
+    let inputs = ReportInputs {
+        title: format!("tweedie: {}", run.data.source),
+        summary,
+        config_toml: run.config.to_toml(),
+        losses: losses.collect(),
+        loss_label: "loss; minus validation bound, nats per row (network units)".into(),
+        column_names: run.data.names().into_iter().map(String::from).collect(),
+        data,
+        samples: samples.iter().map(|&v| v as f32).collect(),
+        sample_label: format!("samples in {} steps", arguments.steps),
+        scores,
+        baselines: classical.iter().map(|(name, values)| (name.clone(), mean_and_error(values).0)).collect(),
+        unit: "nats per row, data units".into(),
+        likelihood_vs_steps,
+        sheets,
+        flags,
+        notes: vec![
+            "The ELBO with K steps is the log-likelihood bound of exactly the sampler that takes these K steps. \
+             The ODE is an estimate, not a bound."
+                .into(),
+        ],
+    };
+    out.write_all(html(&inputs).as_bytes()).map_err(Error::io(&path))?;
+    out.commit()?;
+    say(quiet, "done");
+    println!("{}", path.display());
+    Ok(())
+}
+
+fn figure((mean, error): (f64, f64)) -> String {
+    format!("{mean:.3} ± {error:.3} nats per row")
+}

@@ -1,0 +1,233 @@
+//! `tweedie sample`
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tch::{Kind, Tensor};
+use tweedie::covariance::Covariance;
+use tweedie::data::{OutputFile, TableFormat, write_table};
+use tweedie::grid::Spacing;
+use tweedie::model::Denoiser;
+use tweedie::noise::Seed;
+use tweedie::plot::image_sheet;
+use tweedie::run::Run;
+use tweedie::sample::{Ancestral, EulerMaruyama, FlowSampler, LastStep, Step, run_chain, sample_in_batches};
+use tweedie::{Error, Result};
+
+use crate::Common;
+use crate::console::{Progress, print_json};
+
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+pub enum CovarianceName {
+    /// The model's own covariance
+    Learned,
+    /// k² I, DDPM "large"
+    Beta,
+    /// The forward bridge's, DDPM "small"
+    BetaTilde,
+    /// H = 0, the paper's score-matching sampler
+    ZeroHessian,
+}
+
+impl CovarianceName {
+    pub fn get(self) -> Covariance {
+        match self {
+            CovarianceName::Learned => Covariance::Learned,
+            CovarianceName::Beta => Covariance::Beta,
+            CovarianceName::BetaTilde => Covariance::BetaTilde,
+            CovarianceName::ZeroHessian => Covariance::ZeroHessian,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+pub enum SamplerName {
+    /// Draws from the Gaussian bridge; DDPM, DDIM and Likelihood Matching's sampler
+    Ancestral,
+    /// Euler–Maruyama on the reverse SDE
+    EulerMaruyama,
+    /// The probability-flow ODE, Dormand–Prince with error control
+    Flow,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+pub enum LastName {
+    Mean,
+    Noise,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+pub enum SpacingName {
+    Even,
+    Quadratic,
+    LogSnr,
+    Angle,
+}
+
+impl SpacingName {
+    pub fn get(self) -> Spacing {
+        match self {
+            SpacingName::Even => Spacing::Even,
+            SpacingName::Quadratic => Spacing::Quadratic,
+            SpacingName::LogSnr => Spacing::LogSnr,
+            SpacingName::Angle => Spacing::Angle,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tweedie sample runs/wine -n 10000 --steps 20 -o samples.csv
+  tweedie sample runs/wine -n 1000 --sampler flow -o samples.parquet
+  tweedie sample runs/digits -n 64 --steps 20 -o digits.png")]
+pub struct Arguments {
+    /// The run directory
+    run: PathBuf,
+    /// Number of samples
+    #[arg(short, long, value_name = "N", default_value_t = 1000)]
+    n: usize,
+    /// Steps of the chain
+    #[arg(long, value_name = "K", default_value_t = 20)]
+    steps: usize,
+    /// Covariance of a reverse step
+    #[arg(long, default_value = "learned")]
+    covariance: CovarianceName,
+    /// From 0 (DDIM) to 1 (ancestral)
+    #[arg(long, value_name = "ETA", default_value_t = 1.0)]
+    eta: f64,
+    /// How to go from noise to data
+    #[arg(long, default_value = "ancestral")]
+    sampler: SamplerName,
+    /// What the last step puts out: the posterior mean, or a draw
+    #[arg(long, default_value = "noise")]
+    last_step: LastName,
+    /// How the steps are laid in time
+    #[arg(long, default_value = "angle")]
+    spacing: SpacingName,
+    /// Seed of the samples
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Rows at a time; samples do not depend on it
+    #[arg(long, value_name = "B", default_value_t = 4096)]
+    batch_size: usize,
+    /// Height and width of one picture, for a PNG sheet [default: square]
+    #[arg(long, value_name = "HxW")]
+    shape: Option<String>,
+    /// Where to write: .csv, .tsv, .parquet, .npy, or .png for a sheet of pictures
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Samples of a run in the network's units.
+pub fn draw(
+    run: &Run,
+    step: &dyn Step,
+    spacing: Spacing,
+    steps: usize,
+    n: usize,
+    batch: usize,
+    seed: Seed,
+    progress: &mut Progress,
+) -> Result<Tensor> {
+    let grid = spacing.elbo_grid(&**run.schedule(), steps);
+    sample_in_batches(n, batch, |rows| {
+        let end = rows.end;
+        let part = run_chain(step, &grid, seed, rows);
+        progress.at(end);
+        part
+    })
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let device = arguments.common.prepare()?;
+    if arguments.n == 0 || arguments.steps == 0 {
+        return Err(Error::config("-n, --steps", "0", "give numbers of at least 1"));
+    }
+    let png = arguments.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
+    if !png {
+        TableFormat::of(&arguments.out)?;
+    }
+    let run = Run::load(&arguments.run, device)?;
+    let shape =
+        if png { Some(picture_shape(arguments.shape.as_deref(), run.model.dim() as usize)?) } else { None };
+    let mut out = OutputFile::create(&arguments.out)?;
+    let mut progress = Progress::new("sample", arguments.n as u64, arguments.common.quiet);
+    let (seed, n, batch) = (Seed(arguments.seed), arguments.n, arguments.batch_size);
+    let last = match arguments.last_step {
+        LastName::Mean => LastStep::Mean,
+        LastName::Noise => LastStep::Noise,
+    };
+    let covariance = crate::score::covariance(&run, arguments.covariance.get(), arguments.common.quiet);
+    let scaled = match arguments.sampler {
+        SamplerName::Ancestral => {
+            let step = Ancestral::new(&run.model, covariance, arguments.eta, last)?;
+            draw(&run, &step, arguments.spacing.get(), arguments.steps, n, batch, seed, &mut progress)?
+        }
+        SamplerName::EulerMaruyama => {
+            let step = EulerMaruyama::new(&run.model);
+            draw(&run, &step, arguments.spacing.get(), arguments.steps, n, batch, seed, &mut progress)?
+        }
+        SamplerName::Flow => {
+            let flow = FlowSampler::new(&run.model);
+            sample_in_batches(n, batch, |rows| {
+                let end = rows.end;
+                let part = flow.sample(seed, rows);
+                progress.at(end);
+                part
+            })?
+        }
+    };
+    progress.finish();
+    let scaled = Vec::<f64>::try_from(scaled.to_kind(Kind::Double).to_device(tch::Device::Cpu).reshape([-1]))
+        .expect("numbers");
+    let values = run.data.scaling.inverse(&scaled);
+    match shape {
+        None => write_table(out, &run.data.names(), &run.data.cell_types(), &values)?,
+        Some((height, width)) => {
+            let sheet =
+                image_sheet(&values, height, width, (n as f64).sqrt().ceil() as usize, range(&values));
+            out.write_all(&sheet.png()).map_err(Error::io(&arguments.out))?;
+            out.commit()?;
+        }
+    }
+    if arguments.common.json {
+        print_json(&json!({ "samples": n, "steps": arguments.steps, "out": arguments.out }));
+    }
+    Ok(())
+}
+
+/// `HxW`, or the square that fits.
+pub fn picture_shape(given: Option<&str>, dim: usize) -> Result<(usize, usize)> {
+    let wrong =
+        |problem: String| Error::config("--shape", problem, format!("give HxW with H times W = {dim}"));
+    let (height, width) = match given {
+        None => {
+            let side = (dim as f64).sqrt().round() as usize;
+            (side, side)
+        }
+        Some(text) => {
+            let parts: Vec<Option<usize>> = text.split('x').map(|p| p.parse().ok()).collect();
+            match parts[..] {
+                [Some(height), Some(width)] => (height, width),
+                _ => return Err(wrong(format!("'{text}' is not HxW"))),
+            }
+        }
+    };
+    if height * width != dim {
+        return Err(wrong(format!("{dim} columns are not {height} x {width} pixels")));
+    }
+    Ok((height, width))
+}
+
+/// The 1 % and 99 % quantiles, as black and white.
+pub fn range(values: &[f64]) -> (f64, f64) {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |q: f64| sorted[((sorted.len() - 1) as f64 * q) as usize];
+    (at(0.01), at(0.99))
+}

@@ -1,0 +1,199 @@
+//! `tweedie score`
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tweedie::covariance::{Covariance, Reverse};
+use tweedie::data::{OutputFile, Table, TableFormat, append_columns};
+use tweedie::likelihood::{
+    Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error,
+};
+use tweedie::model::Denoiser;
+use tweedie::noise::Seed;
+use tweedie::run::{Run, scaled_rows};
+use tweedie::{Error, Result};
+
+use crate::Common;
+use crate::console::{Progress, print_json, say};
+use crate::sample::{CovarianceName, SpacingName};
+
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+pub enum EstimatorName {
+    /// Lower bound: the log-likelihood of the K-step sampler itself (safe)
+    Elbo,
+    /// Lower bound: score matching in continuous time
+    Bound,
+    /// Estimate: the probability-flow ODE
+    Ode,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The columns log_likelihood and std_error are added to each row, in nats in the data's own units. For dequantised \
+columns the density is that of the value with uniform noise over its bin.
+
+Examples:
+  tweedie score runs/wine new.csv -o scores.csv
+  tweedie score runs/wine new.csv -o scores.csv --estimator ode
+  tweedie score runs/wine new.csv -o scores.csv --anomalies 10")]
+pub struct Arguments {
+    /// The run directory
+    run: PathBuf,
+    /// The rows to score, with the columns the run was trained on
+    data: PathBuf,
+    /// What is computed
+    #[arg(long, default_value = "elbo")]
+    estimator: EstimatorName,
+    /// Steps of the ELBO
+    #[arg(long, value_name = "K", default_value_t = 100)]
+    steps: usize,
+    /// Independent draws per row (elbo), pairs (t, ε) per row (bound, at least 100)
+    #[arg(long, value_name = "D", default_value_t = 4)]
+    draws: usize,
+    /// Covariance of the ELBO's steps
+    #[arg(long, default_value = "learned")]
+    covariance: CovarianceName,
+    /// How the ELBO's steps are laid in time
+    #[arg(long, default_value = "angle")]
+    spacing: SpacingName,
+    /// Seed of the draws
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Rows at a time; scores do not depend on it
+    #[arg(long, value_name = "B", default_value_t = 2048)]
+    batch_size: usize,
+    /// List the K least likely rows
+    #[arg(long, value_name = "K")]
+    anomalies: Option<usize>,
+    /// The rows with their scores: .csv, .tsv, .parquet or .npy
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Log-likelihoods of `rows` of `table` in the data's own units: the estimate in network units plus the scaling's
+/// Jacobian, averaged over `draws`. Each draw has its own dequantisation and its own noise.
+pub fn score_rows(
+    run: &Run,
+    table: &Table,
+    rows: &[usize],
+    draws: usize,
+    seed: Seed,
+    batch: usize,
+    quiet: bool,
+    estimator: &dyn LogLikelihood,
+) -> Result<Estimate> {
+    let mut total: Option<(Estimate, Vec<Vec<f64>>)> = None;
+    let mut progress = Progress::new("score", (rows.len() * draws) as u64, quiet);
+    for draw in 0..draws {
+        let seed = seed.derive(&format!("draw {draw}"));
+        let (x, log_jacobian) = scaled_rows(table, rows, &run.data.scaling, seed.derive("dequantise"));
+        let x = x.to_kind(run.model.kind()).to_device(run.model.device());
+        let done = (draw * rows.len()) as u64;
+        let mut estimate = estimator.in_batches(&x, seed, batch, &mut |n| progress.at(done + n as u64))?;
+        estimate.values.iter_mut().zip(&log_jacobian).for_each(|(v, j)| *v += j);
+        match &mut total {
+            None => {
+                let values = estimate.values.iter().map(|&v| vec![v]).collect();
+                total = Some((estimate, values));
+            }
+            Some((first, values)) => {
+                values.iter_mut().zip(&estimate.values).for_each(|(all, &v)| all.push(v));
+                first.flags.extend(estimate.flags);
+            }
+        }
+    }
+    progress.finish();
+    let (mut estimate, values) = total.expect("at least one draw");
+    if draws > 1 {
+        let (means, errors) = values.iter().map(|v| mean_and_error(v)).unzip();
+        estimate.values = means;
+        estimate.std_errors = errors;
+        estimate.draws *= draws;
+        estimate.evaluations *= draws as f64;
+    }
+    Ok(estimate)
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let device = arguments.common.prepare()?;
+    let quiet = arguments.common.quiet;
+    if arguments.steps == 0 || arguments.draws == 0 {
+        return Err(Error::config("--steps, --draws", "0", "give numbers of at least 1"));
+    }
+    if let Some(out) = &arguments.out {
+        TableFormat::of(out)?;
+    }
+    let run = Run::load(&arguments.run, device)?;
+    let table = run.data.read_table(&arguments.data, &run.config.data.table)?;
+    let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
+    let rows: Vec<usize> = (0..table.rows()).collect();
+    let seed = Seed(arguments.seed);
+    let score = |draws, estimator: &dyn LogLikelihood| {
+        score_rows(&run, &table, &rows, draws, seed, arguments.batch_size, quiet, estimator)
+    };
+    let estimate = match arguments.estimator {
+        EstimatorName::Elbo => {
+            let grid = arguments.spacing.get().elbo_grid(&**run.schedule(), arguments.steps);
+            let reverse = Reverse::new(&run.model, covariance(&run, arguments.covariance.get(), quiet), 1.0)?;
+            score(arguments.draws, &Elbo::new(reverse, grid, 1))?
+        }
+        EstimatorName::Bound => score(1, &ScoreMatchingBound::new(&run.model, arguments.draws.max(100)))?,
+        EstimatorName::Ode => score(1, &ProbabilityFlow::new(&run.model).verify(true))?,
+    };
+    for flag in estimate.flags.iter().take(5) {
+        say(quiet, format!("warning: row {}: {}", flag.row + 1, flag.reason));
+    }
+    if estimate.flags.len() > 5 {
+        say(quiet, format!("warning: {} more doubtful rows", estimate.flags.len() - 5));
+    }
+    if let Some(out) = out {
+        let columns = [estimate.values.clone(), estimate.std_errors.clone()];
+        append_columns(&table, &["log_likelihood", "std_error"], &columns, out)?;
+    }
+    let mut order = rows.clone();
+    order.sort_by(|&a, &b| estimate.values[a].total_cmp(&estimate.values[b]));
+    let anomalies: Vec<usize> = order.into_iter().take(arguments.anomalies.unwrap_or(0)).collect();
+    if arguments.common.json {
+        let listed: Vec<_> = anomalies
+            .iter()
+            .map(|&r| json!({ "row": r + 1, "log_likelihood": estimate.values[r] }))
+            .collect();
+        print_json(&json!({
+            "rows": rows.len(), "mean": estimate.mean(), "std_error": estimate.std_error(),
+            "kind": estimate.kind, "estimator": estimate.estimator, "draws": estimate.draws,
+            "evaluations_per_row": estimate.evaluations, "flagged": estimate.flags.len(), "unit": "nats per row, data units",
+            "anomalies": listed,
+        }));
+        return Ok(());
+    }
+    println!(
+        "{} rows: {:.4} ± {:.4} nats per row ({}; {}; {:.0} network evaluations per row)",
+        rows.len(),
+        estimate.mean(),
+        estimate.std_error(),
+        estimate.estimator,
+        match estimate.kind {
+            tweedie::likelihood::Kind::LowerBound => "a lower bound",
+            tweedie::likelihood::Kind::Estimate => "an estimate",
+        },
+        estimate.evaluations
+    );
+    if !anomalies.is_empty() {
+        println!("row\tlog_likelihood\tstd_error");
+        for row in anomalies {
+            println!("{}\t{:.4}\t{:.4}", row + 1, estimate.values[row], estimate.std_errors[row]);
+        }
+    }
+    Ok(())
+}
+
+/// The covariance asked for; where the run has no head, 'learned' is its base's, and that is said.
+pub fn covariance(run: &Run, asked: Covariance, quiet: bool) -> Covariance {
+    if run.model.config().head.is_none() && asked == Covariance::Learned {
+        say(quiet, "note: this run has no covariance head: 'learned' is the covariance of its base");
+    }
+    asked
+}

@@ -1,0 +1,93 @@
+//! Devices by name, and LibTorch's CUDA library, which has to be opened at run time.
+//!
+//! The linker drops `libtorch_cuda.so`, to which nothing refers, so that one binary serves machines with and without a
+//! GPU. Where the library lies beside `libtorch_cpu.so` or on the library path, opening it registers CUDA.
+
+use tch::{Cuda, Device};
+
+use crate::{Error, Result};
+
+/// `cpu`, `cuda` or `cuda:N`. A CUDA device is opened and checked; the error says what is missing.
+pub fn open(name: &str) -> Result<Device> {
+    let index = match name {
+        "cpu" => return Ok(Device::Cpu),
+        "cuda" => Some(0),
+        _ => name.strip_prefix("cuda:").and_then(|n| n.parse::<usize>().ok()),
+    };
+    let fail =
+        |problem: String, remedy: &str| Error::config("--device", format!("{name}: {problem}"), remedy);
+    let Some(index) = index else {
+        return Err(fail("not a device".into(), "give cpu, cuda or cuda:N"));
+    };
+    if let Err(problem) = open_cuda_library() {
+        return Err(fail(
+            problem,
+            "install PyTorch 2.11 with CUDA and put its lib directory on LD_LIBRARY_PATH, or use --device cpu",
+        ));
+    }
+    let count = if Cuda::is_available() { Cuda::device_count() as usize } else { 0 };
+    if index >= count {
+        let remedy = if count == 0 {
+            "check the NVIDIA driver (nvidia-smi), or use --device cpu"
+        } else {
+            "give a smaller number"
+        };
+        return Err(fail(format!("LibTorch sees {count} CUDA devices"), remedy));
+    }
+    Cuda::cudnn_set_benchmark(true);
+    Ok(Device::Cuda(index))
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code)] // loading a library runs its initialisers; nothing safe does it
+fn open_cuda_library() -> std::result::Result<(), String> {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    if Cuda::is_available() {
+        return Ok(());
+    }
+    let name = "libtorch_cuda.so";
+    let beside = beside_libtorch().map(|dir| dir.join(name)).filter(|path| path.exists());
+    let tries = beside.into_iter().chain([std::path::PathBuf::from(name)]);
+    let mut problem = String::new();
+    for path in tries {
+        // SAFETY: LibTorch's own library, of the LibTorch that is already loaded; its initialisers register kernels.
+        match unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
+            Ok(library) => {
+                // it must stay for the life of the process
+                std::mem::forget(library);
+                return Ok(());
+            }
+            Err(_) => {
+                problem = format!("{name} of LibTorch is not beside libtorch_cpu.so nor on the library path")
+            }
+        }
+    }
+    Err(problem)
+}
+
+#[cfg(not(unix))]
+fn open_cuda_library() -> std::result::Result<(), String> {
+    Ok(())
+}
+
+/// The directory of the `libtorch_cpu.so` that this process has loaded.
+#[cfg(unix)]
+fn beside_libtorch() -> Option<std::path::PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let path = maps
+        .lines()
+        .find_map(|line| line.find('/').map(|i| &line[i..]).filter(|p| p.ends_with("/libtorch_cpu.so")))?;
+    std::path::Path::new(path).parent().map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!(open("cpu").unwrap(), Device::Cpu);
+        let message = open("gpu").unwrap_err().to_string();
+        assert!(message.contains("gpu") && message.contains("cuda:N"), "{message}");
+    }
+}

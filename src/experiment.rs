@@ -1,0 +1,2 @@
+//! The papers' experiments, one file per figure or table.
+pub mod parameter_estimation;

@@ -1,0 +1,230 @@
+//! A run directory: everything about one trained model, on disk.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config.toml` | the complete configuration, every default spelled out |
+//! | `data.json` | columns, scaling, split, fingerprint of the training data |
+//! | `base.json` | the base distribution |
+//! | `ema.safetensors` | the parameters to use: best by validation, else the moving average |
+//! | `model.safetensors` | the parameters of the last step |
+//! | `state.safetensors` | what `--resume` needs, in one file so that it is never half new |
+//! | `metrics.jsonl` | one line per 100 steps |
+//!
+//! Every file is written beside its name and renamed: a kill at any moment leaves the old one or the new one.
+
+mod checkpoint;
+mod config;
+mod data;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tch::{Device, Tensor};
+
+use crate::data::OutputFile;
+use crate::model::{Base, Model};
+use crate::noise::Seed;
+use crate::oracle::{GaussianMixture, MixtureParameters};
+use crate::train::{Metric, State};
+use crate::{Error, Result};
+pub use config::{DataConfig, RunConfig};
+pub use data::{DataRecord, Prepared, TableRows, scaled_rows};
+
+/// A run directory.
+#[derive(Clone, Debug)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// A finished (or interrupted) run, ready to be sampled and scored.
+pub struct Run {
+    /// Where it came from.
+    pub dir: RunDir,
+    /// How it was made.
+    pub config: RunConfig,
+    /// The data it was made from.
+    pub data: DataRecord,
+    /// The model with the parameters to use.
+    pub model: Model,
+}
+
+const RETRAIN: &str = "train again, or restore the file from a copy of the run";
+
+impl RunDir {
+    /// A new run directory; its parents are made. An existing run is never overwritten.
+    pub fn create(path: impl AsRef<Path>) -> Result<RunDir> {
+        let path = path.as_ref();
+        if path.join("config.toml").exists() {
+            return Err(Error::config(
+                "--out",
+                format!("{} already holds a run", path.display()),
+                "give --resume to go on with it, or another directory",
+            ));
+        }
+        std::fs::create_dir_all(path).map_err(Error::io(path))?;
+        let dir = RunDir { path: path.to_owned() };
+        // fails now, not after the training, where the directory cannot be written
+        OutputFile::create(dir.file("state.safetensors"))?;
+        Ok(dir)
+    }
+
+    /// An existing run directory.
+    pub fn open(path: impl AsRef<Path>) -> Result<RunDir> {
+        let path = path.as_ref();
+        if !path.join("config.toml").is_file() {
+            return Err(Error::checkpoint(
+                path,
+                "is not a run directory (it has no config.toml)",
+                "give the directory that `tweedie train --out` wrote",
+            ));
+        }
+        Ok(RunDir { path: path.to_owned() })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file of the run.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.file(name);
+        let mut out = OutputFile::create(&path)?;
+        out.write_all(bytes).map_err(Error::io(&path))?;
+        out.commit()
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.file(name);
+        std::fs::read(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::checkpoint(&path, "is missing", RETRAIN),
+            _ => Error::Io { path: path.clone(), source },
+        })
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        self.write(name, &serde_json::to_vec_pretty(value).expect("plain data"))
+    }
+
+    fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        serde_json::from_slice(&self.read(name)?)
+            .map_err(|e| Error::checkpoint(self.file(name), format!("cannot be read: {e}"), RETRAIN))
+    }
+
+    /// Writes configuration, data record and base: what does not change while training. `config.toml` comes last: a
+    /// directory that has it is a run.
+    pub fn write_setup(&self, config: &RunConfig, data: &DataRecord, base: &Base) -> Result<()> {
+        self.write_json("data.json", data)?;
+        self.write_json("base.json", &base.parameters())?;
+        self.write("config.toml", config.to_toml().as_bytes())
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> Result<RunConfig> {
+        RunConfig::from_toml(&String::from_utf8_lossy(&self.read("config.toml")?), &self.file("config.toml"))
+    }
+
+    /// The data record.
+    pub fn data(&self) -> Result<DataRecord> {
+        self.read_json("data.json")
+    }
+
+    /// The base distribution.
+    pub fn base(&self, config: &RunConfig) -> Result<Base> {
+        let parameters: MixtureParameters = self.read_json("base.json")?;
+        if config.base.kind == crate::model::BaseKind::Isotropic {
+            let mean = Tensor::from_slice(&parameters.means[0]);
+            return Ok(Base::Isotropic { mean, variance: parameters.covariances[0][0] });
+        }
+        let mixture = GaussianMixture::from_parameters(&parameters);
+        Ok(Base::Mixture(
+            mixture.map_err(|e| Error::checkpoint(self.file("base.json"), e.to_string(), RETRAIN))?,
+        ))
+    }
+
+    /// The untrained model of this run.
+    pub fn initial_model(&self, config: &RunConfig, device: Device) -> Result<Model> {
+        let base = self.base(config)?;
+        config.model.init(base, config.schedule.build()?, device, Seed(config.seed).derive("initialisation"))
+    }
+
+    /// Writes what is needed to resume, then the parameters to use.
+    pub fn checkpoint(&self, model: &Model, state: &State) -> Result<()> {
+        self.write("state.safetensors", &checkpoint::state_bytes(state))?;
+        let entries = model.parameters().entries();
+        self.write(
+            "model.safetensors",
+            &checkpoint::parameter_bytes(entries, model.parameters().flat(), state),
+        )?;
+        self.write("ema.safetensors", &checkpoint::parameter_bytes(entries, state.product(), state))
+    }
+
+    /// The state to resume from.
+    pub fn state(&self, model: &Model) -> Result<State> {
+        checkpoint::read_state(&self.read("state.safetensors")?, model)
+            .map_err(|problem| Error::checkpoint(self.file("state.safetensors"), problem, RETRAIN))
+    }
+
+    /// Appends to `metrics.jsonl`.
+    pub fn append_metric(&self, metric: &Metric) -> Result<()> {
+        let path = self.file("metrics.jsonl");
+        let line = serde_json::to_string(metric).expect("plain data") + "\n";
+        let mut file =
+            std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
+        file.write_all(line.as_bytes()).map_err(Error::io(&path))
+    }
+
+    /// The metrics so far; a line cut short by a kill is left out.
+    pub fn metrics(&self) -> Result<Vec<Metric>> {
+        let path = self.file("metrics.jsonl");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(Error::Io { path, source }),
+        }
+    }
+
+    /// Drops the metrics after `iteration`: those of steps that a resumed training does again.
+    pub fn truncate_metrics(&self, iteration: u64) -> Result<()> {
+        let kept = self.metrics()?.into_iter().filter(|m| m.iteration <= iteration);
+        let text: String = kept.map(|m| serde_json::to_string(&m).expect("plain data") + "\n").collect();
+        self.write("metrics.jsonl", text.as_bytes())
+    }
+}
+
+impl Run {
+    /// Loads a run for use on `device`.
+    pub fn load(path: impl AsRef<Path>, device: Device) -> Result<Run> {
+        let dir = RunDir::open(path)?;
+        let config = dir.config()?;
+        let data = dir.data()?;
+        let model = dir.initial_model(&config, device)?;
+        let file = dir.file("ema.safetensors");
+        let bytes = match dir.read("ema.safetensors") {
+            Err(Error::Checkpoint { .. }) => {
+                return Err(Error::checkpoint(
+                    dir.path(),
+                    "has no checkpoint yet",
+                    "let the training reach its first checkpoint, or go on with `tweedie train --resume`",
+                ));
+            }
+            bytes => bytes?,
+        };
+        let flat = checkpoint::read_parameters(&bytes, model.parameters())
+            .map_err(|problem| Error::checkpoint(&file, problem, RETRAIN))?;
+        model.parameters().assign(&flat.to_device(device));
+        Ok(Run { dir, config, data, model })
+    }
+
+    /// The schedule of the run.
+    pub fn schedule(&self) -> &Arc<dyn crate::schedule::Schedule> {
+        crate::model::Denoiser::schedule(&self.model)
+    }
+}

@@ -1,0 +1,124 @@
+//! Parameters and training state as safetensors bytes.
+
+use std::collections::HashMap;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use tch::{Device, Kind, Tensor};
+
+use crate::model::{Entry, Model, Parameters};
+use crate::train::{Best, State};
+
+type Problem<T> = std::result::Result<T, String>;
+
+fn bytes_of(x: &Tensor) -> Vec<u8> {
+    let values = x.detach().to_kind(Kind::Float).to_device(Device::Cpu).contiguous().view(-1);
+    let values = Vec::<f32>::try_from(values).expect("f32 on the CPU");
+    values.into_iter().flat_map(f32::to_le_bytes).collect()
+}
+
+fn serialize(tensors: Vec<(String, Vec<usize>, Vec<u8>)>, about: HashMap<String, String>) -> Vec<u8> {
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("bytes of this shape");
+        (name.clone(), view)
+    });
+    safetensors::serialize(views, Some(about)).expect("plain tensors")
+}
+
+fn parse(bytes: &[u8]) -> Problem<(SafeTensors<'_>, HashMap<String, String>)> {
+    let damaged = |e| format!("is damaged or cut short ({e})");
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let about = header.metadata().clone().unwrap_or_default();
+    Ok((SafeTensors::deserialize(bytes).map_err(damaged)?, about))
+}
+
+fn tensor(file: &SafeTensors, name: &str, shape: &[i64]) -> Problem<Tensor> {
+    let view = file.tensor(name).map_err(|_| format!("has no tensor '{name}'"))?;
+    let found: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+    if view.dtype() != Dtype::F32 || found != shape {
+        return Err(format!(
+            "'{name}' is {:?} {found:?}, and the run's configuration needs F32 {shape:?}",
+            view.dtype()
+        ));
+    }
+    let values: Vec<f32> =
+        view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    Ok(Tensor::from_slice(&values).view(shape))
+}
+
+/// One tensor per parameter, by name.
+pub(super) fn parameter_bytes(entries: &[Entry], flat: &Tensor, state: &State) -> Vec<u8> {
+    let tensors = entries
+        .iter()
+        .map(|e| {
+            let count = e.shape.iter().product();
+            let shape = e.shape.iter().map(|&n| n as usize).collect();
+            (e.name.clone(), shape, bytes_of(&flat.narrow(0, e.offset, count)))
+        })
+        .collect();
+    let about = [("format", "tweedie 1".to_string()), ("iteration", state.iteration.to_string())];
+    serialize(tensors, about.map(|(k, v)| (k.to_string(), v)).into())
+}
+
+/// The flat parameters from what [`parameter_bytes`] wrote.
+pub(super) fn read_parameters(bytes: &[u8], like: &Parameters) -> Problem<Tensor> {
+    let (file, _) = parse(bytes)?;
+    let parts: Problem<Vec<Tensor>> =
+        like.entries().iter().map(|e| Ok(tensor(&file, &e.name, &e.shape)?.view(-1))).collect();
+    let flat = Tensor::cat(&parts?, 0);
+    if flat.isfinite().all().int64_value(&[]) == 0 {
+        return Err("holds values that are not finite".into());
+    }
+    Ok(flat)
+}
+
+/// Everything needed to resume, as flat tensors.
+pub(super) fn state_bytes(state: &State) -> Vec<u8> {
+    let mut flat = vec![
+        ("parameters", &state.parameters),
+        ("ema", &state.ema),
+        ("first", &state.first),
+        ("second", &state.second),
+    ];
+    let mut about = HashMap::from([
+        ("format".to_string(), "tweedie 1".to_string()),
+        ("iteration".to_string(), state.iteration.to_string()),
+        ("seconds".to_string(), state.seconds.to_string()),
+        ("since_best".to_string(), state.since_best.to_string()),
+    ]);
+    if let Some(best) = &state.best {
+        flat.push(("best", &best.parameters));
+        about.insert("best".into(), best.value.to_string());
+    }
+    let tensors = flat
+        .into_iter()
+        .map(|(name, x)| (name.to_string(), vec![x.size()[0] as usize], bytes_of(x)))
+        .collect();
+    serialize(tensors, about)
+}
+
+/// The state from what [`state_bytes`] wrote, for `model`.
+pub(super) fn read_state(bytes: &[u8], model: &Model) -> Problem<State> {
+    let (file, about) = parse(bytes)?;
+    let device = crate::model::Denoiser::device(model);
+    let size = model.parameters().size();
+    let flat = |name: &str| Ok::<_, String>(tensor(&file, name, &[size])?.to_device(device));
+    fn number<T: std::str::FromStr>(about: &HashMap<String, String>, key: &str) -> Problem<T> {
+        let value = about.get(key).ok_or_else(|| format!("has no '{key}'"))?;
+        value.parse().map_err(|_| format!("has '{key}' = '{value}'"))
+    }
+    let best = match about.contains_key("best") {
+        true => Some(Best { value: number(&about, "best")?, parameters: flat("best")? }),
+        false => None,
+    };
+    Ok(State {
+        iteration: number(&about, "iteration")?,
+        seconds: number(&about, "seconds")?,
+        parameters: flat("parameters")?,
+        ema: flat("ema")?,
+        first: flat("first")?,
+        second: flat("second")?,
+        best,
+        since_best: number(&about, "since_best")?,
+    })
+}

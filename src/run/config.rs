@@ -1,0 +1,105 @@
+//! The complete configuration of a run, as plain data.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{ScalingOptions, TableOptions};
+use crate::model::{BaseConfig, ModelConfig};
+use crate::objective::ObjectiveConfig;
+use crate::schedule::ScheduleConfig;
+use crate::train::TrainConfig;
+use crate::{Error, Result};
+
+/// Where the rows come from and how they are dealt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// A table, or `mixture:NAME`.
+    pub source: String,
+    /// Rows for validation from a file of their own; else they are dealt from `source`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<PathBuf>,
+    /// Shares of training, validation and test rows.
+    pub split: [f64; 3],
+    /// Rows drawn from a mixture.
+    pub mixture_rows: usize,
+    /// How the table is read.
+    pub table: TableOptions,
+    /// How columns are brought to the network's units.
+    pub scaling: ScalingOptions,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        DataConfig {
+            source: String::new(),
+            validation: None,
+            split: [0.8, 0.1, 0.1],
+            mixture_rows: 5000,
+            table: TableOptions::default(),
+            scaling: ScalingOptions::default(),
+        }
+    }
+}
+
+/// The configuration of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// The seed of everything random.
+    pub seed: u64,
+    /// The rows.
+    pub data: DataConfig,
+    /// The forward process.
+    pub schedule: ScheduleConfig,
+    /// The base distribution.
+    pub base: BaseConfig,
+    /// The network and its head.
+    pub model: ModelConfig,
+    /// What is minimised.
+    pub objective: ObjectiveConfig,
+    /// How.
+    pub train: TrainConfig,
+}
+
+impl RunConfig {
+    /// As TOML, every default spelled out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("plain data")
+    }
+
+    /// From TOML; `path` is named in errors.
+    pub fn from_toml(text: &str, path: &Path) -> Result<RunConfig> {
+        toml::from_str(text).map_err(|e| {
+            let line =
+                e.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let problem = format!("line {line}: {}", e.message().replace('\n', " "));
+            Error::data(
+                path,
+                problem,
+                "correct the configuration (see the config.toml of any run for the fields)",
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_round_trip_through_toml() {
+        let config = RunConfig::default();
+        let back = RunConfig::from_toml(&config.to_toml(), Path::new("config.toml")).unwrap();
+        assert_eq!(config, back);
+    }
+
+    #[test]
+    fn unknown_fields_are_named() {
+        let error =
+            RunConfig::from_toml("seed = 1\n[train]\niteration = 5\n", Path::new("my.toml")).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("my.toml: line 3") && message.contains("iteration"), "{message}");
+    }
+}
