@@ -33,7 +33,7 @@ pub use pairs::PairGrid;
 pub use sheet::{Sheet, image_sheet, image_sheet_rgb};
 pub use svg::escape;
 
-pub(crate) use axis::{grouped, short};
+pub(crate) use axis::{fixed, grouped, short};
 #[cfg(test)]
 pub(crate) use svg::elements;
 

@@ -213,24 +213,13 @@ fn exp_minus(u: f64) -> f64 {
     let shifted = ROUND - capped * std::f64::consts::LOG2_E;
     let k = shifted - ROUND;
     let r = (-capped - k * LN2_HIGH) - k * LN2_LOW;
-    // Taylor to r^12: |r| ≤ ½ ln 2, so the rest is below 2e-16
-    let mut p = 1.0 / 479001600.0;
-    for c in [
-        1.0 / 39916800.0,
-        1.0 / 3628800.0,
-        1.0 / 362880.0,
-        1.0 / 40320.0,
-        1.0 / 5040.0,
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        0.5,
-        1.0,
-        1.0,
-    ] {
-        p = p * r + c;
-    }
+    // Taylor to r^12, unrolled for the vectoriser: |r| ≤ ½ ln 2, so the rest is below 2e-16
+    let p = 1.0 / 479001600.0 * r + 1.0 / 39916800.0;
+    let p = (p * r + 1.0 / 3628800.0) * r + 1.0 / 362880.0;
+    let p = (p * r + 1.0 / 40320.0) * r + 1.0 / 5040.0;
+    let p = (p * r + 1.0 / 720.0) * r + 1.0 / 120.0;
+    let p = (p * r + 1.0 / 24.0) * r + 1.0 / 6.0;
+    let p = ((p * r + 0.5) * r + 1.0) * r + 1.0;
     let scale = f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52);
     if u > 700.0 { 0.0 } else { p * scale }
 }

@@ -1,7 +1,9 @@
 //! Exact densities beside kernel estimates of samples.
 
+mod bandwidth;
+
 use super::line::LineChart;
-use super::{Mark, Series, Skipped, Style, linspace, quantile, sorted_finite, view_range};
+use super::{COLOURS, Mark, Series, Skipped, Style, linspace, sorted_finite, view_range};
 
 /// A Gaussian kernel density estimate: f(x) = (1/nh) Σ φ((x − xᵢ)/h).
 #[derive(Clone, Debug)]
@@ -12,19 +14,12 @@ pub struct GaussianKde {
 }
 
 impl GaussianKde {
-    /// With Silverman's bandwidth h = 0.9 min(s, IQR/1.34) n^(−1/5) (Silverman 1986, eq. 3.31); values that
-    /// are not finite are skipped and counted.
+    /// With the bandwidth of Sheather and Jones (1991), which follows the modes' width and not their
+    /// distance; values that are not finite are skipped and counted.
     pub fn new(values: &[f64]) -> GaussianKde {
         let (sorted, non_finite) = sorted_finite(values.iter().copied());
-        let n = sorted.len() as f64;
-        let mean = sorted.iter().sum::<f64>() / n;
-        let variance = sorted.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        let iqr = quantile(&sorted, 0.75) - quantile(&sorted, 0.25);
-        let spread =
-            [variance.sqrt(), iqr / 1.34].into_iter().filter(|&s| s > 0.0).fold(f64::INFINITY, f64::min);
-        let bandwidth = 0.9 * spread * n.powf(-0.2);
-        let bandwidth = if bandwidth.is_finite() && bandwidth > 0.0 { bandwidth } else { 1.0 };
-        GaussianKde { sorted, bandwidth, non_finite }
+        let bandwidth = bandwidth::sheather_jones(&sorted).or_else(|| bandwidth::silverman(&sorted));
+        GaussianKde { sorted, bandwidth: bandwidth.unwrap_or(1.0), non_finite }
     }
 
     /// With the bandwidth `h` > 0.
@@ -33,7 +28,8 @@ impl GaussianKde {
     /// Where `h` is not positive.
     pub fn with_bandwidth(values: &[f64], h: f64) -> GaussianKde {
         assert!(h > 0.0 && h.is_finite(), "bandwidth {h} is not positive");
-        GaussianKde { bandwidth: h, ..GaussianKde::new(values) }
+        let (sorted, non_finite) = sorted_finite(values.iter().copied());
+        GaussianKde { sorted, bandwidth: h, non_finite }
     }
 
     /// The bandwidth h, in the values' unit.
@@ -94,7 +90,6 @@ impl DensityChart {
             Some((lo - 0.1 * (hi - lo), hi + 0.1 * (hi - lo)))
         });
         let mut series = Vec::new();
-        let first = self.curves.len();
         for (i, (name, values)) in self.samples.iter().enumerate() {
             let kde = GaussianKde::new(values);
             let around = kde.sorted.first().map_or((0.0, 1.0), |&v| (v - 4.0, v + 4.0));
@@ -104,12 +99,14 @@ impl DensityChart {
                 y.clear();
             }
             let x = x[..y.len()].to_vec();
-            series.push(Series::line(name, x, y).colour(first + i));
+            series.push(Series::line(name, x, y).colour(i));
         }
         // Exact curves above the estimates that should follow them.
         for (i, curve) in self.curves.iter().enumerate() {
             let mut curve = curve.clone();
-            curve.colour = curve.colour.or(Some(i));
+            // Black first: exact is no method among methods.
+            let own = if i == 0 { COLOURS - 1 } else { self.samples.len() + i - 1 };
+            curve.colour = curve.colour.or(Some(own));
             if let (Some((lo, hi)), None) = (range, self.x_range) {
                 // A curve wider than the samples is cut with the axis and nothing is lost.
                 let inside: Vec<usize> = (0..curve.x.len().min(curve.y.len()))
@@ -167,10 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn silverman_on_a_known_sample() {
-        // By hand for 1..=5: s = √2.5 = 1.5811 > IQR/1.34 = 2/1.34 = 1.49254; h = 0.9 · 1.49254 · 5^−0.2 = 0.97358
-        assert!((GaussianKde::new(&[1., 2., 3., 4., 5.]).bandwidth() - 0.97358).abs() < 1e-5);
-        // No spread and no values still have a bandwidth.
+    fn no_spread_and_no_values_have_a_bandwidth() {
         assert_eq!(GaussianKde::new(&[1.0; 9]).bandwidth(), 1.0);
         assert_eq!(GaussianKde::new(&[]).density(0.0), 0.0);
     }

@@ -9,6 +9,8 @@ pub(crate) const LABEL: f64 = 12.0;
 pub(crate) const TICK: f64 = 11.0;
 const LEGEND_ROW: f64 = 18.0;
 const KEY: f64 = 22.0;
+/// The height of a row of names of marks.
+pub(crate) const MARK_ROW: f64 = TICK + 4.0;
 
 /// One legend entry.
 #[derive(Clone, Debug)]
@@ -151,10 +153,13 @@ pub(crate) fn legend(svg: &mut Svg, entries: &[Entry], (left, top): (f64, f64), 
                 svg.fill(&rect(x + 4.0, y - 5.0, 14.0, 10.0), "fill-opacity=\"0.45\" stroke=\"currentColor\"")
             }
             Key::Line(style) => {
-                if style != Style::Points {
-                    svg.line((x, y), (x + KEY, y), line_attributes(style));
-                } else {
-                    svg.circle((x + KEY / 2.0, y), 3.0);
+                match style {
+                    Style::Points => svg.circle((x + KEY / 2.0, y), 3.0),
+                    // As pale as the curve, but broad enough to be seen alone.
+                    Style::Faint => {
+                        svg.line((x, y), (x + KEY, y), "stroke-width=\"4\" stroke-opacity=\"0.4\"")
+                    }
+                    style => svg.line((x, y), (x + KEY, y), line_attributes(style)),
                 }
             }
         }
@@ -183,15 +188,11 @@ pub(crate) fn rect(x: f64, y: f64, width: f64, height: f64) -> String {
 }
 
 /// Named vertical lines across a window `height` pixels high; names stand at the top, one below another
-/// where they would touch. Those beyond the axis are counted.
+/// where they would touch, and each line begins at its name.
 pub(crate) fn vertical_marks(svg: &mut Svg, marks: &[Mark], x: &Axis, width: f64, height: f64) {
     let mut shown: Vec<&Mark> = marks.iter().filter(|m| x.shows(m.at)).collect();
     shown.sort_by(|a, b| a.at.total_cmp(&b.at));
     svg.ink(Ink::Text);
-    for mark in &shown {
-        let at = x.place(mark.at);
-        svg.line((at, 0.0), (at, height), "stroke-width=\"1.3\" stroke-dasharray=\"4 3\"");
-    }
     let mut ends: Vec<f64> = Vec::new();
     for mark in shown {
         let (at, room) = (x.place(mark.at), text_width(&mark.name, TICK));
@@ -202,7 +203,8 @@ pub(crate) fn vertical_marks(svg: &mut Svg, marks: &[Mark], x: &Axis, width: f64
             ends.push(0.0);
         }
         ends[row] = from + room;
-        let y = 3.0 + row as f64 * (TICK + 4.0);
+        let y = 3.0 + row as f64 * MARK_ROW;
+        svg.line((at, y), (at, height), "stroke-width=\"1.3\" stroke-dasharray=\"4 3\"");
         svg.backdrop(from - 2.0, y - 1.0, room + 4.0, TICK + 4.0);
         svg.text((from, y + TICK - 1.0), TICK, Anchor::Start, "", &mark.name);
     }

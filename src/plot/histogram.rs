@@ -1,7 +1,7 @@
 //! Samples of one variable as overlaid densities in common bins.
 
 use super::axis::{Axis, Scale};
-use super::frame::{Entry, Frame, Key, vertical_marks};
+use super::frame::{Entry, Frame, Key, MARK_ROW, vertical_marks};
 use super::svg::{Ink, Svg, px};
 use super::{Mark, Skipped, quantile, sorted_finite, view_range};
 
@@ -18,7 +18,7 @@ pub struct Histogram {
     pub x_label: String,
     /// Names and values of the samples.
     pub samples: Vec<(String, Vec<f64>)>,
-    /// The number of bins; by default Freedman and Diaconis's rule, between 10 and 80.
+    /// The number of bins; by default the finer of Freedman and Diaconis's and the Rice rule, between 10 and 80.
     pub bins: Option<usize>,
     /// The range shown; by default as described above.
     pub range: Option<(f64, f64)>,
@@ -36,6 +36,8 @@ impl Histogram {
             colour: i,
             key: Key::Area,
         };
+        // Room above the bars for the marks' names, were they one below another.
+        let names = (self.marks.len() as f64 * MARK_ROW / height.max(120) as f64).min(0.3);
         Frame {
             title: &self.title,
             x_label: &self.x_label,
@@ -43,7 +45,7 @@ impl Histogram {
             legend: self.samples.iter().enumerate().map(entry).collect(),
             note: bins.skipped.note(),
             x: Axis::new(Scale::Linear, Some(bins.range), 0.01),
-            y: Axis::new(Scale::Linear, (top > 0.0).then_some((0.0, top * 1.06)), 0.0),
+            y: Axis::new(Scale::Linear, (top > 0.0).then_some((0.0, top / (0.94 - names))), 0.0),
             x_ticks: None,
         }
         .draw(width, height, |svg, x, y| {
@@ -100,7 +102,9 @@ impl Bins {
             // Freedman and Diaconis (1981): width 2 IQR n^(-1/3), with the size of a typical sample.
             let n = pooled.len() as f64 / samples.len().max(1) as f64;
             let width = 2.0 * (quantile(&pooled, 0.75) - quantile(&pooled, 0.25)) * n.powf(-1.0 / 3.0);
-            if width > 0.0 { ((hi - lo) / width).ceil().min(1e6) as usize } else { 10 }.clamp(10, 80)
+            let bins = if width > 0.0 { ((hi - lo) / width).ceil() } else { 0.0 };
+            // The quartiles of far modes say nothing of their width: never fewer than 2 n^(1/3) (Rice).
+            bins.max((2.0 * n.cbrt()).ceil()).clamp(10.0, 80.0) as usize
         });
         let count = count.max(1);
         let width = (hi - lo) / count as f64;

@@ -45,7 +45,7 @@ impl PairGrid {
         let rows = legend(&mut Svg::new(1, 1, ""), &entries, (12.0, 0.0), size - 24.0);
         let top = 8.0 + title + rows + 6.0;
         let skipped = self.count(&columns);
-        let note = if skipped.is_empty() { 0.0 } else { TICK + 6.0 };
+        let note = if skipped.is_empty() { 0.0 } else { TICK + 10.0 };
         let (left, bottom) = (58.0, 40.0);
         let gap = 6.0;
         let panel = ((size - left - 10.0 + gap) / shown.max(1) as f64 - gap).max(10.0);
@@ -199,7 +199,7 @@ struct Column {
 }
 
 fn bottom_labels(svg: &mut Svg, x: &Axis, (left, bottom): (f64, f64), panel: f64) {
-    let mut ticks = x.ticks((panel / 45.0).clamp(2.0, 5.0) as usize);
+    let mut ticks = x.ticks((panel / 36.0).clamp(2.0, 5.0) as usize);
     x.thin(&mut ticks, TICK - 1.0);
     for (value, label) in &ticks {
         svg.ink(Ink::Axis);
@@ -212,7 +212,7 @@ fn bottom_labels(svg: &mut Svg, x: &Axis, (left, bottom): (f64, f64), panel: f64
 }
 
 fn side_labels(svg: &mut Svg, y: &Axis, (left, top): (f64, f64), panel: f64) {
-    for (value, label) in y.ticks((panel / 35.0).clamp(2.0, 5.0) as usize) {
+    for (value, label) in y.ticks((panel / 30.0).clamp(2.0, 5.0) as usize) {
         let at = top + y.place(value);
         svg.ink(Ink::Axis);
         svg.line((left - 3.0, at), (left, at), "");

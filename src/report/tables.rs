@@ -1,7 +1,7 @@
 //! The report's tables.
 
 use super::ReportInputs;
-use crate::plot::{escape, grouped, quantile, short, sorted_finite};
+use crate::plot::{escape, fixed, grouped, quantile, short, sorted_finite};
 
 /// Beyond so many columns the table folds away.
 const LONG: usize = 16;
@@ -18,14 +18,14 @@ pub(super) fn summary(rows: &[(String, String)]) -> String {
 
 /// Mean ± standard error, spread and lower tail of each estimator's scores, and the baselines' means.
 pub(super) fn scores(inputs: &ReportInputs) -> String {
-    let mut rows = String::new();
+    let (mut rows, mut finest) = (String::new(), None);
     for scores in inputs.scores.iter().filter(|s| !s.values.is_empty()) {
         let (sorted, skipped) = sorted_finite(scores.values.iter().copied());
         let moments = Moments::of(&sorted);
-        let mut cells = vec![
-            format!("{} ± {}", number(moments.mean), short(moments.sd / (sorted.len() as f64).sqrt(), 2)),
-            number(moments.sd),
-        ];
+        let error = moments.sd / (sorted.len() as f64).sqrt();
+        let number = |value| number(value, decimals(error));
+        finest = finest.max(decimals(error));
+        let mut cells = vec![format!("{} ± {}", number(moments.mean), number(error)), number(moments.sd)];
         cells.extend([0.01, 0.5, 0.99].map(|p| number(quantile(&sorted, p))));
         cells.extend([grouped(sorted.len()), grouped(skipped)]);
         rows += &row(&scores.name, &cells);
@@ -34,7 +34,7 @@ pub(super) fn scores(inputs: &ReportInputs) -> String {
         return String::new();
     }
     for (name, mean) in &inputs.baselines {
-        let mut cells = vec![number(*mean)];
+        let mut cells = vec![number(*mean, finest)];
         cells.resize(7, String::new());
         rows += &row(name, &cells);
     }
@@ -42,12 +42,12 @@ pub(super) fn scores(inputs: &ReportInputs) -> String {
     let heads: String = heads.iter().map(|h| format!("<th scope=\"col\">{h}</th>")).collect();
     format!(
         "<div class=\"scroll\"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n\
-         <p>Log-likelihoods in {}; the standard error is over test rows.</p>\n",
+         <p class=\"caption\">Log-likelihoods in {}; the standard error is over test rows.</p>\n",
         escape(inputs.unit())
     )
 }
 
-/// Mean, standard deviation and quantiles of every column, data beside samples.
+/// Mean, standard deviation and quantiles of every column, samples below data.
 pub(super) fn marginals(inputs: &ReportInputs) -> String {
     let columns = inputs.column_names.len();
     if columns == 0 || inputs.data.is_empty() || inputs.samples.is_empty() {
@@ -59,22 +59,25 @@ pub(super) fn marginals(inputs: &ReportInputs) -> String {
         let column = |set: &[f32]| sorted_finite(set.iter().skip(i).step_by(columns).map(|&v| v as f64));
         let ((data, a), (samples, b)) = (column(&inputs.data), column(&inputs.samples));
         skipped += a + b;
-        let (m, n) = (Moments::of(&data), Moments::of(&samples));
-        let mut cells = vec![number(m.mean), number(n.mean), number(m.sd), number(n.sd)];
-        for p in [0.05, 0.5, 0.95] {
-            cells.extend([number(quantile(&data, p)), number(quantile(&samples, p))]);
+        // Two figures of a tenth of the spread, which one straggler must not set.
+        let digits = decimals(0.03 * (quantile(&data, 0.95) - quantile(&data, 0.05)));
+        for (name, label, set) in [(name.as_str(), "data", &data), ("", inputs.sample_label(), &samples)] {
+            let moments = Moments::of(set);
+            let figures =
+                [moments.mean, moments.sd, quantile(set, 0.05), quantile(set, 0.5), quantile(set, 0.95)];
+            let mut cells = vec![escape(label)];
+            cells.extend(figures.map(|v| number(v, digits)));
+            // The distance is the pair's, and stands beside the data.
+            let apart = || number(kolmogorov_smirnov(&data, &samples), Some(3));
+            cells.push(if name.is_empty() { String::new() } else { apart() });
+            rows += &row(name, &cells);
         }
-        cells.push(short(kolmogorov_smirnov(&data, &samples), 2));
-        rows += &row(name, &cells);
     }
-    let group = |h: &str| format!("<th scope=\"colgroup\" colspan=\"2\" class=\"group part\">{h}</th>");
-    let groups: String = ["mean", "s.d.", "5 %", "median", "95 %"].map(group).concat();
-    let pair = "<th scope=\"col\" class=\"part\">data</th><th scope=\"col\">samples</th>";
+    let heads = ["column", "", "mean", "s.d.", "5 %", "median", "95 %", "KS distance"];
+    let heads: String = heads.iter().map(|h| format!("<th scope=\"col\">{h}</th>")).collect();
     let table = format!(
-        "<div class=\"scroll\"><table><thead><tr><th></th>{groups}<th class=\"part\">KS</th></tr>\n\
-         <tr><th scope=\"col\">column</th>{}<th scope=\"col\" class=\"part\">distance</th></tr></thead>\n\
-         <tbody>\n{rows}</tbody></table></div>\n",
-        pair.repeat(5)
+        "<div class=\"scroll\"><table class=\"paired\"><thead><tr>{heads}</tr></thead>\n\
+         <tbody>\n{rows}</tbody></table></div>\n"
     );
     let table = if columns > LONG {
         format!("<details>\n<summary>All {columns} columns</summary>\n{table}</details>\n")
@@ -87,7 +90,7 @@ pub(super) fn marginals(inputs: &ReportInputs) -> String {
         String::new()
     };
     format!(
-        "{table}<p>Each pair should agree; the Kolmogorov–Smirnov distance is the largest gap between the two \
+        "{table}<p class=\"caption\">Each pair should agree; the Kolmogorov–Smirnov distance is the largest gap between the two \
          distribution functions, 0 where the marginals agree and 1 where they are apart.{skipped}</p>\n"
     )
 }
@@ -97,8 +100,19 @@ fn row(name: &str, cells: &[String]) -> String {
     format!("<tr><td>{}</td>{cells}</tr>\n", escape(name))
 }
 
-fn number(value: f64) -> String {
-    if value.is_nan() { "–".into() } else { short(value, 4) }
+/// The decimals that show two figures of `unit`; none where plain decimals would be too many or too few.
+fn decimals(unit: f64) -> Option<usize> {
+    let exponent = unit.log10().floor();
+    (-5.0..5.0).contains(&exponent).then(|| (1.0 - exponent).max(0.0) as usize)
+}
+
+/// With so many decimals, so that a row's numbers can be compared digit by digit; else to four figures.
+fn number(value: f64, decimals: Option<usize>) -> String {
+    match decimals {
+        _ if value.is_nan() => "–".into(),
+        Some(decimals) if value.abs() < 1e7 => fixed(value, decimals),
+        _ => short(value, 4),
+    }
 }
 
 /// Mean and standard deviation (divisor n − 1); NaN of too few values.

@@ -69,7 +69,7 @@ fn what_is_not_finite_is_counted_in_figure_and_table() {
     let page = html(&full());
     assert!(page.contains("Values not shown: 1 not finite."));
     // The ELBO's row: three rows used, one left out; their mean is −1.5 and s.d. 0.5.
-    assert!(page.contains("<td>−1.5 ± 0.29</td><td>0.5</td>"), "the table of scores");
+    assert!(page.contains("<td>−1.50 ± 0.29</td><td>0.50</td>"), "the table of scores");
     assert!(page.contains("<td>3</td><td>1</td></tr>"));
 }
 

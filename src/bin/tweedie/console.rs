@@ -60,6 +60,13 @@ impl Progress {
         }
     }
 
+    /// What is being done, on a bar only.
+    pub fn note(&mut self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_string());
+        }
+    }
+
     pub fn finish(self) {
         if let Some(bar) = self.bar {
             bar.finish();

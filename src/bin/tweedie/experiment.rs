@@ -1,11 +1,15 @@
 //! `tweedie experiment`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use tweedie::Result;
+use tweedie::data::OutputFile;
+use tweedie::experiment::mixture::Mixture;
+use tweedie::experiment::parameter_estimation::ParameterEstimation;
+use tweedie::{Error, Result};
 
 use crate::Common;
+use crate::console::{Progress, say};
 
 #[derive(Args, Debug)]
 pub struct Arguments {
@@ -14,10 +18,11 @@ pub struct Arguments {
 }
 
 #[derive(Subcommand, Debug)]
-enum Which {}
-
-pub fn run(arguments: &Arguments) -> Result<()> {
-    match arguments.which {}
+enum Which {
+    /// Samples of mixtures in few steps: Likelihood Matching, Figures 2(a, b) and 3
+    Mixture(Output),
+    /// A parametric family fitted by LM, SM and maximum likelihood: Likelihood Matching, Table 2 and Theorem 2
+    ParameterEstimation(Output),
 }
 
 #[derive(Args, Debug)]
@@ -25,6 +30,61 @@ struct Output {
     /// Where CSV, SVG and Markdown are written
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Small sizes, for a look in less than a minute
+    #[arg(long)]
+    quick: bool,
+    /// Seed of everything random
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
     #[command(flatten)]
     common: Common,
+}
+
+impl Output {
+    /// Makes the directory and finds out now whether it can be written.
+    fn prepare(&self) -> Result<()> {
+        self.common.prepare()?;
+        std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
+        OutputFile::create(self.out.join("probe.csv")).map(drop)
+    }
+
+    fn run<R>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&mut dyn FnMut(&str, f64)) -> Result<R>,
+        write: impl FnOnce(&R, &Path) -> Result<()>,
+    ) -> Result<()> {
+        self.prepare()?;
+        let mut bar = Progress::new(name, 1000, self.common.quiet);
+        let report = work(&mut |what, fraction| {
+            bar.at((fraction * 1000.0) as u64);
+            bar.note(what);
+        })?;
+        bar.finish();
+        write(&report, &self.out)?;
+        say(self.common.quiet, "done");
+        println!("{}", self.out.join(format!("{name}.md")).display());
+        Ok(())
+    }
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.which {
+        Which::Mixture(output) => {
+            let experiment = Mixture { seed: output.seed, quick: output.quick, ..Mixture::default() };
+            output.run("mixture", |progress| experiment.run(progress), |report, dir| report.write(dir))
+        }
+        Which::ParameterEstimation(output) => {
+            let experiment = ParameterEstimation {
+                seed: output.seed,
+                quick: output.quick,
+                ..ParameterEstimation::default()
+            };
+            output.run(
+                "parameter-estimation",
+                |progress| experiment.run(progress),
+                |report, dir| report.write(dir),
+            )
+        }
+    }
 }

@@ -82,6 +82,7 @@ impl Common {
 }
 
 fn main() -> ExitCode {
+    tweedie::device::keep_memory();
     let cli = Cli::parse();
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.to_string().replace('\n', " ");

@@ -1,0 +1,36 @@
+# Two commands do everything on a machine with Rust, a C++ compiler and pip:
+#   make demo    the main job on real data        make test    the tests
+# Each sets up LibTorch and the data it needs by itself; a second call does nothing twice.
+
+CARGO ?= cargo
+RUN ?= runs
+TWEEDIE = target/release/tweedie
+
+.PHONY: setup data demo test check bench slow-tests clean
+
+setup:
+	@./scripts/setup-libtorch.sh
+
+data:
+	@./scripts/fetch-data.sh
+
+demo: setup data
+	@./scripts/demo.sh $(RUN)
+
+test: setup
+	$(CARGO) test --all-targets
+	$(CARGO) test --doc
+
+# Everything that CI runs.
+check: setup
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	$(MAKE) test
+
+# Statistical checks that take minutes; see CONTRIBUTING.md.
+slow-tests: setup
+	$(CARGO) test --release --test slow -- --ignored --nocapture
+
+bench: setup
+	$(CARGO) bench

@@ -1,0 +1,360 @@
+//! The program as a user runs it: the main job end to end, mistakes, interruptions.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn tweedie(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tweedie")).args(args).output().expect("the program starts")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn succeed(args: &[&str]) -> String {
+    let output = tweedie(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    stdout(&output)
+}
+
+/// Runs, expects `code` and one line on standard error that contains every one of `words`.
+fn fail(args: &[&str], code: i32, words: &[&str]) {
+    let output = tweedie(args);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {message}");
+    assert_eq!(message.lines().filter(|l| l.starts_with("error:")).count(), 1, "{args:?}: {message}");
+    for word in words {
+        assert!(message.contains(word), "{args:?}: no '{word}' in: {message}");
+    }
+}
+
+/// A table of 300 rows: two correlated columns and a count.
+fn write_table(path: &Path) {
+    let mut text = String::from("height,weight,children\n");
+    let mut state = 1u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as f64 / (1u64 << 31) as f64
+    };
+    for _ in 0..300 {
+        let z: f64 = (0..12).map(|_| uniform()).sum::<f64>() - 6.0;
+        let e: f64 = (0..12).map(|_| uniform()).sum::<f64>() - 6.0;
+        let height = 170.0 + 10.0 * z;
+        text +=
+            &format!("{:.2},{:.2},{}\n", height, 0.9 * (height - 100.0) + 5.0 * e, (uniform() * 5.0) as u32);
+    }
+    std::fs::write(path, text).unwrap();
+}
+
+/// Arguments of a training that takes a second or two.
+fn tiny<'a>(data: &'a str, out: &'a str) -> Vec<&'a str> {
+    let small = [
+        "--iterations",
+        "120",
+        "--width",
+        "16",
+        "--depth",
+        "1",
+        "--batch-size",
+        "64",
+        "--checkpoint-every",
+        "20",
+    ];
+    let mut args = vec![
+        "train",
+        "--data",
+        data,
+        "--out",
+        out,
+        "--dequantize",
+        "integers",
+        "--base",
+        "gaussian",
+        "--rank",
+        "1",
+    ];
+    args.extend(small);
+    args.extend(["--quiet", "--threads", "1"]);
+    args
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn the_main_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (data, run) = (at("people.csv"), at("run"));
+    write_table(Path::new(&data));
+    assert_eq!(succeed(&tiny(&data, &run)).trim(), run);
+    for file in [
+        "config.toml",
+        "data.json",
+        "base.json",
+        "ema.safetensors",
+        "model.safetensors",
+        "state.safetensors",
+        "metrics.jsonl",
+    ] {
+        assert!(Path::new(&run).join(file).exists(), "{file}");
+    }
+
+    // samples: names and types of the input, the same bits on a repeat, the same numbers at another batch size
+    let sample = |out: &str, batch: &str, threads: &str| {
+        succeed(&[
+            "sample",
+            &run,
+            "-n",
+            "50",
+            "--steps",
+            "5",
+            "-o",
+            out,
+            "--batch-size",
+            batch,
+            "--threads",
+            threads,
+            "--quiet",
+        ]);
+        std::fs::read_to_string(out).unwrap()
+    };
+    let first = sample(&at("a.csv"), "50", "1");
+    assert!(first.starts_with("height,weight,children\n") && first.lines().count() == 51);
+    let children: Vec<f64> =
+        first.lines().skip(1).map(|l| l.rsplit(',').next().unwrap().parse().unwrap()).collect();
+    assert!(children.iter().all(|c| c.fract() == 0.0), "integers come back as integers");
+    assert_eq!(first, sample(&at("b.csv"), "50", "1"));
+    let numbers = |text: &str| -> Vec<f64> {
+        text.lines()
+            .skip(1)
+            .flat_map(|l| l.split(',').map(|c| c.parse::<f64>().unwrap()).collect::<Vec<_>>())
+            .collect()
+    };
+    for (a, b) in numbers(&first).iter().zip(numbers(&sample(&at("c.csv"), "7", "2"))) {
+        assert!((a - b).abs() <= 1e-4 * (1.0 + a.abs()), "batch size changed {a} to {b}");
+    }
+    for name in ["a.tsv", "a.parquet", "a.npy"] {
+        succeed(&["sample", &run, "-n", "3", "--steps", "2", "-o", &at(name), "--quiet"]);
+    }
+
+    // scores: both columns added to each row, the same at any batch size; JSON; anomalies in order
+    let score = |out: &str, batch: &str| {
+        succeed(&[
+            "score",
+            &run,
+            &data,
+            "--steps",
+            "5",
+            "--draws",
+            "2",
+            "-o",
+            out,
+            "--batch-size",
+            batch,
+            "--quiet",
+        ]);
+        std::fs::read_to_string(out).unwrap()
+    };
+    let scores = score(&at("scores.csv"), "300");
+    assert!(
+        scores.starts_with("height,weight,children,log_likelihood,std_error\n")
+            && scores.lines().count() == 301
+    );
+    for (a, b) in numbers(&scores).iter().zip(numbers(&score(&at("scores2.csv"), "11"))) {
+        assert!((a - b).abs() <= 1e-4 * (1.0 + a.abs()), "batch size changed {a} to {b}");
+    }
+    let json = succeed(&["score", &run, &data, "--steps", "5", "--anomalies", "3", "--json", "--quiet"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["rows"], 300);
+    assert_eq!(json["kind"], "lower-bound");
+    let listed: Vec<f64> =
+        json["anomalies"].as_array().unwrap().iter().map(|a| a["log_likelihood"].as_f64().unwrap()).collect();
+    assert!(listed.len() == 3 && listed.is_sorted());
+    let ode = succeed(&["score", &run, &data, "--estimator", "ode", "--json", "--quiet"]);
+    let ode: serde_json::Value = serde_json::from_str(&ode).unwrap();
+    // weight | height has standard deviation 5, height 10, children is uniform on five values, each noised over its bin:
+    // ln p is about −(ln 10 + ln 5 + 2·1.419 + ln 5) = −8.36 for the best model; a quick fit must be near
+    assert!((ode["mean"].as_f64().unwrap() + 8.36).abs() < 1.0, "{ode}");
+
+    let table = succeed(&["evaluate", &run, "--steps", "5", "--json", "--quiet"]);
+    assert!(table.contains("Gaussian, full covariance") && table.contains("MMD"));
+    succeed(&["report", &run, "--no-ode", "-n", "100", "--quiet"]);
+    let page = std::fs::read_to_string(Path::new(&run).join("report.html")).unwrap();
+    assert!(page.contains("<svg") && !page.contains("http-equiv") && !page.contains("src=\"http"));
+
+    // a run is never overwritten
+    fail(&tiny(&data, &run), 2, &["already holds a run", "--resume"]);
+}
+
+#[test]
+fn mistakes_are_named_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let data = at("people.csv");
+    write_table(Path::new(&data));
+    let train = |file: &str, text: &str, extra: &[&str], words: &[&str]| {
+        std::fs::write(at(file), text).unwrap();
+        let (file, out) = (at(file), at("none"));
+        let mut args = vec!["train", "--data", &file, "--out", &out, "--quiet"];
+        args.extend(extra);
+        fail(&args, 2, words);
+        assert!(!Path::new(&out).join("config.toml").exists(), "a failed start leaves no run");
+    };
+    train("text.csv", "a,b\n1,2\n3,x\n", &[], &["text.csv", "'x'", "b", "--drop"]);
+    train("missing.csv", "a,b\n1,2\n3,\n4,5\n", &[], &["missing.csv", "b", "drop-rows"]);
+    train("nan.csv", "a,b\n1,2\n3,inf\n4,5\n", &[], &["nan.csv", "b"]);
+    train("constant.csv", "a,b\n1,2\n3,2\n4,2\n", &[], &["constant.csv", "b", "--drop"]);
+    train("empty.csv", "", &[], &["empty.csv"]);
+    train(
+        "good.csv",
+        "a,b\n1,2\n3,4.5\n4,2\n5,9\n6,1\n7,3\n8,4\n9,9\n2,7\n1,5\n",
+        &["--rank", "9"],
+        &["--rank", "rank"][1..].as_ref(),
+    );
+    train(
+        "good2.csv",
+        "a,b\n1,2\n3,4.5\n4,2\n5,9\n6,1\n7,3\n8,4\n9,9\n2,7\n1,5\n",
+        &["--learning-rate", "-1"],
+        &["learning-rate"],
+    );
+    fail(&["train", "--data", &at("none.csv"), "--out", &at("r")], 2, &["none.csv"]);
+    fail(&["train", "--data", "mixture:none", "--out", &at("r")], 2, &["two-gaussians"]);
+    fail(
+        &["train", "--data", &data, "--out", &at("r"), "--device", "cuda:0"],
+        2,
+        &["cuda:0", "--device cpu"],
+    );
+    fail(&["train", "--data", &data, "--out", &at("r"), "--objective", "sm", "--rank", "2"], 2, &["--rank"]);
+    fail(&["sample", &at("none"), "-o", &at("s.csv")], 2, &["not a run directory"]);
+    fail(&["sample", &at("none"), "-o", &at("s.xyz")], 2, &[".csv"]);
+    std::fs::write(at("bad.toml"), "[train]\nbatch = 3\n").unwrap();
+    fail(
+        &["train", "--data", &data, "--out", &at("r"), "--config", &at("bad.toml")],
+        2,
+        &["bad.toml", "line 2", "batch"],
+    );
+    assert_eq!(tweedie(&["train", "--nonsense"]).status.code(), Some(2));
+}
+
+#[test]
+fn damaged_runs_are_refused_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (data, run) = (at("people.csv"), at("run"));
+    write_table(Path::new(&data));
+    succeed(&tiny(&data, &run));
+    let file = |name: &str| Path::new(&run).join(name);
+
+    // a truncated checkpoint
+    let good = bytes(&file("ema.safetensors"));
+    std::fs::write(file("ema.safetensors"), &good[..good.len() / 2]).unwrap();
+    fail(&["sample", &run, "-o", &at("s.csv"), "--quiet"], 2, &["ema.safetensors", "cut short"]);
+    assert!(!Path::new(&at("s.csv")).exists());
+    std::fs::write(file("ema.safetensors"), &good).unwrap();
+
+    // other data on resume, other columns on score
+    let original = bytes(Path::new(&data));
+    std::fs::write(&data, [&original[..], b"171.5,64.25,2\n"].concat()).unwrap();
+    fail(&["train", "--out", &run, "--resume", "--quiet"], 2, &["not the table", "--out"]);
+    std::fs::write(at("other.csv"), "height,size\n1,2\n").unwrap();
+    fail(&["score", &run, &at("other.csv"), "--quiet"], 2, &["other.csv", "weight"]);
+    // flags that would change the run
+    std::fs::write(&data, &original).unwrap();
+    fail(&["train", "--out", &run, "--resume", "--rank", "2", "--quiet"], 2, &["--resume", "differs"]);
+    // a full disk: the old samples stay
+    std::fs::write(at("kept.csv"), "old").unwrap();
+    if Path::new("/dev/full").exists() {
+        fail(&["sample", &run, "-n", "5", "-o", "/dev/full/x.csv", "--quiet"], 1, &["/dev/full"]);
+    }
+    assert_eq!(std::fs::read_to_string(at("kept.csv")).unwrap(), "old");
+    assert_eq!(good, bytes(&file("ema.safetensors")));
+}
+
+/// Kills at different moments, each resumed, end in the same bits as a training that was left alone.
+#[test]
+#[cfg(unix)]
+fn killed_trainings_resume_to_the_same_bits() {
+    use std::time::Duration;
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let data = at("people.csv");
+    write_table(Path::new(&data));
+    let (whole, cut) = (at("whole"), at("cut"));
+    succeed(&tiny(&data, &whole));
+    let start = |resume: bool| {
+        let args = if resume {
+            vec!["train", "--out", &cut, "--resume", "--quiet", "--threads", "1"]
+        } else {
+            tiny(&data, &cut)
+        };
+        Command::new(env!("CARGO_BIN_EXE_tweedie"))
+            .args(args)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut kills = 0;
+    let mut resume = false;
+    for i in 0u64..20 {
+        let mut child = start(resume);
+        std::thread::sleep(Duration::from_millis(60 + 37 * (i % 9)));
+        let done = child.try_wait().unwrap().is_some();
+        child.kill().ok();
+        child.wait().unwrap();
+        resume = Path::new(&cut).join("config.toml").exists();
+        if done {
+            break;
+        }
+        kills += 1;
+    }
+    assert!(kills > 0);
+    if resume {
+        succeed(&["train", "--out", &cut, "--resume", "--quiet", "--threads", "1"]);
+    } else {
+        succeed(&tiny(&data, &cut));
+    }
+    for file in ["ema.safetensors", "model.safetensors"] {
+        assert!(
+            bytes(&Path::new(&whole).join(file)) == bytes(&Path::new(&cut).join(file)),
+            "{file} differs after {kills} kills"
+        );
+    }
+    // the metrics have every line once, apart from timings
+    let lines = |run: &str| -> Vec<(u64, String)> {
+        let text = std::fs::read_to_string(Path::new(run).join("metrics.jsonl")).unwrap();
+        text.lines()
+            .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap())
+            .map(|v| (v["iteration"].as_u64().unwrap(), v["validation"].to_string()))
+            .collect()
+    };
+    assert_eq!(lines(&whole), lines(&cut));
+}
+
+/// Ctrl-C saves and says how to go on.
+#[test]
+#[cfg(unix)]
+fn interruption_saves() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (data, run) = (at("people.csv"), at("run"));
+    write_table(Path::new(&data));
+    let mut args = tiny(&data, &run);
+    let position = args.iter().position(|a| *a == "120").unwrap();
+    args[position] = "1000000";
+    let child = Command::new(env!("CARGO_BIN_EXE_tweedie"))
+        .args(args)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !Path::new(&run).join("metrics.jsonl").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("stopped at iteration") && message.contains("--resume"), "{message}");
+    succeed(&["sample", &run, "-n", "3", "--steps", "2", "-o", &at("s.csv"), "--quiet"]);
+}
