@@ -34,8 +34,6 @@
 //! Start with `docs/architecture.md` for the map of the crate, `docs/equations.md` for where each equation lives, and
 //! `examples/quickstart.rs` for training.
 
-#![allow(clippy::too_many_arguments)] // a formula's coefficients are its arguments
-
 pub mod baseline;
 pub mod covariance;
 pub mod data;

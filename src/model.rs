@@ -36,6 +36,15 @@ pub trait Denoiser {
     fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor;
     /// `ε̂` and `G = Cov[ε|x_t]`.
     fn jet(&self, x: &Tensor, t: &[f64]) -> Jet;
+    /// Of `ε̂ = correction + known part`, what has to be differentiated to know its divergence; all of `ε̂` unless the model
+    /// says otherwise.
+    fn correction(&self, x: &Tensor, t: &[f64]) -> Tensor {
+        self.noise(x, t)
+    }
+    /// The known part of `ε̂` `[b, d]` and its divergence `∇·` `[b]`, in f64, where there is one.
+    fn known_part(&self, _x: &Tensor, _t: &[f64]) -> Option<(Tensor, Tensor)> {
+        None
+    }
     /// Element kind of rows.
     fn kind(&self) -> Kind;
     /// Where the model computes.

@@ -16,7 +16,7 @@ pub struct Seed(pub u64);
 impl Seed {
     /// The seed for `purpose`: a hash of both (FNV-1a, then the SplitMix64 finaliser).
     pub fn derive(self, purpose: &str) -> Seed {
-        let mut hash = 0xcbf2_9ce4_8422_2325u64 ^ self.0;
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
         for byte in self.0.to_le_bytes().into_iter().chain(purpose.bytes()) {
             hash = (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3);
         }

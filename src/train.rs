@@ -224,8 +224,9 @@ impl Trainer {
             hooks.step(state.iteration);
 
             let last = state.iteration == config.iterations;
-            let validate = validation.is_some() && (last || state.iteration % config.validate_every == 0);
-            if validate || last || state.iteration % LOG_EVERY == 0 {
+            let validate =
+                validation.is_some() && (last || state.iteration.is_multiple_of(config.validate_every));
+            if validate || last || state.iteration.is_multiple_of(LOG_EVERY) {
                 let mut metric = window.close(state, config.learning_rate_at(state.iteration - 1))?;
                 if let (true, Some(validation)) = (validate, validation) {
                     let (value, error) = on_average(model, state, |model| validation.bound(model))?;
@@ -235,7 +236,7 @@ impl Trainer {
                 }
                 hooks.metric(&metric)?;
             }
-            if !last && state.iteration % config.checkpoint_every == 0 {
+            if !last && state.iteration.is_multiple_of(config.checkpoint_every) {
                 hooks.checkpoint(model, state)?;
             }
             if validate && config.patience > 0 && state.since_best >= config.patience {

@@ -114,7 +114,7 @@ impl Mixture {
         let (sender, receiver) = mpsc::channel();
         let mut done = vec![None; jobs.len()];
         let torch_threads = tch::get_num_threads();
-        std::thread::scope(|scope| {
+        let outcome = std::thread::scope(|scope| {
             for _ in 0..threads.min(jobs.len()) {
                 let sender = sender.clone();
                 let (experiment, arms, jobs, next, stop) = (&experiment, &arms, &jobs, &next, &stop);
@@ -133,7 +133,7 @@ impl Mixture {
             drop(sender);
             let mut finished = 0.0;
             for (index, curves) in receiver {
-                // an answer to the last job that failed: the others end what they are at
+                // the first failure ends the run; other threads finish the job they are at
                 let curves = curves.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
                 finished += 1.0;
                 let (arm, trials) = (&arms[jobs[index].0], &jobs[index].1);
@@ -143,8 +143,9 @@ impl Mixture {
                 done[index] = Some(curves);
             }
             Ok::<(), Error>(())
-        })?;
+        });
         tch::set_num_threads(torch_threads);
+        outcome?;
         let mut curves: Vec<Curve> = Vec::new();
         let mut last = None;
         for ((arm, _), part) in jobs.iter().zip(done) {
@@ -193,54 +194,46 @@ impl Mixture {
     }
 
     fn arms(&self) -> Vec<Arm> {
-        let laws = [Law::Gaussian, Law::StudentT];
         let mut arms = Vec::new();
-        for law in &laws[..if self.student_t { 2 } else { 1 }] {
-            let arm = |name: &str, source: Source, covariances: &[Covariance]| Arm {
-                law: *law,
-                name: name.into(),
-                source,
-                covariances: covariances.to_vec(),
+        let network = |transitions, recipe: &Recipe, rows| Source::Network {
+            transitions,
+            recipe: recipe.clone(),
+            rows,
+        };
+        let (recipe, rows) = (&self.recipe, self.train_rows);
+        for law in if self.student_t { &[Law::Gaussian, Law::StudentT][..] } else { &[Law::Gaussian] } {
+            let mut add = |name: String, source, covariances: &[Covariance]| {
+                arms.push(Arm { law: *law, name, variant: false, source, covariances: covariances.to_vec() });
             };
-            let network = |transitions, recipe: &Recipe, rows| Source::Network {
-                transitions,
-                recipe: recipe.clone(),
-                rows,
-            };
-            let recipe = &self.recipe;
-            arms.push(arm("SM", network(None, recipe, self.train_rows), &arm::FIXED));
+            add(report::SM.into(), network(None, recipe, rows), &arm::FIXED);
             for &n in &self.transitions {
-                arms.push(arm(
-                    &format!("LM N={n}"),
-                    network(Some(n), recipe, self.train_rows),
-                    &[Covariance::Learned],
-                ));
+                add(format!("LM N={n}"), network(Some(n), recipe, rows), &[Covariance::Learned]);
             }
-            arms.push(arm("exact moments", Source::Oracle, &Covariance::ALL));
-            arms.push(arm("EM fit", Source::Fitted { rows: self.train_rows }, &[]));
-            arms.push(arm("law itself", Source::Law, &[]));
-            let (true, Law::Gaussian, Some(n)) = (self.variants, law, self.reference()) else { continue };
-            let both = [Covariance::Learned, Covariance::Beta];
-            let mut variant = |what: &str, recipe: Recipe, rows: usize| {
-                arms.push(arm(&format!("LM N={n}, {what}"), network(Some(n), &recipe, rows), &both));
-            };
-            for (what, score, head_trunk) in [
-                ("joint, shared trunk", ScoreGradient::Joint, HeadTrunk::Shared),
-                ("joint, separate trunks", ScoreGradient::Joint, HeadTrunk::Separate),
-                ("DSM score, shared trunk", ScoreGradient::Dsm, HeadTrunk::Shared),
-                ("DSM score, detached head", ScoreGradient::Dsm, HeadTrunk::Detached),
-                ("DSM score, separate trunks", ScoreGradient::Dsm, HeadTrunk::Separate),
-            ] {
-                if (score, head_trunk) != (recipe.score, recipe.head_trunk) {
-                    variant(what, Recipe { score, head_trunk, ..recipe.clone() }, self.train_rows);
-                }
-            }
-            variant("mixture base", Recipe { base: BaseKind::Mixture, ..recipe.clone() }, self.train_rows);
-            let more = format!("n={MORE_ROWS}");
-            variant(&more, recipe.clone(), MORE_ROWS);
-            arms.push(arm(&format!("SM, {more}"), network(None, recipe, MORE_ROWS), &[Covariance::Beta]));
-            arms.push(arm(&format!("EM fit, {more}"), Source::Fitted { rows: MORE_ROWS }, &[]));
+            add(report::EXACT.into(), Source::Oracle, &Covariance::ALL);
+            add("EM fit".into(), Source::Fitted { rows }, &[]);
+            add("law itself".into(), Source::Law, &[]);
         }
+        let (true, Some(n)) = (self.variants, self.reference()) else { return arms };
+        let mut add = |name: String, source, covariances: &[Covariance]| {
+            let covariances = covariances.to_vec();
+            arms.push(Arm { law: Law::Gaussian, name, variant: true, source, covariances });
+        };
+        let both = [Covariance::Learned, Covariance::Beta];
+        for (what, score, head_trunk) in [
+            ("joint, shared trunk", ScoreGradient::Joint, HeadTrunk::Shared),
+            ("joint, separate trunks", ScoreGradient::Joint, HeadTrunk::Separate),
+            ("DSM score, shared trunk", ScoreGradient::Dsm, HeadTrunk::Shared),
+            ("DSM score, detached head", ScoreGradient::Dsm, HeadTrunk::Detached),
+            ("DSM score, separate trunks", ScoreGradient::Dsm, HeadTrunk::Separate),
+        ] {
+            let recipe = Recipe { score, head_trunk, ..recipe.clone() };
+            add(format!("LM N={n}, {what}"), network(Some(n), &recipe, rows), &both);
+        }
+        let mixture = Recipe { base: BaseKind::Mixture, ..recipe.clone() };
+        add(format!("LM N={n}, mixture base"), network(Some(n), &mixture, rows), &both);
+        add(format!("LM N={n}, n={MORE_ROWS}"), network(Some(n), recipe, MORE_ROWS), &both);
+        add(format!("SM, n={MORE_ROWS}"), network(None, recipe, MORE_ROWS), &[Covariance::Beta]);
+        add(format!("EM fit, n={MORE_ROWS}"), Source::Fitted { rows: MORE_ROWS }, &[]);
         arms
     }
 

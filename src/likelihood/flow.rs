@@ -166,7 +166,7 @@ fn to_vec(x: &Tensor) -> Vec<f64> {
 }
 
 impl FlowField<'_> {
-    /// `ε̂` `[b, d]` at `x` and `eᵀ(∂ε̂/∂x)e` `[b, columns]`, in f64; `x` in f64, times per row.
+    /// `ε̂` `[b, d]` at `x` and `eᵀ(∂ε̂/∂x)e` `[b, columns]` (of the model's known part: its exact divergence), in f64; `x` in f64, times per row.
     fn noise(&self, x: &Tensor, t: &[f64], rows: &[i64]) -> (Tensor, Option<Tensor>) {
         let model_x = x.to_kind(self.model.kind());
         if let Directions::None = self.directions {
@@ -193,7 +193,11 @@ impl FlowField<'_> {
                 _ => product,
             });
         }
-        (Tensor::cat(&noises, 0), Some(Tensor::cat(&products, 0)))
+        let (noise, product) = (Tensor::cat(&noises, 0), Tensor::cat(&products, 0));
+        match no_grad(|| self.model.known_part(x, t)) {
+            None => (noise, Some(product)),
+            Some((known, divergence)) => (noise + known, Some(product + divergence.unsqueeze(-1))),
+        }
     }
 
     /// `[rows, products, d]`.
@@ -211,7 +215,7 @@ impl FlowField<'_> {
         let times: Vec<f64> = t.iter().flat_map(|&t| std::iter::repeat_n(t, repeats as usize)).collect();
         let x = x.repeat_interleave_self_int(repeats, 0, None).detach().set_requires_grad(true);
         let e = directions.reshape([b * repeats, d]);
-        let noise = with_grad(|| self.model.noise(&x, &times));
+        let noise = with_grad(|| self.model.correction(&x, &times));
         let along = with_grad(|| (&noise * e.to_kind(noise.kind())).sum(None::<tch::Kind>));
         let gradient = Tensor::run_backward(&[along], &[&x], false, false).remove(0);
         let product = (gradient.to_kind(tch::Kind::Double) * e).sum_dim_intlist(
@@ -226,7 +230,7 @@ impl FlowField<'_> {
     fn products_one_by_one(&self, x: &Tensor, t: &[f64], directions: &Tensor) -> (Tensor, Tensor) {
         let repeats = directions.size()[1];
         let x = x.detach().copy().set_requires_grad(true);
-        let noise = with_grad(|| self.model.noise(&x, t));
+        let noise = with_grad(|| self.model.correction(&x, t));
         let products: Vec<Tensor> = (0..repeats)
             .map(|i| {
                 let e = directions.select(1, i);

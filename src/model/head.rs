@@ -66,7 +66,7 @@ impl HeadConfig {
 
     /// `G` from raw outputs `[b, outputs]`, the base's `G` and `σ_t` `[b]`.
     pub(crate) fn g(&self, raw: &Tensor, base: &SymMatrix, sigma: &Tensor) -> SymMatrix {
-        let (b, d) = (raw.size()[0], base.dim());
+        let d = base.dim();
         match (self.structure, self.parametrization) {
             (Structure::LowRank(rank), Parametrization::Posterior) => {
                 let of_base = base.diagonal();
@@ -74,13 +74,13 @@ impl HeadConfig {
                 if rank == 0 {
                     return SymMatrix::Diagonal(diag);
                 }
-                let factor = raw.narrow(1, d, d * rank).view([b, d, rank]) * of_base.sqrt().unsqueeze(-1);
+                let factor = factor_columns(raw, d, rank) * of_base.sqrt().unsqueeze(-1);
                 SymMatrix::low_rank(diag, factor)
             }
             (Structure::LowRank(rank), Parametrization::PaperLiteral) => {
                 let sigma = sigma.unsqueeze(-1);
                 let diag = raw.narrow(1, 0, d).relu() * sigma.square() + 1.0;
-                let factor = raw.narrow(1, d, d * rank).view([b, d, rank]) * sigma.unsqueeze(-1);
+                let factor = factor_columns(raw, d, rank) * sigma.unsqueeze(-1);
                 SymMatrix::low_rank(diag, factor)
             }
             (Structure::Full, parametrization) => {
@@ -95,6 +95,12 @@ impl HeadConfig {
             }
         }
     }
+}
+
+/// The raw factor `[b, d, r]`, row by row in `raw` but column by column in memory, so that what broadcasts over the rank
+/// runs along `d`: several times faster at small ranks.
+fn factor_columns(raw: &Tensor, d: i64, rank: i64) -> Tensor {
+    raw.narrow(1, d, d * rank).view([-1, d, rank]).transpose(1, 2).contiguous().transpose(1, 2)
 }
 
 /// A lower-triangular matrix from `d (d + 1)/2` numbers: the first `d` are the logarithms of the diagonal.

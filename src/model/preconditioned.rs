@@ -130,8 +130,8 @@ impl Model {
         (signal / (signal + sigma2) * fade).sqrt()
     }
 
-    fn corrected(&self, base: &Tensor, correction: &Tensor, t: &[f64]) -> Tensor {
-        base + correction * per_row(t.iter().map(|&t| self.correction_scale(t)), base).unsqueeze(-1)
+    fn scaled(&self, correction: &Tensor, t: &[f64]) -> Tensor {
+        correction * per_row(t.iter().map(|&t| self.correction_scale(t)), correction).unsqueeze(-1)
     }
 }
 
@@ -145,8 +145,19 @@ impl Denoiser for Model {
     }
 
     fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        let outputs = self.forward(x, t, false);
-        self.corrected(&self.base.noise(x, &*self.schedule, t), &outputs.noise, t)
+        self.base.noise(x, &*self.schedule, t) + self.correction(x, t)
+    }
+
+    fn correction(&self, x: &Tensor, t: &[f64]) -> Tensor {
+        self.scaled(&self.forward(x, t, false).noise, t)
+    }
+
+    /// The base's `ε̂`: its divergence is `(d − tr G_b)/σ`, so that no derivative goes through a mixture.
+    fn known_part(&self, x: &Tensor, t: &[f64]) -> Option<(Tensor, Tensor)> {
+        let x = x.to_kind(Kind::Double);
+        let jet = self.base.jet(&x, &*self.schedule, t, false);
+        let sigma = per_row(t.iter().map(|&t| self.schedule.sigma(t)), &x);
+        Some((jet.noise, (-jet.g.trace() + self.dim() as f64) / sigma))
     }
 
     /// Where the model has no head, `G` is the base's (its diagonal for a mixture).
@@ -154,7 +165,7 @@ impl Denoiser for Model {
         let full = self.config.head.is_some_and(|head| head.wants_full_base());
         let base = self.base.jet(x, &*self.schedule, t, full);
         let outputs = self.forward(x, t, true);
-        let noise = self.corrected(&base.noise, &outputs.noise, t);
+        let noise = &base.noise + self.scaled(&outputs.noise, t);
         let g: SymMatrix = match (&self.config.head, &outputs.head) {
             (Some(head), Some(raw)) => {
                 head.g(raw, &base.g, &per_row(t.iter().map(|&t| self.schedule.sigma(t)), x))

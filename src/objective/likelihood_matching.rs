@@ -9,6 +9,8 @@
 //!
 //! Both leave out what no parameter changes, `d ln(k/m) + ½ d ln 2π`. They have the same expectation.
 
+mod low_rank;
+
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -17,6 +19,7 @@ use crate::grid::TimeLaw;
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::schedule::Schedule;
+use crate::sym_matrix::SymMatrix;
 use crate::tweedie::{Jet, per_row};
 
 /// How the noise of a transition enters.
@@ -116,6 +119,16 @@ impl LikelihoodMatching {
     fn quasi_likelihood(&self, at: &Transitions, jet: &Jet) -> Tensor {
         let rho = per_row(at.rho.iter().copied(), &at.x);
         let rest = per_row(at.rho.iter().map(|r| 1.0 - r), &at.x);
+        if let SymMatrix::LowRank { diag, factor } = &jet.g {
+            let (weights, error) = match &at.own {
+                Some(own) => {
+                    ((rho.zeros_like(), rho.ones_like()), own - &jet.noise * rho.sqrt().unsqueeze(-1))
+                }
+                None => ((rest.shallow_clone(), rho.shallow_clone()), &at.noise - &jet.noise),
+            };
+            let weights = (&weights.0, &weights.1);
+            return low_rank::quasi_likelihood((diag, factor), (&rho, &rest), weights, &error);
+        }
         let chol = jet.g.affine(&rho, &rest).cholesky();
         let fit = match &at.own {
             Some(own) => chol.inv_quad(&(own - &jet.noise * rho.sqrt().unsqueeze(-1))),

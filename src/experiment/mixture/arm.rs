@@ -50,6 +50,8 @@ pub struct Arm {
     pub law: Law,
     /// Its name in tables.
     pub name: String,
+    /// Whether it is another way to train, beside the main table.
+    pub variant: bool,
     /// Where samples come from.
     pub source: Source,
     /// Covariances of the chain; none for draws without a chain.
@@ -63,6 +65,8 @@ pub struct Curve {
     pub law: Law,
     /// The arm's name.
     pub arm: String,
+    /// Whether it is a variant: left out of the main table and the figures.
+    pub variant: bool,
     /// The chain's covariance; absent for draws without a chain.
     pub covariance: Option<Covariance>,
     /// What the last step put out.
@@ -112,6 +116,8 @@ impl Curve {
     }
 }
 
+/// Variants are compared up to so many steps: beyond, nothing tells them apart.
+const VARIANT_STEPS: usize = 20;
 /// Trials whose samples are kept for density plots.
 const KEPT: usize = 10;
 
@@ -141,7 +147,7 @@ impl Arm {
         let mut curves = Vec::new();
         for &covariance in &self.covariances {
             let mut both = [LastStep::Mean, LastStep::Noise].map(|last| self.curve(Some(covariance), last));
-            for &steps in &experiment.steps {
+            for &steps in experiment.steps.iter().filter(|k| !self.variant || **k <= VARIANT_STEPS) {
                 let chain = Chain { covariance, steps, spacing: experiment.spacing };
                 let samples = chain.sample(&*model, experiment.samples, numbers.clone(), seed)?;
                 for curve in &mut both {
@@ -154,7 +160,8 @@ impl Arm {
     }
 
     fn curve(&self, covariance: Option<Covariance>, last: LastStep) -> Curve {
-        Curve { law: self.law, arm: self.name.clone(), covariance, last, points: Vec::new() }
+        let (law, arm, variant) = (self.law, self.name.clone(), self.variant);
+        Curve { law, arm, variant, covariance, last, points: Vec::new() }
     }
 
     fn draws(
