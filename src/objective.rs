@@ -59,7 +59,7 @@ pub enum ObjectiveConfig {
 impl Default for ObjectiveConfig {
     fn default() -> Self {
         ObjectiveConfig::Lm {
-            transitions: 5,
+            transitions: 4,
             form: LmForm::default(),
             time: TimeLaw::default(),
             score: ScoreGradient::default(),

@@ -53,8 +53,8 @@ impl Default for TrainConfig {
     fn default() -> Self {
         TrainConfig {
             iterations: 20_000,
-            batch_size: 512,
-            learning_rate: 1e-3,
+            batch_size: 256,
+            learning_rate: 3e-3,
             decay: true,
             warm_up: 200,
             clip: 1.0,
@@ -237,6 +237,7 @@ impl Trainer {
                 hooks.metric(&metric)?;
             }
             if !last && state.iteration.is_multiple_of(config.checkpoint_every) {
+                state.parameters.copy_(model.parameters().flat());
                 hooks.checkpoint(model, state)?;
             }
             if validate && config.patience > 0 && state.since_best >= config.patience {

@@ -202,7 +202,7 @@ fn mistakes_are_named_in_one_line() {
         fail(&args, 2, words);
         assert!(!Path::new(&out).join("config.toml").exists(), "a failed start leaves no run");
     };
-    train("text.csv", "a,b\n1,2\n3,x\n", &[], &["text.csv", "'x'", "b", "--drop"]);
+    train("text.csv", "a,b\n1,2\n3,x\n", &[], &["text.csv", "\"x\"", "`b`", "--drop"]);
     train("missing.csv", "a,b\n1,2\n3,\n4,5\n", &[], &["missing.csv", "b", "drop-rows"]);
     train("nan.csv", "a,b\n1,2\n3,inf\n4,5\n", &[], &["nan.csv", "b"]);
     train("constant.csv", "a,b\n1,2\n3,2\n4,2\n", &[], &["constant.csv", "b", "--drop"]);
@@ -216,7 +216,7 @@ fn mistakes_are_named_in_one_line() {
     train(
         "good2.csv",
         "a,b\n1,2\n3,4.5\n4,2\n5,9\n6,1\n7,3\n8,4\n9,9\n2,7\n1,5\n",
-        &["--learning-rate", "-1"],
+        &["--learning-rate=-1"],
         &["learning-rate"],
     );
     fail(&["train", "--data", &at("none.csv"), "--out", &at("r")], 2, &["none.csv"]);

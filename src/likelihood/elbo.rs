@@ -4,16 +4,18 @@ use tch::{Tensor, no_grad};
 
 use super::{Estimate, Flag, Kind, LogLikelihood, mean_and_error};
 use crate::Result;
-use crate::covariance::Reverse;
+use crate::covariance::{Covariance, Reverse};
 use crate::noise::{Noise, Seed};
 use crate::tweedie::{ForwardBridge, per_row};
 
 /// `ln p(x_0) ≥ E[ln N(x_0; μ_0(x_{t_1}), C_0)] − Σ_i KL(q(x_s|x_t, x_0) ‖ p(x_s|x_t)) − KL(q(x_T|x_0) ‖ N(0, σ_T² I))`
 /// over the times `0 = t_0 < t_1 < … < t_K = T` (Ho et al. 2020, eq. 5, with the bridge's covariance): the
 /// log-likelihood of exactly the sampler that takes these `K` steps, hence the honest figure for samples in `K` steps.
-/// Each term takes `draws` independent draws of its `x_t`; expectation at most `ln p(x_0)` of that sampler.
+/// The decoder needs a density: where the covariance is β̃, which gives the last step none, it takes `G = I`, the
+/// `N(x_0; μ_0, (σ/α)² I)` of ScoreFlow's truncation. Each term takes `draws` independent draws of its `x_t`; expectation at most `ln p(x_0)` of that sampler.
 pub struct Elbo<'a> {
     reverse: Reverse<'a>,
+    decoder: Reverse<'a>,
     grid: Vec<f64>,
     draws: usize,
     name: String,
@@ -25,7 +27,13 @@ impl<'a> Elbo<'a> {
         assert!(grid.len() > 1 && grid[0] == 0.0, "an ELBO's grid starts at 0");
         assert!(draws > 0, "an ELBO needs a draw");
         let name = format!("ELBO, K = {}, {} covariance", grid.len() - 1, reverse.covariance().name());
-        Elbo { reverse, grid, draws, name }
+        let decoder = match reverse.covariance() {
+            Covariance::BetaTilde => {
+                Reverse::new(reverse.model(), Covariance::ZeroHessian, 1.0).expect("defined at η = 1")
+            }
+            _ => reverse,
+        };
+        Elbo { reverse, decoder, grid, draws, name }
     }
 
     /// The terms of the bound, `[b]` each: the decoder's log-density first (`i = 0`), then minus each KL, `i` steps up.
@@ -35,7 +43,8 @@ impl<'a> Elbo<'a> {
         let (s, t) = (self.grid[i], self.grid[i + 1]);
         let z = noise.normal(d as usize, x0.kind(), x0.device());
         let xt = x0 * schedule.alpha(t) + z * schedule.sigma(t);
-        let law = self.reverse.at(&xt, &vec![s; rows], &vec![t; rows]);
+        let reverse = if i == 0 { &self.decoder } else { &self.reverse };
+        let law = reverse.at(&xt, &vec![s; rows], &vec![t; rows]);
         if i == 0 {
             return law.log_prob(x0).to_kind(tch::Kind::Double);
         }

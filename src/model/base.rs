@@ -32,7 +32,7 @@ pub enum BaseKind {
 pub struct BaseConfig {
     /// The family.
     pub kind: BaseKind,
-    /// Mixture sizes tried, the best on validation rows kept.
+    /// Mixture sizes tried in this order until one is worse on validation rows than the one before; the best is kept.
     pub components: Vec<usize>,
     /// At most this many training rows are used for a mixture.
     pub max_rows: usize,
@@ -40,7 +40,7 @@ pub struct BaseConfig {
 
 impl Default for BaseConfig {
     fn default() -> Self {
-        BaseConfig { kind: BaseKind::default(), components: vec![1, 2, 4, 8, 16, 32], max_rows: 20_000 }
+        BaseConfig { kind: BaseKind::default(), components: vec![1, 2, 4, 8, 16, 32, 64, 128], max_rows: 20_000 }
     }
 }
 
@@ -221,7 +221,10 @@ fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Resu
         };
         let Ok(mixture) = GaussianMixture::from_parameters(&parameters) else { continue };
         let score = mixture.log_density(&held_out).mean(None).double_value(&[]);
-        if score.is_finite() && best.as_ref().is_none_or(|(s, _)| score > *s) {
+        if best.as_ref().is_some_and(|(s, _)| score <= *s) {
+            break;
+        }
+        if score.is_finite() {
             best = Some((score, mixture));
         }
     }

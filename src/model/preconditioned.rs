@@ -50,7 +50,7 @@ pub struct ModelConfig {
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        ModelConfig { network: MlpConfig::default(), head: Some(HeadConfig::default()), finest_scale: 0.05 }
+        ModelConfig { network: MlpConfig::default(), head: Some(HeadConfig::default()), finest_scale: 0.02 }
     }
 }
 
@@ -71,7 +71,7 @@ impl ModelConfig {
         let dim = base.dim();
         if !(self.finest_scale > 0.0 && self.finest_scale.is_finite()) {
             let problem = format!("{}", self.finest_scale);
-            return Err(Error::config("finest_scale", problem, "give a positive number (0.05 is usual)"));
+            return Err(Error::config("finest_scale", problem, "give a positive number (0.02 is usual)"));
         }
         if let Some(HeadConfig { structure: Structure::LowRank(rank), .. }) = self.head
             && !(0..=dim).contains(&rank)

@@ -10,7 +10,7 @@ use tweedie::grid::TimeLaw;
 use tweedie::model::{Base, BaseKind, HeadConfig, HeadTrunk, Model, Parametrization, Structure};
 use tweedie::noise::Seed;
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Weighting};
-use tweedie::run::{Prepared, RunConfig, RunDir};
+use tweedie::run::{Prepared, Run, RunConfig, RunDir};
 use tweedie::train::{Ended, Hooks, Metric, State, Trainer, Validation};
 use tweedie::{Error, Result};
 
@@ -386,23 +386,31 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             (dir, model, state)
         }
         None => {
+            let donor = arguments
+                .score_from
+                .as_ref()
+                .map(|path| donor(path, &config, &prepared, device))
+                .transpose()?;
             let dir = RunDir::create(&arguments.out)?;
-            let rows = prepared.training_rows(config.base.max_rows, seed.derive("base rows"));
-            let base = Base::fit(&config.base, &rows, &validation)?;
+            let base = match &donor {
+                Some(donor) => donor.dir.base(&donor.config)?,
+                None => {
+                    let rows = prepared.training_rows(config.base.max_rows, seed.derive("base rows"));
+                    Base::fit(&config.base, &rows, &validation)?
+                }
+            };
             let components = base.parameters().weights.len();
             if components > 1 {
                 say(quiet, format!("base: a mixture of {components} Gaussians"));
             }
-            let model = match &arguments.score_from {
-                None => config.model.init(
-                    base,
-                    config.schedule.build()?,
-                    device,
-                    seed.derive("initialisation"),
-                )?,
-                Some(path) => with_score_from(path, &config, &prepared, device)?,
-            };
-            dir.write_setup(&config, &prepared.record, model.base())?;
+            dir.write_setup(&config, &prepared.record, &base)?;
+            // read back, so that a resumed training has the same bits
+            let model = dir.initial_model(&config, device)?;
+            if let Some(donor) = &donor {
+                let size = model.score_size();
+                let score = donor.model.parameters().flat().narrow(0, 0, size);
+                tch::no_grad(|| model.parameters().flat().narrow(0, 0, size).copy_(&score));
+            }
             let state = State::new(&model);
             dir.checkpoint(&model, &state)?;
             (dir, model, state)
@@ -468,37 +476,31 @@ fn resumed(arguments: &Arguments) -> Result<(Option<RunDir>, RunConfig)> {
     Ok((Some(dir), config))
 }
 
-/// A model with the base and score of a finished run and a fresh head.
-fn with_score_from(
+/// The finished run whose base and score are taken; it must have the same data, network and schedule.
+fn donor(
     path: &std::path::Path,
     config: &RunConfig,
     prepared: &Prepared,
     device: tch::Device,
-) -> Result<Model> {
-    let donor = tweedie::run::Run::load(path, device)?;
-    if donor.data.names() != prepared.record.names() || donor.data.scaling != prepared.record.scaling {
+) -> Result<Run> {
+    let donor = Run::load(path, device)?;
+    if donor.data.scaling != prepared.record.scaling {
         return Err(Error::config(
             "--score-from",
             format!("{} was trained on other columns or scaled otherwise", path.display()),
             "train on the same data with the same data options and seed",
         ));
     }
-    let base = donor.dir.base(&donor.config)?;
-    let seed = Seed(config.seed).derive("initialisation");
-    let model = config.model.init(base, donor.config.schedule.build()?, device, seed)?;
-    let size = model.score_size();
-    if size != donor.model.score_size() || config.schedule != donor.config.schedule {
+    let (mine, other) = (&config.model, &donor.config.model);
+    let same = mine.network == other.network && mine.finest_scale == other.finest_scale;
+    if !same || config.schedule != donor.config.schedule || config.base.kind != donor.config.base.kind {
         return Err(Error::config(
             "--score-from",
-            format!("{} has another network or schedule", path.display()),
-            "give the same --width, --depth and schedule",
+            format!("{} has another network, base or schedule", path.display()),
+            "give the same --width, --depth, --base and schedule",
         ));
     }
-    tch::no_grad(|| {
-        let score = donor.model.parameters().flat().narrow(0, 0, size);
-        model.parameters().flat().narrow(0, 0, size).copy_(&score);
-    });
-    Ok(model)
+    Ok(donor)
 }
 
 fn describe(prepared: &Prepared, quiet: bool) {
