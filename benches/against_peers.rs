@@ -75,6 +75,7 @@ impl Options {
 }
 
 fn main() {
+    tweedie::device::keep_memory();
     let options = Options::from_args();
     tch::set_num_threads(options.threads as i32);
     rayon::ThreadPoolBuilder::new()

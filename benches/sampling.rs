@@ -11,6 +11,7 @@ use tweedie::noise::{Noise, Seed};
 use tweedie::sample::{Ancestral, LastStep, Step};
 
 fn main() {
+    tweedie::device::keep_memory();
     divan::main();
 }
 

@@ -6,6 +6,7 @@ use divan::Bencher;
 use tweedie::sym_matrix::SymMatrix;
 
 fn main() {
+    tweedie::device::keep_memory();
     divan::main();
 }
 

@@ -155,14 +155,20 @@ impl GaussianMixture {
         (mean, within + between)
     }
 
-    /// The same mixture for computation on another device.
-    pub fn to_device(&self, device: Device) -> GaussianMixture {
+    /// The same mixture for computation on another device or in another kind.
+    pub fn to(&self, device: Device, kind: Kind) -> GaussianMixture {
+        let to = |x: &Tensor| x.to_device(device).to_kind(kind);
         GaussianMixture {
-            log_weights: self.log_weights.to_device(device),
-            means: self.means.to_device(device),
-            vectors: self.vectors.to_device(device),
-            values: self.values.to_device(device),
+            log_weights: to(&self.log_weights),
+            means: to(&self.means),
+            vectors: to(&self.vectors),
+            values: to(&self.values),
         }
+    }
+
+    /// The kind in which the mixture is computed.
+    pub fn kind(&self) -> Kind {
+        self.means.kind()
     }
 
     /// `n` rows, `[n, d]`; row `i` depends on the seed and `i` alone.

@@ -40,7 +40,11 @@ pub struct BaseConfig {
 
 impl Default for BaseConfig {
     fn default() -> Self {
-        BaseConfig { kind: BaseKind::default(), components: vec![1, 2, 4, 8, 16, 32, 64, 128], max_rows: 20_000 }
+        BaseConfig {
+            kind: BaseKind::default(),
+            components: vec![1, 2, 4, 8, 16, 32, 64, 128],
+            max_rows: 20_000,
+        }
     }
 }
 
@@ -127,13 +131,13 @@ impl Base {
         }
     }
 
-    /// The same base on another device.
-    pub fn to_device(&self, device: Device) -> Base {
+    /// The same base for computation on another device or in another kind.
+    pub fn to(&self, device: Device, kind: Kind) -> Base {
         match self {
             Base::Isotropic { mean, variance } => {
-                Base::Isotropic { mean: mean.to_device(device), variance: *variance }
+                Base::Isotropic { mean: mean.to_device(device).to_kind(kind), variance: *variance }
             }
-            Base::Mixture(mixture) => Base::Mixture(mixture.to_device(device)),
+            Base::Mixture(mixture) => Base::Mixture(mixture.to(device, kind)),
         }
     }
 
@@ -141,7 +145,9 @@ impl Base {
     pub fn noise(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
         match self {
             Base::Isotropic { .. } => self.isotropic_noise(x, schedule, t),
-            Base::Mixture(mixture) => mixture.noise(&x.to_kind(Kind::Double), schedule, t).to_kind(x.kind()),
+            Base::Mixture(mixture) => {
+                mixture.noise(&x.to_kind(mixture.kind()), schedule, t).to_kind(x.kind())
+            }
         }
     }
 
@@ -153,12 +159,9 @@ impl Base {
                 Jet { noise: self.isotropic_noise(x, schedule, t), g }
             }
             Base::Mixture(mixture) => {
-                let double = x.to_kind(Kind::Double);
-                let jet = if full {
-                    mixture.jet(&double, schedule, t)
-                } else {
-                    mixture.jet_diagonal(&double, schedule, t)
-                };
+                let y = x.to_kind(mixture.kind());
+                let jet =
+                    if full { mixture.jet(&y, schedule, t) } else { mixture.jet_diagonal(&y, schedule, t) };
                 Jet { noise: jet.noise.to_kind(x.kind()), g: jet.g.to_kind(x.kind()) }
             }
         }

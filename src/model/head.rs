@@ -89,7 +89,9 @@ impl HeadConfig {
                     let spread = lower.matmul(&lower.transpose(1, 2)) * sigma.square().view([-1, 1, 1]);
                     return SymMatrix::Full(spread + Tensor::eye(d, (raw.kind(), raw.device())));
                 }
-                let of_base = base.to_dense();
+                // a relative ridge of f32's resolution: near T the base's G can be as ill-conditioned as the data
+                let ridge = base.trace() * (1e-6 / d as f64);
+                let of_base = base.affine(&ridge.ones_like(), &ridge).to_dense();
                 let root = of_base.linalg_cholesky_ex(false, false).0.matmul(&lower);
                 SymMatrix::Full(root.matmul(&root.transpose(1, 2)))
             }

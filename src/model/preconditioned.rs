@@ -59,6 +59,8 @@ impl Default for ModelConfig {
 pub struct Model {
     config: ModelConfig,
     base: Base,
+    /// The base in f32, for the network's inputs and outputs.
+    fast_base: Base,
     schedule: Arc<dyn Schedule>,
     backbone: Box<dyn Backbone>,
     second_moment: f64,
@@ -82,10 +84,12 @@ impl ModelConfig {
         let outputs = self.head.map_or(0, |head| head.outputs(dim));
         let backbone = self.network.build(&*schedule, dim, outputs, device, seed)?;
         let second_moment = base.second_moment();
-        let base = base.to_device(device);
+        let base = base.to(device, Kind::Double);
+        let fast_base = base.to(device, Kind::Float);
         Ok(Model {
             config: self.clone(),
             base,
+            fast_base,
             schedule,
             backbone: Box::new(backbone),
             second_moment,
@@ -145,7 +149,7 @@ impl Denoiser for Model {
     }
 
     fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        self.base.noise(x, &*self.schedule, t) + self.correction(x, t)
+        self.fast_base.noise(x, &*self.schedule, t) + self.correction(x, t)
     }
 
     fn correction(&self, x: &Tensor, t: &[f64]) -> Tensor {
@@ -163,7 +167,7 @@ impl Denoiser for Model {
     /// Where the model has no head, `G` is the base's (its diagonal for a mixture).
     fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
         let full = self.config.head.is_some_and(|head| head.wants_full_base());
-        let base = self.base.jet(x, &*self.schedule, t, full);
+        let base = self.fast_base.jet(x, &*self.schedule, t, full);
         let outputs = self.forward(x, t, true);
         let noise = &base.noise + self.scaled(&outputs.noise, t);
         let g: SymMatrix = match (&self.config.head, &outputs.head) {

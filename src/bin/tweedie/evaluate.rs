@@ -121,7 +121,7 @@ pub fn baselines(run: &Run, judged: &Judged) -> Result<Vec<(String, Vec<f64>)>> 
             in_data_units(kde.log_density(&test)),
         ));
     }
-    let base = run.model.base().to_device(Device::Cpu);
+    let base = run.model.base().to(Device::Cpu, Kind::Double);
     let components = base.parameters().weights.len();
     let law = tweedie::oracle::GaussianMixture::from_parameters(&base.parameters())?;
     let values = Vec::try_from(law.log_density(&test)).expect("numbers");

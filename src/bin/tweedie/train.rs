@@ -391,6 +391,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 .as_ref()
                 .map(|path| donor(path, &config, &prepared, device))
                 .transpose()?;
+            // a model that cannot be is refused before anything is written
+            let any = Base::standard(prepared.record.scaling.dim() as i64);
+            config.model.init(any, config.schedule.build()?, device, seed)?;
             let dir = RunDir::create(&arguments.out)?;
             let base = match &donor {
                 Some(donor) => donor.dir.base(&donor.config)?,
