@@ -65,6 +65,27 @@ impl Estimate {
         mean_and_error(&self.values).1
     }
 
+    /// Flags rows whose value exceeds a lower bound on the same rows by far more than it does elsewhere: by more than the
+    /// median gap plus the larger of 5 nats and eight robust standard deviations (1.4826 median absolute deviations).
+    /// A flow likelihood blown up by a field that is no score shows so.
+    pub fn flag_against(&mut self, bound: &Estimate) {
+        assert_eq!(self.values.len(), bound.values.len(), "rows of an estimate and its bound");
+        let gaps: Vec<f64> = self.values.iter().zip(&bound.values).map(|(a, b)| a - b).collect();
+        let middle = median(gaps.iter().copied());
+        let spread = 1.4826 * median(gaps.iter().map(|g| (g - middle).abs()));
+        let limit = middle + (8.0 * spread).max(5.0);
+        for (row, gap) in gaps.iter().enumerate().filter(|(_, gap)| **gap > limit) {
+            let reason = format!("{gap:.1} nats above the {}, {middle:.1} elsewhere", bound.estimator);
+            self.flags.push(Flag { row, reason });
+        }
+    }
+
+    /// The values of rows without a flag.
+    pub fn believed(&self) -> Vec<f64> {
+        let doubted: std::collections::HashSet<usize> = self.flags.iter().map(|f| f.row).collect();
+        (0..self.values.len()).filter(|r| !doubted.contains(r)).map(|r| self.values[r]).collect()
+    }
+
     /// Appends the rows of a later batch of the same estimator.
     pub fn extend(&mut self, next: Estimate) {
         let (a, b) = (self.values.len(), next.values.len());
@@ -83,6 +104,13 @@ pub fn mean_and_error(values: &[f64]) -> (f64, f64) {
     let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
     (mean, (squares / (n - 1.0) / n).sqrt())
+}
+
+/// The median of the finite values; NaN if there is none.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.filter(|v| v.is_finite()).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// A way to get log-likelihoods from a model.
@@ -116,5 +144,38 @@ pub trait LogLikelihood {
             Some(all) => Ok(all),
             None => self.log_likelihood(x, seed, 0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn estimate(values: Vec<f64>) -> Estimate {
+        let std_errors = vec![0.0; values.len()];
+        let (kind, flags) = (Kind::Estimate, Vec::new());
+        Estimate { kind, estimator: "test".into(), values, std_errors, draws: 1, evaluations: 1.0, flags }
+    }
+
+    #[test]
+    fn blown_up_rows_are_flagged_and_left_out() {
+        let bound = estimate((0..100).map(|i| -(i as f64)).collect());
+        let mut flow = estimate((0..100).map(|i| -(i as f64) + 0.1 * (i % 3) as f64).collect());
+        flow.flag_against(&bound);
+        assert!(flow.flags.is_empty());
+        flow.values[17] += 60.0;
+        flow.flag_against(&bound);
+        assert_eq!(flow.flags.iter().map(|f| f.row).collect::<Vec<_>>(), [17]);
+        assert_eq!(flow.believed().len(), 99);
+    }
+
+    #[test]
+    fn batches_are_appended_with_their_flags() {
+        let mut all = estimate(vec![1.0, 2.0]);
+        let mut next = estimate(vec![3.0]);
+        next.flags.push(Flag { row: 0, reason: "why".into() });
+        next.evaluations = 4.0;
+        all.extend(next);
+        assert_eq!((all.values.len(), all.flags[0].row, all.evaluations), (3, 2, 2.0));
     }
 }

@@ -380,20 +380,4 @@ mod tests {
             assert!(Mmd::new(bad).is_err());
         }
     }
-
-    /// Run by hand: `cargo test --release mmd_of_ten_thousand -- --ignored --nocapture`.
-    #[test]
-    #[ignore = "a timing"]
-    fn mmd_of_ten_thousand() {
-        let law = GaussianMixture::new(&[0.5, 0.5], &[[-10.0], [10.0]], &[1.0, 1.0]).unwrap();
-        let (x, y) = (law.sample(10_000, Seed(1)), law.sample(10_000, Seed(2)));
-        for _ in 0..2 {
-            let clock = std::time::Instant::now();
-            let u = Mmd::default().u_statistic(&x, &y);
-            let two = clock.elapsed();
-            let clock = std::time::Instant::now();
-            let exact = Mmd::default().against_mixture(&x, &law);
-            println!("U {u:.2e} in {two:.2?}, against the law {exact:.2e} in {:.2?}", clock.elapsed());
-        }
-    }
 }

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 use tweedie::baseline::{self, KernelDensity};
 use tweedie::covariance::{Covariance, Reverse};
 use tweedie::data::{Split, Table};
-use tweedie::likelihood::{Elbo, Estimate, ProbabilityFlow, mean_and_error};
+use tweedie::likelihood::{Elbo, Estimate, mean_and_error};
 use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
 use tweedie::run::{Prepared, Run, scaled_rows};
@@ -18,7 +18,7 @@ use tweedie::{Error, Result};
 use crate::Common;
 use crate::console::{Progress, print_json};
 use crate::sample::{SpacingName, draw};
-use crate::score::score_rows;
+use crate::score::{ode, score_rows};
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
 enum MetricName {
@@ -190,10 +190,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             }
         }
         if !arguments.no_ode {
-            let flow = ProbabilityFlow::new(&run.model).verify(true);
-            let estimate =
-                score_rows(&run, &judged.table, &judged.rows, 1, seed, arguments.batch_size, quiet, &flow)?;
-            let believed = believed(&estimate);
+            let estimate = ode(&run, &judged.table, &judged.rows, seed, arguments.batch_size, quiet)?;
+            let believed = estimate.believed();
             let (mean, error) = mean_and_error(&believed);
             let kind = format!(
                 "estimate, {} of {} rows flagged and left out",
@@ -252,10 +250,4 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         println!("{name:width$}  {value:>10} {error:<8} {kind}");
     }
     Ok(())
-}
-
-/// The values that no flag doubts.
-pub fn believed(estimate: &Estimate) -> Vec<f64> {
-    let doubted: std::collections::HashSet<usize> = estimate.flags.iter().map(|f| f.row).collect();
-    (0..estimate.values.len()).filter(|r| !doubted.contains(r)).map(|r| estimate.values[r]).collect()
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use tch::{Device, Kind};
 use tweedie::covariance::Covariance;
 use tweedie::data::OutputFile;
-use tweedie::likelihood::{ProbabilityFlow, mean_and_error};
+use tweedie::likelihood::mean_and_error;
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
 use tweedie::plot::{Series, image_sheet};
@@ -18,9 +18,9 @@ use tweedie::{Error, Result};
 
 use crate::Common;
 use crate::console::{Progress, say};
-use crate::evaluate::{Judged, baselines, believed, elbo};
+use crate::evaluate::{Judged, baselines, elbo};
 use crate::sample::{SpacingName, draw, picture_shape, range};
-use crate::score::score_rows;
+use crate::score::ode;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -102,8 +102,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         likelihood_vs_steps.push(Series::line(covariance.name(), x, values).with_error(errors));
     }
     if !arguments.no_ode {
-        let flow = ProbabilityFlow::new(&run.model).verify(true);
-        let estimate = score_rows(&run, &judged.table, &judged.rows, 1, seed, BATCH, quiet, &flow)?;
+        let estimate = ode(&run, &judged.table, &judged.rows, seed, BATCH, quiet)?;
         if !estimate.flags.is_empty() {
             flags.push(format!(
                 "{}: {} of {} rows are doubtful and left out of its figures; the first: {}.",
@@ -113,7 +112,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 estimate.flags[0].reason
             ));
         }
-        scores.push(Scores { name: estimate.estimator.clone(), values: believed(&estimate) });
+        scores.push(Scores { name: estimate.estimator.clone(), values: estimate.believed() });
     }
     let mut summary: Vec<(String, String)> =
         scores.iter().map(|s| (s.name.clone(), figure(mean_and_error(&s.values)))).collect();
@@ -151,7 +150,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         summary,
         config_toml: run.config.to_toml(),
         losses: losses.collect(),
-        loss_label: "loss; minus validation bound, nats per row (network units)".into(),
+        loss_label: "nats per row".into(),
         column_names: run.data.names().into_iter().map(String::from).collect(),
         data,
         samples: samples.iter().map(|&v| v as f32).collect(),

@@ -4,6 +4,7 @@ use tch::Device;
 
 use super::*;
 use crate::oracle::{GaussianMixture, MixtureParameters, Oracle};
+use crate::schedule::Schedule;
 use crate::schedule::Vp;
 use crate::tweedie::Jet;
 
@@ -253,68 +254,4 @@ fn bad_settings_are_refused() {
     assert!(ProbabilityFlow::new(&oracle).divergence(Divergence::Rademacher { probes: 0 }).is_err());
     assert_eq!(Divergence::Auto.resolve(16), Divergence::Exact);
     assert_eq!(Divergence::Auto.resolve(17), Divergence::Rademacher { probes: 8 });
-}
-
-/// Random weights, `d → 128 → 128 → d`, in f32.
-struct Net(Vec<Tensor>, Arc<dyn Schedule>);
-
-impl Denoiser for Net {
-    fn dim(&self) -> i64 {
-        self.0[0].size()[0] - 1
-    }
-    fn schedule(&self) -> &Arc<dyn Schedule> {
-        &self.1
-    }
-    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        let t = crate::tweedie::per_row(t.iter().copied(), x).unsqueeze(-1);
-        let h = Tensor::cat(&[x, &t], 1).matmul(&self.0[0]).silu();
-        h.matmul(&self.0[1]).silu().matmul(&self.0[2])
-    }
-    fn jet(&self, _: &Tensor, _: &[f64]) -> Jet {
-        unimplemented!("a flow asks for the noise alone")
-    }
-    fn kind(&self) -> tch::Kind {
-        tch::Kind::Float
-    }
-    fn device(&self) -> Device {
-        Device::Cpu
-    }
-}
-
-/// Run by hand: `cargo test --release ways_to_a_trace -- --ignored --nocapture`. Where [`REPEATED_ROWS`] comes from.
-#[test]
-#[ignore = "a timing"]
-fn ways_to_a_trace() {
-    let normal = |seed, rows: u64, columns| {
-        Noise::new(Seed(seed), 0..rows).normal(columns, tch::Kind::Float, Device::Cpu)
-    };
-    for d in [2usize, 8, 16] {
-        let weights = vec![normal(1, d as u64 + 1, 128), normal(2, 128, 128) * 0.1, normal(3, 128, d) * 0.1];
-        let net = Net(weights, Arc::new(Vp::default()));
-        let flow = ProbabilityFlow::new(&net);
-        for b in [1u64, 8, 32, 64, 128, 256, 512, 2048] {
-            let field = flow.field(Directions::Exact, b as usize);
-            let (x, t) = (normal(4, b, d), vec![0.5; b as usize]);
-            let rows: Vec<i64> = (0..b as i64).collect();
-            let directions = field.directions_of(&rows, d as i64, &x);
-            let time = |work: &dyn Fn()| {
-                work();
-                let mut times: Vec<f64> = (0..15)
-                    .map(|_| {
-                        let clock = std::time::Instant::now();
-                        work();
-                        clock.elapsed().as_secs_f64() * 1e3
-                    })
-                    .collect();
-                times.sort_by(f64::total_cmp);
-                times[7]
-            };
-            let repeated = time(&|| drop(field.products_by_repeating(&x, &t, &directions)));
-            let single = time(&|| drop(field.products_one_by_one(&x, &t, &directions)));
-            println!(
-                "d = {d}, {b} rows, {} repeated: {repeated:.2} ms repeating, {single:.2} ms one by one",
-                b as usize * d
-            );
-        }
-    }
 }

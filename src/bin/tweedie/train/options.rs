@@ -1,0 +1,307 @@
+//! The flags of `tweedie train`, and how they win over a configuration.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use tweedie::data::{Dequantize, Marginals, Missing};
+use tweedie::grid::TimeLaw;
+use tweedie::model::{BaseKind, HeadConfig, HeadTrunk, Parametrization, Structure};
+use tweedie::objective::{ObjectiveConfig, ScoreGradient, Weighting};
+use tweedie::run::RunConfig;
+use tweedie::{Error, Result};
+
+use crate::Common;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ObjectiveName {
+    /// Likelihood Matching
+    Lm,
+    /// Denoising score matching, σ² weighting
+    Sm,
+    /// Score matching, likelihood weighting, uniform t
+    SmLw,
+    /// Score matching, likelihood weighting, importance-sampled t
+    SmLwIs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    /// The quasi-likelihood trains score and head together
+    Joint,
+    /// Score matching trains the score, the quasi-likelihood the head
+    Dsm,
+    /// The score is frozen; the head is trained
+    Head,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BaseName {
+    Isotropic,
+    Gaussian,
+    Mixture,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MarginalsName {
+    /// Shift and scale each column
+    Standardize,
+    /// Map each column to a normal law by a smooth monotone spline
+    Gaussianize,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tweedie train --data wine.csv --out runs/wine --drop label
+  tweedie train --data counts.parquet --out runs/counts --dequantize integers --rank 8
+  tweedie train --data mixture:two-gaussians --out runs/two --iterations 5000
+  tweedie train --out runs/wine --resume")]
+pub struct Arguments {
+    /// A table (CSV, TSV, Parquet, NPY), or mixture:NAME
+    #[arg(long, value_name = "FILE|mixture:NAME")]
+    data: Option<String>,
+    /// The run directory
+    #[arg(long, value_name = "RUN")]
+    pub(super) out: PathBuf,
+    /// A configuration file; flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Go on with the run in --out
+    #[arg(long)]
+    pub(super) resume: bool,
+    /// Seed of everything random
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+
+    /// Columns to use, by name or position from 1 [default: all]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', help_heading = "Data")]
+    columns: Vec<String>,
+    /// Columns to leave out
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', help_heading = "Data")]
+    drop: Vec<String>,
+    /// Delimiter of a text table [default: found]
+    #[arg(long, value_name = "CHAR", help_heading = "Data")]
+    delimiter: Option<char>,
+    /// Whether a text table has a header [default: found]
+    #[arg(long, value_name = "BOOL", help_heading = "Data")]
+    header: Option<bool>,
+    /// Rows with missing cells: an error, or dropped and counted
+    #[arg(long, value_name = "error|drop-rows", help_heading = "Data")]
+    missing: Option<String>,
+    /// Drop duplicate rows
+    #[arg(long, help_heading = "Data")]
+    unique: bool,
+    /// Columns to dequantise by uniform noise: none, integers, or names
+    #[arg(long, value_name = "WHICH", help_heading = "Data")]
+    dequantize: Option<String>,
+    /// How columns are brought to the network's units
+    #[arg(long, help_heading = "Data")]
+    marginals: Option<MarginalsName>,
+    /// Validation rows from a file of their own
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    validation: Option<PathBuf>,
+    /// Shares of training, validation and test rows [default: 0.8,0.1,0.1]
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', num_args = 1, help_heading = "Data")]
+    split: Vec<f64>,
+
+    /// The distribution that the network corrects
+    #[arg(long, help_heading = "Model")]
+    base: Option<BaseName>,
+    /// Rank of the covariance head: 0 is diagonal; or full
+    #[arg(long, value_name = "R|full", help_heading = "Model")]
+    rank: Option<String>,
+    /// Take H = ReLU(U) + VVᵀ as the paper's text does
+    #[arg(long, help_heading = "Model")]
+    paper_literal: bool,
+    /// Hidden units
+    #[arg(long, value_name = "W", help_heading = "Model")]
+    width: Option<i64>,
+    /// Residual blocks
+    #[arg(long, value_name = "L", help_heading = "Model")]
+    depth: Option<i64>,
+    /// A network of its own for the covariance, as in the paper
+    #[arg(long, help_heading = "Model")]
+    separate: bool,
+
+    /// What is minimised
+    #[arg(long, help_heading = "Training")]
+    objective: Option<ObjectiveName>,
+    /// What trains the score under lm
+    #[arg(long, help_heading = "Training")]
+    mode: Option<Mode>,
+    /// Take the score from this finished run and train a covariance head on it
+    #[arg(long, value_name = "RUN", help_heading = "Training")]
+    pub(super) score_from: Option<PathBuf>,
+    /// Transitions per path under lm; draws per row under sm
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    transitions: Option<usize>,
+    /// Steps of the optimiser
+    #[arg(long, value_name = "I", help_heading = "Training")]
+    iterations: Option<u64>,
+    /// Rows per step
+    #[arg(long, value_name = "B", help_heading = "Training")]
+    batch_size: Option<usize>,
+    /// Adam's step size
+    #[arg(long, value_name = "RATE", help_heading = "Training")]
+    learning_rate: Option<f64>,
+    /// Validations without improvement before stopping (0: never)
+    #[arg(long, value_name = "P", help_heading = "Training")]
+    patience: Option<u64>,
+    /// Stop after this many seconds
+    #[arg(long, value_name = "SECONDS", help_heading = "Training")]
+    max_seconds: Option<f64>,
+    /// Steps between checkpoints
+    #[arg(long, value_name = "STEPS", help_heading = "Training")]
+    checkpoint_every: Option<u64>,
+
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+impl Arguments {
+    /// Flags over the configuration.
+    pub(super) fn apply(&self, config: &mut RunConfig) -> Result<()> {
+        fn set<T: Clone>(field: &mut T, flag: &Option<T>) {
+            if let Some(value) = flag {
+                *field = value.clone();
+            }
+        }
+        set(&mut config.data.source, &self.data);
+        set(&mut config.seed, &self.seed);
+        let table = &mut config.data.table;
+        if !self.columns.is_empty() {
+            table.columns = self.columns.clone();
+        }
+        if !self.drop.is_empty() {
+            table.drop = self.drop.clone();
+        }
+        if self.delimiter.is_some() {
+            table.delimiter = self.delimiter;
+        }
+        if self.header.is_some() {
+            table.header = self.header;
+        }
+        table.unique |= self.unique;
+        match self.missing.as_deref() {
+            None => (),
+            Some("error") => table.missing = Missing::Error,
+            Some("drop-rows") => table.missing = Missing::DropRows,
+            Some(other) => return Err(Error::config("--missing", other, "give error or drop-rows")),
+        }
+        match self.dequantize.as_deref() {
+            None => (),
+            Some("none") => config.data.scaling.dequantize = Dequantize::None,
+            Some("integers") => config.data.scaling.dequantize = Dequantize::Integers,
+            Some(names) => {
+                config.data.scaling.dequantize =
+                    Dequantize::Columns(names.split(',').map(String::from).collect());
+            }
+        }
+        match self.marginals {
+            None => (),
+            Some(MarginalsName::Standardize) => config.data.scaling.marginals = Marginals::Standardize,
+            Some(MarginalsName::Gaussianize) => config.data.scaling.marginals = Marginals::Gaussianize,
+        }
+        if self.validation.is_some() {
+            config.data.validation = self.validation.clone();
+            config.data.split = [1.0, 0.0, 0.0];
+        }
+        match self.split[..] {
+            [] => (),
+            [a, b, c] => config.data.split = [a, b, c],
+            _ => {
+                return Err(Error::config(
+                    "--split",
+                    format!("{:?}", self.split),
+                    "give three shares, 0.8,0.1,0.1",
+                ));
+            }
+        }
+        match self.base {
+            None => (),
+            Some(BaseName::Isotropic) => config.base.kind = BaseKind::Isotropic,
+            Some(BaseName::Gaussian) => config.base.kind = BaseKind::Gaussian,
+            Some(BaseName::Mixture) => config.base.kind = BaseKind::Mixture,
+        }
+        set(&mut config.model.network.width, &self.width);
+        set(&mut config.model.network.depth, &self.depth);
+        if self.separate {
+            config.model.network.head_trunk = HeadTrunk::Separate;
+        }
+        let train = &mut config.train;
+        set(&mut train.iterations, &self.iterations);
+        set(&mut train.batch_size, &self.batch_size);
+        set(&mut train.learning_rate, &self.learning_rate);
+        set(&mut train.patience, &self.patience);
+        set(&mut train.max_seconds, &self.max_seconds);
+        set(&mut train.checkpoint_every, &self.checkpoint_every);
+        self.apply_objective(config)?;
+        self.apply_head(config)
+    }
+
+    fn apply_objective(&self, config: &mut RunConfig) -> Result<()> {
+        let sm = |weighting, time| ObjectiveConfig::Sm { weighting, time, draws: 1 };
+        match self.objective {
+            None => (),
+            Some(ObjectiveName::Lm) if config.objective.trains_head() => (),
+            Some(ObjectiveName::Lm) => config.objective = ObjectiveConfig::default(),
+            Some(ObjectiveName::Sm) => config.objective = sm(Weighting::Sigma2, TimeLaw::Uniform),
+            Some(ObjectiveName::SmLw) => config.objective = sm(Weighting::Likelihood, TimeLaw::Uniform),
+            Some(ObjectiveName::SmLwIs) => config.objective = sm(Weighting::Likelihood, TimeLaw::LogSnr),
+        }
+        match (&mut config.objective, self.transitions) {
+            (_, None) => (),
+            (ObjectiveConfig::Lm { transitions, .. }, Some(n)) => *transitions = n,
+            (ObjectiveConfig::Sm { draws, .. }, Some(n)) => *draws = n,
+        }
+        if let Some(mode) = self.mode {
+            let ObjectiveConfig::Lm { score, .. } = &mut config.objective else {
+                return Err(Error::config(
+                    "--mode",
+                    "given with a score-matching objective",
+                    "give --objective lm",
+                ));
+            };
+            *score = match mode {
+                Mode::Joint => ScoreGradient::Joint,
+                Mode::Dsm => ScoreGradient::Dsm,
+                Mode::Head => ScoreGradient::Frozen,
+            };
+        }
+        if self.score_from.is_some()
+            && !matches!(config.objective, ObjectiveConfig::Lm { score: ScoreGradient::Frozen, .. })
+        {
+            return Err(Error::config("--score-from", "the score would be trained", "give --mode head"));
+        }
+        Ok(())
+    }
+
+    fn apply_head(&self, config: &mut RunConfig) -> Result<()> {
+        if !config.objective.trains_head() {
+            if self.rank.is_some() {
+                return Err(Error::config(
+                    "--rank",
+                    "score matching has no covariance head",
+                    "give --objective lm",
+                ));
+            }
+            config.model.head = None;
+            return Ok(());
+        }
+        let head = config.model.head.get_or_insert_with(HeadConfig::default);
+        match self.rank.as_deref() {
+            None => (),
+            Some("full") => head.structure = Structure::Full,
+            Some(rank) => {
+                let rank = rank.parse().ok().filter(|r| *r >= 0);
+                let wrong =
+                    || Error::config("--rank", format!("{:?}", self.rank), "give a number from 0, or full");
+                head.structure = Structure::LowRank(rank.ok_or_else(wrong)?);
+            }
+        }
+        if self.paper_literal {
+            head.parametrization = Parametrization::PaperLiteral;
+        }
+        Ok(())
+    }
+}
