@@ -45,7 +45,8 @@ pub struct TrainConfig {
     pub validation_rows: usize,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
-    /// Training stops after this many seconds; 0: never.
+    /// Training stops after this many seconds, the fit of the base included, and the step size falls in time for that;
+    /// 0: never.
     pub max_seconds: f64,
 }
 
@@ -96,13 +97,14 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Adam's step size at `iteration`, from 0.
-    pub fn learning_rate_at(&self, iteration: u64) -> f64 {
+    /// Adam's step size at `iteration`, from 0, after so many `seconds`.
+    pub fn learning_rate_at(&self, iteration: u64, seconds: f64) -> f64 {
         let warm = ((iteration + 1) as f64 / self.warm_up.max(1) as f64).min(1.0);
         if !self.decay {
             return self.learning_rate * warm;
         }
-        let done = iteration as f64 / self.iterations as f64;
+        let of_time = if self.max_seconds > 0.0 { seconds / self.max_seconds } else { 0.0 };
+        let done = (iteration as f64 / self.iterations as f64).max(of_time).min(1.0);
         self.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()))
     }
 }
@@ -227,7 +229,8 @@ impl Trainer {
             let validate =
                 validation.is_some() && (last || state.iteration.is_multiple_of(config.validate_every));
             if validate || last || state.iteration.is_multiple_of(LOG_EVERY) {
-                let mut metric = window.close(state, config.learning_rate_at(state.iteration - 1))?;
+                let mut metric =
+                    window.close(state, config.learning_rate_at(state.iteration - 1, state.seconds))?;
                 if let (true, Some(validation)) = (validate, validation) {
                     let (value, error) = on_average(model, state, |model| validation.bound(model))?;
                     metric.validation = Some(value);
@@ -299,7 +302,7 @@ impl Trainer {
             let gradient = (gradient * scale).where_self(&finite, &Tensor::zeros_like(&norm));
             window.norms.push(norm);
             let part = |x: &Tensor| x.narrow(0, start, length);
-            let rate = config.learning_rate_at(state.iteration);
+            let rate = config.learning_rate_at(state.iteration, state.seconds);
             let adam = Adam::default();
             adam.step(
                 &mut part(model.parameters().flat()),

@@ -209,8 +209,8 @@ fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Resu
         // linfa fails where a component empties or its covariance cannot be inverted: such a size is not a candidate
         let Ok(model) = GaussianMixtureModel::params(components)
             .n_runs(1)
-            .tolerance(1e-4)
-            .max_n_iterations(200)
+            .tolerance(1e-3)
+            .max_n_iterations(100)
             .reg_covariance(1e-6)
             .fit(&data)
         else {

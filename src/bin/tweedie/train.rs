@@ -98,6 +98,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let any = Base::standard(prepared.record.scaling.dim() as i64);
             config.model.init(any, config.schedule.build()?, device, seed)?;
             let dir = RunDir::create(&arguments.out)?;
+            let started = std::time::Instant::now();
             let base = match &donor {
                 Some(donor) => donor.dir.base(&donor.config)?,
                 None => {
@@ -117,7 +118,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 let score = donor.model.parameters().flat().narrow(0, 0, size);
                 tch::no_grad(|| model.parameters().flat().narrow(0, 0, size).copy_(&score));
             }
-            let state = State::new(&model);
+            let state = State { seconds: started.elapsed().as_secs_f64(), ..State::new(&model) };
             dir.checkpoint(&model, &state)?;
             (dir, model, state)
         }
