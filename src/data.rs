@@ -16,14 +16,14 @@
 //!    before the work starts and replaces the old file only when it is complete.
 //!
 //! ```
-//! use tweedie::data::{Scaling, ScalingOptions, Split, Table, TableOptions};
+//! use tweedie::data::{Dequantize, Scaling, ScalingOptions, Split, Table, TableOptions};
 //! # fn main() -> tweedie::Result<()> {
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let path = dir.path().join("heights.csv");
 //! # let rows: String = (0..100).map(|i| format!("{},{}\n", 150 + i % 50, 40.0 + 0.7 * (i * i % 83) as f64)).collect();
 //! # std::fs::write(&path, format!("height,weight\n{rows}")).unwrap();
 //! let table = Table::read(&path, &TableOptions::default())?;
-//! table.check_columns()?;
+//! table.check_columns(&Dequantize::None)?;
 //! let split = Split::new(table.rows(), [0.8, 0.1, 0.1], 0)?;
 //! let scaling = Scaling::fit(&table, &split.train, &ScalingOptions::default())?;
 //!

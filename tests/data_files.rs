@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tweedie::data::{
-    CellType, Column, ColumnKind, Missing, OutputFile, Table, TableOptions, append_columns, write_table,
+    CellType, Column, ColumnKind, Dequantize, Missing, OutputFile, Table, TableOptions, append_columns,
+    write_table,
 };
 
 fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
@@ -153,7 +154,8 @@ fn columns_without_a_density_are_refused() {
         let rows = (0..500).map(|i| f(f64::from(i))).map(|[a, b, c]| format!("{a},{b},{c}\n"));
         format!("a,b,c\n{}", rows.collect::<String>())
     };
-    let check = |text: String| read("a.csv", text).check_columns().map_err(|e| e.to_string());
+    let check =
+        |text: String| read("a.csv", text).check_columns(&Dequantize::None).map_err(|e| e.to_string());
     assert!(check(rows(|i| [(i * 0.7).sin(), (i * i * 0.37).cos(), i])).is_ok());
     assert_says(&check(rows(|i| [i, 2.5, i.sin()])).unwrap_err(), &["`b` is constant (2.5)", "--drop b"]);
     assert_says(&check(rows(|i| [i, i.sin(), i])).unwrap_err(), &["`c` repeats column `a`"]);
@@ -162,7 +164,11 @@ fn columns_without_a_density_are_refused() {
         &["`c`", "`a`, `b`", "--drop c"],
     );
     assert_says(&check(rows(|i| [i, i.sin(), 1e9 + i.cos()])).unwrap_err(), &["`c`", "subtract an offset"]);
-    assert!(read("a.csv", "a,b\n1,1\n").check_columns().is_err());
+    assert!(read("a.csv", "a,b\n1,1\n").check_columns(&Dequantize::None).is_err());
+    // noise over its bin gives a constant or repeated integer column a density
+    let constant = read("a.csv", "a,b,c\n1,7,1\n2,7,2\n5,7,5\n4,7,4\n3,7,3\n9,7,9\n");
+    assert!(constant.check_columns(&Dequantize::None).is_err());
+    constant.check_columns(&Dequantize::Integers).unwrap();
 }
 
 #[test]
@@ -233,7 +239,7 @@ proptest! {
         let missing = if drop_rows { Missing::DropRows } else { Missing::Error };
         if let Ok(table) = Table::read(path, &TableOptions { missing, ..Default::default() }) {
             prop_assert!(table.values.iter().all(|v| v.is_finite()));
-            let _ = table.check_columns();
+            let _ = table.check_columns(&Dequantize::None);
         }
     }
 

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::builder::Moments;
+use super::scaling::Dequantize;
 use super::table::Table;
 use crate::{Error, Result};
 
@@ -23,9 +24,12 @@ impl Table {
     /// residual below 10⁻⁶ of the column's standard deviation) and confirmed on all rows. With no more rows than
     /// columns every column is a combination, so they are not looked for.
     ///
+    /// Columns that `dequantize` takes may be all of that: the noise gives them a density.
+    ///
     /// # Errors
     /// [`Error::Data`] naming the columns.
-    pub fn check_columns(&self) -> Result<()> {
+    pub fn check_columns(&self, dequantize: &Dequantize) -> Result<()> {
+        let noised: Vec<bool> = self.columns.iter().map(|c| dequantize.takes(c)).collect();
         for (k, (column, moments)) in self.columns.iter().zip(&self.moments).enumerate() {
             let name = &column.name;
             let (mean, sd) = (moments.mean, moments.sd());
@@ -39,15 +43,15 @@ impl Table {
                     format!("subtract an offset near {mean} from it, or leave it out with --drop {name}");
                 return Err(Error::data(&self.source, problem, remedy));
             }
-            if constant {
+            if constant && !noised[k] {
                 let problem = format!("column `{name}` is constant ({first}), so that no density exists");
                 return Err(Error::data(&self.source, problem, format!("leave it out with --drop {name}")));
             }
         }
-        self.check_collinear()
+        self.check_collinear(&noised)
     }
 
-    fn check_collinear(&self) -> Result<()> {
+    fn check_collinear(&self, noised: &[bool]) -> Result<()> {
         let (dim, rows) = (self.dim(), self.rows());
         let wanted = ROWS.min(WORK / (dim * dim)).max(2 * dim + 100);
         let stride = rows.div_ceil(wanted);
@@ -73,7 +77,7 @@ impl Table {
         let mut basis: Vec<usize> = Vec::new();
         for k in 0..dim {
             let square: f64 = dot(&unit[k], &unit[k]);
-            if square == 0.0 {
+            if square == 0.0 || noised[k] {
                 continue;
             }
             let products: Vec<f64> = basis.par_iter().map(|&b| dot(&unit[b], &unit[k])).collect();

@@ -35,6 +35,17 @@ pub enum Dequantize {
     Columns(Vec<String>),
 }
 
+impl Dequantize {
+    /// Whether `column` is dequantised.
+    pub fn takes(&self, column: &Column) -> bool {
+        match self {
+            Dequantize::None => false,
+            Dequantize::Integers => column.kind == ColumnKind::Integer,
+            Dequantize::Columns(names) => names.contains(&column.name),
+        }
+    }
+}
+
 /// How to fit a [`Scaling`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -284,11 +295,7 @@ fn fit_column(
         Marginals::Gaussianize => rows.len().div_ceil(SPLINE_ROWS),
     };
     let mut values: Vec<f64> = rows.iter().step_by(stride).map(|&row| table.row(row)[k].into()).collect();
-    let wanted = match &options.dequantize {
-        Dequantize::None => false,
-        Dequantize::Integers => column.kind == ColumnKind::Integer,
-        Dequantize::Columns(names) => names.contains(&column.name),
-    };
+    let wanted = options.dequantize.takes(column);
     let grid = match (wanted, column.kind) {
         (false, _) => None,
         (true, ColumnKind::Integer) => Some(Grid { bin: 1.0, origin: 0.0 }),

@@ -74,7 +74,7 @@ impl Prepared {
             }
             None => Table::read(&config.source, &config.table)?,
         };
-        table.check_columns()?;
+        table.check_columns(&config.scaling.dequantize)?;
         let split = Split::new(table.rows(), config.split, seed)?;
         if split.train.len() < 2 {
             let problem = format!("{} training rows", split.train.len());
