@@ -13,6 +13,7 @@ pub struct Progress {
     total: u64,
     started: Instant,
     said: Instant,
+    limit: f64,
 }
 
 /// Between plain lines.
@@ -29,7 +30,15 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        Progress { bar, plain: !terminal && !quiet, what: what.into(), total, started: now, said: now }
+        Progress {
+            bar,
+            plain: !terminal && !quiet,
+            what: what.into(),
+            total,
+            started: now,
+            said: now,
+            limit: f64::INFINITY,
+        }
     }
 
     pub fn at(&mut self, done: u64) {
@@ -40,8 +49,14 @@ impl Progress {
             self.said = Instant::now();
             let elapsed = self.started.elapsed().as_secs_f64();
             let left = elapsed * (self.total.saturating_sub(done)) as f64 / done.max(1) as f64;
+            let left = left.min(self.limit - elapsed).max(0.0);
             eprintln!("{}: {done}/{} after {elapsed:.0} s, about {left:.0} s left", self.what, self.total);
         }
+    }
+
+    /// The work ends after so many seconds if not before.
+    pub fn limit(&mut self, seconds: f64) {
+        self.limit = seconds;
     }
 
     /// Where a resumed work starts.

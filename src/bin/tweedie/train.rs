@@ -126,6 +126,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed)).expect("one handler");
     let mut progress = Progress::new("train", config.train.iterations, quiet);
     progress.start_at(state.iteration);
+    if config.train.max_seconds > 0.0 {
+        progress.limit(config.train.max_seconds - state.seconds);
+    }
     let mut hooks = Console { dir: &dir, progress, unit: "nats per row (network units)" };
     let judge = (validation.size()[0] > 0).then(|| Validation::new(&validation, seed));
     let trainer = Trainer { config: config.train.clone() };
