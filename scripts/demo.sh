@@ -21,7 +21,7 @@ fit() { # name, then options; a finished run is kept
 say "training side by side, 100 s each: likelihood matching with a low-rank covariance"
 echo "digits: 1797 handwritten digits of 8×8 pixels; MAGIC: 18905 showers in a gamma-ray telescope, 10 columns"
 fit magic --data .data/magic.csv --drop class --unique --marginals gaussianize --quiet &
-fit digits --data .data/digits.csv --drop label --dequantize integers --base gaussian --rank 8
+fit digits --data .data/digits.csv --drop label --dequantize integers --base gaussian --rank 4 --batch-size 128
 wait $!
 
 for name in digits magic; do
