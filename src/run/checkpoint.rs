@@ -1,6 +1,6 @@
 //! Parameters and training state as safetensors bytes.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -17,18 +17,24 @@ fn bytes_of(x: &Tensor) -> Vec<u8> {
     values.into_iter().flat_map(f32::to_le_bytes).collect()
 }
 
-fn serialize(tensors: Vec<(String, Vec<usize>, Vec<u8>)>, about: HashMap<String, String>) -> Vec<u8> {
+/// What a file says of itself: one JSON object under this key, so that equal contents are equal bytes (the order of
+/// several keys is not fixed).
+const ABOUT: &str = "tweedie";
+
+fn serialize(tensors: Vec<(String, Vec<usize>, Vec<u8>)>, about: BTreeMap<String, String>) -> Vec<u8> {
+    let about = serde_json::to_string(&about).expect("plain data");
     let views = tensors.iter().map(|(name, shape, bytes)| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("bytes of this shape");
         (name.clone(), view)
     });
-    safetensors::serialize(views, Some(about)).expect("plain tensors")
+    safetensors::serialize(views, Some([(ABOUT.to_string(), about)].into())).expect("plain tensors")
 }
 
-fn parse(bytes: &[u8]) -> Problem<(SafeTensors<'_>, HashMap<String, String>)> {
+fn parse(bytes: &[u8]) -> Problem<(SafeTensors<'_>, BTreeMap<String, String>)> {
     let damaged = |e| format!("is damaged or cut short ({e})");
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
-    let about = header.metadata().clone().unwrap_or_default();
+    let about = header.metadata().as_ref().and_then(|m| m.get(ABOUT)).map_or("{}", String::as_str);
+    let about = serde_json::from_str(about).map_err(|e| format!("has a damaged header ({e})"))?;
     Ok((SafeTensors::deserialize(bytes).map_err(damaged)?, about))
 }
 
@@ -80,7 +86,7 @@ pub(super) fn state_bytes(state: &State) -> Vec<u8> {
         ("first", &state.first),
         ("second", &state.second),
     ];
-    let mut about = HashMap::from([
+    let mut about = BTreeMap::from([
         ("format".to_string(), "tweedie 1".to_string()),
         ("iteration".to_string(), state.iteration.to_string()),
         ("seconds".to_string(), state.seconds.to_string()),
@@ -103,7 +109,7 @@ pub(super) fn read_state(bytes: &[u8], model: &Model) -> Problem<State> {
     let device = crate::model::Denoiser::device(model);
     let size = model.parameters().size();
     let flat = |name: &str| Ok::<_, String>(tensor(&file, name, &[size])?.to_device(device));
-    fn number<T: std::str::FromStr>(about: &HashMap<String, String>, key: &str) -> Problem<T> {
+    fn number<T: std::str::FromStr>(about: &BTreeMap<String, String>, key: &str) -> Problem<T> {
         let value = about.get(key).ok_or_else(|| format!("has no '{key}'"))?;
         value.parse().map_err(|_| format!("has '{key}' = '{value}'"))
     }
