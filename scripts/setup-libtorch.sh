@@ -20,10 +20,6 @@ case "$(uname -s)-$(uname -m)" in
     platforms=(manylinux_2_28_x86_64 manylinux_2_25_x86_64 manylinux_2_17_x86_64)
     wheels=("torch==$version" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
     ;;
-  Linux-aarch64)
-    platforms=(manylinux_2_28_aarch64 manylinux_2_25_aarch64 manylinux_2_17_aarch64)
-    wheels=("torch==$version" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
-    ;;
   Darwin-arm64)
     platforms=(macosx_14_0_arm64 macosx_11_0_arm64)
     wheels=("torch==$version")

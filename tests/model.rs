@@ -90,7 +90,8 @@ fn the_known_part_changes_no_likelihood() {
     let mut moved = 0.0f64;
     for i in 0..15 {
         let gap = (with.values[i] - without.values[i]).abs();
-        assert!(gap < 2e-3, "row {i}: {} against {}", with.values[i], without.values[i]);
+        // hidden, the base is differentiated in f32, where 1 − G cancels as t → 0; known, its divergence is exact in f64
+        assert!(gap < 2e-2, "row {i}: {} against {}", with.values[i], without.values[i]);
         moved = moved.max((with.values[i] - base[i]).abs());
     }
     assert!(moved > 0.05, "the weights made no difference ({moved}): the test shows nothing");
