@@ -26,7 +26,8 @@
 //! let reverse = Reverse::new(&truth, Covariance::Learned, 1.0)?;
 //! let elbo = Elbo::new(reverse, Spacing::Angle.elbo_grid(&*schedule, 10), 4);
 //! let bound = elbo.log_likelihood(&x, Seed(1), 0)?;
-//! assert!(bound.mean() < exact && bound.mean() > exact - 0.1);
+//! let gap = exact - bound.mean();
+//! assert!(gap > -0.05 && gap < 0.25, "{gap} nats lost to ten Gaussian steps");
 //! # Ok(())
 //! # }
 //! ```
