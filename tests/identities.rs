@@ -265,7 +265,7 @@ fn elbo_is_exact_on_gaussian_data() {
     let exact = Vec::<f64>::try_from(oracle.mixture.log_density(&x)).unwrap();
     let gap = |covariance, steps, spacing: Spacing| {
         let grid = spacing.elbo_grid(&Vp::default(), steps);
-        let elbo = Elbo::new(Reverse::new(&oracle, covariance, 1.0).unwrap(), grid, 1);
+        let elbo = Elbo::new(Reverse::new(&oracle, covariance, 1.0).unwrap(), grid, 2);
         let estimate = elbo.log_likelihood(&x, Seed(22), 0).unwrap();
         let differences: Vec<f64> = estimate.values.iter().zip(&exact).map(|(a, b)| a - b).collect();
         mean_and_error(&differences)

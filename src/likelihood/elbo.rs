@@ -80,7 +80,7 @@ impl LogLikelihood for Elbo<'_> {
         no_grad(|| {
             let prior = self.prior(x);
             for _ in 0..self.draws {
-                let mut total = prior.shallow_clone();
+                let mut total = prior.copy();
                 for i in 0..steps {
                     total += self.term(x, i, &mut noise);
                 }
