@@ -95,10 +95,7 @@ impl RunDir {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.file(name);
-        let mut out = OutputFile::create(&path)?;
-        out.write_all(bytes).map_err(Error::io(&path))?;
-        out.commit()
+        OutputFile::create(self.file(name))?.finish(bytes)
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {

@@ -71,6 +71,15 @@ impl OutputFile {
         &self.path
     }
 
+    /// Writes `bytes` as the rest of the file and commits it.
+    ///
+    /// # Errors
+    /// As [`OutputFile::commit`].
+    pub fn finish(mut self, bytes: &[u8]) -> Result<()> {
+        self.write_all(bytes).map_err(Error::io(&self.path))?;
+        self.commit()
+    }
+
     /// Forces the bytes to the disk and gives the file its name.
     ///
     /// # Errors

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage};
 
-use crate::error::{Error, Result};
+use crate::Result;
+use crate::data::OutputFile;
 
 /// Images are enlarged by the least integer factor that makes them at least so many pixels wide.
 const LEAST_WIDTH: usize = 48;
@@ -35,12 +36,7 @@ impl Sheet {
 
     /// Writes a PNG file, whole or not at all.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path))?;
-        std::io::Write::write_all(&mut file, &self.png()).map_err(Error::io(path))?;
-        file.persist(path).map_err(|e| Error::io(path)(e.error))?;
-        Ok(())
+        OutputFile::create(path)?.finish(&self.png())
     }
 }
 

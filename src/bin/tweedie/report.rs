@@ -1,6 +1,5 @@
 //! `tweedie report`
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -70,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         None => None,
     };
     let path = run.dir.file("report.html");
-    let mut out = OutputFile::create(&path)?;
+    let out = OutputFile::create(&path)?;
     let mut judged = Judged::read(&run, arguments.data.as_ref())?;
     judged.rows.truncate(arguments.rows);
     let seed = Seed(arguments.seed);
@@ -167,8 +166,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 .into(),
         ],
     };
-    out.write_all(html(&inputs).as_bytes()).map_err(Error::io(&path))?;
-    out.commit()?;
+    out.finish(html(&inputs).as_bytes())?;
     say(quiet, "done");
     println!("{}", path.display());
     Ok(())

@@ -1,6 +1,5 @@
 //! `tweedie sample`
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -155,7 +154,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let run = Run::load(&arguments.run, device)?;
     let shape =
         if png { Some(picture_shape(arguments.shape.as_deref(), run.model.dim() as usize)?) } else { None };
-    let mut out = OutputFile::create(&arguments.out)?;
+    let out = OutputFile::create(&arguments.out)?;
     let mut progress = Progress::new("sample", arguments.n as u64, arguments.common.quiet);
     let (seed, n, batch) = (Seed(arguments.seed), arguments.n, arguments.batch_size);
     let last = match arguments.last_step {
@@ -191,8 +190,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some((height, width)) => {
             let sheet =
                 image_sheet(&values, height, width, (n as f64).sqrt().ceil() as usize, range(&values));
-            out.write_all(&sheet.png()).map_err(Error::io(&arguments.out))?;
-            out.commit()?;
+            out.finish(&sheet.png())?;
         }
     }
     if arguments.common.json {

@@ -9,6 +9,7 @@ use super::figures::{self, label};
 use super::law::Law;
 use super::{Mixture, Report};
 use crate::covariance::Covariance;
+use crate::data::OutputFile;
 use crate::sample::LastStep;
 use crate::{Error, Result};
 
@@ -24,11 +25,7 @@ impl Report {
             vec![("mixture.csv".to_string(), self.csv()), ("mixture.md".to_string(), self.markdown())];
         files.extend(figures::all(self)?);
         for (name, text) in files {
-            let path = dir.join(name);
-            // whole or not at all
-            let mut file = tempfile::NamedTempFile::new_in(dir).map_err(Error::io(&path))?;
-            std::io::Write::write_all(&mut file, text.as_bytes()).map_err(Error::io(&path))?;
-            file.persist(&path).map_err(|e| Error::io(&path)(e.error))?;
+            OutputFile::create(dir.join(name))?.finish(text.as_bytes())?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use super::figures;
 use super::loss::Form;
 use super::study::{Cell, GROUPS, PARAMETERS, Setting};
 use super::{REFERENCE, Report, TRANSITIONS, overlapping, separated};
+use crate::data::OutputFile;
 use crate::grid::TimeLaw;
 use crate::{Error, Result};
 
@@ -49,11 +50,7 @@ impl Report {
         ];
         files.extend(figures::all(self));
         for (name, text) in files {
-            let path = dir.join(name);
-            // whole or not at all
-            let mut file = tempfile::NamedTempFile::new_in(dir).map_err(Error::io(&path))?;
-            std::io::Write::write_all(&mut file, text.as_bytes()).map_err(Error::io(&path))?;
-            file.persist(&path).map_err(|e| Error::io(&path)(e.error))?;
+            OutputFile::create(dir.join(name))?.finish(text.as_bytes())?;
         }
         Ok(())
     }
