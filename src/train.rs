@@ -240,21 +240,18 @@ impl Trainer {
                 hooks.metric(&metric)?;
             }
             if !last && state.iteration.is_multiple_of(config.checkpoint_every) {
-                state.parameters.copy_(model.parameters().flat());
-                hooks.checkpoint(model, state)?;
+                save(model, state, hooks)?;
             }
             if validate && config.patience > 0 && state.since_best >= config.patience {
                 ended = Ended::EarlyStop;
                 break;
             }
         }
-        state.parameters.copy_(model.parameters().flat());
-        hooks.checkpoint(model, state)?;
+        save(model, state, hooks)?;
         model.parameters().assign(state.product());
         Ok(ended)
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn gradient(
         &self,
         model: &Model,
@@ -327,6 +324,12 @@ fn trained_range(model: &Model, objective: &dyn Objective) -> (i64, i64) {
         (false, _) => (score, all - score),
         (true, true) => (0, all),
     }
+}
+
+/// Hands the state to the hooks, the model's parameters in it.
+fn save(model: &Model, state: &mut State, hooks: &mut dyn Hooks) -> Result<()> {
+    state.parameters.copy_(model.parameters().flat());
+    hooks.checkpoint(model, state)
 }
 
 /// Runs `f` on the model with its moving-average parameters.

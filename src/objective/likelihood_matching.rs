@@ -119,21 +119,19 @@ impl LikelihoodMatching {
     fn quasi_likelihood(&self, at: &Transitions, jet: &Jet) -> Tensor {
         let rho = per_row(at.rho.iter().copied(), &at.x);
         let rest = per_row(at.rho.iter().map(|r| 1.0 - r), &at.x);
+        // ½ [ln det B + a tr B⁻¹ + c eᵀB⁻¹e]
+        let (e, a, c) = match &at.own {
+            Some(own) => (own - &jet.noise * rho.sqrt().unsqueeze(-1), rho.zeros_like(), rho.ones_like()),
+            None => (&at.noise - &jet.noise, rest.shallow_clone(), rho.shallow_clone()),
+        };
         if let SymMatrix::LowRank { diag, factor } = &jet.g {
-            let (weights, error) = match &at.own {
-                Some(own) => {
-                    ((rho.zeros_like(), rho.ones_like()), own - &jet.noise * rho.sqrt().unsqueeze(-1))
-                }
-                None => ((rest.shallow_clone(), rho.shallow_clone()), &at.noise - &jet.noise),
-            };
-            let weights = (&weights.0, &weights.1);
-            return low_rank::quasi_likelihood((diag, factor), (&rho, &rest), weights, &error);
+            return low_rank::quasi_likelihood((diag, factor), (&rho, &rest), (&a, &c), &e);
         }
         let chol = jet.g.affine(&rho, &rest).cholesky();
-        let fit = match &at.own {
-            Some(own) => chol.inv_quad(&(own - &jet.noise * rho.sqrt().unsqueeze(-1))),
-            None => rest * chol.trace_inv() + rho * chol.inv_quad(&(&at.noise - &jet.noise)),
-        };
+        let mut fit = c * chol.inv_quad(&e);
+        if at.own.is_none() {
+            fit = fit + a * chol.trace_inv();
+        }
         (chol.log_det() + fit) * 0.5
     }
 }

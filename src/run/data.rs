@@ -128,12 +128,22 @@ impl Prepared {
 /// Rows of a table in the network's units `[n, d]` (f64) and `ln |d scaled/d raw|` per row. Dequantisation draws from
 /// stream `i` of `seed` for the `i`-th of `rows`.
 pub fn scaled_rows(table: &Table, rows: &[usize], scaling: &Scaling, seed: Seed) -> (Tensor, Vec<f64>) {
-    let raw: Vec<f32> = rows.iter().flat_map(|&r| table.row(r)).copied().collect();
-    let dequantised = scaling.columns.iter().filter(|c| c.grid.is_some()).count();
-    let mut uniforms = Noise::new(seed, 0..rows.len() as u64).uniform(dequantised).into_iter();
+    let raw = raw_rows(table, rows.iter().copied());
+    let uniform = uniforms(scaling, &mut Noise::new(seed, 0..rows.len() as u64));
     let (mut scaled, mut log_jacobian) = (Vec::new(), Vec::new());
-    scaling.forward_f64(&raw, || uniforms.next().unwrap_or(0.5) as f32, &mut scaled, &mut log_jacobian);
+    scaling.forward_f64(&raw, uniform, &mut scaled, &mut log_jacobian);
     (Tensor::from_slice(&scaled).view([rows.len() as i64, scaling.dim() as i64]), log_jacobian)
+}
+
+fn raw_rows(table: &Table, rows: impl Iterator<Item = usize>) -> Vec<f32> {
+    rows.flat_map(|r| table.row(r)).copied().collect()
+}
+
+/// The uniforms that dequantisation asks for, row by row, one per dequantised column.
+fn uniforms(scaling: &Scaling, noise: &mut Noise) -> impl FnMut() -> f32 + use<> {
+    let per_row = scaling.columns.iter().filter(|c| c.grid.is_some()).count();
+    let mut drawn = noise.uniform(per_row).into_iter();
+    move || drawn.next().expect("one for each dequantised cell") as f32
 }
 
 /// Training rows of a table: kept raw, dequantised and scaled batch by batch, so that a table needs no second copy.
@@ -149,11 +159,9 @@ impl Rows for TableRows<'_> {
     }
 
     fn gather(&self, rows: &[usize], noise: &mut Noise) -> Tensor {
-        let raw: Vec<f32> = rows.iter().flat_map(|&r| self.table.row(self.rows[r])).copied().collect();
-        let dequantised = self.scaling.columns.iter().filter(|c| c.grid.is_some()).count();
-        let mut uniforms = noise.uniform(dequantised).into_iter();
+        let raw = raw_rows(self.table, rows.iter().map(|&r| self.rows[r]));
         let mut scaled = Vec::with_capacity(raw.len());
-        self.scaling.forward(&raw, || uniforms.next().unwrap_or(0.5) as f32, &mut scaled);
+        self.scaling.forward(&raw, uniforms(self.scaling, noise), &mut scaled);
         Tensor::from_slice(&scaled).view([rows.len() as i64, self.scaling.dim() as i64])
     }
 }
