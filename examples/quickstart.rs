@@ -9,7 +9,7 @@ use tweedie::covariance::Covariance;
 use tweedie::grid::Spacing;
 use tweedie::likelihood::{LogLikelihood, ProbabilityFlow};
 use tweedie::metric::Mmd;
-use tweedie::model::{Base, BaseConfig, BaseKind, ModelConfig};
+use tweedie::model::{Base, BaseConfig, BaseKind, HeadConfig, ModelConfig, Structure};
 use tweedie::noise::Seed;
 use tweedie::objective::ObjectiveConfig;
 use tweedie::oracle::{GaussianMixture, Oracle};
@@ -26,7 +26,13 @@ fn main() -> tweedie::Result<()> {
     // what the network corrects; a mixture would already be the answer here
     let config = BaseConfig { kind: BaseKind::Gaussian, ..BaseConfig::default() };
     let base = Base::fit(&config, &train, &train.narrow(0, 0, 0))?;
-    let model = ModelConfig::default().init(base, schedule.clone(), Device::Cpu, Seed(2))?;
+    let head = HeadConfig { structure: Structure::LowRank(0), ..HeadConfig::default() };
+    let model = ModelConfig { head: Some(head), ..ModelConfig::default() }.init(
+        base,
+        schedule.clone(),
+        Device::Cpu,
+        Seed(2),
+    )?;
     let trainer =
         Trainer { config: TrainConfig { iterations: 1000, batch_size: 256, ..TrainConfig::default() } };
     let objective = ObjectiveConfig::default().build()?;

@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Tensor};
 
 use crate::data::OutputFile;
-use crate::model::{Base, Model};
+use crate::model::{Base, BaseKind, Denoiser, Model};
 use crate::noise::Seed;
 use crate::oracle::{GaussianMixture, MixtureParameters};
 use crate::train::{Metric, State};
@@ -136,14 +136,15 @@ impl RunDir {
     /// The base distribution.
     pub fn base(&self, config: &RunConfig) -> Result<Base> {
         let parameters: MixtureParameters = self.read_json("base.json")?;
-        if config.base.kind == crate::model::BaseKind::Isotropic {
-            let mean = Tensor::from_slice(&parameters.means[0]);
-            return Ok(Base::Isotropic { mean, variance: parameters.covariances[0][0] });
-        }
-        let mixture = GaussianMixture::from_parameters(&parameters);
-        Ok(Base::Mixture(
-            mixture.map_err(|e| Error::checkpoint(self.file("base.json"), e.to_string(), RETRAIN))?,
-        ))
+        let mixture = GaussianMixture::from_parameters(&parameters)
+            .map_err(|e| Error::checkpoint(self.file("base.json"), e.to_string(), RETRAIN))?;
+        Ok(match config.base.kind {
+            BaseKind::Isotropic => Base::Isotropic {
+                mean: Tensor::from_slice(&parameters.means[0]),
+                variance: parameters.covariances[0][0],
+            },
+            BaseKind::Gaussian | BaseKind::Mixture => Base::Mixture(mixture),
+        })
     }
 
     /// The untrained model of this run.
@@ -203,6 +204,10 @@ impl Run {
         let config = dir.config()?;
         let data = dir.data()?;
         let model = dir.initial_model(&config, device)?;
+        if model.dim() != data.scaling.dim() as i64 {
+            let problem = format!("has {} columns, base.json {}", data.scaling.dim(), model.dim());
+            return Err(Error::checkpoint(dir.file("data.json"), problem, RETRAIN));
+        }
         let file = dir.file("ema.safetensors");
         let bytes = match dir.read("ema.safetensors") {
             Err(Error::Checkpoint { .. }) => {
@@ -222,6 +227,6 @@ impl Run {
 
     /// The schedule of the run.
     pub fn schedule(&self) -> &Arc<dyn crate::schedule::Schedule> {
-        crate::model::Denoiser::schedule(&self.model)
+        self.model.schedule()
     }
 }

@@ -87,6 +87,10 @@ impl TrainConfig {
         if let Some((field, value)) = real.iter().find(|(_, v)| !(*v > 0.0 && v.is_finite())) {
             return Err(Error::config(*field, format!("{value}"), "give a positive number"));
         }
+        if !(self.max_seconds >= 0.0 && self.max_seconds.is_finite()) {
+            let problem = format!("{}", self.max_seconds);
+            return Err(Error::config("max-seconds", problem, "give seconds, or 0 for no limit"));
+        }
         if !(0.0..1.0).contains(&self.ema) {
             return Err(Error::config(
                 "ema",

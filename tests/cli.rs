@@ -188,6 +188,16 @@ fn the_main_job() {
     fail(&tiny(&data, &run), 2, &["already holds a run", "--resume"]);
 }
 
+/// No option needed: the default rank gives way where there are fewer columns.
+#[test]
+fn two_columns_train_with_the_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run").display().to_string();
+    succeed(&["train", "--data", "mixture:nine-gaussians", "--out", &run, "--iterations", "3", "--quiet"]);
+    let config = std::fs::read_to_string(dir.path().join("run/config.toml")).unwrap();
+    assert!(config.contains("low-rank = 2"), "{config}");
+}
+
 #[test]
 fn mistakes_are_named_in_one_line() {
     let dir = tempfile::tempdir().unwrap();

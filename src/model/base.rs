@@ -73,6 +73,10 @@ impl Base {
     pub fn fit(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Result<Base> {
         let train = train.to_kind(Kind::Double).to_device(Device::Cpu);
         let (n, d) = train.size2().expect("rows");
+        if n < 2 || config.max_rows < 2 {
+            let problem = format!("{n} rows, of which max_rows = {} may be used", config.max_rows);
+            return Err(Error::config("base", problem, "give at least two"));
+        }
         let mean = train.mean_dim([0i64].as_slice(), false, None::<Kind>);
         match config.kind {
             BaseKind::Isotropic => {

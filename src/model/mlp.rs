@@ -87,8 +87,19 @@ pub(super) struct Mlp {
     head: Option<Trunk>,
 }
 
+/// Each doubles the last: beyond, neighbouring times of f64 are indistinct.
+const MOST_FREQUENCIES: usize = 32;
+
 impl MlpConfig {
     fn check(&self) -> Result<()> {
+        if self.frequencies > MOST_FREQUENCIES {
+            let problem = format!("{}", self.frequencies);
+            return Err(Error::config(
+                "frequencies",
+                problem,
+                format!("give at most {MOST_FREQUENCIES} (8 is usual)"),
+            ));
+        }
         let positive = [("width", self.width), ("depth", self.depth), ("replicates", self.replicates)];
         match positive.iter().find(|(_, v)| *v < 1) {
             Some((field, value)) => {

@@ -216,7 +216,7 @@ pub fn picture_shape(given: Option<&str>, dim: usize) -> Result<(usize, usize)> 
             }
         }
     };
-    if height * width != dim {
+    if height.checked_mul(width) != Some(dim) {
         return Err(wrong(format!("{dim} columns are not {height} x {width} pixels")));
     }
     Ok((height, width))

@@ -53,7 +53,7 @@ impl Hooks for Console<'_> {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let quiet = arguments.common.quiet;
-    let (dir, config) = match arguments.resume {
+    let (dir, mut config) = match arguments.resume {
         true => resumed(arguments)?,
         false => {
             let mut config = match &arguments.config {
@@ -70,6 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let objective = config.objective.build()?;
     let prepared = Prepared::read(&config.data, config.seed)?;
+    arguments.fit_rank(&mut config, prepared.record.scaling.dim() as i64);
     describe(&prepared, quiet);
     let seed = Seed(config.seed);
     let validation = prepared.validation_rows(config.train.validation_rows, seed.derive("validation rows"));

@@ -107,7 +107,7 @@ pub struct Arguments {
     /// The distribution that the network corrects
     #[arg(long, help_heading = "Model")]
     base: Option<BaseName>,
-    /// Rank of the covariance head: 0 is diagonal; or full
+    /// Rank of the covariance head: 0 is diagonal; or full [default: 4, or the number of columns]
     #[arg(long, value_name = "R|full", help_heading = "Model")]
     rank: Option<String>,
     /// Take H = ReLU(U) + VVᵀ as the paper's text does
@@ -237,6 +237,16 @@ impl Arguments {
         set(&mut train.checkpoint_every, &self.checkpoint_every);
         self.apply_objective(config)?;
         self.apply_head(config)
+    }
+
+    /// A rank that nobody asked for is at most the number of columns.
+    pub(super) fn fit_rank(&self, config: &mut RunConfig, columns: i64) {
+        let asked = self.rank.is_some() || self.config.is_some();
+        if let (false, Some(HeadConfig { structure: Structure::LowRank(rank), .. })) =
+            (asked, &mut config.model.head)
+        {
+            *rank = (*rank).min(columns);
+        }
     }
 
     fn apply_objective(&self, config: &mut RunConfig) -> Result<()> {
