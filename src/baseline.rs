@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use crate::gaussian::LN_2PI;
 use crate::model::{Base, BaseConfig, BaseKind};
+use crate::tensor::to_vec;
 use crate::{Error, Result};
 
 /// Log-densities of `test` rows under a full-covariance Gaussian fitted to `train`, nats per row.
@@ -12,7 +13,7 @@ pub fn gaussian(train: &Tensor, test: &Tensor) -> Result<Vec<f64>> {
     let Base::Mixture(law) = Base::fit(&config, train, &train.narrow(0, 0, 0))? else {
         unreachable!("a Gaussian base is a mixture of one")
     };
-    Ok(Vec::try_from(law.log_density(&test.to_kind(Kind::Double))).expect("numbers"))
+    Ok(to_vec(&law.log_density(&test.to_kind(Kind::Double))))
 }
 
 /// A Gaussian kernel density estimate on training rows, in f64.
@@ -68,7 +69,7 @@ impl KernelDensity {
             let squared = Tensor::cdist(&block, &self.train, 2.0, 2).square();
             let logs =
                 (squared * (-0.5 / self.bandwidth.powi(2))).logsumexp([1i64].as_slice(), false) - constant;
-            values.extend(Vec::<f64>::try_from(logs).expect("numbers"));
+            values.extend(to_vec(&logs));
         }
         values
     }

@@ -6,7 +6,8 @@ use tch::Tensor;
 use crate::gaussian::Gaussian;
 use crate::model::Denoiser;
 use crate::sym_matrix::SymMatrix;
-use crate::tweedie::{Bridge, Jet, bridge, bridge_mean, per_row, scalar_g};
+use crate::tensor::per_row;
+use crate::tweedie::{Bridge, Jet, bridge, bridge_mean, scalar_g};
 use crate::{Error, Result};
 
 /// Where `Cov[x_0|x_t]`, hence the covariance of a reverse step, comes from.

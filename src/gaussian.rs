@@ -1,8 +1,9 @@
 //! Gaussian laws with structured covariance, one per row.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::sym_matrix::SymMatrix;
+use crate::tensor::sum_last;
 
 /// `N(mean, cov)`, one per row: `mean` is `[b, d]`.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ impl Gaussian {
     /// `KL(self ‖ other)` for any two covariances, through dense matrices: `O(d³)`, for checks and small `d`.
     pub fn kl(&self, other: &Gaussian) -> Tensor {
         let ratio = other.cov.to_dense().inverse().matmul(&self.cov.to_dense());
-        let trace = ratio.diagonal(0, 1, 2).sum_dim_intlist([-1i64].as_slice(), false, None::<Kind>);
+        let trace = sum_last(&ratio.diagonal(0, 1, 2));
         let chol = other.cov.cholesky();
         let shift = chol.inv_quad(&(&self.mean - &other.mean));
         (trace + shift + chol.log_det() - self.cov.log_det() - self.cov.dim() as f64) * 0.5
@@ -61,7 +62,7 @@ impl Gaussian {
 mod tests {
     use super::*;
     use crate::noise::{Noise, Seed};
-    use tch::Device;
+    use tch::{Device, Kind};
 
     fn law(seed: u64) -> Gaussian {
         let z = |s: u64, n: usize| Noise::new(Seed(seed), s..s + 2).normal(n, Kind::Double, Device::Cpu);

@@ -56,6 +56,7 @@ pub mod run;
 pub mod sample;
 pub mod schedule;
 pub mod sym_matrix;
+pub mod tensor;
 pub mod train;
 pub mod tweedie;
 

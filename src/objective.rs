@@ -91,8 +91,3 @@ impl ObjectiveConfig {
         matches!(self, ObjectiveConfig::Lm { .. })
     }
 }
-
-/// `Σ_j x_j²` over columns, `[b]`.
-pub(crate) fn squared_norm(x: &Tensor) -> Tensor {
-    x.square().sum_dim_intlist([1i64].as_slice(), false, None::<tch::Kind>)
-}

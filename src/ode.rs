@@ -4,6 +4,7 @@ mod dormand_prince;
 
 use std::fmt;
 
+use crate::tensor::to_vec;
 use tch::{Kind, Tensor};
 
 /// The right-hand side of `dy/dt = F(t, y)` for rows that have nothing to do with each other.
@@ -292,7 +293,7 @@ impl DormandPrince {
     fn norm(&self, v: &Tensor, y: &Tensor, next: &Tensor) -> Vec<f64> {
         let scale = y.abs().maximum(&next.abs()) * self.rtol + self.atol;
         let norm = (v.abs() / scale).amax([1i64].as_slice(), false);
-        Vec::try_from(norm.to_device(tch::Device::Cpu)).expect("one number per row")
+        to_vec(&norm)
     }
 }
 

@@ -15,7 +15,8 @@ use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
-use crate::tweedie::{Jet, per_row};
+use crate::tensor::{per_row, sum_last, sum_over, to_vec};
+use crate::tweedie::Jet;
 use crate::{Error, Result};
 pub use student_t::StudentTMixture;
 
@@ -117,12 +118,11 @@ impl GaussianMixture {
     /// The mixture as plain numbers.
     pub fn parameters(&self) -> MixtureParameters {
         let covariances = self.covariances();
-        let rows = |x: &Tensor| Vec::<f64>::try_from(x.contiguous().view(-1)).expect("f64 on the CPU");
         let (k, d) = (self.components(), self.dim());
         MixtureParameters {
-            weights: rows(&self.log_weights.exp()),
-            means: rows(&self.means).chunks(d as usize).map(<[f64]>::to_vec).collect(),
-            covariances: (0..k).map(|i| rows(&covariances.select(0, i))).collect(),
+            weights: to_vec(&self.log_weights.exp()),
+            means: to_vec(&self.means).chunks(d as usize).map(<[f64]>::to_vec).collect(),
+            covariances: (0..k).map(|i| to_vec(&covariances.select(0, i))).collect(),
         }
     }
 
@@ -146,11 +146,7 @@ impl GaussianMixture {
         let weights = self.log_weights.exp();
         let mean = weights.unsqueeze(0).matmul(&self.means).squeeze_dim(0);
         let centred = &self.means - &mean;
-        let within = (self.covariances() * weights.view([-1, 1, 1])).sum_dim_intlist(
-            [0i64].as_slice(),
-            false,
-            None::<Kind>,
-        );
+        let within = sum_over(&(self.covariances() * weights.view([-1, 1, 1])), 0);
         let between = (&centred * weights.unsqueeze(1)).transpose(0, 1).matmul(&centred);
         (mean, within + between)
     }
@@ -174,8 +170,7 @@ impl GaussianMixture {
     /// `n` rows, `[n, d]`; row `i` depends on the seed and `i` alone.
     pub fn sample(&self, n: usize, seed: Seed) -> Tensor {
         let mut noise = Noise::new(seed, 0..n as u64);
-        let weights =
-            Vec::<f64>::try_from(self.log_weights.exp().to_device(Device::Cpu)).expect("f64 weights");
+        let weights = to_vec(&self.log_weights.exp());
         let chosen: Vec<i64> = noise
             .uniform(1)
             .into_iter()
@@ -208,8 +203,8 @@ impl GaussianMixture {
             x.matmul(&self.vectors.permute([1, 0, 2]).reshape([d, -1])).view([-1, self.components(), d]);
         let mean_turned = self.means.unsqueeze(1).matmul(&self.vectors).squeeze_dim(1);
         let y = (x_turned - &alpha * mean_turned) / &total;
-        let quad = (y.square() * &total).sum_dim_intlist([-1i64].as_slice(), false, None::<Kind>);
-        let log_det = total.log().sum_dim_intlist([-1i64].as_slice(), false, None::<Kind>);
+        let quad = sum_last(&(y.square() * &total));
+        let log_det = sum_last(&total.log());
         let log_joint = &self.log_weights - (quad + log_det + d as f64 * LN_2PI) * 0.5;
         let log_density = log_joint.logsumexp([-1i64].as_slice(), false);
         let weights = (&log_joint - log_density.unsqueeze(-1)).exp();

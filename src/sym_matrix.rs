@@ -1,5 +1,6 @@
 //! One structured symmetric matrix per row: the form of Hessians, of `G` and of every covariance.
 
+use crate::tensor::{squared_norm, sum_last};
 use tch::{Device, Kind, Tensor};
 
 /// A batch of symmetric `d × d` matrices, one per row, in one of four forms.
@@ -177,7 +178,7 @@ impl SymMatrix {
     pub fn trace(&self) -> Tensor {
         match self {
             SymMatrix::Isotropic { value, dim } => value * *dim as f64,
-            _ => self.diagonal().sum_dim_intlist([-1i64].as_slice(), false, None::<Kind>),
+            _ => sum_last(&self.diagonal()),
         }
     }
 
@@ -186,9 +187,7 @@ impl SymMatrix {
         match self {
             SymMatrix::Isotropic { value, dim } => column(value).expand([value.size()[0], *dim], false),
             SymMatrix::Diagonal(u) => u.shallow_clone(),
-            SymMatrix::LowRank { diag, factor } => {
-                diag + factor.square().sum_dim_intlist([-1i64].as_slice(), false, None::<Kind>)
-            }
+            SymMatrix::LowRank { diag, factor } => diag + squared_norm(factor),
             SymMatrix::Full(a) => a.diagonal(0, 1, 2),
         }
     }
@@ -276,37 +275,33 @@ impl SymMatrix {
     }
 }
 
-fn sum_last(x: Tensor) -> Tensor {
-    x.sum_dim_intlist([-1i64].as_slice(), false, None::<Kind>)
-}
-
 impl Cholesky {
     /// `ln det A`, `[b]`.
     pub fn log_det(&self) -> Tensor {
         match &self.0 {
             Factor::Isotropic { value, dim } => value.log() * *dim as f64,
-            Factor::Diagonal(u) => sum_last(u.log()),
+            Factor::Diagonal(u) => sum_last(&u.log()),
             Factor::LowRank { diag, chol, .. } => {
-                sum_last(diag.log()) + sum_last(chol.diagonal(0, 1, 2).log()) * 2.0
+                sum_last(&diag.log()) + sum_last(&chol.diagonal(0, 1, 2).log()) * 2.0
             }
-            Factor::Full(chol) => sum_last(chol.diagonal(0, 1, 2).log()) * 2.0,
+            Factor::Full(chol) => sum_last(&chol.diagonal(0, 1, 2).log()) * 2.0,
         }
     }
 
     /// `xᵀ A⁻¹ x`, `[b]`, for `x` `[b, d]`.
     pub fn inv_quad(&self, x: &Tensor) -> Tensor {
         match &self.0 {
-            Factor::Isotropic { value, .. } => sum_last(x.square()) / value,
-            Factor::Diagonal(u) => sum_last(x.square() / u),
+            Factor::Isotropic { value, .. } => squared_norm(x) / value,
+            Factor::Diagonal(u) => sum_last(&(x.square() / u)),
             Factor::LowRank { diag, scaled, chol } => {
                 let y = x * diag.rsqrt();
                 let inner = scaled.transpose(1, 2).matmul(&column(&y));
                 let solved = chol.linalg_solve_triangular(&inner, false, true, false);
-                sum_last(y.square()) - sum_last(solved.square().squeeze_dim(-1))
+                squared_norm(&y) - squared_norm(&solved.squeeze_dim(-1))
             }
             Factor::Full(chol) => {
                 let solved = chol.linalg_solve_triangular(&column(x), false, true, false);
-                sum_last(solved.square().squeeze_dim(-1))
+                squared_norm(&solved.squeeze_dim(-1))
             }
         }
     }
@@ -315,16 +310,16 @@ impl Cholesky {
     pub fn trace_inv(&self) -> Tensor {
         match &self.0 {
             Factor::Isotropic { value, dim } => value.reciprocal() * *dim as f64,
-            Factor::Diagonal(u) => sum_last(u.reciprocal()),
+            Factor::Diagonal(u) => sum_last(&u.reciprocal()),
             Factor::LowRank { diag, scaled, chol } => {
                 let half = scaled * column(&diag.rsqrt());
                 let solved = chol.linalg_solve_triangular(&half.transpose(1, 2), false, true, false);
-                sum_last(diag.reciprocal()) - sum_last(sum_last(solved.square()))
+                sum_last(&diag.reciprocal()) - sum_last(&squared_norm(&solved))
             }
             Factor::Full(chol) => {
                 let identity = Tensor::eye(chol.size()[1], (chol.kind(), chol.device())).expand_as(chol);
                 let solved = chol.linalg_solve_triangular(&identity, false, true, false);
-                sum_last(sum_last(solved.square()))
+                sum_last(&squared_norm(&solved))
             }
         }
     }
@@ -334,6 +329,7 @@ impl Cholesky {
 mod tests {
     use super::*;
     use crate::noise::{Noise, Seed};
+    use crate::tensor::to_vec;
     use proptest::prelude::*;
 
     const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
@@ -372,9 +368,9 @@ mod tests {
                 let inverse = dense.inverse();
                 close(&a.log_det(), &Tensor::linalg_slogdet(&dense).1, 1e-10, "log det");
                 let solved = inverse.matmul(&x.unsqueeze(-1)).squeeze_dim(-1);
-                close(&a.inv_quad(&x), &sum_last(&solved * &x), 1e-10, "quadratic form");
-                close(&a.trace_inv(), &sum_last(inverse.diagonal(0, 1, 2)), 1e-10, "trace of the inverse");
-                close(&a.trace(), &sum_last(dense.diagonal(0, 1, 2)), 1e-12, "trace");
+                close(&a.inv_quad(&x), &sum_last(&(&solved * &x)), 1e-10, "quadratic form");
+                close(&a.trace_inv(), &sum_last(&inverse.diagonal(0, 1, 2)), 1e-10, "trace of the inverse");
+                close(&a.trace(), &sum_last(&dense.diagonal(0, 1, 2)), 1e-12, "trace");
                 close(&a.diagonal(), &dense.diagonal(0, 1, 2), 1e-12, "diagonal");
                 close(&a.matvec(&x), &dense.matmul(&x.unsqueeze(-1)).squeeze_dim(-1), 1e-12, "product");
                 let (scale, shift) = (normal(seed + 3, &[b]).exp(), normal(seed + 4, &[b]).exp());
@@ -435,7 +431,7 @@ mod tests {
     fn indefinite_rows_are_nan_alone() {
         let a =
             SymMatrix::Full(Tensor::from_slice(&[1.0, 2.0, 2.0, 1.0, 2.0, 0.0, 0.0, 2.0]).view([2, 2, 2]));
-        let log_det = Vec::<f64>::try_from(a.log_det()).unwrap();
+        let log_det = to_vec(&a.log_det());
         assert!(log_det[0].is_nan() && (log_det[1] - 4f64.ln()).abs() < 1e-12);
     }
 }

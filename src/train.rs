@@ -6,11 +6,12 @@ mod state;
 mod validation;
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
 use crate::model::{Denoiser, Model};
 use crate::noise::{Noise, Seed};
 use crate::objective::Objective;
+use crate::tensor::to_vec;
 use crate::{Error, Result};
 use adam::Adam;
 pub use rows::{Rows, TensorRows};
@@ -355,11 +356,8 @@ struct Window {
 
 impl Window {
     fn close(&mut self, state: &State, learning_rate: f64) -> Result<Metric> {
-        let take = |values: &mut Vec<Tensor>| -> Vec<f64> {
-            let all =
-                Tensor::stack(&std::mem::take(values), 0).to_kind(Kind::Double).to_device(tch::Device::Cpu);
-            Vec::try_from(all.view(-1)).expect("numbers")
-        };
+        let take =
+            |values: &mut Vec<Tensor>| -> Vec<f64> { to_vec(&Tensor::stack(&std::mem::take(values), 0)) };
         let (losses, norms) = (take(&mut self.losses), take(&mut self.norms));
         let skipped = norms.iter().filter(|n| !n.is_finite()).count();
         if skipped * 2 > norms.len() || losses.iter().all(|l| !l.is_finite()) {

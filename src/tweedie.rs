@@ -12,6 +12,7 @@ use tch::Tensor;
 use crate::gaussian::Gaussian;
 use crate::schedule::{Schedule, Transition};
 use crate::sym_matrix::SymMatrix;
+use crate::tensor::{column, per_row};
 
 /// What a model says of `x_t`: the posterior mean and covariance of the noise in it.
 #[derive(Debug)]
@@ -22,15 +23,9 @@ pub struct Jet {
     pub g: SymMatrix,
 }
 
-/// One number per row as a tensor `[b]` in the kind and on the device of `like`.
-pub(crate) fn per_row(values: impl IntoIterator<Item = f64>, like: &Tensor) -> Tensor {
-    let values: Vec<f64> = values.into_iter().collect();
-    Tensor::from_slice(&values).to_kind(like.kind()).to_device(like.device())
-}
-
 /// The score `−ε̂/σ_t`, `[b, d]`.
 pub fn score(noise: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
-    -noise / per_row(t.iter().map(|&t| schedule.sigma(t)), noise).unsqueeze(-1)
+    -noise / column(t.iter().map(|&t| schedule.sigma(t)), noise)
 }
 
 /// The posterior of the clean data, `N(μ₀, C₀)`, for rows `x_t` `[b, d]` at times `t` (Tweedie 1 and 2).
@@ -78,8 +73,8 @@ pub fn bridge(x: &Tensor, jet: &Jet, schedule: &dyn Schedule, s: &[f64], t: &[f6
 
 /// `x_t/m − c ε̂`.
 pub(crate) fn bridge_mean(x: &Tensor, noise: &Tensor, rows: &[Bridge]) -> Tensor {
-    let inv_m = per_row(rows.iter().map(|b| b.inv_m), x).unsqueeze(-1);
-    let c = per_row(rows.iter().map(|b| b.c), x).unsqueeze(-1);
+    let inv_m = column(rows.iter().map(|b| b.inv_m), x);
+    let c = column(rows.iter().map(|b| b.c), x);
     x * inv_m - noise * c
 }
 

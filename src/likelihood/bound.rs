@@ -8,7 +8,8 @@ use crate::gaussian::Gaussian;
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::sym_matrix::SymMatrix;
-use crate::tweedie::{Bridge, bridge_mean, per_row};
+use crate::tensor::{column, per_row, squared_norm, to_vec};
+use crate::tweedie::{Bridge, bridge_mean};
 
 /// ScoreFlow's bound in its DSM form, with importance-sampled times `t ~ p ∝ g²/σ²` (normaliser `Z`): the limit
 /// `K → ∞` of the ELBO with `G = 0`,
@@ -37,21 +38,16 @@ impl LogLikelihood for ScoreMatchingBound<'_> {
         let mut noise = Noise::new(seed, first_row..first_row + rows as u64);
         let normalizer = schedule.importance_normalizer();
         let (first, last) = (schedule.epsilon(), schedule.horizon());
-        let double = |v: Tensor| -> Vec<f64> {
-            let v = v.to_kind(tch::Kind::Double).to_device(tch::Device::Cpu);
-            Vec::try_from(v).expect("one number per row")
-        };
-        let squared = |v: Tensor| v.square().sum_dim_intlist([1i64].as_slice(), false, None::<tch::Kind>);
         let mut draws: Vec<Vec<f64>> = vec![Vec::with_capacity(self.draws); rows];
         let prior_ratio = schedule.alpha(last).powi(2) / schedule.sigma2(last);
         no_grad(|| {
-            let prior = double(squared(x.shallow_clone()) * (-0.5 * prior_ratio));
+            let prior = to_vec(&(squared_norm(x) * (-0.5 * prior_ratio)));
             for _ in 0..self.draws {
                 let t: Vec<f64> = noise.uniform(1).into_iter().map(|u| schedule.importance_time(u)).collect();
                 let z = noise.normal(d as usize, x.kind(), x.device());
-                let alpha = per_row(t.iter().map(|&t| schedule.alpha(t)), x).unsqueeze(-1);
-                let sigma = per_row(t.iter().map(|&t| schedule.sigma(t)), x).unsqueeze(-1);
-                let path = double(squared(self.model.noise(&(x * alpha + &z * sigma), &t) - &z));
+                let alpha = column(t.iter().map(|&t| schedule.alpha(t)), x);
+                let sigma = column(t.iter().map(|&t| schedule.sigma(t)), x);
+                let path = to_vec(&squared_norm(&(self.model.noise(&(x * alpha + &z * sigma), &t) - &z)));
 
                 let z = noise.normal(d as usize, x.kind(), x.device());
                 let times = vec![first; rows];
@@ -62,7 +58,7 @@ impl LogLikelihood for ScoreMatchingBound<'_> {
                     bridge_mean(&xe, &self.model.noise(&xe, &times), &steps),
                     SymMatrix::isotropic(per_row(vec![variance; rows], x), d),
                 );
-                let decoder = double(law.log_prob(x));
+                let decoder = to_vec(&law.log_prob(x));
                 for (row, all) in draws.iter_mut().enumerate() {
                     all.push(prior[row] - 0.5 * normalizer * path[row] + decoder[row]);
                 }

@@ -6,7 +6,8 @@ use super::{Estimate, Flag, Kind, LogLikelihood, mean_and_error};
 use crate::Result;
 use crate::covariance::{Covariance, Reverse};
 use crate::noise::{Noise, Seed};
-use crate::tweedie::{ForwardBridge, per_row};
+use crate::tensor::{per_row, squared_norm, to_vec};
+use crate::tweedie::ForwardBridge;
 
 /// `ln p(x_0) ≥ E[ln N(x_0; μ_0(x_{t_1}), C_0)] − Σ_i KL(q(x_s|x_t, x_0) ‖ p(x_s|x_t)) − KL(q(x_T|x_0) ‖ N(0, σ_T² I))`
 /// over the times `0 = t_0 < t_1 < … < t_K = T` (Ho et al. 2020, eq. 5, with the bridge's covariance): the
@@ -60,8 +61,7 @@ impl<'a> Elbo<'a> {
         let schedule = self.reverse.model().schedule();
         let last = self.grid[self.grid.len() - 1];
         let ratio = schedule.alpha(last).powi(2) / schedule.sigma2(last);
-        x0.to_kind(tch::Kind::Double).square().sum_dim_intlist([1i64].as_slice(), false, None::<tch::Kind>)
-            * (-0.5 * ratio)
+        squared_norm(&x0.to_kind(tch::Kind::Double)) * (-0.5 * ratio)
     }
 
     /// Each term of the bound averaged over rows and draws, from the decoder up: what a better grid is made from.
@@ -85,9 +85,7 @@ impl LogLikelihood for Elbo<'_> {
                 for i in 0..steps {
                     total += self.term(x, i, &mut noise);
                 }
-                let total =
-                    Vec::<f64>::try_from(total.to_device(tch::Device::Cpu)).expect("one number per row");
-                draws.iter_mut().zip(total).for_each(|(all, value)| all.push(value));
+                draws.iter_mut().zip(to_vec(&total)).for_each(|(all, value)| all.push(value));
             }
         });
         let (values, std_errors): (Vec<f64>, Vec<f64>) = draws.iter().map(|d| mean_and_error(d)).unzip();

@@ -25,8 +25,9 @@ use crate::gaussian::LN_2PI;
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::ode::{DormandPrince, Status};
+use crate::tensor::{squared_norm, to_vec};
 use crate::{Error, Result};
-use field::{Directions, FlowField, Place, to_vec};
+use field::{Directions, FlowField, Place};
 
 /// How `∇·ε̂` is had from vector–Jacobian products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,8 +247,7 @@ impl<'a> ProbabilityFlow<'a> {
         };
         let products = directions.products(d);
         let ascent = self.ascend(x, directions, solver);
-        let squares =
-            to_vec(&ascent.latent.square().sum_dim_intlist([1i64].as_slice(), false, None::<tch::Kind>));
+        let squares = to_vec(&squared_norm(&ascent.latent));
         let log_dets = to_vec(&ascent.log_det);
         let columns = draws.max(1);
         let latent_limit = d as f64 + 2.0 * (d as f64 * LATENT_NATS).sqrt() + 2.0 * LATENT_NATS;

@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::gaussian::LN_2PI;
 use crate::oracle::{GaussianMixture, MixtureParameters};
+use crate::tensor::to_vec;
 use crate::{Error, Result};
 
 /// `MMD² = E k(X, X') + E k(Y, Y') − 2 E k(X, Y)` with the *sum* of Gaussian kernels
@@ -34,10 +35,7 @@ impl Columns {
     fn of(x: &Tensor) -> Columns {
         assert_eq!(x.dim(), 2, "rows [n, d], got {:?}", x.size());
         let turned = x.to_kind(Kind::Double).to_device(Device::Cpu).transpose(0, 1).contiguous();
-        Columns {
-            values: Vec::try_from(turned.view(-1)).expect("f64 on the CPU"),
-            rows: x.size()[0] as usize,
-        }
+        Columns { values: to_vec(&turned), rows: x.size()[0] as usize }
     }
 
     fn coordinates(&self) -> impl Iterator<Item = &[f64]> {
@@ -247,6 +245,7 @@ mod tests {
     use super::*;
     use crate::likelihood::mean_and_error;
     use crate::noise::Seed;
+    use crate::tensor::squared_norm;
 
     fn plane() -> GaussianMixture {
         GaussianMixture::from_parameters(&MixtureParameters {
@@ -259,9 +258,7 @@ mod tests {
 
     /// Against the kernel as written, one pair at a time.
     fn naive(mmd: &Mmd, x: &Tensor, y: &Tensor, skip_equal: bool) -> f64 {
-        let rows = |x: &Tensor| -> Vec<Vec<f64>> {
-            (0..x.size()[0]).map(|i| Vec::try_from(x.get(i).contiguous()).unwrap()).collect()
-        };
+        let rows = |x: &Tensor| -> Vec<Vec<f64>> { (0..x.size()[0]).map(|i| to_vec(&x.get(i))).collect() };
         let (x, y) = (rows(x), rows(y));
         let mut total = 0.0;
         for (i, a) in x.iter().enumerate() {
@@ -315,8 +312,7 @@ mod tests {
         let mmd = Mmd::default();
         let step = 0.05;
         let nodes: Vec<f64> = (-240..=240).map(|i| i as f64 * step).collect();
-        let density: Vec<f64> =
-            Vec::try_from(law.log_density(&Tensor::from_slice(&nodes).view([-1, 1])).exp()).unwrap();
+        let density: Vec<f64> = to_vec(&law.log_density(&Tensor::from_slice(&nodes).view([-1, 1])).exp());
         let kernel = |s: f64| mmd.bandwidths().iter().map(|h| (-s * s / (2.0 * h * h)).exp()).sum::<f64>();
         let seen =
             |x: f64| -> f64 { nodes.iter().zip(&density).map(|(y, p)| step * p * kernel(x - y)).sum() };
@@ -333,9 +329,9 @@ mod tests {
     fn closed_forms_equal_monte_carlo() {
         let (law, mmd, n) = (plane(), Mmd::default(), 40_000);
         let kernel = |x: &Tensor, y: &Tensor| -> (f64, f64) {
-            let s = (x - y).square().sum_dim_intlist([1i64].as_slice(), false, None::<Kind>);
+            let s = squared_norm(&(x - y));
             let k = mmd.bandwidths().iter().fold(s.zeros_like(), |k, h| k + (&s * (-0.5 / (h * h))).exp());
-            mean_and_error(&Vec::<f64>::try_from(k).unwrap())
+            mean_and_error(&to_vec(&k))
         };
         let (y, other) = (law.sample(n, Seed(3)), law.sample(n, Seed(4)));
         let at = Tensor::from_slice(&[0.5, -1.0]).unsqueeze(0);

@@ -10,7 +10,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::oracle::{GaussianMixture, MixtureParameters};
 use crate::schedule::Schedule;
-use crate::tweedie::{Jet, isotropic_g, per_row, scalar_g};
+use crate::tensor::{column, to_vec};
+use crate::tweedie::{Jet, isotropic_g, scalar_g};
 use crate::{Error, Result};
 
 /// Which family the base comes from.
@@ -90,8 +91,8 @@ impl Base {
                 let covariance = covariance(&(&train - &mean), n, d);
                 let one = MixtureParameters {
                     weights: vec![1.0],
-                    means: vec![vector(&mean)],
-                    covariances: vec![vector(&covariance)],
+                    means: vec![to_vec(&mean)],
+                    covariances: vec![to_vec(&covariance)],
                 };
                 Ok(Base::Mixture(GaussianMixture::from_parameters(&one)?))
             }
@@ -127,8 +128,8 @@ impl Base {
                 let identity = Tensor::eye(d, (Kind::Double, Device::Cpu)) * *variance;
                 MixtureParameters {
                     weights: vec![1.0],
-                    means: vec![vector(mean)],
-                    covariances: vec![vector(&identity)],
+                    means: vec![to_vec(mean)],
+                    covariances: vec![to_vec(&identity)],
                 }
             }
             Base::Mixture(mixture) => mixture.parameters(),
@@ -174,17 +175,13 @@ impl Base {
     /// `ε̂ = σ (x − α m)/(α²v + σ²)`.
     fn isotropic_noise(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
         let Base::Isotropic { mean, variance } = self else { unreachable!("asked of an isotropic base") };
-        let alpha = per_row(t.iter().map(|&t| schedule.alpha(t)), x).unsqueeze(-1);
+        let alpha = column(t.iter().map(|&t| schedule.alpha(t)), x);
         let gain = |t: &f64| {
             let sigma2 = schedule.sigma2(*t);
             sigma2.sqrt() / (schedule.alpha(*t).powi(2) * variance + sigma2)
         };
-        (x - alpha * mean.to_kind(x.kind())) * per_row(t.iter().map(gain), x).unsqueeze(-1)
+        (x - alpha * mean.to_kind(x.kind())) * column(t.iter().map(gain), x)
     }
-}
-
-fn vector(x: &Tensor) -> Vec<f64> {
-    Vec::try_from(x.to_device(Device::Cpu).contiguous().view(-1)).expect("f64 values")
 }
 
 /// Sample covariance with a ridge of 1e-9 of its mean variance, so that it can be inverted.
@@ -205,7 +202,7 @@ fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Resu
         (kept, train.narrow(0, kept, used - kept))
     };
     let rows =
-        ndarray::Array2::from_shape_vec((used as usize, d as usize), vector(&train.narrow(0, 0, used)))
+        ndarray::Array2::from_shape_vec((used as usize, d as usize), to_vec(&train.narrow(0, 0, used)))
             .expect("rows times columns");
     let data = DatasetBase::from(rows);
     let mut best: Option<(f64, GaussianMixture)> = None;

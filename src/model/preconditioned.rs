@@ -13,7 +13,8 @@ use super::{Denoiser, Structure};
 use crate::noise::Seed;
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
-use crate::tweedie::{Jet, per_row};
+use crate::tensor::{column, per_row};
+use crate::tweedie::Jet;
 use crate::{Error, Result};
 
 /// Raw outputs of a backbone.
@@ -122,7 +123,7 @@ impl Model {
     fn forward(&self, x: &Tensor, t: &[f64], with_head: bool) -> Outputs {
         let v = self.second_moment;
         let scale = |t: &f64| (self.schedule.alpha(*t).powi(2) * v + self.schedule.sigma2(*t)).sqrt().recip();
-        let input = x * per_row(t.iter().map(scale), x).unsqueeze(-1);
+        let input = x * column(t.iter().map(scale), x);
         self.backbone.forward(&input, &*self.schedule, t, with_head)
     }
 
@@ -135,7 +136,7 @@ impl Model {
     }
 
     fn scaled(&self, correction: &Tensor, t: &[f64]) -> Tensor {
-        correction * per_row(t.iter().map(|&t| self.correction_scale(t)), correction).unsqueeze(-1)
+        correction * column(t.iter().map(|&t| self.correction_scale(t)), correction)
     }
 }
 

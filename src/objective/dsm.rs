@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Objective, squared_norm};
+use super::Objective;
 use crate::grid::TimeLaw;
 use crate::model::Denoiser;
 use crate::noise::Noise;
-use crate::tweedie::per_row;
+use crate::tensor::{column, per_row, squared_norm};
 
 /// The weight of time `t` in the loss on `‖ε̂ − ε‖²`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +41,8 @@ impl Objective for DenoisingScoreMatching {
             noise.uniform(self.draws).into_iter().map(|u| self.time.time(schedule, u)).collect();
         let z = noise.normal((n * d) as usize, x0.kind(), x0.device()).view([rows * n, d]);
         let x0 = repeat(x0, n);
-        let alpha = per_row(t.iter().map(|&t| schedule.alpha(t)), &x0).unsqueeze(-1);
-        let sigma = per_row(t.iter().map(|&t| schedule.sigma(t)), &x0).unsqueeze(-1);
+        let alpha = column(t.iter().map(|&t| schedule.alpha(t)), &x0);
+        let sigma = column(t.iter().map(|&t| schedule.sigma(t)), &x0);
         let error = squared_norm(&(model.noise(&(x0 * alpha + &z * sigma), &t) - z));
         let weighted = match (self.weighting, self.time) {
             (Weighting::Sigma2, _) => error,

@@ -14,13 +14,14 @@ mod low_rank;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Objective, squared_norm};
+use super::Objective;
 use crate::grid::TimeLaw;
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
-use crate::tweedie::{Jet, per_row};
+use crate::tensor::{per_row, squared_norm};
+use crate::tweedie::Jet;
 
 /// How the noise of a transition enters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

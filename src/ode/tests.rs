@@ -1,4 +1,5 @@
 use super::*;
+use crate::tensor::to_vec;
 use tch::Device;
 
 fn rows(values: &[f64], columns: i64) -> Tensor {
@@ -6,7 +7,7 @@ fn rows(values: &[f64], columns: i64) -> Tensor {
 }
 
 fn vec(y: &Tensor) -> Vec<f64> {
-    Vec::try_from(y.contiguous().view(-1)).unwrap()
+    to_vec(y)
 }
 
 fn column(t: &[f64]) -> Tensor {

@@ -62,13 +62,14 @@ impl StudentTMixture {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::to_vec;
 
     /// Kolmogorov–Smirnov against the law's own distribution function at the 0.1 % level (1.95/√n).
     #[test]
     fn samples_follow_the_law() {
         let law = StudentTMixture::new(&[-10.0, 10.0], 3.0).unwrap();
         let n = 4000;
-        let mut x = Vec::<f64>::try_from(law.sample(n, Seed(2)).view(-1)).unwrap();
+        let mut x = to_vec(&law.sample(n, Seed(2)));
         x.sort_by(f64::total_cmp);
         let gap = x
             .iter()

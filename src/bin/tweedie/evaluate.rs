@@ -13,6 +13,7 @@ use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
 use tweedie::run::{Prepared, Run, scaled_rows};
 use tweedie::sample::{Ancestral, LastStep};
+use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::Common;
@@ -124,7 +125,7 @@ pub fn baselines(run: &Run, judged: &Judged) -> Result<Vec<(String, Vec<f64>)>> 
     let base = run.model.base().to(Device::Cpu, Kind::Double);
     let components = base.parameters().weights.len();
     let law = tweedie::oracle::GaussianMixture::from_parameters(&base.parameters())?;
-    let values = Vec::try_from(law.log_density(&test)).expect("numbers");
+    let values = to_vec(&law.log_density(&test));
     all.push((
         format!("the model's base, {components} component{}", if components == 1 { "" } else { "s" }),
         in_data_units(values),

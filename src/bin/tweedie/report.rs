@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tch::{Device, Kind};
 use tweedie::covariance::Covariance;
 use tweedie::data::OutputFile;
 use tweedie::likelihood::mean_and_error;
@@ -13,6 +12,7 @@ use tweedie::plot::{Series, image_sheet};
 use tweedie::report::{MetricPoint, ReportInputs, Scores, html};
 use tweedie::run::Run;
 use tweedie::sample::{Ancestral, LastStep};
+use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::Common;
@@ -123,8 +123,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut progress = Progress::new("sample", arguments.n as u64, quiet);
     let samples = draw(&run, &step, spacing.get(), arguments.steps, arguments.n, BATCH, seed, &mut progress)?;
     progress.finish();
-    let samples = Vec::<f64>::try_from(samples.to_kind(Kind::Double).to_device(Device::Cpu).reshape([-1]))
-        .expect("numbers");
+    let samples = to_vec(&samples);
     let samples = run.data.scaling.inverse(&samples);
     let data: Vec<f32> = judged.rows.iter().flat_map(|&r| judged.table.row(r)).copied().collect();
     let mut sheets = Vec::new();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 use tweedie::covariance::Covariance;
 use tweedie::data::{OutputFile, TableFormat, write_table};
 use tweedie::grid::Spacing;
@@ -13,6 +13,7 @@ use tweedie::noise::Seed;
 use tweedie::plot::image_sheet;
 use tweedie::run::Run;
 use tweedie::sample::{Ancestral, EulerMaruyama, FlowSampler, LastStep, Step, run_chain, sample_in_batches};
+use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::Common;
@@ -182,8 +183,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     };
     progress.finish();
-    let scaled = Vec::<f64>::try_from(scaled.to_kind(Kind::Double).to_device(tch::Device::Cpu).reshape([-1]))
-        .expect("numbers");
+    let scaled = to_vec(&scaled);
     let values = run.data.scaling.inverse(&scaled);
     match shape {
         None => write_table(out, &run.data.names(), &run.data.cell_types(), &values)?,

@@ -16,6 +16,7 @@ use crate::noise::Seed;
 use crate::oracle::{GaussianMixture, Oracle};
 use crate::sample::LastStep;
 use crate::schedule::Vp;
+use crate::tensor::to_vec;
 
 /// The covariances that need no head.
 pub const FIXED: [Covariance; 3] = [Covariance::Beta, Covariance::BetaTilde, Covariance::ZeroHessian];
@@ -171,9 +172,7 @@ impl Arm {
         distance: &Distance,
         draw: impl Fn(usize) -> Result<Tensor>,
     ) -> Result<Vec<Curve>> {
-        let samples: Result<Vec<Vec<f64>>> = numbers
-            .map(|number| Ok(Vec::<f64>::try_from(draw(number)?.view(-1)).expect("f64 on the CPU")))
-            .collect();
+        let samples: Result<Vec<Vec<f64>>> = numbers.map(|number| Ok(to_vec(&draw(number)?))).collect();
         let mut curve = self.curve(None, experiment.last);
         curve.points.push(point(0, &samples?, distance));
         Ok(vec![curve])

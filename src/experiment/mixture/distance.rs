@@ -82,7 +82,7 @@ mod tests {
         let law = GaussianMixture::new(&[0.3, 0.7], &[[-2.0], [5.0]], &[0.5, 2.0]).unwrap();
         let x = law.sample(300, Seed(1)) * 1.2;
         let general = crate::metric::Mmd::default().against_mixture(&x, &law) / BANDWIDTHS.len() as f64;
-        let values = Vec::<f64>::try_from(x.view(-1)).unwrap();
+        let values = crate::tensor::to_vec(&x);
         let here = Distance::to(&law.parameters()).squared(&values);
         assert!((here - general).abs() < 1e-8, "{here} {general}");
     }

@@ -16,6 +16,7 @@ use crate::noise::{Noise, Seed};
 use crate::objective::{LmForm, ObjectiveConfig, ScoreGradient, Weighting};
 use crate::sample::{Ancestral, LastStep, Step, run_chain};
 use crate::schedule::{Schedule, Vp};
+use crate::tensor::to_vec;
 use crate::train::{Rows, Silent, State, TrainConfig, Trainer};
 
 /// How every network is trained; equal for all methods.
@@ -192,10 +193,8 @@ impl Chain {
         let mean = step(LastStep::Mean)?;
         let before = run_chain(&mean, &grid[1..], seed.derive("sampling"), rows.clone())?;
         let mut noise = Noise::new(seed.derive("last step"), rows);
-        let values = |x: Tensor| -> Vec<Vec<f64>> {
-            let values = Vec::<f64>::try_from(x.to_kind(Kind::Double).view(-1)).expect("f64 on the CPU");
-            values.chunks(samples).map(<[f64]>::to_vec).collect()
-        };
+        let values =
+            |x: Tensor| -> Vec<Vec<f64>> { to_vec(&x).chunks(samples).map(<[f64]>::to_vec).collect() };
         tch::no_grad(|| {
             Ok(Samples {
                 mean: values(mean.step(&before, 0.0, grid[1], &mut noise)),

@@ -7,6 +7,7 @@ use tch::{Tensor, no_grad, with_grad};
 use crate::model::Denoiser;
 use crate::ode::Field;
 use crate::schedule::Schedule;
+use crate::tensor::{column, squared_norm, sum_last, to_vec};
 
 /// Products in one backward pass by repeating rows, as long as there are at most so many repeated rows; beyond, one
 /// backward pass per direction. Below, calls cost more than arithmetic; above,
@@ -77,16 +78,6 @@ pub(super) struct FlowField<'a> {
     pub(super) negative: RefCell<Vec<[f64; 3]>>,
 }
 
-pub(super) fn column(values: impl IntoIterator<Item = f64>, like: &Tensor) -> Tensor {
-    let values: Vec<f64> = values.into_iter().collect();
-    Tensor::from_slice(&values).to_device(like.device()).unsqueeze(-1)
-}
-
-pub(super) fn to_vec(x: &Tensor) -> Vec<f64> {
-    let x = x.to_kind(tch::Kind::Double).to_device(tch::Device::Cpu).contiguous();
-    Vec::try_from(x.view(-1)).expect("f64 on the CPU")
-}
-
 impl FlowField<'_> {
     /// `ε̂` `[b, d]` at `x` and `eᵀ(∂ε̂/∂x)e` `[b, columns]` (of the model's known part: its exact divergence), in f64; `x` in f64, times per row.
     pub(super) fn noise(&self, x: &Tensor, t: &[f64], rows: &[i64]) -> (Tensor, Option<Tensor>) {
@@ -111,7 +102,7 @@ impl FlowField<'_> {
             };
             noises.push(noise);
             products.push(match self.directions {
-                Directions::Exact => product.sum_dim_intlist([1i64].as_slice(), true, None::<tch::Kind>),
+                Directions::Exact => sum_last(&product).unsqueeze(-1),
                 _ => product,
             });
         }
@@ -140,11 +131,7 @@ impl FlowField<'_> {
         let noise = with_grad(|| self.model.correction(&x, &times));
         let along = with_grad(|| (&noise * e.to_kind(noise.kind())).sum(None::<tch::Kind>));
         let gradient = Tensor::run_backward(&[along], &[&x], false, false).remove(0);
-        let product = (gradient.to_kind(tch::Kind::Double) * e).sum_dim_intlist(
-            [1i64].as_slice(),
-            false,
-            None::<tch::Kind>,
-        );
+        let product = sum_last(&(gradient.to_kind(tch::Kind::Double) * e));
         let noise = noise.detach().view([b, repeats, d]).select(1, 0).to_kind(tch::Kind::Double);
         (noise, product.view([b, repeats]))
     }
@@ -158,11 +145,7 @@ impl FlowField<'_> {
                 let e = directions.select(1, i);
                 let along = with_grad(|| (&noise * e.to_kind(noise.kind())).sum(None::<tch::Kind>));
                 let gradient = Tensor::run_backward(&[along], &[&x], i + 1 < repeats, false).remove(0);
-                (gradient.to_kind(tch::Kind::Double) * e).sum_dim_intlist(
-                    [1i64].as_slice(),
-                    false,
-                    None::<tch::Kind>,
-                )
+                sum_last(&(gradient.to_kind(tch::Kind::Double) * e))
             })
             .collect();
         (noise.detach().to_kind(tch::Kind::Double), Tensor::stack(&products, 1))
@@ -171,11 +154,7 @@ impl FlowField<'_> {
     /// `‖e‖²` `[b, columns]`, or `d`.
     pub(super) fn squared_directions(&self, rows: &[i64], z: &Tensor) -> Tensor {
         match &self.directions {
-            Directions::Probes(_) => self.directions_of(rows, z.size()[1], z).square().sum_dim_intlist(
-                [2i64].as_slice(),
-                false,
-                None::<tch::Kind>,
-            ),
+            Directions::Probes(_) => squared_norm(&self.directions_of(rows, z.size()[1], z)),
             _ => Tensor::full([rows.len() as i64, 1], z.size()[1] as f64, (tch::Kind::Double, z.device())),
         }
     }

@@ -6,6 +6,7 @@ use super::*;
 use crate::oracle::{GaussianMixture, MixtureParameters, Oracle};
 use crate::schedule::Schedule;
 use crate::schedule::Vp;
+use crate::tensor::to_vec;
 use crate::tweedie::Jet;
 
 /// Three components with full covariances in `d` dimensions, about unit scale.

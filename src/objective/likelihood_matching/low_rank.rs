@@ -3,15 +3,12 @@
 //! Differentiating through the factorisation takes some thirty passes over arrays of the size of `V`, forward and
 //! back; this takes a dozen.
 
+use crate::tensor::{sum_last, sum_over};
 use tch::{Kind, Tensor, no_grad};
-
-fn sum_last(x: Tensor) -> Tensor {
-    x.sum_dim_intlist([-1i64].as_slice(), false, None::<Kind>)
-}
 
 /// `Σ` over the middle of `[b, r, d]`.
 fn over_rank(x: Tensor) -> Tensor {
-    x.sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)
+    sum_over(&x, 1)
 }
 
 /// A value with a gradient in its inputs: the numbers of `value`, the derivatives `gradients` of the inputs.
@@ -51,9 +48,9 @@ pub(super) fn quasi_likelihood(
         let solved = e * &inverse - p.matmul(&e.unsqueeze(-1)).transpose(1, 2).matmul(&q).squeeze_dim(1);
 
         let inverse_diagonal = &inverse - over_rank(&p * &q);
-        let log_det = sum_last(d.log()) + sum_last(chol.diagonal(0, 1, 2).log()) * 2.0;
-        let trace = sum_last(inverse_diagonal.shallow_clone());
-        let value = (log_det + a * trace + c * sum_last(e * &solved)) * 0.5;
+        let log_det = sum_last(&d.log()) + sum_last(&chol.diagonal(0, 1, 2).log()) * 2.0;
+        let trace = sum_last(&inverse_diagonal);
+        let value = (log_det + a * trace + c * sum_last(&(e * &solved))) * 0.5;
 
         let squared_diagonal = &inverse_diagonal * &inverse - over_rank(&p * &r);
         let in_d = inverse_diagonal - squared_diagonal * column(a) - solved.square() * column(c);

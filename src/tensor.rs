@@ -1,0 +1,35 @@
+//! Small conveniences over LibTorch's tensors that every part uses.
+
+use tch::{Device, Kind, Tensor};
+
+/// The elements, row after row, in f64, from any kind and device.
+pub fn to_vec(x: &Tensor) -> Vec<f64> {
+    let x = x.detach().to_kind(Kind::Double).to_device(Device::Cpu).contiguous();
+    Vec::try_from(x.view(-1)).expect("f64 on the CPU")
+}
+
+/// One number per row as a tensor `[b]` in the kind and on the device of `like`.
+pub(crate) fn per_row(values: impl IntoIterator<Item = f64>, like: &Tensor) -> Tensor {
+    let values: Vec<f64> = values.into_iter().collect();
+    Tensor::from_slice(&values).to_kind(like.kind()).to_device(like.device())
+}
+
+/// As [`per_row`], as a column `[b, 1]`.
+pub(crate) fn column(values: impl IntoIterator<Item = f64>, like: &Tensor) -> Tensor {
+    per_row(values, like).unsqueeze(-1)
+}
+
+/// The sum over one dimension, which goes.
+pub(crate) fn sum_over(x: &Tensor, dim: i64) -> Tensor {
+    x.sum_dim_intlist([dim].as_slice(), false, None::<Kind>)
+}
+
+/// The sum over the last dimension.
+pub(crate) fn sum_last(x: &Tensor) -> Tensor {
+    sum_over(x, -1)
+}
+
+/// `Σ_j x_j²` over the last dimension.
+pub(crate) fn squared_norm(x: &Tensor) -> Tensor {
+    sum_last(&x.square())
+}
