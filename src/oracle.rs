@@ -50,11 +50,14 @@ struct Components {
     weights: Tensor,
     /// `ln p_t(x)`, `[b]`.
     log_density: Tensor,
-    /// The noise that component `k` sees, `E[ε|x_t, k]`, `[b, K, d]`.
-    noise: Tensor,
+    /// `E[ε|x_t, k]` in component `k`'s eigenbasis, `[b, K, d]`.
+    turned_noise: Tensor,
     /// Eigenvalues of `Cov[ε|x_t, k]`, `α²λ/(α²λ + σ²)`, `[b, K, d]`.
     shrunk: Tensor,
 }
+
+/// Elements of an array `[rows, K, d]` that are held at once, so that it stays in a processor's cache.
+const BLOCK: i64 = 1 << 17;
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
 
@@ -192,75 +195,116 @@ impl GaussianMixture {
         self.means.index_select(0, &chosen) + turned
     }
 
-    /// `α` and `σ²` per row, `[b]`; `x` `[b, d]` in f64.
+    /// `α` and `σ²` per row, `[b]`; `x` `[b, d]`.
     fn at(&self, x: &Tensor, alpha: &Tensor, sigma2: &Tensor) -> Components {
-        let d = self.dim();
-        let (alpha, sigma2) = (alpha.view([-1, 1, 1]), sigma2.view([-1, 1, 1]));
-        let signal = alpha.square() * &self.values;
+        let (k, d) = (self.components(), self.dim());
+        let mean_turned = self.means.unsqueeze(1).matmul(&self.vectors).reshape([1, -1]);
+        let turn = Tensor::cat(&[self.vectors.permute([1, 0, 2]).reshape([d, -1]), -mean_turned], 0);
+        let centred = Tensor::cat(&[x, &alpha.unsqueeze(-1)], 1).matmul(&turn).view([-1, k, d]);
+        let sigma2 = sigma2.view([-1, 1, 1]);
+        let signal = alpha.square().view([-1, 1, 1]) * &self.values;
         let total: Tensor = &signal + &sigma2;
-        // coordinates in each component's eigenbasis, [b, K, d]
-        let x_turned =
-            x.matmul(&self.vectors.permute([1, 0, 2]).reshape([d, -1])).view([-1, self.components(), d]);
-        let mean_turned = self.means.unsqueeze(1).matmul(&self.vectors).squeeze_dim(1);
-        let y = (x_turned - &alpha * mean_turned) / &total;
-        let quad = sum_last(&(y.square() * &total));
+        let scaled = &centred / &total;
+        let quad = sum_last(&(centred * &scaled));
         let log_det = sum_last(&total.log());
         let log_joint = &self.log_weights - (quad + log_det + d as f64 * LN_2PI) * 0.5;
         let log_density = log_joint.logsumexp([-1i64].as_slice(), false);
         let weights = (&log_joint - log_density.unsqueeze(-1)).exp();
-        let sigma = sigma2.sqrt();
-        // batched over components: [K, b, d] x [K, d, d]
-        let noise = (y * &sigma).transpose(0, 1).matmul(&self.vectors.transpose(1, 2)).transpose(0, 1);
-        Components { weights, log_density, noise, shrunk: signal / total }
+        Components { weights, log_density, turned_noise: scaled * sigma2.sqrt(), shrunk: signal / total }
     }
 
     /// `ln p(x)` of the data law, nats, `[b]`.
     pub fn log_density(&self, x: &Tensor) -> Tensor {
-        let one = Tensor::ones([x.size()[0]], (Kind::Double, x.device()));
-        self.at(x, &one, &one.zeros_like()).log_density
+        let one = Tensor::ones([x.size()[0]], (x.kind(), x.device()));
+        self.in_blocks(x, &one, &one.zeros_like(), |at| [at.log_density]).remove(0)
     }
 
     /// `ln p_t(x_t)` of the diffused law, nats, `[b]`.
     pub fn log_density_at(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
-        self.components_at(x, schedule, t).log_density
+        self.diffused(x, schedule, t, |at| [at.log_density]).remove(0)
     }
 
-    fn components_at(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Components {
+    /// What `f` makes of the components at `x_t`, block of rows by block.
+    fn diffused<const N: usize>(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        t: &[f64],
+        f: impl Fn(Components) -> [Tensor; N],
+    ) -> Vec<Tensor> {
         assert_eq!(x.size(), [t.len() as i64, self.dim()], "rows of a mixture");
         let alpha = per_row(t.iter().map(|&t| schedule.alpha(t)), x);
         let sigma2 = per_row(t.iter().map(|&t| schedule.sigma2(t)), x);
-        self.at(x, &alpha, &sigma2)
+        self.in_blocks(x, &alpha, &sigma2, f)
+    }
+
+    fn in_blocks<const N: usize>(
+        &self,
+        x: &Tensor,
+        alpha: &Tensor,
+        sigma2: &Tensor,
+        f: impl Fn(Components) -> [Tensor; N],
+    ) -> Vec<Tensor> {
+        let rows = x.size()[0];
+        let block = (BLOCK / (self.components() * self.dim())).clamp(1, rows.max(1));
+        let parts: Vec<[Tensor; N]> = (0..rows.max(1))
+            .step_by(block as usize)
+            .map(|start| {
+                let part = |x: &Tensor| x.narrow(0, start, block.min(rows - start));
+                f(self.at(&part(x), &part(alpha), &part(sigma2)))
+            })
+            .collect();
+        (0..N).map(|i| Tensor::cat(&parts.iter().map(|part| &part[i]).collect::<Vec<_>>(), 0)).collect()
     }
 
     /// `ε̂ = E[ε|x_t]`, exact, `[b, d]`.
     pub fn noise(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
-        let at = self.components_at(x, schedule, t);
-        mix(&at.weights, &at.noise)
+        self.diffused(x, schedule, t, |at| [self.mean_noise(&at)]).remove(0)
+    }
+
+    /// `ε̂`: every component's part turned back and added up in one product.
+    fn mean_noise(&self, at: &Components) -> Tensor {
+        let weighted = &at.turned_noise * at.weights.unsqueeze(-1);
+        let back = self.vectors.transpose(1, 2).reshape([-1, self.dim()]);
+        weighted.flatten(1, 2).matmul(&back)
+    }
+
+    /// `ε̂`, and how far each component's is from it, `[K, b, d]`.
+    fn noises(&self, at: &Components) -> (Tensor, Tensor) {
+        let noise = self.mean_noise(at);
+        let each = at.turned_noise.transpose(0, 1).matmul(&self.vectors.transpose(1, 2));
+        let apart = each - &noise;
+        (noise, apart)
     }
 
     /// `ε̂` and the exact `G = Cov[ε|x_t]`, dense: within components plus between them, hence `⪰ 0`.
     pub fn jet(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Jet {
-        let at = self.components_at(x, schedule, t);
-        let noise = mix(&at.weights, &at.noise);
-        let centred = &at.noise - noise.unsqueeze(1);
-        let weighted = &centred * at.weights.unsqueeze(-1);
-        let mut g = weighted.transpose(1, 2).matmul(&centred);
-        let within = &at.shrunk * at.weights.unsqueeze(-1);
-        for k in 0..self.components() {
-            let q = self.vectors.select(0, k);
-            g += (&q * within.select(1, k).unsqueeze(1)).matmul(&q.transpose(0, 1));
-        }
+        let d = self.dim();
+        // v vᵀ of every eigenvector, `[K d, d²]`
+        let rows = self.vectors.transpose(1, 2).reshape([-1, d]);
+        let squares = (rows.unsqueeze(2) * rows.unsqueeze(1)).flatten(1, 2);
+        let mut parts = self.diffused(x, schedule, t, |at| {
+            let (noise, apart) = self.noises(&at);
+            let root = apart.permute([1, 2, 0]) * at.weights.sqrt().unsqueeze(1);
+            let between = root.matmul(&root.transpose(1, 2));
+            let within = (&at.shrunk * at.weights.unsqueeze(-1)).flatten(1, 2).matmul(&squares);
+            [noise, between + within.view([-1, d, d])]
+        });
+        let (g, noise) = (parts.remove(1), parts.remove(0));
         Jet { noise, g: SymMatrix::Full(g) }
     }
 
     /// `ε̂` and the diagonal of the exact `G`, `[b, d]`, without forming `G`.
     pub fn jet_diagonal(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Jet {
-        let at = self.components_at(x, schedule, t);
-        let noise = mix(&at.weights, &at.noise);
-        let between = mix(&at.weights, &(&at.noise - noise.unsqueeze(1)).square());
-        let within = (&at.shrunk * at.weights.unsqueeze(-1)).reshape([x.size()[0], -1]);
         let squared = self.vectors.square().transpose(1, 2).reshape([-1, self.dim()]);
-        Jet { noise, g: SymMatrix::Diagonal(between + within.matmul(&squared)) }
+        let mut parts = self.diffused(x, schedule, t, |at| {
+            let (noise, apart) = self.noises(&at);
+            let between = sum_over(&(apart.square() * at.weights.transpose(0, 1).unsqueeze(-1)), 0);
+            let within = (&at.shrunk * at.weights.unsqueeze(-1)).flatten(1, 2).matmul(&squared);
+            [noise, between + within]
+        });
+        let (g, noise) = (parts.remove(1), parts.remove(0));
+        Jet { noise, g: SymMatrix::Diagonal(g) }
     }
 
     /// The exact posterior of `x_0` given `x_t` as a mixture: responsibilities `[b, K]`, component means
@@ -273,7 +317,8 @@ impl GaussianMixture {
         t: f64,
     ) -> (Tensor, Tensor, Tensor) {
         let (alpha, sigma2) = (schedule.alpha(t), schedule.sigma2(t));
-        let at = self.components_at(x, schedule, &vec![t; x.size()[0] as usize]);
+        let responsibilities =
+            self.diffused(x, schedule, &vec![t; x.size()[0] as usize], |at| [at.weights]).remove(0);
         let covariances = self.covariances();
         let identity = Tensor::eye(self.dim(), F64);
         // gain = α S (α² S + σ² I)⁻¹
@@ -283,13 +328,8 @@ impl GaussianMixture {
         let means = &self.means + gain.matmul(&residual.unsqueeze(-1)).squeeze_dim(-1);
         let covs = &covariances - gain.matmul(&covariances) * alpha;
         let b = x.size()[0];
-        (at.weights, means, covs.unsqueeze(0).expand([b, -1, -1, -1], false))
+        (responsibilities, means, covs.unsqueeze(0).expand([b, -1, -1, -1], false))
     }
-}
-
-/// `Σ_k w_k v_k`, `[b, d]`.
-fn mix(weights: &Tensor, values: &Tensor) -> Tensor {
-    weights.unsqueeze(1).matmul(values).squeeze_dim(1)
 }
 
 /// A mixture under a forward process: the exact model, in f64.
