@@ -78,11 +78,7 @@ impl GaussianMixture {
     /// A mixture with full covariances. Weights must be positive and sum to 1, covariances positive definite.
     pub fn from_parameters(parameters: &MixtureParameters) -> Result<GaussianMixture> {
         let bad = |problem: String| {
-            Error::config(
-                "mixture",
-                problem,
-                "give positive weights that sum to 1, and positive definite covariances",
-            )
+            Error::config("mixture", problem, "give positive weights that sum to 1, and covariances")
         };
         let (k, d) = (parameters.weights.len(), parameters.means.first().map_or(0, Vec::len));
         let total: f64 = parameters.weights.iter().sum();
@@ -102,7 +98,22 @@ impl GaussianMixture {
             return Err(bad("components of different dimensions".into()));
         }
         let (k, d) = (k as i64, d as i64);
+        let means = Tensor::from_slice(&parameters.means.concat()).view([k, d]);
         let covariances = Tensor::from_slice(&parameters.covariances.concat()).view([k, d, d]);
+        GaussianMixture::from_tensors(
+            &(Tensor::from_slice(&parameters.weights) / total),
+            &means,
+            &covariances,
+        )
+    }
+
+    /// From weights `[K]` that sum to 1, means `[K, d]` and covariances `[K, d, d]`, which must be positive definite.
+    pub(crate) fn from_tensors(
+        weights: &Tensor,
+        means: &Tensor,
+        covariances: &Tensor,
+    ) -> Result<GaussianMixture> {
+        let bad = |problem: String| Error::config("mixture", problem, "give positive definite covariances");
         let (values, vectors) = covariances
             .f_linalg_eigh("L")
             .map_err(|_| bad("a covariance has no eigendecomposition".into()))?;
@@ -110,12 +121,7 @@ impl GaussianMixture {
         if smallest.is_nan() || smallest <= 0.0 {
             return Err(bad(format!("a covariance has the eigenvalue {smallest:.3e}")));
         }
-        Ok(GaussianMixture {
-            log_weights: (Tensor::from_slice(&parameters.weights) / total).log(),
-            means: Tensor::from_slice(&parameters.means.concat()).view([k, d]),
-            vectors,
-            values,
-        })
+        Ok(GaussianMixture { log_weights: weights.log(), means: means.shallow_clone(), vectors, values })
     }
 
     /// The mixture as plain numbers.
@@ -217,6 +223,12 @@ impl GaussianMixture {
     pub fn log_density(&self, x: &Tensor) -> Tensor {
         let one = Tensor::ones([x.size()[0]], (x.kind(), x.device()));
         self.in_blocks(x, &one, &one.zeros_like(), |at| [at.log_density]).remove(0)
+    }
+
+    /// The probability that a row came from each component, `[b, K]`.
+    pub(crate) fn responsibilities(&self, x: &Tensor) -> Tensor {
+        let one = Tensor::ones([x.size()[0]], (x.kind(), x.device()));
+        self.in_blocks(x, &one, &one.zeros_like(), |at| [at.weights]).remove(0)
     }
 
     /// `ln p_t(x_t)` of the diffused law, nats, `[b]`.

@@ -2,12 +2,12 @@
 //!
 //! Before training the model *is* its base; training adds what is missing.
 
-use linfa::DatasetBase;
-use linfa::traits::Fit;
-use linfa_clustering::GaussianMixtureModel;
-use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+mod em;
 
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::noise::Seed;
 use crate::oracle::{GaussianMixture, MixtureParameters};
 use crate::schedule::Schedule;
 use crate::tensor::{column, to_vec};
@@ -35,6 +35,9 @@ pub struct BaseConfig {
     pub kind: BaseKind,
     /// Mixture sizes tried in this order until one is worse on validation rows than the one before; the best is kept.
     pub components: Vec<usize>,
+    /// For how many rows per dimension the covariance that the components have in common counts in each of them: what
+    /// keeps small components from overfitting.
+    pub prior: f64,
     /// At most this many training rows are used for a mixture.
     pub max_rows: usize,
 }
@@ -43,7 +46,8 @@ impl Default for BaseConfig {
     fn default() -> Self {
         BaseConfig {
             kind: BaseKind::default(),
-            components: vec![1, 2, 4, 8, 16, 32, 64, 128],
+            components: vec![1, 2, 4, 8, 16, 32, 64, 128, 256],
+            prior: 1.0,
             max_rows: 20_000,
         }
     }
@@ -77,6 +81,10 @@ impl Base {
         if n < 2 || config.max_rows < 2 {
             let problem = format!("{n} rows, of which max_rows = {} may be used", config.max_rows);
             return Err(Error::config("base", problem, "give at least two"));
+        }
+        if !(config.prior >= 0.0 && config.prior.is_finite()) {
+            let problem = format!("prior = {}", config.prior);
+            return Err(Error::config("base", problem, "give 0 (none) or a positive number (1 is usual)"));
         }
         let mean = train.mean_dim([0i64].as_slice(), false, None::<Kind>);
         match config.kind {
@@ -191,7 +199,7 @@ fn covariance(centred: &Tensor, n: i64, d: i64) -> Tensor {
     raw + Tensor::eye(d, (Kind::Double, Device::Cpu)) * ridge
 }
 
-/// Expectation–maximisation by linfa for each size, and the size with the best log-density on held-out rows.
+/// Expectation–maximisation for each size, and the size with the best log-density on held-out rows.
 fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Result<Base> {
     let (n, d) = train.size2().expect("rows");
     let used = n.min(config.max_rows as i64);
@@ -201,30 +209,12 @@ fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Resu
         let kept = (used * 9 / 10).max(1);
         (kept, train.narrow(0, kept, used - kept))
     };
-    let rows =
-        ndarray::Array2::from_shape_vec((used as usize, d as usize), to_vec(&train.narrow(0, 0, used)))
-            .expect("rows times columns");
-    let data = DatasetBase::from(rows);
+    let rows = train.narrow(0, 0, used);
     let mut best: Option<(f64, GaussianMixture)> = None;
     for &components in config.components.iter().filter(|&&k| k >= 1 && k as i64 * (d + 1) <= used) {
-        // linfa fails where a component empties or its covariance cannot be inverted: such a size is not a candidate
-        let Ok(model) = GaussianMixtureModel::params(components)
-            .n_runs(1)
-            .tolerance(1e-3)
-            .max_n_iterations(100)
-            .reg_covariance(1e-6)
-            .fit(&data)
-        else {
-            continue;
-        };
-        let total: f64 = model.weights().iter().sum();
-        let parameters = MixtureParameters {
-            weights: model.weights().iter().map(|w| w / total).collect(),
-            means: model.means().outer_iter().map(|m| m.to_vec()).collect(),
-            covariances: model.covariances().outer_iter().map(|c| c.iter().copied().collect()).collect(),
-        };
-        let Ok(mixture) = GaussianMixture::from_parameters(&parameters) else { continue };
-        let score = mixture.log_density(&held_out).mean(None).double_value(&[]);
+        let fitted = no_grad(|| em::fit(&rows, &held_out, components, config.prior * d as f64, Seed(0)));
+        // a covariance that is not positive definite: this size is not a candidate
+        let Ok((score, mixture)) = fitted else { continue };
         if best.as_ref().is_some_and(|(s, _)| score <= *s) {
             break;
         }

@@ -192,7 +192,12 @@ fn point(steps: usize, samples: &[Vec<f64>], distance: &Distance) -> Point {
 }
 
 fn fit(data: &Tensor) -> Result<GaussianMixture> {
-    let config = BaseConfig { kind: BaseKind::Mixture, components: vec![2], max_rows: usize::MAX >> 1 };
+    let config = BaseConfig {
+        kind: BaseKind::Mixture,
+        components: vec![2],
+        max_rows: usize::MAX >> 1,
+        ..BaseConfig::default()
+    };
     // the size is given: the rows that would choose it are those of the fit
     let base = Base::fit(&config, &data.to_kind(Kind::Double).to_device(Device::Cpu), data)?;
     GaussianMixture::from_parameters(&base.parameters())
