@@ -231,6 +231,12 @@ impl GaussianMixture {
         self.in_blocks(x, &one, &one.zeros_like(), |at| [at.weights]).remove(0)
     }
 
+    /// Where a row lies along each component's longest axis, from its mean, `[b, K]`.
+    pub(crate) fn along_longest_axis(&self, x: &Tensor) -> Tensor {
+        let axes = self.vectors.select(2, self.dim() - 1);
+        x.matmul(&axes.transpose(0, 1)) - sum_last(&(&self.means * &axes))
+    }
+
     /// `ln p_t(x_t)` of the diffused law, nats, `[b]`.
     pub fn log_density_at(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
         self.diffused(x, schedule, t, |at| [at.log_density]).remove(0)

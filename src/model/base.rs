@@ -7,7 +7,6 @@ mod em;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::noise::Seed;
 use crate::oracle::{GaussianMixture, MixtureParameters};
 use crate::schedule::Schedule;
 use crate::tensor::{column, to_vec};
@@ -35,9 +34,9 @@ pub struct BaseConfig {
     pub kind: BaseKind,
     /// Mixture sizes tried in this order until one is worse on validation rows than the one before; the best is kept.
     pub components: Vec<usize>,
-    /// For how many rows per dimension the covariance that the components have in common counts in each of them: what
-    /// keeps small components from overfitting.
-    pub prior: f64,
+    /// For how many rows per dimension the covariance that the components have in common counts in each of them, which
+    /// keeps small components from overfitting. Tried in this order: the larger the mixture, the more it may take.
+    pub priors: Vec<f64>,
     /// At most this many training rows are used for a mixture.
     pub max_rows: usize,
 }
@@ -47,7 +46,7 @@ impl Default for BaseConfig {
         BaseConfig {
             kind: BaseKind::default(),
             components: vec![1, 2, 4, 8, 16, 32, 64, 128, 256],
-            prior: 1.0,
+            priors: vec![0.0, 0.1, 1.0],
             max_rows: 20_000,
         }
     }
@@ -82,9 +81,13 @@ impl Base {
             let problem = format!("{n} rows, of which max_rows = {} may be used", config.max_rows);
             return Err(Error::config("base", problem, "give at least two"));
         }
-        if !(config.prior >= 0.0 && config.prior.is_finite()) {
-            let problem = format!("prior = {}", config.prior);
-            return Err(Error::config("base", problem, "give 0 (none) or a positive number (1 is usual)"));
+        if config.priors.is_empty() || config.priors.iter().any(|p| !(*p >= 0.0 && p.is_finite())) {
+            let problem = format!("priors = {:?}", config.priors);
+            return Err(Error::config(
+                "base",
+                problem,
+                "give numbers of at least 0, such as [0.0, 0.1, 1.0]",
+            ));
         }
         let mean = train.mean_dim([0i64].as_slice(), false, None::<Kind>);
         match config.kind {
@@ -199,7 +202,34 @@ fn covariance(centred: &Tensor, n: i64, d: i64) -> Tensor {
     raw + Tensor::eye(d, (Kind::Double, Device::Cpu)) * ridge
 }
 
-/// Expectation–maximisation for each size, and the size with the best log-density on held-out rows.
+struct Candidate {
+    /// Mean log-density of held-out rows.
+    score: f64,
+    /// Index of the prior.
+    prior: usize,
+    mixture: GaussianMixture,
+}
+
+/// The best candidate that is reached from `start` by going to stronger priors, or else to weaker ones, while that pays.
+fn climb(start: usize, fit: impl Fn(usize) -> Option<Candidate>) -> Option<Candidate> {
+    let mut best = fit(start);
+    for step in [1, -1] {
+        let mut at = start;
+        while let Some(next) = at.checked_add_signed(step).and_then(&fit)
+            && best.as_ref().is_none_or(|best| next.score > best.score)
+        {
+            at = next.prior;
+            best = Some(next);
+        }
+        if at != start {
+            break;
+        }
+    }
+    best
+}
+
+/// Expectation–maximisation for each size, grown out of the one before, and the size with the best log-density on
+/// held-out rows.
 fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Result<Base> {
     let (n, d) = train.size2().expect("rows");
     let used = n.min(config.max_rows as i64);
@@ -210,20 +240,24 @@ fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Resu
         (kept, train.narrow(0, kept, used - kept))
     };
     let rows = train.narrow(0, 0, used);
-    let mut best: Option<(f64, GaussianMixture)> = None;
+    let mut best: Option<Candidate> = None;
     for &components in config.components.iter().filter(|&&k| k >= 1 && k as i64 * (d + 1) <= used) {
-        let fitted = no_grad(|| em::fit(&rows, &held_out, components, config.prior * d as f64, Seed(0)));
-        // a covariance that is not positive definite: this size is not a candidate
-        let Ok((score, mixture)) = fitted else { continue };
-        if best.as_ref().is_some_and(|(s, _)| score <= *s) {
+        let fit = |prior: usize| {
+            let rows_of_prior = config.priors.get(prior)? * d as f64;
+            let smaller = best.as_ref().map(|best| &best.mixture);
+            // a covariance that is not positive definite: not a candidate
+            let (score, mixture) = em::fit(&rows, &held_out, smaller, components, rows_of_prior).ok()?;
+            score.is_finite().then_some(Candidate { score, prior, mixture })
+        };
+        let start = best.as_ref().map_or(0, |best| best.prior);
+        let Some(of_size) = no_grad(|| climb(start, fit)) else { continue };
+        if best.as_ref().is_some_and(|best| of_size.score <= best.score) {
             break;
         }
-        if score.is_finite() {
-            best = Some((score, mixture));
-        }
+        best = Some(of_size);
     }
     match best {
-        Some((_, mixture)) => Ok(Base::Mixture(mixture)),
+        Some(best) => Ok(Base::Mixture(best.mixture)),
         None => Err(Error::numeric(
             format!(
                 "no Gaussian mixture with {:?} components could be fitted to {used} rows",

@@ -6,30 +6,36 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
-use crate::noise::{Noise, Seed};
 use crate::oracle::GaussianMixture;
-use crate::tensor::{sum_over, to_vec};
+use crate::tensor::sum_over;
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
-const MOST_ITERATIONS: usize = 200;
+const MOST_ITERATIONS: usize = 100;
 /// Iterations without a gain of `GAIN` nats per held-out row after which the search ends.
-const PATIENCE: usize = 3;
+const PATIENCE: usize = 15;
 const GAIN: f64 = 1e-3;
-const K_MEANS_ITERATIONS: usize = 10;
 /// Added to every variance, of standardised data.
 const RIDGE: f64 = 1e-6;
 
 /// A mixture of `components` fitted to `rows` `[n, d]`, with its mean log-density on `held_out` rows; all f64 on the CPU.
-/// `prior` is the number of rows for which the common covariance counts in every component. An error where a covariance
-/// is not positive definite.
+/// It grows out of a `smaller` one, or out of a single component, by splitting the heaviest components in two. `prior`
+/// is the number of rows for which the common covariance counts in every component. An error where a covariance is not
+/// positive definite.
 pub(super) fn fit(
     rows: &Tensor,
     held_out: &Tensor,
+    smaller: Option<&GaussianMixture>,
     components: usize,
     prior: f64,
-    seed: Seed,
 ) -> Result<(f64, GaussianMixture)> {
-    let mut responsibilities = nearest_centres(rows, components as i64, seed);
+    let mut responsibilities = match smaller {
+        Some(smaller) => smaller.responsibilities(rows),
+        None => Tensor::ones([rows.size()[0], 1], F64),
+    };
+    while responsibilities.size()[1] < components as i64 {
+        let mixture = maximise(rows, &responsibilities, prior)?;
+        responsibilities = split(rows, &mixture, components as i64);
+    }
     let (mut best, mut idle) = (None::<(f64, GaussianMixture)>, 0);
     for _ in 0..MOST_ITERATIONS {
         let mixture = maximise(rows, &responsibilities, prior)?;
@@ -45,6 +51,17 @@ pub(super) fn fit(
         }
     }
     Ok(best.expect("at least one iteration"))
+}
+
+/// Responsibilities `[n, K']` of a mixture whose heaviest components are cut in two across their longest axis; at most
+/// `most` components.
+fn split(rows: &Tensor, mixture: &GaussianMixture, most: i64) -> Tensor {
+    let each = mixture.responsibilities(rows);
+    let k = each.size()[1];
+    let heaviest = sum_over(&each, 0).argsort(0, true).narrow(0, 0, k.min(most - k));
+    let above = mixture.along_longest_axis(rows).index_select(1, &heaviest).gt(0.0).to_kind(Kind::Double);
+    let halves = each.index_select(1, &heaviest) * above;
+    Tensor::cat(&[&each.index_add(1, &heaviest, &-&halves), &halves], 1)
 }
 
 /// The parameters that fit the rows best given each component's share in them, `[n, K]`.
@@ -67,37 +84,10 @@ fn maximise(rows: &Tensor, responsibilities: &Tensor, prior: f64) -> Result<Gaus
     GaussianMixture::from_tensors(&(counts / n as f64), &means, &covariances)
 }
 
-/// k-means: which of `k` centres every row belongs to, as zeros and ones `[n, k]`. The centres start at rows drawn one
-/// after another with probability in proportion to the squared distance from those drawn before (k-means++).
-fn nearest_centres(rows: &Tensor, k: i64, seed: Seed) -> Tensor {
-    let uniforms = Noise::new(seed, 0..1).uniform(k as usize);
-    let mut distance = Tensor::ones([rows.size()[0]], F64);
-    let mut centres = Vec::with_capacity(k as usize);
-    for u in uniforms {
-        let cumulative = to_vec(&distance.cumsum(0, Kind::Double));
-        let total = cumulative[cumulative.len() - 1];
-        let chosen = cumulative.partition_point(|c| *c <= u * total).min(cumulative.len() - 1);
-        let centre = rows.narrow(0, chosen as i64, 1);
-        let squared = (rows - &centre).square();
-        distance =
-            if centres.is_empty() { sum_over(&squared, 1) } else { distance.minimum(&sum_over(&squared, 1)) };
-        centres.push(centre);
-    }
-    let mut centres = Tensor::cat(&centres, 0);
-    let mut belongs = Tensor::new();
-    for _ in 0..K_MEANS_ITERATIONS {
-        belongs =
-            Tensor::cdist(rows, &centres, 2.0, None::<i64>).argmin(1, false).one_hot(k).to_kind(Kind::Double);
-        let counts = sum_over(&belongs, 0).unsqueeze(-1);
-        let means = belongs.transpose(0, 1).matmul(rows) / counts.clamp_min(1.0);
-        centres = means.where_self(&counts.gt(0.5), &centres);
-    }
-    belongs
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::Seed;
 
     fn law() -> GaussianMixture {
         GaussianMixture::new(&[0.3, 0.5, 0.2], &[[-4.0, 0.0], [3.0, 1.0], [0.0, 5.0]], &[0.5, 1.0, 0.7])
@@ -108,7 +98,9 @@ mod tests {
     #[test]
     fn every_iteration_gains() {
         let rows = law().sample(500, Seed(1));
-        let mut responsibilities = nearest_centres(&rows, 4, Seed(2));
+        let one = maximise(&rows, &Tensor::ones([500, 1], F64), 0.0).unwrap();
+        let mut responsibilities = split(&rows, &one, 2);
+        responsibilities = split(&rows, &maximise(&rows, &responsibilities, 0.0).unwrap(), 4);
         let mut last = f64::NEG_INFINITY;
         for i in 0..20 {
             let mixture = maximise(&rows, &responsibilities, 0.0).unwrap();
@@ -122,7 +114,7 @@ mod tests {
     #[test]
     fn finds_the_truth() {
         let (rows, held_out) = (law().sample(4000, Seed(3)), law().sample(4000, Seed(4)));
-        let (score, mixture) = fit(&rows, &held_out, 3, 2.0, Seed(5)).unwrap();
+        let (score, mixture) = fit(&rows, &held_out, None, 3, 2.0).unwrap();
         let truth = law().log_density(&held_out).mean(None).double_value(&[]);
         assert_eq!(mixture.components(), 3);
         assert!(score > truth - 0.01, "{score}, the truth has {truth}");
@@ -135,7 +127,7 @@ mod tests {
             &[law().sample(20, Seed(6)).narrow(0, 0, 1).expand([30, 2], false), law().sample(10, Seed(7))],
             0,
         );
-        let (score, _) = fit(&rows, &law().sample(50, Seed(8)), 8, 2.0, Seed(9)).unwrap();
+        let (score, _) = fit(&rows, &law().sample(50, Seed(8)), None, 8, 2.0).unwrap();
         assert!(score.is_finite());
     }
 }
