@@ -2,7 +2,7 @@
 """Tweedie's training steps against PyTorch's, run in turn on one machine; prints ratios of medians as Markdown.
 
     cargo bench --bench against_peers --no-run        (prints the binary's path)
-    /tmp/peers/bin/python benches/peers/compare.py target/release/deps/against_peers-HASH --rounds 7
+    $PEERS/bin/python benches/peers/compare.py target/release/deps/against_peers-HASH --rounds 7
 
 A round times tweedie once and the peer once per Adam, each by the median over a few bouts. The ratio is the peer's
 median over rounds divided by tweedie's: above 1, tweedie is faster. In brackets: the smallest and largest ratio of
