@@ -191,6 +191,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let sheet =
                 image_sheet(&values, height, width, (n as f64).sqrt().ceil() as usize, range(&values));
             out.finish(&sheet.png())?;
+            if sheet.clipped > 0 && !arguments.common.quiet {
+                eprintln!(
+                    "{} of {} values lie outside the grey scale and were clipped",
+                    sheet.clipped,
+                    values.len()
+                );
+            }
         }
     }
     if arguments.common.json {

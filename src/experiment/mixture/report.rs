@@ -170,8 +170,9 @@ impl Report {
         if !curves.is_empty() {
             let _ = writeln!(
                 out,
-                "## Variants\n\nSame number of (x, t) pairs. β on LM's own score shows what became of the score alone. With a \
-                 mixture base the model starts at EM's answer, which is the answer here.\n"
+                "## Variants\n\nScores and trunks are compared at a fifth of the (x, t) pairs; the others have all of them. β on LM's \
+                 own score shows what became of the score alone. With a mixture base the model starts at EM's \
+                 answer, which is the answer here.\n"
             );
             self.table(out, &curves);
         }

@@ -54,7 +54,7 @@ impl Default for Recipe {
             width: 64,
             frequencies: 4,
             iterations: 5000,
-            pairs: 200,
+            pairs: 1000,
             learning_rate: 0.03,
             ema: 0.99,
             time: TimeLaw::Uniform,
