@@ -98,7 +98,10 @@ fn main() {
     }
     if options.wants("trial") {
         let steps = options.steps;
-        let seconds = common::trials(options.trials).time(steps, options.clock) * 1e-3 * steps as f64;
+        let seconds = options
+            .clock
+            .time(|| common::trials_together(options.trials, steps, options.threads))
+            .as_secs_f64();
         let per_training = seconds / options.trials as f64;
         let fields =
             serde_json::json!({ "n": 1000, "steps": steps, "trials": options.trials, "seconds": seconds });

@@ -230,7 +230,8 @@ impl Trainer {
             state.seconds = before + started.elapsed().as_secs_f64();
             hooks.step(state.iteration);
 
-            let last = state.iteration == config.iterations;
+            let out_of_time = config.max_seconds > 0.0 && state.seconds >= config.max_seconds;
+            let last = out_of_time || state.iteration == config.iterations;
             let validate =
                 validation.is_some() && (last || state.iteration.is_multiple_of(config.validate_every));
             if validate || last || state.iteration.is_multiple_of(LOG_EVERY) {
@@ -246,6 +247,10 @@ impl Trainer {
             }
             if !last && state.iteration.is_multiple_of(config.checkpoint_every) {
                 save(model, state, hooks)?;
+            }
+            if out_of_time {
+                ended = Ended::OutOfTime;
+                break;
             }
             if validate && config.patience > 0 && state.since_best >= config.patience {
                 ended = Ended::EarlyStop;

@@ -9,7 +9,7 @@ use tweedie::noise::{Noise, Seed};
 use tweedie::objective::{ObjectiveConfig, ScoreGradient};
 use tweedie::oracle::GaussianMixture;
 use tweedie::schedule::{Schedule, Vp};
-use tweedie::train::{Ended, Silent, State, TensorRows, TrainConfig, Trainer};
+use tweedie::train::{Ended, Hooks, Metric, Silent, State, TensorRows, TrainConfig, Trainer, Validation};
 use tweedie::tweedie::Jet;
 
 fn mixture() -> GaussianMixture {
@@ -139,4 +139,27 @@ fn modes_train_what_they_say() {
         let parts = [largest(change.narrow(0, 0, score)), largest(change.narrow(0, score, all - score))];
         assert_eq!(parts.map(|c| c > 0.0), moves, "{config:?}: {parts:?}");
     }
+}
+
+/// A training that runs out of time is judged where it ends.
+#[test]
+fn running_out_of_time_ends_with_a_validation() {
+    struct Last(Option<Metric>);
+    impl Hooks for Last {
+        fn metric(&mut self, metric: &Metric) -> tweedie::Result<()> {
+            self.0 = Some(metric.clone());
+            Ok(())
+        }
+    }
+    let model = model(Structure::LowRank(0));
+    let config =
+        TrainConfig { max_seconds: 1e-3, batch_size: 8, validate_every: 1_000_000, ..TrainConfig::default() };
+    let (mut state, mut last) = (State::new(&model), Last(None));
+    let objective = ObjectiveConfig::default().build().unwrap();
+    let judge = Validation::new(&rows(10), Seed(2));
+    let ended = Trainer { config }
+        .fit(&model, &*objective, &TensorRows(rows(50)), Some(&judge), Seed(3), &mut state, &mut last)
+        .unwrap();
+    assert_eq!(ended, Ended::OutOfTime);
+    assert!(last.0.is_some_and(|metric| metric.validation.is_some() && metric.iteration == state.iteration));
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
@@ -172,7 +173,30 @@ pub fn lm(dim: usize, rank: i64) -> Training {
     Training::new(residual(dim, Some(rank)), LM, BATCH / TRANSITIONS, 1.0)
 }
 
-/// The mixture experiment's `trials` trainings side by side: one hidden layer of 64, 1000 rows each, full batch, DSM.
+/// Trials whose networks are trained as one batch: few enough for a core's cache.
+const GROUP: usize = 4;
+
+/// The mixture experiment's `trials` trainings as one batch: one hidden layer of 64, 1000 rows each, full batch, DSM.
 pub fn trials(trials: usize) -> Training {
     Training::new(plain(1, 64, 1, trials as i64), DSM, 1000 * trials, 1e9)
+}
+
+/// `steps` steps of so many trials, in groups shared out among the threads.
+pub fn trials_together(number: usize, steps: u64, threads: usize) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                tch::set_num_threads(1);
+                loop {
+                    let first = next.fetch_add(GROUP, Ordering::Relaxed);
+                    if first >= number {
+                        break;
+                    }
+                    let group = GROUP.min(number - first);
+                    trials(group).run(steps);
+                }
+            });
+        }
+    });
 }

@@ -6,8 +6,8 @@
 
 A round times tweedie once and the peer once per Adam, each by the median over a few bouts. The ratio is the peer's
 median over rounds divided by tweedie's: above 1, tweedie is faster. In brackets: the smallest and largest ratio of
-any one round. `100 trials` is one tweedie training of 100 replicates against 100 times one PyTorch training, both
-extrapolated from --trial-steps of their 500 steps and a few trainings. `cost of LM` is tweedie's LM step over its DSM step at equal
+any one round. `100 trials` is tweedie training 100 networks, in groups of replicates shared out among the threads, against
+100 times one PyTorch training; tweedie's is extrapolated from --trial-steps of the 500 steps, PyTorch's from two trainings. `cost of LM` is tweedie's LM step over its DSM step at equal
 network evaluations. On a machine that others use, take --threads 1 --clock cpu.
 """
 
