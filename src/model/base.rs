@@ -4,6 +4,8 @@
 
 mod em;
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -39,6 +41,8 @@ pub struct BaseConfig {
     pub priors: Vec<f64>,
     /// At most this many training rows are used for a mixture.
     pub max_rows: usize,
+    /// The search for a mixture ends with the best so far after this many seconds; 0: it takes its time.
+    pub max_seconds: f64,
 }
 
 impl Default for BaseConfig {
@@ -48,6 +52,7 @@ impl Default for BaseConfig {
             components: vec![1, 2, 4, 8, 16, 32, 64, 128, 256],
             priors: vec![0.0, 0.1, 1.0],
             max_rows: 20_000,
+            max_seconds: 0.0,
         }
     }
 }
@@ -80,6 +85,10 @@ impl Base {
         if n < 2 || config.max_rows < 2 {
             let problem = format!("{n} rows, of which max_rows = {} may be used", config.max_rows);
             return Err(Error::config("base", problem, "give at least two"));
+        }
+        if !(config.max_seconds >= 0.0 && config.max_seconds.is_finite()) {
+            let problem = format!("max_seconds = {}", config.max_seconds);
+            return Err(Error::config("base", problem, "give seconds, or 0 for no limit"));
         }
         if config.priors.is_empty() || config.priors.iter().any(|p| !(*p >= 0.0 && p.is_finite())) {
             let problem = format!("priors = {:?}", config.priors);
@@ -240,13 +249,19 @@ fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Resu
         (kept, train.narrow(0, kept, used - kept))
     };
     let rows = train.narrow(0, 0, used);
+    let started = Instant::now();
+    let in_time = || config.max_seconds == 0.0 || started.elapsed().as_secs_f64() < config.max_seconds;
     let mut best: Option<Candidate> = None;
     for &components in config.components.iter().filter(|&&k| k >= 1 && k as i64 * (d + 1) <= used) {
         let fit = |prior: usize| {
+            if best.is_some() && !in_time() {
+                return None;
+            }
             let rows_of_prior = config.priors.get(prior)? * d as f64;
             let smaller = best.as_ref().map(|best| &best.mixture);
             // a covariance that is not positive definite: not a candidate
-            let (score, mixture) = em::fit(&rows, &held_out, smaller, components, rows_of_prior).ok()?;
+            let (score, mixture) =
+                em::fit(&rows, &held_out, smaller, components, rows_of_prior, &in_time).ok()?;
             score.is_finite().then_some(Candidate { score, prior, mixture })
         };
         let start = best.as_ref().map_or(0, |best| best.prior);

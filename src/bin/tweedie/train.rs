@@ -50,6 +50,9 @@ impl Hooks for Console<'_> {
     }
 }
 
+/// How much of a training's time the fit of its base may take.
+const BASE_SHARE: f64 = 2.0 / 3.0;
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let quiet = arguments.common.quiet;
@@ -104,7 +107,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 Some(donor) => donor.dir.base(&donor.config)?,
                 None => {
                     let rows = prepared.training_rows(config.base.max_rows, seed.derive("base rows"));
-                    Base::fit(&config.base, &rows, &validation)?
+                    let mut base = config.base.clone();
+                    if base.max_seconds == 0.0 {
+                        base.max_seconds = BASE_SHARE * config.train.max_seconds;
+                    }
+                    Base::fit(&base, &rows, &validation)?
                 }
             };
             let components = base.parameters().weights.len();

@@ -19,14 +19,15 @@ const RIDGE: f64 = 1e-6;
 
 /// A mixture of `components` fitted to `rows` `[n, d]`, with its mean log-density on `held_out` rows; all f64 on the CPU.
 /// It grows out of a `smaller` one, or out of a single component, by splitting the heaviest components in two. `prior`
-/// is the number of rows for which the common covariance counts in every component. An error where a covariance is not
-/// positive definite.
+/// is the number of rows for which the common covariance counts in every component. The search ends with the best so far
+/// when `go_on` says no. An error where a covariance is not positive definite.
 pub(super) fn fit(
     rows: &Tensor,
     held_out: &Tensor,
     smaller: Option<&GaussianMixture>,
     components: usize,
     prior: f64,
+    go_on: &dyn Fn() -> bool,
 ) -> Result<(f64, GaussianMixture)> {
     let mut responsibilities = match smaller {
         Some(smaller) => smaller.responsibilities(rows),
@@ -43,10 +44,10 @@ pub(super) fn fit(
         let score = mixture.log_density(held_out).mean(None).double_value(&[]);
         if best.as_ref().is_none_or(|(b, _)| score > b + GAIN) {
             (best, idle) = (Some((score, mixture)), 0);
-            continue;
+        } else {
+            idle += 1;
         }
-        idle += 1;
-        if idle == PATIENCE {
+        if idle == PATIENCE || !go_on() {
             break;
         }
     }
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn finds_the_truth() {
         let (rows, held_out) = (law().sample(4000, Seed(3)), law().sample(4000, Seed(4)));
-        let (score, mixture) = fit(&rows, &held_out, None, 3, 2.0).unwrap();
+        let (score, mixture) = fit(&rows, &held_out, None, 3, 2.0, &|| true).unwrap();
         let truth = law().log_density(&held_out).mean(None).double_value(&[]);
         assert_eq!(mixture.components(), 3);
         assert!(score > truth - 0.01, "{score}, the truth has {truth}");
@@ -127,7 +128,7 @@ mod tests {
             &[law().sample(20, Seed(6)).narrow(0, 0, 1).expand([30, 2], false), law().sample(10, Seed(7))],
             0,
         );
-        let (score, _) = fit(&rows, &law().sample(50, Seed(8)), None, 8, 2.0).unwrap();
+        let (score, _) = fit(&rows, &law().sample(50, Seed(8)), None, 8, 2.0, &|| true).unwrap();
         assert!(score.is_finite());
     }
 }
