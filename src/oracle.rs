@@ -78,7 +78,11 @@ impl GaussianMixture {
     /// A mixture with full covariances. Weights must be positive and sum to 1, covariances positive definite.
     pub fn from_parameters(parameters: &MixtureParameters) -> Result<GaussianMixture> {
         let bad = |problem: String| {
-            Error::config("mixture", problem, "give positive weights that sum to 1, and covariances")
+            Error::config(
+                "mixture",
+                problem,
+                "give as many means and covariances as weights, and positive weights that sum to 1",
+            )
         };
         let (k, d) = (parameters.weights.len(), parameters.means.first().map_or(0, Vec::len));
         let total: f64 = parameters.weights.iter().sum();
@@ -219,16 +223,29 @@ impl GaussianMixture {
         Components { weights, log_density, turned_noise: scaled * sigma2.sqrt(), shrunk: signal / total }
     }
 
+    /// `ln π_k N(x; m_k, S_k)` of the data law, `[b, K]`.
+    fn log_joint(&self, x: &Tensor) -> Tensor {
+        let (k, d) = (self.components(), self.dim());
+        // whitened by every component: (x − m_k)ᵀ U_k Λ_k^{−½}
+        let whitening = &self.vectors * self.values.rsqrt().unsqueeze(1);
+        let turn = whitening.permute([1, 0, 2]).reshape([d, -1]);
+        let origin = self.means.unsqueeze(1).matmul(&whitening).reshape([1, -1]);
+        let constant = &self.log_weights - (sum_last(&self.values.log()) + d as f64 * LN_2PI) * 0.5;
+        by_blocks(x.size()[0], k * d, |start, rows| {
+            let mut white = (x.narrow(0, start, rows).matmul(&turn) - &origin).view([-1, k, d]);
+            [&constant - sum_last(&white.square_()) * 0.5]
+        })
+        .remove(0)
+    }
+
     /// `ln p(x)` of the data law, nats, `[b]`.
     pub fn log_density(&self, x: &Tensor) -> Tensor {
-        let one = Tensor::ones([x.size()[0]], (x.kind(), x.device()));
-        self.in_blocks(x, &one, &one.zeros_like(), |at| [at.log_density]).remove(0)
+        self.log_joint(x).logsumexp([-1i64].as_slice(), false)
     }
 
     /// The probability that a row came from each component, `[b, K]`.
     pub(crate) fn responsibilities(&self, x: &Tensor) -> Tensor {
-        let one = Tensor::ones([x.size()[0]], (x.kind(), x.device()));
-        self.in_blocks(x, &one, &one.zeros_like(), |at| [at.weights]).remove(0)
+        self.log_joint(x).softmax(-1, None::<Kind>)
     }
 
     /// Where a row lies along each component's longest axis, from its mean, `[b, K]`.
@@ -253,26 +270,10 @@ impl GaussianMixture {
         assert_eq!(x.size(), [t.len() as i64, self.dim()], "rows of a mixture");
         let alpha = per_row(t.iter().map(|&t| schedule.alpha(t)), x);
         let sigma2 = per_row(t.iter().map(|&t| schedule.sigma2(t)), x);
-        self.in_blocks(x, &alpha, &sigma2, f)
-    }
-
-    fn in_blocks<const N: usize>(
-        &self,
-        x: &Tensor,
-        alpha: &Tensor,
-        sigma2: &Tensor,
-        f: impl Fn(Components) -> [Tensor; N],
-    ) -> Vec<Tensor> {
-        let rows = x.size()[0];
-        let block = (BLOCK / (self.components() * self.dim())).clamp(1, rows.max(1));
-        let parts: Vec<[Tensor; N]> = (0..rows.max(1))
-            .step_by(block as usize)
-            .map(|start| {
-                let part = |x: &Tensor| x.narrow(0, start, block.min(rows - start));
-                f(self.at(&part(x), &part(alpha), &part(sigma2)))
-            })
-            .collect();
-        (0..N).map(|i| Tensor::cat(&parts.iter().map(|part| &part[i]).collect::<Vec<_>>(), 0)).collect()
+        by_blocks(x.size()[0], self.components() * self.dim(), |start, rows| {
+            let part = |x: &Tensor| x.narrow(0, start, rows);
+            f(self.at(&part(x), &part(&alpha), &part(&sigma2)))
+        })
     }
 
     /// `ε̂ = E[ε|x_t]`, exact, `[b, d]`.
@@ -348,6 +349,14 @@ impl GaussianMixture {
         let b = x.size()[0];
         (responsibilities, means, covs.unsqueeze(0).expand([b, -1, -1, -1], false))
     }
+}
+
+/// What `f` makes of a first row and a number of rows, over blocks of `rows` rows of `each` elements, put together again.
+fn by_blocks<const N: usize>(rows: i64, each: i64, f: impl Fn(i64, i64) -> [Tensor; N]) -> Vec<Tensor> {
+    let block = (BLOCK / each).clamp(1, rows.max(1));
+    let parts: Vec<[Tensor; N]> =
+        (0..rows.max(1)).step_by(block as usize).map(|start| f(start, block.min(rows - start))).collect();
+    (0..N).map(|i| Tensor::cat(&parts.iter().map(|part| &part[i]).collect::<Vec<_>>(), 0)).collect()
 }
 
 /// A mixture under a forward process: the exact model, in f64.

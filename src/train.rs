@@ -214,12 +214,13 @@ impl Trainer {
         let mut order = rows::Order::new(data.len(), config.batch_size, seed.derive("order"));
         let mut window = Window { clip: config.clip, ..Window::default() };
         let mut ended = Ended::Finished;
+        let out_of_time = |seconds: f64| config.max_seconds > 0.0 && seconds >= config.max_seconds;
         while state.iteration < config.iterations {
             if hooks.stop() {
                 ended = Ended::Stopped;
                 break;
             }
-            if config.max_seconds > 0.0 && state.seconds >= config.max_seconds {
+            if out_of_time(state.seconds) {
                 ended = Ended::OutOfTime;
                 break;
             }
@@ -230,8 +231,7 @@ impl Trainer {
             state.seconds = before + started.elapsed().as_secs_f64();
             hooks.step(state.iteration);
 
-            let out_of_time = config.max_seconds > 0.0 && state.seconds >= config.max_seconds;
-            let last = out_of_time || state.iteration == config.iterations;
+            let last = out_of_time(state.seconds) || state.iteration == config.iterations;
             let validate =
                 validation.is_some() && (last || state.iteration.is_multiple_of(config.validate_every));
             if validate || last || state.iteration.is_multiple_of(LOG_EVERY) {
@@ -247,10 +247,6 @@ impl Trainer {
             }
             if !last && state.iteration.is_multiple_of(config.checkpoint_every) {
                 save(model, state, hooks)?;
-            }
-            if out_of_time {
-                ended = Ended::OutOfTime;
-                break;
             }
             if validate && config.patience > 0 && state.since_best >= config.patience {
                 ended = Ended::EarlyStop;

@@ -14,6 +14,7 @@ use crate::schedule::Schedule;
 use crate::tensor::{column, to_vec};
 use crate::tweedie::{Jet, isotropic_g, scalar_g};
 use crate::{Error, Result};
+use em::Search;
 
 /// Which family the base comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,34 @@ impl Default for BaseConfig {
     }
 }
 
+impl BaseConfig {
+    /// A mixture of `components` Gaussians fitted to all rows.
+    pub fn mixture(components: usize) -> BaseConfig {
+        BaseConfig {
+            kind: BaseKind::Mixture,
+            components: vec![components],
+            max_rows: i64::MAX as usize,
+            ..BaseConfig::default()
+        }
+    }
+
+    /// Checks every field.
+    pub fn check(&self) -> Result<()> {
+        let bad = |problem: String, remedy: &str| Err(Error::config("base", problem, remedy));
+        if self.max_rows < 2 {
+            return bad(format!("max_rows = {}", self.max_rows), "give at least two");
+        }
+        if !(self.max_seconds >= 0.0 && self.max_seconds.is_finite()) {
+            return bad(format!("max_seconds = {}", self.max_seconds), "give seconds, or 0 for no limit");
+        }
+        if self.priors.is_empty() || self.priors.iter().any(|p| !(*p >= 0.0 && p.is_finite())) {
+            let remedy = "give numbers of at least 0, such as [0.0, 0.1, 1.0]";
+            return bad(format!("priors = {:?}", self.priors), remedy);
+        }
+        Ok(())
+    }
+}
+
 /// A fitted base.
 #[derive(Debug)]
 pub enum Base {
@@ -80,23 +109,11 @@ impl Base {
     /// Fits `config`'s family to training rows `[n, d]`, choosing a mixture's size on validation rows (or, where there
     /// are none, on the last tenth of the training rows).
     pub fn fit(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Result<Base> {
+        config.check()?;
         let train = train.to_kind(Kind::Double).to_device(Device::Cpu);
         let (n, d) = train.size2().expect("rows");
-        if n < 2 || config.max_rows < 2 {
-            let problem = format!("{n} rows, of which max_rows = {} may be used", config.max_rows);
-            return Err(Error::config("base", problem, "give at least two"));
-        }
-        if !(config.max_seconds >= 0.0 && config.max_seconds.is_finite()) {
-            let problem = format!("max_seconds = {}", config.max_seconds);
-            return Err(Error::config("base", problem, "give seconds, or 0 for no limit"));
-        }
-        if config.priors.is_empty() || config.priors.iter().any(|p| !(*p >= 0.0 && p.is_finite())) {
-            let problem = format!("priors = {:?}", config.priors);
-            return Err(Error::config(
-                "base",
-                problem,
-                "give numbers of at least 0, such as [0.0, 0.1, 1.0]",
-            ));
+        if n < 2 {
+            return Err(Error::config("base", format!("{n} rows to fit it to"), "give at least two"));
         }
         let mean = train.mean_dim([0i64].as_slice(), false, None::<Kind>);
         match config.kind {
@@ -211,12 +228,11 @@ fn covariance(centred: &Tensor, n: i64, d: i64) -> Tensor {
     raw + Tensor::eye(d, (Kind::Double, Device::Cpu)) * ridge
 }
 
+/// A mixture that is being fitted under one of the priors.
 struct Candidate {
-    /// Mean log-density of held-out rows.
-    score: f64,
     /// Index of the prior.
     prior: usize,
-    mixture: GaussianMixture,
+    search: Search,
 }
 
 /// The best candidate that is reached from `start` by going to stronger priors, or else to weaker ones, while that pays.
@@ -225,7 +241,7 @@ fn climb(start: usize, fit: impl Fn(usize) -> Option<Candidate>) -> Option<Candi
     for step in [1, -1] {
         let mut at = start;
         while let Some(next) = at.checked_add_signed(step).and_then(&fit)
-            && best.as_ref().is_none_or(|best| next.score > best.score)
+            && best.as_ref().is_none_or(|best| next.search.score > best.search.score)
         {
             at = next.prior;
             best = Some(next);
@@ -236,6 +252,10 @@ fn climb(start: usize, fit: impl Fn(usize) -> Option<Candidate>) -> Option<Candi
     }
     best
 }
+
+/// Iterations by which the priors are compared, and those that the best of them is given then.
+const TRIAL_ITERATIONS: usize = 20;
+const FURTHER_ITERATIONS: usize = 80;
 
 /// Expectation–maximisation for each size, grown out of the one before, and the size with the best log-density on
 /// held-out rows.
@@ -248,31 +268,36 @@ fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Resu
         let kept = (used * 9 / 10).max(1);
         (kept, train.narrow(0, kept, used - kept))
     };
-    let rows = train.narrow(0, 0, used);
+    let data = em::Data { rows: &train.narrow(0, 0, used), held_out: &held_out };
     let started = Instant::now();
     let in_time = || config.max_seconds == 0.0 || started.elapsed().as_secs_f64() < config.max_seconds;
     let mut best: Option<Candidate> = None;
     for &components in config.components.iter().filter(|&&k| k >= 1 && k as i64 * (d + 1) <= used) {
-        let fit = |prior: usize| {
+        // a covariance that is not positive definite: not a candidate
+        let trial = |prior: usize| {
             if best.is_some() && !in_time() {
                 return None;
             }
             let rows_of_prior = config.priors.get(prior)? * d as f64;
-            let smaller = best.as_ref().map(|best| &best.mixture);
-            // a covariance that is not positive definite: not a candidate
-            let (score, mixture) =
-                em::fit(&rows, &held_out, smaller, components, rows_of_prior, &in_time).ok()?;
-            score.is_finite().then_some(Candidate { score, prior, mixture })
+            let smaller = best.as_ref().map(|best| &best.search.best);
+            let mut search = Search::start(&data, smaller, components, rows_of_prior).ok()?;
+            search.advance(&data, TRIAL_ITERATIONS, &in_time);
+            search.score.is_finite().then_some(Candidate { prior, search })
         };
         let start = best.as_ref().map_or(0, |best| best.prior);
-        let Some(of_size) = no_grad(|| climb(start, fit)) else { continue };
-        if best.as_ref().is_some_and(|best| of_size.score <= best.score) {
+        let of_size = no_grad(|| {
+            let mut of_size = climb(start, trial)?;
+            of_size.search.advance(&data, FURTHER_ITERATIONS, &in_time);
+            Some(of_size)
+        });
+        let Some(of_size) = of_size else { continue };
+        if best.as_ref().is_some_and(|best| of_size.search.score <= best.search.score) {
             break;
         }
         best = Some(of_size);
     }
     match best {
-        Some(best) => Ok(Base::Mixture(best.mixture)),
+        Some(best) => Ok(Base::Mixture(best.search.best)),
         None => Err(Error::numeric(
             format!(
                 "no Gaussian mixture with {:?} components could be fitted to {used} rows",

@@ -68,6 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             };
             arguments.apply(&mut config)?;
             config.train.check()?;
+            config.base.check()?;
             (None, config)
         }
     };

@@ -11,7 +11,7 @@ use super::law::Law;
 use super::trial::{self, Chain, Recipe};
 use crate::Result;
 use crate::covariance::Covariance;
-use crate::model::{Base, BaseConfig, BaseKind, Denoiser};
+use crate::model::{Base, BaseConfig, Denoiser};
 use crate::noise::Seed;
 use crate::oracle::{GaussianMixture, Oracle};
 use crate::sample::LastStep;
@@ -192,13 +192,7 @@ fn point(steps: usize, samples: &[Vec<f64>], distance: &Distance) -> Point {
 }
 
 fn fit(data: &Tensor) -> Result<GaussianMixture> {
-    let config = BaseConfig {
-        kind: BaseKind::Mixture,
-        components: vec![2],
-        max_rows: usize::MAX >> 1,
-        ..BaseConfig::default()
-    };
     // the size is given: the rows that would choose it are those of the fit
-    let base = Base::fit(&config, &data.to_kind(Kind::Double).to_device(Device::Cpu), data)?;
+    let base = Base::fit(&BaseConfig::mixture(2), &data.to_kind(Kind::Double).to_device(Device::Cpu), data)?;
     GaussianMixture::from_parameters(&base.parameters())
 }

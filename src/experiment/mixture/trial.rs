@@ -108,12 +108,7 @@ pub fn train(
     let sets: Result<Vec<Tensor>> = numbers.clone().map(|number| data(law, rows, number, seed)).collect();
     let all = Tensor::stack(&sets?, 0).squeeze_dim(-1);
     let draws = transitions.unwrap_or(1);
-    let base = BaseConfig {
-        kind: recipe.base,
-        components: vec![2],
-        max_rows: usize::MAX >> 1,
-        ..BaseConfig::default()
-    };
+    let base = BaseConfig { kind: recipe.base, ..BaseConfig::mixture(2) };
     let base = Base::fit(&base, &all.view([-1, 1]), &Tensor::zeros([0, 1], (Kind::Double, Device::Cpu)))?;
     let seed = seed.derive(&format!("training {} {}", law.name(), numbers.start));
     let model = ModelConfig {

@@ -10,48 +10,75 @@ use crate::oracle::GaussianMixture;
 use crate::tensor::sum_over;
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
-const MOST_ITERATIONS: usize = 100;
 /// Iterations without a gain of `GAIN` nats per held-out row after which the search ends.
 const PATIENCE: usize = 15;
 const GAIN: f64 = 1e-3;
 /// Added to every variance, of standardised data.
 const RIDGE: f64 = 1e-6;
 
-/// A mixture of `components` fitted to `rows` `[n, d]`, with its mean log-density on `held_out` rows; all f64 on the CPU.
-/// It grows out of a `smaller` one, or out of a single component, by splitting the heaviest components in two. `prior`
-/// is the number of rows for which the common covariance counts in every component. The search ends with the best so far
-/// when `go_on` says no. An error where a covariance is not positive definite.
-pub(super) fn fit(
-    rows: &Tensor,
-    held_out: &Tensor,
-    smaller: Option<&GaussianMixture>,
-    components: usize,
+/// Rows to fit a mixture to and rows to judge it by, `[n, d]`, f64 on the CPU.
+pub(super) struct Data<'a> {
+    pub rows: &'a Tensor,
+    pub held_out: &'a Tensor,
+}
+
+/// A search for a mixture, which can be gone on with.
+pub(super) struct Search {
+    /// Mean log-density of the held-out rows under the best mixture so far.
+    pub score: f64,
+    /// The best mixture so far.
+    pub best: GaussianMixture,
+    /// What the next iteration starts from, `[n, K]`.
+    responsibilities: Tensor,
     prior: f64,
-    go_on: &dyn Fn() -> bool,
-) -> Result<(f64, GaussianMixture)> {
-    let mut responsibilities = match smaller {
-        Some(smaller) => smaller.responsibilities(rows),
-        None => Tensor::ones([rows.size()[0], 1], F64),
-    };
-    while responsibilities.size()[1] < components as i64 {
-        let mixture = maximise(rows, &responsibilities, prior)?;
-        responsibilities = split(rows, &mixture, components as i64);
-    }
-    let (mut best, mut idle) = (None::<(f64, GaussianMixture)>, 0);
-    for _ in 0..MOST_ITERATIONS {
-        let mixture = maximise(rows, &responsibilities, prior)?;
-        responsibilities = mixture.responsibilities(rows);
-        let score = mixture.log_density(held_out).mean(None).double_value(&[]);
-        if best.as_ref().is_none_or(|(b, _)| score > b + GAIN) {
-            (best, idle) = (Some((score, mixture)), 0);
-        } else {
-            idle += 1;
+    /// Iterations since the best.
+    idle: usize,
+}
+
+impl Search {
+    /// The first iteration for a mixture of `components`, which grows out of a `smaller` one, or out of a single
+    /// component, by splitting the heaviest components in two. `prior` is the number of rows for which the common
+    /// covariance counts in every component. An error where a covariance is not positive definite.
+    pub(super) fn start(
+        data: &Data,
+        smaller: Option<&GaussianMixture>,
+        components: usize,
+        prior: f64,
+    ) -> Result<Search> {
+        let rows = data.rows;
+        let mut responsibilities = match smaller {
+            Some(smaller) => smaller.responsibilities(rows),
+            None => Tensor::ones([rows.size()[0], 1], F64),
+        };
+        while responsibilities.size()[1] < components as i64 {
+            let mixture = maximise(rows, &responsibilities, prior)?;
+            responsibilities = split(rows, &mixture, components as i64);
         }
-        if idle == PATIENCE || !go_on() {
-            break;
+        let best = maximise(rows, &responsibilities, prior)?;
+        let (score, responsibilities) = (judge(&best, data), best.responsibilities(rows));
+        Ok(Search { score, best, responsibilities, prior, idle: 0 })
+    }
+
+    /// At most so many further iterations; it ends sooner when nothing improves, when a covariance is no longer
+    /// positive definite, or when `go_on` says no.
+    pub(super) fn advance(&mut self, data: &Data, iterations: usize, go_on: &dyn Fn() -> bool) {
+        for _ in 0..iterations {
+            if self.idle >= PATIENCE || !go_on() {
+                break;
+            }
+            let Ok(mixture) = maximise(data.rows, &self.responsibilities, self.prior) else { break };
+            self.responsibilities = mixture.responsibilities(data.rows);
+            let score = judge(&mixture, data);
+            self.idle += 1;
+            if score > self.score + GAIN {
+                (self.score, self.best, self.idle) = (score, mixture, 0);
+            }
         }
     }
-    Ok(best.expect("at least one iteration"))
+}
+
+fn judge(mixture: &GaussianMixture, data: &Data) -> f64 {
+    mixture.log_density(data.held_out).mean(None).double_value(&[])
 }
 
 /// Responsibilities `[n, K']` of a mixture whose heaviest components are cut in two across their longest axis; at most
@@ -115,10 +142,12 @@ mod tests {
     #[test]
     fn finds_the_truth() {
         let (rows, held_out) = (law().sample(4000, Seed(3)), law().sample(4000, Seed(4)));
-        let (score, mixture) = fit(&rows, &held_out, None, 3, 2.0, &|| true).unwrap();
+        let data = Data { rows: &rows, held_out: &held_out };
+        let mut search = Search::start(&data, None, 3, 2.0).unwrap();
+        search.advance(&data, 100, &|| true);
         let truth = law().log_density(&held_out).mean(None).double_value(&[]);
-        assert_eq!(mixture.components(), 3);
-        assert!(score > truth - 0.01, "{score}, the truth has {truth}");
+        assert_eq!(search.best.components(), 3);
+        assert!(search.score > truth - 0.01, "{}, the truth has {truth}", search.score);
     }
 
     /// A component without rows takes the common covariance, and nothing fails.
@@ -128,7 +157,9 @@ mod tests {
             &[law().sample(20, Seed(6)).narrow(0, 0, 1).expand([30, 2], false), law().sample(10, Seed(7))],
             0,
         );
-        let (score, _) = fit(&rows, &law().sample(50, Seed(8)), None, 8, 2.0, &|| true).unwrap();
-        assert!(score.is_finite());
+        let data = Data { rows: &rows, held_out: &law().sample(50, Seed(8)) };
+        let mut search = Search::start(&data, None, 8, 2.0).unwrap();
+        search.advance(&data, 100, &|| true);
+        assert!(search.score.is_finite());
     }
 }
