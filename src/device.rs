@@ -38,6 +38,30 @@ pub fn open(name: &str) -> Result<Device> {
     Ok(Device::Cuda(index))
 }
 
+/// Lets waiting threads sleep sooner. GNU OpenMP's, which LibTorch computes with, spin for some milliseconds after
+/// every operation. Where anything else runs on the machine, operations wait for each other's spinning threads, and
+/// work of seconds takes minutes. A spin count of 1000, OpenMP's own choice where it knows that processors are short,
+/// costs next to nothing on a quiet machine (docs/benchmarks.md).
+///
+/// OpenMP reads its settings as it is loaded, before `main`; so the program starts itself anew, once, with the setting
+/// in its environment. Call it before anything else is done. Does nothing where the user has set `GOMP_SPINCOUNT` or
+/// `OMP_WAIT_POLICY`.
+pub fn let_threads_sleep() {
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        const SPINS: &str = "GOMP_SPINCOUNT";
+        if [SPINS, "OMP_WAIT_POLICY"].iter().any(|name| std::env::var_os(name).is_some()) {
+            return;
+        }
+        let mut arguments = std::env::args_os();
+        if let (Ok(program), Some(name)) = (std::env::current_exe(), arguments.next()) {
+            // returns only if it fails: then threads spin, as they would have
+            let _ = std::process::Command::new(program).arg0(name).args(arguments).env(SPINS, "1000").exec();
+        }
+    }
+}
+
 /// Keeps freed memory in the process. LibTorch allocates every intermediate result anew; by default glibc hands large
 /// ones back to the system at once, and the page faults of getting them again cost up to a third of a training step.
 /// Call it once, first thing in a program. Does nothing where the C library is not glibc.

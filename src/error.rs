@@ -96,6 +96,17 @@ impl Error {
         Error::Numeric { problem: problem.into(), remedy: remedy.into() }
     }
 
+    /// Refuses a count that is 0, or more than `most`, beyond which no machine follows.
+    pub fn check_count<C>(field: &str, value: C, most: usize) -> Result<()>
+    where
+        C: TryInto<usize> + std::fmt::Display + Copy,
+    {
+        match value.try_into() {
+            Ok(count) if (1..=most).contains(&count) => Ok(()),
+            _ => Err(Error::config(field, format!("{value}"), format!("give a number from 1 to {most}"))),
+        }
+    }
+
     /// Whether the request (its options or its input files) is at fault, rather than the work:
     /// the program's exit code is then 2, else 1.
     pub fn is_request(&self) -> bool {

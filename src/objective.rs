@@ -67,20 +67,19 @@ impl Default for ObjectiveConfig {
     }
 }
 
+/// Draws per datum and step.
+const MOST_DRAWS: usize = 10_000;
+
 impl ObjectiveConfig {
     /// The objective, or an error that names the field.
     pub fn build(&self) -> Result<Box<dyn Objective>> {
-        let at_least_one = |field: &str, value: usize| match value {
-            0 => Err(Error::config(field, "0", "give a number of at least 1")),
-            _ => Ok(()),
-        };
         match *self {
             ObjectiveConfig::Lm { transitions, form, time, score } => {
-                at_least_one("transitions", transitions)?;
+                Error::check_count("transitions", transitions, MOST_DRAWS)?;
                 Ok(Box::new(LikelihoodMatching { transitions, form, time, score }))
             }
             ObjectiveConfig::Sm { weighting, time, draws } => {
-                at_least_one("draws", draws)?;
+                Error::check_count("draws", draws, MOST_DRAWS)?;
                 Ok(Box::new(DenoisingScoreMatching { weighting, time, draws }))
             }
         }

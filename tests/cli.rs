@@ -198,6 +198,20 @@ fn two_columns_train_with_the_defaults() {
     assert!(config.contains("low-rank = 2"), "{config}");
 }
 
+/// A run of score matching has no head; it is resumed, drawn from and scored as any other.
+#[test]
+fn score_matching_runs_are_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (data, run) = (at("people.csv"), at("run"));
+    write_table(Path::new(&data));
+    let train = ["train", "--data", &data, "--out", &run, "--objective", "sm", "--base", "gaussian"];
+    succeed(&[&train[..], &["--iterations", "20", "--width", "16"]].concat());
+    succeed(&["train", "--out", &run, "--resume", "--iterations", "30"]);
+    succeed(&["sample", &run, "-n", "3", "--steps", "3", "--covariance", "beta", "-o", &at("drawn.csv")]);
+    assert!(succeed(&["score", &run, &data, "--steps", "5"]).starts_with("300 rows: -"));
+}
+
 #[test]
 fn mistakes_are_named_in_one_line() {
     let dir = tempfile::tempdir().unwrap();

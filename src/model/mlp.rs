@@ -89,6 +89,9 @@ pub(super) struct Mlp {
 
 /// Each doubles the last: beyond, neighbouring times of f64 are indistinct.
 const MOST_FREQUENCIES: usize = 32;
+/// Of a layer, and networks side by side.
+const MOST_UNITS: usize = 10_000;
+const MOST_BLOCKS: usize = 1000;
 
 impl MlpConfig {
     fn check(&self) -> Result<()> {
@@ -100,13 +103,12 @@ impl MlpConfig {
                 format!("give at most {MOST_FREQUENCIES} (8 is usual)"),
             ));
         }
-        let positive = [("width", self.width), ("depth", self.depth), ("replicates", self.replicates)];
-        match positive.iter().find(|(_, v)| *v < 1) {
-            Some((field, value)) => {
-                Err(Error::config(*field, format!("{value}"), "give a number of at least 1"))
-            }
-            None => Ok(()),
-        }
+        let counts = [
+            ("width", self.width, MOST_UNITS),
+            ("depth", self.depth, MOST_BLOCKS),
+            ("replicates", self.replicates, MOST_UNITS),
+        ];
+        counts.into_iter().try_for_each(|(field, value, most)| Error::check_count(field, value, most))
     }
 
     fn trunk(&self, builder: &mut Builder, name: &str, inputs: i64, features: i64, seed: Seed) -> Trunk {

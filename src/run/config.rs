@@ -69,9 +69,10 @@ impl RunConfig {
         toml::to_string(self).expect("plain data")
     }
 
-    /// From TOML; `path` is named in errors.
+    /// From TOML; `path` is named in errors. A head that the objective does not train is left out: TOML has no way to
+    /// say that there is none.
     pub fn from_toml(text: &str, path: &Path) -> Result<RunConfig> {
-        toml::from_str(text).map_err(|e| {
+        let mut config: RunConfig = toml::from_str(text).map_err(|e| {
             let line =
                 e.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             let problem = format!("line {line}: {}", e.message().replace('\n', " "));
@@ -80,19 +81,30 @@ impl RunConfig {
                 problem,
                 "correct the configuration (see the config.toml of any run for the fields)",
             )
-        })
+        })?;
+        if !config.objective.trains_head() {
+            config.model.head = None;
+        }
+        Ok(config)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grid::TimeLaw;
+    use crate::objective::Weighting;
 
     #[test]
-    fn defaults_round_trip_through_toml() {
-        let config = RunConfig::default();
-        let back = RunConfig::from_toml(&config.to_toml(), Path::new("config.toml")).unwrap();
-        assert_eq!(config, back);
+    fn configurations_round_trip_through_toml() {
+        let mut without_head = RunConfig::default();
+        without_head.objective =
+            ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: TimeLaw::Uniform, draws: 1 };
+        without_head.model.head = None;
+        for config in [RunConfig::default(), without_head] {
+            let back = RunConfig::from_toml(&config.to_toml(), Path::new("config.toml")).unwrap();
+            assert_eq!(config, back);
+        }
     }
 
     #[test]

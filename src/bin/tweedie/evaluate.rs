@@ -16,10 +16,10 @@ use tweedie::sample::{Ancestral, LastStep};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
-use crate::Common;
 use crate::console::{Progress, print_json};
 use crate::sample::{SpacingName, draw};
 use crate::score::{ode, score_rows};
+use crate::{Common, MOST_ROWS, MOST_STEPS};
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
 enum MetricName {
@@ -152,9 +152,10 @@ pub fn elbo(
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let quiet = arguments.common.quiet;
-    if arguments.steps.contains(&0) {
-        return Err(Error::config("--steps", "0", "give numbers of at least 1"));
+    for &steps in &arguments.steps {
+        Error::check_count("--steps", steps, MOST_STEPS)?;
     }
+    Error::check_count("--batch-size", arguments.batch_size, MOST_ROWS)?;
     let run = Run::load(&arguments.run, device)?;
     let judged = Judged::read(&run, arguments.data.as_ref())?;
     let seed = Seed(arguments.seed);

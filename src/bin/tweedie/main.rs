@@ -49,6 +49,12 @@ enum Command {
     Report(report::Arguments),
 }
 
+/// Steps of a sampler or an estimator.
+const MOST_STEPS: usize = 1_000_000;
+/// Rows that one command draws.
+const MOST_ROWS: usize = 1_000_000_000;
+const MOST_THREADS: usize = 1024;
+
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
 struct Common {
@@ -68,10 +74,11 @@ struct Common {
 
 impl Common {
     fn prepare(&self) -> tweedie::Result<Device> {
+        if self.threads != Some(1) {
+            tweedie::device::let_threads_sleep();
+        }
         if let Some(threads) = self.threads {
-            if threads == 0 {
-                return Err(tweedie::Error::config("--threads", "0", "give a number of at least 1"));
-            }
+            tweedie::Error::check_count("--threads", threads, MOST_THREADS)?;
             tch::set_num_threads(threads as i32);
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             pool.build_global()

@@ -15,11 +15,11 @@ use tweedie::sample::{Ancestral, LastStep};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
-use crate::Common;
 use crate::console::{Progress, say};
 use crate::evaluate::{Judged, baselines, elbo};
 use crate::sample::{SpacingName, draw, picture_shape, range};
 use crate::score::ode;
+use crate::{Common, MOST_ROWS, MOST_STEPS};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -60,9 +60,9 @@ const STEPS: [usize; 6] = [5, 10, 20, 50, 100, 200];
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let quiet = arguments.common.quiet;
-    if arguments.steps == 0 || arguments.n == 0 || arguments.rows == 0 {
-        return Err(Error::config("--steps, -n, --rows", "0", "give numbers of at least 1"));
-    }
+    Error::check_count("--steps", arguments.steps, MOST_STEPS)?;
+    Error::check_count("-n", arguments.n, MOST_ROWS)?;
+    Error::check_count("--rows", arguments.rows, usize::MAX)?;
     let run = Run::load(&arguments.run, device)?;
     let shape = match &arguments.shape {
         Some(shape) => Some(picture_shape(Some(shape), run.model.dim() as usize)?),

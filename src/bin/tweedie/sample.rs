@@ -16,8 +16,8 @@ use tweedie::sample::{Ancestral, EulerMaruyama, FlowSampler, LastStep, Step, run
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
-use crate::Common;
 use crate::console::{Progress, print_json};
+use crate::{Common, MOST_ROWS, MOST_STEPS};
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
 pub enum CovarianceName {
@@ -145,13 +145,13 @@ pub fn draw(
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
-    if arguments.n == 0 || arguments.steps == 0 {
-        return Err(Error::config("-n, --steps", "0", "give numbers of at least 1"));
-    }
+    Error::check_count("-n", arguments.n, MOST_ROWS)?;
+    Error::check_count("--steps", arguments.steps, MOST_STEPS)?;
     let png = arguments.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
     if !png {
         TableFormat::of(&arguments.out)?;
     }
+    Error::check_count("--batch-size", arguments.batch_size, MOST_ROWS)?;
     let run = Run::load(&arguments.run, device)?;
     let shape =
         if png { Some(picture_shape(arguments.shape.as_deref(), run.model.dim() as usize)?) } else { None };

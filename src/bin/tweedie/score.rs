@@ -15,9 +15,9 @@ use tweedie::noise::Seed;
 use tweedie::run::{Run, scaled_rows};
 use tweedie::{Error, Result};
 
-use crate::Common;
 use crate::console::{Progress, print_json, say};
 use crate::sample::{CovarianceName, SpacingName};
+use crate::{Common, MOST_ROWS, MOST_STEPS};
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
 pub enum EstimatorName {
@@ -143,12 +143,12 @@ pub fn ode(
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let quiet = arguments.common.quiet;
-    if arguments.steps == 0 || arguments.draws == 0 {
-        return Err(Error::config("--steps, --draws", "0", "give numbers of at least 1"));
-    }
+    Error::check_count("--steps", arguments.steps, MOST_STEPS)?;
+    Error::check_count("--draws", arguments.draws, MOST_STEPS)?;
     if let Some(out) = &arguments.out {
         TableFormat::of(out)?;
     }
+    Error::check_count("--batch-size", arguments.batch_size, MOST_ROWS)?;
     let run = Run::load(&arguments.run, device)?;
     let table = run.data.read_table(&arguments.data, &run.config.data.table)?;
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
@@ -192,11 +192,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }));
         return Ok(());
     }
+    let error = match rows.len() {
+        1 => String::new(),
+        _ => format!(" ± {:.4}", estimate.std_error()),
+    };
     println!(
-        "{} rows: {:.4} ± {:.4} nats per row ({}; {}; {:.0} network evaluations per row)",
+        "{} rows: {:.4}{error} nats per row ({}; {}; {:.0} network evaluations per row)",
         rows.len(),
         estimate.mean(),
-        estimate.std_error(),
         estimate.estimator,
         match estimate.kind {
             tweedie::likelihood::Kind::LowerBound => "a lower bound",
