@@ -97,10 +97,11 @@ mod tests {
 
     #[test]
     fn configurations_round_trip_through_toml() {
-        let mut without_head = RunConfig::default();
-        without_head.objective =
-            ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: TimeLaw::Uniform, draws: 1 };
-        without_head.model.head = None;
+        let without_head = RunConfig {
+            objective: ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: TimeLaw::Uniform, draws: 1 },
+            model: ModelConfig { head: None, ..ModelConfig::default() },
+            ..RunConfig::default()
+        };
         for config in [RunConfig::default(), without_head] {
             let back = RunConfig::from_toml(&config.to_toml(), Path::new("config.toml")).unwrap();
             assert_eq!(config, back);
