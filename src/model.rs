@@ -9,6 +9,7 @@ mod head;
 mod mlp;
 mod parameters;
 mod preconditioned;
+mod unet;
 
 use std::sync::Arc;
 
@@ -21,7 +22,8 @@ pub use embedding::TimeEmbedding;
 pub use head::{HeadConfig, Parametrization, Structure};
 pub use mlp::{Form, HeadTrunk, MlpConfig};
 pub use parameters::{Entry, Parameters};
-pub use preconditioned::{Backbone, Model, ModelConfig, Outputs};
+pub use preconditioned::{Backbone, Model, ModelConfig, NetworkConfig, Outputs};
+pub use unet::{HeadBody, UNet, UNet2DModel, UNetConfig};
 
 /// A diffusion model seen as a probability model: trained networks and exact oracles alike.
 ///

@@ -15,6 +15,7 @@
 mod checkpoint;
 mod config;
 mod data;
+mod exchange;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ use crate::train::{Metric, State};
 use crate::{Error, Result};
 pub use config::{DataConfig, RunConfig};
 pub use data::{DataRecord, Prepared, TableRows, scaled_rows};
+pub use exchange::{read_unet, write_unet};
 
 /// A run directory.
 #[derive(Clone, Debug)]
@@ -157,11 +159,12 @@ impl RunDir {
     pub fn checkpoint(&self, model: &Model, state: &State) -> Result<()> {
         self.write("state.safetensors", &checkpoint::state_bytes(state))?;
         let entries = model.parameters().entries();
+        let about = [("iteration", state.iteration.to_string())];
         self.write(
             "model.safetensors",
-            &checkpoint::parameter_bytes(entries, model.parameters().flat(), state),
+            &checkpoint::parameter_bytes(entries, model.parameters().flat(), &about),
         )?;
-        self.write("ema.safetensors", &checkpoint::parameter_bytes(entries, state.product(), state))
+        self.write("ema.safetensors", &checkpoint::parameter_bytes(entries, state.product(), &about))
     }
 
     /// The state to resume from.

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 use tweedie::grid::TimeLaw;
-use tweedie::model::{Base, Denoiser, Form, HeadConfig, MlpConfig, Model, ModelConfig, Structure};
+use tweedie::model::{
+    Base, Denoiser, Form, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig, Structure,
+};
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::{
     DenoisingScoreMatching, LikelihoodMatching, LmForm, Objective, ScoreGradient, Weighting,
@@ -41,7 +43,7 @@ pub fn normal(seed: u64, rows: usize, columns: usize) -> Tensor {
 /// `network` on a standard base, with a low-rank head or none.
 pub fn model(network: MlpConfig, dim: usize, rank: Option<i64>) -> Model {
     let head = rank.map(|r| HeadConfig { structure: Structure::LowRank(r), ..HeadConfig::default() });
-    ModelConfig { network, head, ..ModelConfig::default() }
+    ModelConfig { network: NetworkConfig::Mlp(network), head, ..ModelConfig::default() }
         .init(Base::standard(dim as i64), Arc::new(Vp::default()), Device::Cpu, Seed(1))
         .expect("a valid model")
 }

@@ -99,10 +99,9 @@ impl HeadConfig {
     }
 }
 
-/// The raw factor `[b, d, r]`, row by row in `raw` but column by column in memory, so that what broadcasts over the rank
-/// runs along `d`: several times faster at small ranks.
+/// The raw factor `[b, d, r]`, column after column, so that what broadcasts over the rank runs along `d`.
 fn factor_columns(raw: &Tensor, d: i64, rank: i64) -> Tensor {
-    raw.narrow(1, d, d * rank).view([-1, d, rank]).transpose(1, 2).contiguous().transpose(1, 2)
+    raw.narrow(1, d, d * rank).view([-1, rank, d]).transpose(1, 2)
 }
 
 /// A lower-triangular matrix from `d (d + 1)/2` numbers: the first `d` are the logarithms of the diagonal.

@@ -62,6 +62,28 @@ impl Builder {
         index
     }
 
+    /// Adds a parameter drawn `N(0, sd²)`; returns its index.
+    pub fn normal(&mut self, name: impl Into<String>, shape: &[i64], sd: f64, seed: Seed) -> usize {
+        let each: i64 = shape[1..].iter().product();
+        let values = if sd == 0.0 {
+            Tensor::zeros(shape, (Kind::Float, Device::Cpu))
+        } else {
+            Noise::new(seed, 0..shape[0] as u64).normal(each as usize, Kind::Float, Device::Cpu) * sd
+        };
+        self.add(name, values.reshape(shape))
+    }
+
+    /// Adds a parameter that is `value` everywhere; returns its index.
+    pub fn constant(&mut self, name: impl Into<String>, shape: &[i64], value: f64) -> usize {
+        self.add(name, Tensor::full(shape, value, (Kind::Float, Device::Cpu)))
+    }
+
+    /// Zeroes the first `outputs` rows of the weight at `index`.
+    pub fn zero_outputs(&mut self, index: usize, outputs: i64) {
+        let shape = &self.entries[index].shape;
+        let _ = self.values[index].view(&shape[..]).narrow(0, 0, outputs).zero_();
+    }
+
     /// Zeroes the weights of the first `columns` outputs of the linear layer at `index`.
     pub fn zero_columns(&mut self, index: usize, columns: i64) {
         let shape = &self.entries[index].shape;

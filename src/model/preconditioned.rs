@@ -9,6 +9,7 @@ use super::base::Base;
 use super::head::HeadConfig;
 use super::mlp::MlpConfig;
 use super::parameters::Parameters;
+use super::unet::UNetConfig;
 use super::{Denoiser, Structure};
 use crate::noise::Seed;
 use crate::schedule::Schedule;
@@ -34,6 +35,51 @@ pub trait Backbone {
     fn parameters(&self) -> &Parameters;
     /// How many elements of the flat buffer belong to the score.
     fn score_size(&self) -> i64;
+    /// Whether the network drops activations, where it has dropout.
+    fn set_training(&self, _training: bool) {}
+}
+
+/// A network as plain data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum NetworkConfig {
+    /// For rows of a table.
+    Mlp(MlpConfig),
+    /// For images.
+    UNet(UNetConfig),
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        NetworkConfig::Mlp(MlpConfig::default())
+    }
+}
+
+impl NetworkConfig {
+    /// The network for rows of `dim` numbers, with the raw outputs of `head`.
+    fn build(
+        &self,
+        schedule: &dyn Schedule,
+        dim: i64,
+        head: Option<&HeadConfig>,
+        device: Device,
+        seed: Seed,
+    ) -> Result<Box<dyn Backbone>> {
+        let outputs = head.map_or(0, |head| head.outputs(dim));
+        match self {
+            NetworkConfig::Mlp(config) => Ok(Box::new(config.build(schedule, dim, outputs, device, seed)?)),
+            NetworkConfig::UNet(config) => {
+                if config.dim() != dim {
+                    let problem = format!("{:?} for rows of {dim} numbers", config.shape);
+                    return Err(Error::config("shape", problem, "give channels, height and width"));
+                }
+                if head.is_some_and(|head| head.structure == Structure::Full) {
+                    return Err(Error::config("rank", "full for images", "give a rank from 0"));
+                }
+                Ok(Box::new(config.init(outputs / dim, device, seed)?))
+            }
+        }
+    }
 }
 
 /// A model as plain data.
@@ -41,7 +87,7 @@ pub trait Backbone {
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
     /// The network.
-    pub network: MlpConfig,
+    pub network: NetworkConfig,
     /// The covariance head; a score model has none.
     pub head: Option<HeadConfig>,
     /// `κ`: below this noise level, in units of the scaled data, the network's correction of ε̂ fades as `σ/κ`, so that
@@ -51,7 +97,11 @@ pub struct ModelConfig {
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        ModelConfig { network: MlpConfig::default(), head: Some(HeadConfig::default()), finest_scale: 0.02 }
+        ModelConfig {
+            network: NetworkConfig::default(),
+            head: Some(HeadConfig::default()),
+            finest_scale: 0.02,
+        }
     }
 }
 
@@ -82,20 +132,11 @@ impl ModelConfig {
             let remedy = format!("give a rank from 0 to the number of columns, {dim}, or full");
             return Err(Error::config("rank", format!("{rank}"), remedy));
         }
-        let outputs = self.head.map_or(0, |head| head.outputs(dim));
-        let backbone = self.network.build(&*schedule, dim, outputs, device, seed)?;
+        let backbone = self.network.build(&*schedule, dim, self.head.as_ref(), device, seed)?;
         let second_moment = base.second_moment();
         let base = base.to(device, Kind::Double);
         let fast_base = base.to(device, Kind::Float);
-        Ok(Model {
-            config: self.clone(),
-            base,
-            fast_base,
-            schedule,
-            backbone: Box::new(backbone),
-            second_moment,
-            device,
-        })
+        Ok(Model { config: self.clone(), base, fast_base, schedule, backbone, second_moment, device })
     }
 }
 

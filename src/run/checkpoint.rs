@@ -53,7 +53,7 @@ fn tensor(file: &SafeTensors, name: &str, shape: &[i64]) -> Problem<Tensor> {
 }
 
 /// One tensor per parameter, by name.
-pub(super) fn parameter_bytes(entries: &[Entry], flat: &Tensor, state: &State) -> Vec<u8> {
+pub(super) fn parameter_bytes(entries: &[Entry], flat: &Tensor, about: &[(&str, String)]) -> Vec<u8> {
     let tensors = entries
         .iter()
         .map(|e| {
@@ -62,8 +62,8 @@ pub(super) fn parameter_bytes(entries: &[Entry], flat: &Tensor, state: &State) -
             (e.name.clone(), shape, bytes_of(&flat.narrow(0, e.offset, count)))
         })
         .collect();
-    let about = [("format", "tweedie 1".to_string()), ("iteration", state.iteration.to_string())];
-    serialize(tensors, about.map(|(k, v)| (k.to_string(), v)).into())
+    let format = [("format", "tweedie 1".to_string())];
+    serialize(tensors, format.iter().chain(about).map(|(k, v)| (k.to_string(), v.clone())).collect())
 }
 
 /// The flat parameters from what [`parameter_bytes`] wrote.

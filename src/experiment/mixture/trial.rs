@@ -10,6 +10,7 @@ use crate::covariance::Covariance;
 use crate::grid::{Spacing, TimeLaw};
 use crate::model::{
     Base, BaseConfig, BaseKind, Denoiser, Form, HeadConfig, HeadTrunk, MlpConfig, Model, ModelConfig,
+    NetworkConfig,
 };
 use crate::model::{Parametrization, Structure};
 use crate::noise::{Noise, Seed};
@@ -112,14 +113,14 @@ pub fn train(
     let base = Base::fit(&base, &all.view([-1, 1]), &Tensor::zeros([0, 1], (Kind::Double, Device::Cpu)))?;
     let seed = seed.derive(&format!("training {} {}", law.name(), numbers.start));
     let model = ModelConfig {
-        network: MlpConfig {
+        network: NetworkConfig::Mlp(MlpConfig {
             form: Form::Plain,
             width: recipe.width,
             depth: 1,
             frequencies: recipe.frequencies,
             head_trunk: recipe.head_trunk,
             replicates: numbers.len() as i64,
-        },
+        }),
         head: transitions.map(|_| HeadConfig {
             structure: Structure::LowRank(0),
             parametrization: Parametrization::Posterior,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use tweedie::data::{Dequantize, Marginals, Missing};
 use tweedie::grid::TimeLaw;
-use tweedie::model::{BaseKind, HeadConfig, HeadTrunk, Parametrization, Structure};
+use tweedie::model::{BaseKind, HeadConfig, HeadTrunk, NetworkConfig, Parametrization, Structure};
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Weighting};
 use tweedie::run::RunConfig;
 use tweedie::{Error, Result};
@@ -223,10 +223,25 @@ impl Arguments {
             Some(BaseName::Gaussian) => config.base.kind = BaseKind::Gaussian,
             Some(BaseName::Mixture) => config.base.kind = BaseKind::Mixture,
         }
-        set(&mut config.model.network.width, &self.width);
-        set(&mut config.model.network.depth, &self.depth);
+        let head_trunk = match &mut config.model.network {
+            NetworkConfig::Mlp(network) => {
+                set(&mut network.width, &self.width);
+                set(&mut network.depth, &self.depth);
+                &mut network.head_trunk
+            }
+            NetworkConfig::UNet(network) => {
+                if self.width.is_some() || self.depth.is_some() {
+                    return Err(Error::config(
+                        "--width, --depth",
+                        "the configured network is a U-Net",
+                        "set widths and blocks in the configuration file",
+                    ));
+                }
+                &mut network.head_trunk
+            }
+        };
         if self.separate {
-            config.model.network.head_trunk = HeadTrunk::Separate;
+            *head_trunk = HeadTrunk::Separate;
         }
         let train = &mut config.train;
         set(&mut train.iterations, &self.iterations);

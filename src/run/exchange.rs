@@ -1,0 +1,149 @@
+//! Networks exchanged with diffusers: the folder that `UNet2DModel.save_pretrained` writes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors};
+use tch::{Device, Kind, Tensor};
+
+use super::checkpoint::parameter_bytes;
+use crate::data::OutputFile;
+use crate::model::{Backbone, Entry, Parameters, UNet, UNet2DModel, UNetConfig};
+use crate::noise::Seed;
+use crate::{Error, Result};
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+const INDEX: &str = "diffusion_pytorch_model.safetensors.index.json";
+const PICKLE: &str = "diffusion_pytorch_model.bin";
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(Error::io(path))
+}
+
+/// The U-Net in `dir`: `config.json` and `diffusion_pytorch_model.safetensors`, whole or in parts. It has no covariance
+/// head.
+///
+/// # Errors
+/// If a file is missing or damaged, if the weights are a pickle, and if the configuration asks for something that this
+/// crate's U-Net has not: the error says what.
+pub fn read_unet(dir: &Path, device: Device) -> Result<UNet> {
+    let path = dir.join(CONFIG);
+    let wrong = |problem: String| {
+        Error::checkpoint(&path, problem, "give the unet folder of a diffusers model (UNet2DModel)")
+    };
+    let model: UNet2DModel = serde_json::from_slice(&read(&path)?)
+        .map_err(|e| wrong(format!("is not the configuration of a UNet2DModel ({e})")))?;
+    let config = UNetConfig::try_from(&model).map_err(|what| {
+        Error::checkpoint(&path, format!("has {what}"), "this cannot be computed here; choose another model")
+    })?;
+    let net = config.init(0, device, Seed(0))?;
+    let parameters = read_weights(dir, net.parameters())?;
+    net.parameters().assign(&parameters.to_device(device));
+    Ok(net)
+}
+
+/// Writes the score network of `net` so that `UNet2DModel.from_pretrained` reads it.
+///
+/// # Errors
+/// If diffusers has no equal of the network, or if a file cannot be written.
+pub fn write_unet(net: &UNet, dir: &Path) -> Result<()> {
+    let model = UNet2DModel::try_from(net.config()).map_err(|what| {
+        Error::config("export", format!("diffusers has no {what}"), "export a network without them")
+    })?;
+    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    let text = serde_json::to_string_pretty(&model).expect("plain data");
+    let parameters = net.parameters();
+    let score: Vec<Entry> =
+        parameters.entries().iter().filter(|e| e.offset < net.score_size()).cloned().collect();
+    let weights = parameter_bytes(&score, parameters.flat(), &[]);
+    OutputFile::create(dir.join(WEIGHTS))?.finish(&weights)?;
+    OutputFile::create(dir.join(CONFIG))?.finish(text.as_bytes())
+}
+
+/// Flat parameters in the order of `like`, each found by its name in one of the files of `dir`.
+fn read_weights(dir: &Path, like: &Parameters) -> Result<Tensor> {
+    let files = weight_files(dir)?;
+    let mut found: BTreeMap<String, Tensor> = BTreeMap::new();
+    for name in &files {
+        let path = dir.join(name);
+        let damaged = |problem: String| Error::checkpoint(&path, problem, "download it again");
+        let bytes = read(&path)?;
+        let file = SafeTensors::deserialize(&bytes)
+            .map_err(|e| damaged(format!("is damaged or cut short ({e})")))?;
+        for (name, view) in file.tensors() {
+            let kind = match view.dtype() {
+                Dtype::F32 => Kind::Float,
+                Dtype::F16 => Kind::Half,
+                Dtype::BF16 => Kind::BFloat16,
+                Dtype::F64 => Kind::Double,
+                other => return Err(damaged(format!("has '{name}' in {other:?}, not a kind of float"))),
+            };
+            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+            let values = Tensor::from_data_size(view.data(), &shape, kind).to_kind(Kind::Float);
+            found.insert(current_name(&name), values);
+        }
+    }
+    let wrong =
+        |problem: String| Error::checkpoint(dir, problem, "give a folder whose files belong together");
+    let mut parts = Vec::with_capacity(like.entries().len());
+    for entry in like.entries() {
+        let values =
+            found.remove(&entry.name).ok_or_else(|| wrong(format!("has no tensor '{}'", entry.name)))?;
+        // attention of old checkpoints: 1×1 convolutions
+        let values = if values.dim() == entry.shape.len() + 2 { values.flatten(1, 3) } else { values };
+        if values.size() != entry.shape {
+            let (name, size) = (&entry.name, values.size());
+            return Err(wrong(format!("has '{name}' of shape {size:?} instead of {:?}", entry.shape)));
+        }
+        parts.push(values.reshape([-1]));
+    }
+    if let Some(name) = found.keys().next() {
+        return Err(wrong(format!("has a tensor '{name}' that the configuration does not tell of")));
+    }
+    let flat = Tensor::cat(&parts, 0);
+    if flat.isfinite().all().int64_value(&[]) == 0 {
+        return Err(wrong("holds weights that are not finite".into()));
+    }
+    Ok(flat)
+}
+
+/// The files that hold the weights.
+fn weight_files(dir: &Path) -> Result<Vec<String>> {
+    if dir.join(WEIGHTS).exists() {
+        return Ok(vec![WEIGHTS.into()]);
+    }
+    let index = dir.join(INDEX);
+    if index.exists() {
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let parsed: Index = serde_json::from_slice(&read(&index)?).map_err(|e| {
+            Error::checkpoint(&index, format!("is not an index of weights ({e})"), "download it again")
+        })?;
+        let mut files: Vec<String> = parsed.weight_map.into_values().collect();
+        files.sort();
+        files.dedup();
+        if let Some(name) = files.iter().find(|name| name.contains(['/', '\\'])) {
+            let problem = format!("names the file {name:?} outside its folder");
+            return Err(Error::checkpoint(&index, problem, "download it again"));
+        }
+        return Ok(files);
+    }
+    if dir.join(PICKLE).exists() {
+        return Err(Error::checkpoint(
+            dir.join(PICKLE),
+            "is a pickle, which can run code of its author's as it is read",
+            "save the model anew with safe_serialization=True",
+        ));
+    }
+    Err(Error::checkpoint(dir, format!("has no {WEIGHTS}"), "give the unet folder of a diffusers model"))
+}
+
+/// Names of diffusers before 0.17 brought to today's.
+fn current_name(name: &str) -> String {
+    let renamed =
+        [(".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0.")];
+    renamed.iter().fold(name.to_string(), |name, (old, new)| name.replace(old, new))
+}

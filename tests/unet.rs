@@ -1,0 +1,201 @@
+//! The U-Net against diffusers: references by tests/reference/unet.py (diffusers 0.42.1, torch 2.11.0).
+
+use std::path::{Path, PathBuf};
+
+use tch::{Device, Kind, Tensor};
+use tweedie::model::{Backbone, HeadBody, HeadTrunk, UNetConfig};
+use tweedie::noise::{Noise, Seed};
+use tweedie::run::{read_unet, write_unet};
+use tweedie::schedule::Vp;
+
+const NAMES: [&str; 4] = ["plain", "attention", "classes", "odd-widths"];
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/unet").join(name)
+}
+
+/// A reference's tensors by name.
+fn reference(name: &str) -> impl Fn(&str) -> Option<Tensor> {
+    let tensors = Tensor::read_safetensors(folder(name).join("reference.safetensors")).unwrap();
+    move |name| tensors.iter().find(|(n, _)| n == name).map(|(_, x)| x.shallow_clone())
+}
+
+fn gap(ours: &Tensor, theirs: &Tensor) -> f64 {
+    ((ours - theirs).norm() / theirs.norm()).double_value(&[])
+}
+
+fn images(seed: u64, config: &UNetConfig) -> Tensor {
+    let [c, h, w] = config.shape;
+    Noise::new(Seed(seed), 0..2).normal(config.dim() as usize, Kind::Float, Device::Cpu).view([2, c, h, w])
+}
+
+/// Imported networks compute what diffusers computes, to 1e-5 in f32, and still do after an export.
+#[test]
+fn equals_diffusers() {
+    for name in NAMES {
+        let of = reference(name);
+        let (sample, output) = (of("sample").unwrap(), of("output").unwrap());
+        let position = Vec::<f64>::try_from(of("timestep").unwrap().to_kind(Kind::Double)).unwrap();
+        let classes = of("class_labels");
+        let net = read_unet(&folder(name), Device::Cpu).unwrap();
+        let ours = net.images(&sample, &position, classes.as_ref(), true);
+        assert!(ours.1.is_none(), "{name}: diffusers has no head");
+        let error = gap(&ours.0, &output);
+        assert!(error < 1e-5, "{name}: {error}");
+
+        let dir = tempfile::tempdir().unwrap();
+        write_unet(&net, dir.path()).unwrap();
+        let again = read_unet(dir.path(), Device::Cpu).unwrap();
+        assert_eq!(again.config(), net.config());
+        assert_eq!(again.parameters().flat(), net.parameters().flat());
+    }
+}
+
+/// What cannot be read is refused with its reason.
+#[test]
+fn refuses_what_it_cannot_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |file: &str| dir.path().join(file);
+    let refuse = |what: &str| {
+        let message = read_unet(dir.path(), Device::Cpu).unwrap_err().to_string();
+        assert!(message.contains(what), "no '{what}' in: {message}");
+    };
+    refuse("config.json");
+    let config = std::fs::read_to_string(folder("plain").join("config.json")).unwrap();
+    let weights = std::fs::read(folder("plain").join("diffusion_pytorch_model.safetensors")).unwrap();
+    std::fs::write(at("config.json"), &config).unwrap();
+    refuse("has no diffusion_pytorch_model.safetensors");
+    std::fs::write(at("diffusion_pytorch_model.bin"), b"pickle").unwrap();
+    refuse("pickle");
+    std::fs::write(at("diffusion_pytorch_model.safetensors"), &weights[..weights.len() - 5]).unwrap();
+    refuse("damaged or cut short");
+    std::fs::write(at("diffusion_pytorch_model.safetensors"), &weights).unwrap();
+    assert!(read_unet(dir.path(), Device::Cpu).is_ok());
+    for (old, new, what) in [
+        ("\"silu\"", "\"gelu\"", "the activation gelu"),
+        ("\"positional\"", "\"fourier\"", "fourier time embedding"),
+        ("\"sample_size\": 8", "\"sample_size\": 7", "7 x 7 pixels"),
+        ("\"norm_num_groups\": 4", "\"norm_num_groups\": 5", "groups"),
+        ("\"layers_per_block\": 1", "\"layers_per_block\": 2", "has no tensor"),
+        ("UNet2DModel", "Transformer2DModel", "Transformer2DModel"),
+        ("16\n", "24\n", "shape"),
+        ("{", "", "not the configuration"),
+    ] {
+        let changed = config.replacen(old, new, 1);
+        assert_ne!(changed, config, "{old}");
+        std::fs::write(at("config.json"), changed).unwrap();
+        refuse(what);
+    }
+}
+
+fn tiny() -> UNetConfig {
+    UNetConfig {
+        shape: [2, 4, 8],
+        widths: vec![4, 8],
+        attention: vec![false, true],
+        groups: 2,
+        head_widths: vec![4, 4],
+        ..UNetConfig::default()
+    }
+}
+
+/// ε̂ and every row of the head start at 0, but for the factors; every parameter then has a gradient once they do not.
+#[test]
+fn starts_at_the_base_and_everything_is_trained() {
+    for trunk in [HeadTrunk::Shared, HeadTrunk::Detached, HeadTrunk::Separate] {
+        for body in [HeadBody::Simple, HeadBody::Complex] {
+            let config = UNetConfig { head_trunk: trunk, head_body: body, rescale: true, ..tiny() };
+            let net = config.init(3, Device::Cpu, Seed(1)).unwrap();
+            let x = images(2, &config);
+            let (noise, head) = net.images(&x, &[3.0, 500.0], None, true);
+            let head = head.unwrap();
+            assert_eq!((noise.size(), head.size()), (vec![2, 2, 4, 8], vec![2, 6, 4, 8]));
+            assert_eq!(noise.abs().max().double_value(&[]), 0.0);
+            assert_eq!(head.narrow(1, 0, 2).abs().max().double_value(&[]), 0.0);
+            let factors = head.narrow(1, 2, 4).abs().max().double_value(&[]);
+            assert!(factors > 0.0 && factors < 1.0, "{factors}");
+
+            let p = net.parameters();
+            p.assign(
+                &(p.flat()
+                    + images(3, &UNetConfig { shape: [1, 1, p.size()], ..tiny() }).select(0, 0).view(-1)
+                        * 0.1),
+            );
+            let (noise, head) = net.images(&x, &[3.0, 500.0], None, true);
+            let loss = noise.square().sum(Kind::Float) + head.unwrap().square().sum(Kind::Float);
+            let gradient = p.gradient(&loss, 0, p.size());
+            for e in p.entries() {
+                let count: i64 = e.shape.iter().product();
+                let largest = gradient.narrow(0, e.offset, count).abs().max().double_value(&[]);
+                // a key's bias moves all logits alike
+                assert!(largest > 0.0 || e.name.ends_with("to_k.bias"), "{}", e.name);
+            }
+        }
+    }
+}
+
+/// The head's gradient reaches the score's parameters on a shared trunk only.
+#[test]
+fn only_a_shared_trunk_is_trained_by_the_head() {
+    for (trunk, reached) in
+        [(HeadTrunk::Shared, true), (HeadTrunk::Detached, false), (HeadTrunk::Separate, false)]
+    {
+        let config = UNetConfig { head_trunk: trunk, ..tiny() };
+        let net = config.init(2, Device::Cpu, Seed(1)).unwrap();
+        let (_, head) = net.images(&images(2, &config), &[3.0, 500.0], None, true);
+        let loss = head.unwrap().square().sum(Kind::Float);
+        let gradient = net.parameters().gradient(&loss, 0, net.score_size());
+        assert_eq!(gradient.abs().max().double_value(&[]) > 0.0, reached, "{trunk:?}");
+    }
+}
+
+/// Rows in, rows out: the flat form is the image form, with the position of a time in `[0, 1]` among 1000 steps.
+#[test]
+fn rows_are_images_channel_by_channel() {
+    let config = tiny();
+    let net = config.init(2, Device::Cpu, Seed(4)).unwrap();
+    let x = images(5, &config);
+    let rows = net.forward(&x.flatten(1, 3), &Vp::default(), &[0.004, 1.0], true);
+    let (noise, head) = net.images(&x, &[3.0, 999.0], None, true);
+    assert_eq!(rows.noise, noise.flatten(1, 3));
+    assert!(gap(&rows.head.unwrap(), &head.unwrap().flatten(1, 3)) < 1e-6);
+}
+
+/// Dropout acts in training only.
+#[test]
+fn drops_in_training_only() {
+    let config = UNetConfig { dropout: 0.5, ..tiny() };
+    let net = config.init(2, Device::Cpu, Seed(6)).unwrap();
+    let p = net.parameters();
+    p.assign(&(p.flat() + 0.05));
+    let x = images(7, &config);
+    let run = || net.images(&x, &[3.0, 500.0], None, false).0;
+    let still = run();
+    assert_eq!(still, run());
+    net.set_training(true);
+    assert_ne!(run(), run());
+    net.set_training(false);
+    assert_eq!(still, run());
+}
+
+/// A network that cannot be is an error that names the field.
+#[test]
+fn impossible_networks_name_their_field() {
+    let wrong = [
+        (UNetConfig { shape: [1, 6, 7], ..tiny() }, "shape"),
+        (UNetConfig { widths: vec![], ..tiny() }, "widths"),
+        (UNetConfig { attention: vec![true], ..tiny() }, "attention"),
+        (UNetConfig { groups: 3, ..tiny() }, "groups"),
+        (UNetConfig { head_dim: 3, ..tiny() }, "head_dim"),
+        (UNetConfig { dropout: 1.0, ..tiny() }, "dropout"),
+        (UNetConfig { blocks: 0, ..tiny() }, "blocks"),
+        (UNetConfig { head_trunk: HeadTrunk::Separate, head_widths: vec![4], ..tiny() }, "head_widths"),
+    ];
+    for (config, field) in wrong {
+        let message = config.init(0, Device::Cpu, Seed(0)).unwrap_err().to_string();
+        assert!(message.contains(field), "{field}: {message}");
+    }
+    for preset in [UNetConfig::paper([3, 32, 32]), UNetConfig::ddpm_plus_plus([3, 32, 32], 4)] {
+        preset.check().unwrap();
+    }
+}
