@@ -39,6 +39,7 @@ mod append;
 mod builder;
 mod check;
 mod delimited;
+mod images;
 mod npy;
 mod output;
 mod parquet;

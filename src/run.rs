@@ -21,14 +21,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use crate::data::OutputFile;
 use crate::model::{Base, BaseKind, Denoiser, Model};
 use crate::noise::Seed;
 use crate::oracle::{GaussianMixture, MixtureParameters};
+use crate::tensor::to_vec;
 use crate::train::{Metric, State};
 use crate::{Error, Result};
 pub use config::{DataConfig, RunConfig};
@@ -51,6 +52,13 @@ pub struct Run {
     pub data: DataRecord,
     /// The model with the parameters to use.
     pub model: Model,
+}
+
+/// `base.json` of an isotropic base; that of any other is a mixture's parameters.
+#[derive(Serialize, Deserialize)]
+struct Isotropic {
+    mean: Vec<f64>,
+    variance: f64,
 }
 
 const RETRAIN: &str = "train again, or restore the file from a copy of the run";
@@ -121,7 +129,12 @@ impl RunDir {
     /// directory that has it is a run.
     pub fn write_setup(&self, config: &RunConfig, data: &DataRecord, base: &Base) -> Result<()> {
         self.write_json("data.json", data)?;
-        self.write_json("base.json", &base.parameters())?;
+        match base {
+            Base::Isotropic { mean, variance } => {
+                self.write_json("base.json", &Isotropic { mean: to_vec(mean), variance: *variance })?;
+            }
+            Base::Mixture(mixture) => self.write_json("base.json", &mixture.parameters())?,
+        }
         self.write("config.toml", config.to_toml().as_bytes())
     }
 
@@ -137,16 +150,17 @@ impl RunDir {
 
     /// The base distribution.
     pub fn base(&self, config: &RunConfig) -> Result<Base> {
+        let damaged = |problem: String| Error::checkpoint(self.file("base.json"), problem, RETRAIN);
+        if config.base.kind == BaseKind::Isotropic {
+            let Isotropic { mean, variance } = self.read_json("base.json")?;
+            if mean.is_empty() || !(variance > 0.0 && variance.is_finite()) {
+                return Err(damaged(format!("has {} means and the variance {variance}", mean.len())));
+            }
+            return Ok(Base::Isotropic { mean: Tensor::from_slice(&mean), variance });
+        }
         let parameters: MixtureParameters = self.read_json("base.json")?;
-        let mixture = GaussianMixture::from_parameters(&parameters)
-            .map_err(|e| Error::checkpoint(self.file("base.json"), e.to_string(), RETRAIN))?;
-        Ok(match config.base.kind {
-            BaseKind::Isotropic => Base::Isotropic {
-                mean: Tensor::from_slice(&parameters.means[0]),
-                variance: parameters.covariances[0][0],
-            },
-            BaseKind::Gaussian | BaseKind::Mixture => Base::Mixture(mixture),
-        })
+        let mixture = GaussianMixture::from_parameters(&parameters).map_err(|e| damaged(e.to_string()))?;
+        Ok(Base::Mixture(mixture))
     }
 
     /// The untrained model of this run.

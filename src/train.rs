@@ -277,7 +277,9 @@ impl Trainer {
             let first = batch * chosen.len() as u64;
             let mut noise = Noise::new(seed.derive("noise"), first..first + chosen.len() as u64);
             let x0 = data.gather(&chosen, &mut noise).to_kind(model.kind()).to_device(model.device());
-            let loss = objective.loss(model, &x0, &mut noise).mean(None);
+            let loss =
+                model.in_training(seed.derive("dropout"), batch, || objective.loss(model, &x0, &mut noise));
+            let loss = loss.mean(None);
             window.losses.push(loss.detach());
             let gradient = model.parameters().gradient(&loss, start, length);
             total = Some(match total {

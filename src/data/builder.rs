@@ -226,6 +226,7 @@ impl Builder<f32> {
             columns: columns.map(|((_, name), &cell)| Column { name, kind: kind(cell) }).collect(),
             values: self.values,
             source: self.path,
+            image: None,
             dropped_rows: self.skipped.len(),
             dropped_duplicates: 0,
             cells: self.cells,

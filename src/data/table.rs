@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::builder::{Builder, Moments};
-use super::{delimited, npy, parquet};
+use super::{delimited, images, npy, parquet};
 use crate::{Error, Result};
 
 /// What the values of a column are.
@@ -80,6 +80,11 @@ pub struct TableOptions {
     pub missing: Missing,
     /// Keep only the first of equal rows.
     pub unique: bool,
+    /// Height and width to which images are brought: those no larger get a black border, others are resampled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<[usize; 2]>,
+    /// Leave out and count images of a folder that cannot be decoded.
+    pub skip_corrupt: bool,
 }
 
 /// How a text file is laid out, as given or guessed.
@@ -108,6 +113,8 @@ pub struct Table {
     pub values: Vec<f32>,
     /// The file from which it was read; empty for a table made in memory.
     pub source: PathBuf,
+    /// Channels, height and width, where rows are images: levels 0…255, channel by channel, line by line.
+    pub image: Option<[usize; 3]>,
     /// Rows left out because of missing cells.
     pub dropped_rows: usize,
     /// Rows left out because an equal row came before ([`TableOptions::unique`]).
@@ -126,12 +133,16 @@ impl Table {
     /// Reads a table. The format follows from the extension, else from the first bytes.
     ///
     /// Text files are `.csv`, `.tsv`, `.tab`, `.txt`, `.dat`, `.data`, `.asc`; they are streamed, so that the table
-    /// itself is the only copy in memory. NPY arrays are 1-D (one column) or 2-D, C or Fortran order.
+    /// itself is the only copy in memory. NPY arrays are 1-D (one column) or 2-D, C or Fortran order. IDX files
+    /// (compressed by gzip or not), CIFAR-10's binary batches and folders of PNG, JPEG and WebP are images.
     ///
     /// # Errors
     /// Whatever in the file or the options cannot be used, with its place and the remedy.
     pub fn read(path: impl AsRef<Path>, options: &TableOptions) -> Result<Table> {
         let path = path.as_ref();
+        if let Some(table) = images::read(path, options)? {
+            return Ok(table);
+        }
         let mut builder: Builder<f32> = Builder::new(path, options, false);
         let layout = read_into(path, options, &mut builder)?;
         let mut table = builder.finish()?;
@@ -176,6 +187,7 @@ impl Table {
             columns,
             values,
             source: PathBuf::new(),
+            image: None,
             dropped_rows: 0,
             dropped_duplicates: 0,
             cells,
@@ -243,7 +255,7 @@ impl Table {
         duplicates
     }
 
-    fn drop_duplicates(&mut self) {
+    pub(super) fn drop_duplicates(&mut self) {
         let duplicates = self.duplicates();
         if duplicates.is_empty() {
             return;

@@ -9,9 +9,10 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use crate::gaussian::LN_2PI;
 use crate::oracle::{GaussianMixture, MixtureParameters};
 use crate::schedule::Schedule;
-use crate::tensor::{column, to_vec};
+use crate::tensor::{column, squared_norm, to_vec};
 use crate::tweedie::{Jet, isotropic_g, scalar_g};
 use crate::{Error, Result};
 use em::Search;
@@ -157,19 +158,22 @@ impl Base {
         }
     }
 
-    /// The base as a mixture's parameters.
-    pub fn parameters(&self) -> MixtureParameters {
+    /// Number of Gaussians.
+    pub fn components(&self) -> i64 {
+        match self {
+            Base::Isotropic { .. } => 1,
+            Base::Mixture(mixture) => mixture.components(),
+        }
+    }
+
+    /// `ln b(x)`, nats, `[b]`; `x` in the base's kind.
+    pub fn log_density(&self, x: &Tensor) -> Tensor {
         match self {
             Base::Isotropic { mean, variance } => {
-                let d = mean.size()[0];
-                let identity = Tensor::eye(d, (Kind::Double, Device::Cpu)) * *variance;
-                MixtureParameters {
-                    weights: vec![1.0],
-                    means: vec![to_vec(mean)],
-                    covariances: vec![to_vec(&identity)],
-                }
+                let d = self.dim() as f64;
+                (squared_norm(&(x - mean)) / *variance + d * (LN_2PI + variance.ln())) * -0.5
             }
-            Base::Mixture(mixture) => mixture.parameters(),
+            Base::Mixture(mixture) => mixture.log_density(x),
         }
     }
 

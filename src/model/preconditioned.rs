@@ -35,7 +35,11 @@ pub trait Backbone {
     fn parameters(&self) -> &Parameters;
     /// How many elements of the flat buffer belong to the score.
     fn score_size(&self) -> i64;
-    /// Whether the network drops activations, where it has dropout.
+    /// Whether activations are dropped in training.
+    fn drops(&self) -> bool {
+        false
+    }
+    /// Starts or stops dropping activations.
     fn set_training(&self, _training: bool) {}
 }
 
@@ -159,6 +163,19 @@ impl Model {
     /// How many elements of the flat parameter buffer belong to the score; the head's follow.
     pub fn score_size(&self) -> i64 {
         self.backbone.score_size()
+    }
+
+    /// Runs `f` with dropout, where the network has any, of batch number `batch`.
+    pub fn in_training<R>(&self, seed: Seed, batch: u64, f: impl FnOnce() -> R) -> R {
+        if !self.backbone.drops() {
+            return f();
+        }
+        // the one place where LibTorch's own generator is used: its masks are drawn where the activations are
+        tch::manual_seed(seed.derive(&batch.to_string()).0 as i64);
+        self.backbone.set_training(true);
+        let result = f();
+        self.backbone.set_training(false);
+        result
     }
 
     fn forward(&self, x: &Tensor, t: &[f64], with_head: bool) -> Outputs {

@@ -459,6 +459,10 @@ impl Backbone for UNet {
         self.score_size
     }
 
+    fn drops(&self) -> bool {
+        self.config.dropout > 0.0
+    }
+
     fn set_training(&self, training: bool) {
         self.training.store(training, Ordering::Relaxed);
     }

@@ -17,6 +17,9 @@ pub struct DataRecord {
     pub source: String,
     /// The map between raw and network units, column by column.
     pub scaling: Scaling,
+    /// Channels, height and width, where rows are images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<[usize; 3]>,
     /// Rows in training, validation and test parts.
     pub rows: [usize; 3],
     /// The seed that dealt them.
@@ -74,13 +77,18 @@ impl Prepared {
             }
             None => Table::read(&config.source, &config.table)?,
         };
-        table.check_columns(&config.scaling.dequantize)?;
+        if table.image.is_none() {
+            table.check_columns(&config.scaling.dequantize)?;
+        }
         let split = Split::new(table.rows(), config.split, seed)?;
         if split.train.len() < 2 {
             let problem = format!("{} training rows", split.train.len());
             return Err(Error::config("data.split", problem, "give more rows or a larger training share"));
         }
-        let scaling = Scaling::fit(&table, &split.train, &config.scaling)?;
+        let scaling = match table.image {
+            Some(_) => Scaling::pixels(&table.columns),
+            None => Scaling::fit(&table, &split.train, &config.scaling)?,
+        };
         let names: Vec<String> = table.names().into_iter().map(String::from).collect();
         let read = |path| {
             Table::read(path, &TableOptions { columns: names, drop: Vec::new(), ..config.table.clone() })
@@ -90,6 +98,7 @@ impl Prepared {
         let record = DataRecord {
             source: config.source.clone(),
             scaling,
+            image: table.image,
             rows: [split.train.len(), held_out, split.test.len()],
             split_seed: seed,
             dropped: [table.dropped_rows, table.dropped_duplicates],

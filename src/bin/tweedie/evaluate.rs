@@ -40,9 +40,12 @@ pub struct Arguments {
     /// Test rows [default: the run's own test rows]
     #[arg(long, value_name = "TEST")]
     data: Option<PathBuf>,
-    /// What to measure
-    #[arg(long, value_delimiter = ',', default_value = "nll,mmd")]
+    /// What to measure [default: nll,mmd; of images nll]
+    #[arg(long, value_delimiter = ',')]
     metrics: Vec<MetricName>,
+    /// At most this many test rows [default: all]
+    #[arg(long, value_name = "ROWS")]
+    rows: Option<usize>,
     /// Numbers of steps
     #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "10,25,100")]
     steps: Vec<usize>,
@@ -113,9 +116,13 @@ pub fn baselines(run: &Run, judged: &Judged) -> Result<Vec<(String, Vec<f64>)>> 
     let seed = Seed(run.config.seed).derive("baselines");
     let (test, log_jacobian) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed);
     let in_data_units = |values: Vec<f64>| values.iter().zip(&log_jacobian).map(|(v, j)| v + j).collect();
-    let mut all =
-        vec![("Gaussian, full covariance".into(), in_data_units(baseline::gaussian(train, &test)?))];
-    if validation.size()[0] > 0 {
+    let mut all = Vec::new();
+    // of images, the full covariance and every distance cost more than the network
+    let images = run.data.image.is_some();
+    if !images {
+        all.push(("Gaussian, full covariance".into(), in_data_units(baseline::gaussian(train, &test)?)));
+    }
+    if validation.size()[0] > 0 && !images {
         let kde = KernelDensity::fit(train, validation)?;
         all.push((
             format!("kernel density, h = {:.2}", kde.bandwidth()),
@@ -123,9 +130,8 @@ pub fn baselines(run: &Run, judged: &Judged) -> Result<Vec<(String, Vec<f64>)>> 
         ));
     }
     let base = run.model.base().to(Device::Cpu, Kind::Double);
-    let components = base.parameters().weights.len();
-    let law = tweedie::oracle::GaussianMixture::from_parameters(&base.parameters())?;
-    let values = to_vec(&law.log_density(&test));
+    let components = base.components();
+    let values = to_vec(&base.log_density(&test));
     all.push((
         format!("the model's base, {components} component{}", if components == 1 { "" } else { "s" }),
         in_data_units(values),
@@ -157,10 +163,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     Error::check_count("--batch-size", arguments.batch_size, MOST_ROWS)?;
     let run = Run::load(&arguments.run, device)?;
-    let judged = Judged::read(&run, arguments.data.as_ref())?;
+    let mut judged = Judged::read(&run, arguments.data.as_ref())?;
+    if let Some(rows) = arguments.rows {
+        Error::check_count("--rows", rows, MOST_ROWS)?;
+        judged.rows.truncate(rows);
+    }
+    let images = run.data.image.is_some();
+    let metrics = match (&arguments.metrics[..], images) {
+        ([], true) => &[MetricName::Nll],
+        ([], false) => &[MetricName::Nll, MetricName::Mmd][..],
+        (asked, _) => asked,
+    };
     let seed = Seed(arguments.seed);
     let mut lines: Vec<(String, String, f64, f64)> = Vec::new();
-    if arguments.metrics.contains(&MetricName::Nll) {
+    if metrics.contains(&MetricName::Nll) {
         let head = run.model.config().head.is_some();
         let covariances: &[Covariance] = match head {
             true => &Covariance::ALL,
@@ -207,7 +223,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             lines.push((name, "exact".into(), mean, error));
         }
     }
-    if arguments.metrics.contains(&MetricName::Mmd) {
+    if images {
+        let bits = 1.0 / (run.data.scaling.dim() as f64 * std::f64::consts::LN_2);
+        lines.iter_mut().for_each(|line| (line.2, line.3) = (-line.2 * bits, line.3 * bits));
+    }
+    if metrics.contains(&MetricName::Mmd) {
         let (test, _) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed.derive("mmd"));
         for &steps in &arguments.steps {
             let step = Ancestral::new(&run.model, Covariance::Learned, 1.0, LastStep::Noise)?;
@@ -234,17 +254,24 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             ));
         }
     }
+    let unit = match images {
+        true => "bits per dimension of levels 0…255, uniform dequantisation",
+        false => "nats per row, data units",
+    };
     if arguments.common.json {
         let rows: Vec<_> = lines
             .iter()
             .map(|(name, kind, value, error)| json!({ "name": name, "kind": kind, "value": value, "std_error": error }))
             .collect();
-        print_json(
-            &json!({ "rows": judged.rows.len(), "unit": "nats per row, data units", "results": rows }),
-        );
+        print_json(&json!({ "rows": judged.rows.len(), "unit": unit, "results": rows }));
         return Ok(());
     }
-    println!("{} rows; log-likelihoods in nats per row, the data's own units", judged.rows.len());
+    match images {
+        true => println!("{} images; {unit}; less is better", judged.rows.len()),
+        false => {
+            println!("{} rows; log-likelihoods in nats per row, the data's own units", judged.rows.len())
+        }
+    }
     let width = lines.iter().map(|l| l.0.chars().count()).max().unwrap_or(0);
     for (name, kind, value, error) in &lines {
         let error = if error.is_finite() { format!("± {error:.3}") } else { String::new() };

@@ -6,9 +6,8 @@ use clap::Args;
 use tweedie::covariance::Covariance;
 use tweedie::data::OutputFile;
 use tweedie::likelihood::mean_and_error;
-use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
-use tweedie::plot::{Series, image_sheet};
+use tweedie::plot::Series;
 use tweedie::report::{MetricPoint, ReportInputs, Scores, html};
 use tweedie::run::Run;
 use tweedie::sample::{Ancestral, LastStep};
@@ -17,7 +16,7 @@ use tweedie::{Error, Result};
 
 use crate::console::{Progress, say};
 use crate::evaluate::{Judged, baselines, elbo};
-use crate::sample::{SpacingName, draw, picture_shape, range};
+use crate::sample::{Pictures, SpacingName, draw};
 use crate::score::ode;
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
@@ -41,10 +40,10 @@ pub struct Arguments {
     /// Show rows as pictures of this height and width
     #[arg(long, value_name = "HxW")]
     shape: Option<String>,
-    /// At most this many test rows are scored
-    #[arg(long, value_name = "ROWS", default_value_t = 2000)]
-    rows: usize,
-    /// Leave out the probability-flow ODE, the slowest estimator
+    /// At most this many test rows are scored [default: 2000; 64 images]
+    #[arg(long, value_name = "ROWS")]
+    rows: Option<usize>,
+    /// Leave out the probability-flow ODE, the slowest estimator; images have none
     #[arg(long)]
     no_ode: bool,
     /// Seed of the draws
@@ -62,16 +61,23 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let quiet = arguments.common.quiet;
     Error::check_count("--steps", arguments.steps, MOST_STEPS)?;
     Error::check_count("-n", arguments.n, MOST_ROWS)?;
-    Error::check_count("--rows", arguments.rows, usize::MAX)?;
+    if let Some(rows) = arguments.rows {
+        Error::check_count("--rows", rows, MOST_ROWS)?;
+    }
     let run = Run::load(&arguments.run, device)?;
-    let shape = match &arguments.shape {
-        Some(shape) => Some(picture_shape(Some(shape), run.model.dim() as usize)?),
-        None => None,
+    let images = run.data.image.is_some();
+    let pictures = match (&arguments.shape, images) {
+        (None, false) => None,
+        (shape, _) => Some(Pictures::of(&run, shape.as_deref())?),
+    };
+    let (steps_shown, rows) = match images {
+        true => (&STEPS[..4], arguments.rows.unwrap_or(64)),
+        false => (&STEPS[..], arguments.rows.unwrap_or(2000)),
     };
     let path = run.dir.file("report.html");
     let out = OutputFile::create(&path)?;
     let mut judged = Judged::read(&run, arguments.data.as_ref())?;
-    judged.rows.truncate(arguments.rows);
+    judged.rows.truncate(rows);
     let seed = Seed(arguments.seed);
     let spacing = SpacingName::Angle;
 
@@ -84,23 +90,23 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             continue;
         }
         let (mut values, mut errors) = (Vec::new(), Vec::new());
-        for steps in STEPS {
+        for &steps in steps_shown {
             let estimate = elbo(&run, &judged, covariance, steps, spacing, seed, BATCH, quiet)?;
             values.push(estimate.mean());
             errors.push(estimate.std_error());
             if !estimate.flags.is_empty() {
                 flags.push(format!("{}: {} rows are not finite.", estimate.estimator, estimate.flags.len()));
             }
-            if steps == 100
+            if steps == if images { 20 } else { 100 }
                 && (covariance == Covariance::Learned || (!head && covariance == Covariance::BetaTilde))
             {
                 scores.push(Scores { name: estimate.estimator.clone(), values: estimate.values });
             }
         }
-        let x = STEPS.iter().map(|&k| k as f64).collect();
+        let x = steps_shown.iter().map(|&k| k as f64).collect();
         likelihood_vs_steps.push(Series::line(covariance.name(), x, values).with_error(errors));
     }
-    if !arguments.no_ode {
+    if !arguments.no_ode && !images {
         let estimate = ode(&run, &judged.table, &judged.rows, seed, BATCH, quiet)?;
         if !estimate.flags.is_empty() {
             flags.push(format!(
@@ -127,12 +133,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let samples = run.data.scaling.inverse(&samples);
     let data: Vec<f32> = judged.rows.iter().flat_map(|&r| judged.table.row(r)).copied().collect();
     let mut sheets = Vec::new();
-    if let Some((height, width)) = shape {
-        let show = 64 * height * width;
+    if let Some(pictures) = pictures {
+        let show = 64 * run.data.scaling.dim();
         let wide: Vec<f64> = data.iter().map(|&v| v as f64).collect();
-        let limits = range(&wide);
-        let sheet =
-            |values: &[f64]| image_sheet(&values[..values.len().min(show)], height, width, 16, limits).png();
+        let limits = pictures.range(&wide);
+        let sheet = |values: &[f64]| pictures.sheet(&values[..values.len().min(show)], 16, limits).png();
         sheets.push((format!("Samples in {} steps", arguments.steps), sheet(&samples)));
         sheets.push(("Test rows".to_string(), sheet(&wide)));
     }
@@ -143,13 +148,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         train_loss_ema: None,
         validation: m.validation.map(|v| -v),
     });
+    // pixels are looked at, not tabulated
+    let columns = if images { Vec::new() } else { run.data.names().into_iter().map(String::from).collect() };
+    let (data, samples) = if images { (Vec::new(), Vec::new()) } else { (data, samples) };
     let inputs = ReportInputs {
         title: format!("tweedie: {}", run.data.source),
         summary,
         config_toml: run.config.to_toml(),
         losses: losses.collect(),
         loss_label: "nats per row".into(),
-        column_names: run.data.names().into_iter().map(String::from).collect(),
+        column_names: columns,
         data,
         samples: samples.iter().map(|&v| v as f32).collect(),
         sample_label: format!("samples in {} steps", arguments.steps),

@@ -8,9 +8,8 @@ use tch::Tensor;
 use tweedie::covariance::Covariance;
 use tweedie::data::{OutputFile, TableFormat, write_table};
 use tweedie::grid::Spacing;
-use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
-use tweedie::plot::image_sheet;
+use tweedie::plot::{Sheet, image_sheet, image_sheet_rgb};
 use tweedie::run::Run;
 use tweedie::sample::{Ancestral, EulerMaruyama, FlowSampler, LastStep, Step, run_chain, sample_in_batches};
 use tweedie::tensor::to_vec;
@@ -153,8 +152,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     Error::check_count("--batch-size", arguments.batch_size, MOST_ROWS)?;
     let run = Run::load(&arguments.run, device)?;
-    let shape =
-        if png { Some(picture_shape(arguments.shape.as_deref(), run.model.dim() as usize)?) } else { None };
+    let pictures = png.then(|| Pictures::of(&run, arguments.shape.as_deref())).transpose()?;
     let out = OutputFile::create(&arguments.out)?;
     let mut progress = Progress::new("sample", arguments.n as u64, arguments.common.quiet);
     let (seed, n, batch) = (Seed(arguments.seed), arguments.n, arguments.batch_size);
@@ -185,11 +183,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     progress.finish();
     let scaled = to_vec(&scaled);
     let values = run.data.scaling.inverse(&scaled);
-    match shape {
+    match pictures {
         None => write_table(out, &run.data.names(), &run.data.cell_types(), &values)?,
-        Some((height, width)) => {
-            let sheet =
-                image_sheet(&values, height, width, (n as f64).sqrt().ceil() as usize, range(&values));
+        Some(pictures) => {
+            let sheet = pictures.sheet(&values, (n as f64).sqrt().ceil() as usize, pictures.range(&values));
             out.finish(&sheet.png())?;
             if sheet.clipped > 0 && !arguments.common.quiet {
                 eprintln!(
@@ -206,8 +203,46 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// How rows are shown as pictures.
+pub struct Pictures {
+    /// Channels, height, width.
+    pub shape: [usize; 3],
+    /// Whether rows are images, levels 0…255.
+    levels: bool,
+}
+
+impl Pictures {
+    /// The images of `run`, or rows as grey pictures of the shape `given`.
+    pub fn of(run: &Run, given: Option<&str>) -> Result<Pictures> {
+        if let (Some(shape), None) = (run.data.image, given) {
+            return Ok(Pictures { shape, levels: true });
+        }
+        let (height, width) = picture_shape(given, run.data.scaling.dim())?;
+        Ok(Pictures { shape: [1, height, width], levels: false })
+    }
+
+    /// Black and white: of levels, 0 and 255; else the 1 % and 99 % quantiles of `values`.
+    pub fn range(&self, values: &[f64]) -> (f64, f64) {
+        if self.levels {
+            return (0.0, 255.0);
+        }
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |q: f64| sorted[((sorted.len() - 1) as f64 * q) as usize];
+        (at(0.01), at(0.99))
+    }
+
+    /// A sheet with so many pictures a row.
+    pub fn sheet(&self, values: &[f64], columns: usize, range: (f64, f64)) -> Sheet {
+        match self.shape {
+            [3, height, width] => image_sheet_rgb(values, height, width, columns, range),
+            [channels, height, width] => image_sheet(values, channels * height, width, columns, range),
+        }
+    }
+}
+
 /// `HxW`, or the square that fits.
-pub fn picture_shape(given: Option<&str>, dim: usize) -> Result<(usize, usize)> {
+fn picture_shape(given: Option<&str>, dim: usize) -> Result<(usize, usize)> {
     let wrong =
         |problem: String| Error::config("--shape", problem, format!("give HxW with H times W = {dim}"));
     let (height, width) = match given {
@@ -227,12 +262,4 @@ pub fn picture_shape(given: Option<&str>, dim: usize) -> Result<(usize, usize)> 
         return Err(wrong(format!("{dim} columns are not {height} x {width} pixels")));
     }
     Ok((height, width))
-}
-
-/// The 1 % and 99 % quantiles, as black and white.
-pub fn range(values: &[f64]) -> (f64, f64) {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |q: f64| sorted[((sorted.len() - 1) as f64 * q) as usize];
-    (at(0.01), at(0.99))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tweedie::covariance::{Covariance, Reverse};
-use tweedie::data::{OutputFile, Table, TableFormat, append_columns};
+use tweedie::data::{CellType, OutputFile, Table, TableFormat, append_columns, write_table};
 use tweedie::grid::Spacing;
 use tweedie::likelihood::{
     Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error,
@@ -174,7 +174,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if let Some(out) = out {
         let columns = [estimate.values.clone(), estimate.std_errors.clone()];
-        append_columns(&table, &["log_likelihood", "std_error"], &columns, out)?;
+        if table.image.is_some() {
+            let [values, errors] = &columns;
+            let cells: Vec<f64> =
+                (0..rows.len()).flat_map(|i| [(i + 1) as f64, values[i], errors[i]]).collect();
+            let types = [CellType::Integer, CellType::Double, CellType::Double];
+            write_table(out, &["image", "log_likelihood", "std_error"], &types, &cells)?;
+        } else {
+            append_columns(&table, &["log_likelihood", "std_error"], &columns, out)?;
+        }
     }
     let mut order = rows.clone();
     order.sort_by(|&a, &b| estimate.values[a].total_cmp(&estimate.values[b]));

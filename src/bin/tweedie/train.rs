@@ -74,7 +74,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let objective = config.objective.build()?;
     let prepared = Prepared::read(&config.data, config.seed)?;
-    arguments.fit_rank(&mut config, prepared.record.scaling.dim() as i64);
+    arguments.fit_to(&mut config, &prepared.record)?;
     describe(&prepared, quiet);
     let seed = Seed(config.seed);
     let validation = prepared.validation_rows(config.train.validation_rows, seed.derive("validation rows"));
@@ -115,7 +115,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                     Base::fit(&base, &rows, &validation)?
                 }
             };
-            let components = base.parameters().weights.len();
+            let components = base.components();
             if components > 1 {
                 say(quiet, format!("base: a mixture of {components} Gaussians"));
             }
@@ -225,15 +225,18 @@ fn donor(
 fn describe(prepared: &Prepared, quiet: bool) {
     let record = &prepared.record;
     let [train, validation, test] = record.rows;
-    say(
-        quiet,
-        format!(
-            "data: {} columns; {train} training, {validation} validation, {test} test rows",
-            record.scaling.dim()
-        ),
-    );
+    let what = match record.image {
+        Some([channels, height, width]) => {
+            let colours = if channels == 1 { "grey" } else { "colour" };
+            format!("{colours} images of {height} x {width} pixels")
+        }
+        None => format!("{} columns", record.scaling.dim()),
+    };
+    say(quiet, format!("data: {what}; {train} training, {validation} validation, {test} test rows"));
     if record.dropped[0] > 0 {
-        say(quiet, format!("data: {} rows with missing cells left out", record.dropped[0]));
+        let why =
+            if record.image.is_some() { "images that cannot be decoded" } else { "rows with missing cells" };
+        say(quiet, format!("data: {} {why} left out", record.dropped[0]));
     }
     if record.dropped[1] > 0 {
         say(quiet, format!("data: {} duplicate rows left out", record.dropped[1]));

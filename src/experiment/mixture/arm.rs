@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use super::Mixture;
 use super::distance::Distance;
@@ -193,6 +193,8 @@ fn point(steps: usize, samples: &[Vec<f64>], distance: &Distance) -> Point {
 
 fn fit(data: &Tensor) -> Result<GaussianMixture> {
     // the size is given: the rows that would choose it are those of the fit
-    let base = Base::fit(&BaseConfig::mixture(2), &data.to_kind(Kind::Double).to_device(Device::Cpu), data)?;
-    GaussianMixture::from_parameters(&base.parameters())
+    match Base::fit(&BaseConfig::mixture(2), data, data)? {
+        Base::Mixture(mixture) => Ok(mixture),
+        Base::Isotropic { .. } => unreachable!("a mixture was asked for"),
+    }
 }

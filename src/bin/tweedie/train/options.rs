@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use tweedie::data::{Dequantize, Marginals, Missing};
 use tweedie::grid::TimeLaw;
-use tweedie::model::{BaseKind, HeadConfig, HeadTrunk, NetworkConfig, Parametrization, Structure};
+use tweedie::model::{
+    BaseKind, HeadConfig, HeadTrunk, NetworkConfig, Parametrization, Structure, UNetConfig,
+};
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Weighting};
-use tweedie::run::RunConfig;
+use tweedie::run::{DataRecord, RunConfig};
 use tweedie::{Error, Result};
 
 use crate::Common;
@@ -97,6 +99,12 @@ pub struct Arguments {
     /// How columns are brought to the network's units
     #[arg(long, help_heading = "Data")]
     marginals: Option<MarginalsName>,
+    /// Bring images to this height and width: those no larger get a black border, others are resampled
+    #[arg(long, value_name = "HxW", value_parser = size, help_heading = "Data")]
+    size: Option<[usize; 2]>,
+    /// Leave out and count images of a folder that cannot be decoded
+    #[arg(long, help_heading = "Data")]
+    skip_corrupt: bool,
     /// Validation rows from a file of their own
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     validation: Option<PathBuf>,
@@ -158,6 +166,13 @@ pub struct Arguments {
     pub(super) common: Common,
 }
 
+/// `HxW`.
+fn size(text: &str) -> std::result::Result<[usize; 2], String> {
+    let (height, width) = text.split_once('x').ok_or("not HxW, such as 32x32")?;
+    let side = |text: &str| text.parse().map_err(|_| format!("{text:?} is not a number of pixels"));
+    Ok([side(height)?, side(width)?])
+}
+
 impl Arguments {
     /// Flags over the configuration.
     pub(super) fn apply(&self, config: &mut RunConfig) -> Result<()> {
@@ -182,6 +197,8 @@ impl Arguments {
             table.header = self.header;
         }
         table.unique |= self.unique;
+        table.size = self.size.or(table.size);
+        table.skip_corrupt |= self.skip_corrupt;
         match self.missing.as_deref() {
             None => (),
             Some("error") => table.missing = Missing::Error,
@@ -254,14 +271,42 @@ impl Arguments {
         self.apply_head(config)
     }
 
-    /// A rank that nobody asked for is at most the number of columns.
-    pub(super) fn fit_rank(&self, config: &mut RunConfig, columns: i64) {
+    /// What nobody asked for follows the data: a rank of at most the number of columns, and for images a small U-Net, an
+    /// isotropic base and numbers of rows that suit its cost.
+    pub(super) fn fit_to(&self, config: &mut RunConfig, data: &DataRecord) -> Result<()> {
+        let columns = data.scaling.dim() as i64;
         let asked = self.rank.is_some() || self.config.is_some();
         if let (false, Some(HeadConfig { structure: Structure::LowRank(rank), .. })) =
             (asked, &mut config.model.head)
         {
             *rank = (*rank).min(columns);
         }
+        let Some(shape) = data.image.filter(|_| self.config.is_none() && !self.resume) else { return Ok(()) };
+        if self.width.is_some() || self.depth.is_some() {
+            let remedy = "set widths and blocks of the U-Net in a configuration file";
+            return Err(Error::config("--width, --depth", "the data are images", remedy));
+        }
+        let mut network = UNetConfig { shape: shape.map(|n| n as i64), ..UNetConfig::default() };
+        if self.separate {
+            network.head_trunk = HeadTrunk::Separate;
+        }
+        config.model.network = NetworkConfig::UNet(network);
+        if self.base.is_none() {
+            config.base.kind = BaseKind::Isotropic;
+        }
+        if self.batch_size.is_none() {
+            config.train.batch_size = 32;
+        }
+        if self.learning_rate.is_none() {
+            config.train.learning_rate = 1e-3;
+        }
+        if self.transitions.is_none()
+            && let ObjectiveConfig::Lm { transitions, .. } = &mut config.objective
+        {
+            *transitions = 1;
+        }
+        config.train.validation_rows = 128;
+        Ok(())
     }
 
     fn apply_objective(&self, config: &mut RunConfig) -> Result<()> {
