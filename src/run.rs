@@ -16,6 +16,7 @@ mod checkpoint;
 mod config;
 mod data;
 mod exchange;
+mod import;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ use crate::{Error, Result};
 pub use config::{DataConfig, RunConfig};
 pub use data::{DataRecord, Prepared, TableRows, scaled_rows};
 pub use exchange::{read_unet, write_unet};
+pub use import::{export, import};
 
 /// A run directory.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 //! "Score-Based Generative Modeling through SDEs", §3). For `s < t` the transition is
 //! `x_t = m x_s + k ε'` with `m = α_t/α_s`, `k² = σ_t² − m² σ_s²`.
 
+mod discrete;
 mod vp;
 
 use std::fmt::Debug;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
+pub use discrete::StepLaw;
 pub use vp::{BetaLaw, Vp};
 
 /// A forward process with linear drift, on `t ∈ [0, T]`.
@@ -88,6 +90,17 @@ pub enum ScheduleConfig {
         /// `c₁`.
         c1: f64,
     },
+    /// A discrete-time chain, `t = i/steps` its step `i`.
+    Discrete {
+        /// `N`.
+        steps: usize,
+        /// How its variances run.
+        law: StepLaw,
+        /// `β_1`.
+        beta_start: f64,
+        /// `β_N`.
+        beta_end: f64,
+    },
 }
 
 impl Default for ScheduleConfig {
@@ -120,6 +133,18 @@ impl ScheduleConfig {
                     );
                 }
                 Ok(Arc::new(Vp::cosine(offset)))
+            }
+            ScheduleConfig::Discrete { steps, law, beta_start, beta_end } => {
+                Error::check_count("schedule.steps", steps, 1_000_000)?;
+                if steps < 2 || !(0.0 < beta_start && beta_start <= beta_end && beta_end < 1.0) {
+                    return bad(
+                        "schedule",
+                        format!("steps = {steps}, beta_start = {beta_start}, beta_end = {beta_end}"),
+                        "give two steps or more and 0 < beta_start <= beta_end < 1 (1e-4 and 0.02 are usual for 1000)",
+                    );
+                }
+                let betas = law.betas(steps, beta_start, beta_end);
+                Ok(Arc::new(Vp::discrete(betas).with_epsilon(1.0 / steps as f64)))
             }
             ScheduleConfig::Theory { steps, c0, c1 } => {
                 let rate = c1 * (steps as f64).ln() / steps as f64;

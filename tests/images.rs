@@ -136,6 +136,23 @@ fn the_program_on_images() {
     let scores = std::fs::read_to_string(at("scores.csv")).unwrap();
     assert_eq!(scores.lines().count(), 31);
     assert!(scores.starts_with("image,log_likelihood,std_error\n1,-"), "{scores}");
+    // a model from elsewhere gets a covariance head, its score untouched
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/unet/attention");
+    let (foreign, with_head) = (at("foreign"), at("with-head"));
+    succeed(&["import", folder, "--out", &foreign]);
+    let head =
+        ["train", "--data", &pictures, "--size", "8x16", "--out", &with_head, "--score-from", &foreign];
+    succeed(&[&head[..], &["--mode", "head", "--rank", "1", "--iterations", "3", "--threads", "1"]].concat());
+    succeed(&["export", &with_head, "--out", &at("pipeline")]);
+    let weights = "unet/diffusion_pytorch_model.safetensors";
+    let tensors = |path: &Path| {
+        let mut tensors = tch::Tensor::read_safetensors(path).unwrap();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        tensors
+    };
+    let original = Path::new(folder).join("diffusion_pytorch_model.safetensors");
+    assert_eq!(tensors(&Path::new(&at("pipeline")).join(weights)), tensors(&original));
+    succeed(&["sample", &with_head, "-n", "2", "--steps", "2", "-o", &at("foreign.png"), "--threads", "1"]);
     let table = succeed(&["evaluate", &run, "--steps", "2", "--no-ode", "--threads", "1"]);
     assert!(table.contains("bits per dimension") && table.contains("learned covariance"), "{table}");
     succeed(&["report", &run, "--steps", "2", "-n", "4", "--rows", "2", "--threads", "1"]);

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
-use tweedie::model::{Backbone, HeadBody, HeadTrunk, UNetConfig};
+use tweedie::model::{Backbone, Denoiser, HeadBody, HeadTrunk, UNetConfig};
 use tweedie::noise::{Noise, Seed};
-use tweedie::run::{read_unet, write_unet};
+use tweedie::run::{Run, export, import, read_unet, write_unet};
 use tweedie::schedule::Vp;
 
 const NAMES: [&str; 4] = ["plain", "attention", "classes", "odd-widths"];
@@ -79,7 +79,7 @@ fn refuses_what_it_cannot_read() {
         ("\"layers_per_block\": 1", "\"layers_per_block\": 2", "has no tensor"),
         ("UNet2DModel", "Transformer2DModel", "Transformer2DModel"),
         ("16\n", "24\n", "shape"),
-        ("{", "", "not the configuration"),
+        ("{", "", "config.json: is not the configuration"),
     ] {
         let changed = config.replacen(old, new, 1);
         assert_ne!(changed, config, "{old}");
@@ -198,4 +198,64 @@ fn impossible_networks_name_their_field() {
     for preset in [UNetConfig::paper([3, 32, 32]), UNetConfig::ddpm_plus_plus([3, 32, 32], 4)] {
         preset.check().unwrap();
     }
+}
+
+/// An imported pipeline is a model whose ε̂ at step `i`, `t = (i+1)/1000`, is what diffusers computes, whichever way
+/// its output is meant; an export is the same pipeline again.
+#[test]
+fn imported_pipelines_predict_noise() {
+    let of = reference("attention");
+    let (sample, output) = (of("sample").unwrap().flatten(1, 3), of("output").unwrap().flatten(1, 3));
+    let t = [0.004, 0.872];
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir_all(at("pipe/unet")).unwrap();
+    std::fs::create_dir_all(at("pipe/scheduler")).unwrap();
+    for file in ["config.json", "diffusion_pytorch_model.safetensors"] {
+        std::fs::copy(folder("attention").join(file), at("pipe/unet").join(file)).unwrap();
+    }
+    std::fs::write(at("pipe/model_index.json"), "{}").unwrap();
+    let scheduler = |fields: &str| {
+        let text = format!("{{\"_class_name\": \"DDPMScheduler\", \"num_train_timesteps\": 1000, {fields}}}");
+        std::fs::write(at("pipe/scheduler/scheduler_config.json"), text).unwrap();
+    };
+    for prediction in ["epsilon", "v_prediction", "sample"] {
+        scheduler(&format!("\"prediction_type\": \"{prediction}\""));
+        let run = at(prediction);
+        assert_eq!(import(&at("pipe"), &run, Device::Cpu).unwrap(), None);
+        let run = Run::load(&run, Device::Cpu).unwrap();
+        let schedule = run.schedule();
+        let column = |f: &dyn Fn(f64) -> f64| Tensor::from_slice(&t.map(|t| f(t) as f32)).view([2, 1]);
+        let (alpha, sigma) = (column(&|t| schedule.alpha(t)), column(&|t| schedule.sigma(t)));
+        let ours = run.model.noise(&sample, &t);
+        // what the output says of x_t = α x_0 + σ ε, solved for the output
+        let back = match prediction {
+            "epsilon" => ours.shallow_clone(),
+            "v_prediction" => (&ours - &sigma * &sample) / &alpha,
+            _ => (&sample - &sigma * &ours) / &alpha,
+        };
+        assert!(gap(&back, &output) < 1e-4, "{prediction}: {}", gap(&back, &output));
+        assert!(gap(&run.model.jet(&sample, &t).noise, &ours) < 1e-6);
+
+        export(&run, &at("exported")).unwrap();
+        let again = at(&format!("{prediction}-again"));
+        import(&at("exported"), &again, Device::Cpu).unwrap();
+        let again = Run::load(&again, Device::Cpu).unwrap();
+        assert_eq!((&again.config.model, &again.config.schedule), (&run.config.model, &run.config.schedule));
+        assert_eq!(again.model.noise(&sample, &t), ours);
+    }
+    for (fields, what) in [
+        ("\"prediction_type\": \"flow\"", "prediction_type flow"),
+        ("\"beta_schedule\": \"sigmoid\"", "beta_schedule sigmoid"),
+        ("\"trained_betas\": [0.1]", "trained_betas"),
+        ("\"rescale_betas_zero_snr\": true", "rescale_betas_zero_snr"),
+        ("\"beta_start\": 2.0", "beta_start"),
+    ] {
+        scheduler(fields);
+        let message = import(&at("pipe"), &at("refused"), Device::Cpu).unwrap_err().to_string();
+        assert!(message.contains(what), "no '{what}' in: {message}");
+        assert!(!at("refused").exists());
+    }
+    let message = import(&folder("classes"), &at("refused"), Device::Cpu).unwrap_err().to_string();
+    assert!(message.contains("classes"), "{message}");
 }

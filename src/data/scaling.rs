@@ -173,9 +173,9 @@ impl Scaling {
         Ok(Scaling { columns })
     }
 
-    /// Pixel levels 0…255, dequantised, to `[−1, 1]`.
+    /// Pixel levels 0…255 to `[−1, 1]`, dequantised.
     pub fn pixels(columns: &[Column]) -> Scaling {
-        let map = ColumnScaling::Affine { shift: 127.5, scale: 128.0 };
+        let map = ColumnScaling::Affine { shift: 127.5, scale: 127.5 };
         let grid = Some(Grid { bin: 1.0, origin: 0.0 });
         let scaled = |column: &Column| ScaledColumn { column: column.clone(), grid, map: map.clone() };
         Scaling { columns: columns.iter().map(scaled).collect() }

@@ -86,6 +86,21 @@ impl NetworkConfig {
     }
 }
 
+/// What a network's output says about the noise in `x_t`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prediction {
+    /// `F` corrects the base: `ε̂ = ε̂_b + a(t) F`.
+    #[default]
+    Correction,
+    /// `F = ε̂`, as in DDPM.
+    Epsilon,
+    /// `F = α ε̂ − σ x̂_0`, hence `ε̂ = α F + σ x_t` (Salimans & Ho 2022; VP only).
+    V,
+    /// `F = x̂_0`, hence `ε̂ = (x_t − α F)/σ`.
+    Sample,
+}
+
 /// A model as plain data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -94,6 +109,8 @@ pub struct ModelConfig {
     pub network: NetworkConfig,
     /// The covariance head; a score model has none.
     pub head: Option<HeadConfig>,
+    /// What the network's output says.
+    pub prediction: Prediction,
     /// `κ`: below this noise level, in units of the scaled data, the network's correction of ε̂ fades as `σ/κ`, so that
     /// its correction of the score stays bounded.
     pub finest_scale: f64,
@@ -104,6 +121,7 @@ impl Default for ModelConfig {
         ModelConfig {
             network: NetworkConfig::default(),
             head: Some(HeadConfig::default()),
+            prediction: Prediction::default(),
             finest_scale: 0.02,
         }
     }
@@ -179,6 +197,9 @@ impl Model {
     }
 
     fn forward(&self, x: &Tensor, t: &[f64], with_head: bool) -> Outputs {
+        if self.config.prediction != Prediction::Correction {
+            return self.backbone.forward(x, &*self.schedule, t, with_head);
+        }
         let v = self.second_moment;
         let scale = |t: &f64| (self.schedule.alpha(*t).powi(2) * v + self.schedule.sigma2(*t)).sqrt().recip();
         let input = x * column(t.iter().map(scale), x);
@@ -191,6 +212,18 @@ impl Model {
         let (signal, sigma2) = (self.schedule.alpha(t).powi(2) * self.second_moment, self.schedule.sigma2(t));
         let fade = sigma2 / (sigma2 + signal * self.config.finest_scale.powi(2));
         (signal / (signal + sigma2) * fade).sqrt()
+    }
+
+    /// `ε̂` from the network's output `F` and, where that corrects a base, the base's `ε̂`.
+    fn noise_from(&self, output: &Tensor, x: &Tensor, t: &[f64], of_base: impl FnOnce() -> Tensor) -> Tensor {
+        let alpha = || column(t.iter().map(|&t| self.schedule.alpha(t)), x);
+        let sigma = || column(t.iter().map(|&t| self.schedule.sigma(t)), x);
+        match self.config.prediction {
+            Prediction::Correction => of_base() + self.scaled(output, t),
+            Prediction::Epsilon => output.shallow_clone(),
+            Prediction::V => alpha() * output + sigma() * x,
+            Prediction::Sample => (x - alpha() * output) / sigma(),
+        }
     }
 
     fn scaled(&self, correction: &Tensor, t: &[f64]) -> Tensor {
@@ -208,15 +241,22 @@ impl Denoiser for Model {
     }
 
     fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        self.fast_base.noise(x, &*self.schedule, t) + self.correction(x, t)
+        let output = self.forward(x, t, false).noise;
+        self.noise_from(&output, x, t, || self.fast_base.noise(x, &*self.schedule, t))
     }
 
     fn correction(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        self.scaled(&self.forward(x, t, false).noise, t)
+        match self.config.prediction {
+            Prediction::Correction => self.scaled(&self.forward(x, t, false).noise, t),
+            _ => self.noise(x, t),
+        }
     }
 
     /// The base's `ε̂`: its divergence is `(d − tr G_b)/σ`, so that no derivative goes through a mixture.
     fn known_part(&self, x: &Tensor, t: &[f64]) -> Option<(Tensor, Tensor)> {
+        if self.config.prediction != Prediction::Correction {
+            return None;
+        }
         let x = x.to_kind(Kind::Double);
         let jet = self.base.jet(&x, &*self.schedule, t, false);
         let sigma = per_row(t.iter().map(|&t| self.schedule.sigma(t)), &x);
@@ -228,7 +268,7 @@ impl Denoiser for Model {
         let full = self.config.head.is_some_and(|head| head.wants_full_base());
         let base = self.fast_base.jet(x, &*self.schedule, t, full);
         let outputs = self.forward(x, t, true);
-        let noise = &base.noise + self.scaled(&outputs.noise, t);
+        let noise = self.noise_from(&outputs.noise, x, t, || base.noise.shallow_clone());
         let g: SymMatrix = match (&self.config.head, &outputs.head) {
             (Some(head), Some(raw)) => {
                 head.g(raw, &base.g, &per_row(t.iter().map(|&t| self.schedule.sigma(t)), x))

@@ -64,6 +64,8 @@ pub struct UNetConfig {
     pub cosine_first: bool,
     /// Subtracted from the number of frequencies in the time embedding's exponents.
     pub frequency_shift: f64,
+    /// Steps of the discrete process among which a time in `[0, 1]` has its position: step `i`, from 0, is `t = (i+1)/steps`.
+    pub steps: i64,
     /// Whether strided convolutions pad below and to the right only.
     pub pad_end: bool,
     /// What the covariance head sits on.
@@ -94,6 +96,7 @@ impl Default for UNetConfig {
             classes: 0,
             cosine_first: true,
             frequency_shift: 0.0,
+            steps: 1000,
             pad_end: false,
             head_trunk: HeadTrunk::Shared,
             head_body: HeadBody::Simple,
@@ -146,6 +149,7 @@ impl UNetConfig {
         Error::check_count("blocks", self.blocks, 100)?;
         Error::check_count("head_blocks", self.head_blocks, 100)?;
         Error::check_count("groups", self.groups, 1024)?;
+        Error::check_count("steps", self.steps, 1_000_000)?;
         let levels = self.widths.len();
         Error::check_count("widths", levels, 10)?;
         let halvings = 1i64 << (levels - 1);
@@ -235,8 +239,6 @@ impl UNetConfig {
 
 /// The head's factors start small, not at 0, where their gradient vanishes.
 const FACTOR_GAIN: f64 = 0.03;
-/// Positions of the time embedding in `[0, T = 1]`: the steps of the discrete process.
-const POSITIONS: f64 = 1000.0;
 
 #[derive(Debug)]
 struct Level {
@@ -446,7 +448,8 @@ impl UNet {
 impl Backbone for UNet {
     fn forward(&self, x: &Tensor, _schedule: &dyn Schedule, t: &[f64], with_head: bool) -> Outputs {
         let [c, h, w] = self.config.shape;
-        let position: Vec<f64> = t.iter().map(|t| POSITIONS * t - 1.0).collect();
+        let steps = self.config.steps as f64;
+        let position: Vec<f64> = t.iter().map(|t| steps * t - 1.0).collect();
         let (noise, head) = self.images(&x.view([-1, c, h, w]), &position, None, with_head);
         Outputs { noise: noise.flatten(1, 3), head: head.map(|head| head.flatten(1, 3)) }
     }

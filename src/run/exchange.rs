@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::parameter_bytes;
@@ -21,6 +23,20 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(Error::io(path))
 }
 
+/// What a JSON file says.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path, remedy: &str) -> Result<T> {
+    serde_json::from_slice(&read(path)?)
+        .map_err(|e| Error::checkpoint(path, format!("is not the configuration expected here ({e})"), remedy))
+}
+
+/// Writes a JSON file, its folder first.
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    }
+    OutputFile::create(path)?.finish(&serde_json::to_vec_pretty(value).expect("plain data"))
+}
+
 /// The U-Net in `dir`: `config.json` and `diffusion_pytorch_model.safetensors`, whole or in parts. It has no covariance
 /// head.
 ///
@@ -29,11 +45,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// crate's U-Net has not: the error says what.
 pub fn read_unet(dir: &Path, device: Device) -> Result<UNet> {
     let path = dir.join(CONFIG);
-    let wrong = |problem: String| {
-        Error::checkpoint(&path, problem, "give the unet folder of a diffusers model (UNet2DModel)")
-    };
-    let model: UNet2DModel = serde_json::from_slice(&read(&path)?)
-        .map_err(|e| wrong(format!("is not the configuration of a UNet2DModel ({e})")))?;
+    let model: UNet2DModel = read_json(&path, "give the unet folder of a diffusers model (UNet2DModel)")?;
     let config = UNetConfig::try_from(&model).map_err(|what| {
         Error::checkpoint(&path, format!("has {what}"), "this cannot be computed here; choose another model")
     })?;
@@ -52,13 +64,12 @@ pub fn write_unet(net: &UNet, dir: &Path) -> Result<()> {
         Error::config("export", format!("diffusers has no {what}"), "export a network without them")
     })?;
     std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
-    let text = serde_json::to_string_pretty(&model).expect("plain data");
     let parameters = net.parameters();
     let score: Vec<Entry> =
         parameters.entries().iter().filter(|e| e.offset < net.score_size()).cloned().collect();
     let weights = parameter_bytes(&score, parameters.flat(), &[]);
     OutputFile::create(dir.join(WEIGHTS))?.finish(&weights)?;
-    OutputFile::create(dir.join(CONFIG))?.finish(text.as_bytes())
+    write_json(&dir.join(CONFIG), &model)
 }
 
 /// Flat parameters in the order of `like`, each found by its name in one of the files of `dir`.
@@ -119,9 +130,7 @@ fn weight_files(dir: &Path) -> Result<Vec<String>> {
         struct Index {
             weight_map: BTreeMap<String, String>,
         }
-        let parsed: Index = serde_json::from_slice(&read(&index)?).map_err(|e| {
-            Error::checkpoint(&index, format!("is not an index of weights ({e})"), "download it again")
-        })?;
+        let parsed: Index = read_json(&index, "download it again")?;
         let mut files: Vec<String> = parsed.weight_map.into_values().collect();
         files.sort();
         files.dedup();

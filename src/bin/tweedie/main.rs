@@ -5,6 +5,7 @@
 
 mod console;
 mod evaluate;
+mod exchange;
 mod experiment;
 mod report;
 mod sample;
@@ -35,7 +36,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Fit a density to a table
+    /// Fit a density to a table or to images
     Train(Box<train::Arguments>),
     /// Draw samples from a fitted density
     Sample(sample::Arguments),
@@ -47,6 +48,10 @@ enum Command {
     Experiment(experiment::Arguments),
     /// One self-contained HTML page about a run
     Report(report::Arguments),
+    /// Make a run of a diffusers model, to sample, score and give a covariance
+    Import(exchange::ImportArguments),
+    /// Write the score of a run so that diffusers loads it
+    Export(exchange::ExportArguments),
 }
 
 /// Steps of a sampler or an estimator.
@@ -102,6 +107,8 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Experiment(arguments) => experiment::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Import(arguments) => exchange::import(&arguments),
+        Command::Export(arguments) => exchange::export(&arguments),
     });
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ mod options;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
-use tweedie::model::{Base, Model};
+use tweedie::model::{Base, Model, ModelConfig};
 use tweedie::noise::Seed;
 use tweedie::run::{Prepared, Run, RunConfig, RunDir};
 use tweedie::train::{Ended, Hooks, Metric, State, Trainer, Validation};
@@ -66,6 +66,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 }
                 None => RunConfig::default(),
             };
+            if let (Some(donor), None) = (&arguments.score_from, &arguments.config) {
+                let donor = RunDir::open(donor)?.config()?;
+                (config.schedule, config.base) = (donor.schedule, donor.base);
+                config.model = ModelConfig { head: config.model.head, ..donor.model };
+            }
             arguments.apply(&mut config)?;
             config.train.check()?;
             config.base.check()?;
@@ -211,7 +216,7 @@ fn donor(
         ));
     }
     let (mine, other) = (&config.model, &donor.config.model);
-    let same = mine.network == other.network && mine.finest_scale == other.finest_scale;
+    let same = ModelConfig { head: None, ..mine.clone() } == ModelConfig { head: None, ..other.clone() };
     if !same || config.schedule != donor.config.schedule || config.base.kind != donor.config.base.kind {
         return Err(Error::config(
             "--score-from",

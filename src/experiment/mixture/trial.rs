@@ -126,6 +126,7 @@ pub fn train(
             parametrization: Parametrization::Posterior,
         }),
         finest_scale: recipe.finest_scale,
+        ..ModelConfig::default()
     }
     .init(base, Arc::new(Vp::default()), Device::Cpu, seed.derive("weights"))?;
     let objective = match transitions {

@@ -282,17 +282,8 @@ impl Arguments {
             *rank = (*rank).min(columns);
         }
         let Some(shape) = data.image.filter(|_| self.config.is_none() && !self.resume) else { return Ok(()) };
-        if self.width.is_some() || self.depth.is_some() {
-            let remedy = "set widths and blocks of the U-Net in a configuration file";
-            return Err(Error::config("--width, --depth", "the data are images", remedy));
-        }
-        let mut network = UNetConfig { shape: shape.map(|n| n as i64), ..UNetConfig::default() };
-        if self.separate {
-            network.head_trunk = HeadTrunk::Separate;
-        }
-        config.model.network = NetworkConfig::UNet(network);
-        if self.base.is_none() {
-            config.base.kind = BaseKind::Isotropic;
+        if self.score_from.is_none() {
+            self.take_unet(config, shape)?;
         }
         if self.batch_size.is_none() {
             config.train.batch_size = 32;
@@ -306,6 +297,23 @@ impl Arguments {
             *transitions = 1;
         }
         config.train.validation_rows = 128;
+        Ok(())
+    }
+
+    /// A small U-Net on an isotropic base.
+    fn take_unet(&self, config: &mut RunConfig, shape: [usize; 3]) -> Result<()> {
+        if self.width.is_some() || self.depth.is_some() {
+            let remedy = "set widths and blocks of the U-Net in a configuration file";
+            return Err(Error::config("--width, --depth", "the data are images", remedy));
+        }
+        let mut network = UNetConfig { shape: shape.map(|n| n as i64), ..UNetConfig::default() };
+        if self.separate {
+            network.head_trunk = HeadTrunk::Separate;
+        }
+        config.model.network = NetworkConfig::UNet(network);
+        if self.base.is_none() {
+            config.base.kind = BaseKind::Isotropic;
+        }
         Ok(())
     }
 

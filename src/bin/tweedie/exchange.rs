@@ -1,0 +1,66 @@
+//! `tweedie import` and `tweedie export`: models of diffusers.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use tweedie::Result;
+use tweedie::run::{self, Run};
+
+use crate::Common;
+use crate::console::{print_json, say};
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tweedie import ddpm-cifar10-32 --out runs/ddpm
+  tweedie train --data cifar/ --out runs/ddpm-lm --score-from runs/ddpm --mode head
+  tweedie sample runs/ddpm -n 16 --steps 50 --covariance beta -o sheet.png")]
+pub struct ImportArguments {
+    /// Folder of a DDPMPipeline, a DDIMPipeline or a UNet2DModel, with safetensors weights
+    dir: PathBuf,
+    /// The run directory to make
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  tweedie export runs/ddpm --out pipeline     # DDPMPipeline.from_pretrained(\"pipeline\")")]
+pub struct ExportArguments {
+    /// The run directory
+    run: PathBuf,
+    /// The folder to write; the score alone is exported, not the covariance head
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn import(arguments: &ImportArguments) -> Result<()> {
+    let device = arguments.common.prepare()?;
+    let remark = run::import(&arguments.dir, &arguments.out, device)?;
+    if let Some(remark) = remark {
+        say(arguments.common.quiet, format!("note: {remark}"));
+    }
+    done(&arguments.out, &arguments.common);
+    Ok(())
+}
+
+pub fn export(arguments: &ExportArguments) -> Result<()> {
+    let device = arguments.common.prepare()?;
+    run::export(&Run::load(&arguments.run, device)?, &arguments.out)?;
+    done(&arguments.out, &arguments.common);
+    Ok(())
+}
+
+fn done(out: &std::path::Path, common: &Common) {
+    if common.json {
+        print_json(&json!({ "out": out }));
+    } else {
+        println!("{}", out.display());
+    }
+}

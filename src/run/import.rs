@@ -1,0 +1,204 @@
+//! Models of diffusers as runs: imported, they are sampled, scored and given a covariance head like any other; exported,
+//! diffusers' pipelines load them.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+use super::exchange::{read_json, read_unet, write_json, write_unet};
+use super::{DataConfig, DataRecord, Run, RunConfig, RunDir};
+use crate::data::{Column, ColumnKind, Scaling};
+use crate::model::{Backbone, Base, BaseConfig, BaseKind, ModelConfig, NetworkConfig, Prediction};
+use crate::noise::Seed;
+use crate::objective::{ObjectiveConfig, Weighting};
+use crate::schedule::{ScheduleConfig, StepLaw};
+use crate::train::State;
+use crate::{Error, Result};
+
+const SCHEDULER: &str = "scheduler_config.json";
+
+/// The fields of diffusers' DDPM and DDIM schedulers that say what was trained.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+struct Scheduler {
+    #[serde(rename = "_class_name")]
+    class_name: String,
+    num_train_timesteps: usize,
+    beta_start: f64,
+    beta_end: f64,
+    beta_schedule: String,
+    trained_betas: Option<Vec<f64>>,
+    prediction_type: String,
+    rescale_betas_zero_snr: bool,
+    /// Of the export: its samples are those of the ancestral sampler on an even grid, unclipped.
+    clip_sample: bool,
+    timestep_spacing: String,
+}
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        Scheduler {
+            class_name: "DDPMScheduler".into(),
+            num_train_timesteps: 1000,
+            beta_start: 1e-4,
+            beta_end: 0.02,
+            beta_schedule: "linear".into(),
+            trained_betas: None,
+            prediction_type: "epsilon".into(),
+            rescale_betas_zero_snr: false,
+            clip_sample: true,
+            timestep_spacing: "leading".into(),
+        }
+    }
+}
+
+const LAWS: [(&str, StepLaw); 3] = [
+    ("linear", StepLaw::Linear),
+    ("scaled_linear", StepLaw::ScaledLinear),
+    ("squaredcos_cap_v2", StepLaw::Cosine),
+];
+const PREDICTIONS: [(&str, Prediction); 3] =
+    [("epsilon", Prediction::Epsilon), ("v_prediction", Prediction::V), ("sample", Prediction::Sample)];
+
+impl Scheduler {
+    /// The forward process and what the network's output says; an error is what of it there is not here.
+    fn meaning(&self) -> std::result::Result<(ScheduleConfig, Prediction), String> {
+        if self.trained_betas.is_some() {
+            return Err("trained_betas".into());
+        }
+        if self.rescale_betas_zero_snr {
+            return Err("rescale_betas_zero_snr: its last step has no signal, hence no density".into());
+        }
+        let law = LAWS.iter().find(|(name, _)| *name == self.beta_schedule);
+        let (_, law) = law.ok_or_else(|| format!("the beta_schedule {}", self.beta_schedule))?;
+        let prediction = PREDICTIONS.iter().find(|(name, _)| *name == self.prediction_type);
+        let (_, prediction) =
+            prediction.ok_or_else(|| format!("the prediction_type {}", self.prediction_type))?;
+        let schedule = ScheduleConfig::Discrete {
+            steps: self.num_train_timesteps,
+            law: *law,
+            beta_start: self.beta_start,
+            beta_end: self.beta_end,
+        };
+        Ok((schedule, *prediction))
+    }
+}
+
+/// Makes a run at `out` of the diffusers model at `dir`: the folder of a `DDPMPipeline` or `DDIMPipeline`, or that of a
+/// `UNet2DModel` alone, which is taken to predict ε under DDPM's schedule. It maps pixel levels 0…255 to `[−1, 1]`, as
+/// diffusers does, and has no covariance head. Returns a remark about what had to be assumed.
+///
+/// # Errors
+/// As [`read_unet`]; and for a scheduler that has no equal here, class conditions, or a run that is there already.
+pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> {
+    let pipeline = dir.join("model_index.json").exists();
+    let (unet, scheduler) =
+        if pipeline { (dir.join("unet"), dir.join("scheduler")) } else { (dir.into(), dir.into()) };
+    let path = scheduler.join(SCHEDULER);
+    let (scheduler, remark) = match pipeline || path.exists() {
+        true => (read_json::<Scheduler>(&path, "give the folder of a diffusers pipeline")?, None),
+        false => {
+            let remark = format!("no {SCHEDULER}: taken as predicting ε under DDPM's linear schedule");
+            (Scheduler::default(), Some(remark))
+        }
+    };
+    let (schedule, prediction) = scheduler.meaning().map_err(|what| {
+        Error::checkpoint(&path, format!("has {what}"), "this cannot be computed here; choose another model")
+    })?;
+    let net = read_unet(&unet, device)?;
+    if net.config().classes > 0 {
+        return Err(Error::checkpoint(
+            &unet,
+            "is conditioned on classes",
+            "only unconditional models can be imported so far; read it as a library, with run::read_unet",
+        ));
+    }
+    let mut network = net.config().clone();
+    network.steps = scheduler.num_train_timesteps as i64;
+    let dim = network.dim();
+    let image = network.shape.map(|n| n as usize);
+    let columns: Vec<Column> =
+        (1..=dim).map(|i| Column { name: format!("p{i}"), kind: ColumnKind::Integer }).collect();
+    let source = dir.display().to_string();
+    let config = RunConfig {
+        data: DataConfig { source: source.clone(), ..DataConfig::default() },
+        schedule,
+        base: BaseConfig { kind: BaseKind::Isotropic, ..BaseConfig::default() },
+        model: ModelConfig {
+            network: NetworkConfig::UNet(network),
+            head: None,
+            prediction,
+            ..ModelConfig::default()
+        },
+        objective: ObjectiveConfig::Sm {
+            weighting: Weighting::Sigma2,
+            time: crate::grid::TimeLaw::default(),
+            draws: 1,
+        },
+        ..RunConfig::default()
+    };
+    let record = DataRecord {
+        source,
+        scaling: Scaling::pixels(&columns),
+        image: Some(image),
+        rows: [0; 3],
+        split_seed: 0,
+        dropped: [0; 2],
+        fingerprint: String::new(),
+    };
+    let model = config.model.init(Base::standard(dim), config.schedule.build()?, device, Seed(0))?;
+    model.parameters().assign(net.parameters().flat());
+    let run = RunDir::create(out)?;
+    run.checkpoint(&model, &State::new(&model))?;
+    run.write_setup(&config, &record, &Base::standard(dim))?;
+    Ok(remark)
+}
+
+/// Writes the score network of `run` at `out` as a `DDPMPipeline`.
+///
+/// # Errors
+/// If the network is not a U-Net that predicts ε, v or x_0 under a discrete schedule, or files cannot be written.
+pub fn export(run: &Run, out: &Path) -> Result<()> {
+    let cannot = |problem: &str, remedy: &str| Error::config("export", problem, remedy);
+    let NetworkConfig::UNet(network) = &run.config.model.network else {
+        return Err(cannot("the network of this run is not a U-Net", "export a run on images"));
+    };
+    let prediction = PREDICTIONS.iter().find(|(_, p)| *p == run.config.model.prediction);
+    let Some((prediction_type, _)) = prediction else {
+        let remedy =
+            "train with model.prediction = \"epsilon\" and a discrete schedule in a configuration file";
+        return Err(cannot(
+            "the network corrects a base distribution, which diffusers does not know",
+            remedy,
+        ));
+    };
+    let ScheduleConfig::Discrete { steps, law, beta_start, beta_end } = run.config.schedule else {
+        let remedy = "train with schedule.kind = \"discrete\" in a configuration file";
+        return Err(cannot("the run's schedule is not a discrete chain", remedy));
+    };
+    if network.steps != steps as i64 {
+        return Err(cannot("the network's steps are not the schedule's", "give both the same number"));
+    }
+    let (beta_schedule, _) = LAWS.iter().find(|(_, l)| *l == law).expect("every law has its name");
+    let scheduler = Scheduler {
+        num_train_timesteps: steps,
+        beta_start,
+        beta_end,
+        beta_schedule: beta_schedule.to_string(),
+        prediction_type: prediction_type.to_string(),
+        clip_sample: false,
+        ..Scheduler::default()
+    };
+    let net = network.init(0, Device::Cpu, Seed(0))?;
+    let score: Tensor = run.model.parameters().flat().narrow(0, 0, net.score_size());
+    net.parameters().assign(&score.to_device(Device::Cpu));
+    let index = serde_json::json!({
+        "_class_name": "DDPMPipeline",
+        "scheduler": ["diffusers", "DDPMScheduler"],
+        "unet": ["diffusers", "UNet2DModel"],
+    });
+    write_unet(&net, &out.join("unet"))?;
+    write_json(&out.join("scheduler").join(SCHEDULER), &scheduler)?;
+    write_json(&out.join("model_index.json"), &index)
+}
