@@ -127,9 +127,8 @@ impl RunDir {
             .map_err(|e| Error::checkpoint(self.file(name), format!("cannot be read: {e}"), RETRAIN))
     }
 
-    /// Writes configuration, data record and base: what does not change while training. `config.toml` comes last: a
-    /// directory that has it is a run.
-    pub fn write_setup(&self, config: &RunConfig, data: &DataRecord, base: &Base) -> Result<()> {
+    /// Writes data record and base, which do not change while training.
+    pub fn write_setup(&self, data: &DataRecord, base: &Base) -> Result<()> {
         self.write_json("data.json", data)?;
         match base {
             Base::Isotropic { mean, variance } => {
@@ -137,6 +136,12 @@ impl RunDir {
             }
             Base::Mixture(mixture) => self.write_json("base.json", &mixture.parameters())?,
         }
+        Ok(())
+    }
+
+    /// Writes the configuration: last of all, after the first checkpoint, since a directory that has it is a run and
+    /// can be resumed.
+    pub fn write_config(&self, config: &RunConfig) -> Result<()> {
         self.write("config.toml", config.to_toml().as_bytes())
     }
 

@@ -150,8 +150,9 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     let model = config.model.init(Base::standard(dim), config.schedule.build()?, device, Seed(0))?;
     model.parameters().assign(net.parameters().flat());
     let run = RunDir::create(out)?;
+    run.write_setup(&record, &Base::standard(dim))?;
     run.checkpoint(&model, &State::new(&model))?;
-    run.write_setup(&config, &record, &Base::standard(dim))?;
+    run.write_config(&config)?;
     Ok(remark)
 }
 

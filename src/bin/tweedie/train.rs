@@ -124,7 +124,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             if components > 1 {
                 say(quiet, format!("base: a mixture of {components} Gaussians"));
             }
-            dir.write_setup(&config, &prepared.record, &base)?;
+            dir.write_setup(&prepared.record, &base)?;
             // read back, so that a resumed training has the same bits
             let model = dir.initial_model(&config, device)?;
             if let Some(donor) = &donor {
@@ -134,6 +134,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             }
             let state = State { seconds: started.elapsed().as_secs_f64(), ..State::new(&model) };
             dir.checkpoint(&model, &state)?;
+            dir.write_config(&config)?;
             (dir, model, state)
         }
     };

@@ -286,15 +286,10 @@ impl Arguments {
             self.take_unet(config, shape)?;
         }
         if self.batch_size.is_none() {
-            config.train.batch_size = 32;
+            config.train.batch_size = 16;
         }
         if self.learning_rate.is_none() {
             config.train.learning_rate = 1e-3;
-        }
-        if self.transitions.is_none()
-            && let ObjectiveConfig::Lm { transitions, .. } = &mut config.objective
-        {
-            *transitions = 1;
         }
         config.train.validation_rows = 128;
         Ok(())
