@@ -75,6 +75,10 @@ impl ObjectiveConfig {
     pub fn build(&self) -> Result<Box<dyn Objective>> {
         match *self {
             ObjectiveConfig::Lm { transitions, form, time, score } => {
+                if transitions == 1 {
+                    let remedy = "give 2 or more; 4 is usual";
+                    return Err(Error::config("transitions", "1: its only time would be T", remedy));
+                }
                 Error::check_count("transitions", transitions, MOST_DRAWS)?;
                 Ok(Box::new(LikelihoodMatching { transitions, form, time, score }))
             }

@@ -244,6 +244,7 @@ fn mistakes_are_named_in_one_line() {
         &["learning-rate"],
     );
     fail(&["train", "--data", &at("none.csv"), "--out", &at("r")], 2, &["none.csv"]);
+    fail(&["train", "--data", &data, "--out", &at("r"), "--transitions", "1"], 2, &["transitions", "T"]);
     fail(&["train", "--data", "mixture:none", "--out", &at("r")], 2, &["two-gaussians"]);
     fail(
         &["train", "--data", &data, "--out", &at("r"), "--device", "cuda:0"],
