@@ -55,7 +55,10 @@ pub fn let_threads_sleep() {
             return;
         }
         let mut arguments = std::env::args_os();
-        if let (Ok(program), Some(name)) = (std::env::current_exe(), arguments.next()) {
+        if let (Ok(program), Some(name)) = (std::env::current_exe(), arguments.next())
+            // not so where a loader was called by name
+            && program.file_name() == std::path::Path::new(&name).file_name()
+        {
             // returns only if it fails: then threads spin, as they would have
             let _ = std::process::Command::new(program).arg0(name).args(arguments).env(SPINS, "1000").exec();
         }

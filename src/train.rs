@@ -277,8 +277,12 @@ impl Trainer {
             let first = batch * chosen.len() as u64;
             let mut noise = Noise::new(seed.derive("noise"), first..first + chosen.len() as u64);
             let x0 = data.gather(&chosen, &mut noise).to_kind(model.kind()).to_device(model.device());
-            let loss =
-                model.in_training(seed.derive("dropout"), batch, || objective.loss(model, &x0, &mut noise));
+            let mut loss = || objective.loss(model, &x0, &mut noise);
+            // a head alone learns the errors of the score as it is used, without dropout
+            let loss = match objective.trains_score() {
+                true => model.in_training(seed.derive("dropout"), batch, loss),
+                false => loss(),
+            };
             let loss = loss.mean(None);
             window.losses.push(loss.detach());
             let gradient = model.parameters().gradient(&loss, start, length);

@@ -101,7 +101,7 @@ fn folders_of_images() {
     let table = Table::read(dir.path(), &TableOptions { skip_corrupt: true, ..sized }).unwrap();
     assert_eq!((table.rows(), table.dropped_rows), (4, 1));
     let empty = tempfile::tempdir().unwrap();
-    refused(empty.path(), &TableOptions::default(), &["no PNG, JPEG or WebP"]);
+    refused(empty.path(), &TableOptions::default(), &["a directory without PNG, JPEG or WebP files"]);
     let csv = empty.path().join("a.csv");
     std::fs::write(&csv, "1,2\n3,4\n").unwrap();
     refused(&csv, &TableOptions { size: Some([2, 2]), ..Default::default() }, &["--size"]);
@@ -142,7 +142,10 @@ fn the_program_on_images() {
     succeed(&["import", folder, "--out", &foreign]);
     let head =
         ["train", "--data", &pictures, "--size", "8x16", "--out", &with_head, "--score-from", &foreign];
-    succeed(&[&head[..], &["--mode", "head", "--rank", "1", "--iterations", "3", "--threads", "1"]].concat());
+    succeed(
+        &[&head[..], &["--mode", "head", "--separate", "--rank", "1", "--iterations", "3", "--threads", "1"]]
+            .concat(),
+    );
     succeed(&["export", &with_head, "--out", &at("pipeline")]);
     let weights = "unet/diffusion_pytorch_model.safetensors";
     let tensors = |path: &Path| {
@@ -153,6 +156,37 @@ fn the_program_on_images() {
     let original = Path::new(folder).join("diffusion_pytorch_model.safetensors");
     assert_eq!(tensors(&Path::new(&at("pipeline")).join(weights)), tensors(&original));
     succeed(&["sample", &with_head, "-n", "2", "--steps", "2", "-o", &at("foreign.png"), "--threads", "1"]);
+    // other data than the run's
+    GrayImage::from_pixel(12, 4, Luma([9])).save(dir.path().join("grey.png")).unwrap();
+    std::fs::create_dir(at("grey")).unwrap();
+    std::fs::rename(at("grey.png"), at("grey/1.png")).unwrap();
+    for (args, word) in [
+        (vec!["score", &run, &at("grey"), "--steps", "2"], "1 × 4 × 12"),
+        (vec!["train", "--data", &pictures, "--out", &at("none"), "--width", "8"], "U-Net"),
+        (
+            vec![
+                "train",
+                "--data",
+                &pictures,
+                "--out",
+                &at("none"),
+                "--dequantize",
+                "none",
+                "--marginals",
+                "gaussianize",
+            ],
+            "levels",
+        ),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_tweedie")).args(&args).output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && message.contains(word), "{args:?}: {message}");
+    }
+    // a file that says nothing of the network
+    std::fs::write(at("short.toml"), "[train]\niterations = 2\nbatch_size = 4\n").unwrap();
+    let short = ["train", "--config", &at("short.toml"), "--data", &pictures, "--out", &at("short")];
+    succeed(&[&short[..], &["--threads", "1", "--objective", "sm"]].concat());
+    assert!(std::fs::read_to_string(at("short/config.toml")).unwrap().contains("kind = \"unet\""));
     let table = succeed(&["evaluate", &run, "--steps", "2", "--no-ode", "--threads", "1"]);
     assert!(table.contains("bits per dimension") && table.contains("learned covariance"), "{table}");
     succeed(&["report", &run, "--steps", "2", "-n", "4", "--rows", "2", "--threads", "1"]);

@@ -214,7 +214,10 @@ fn imported_pipelines_predict_noise() {
     for file in ["config.json", "diffusion_pytorch_model.safetensors"] {
         std::fs::copy(folder("attention").join(file), at("pipe/unet").join(file)).unwrap();
     }
-    std::fs::write(at("pipe/model_index.json"), "{}").unwrap();
+    let index = |class: &str| {
+        std::fs::write(at("pipe/model_index.json"), format!("{{\"_class_name\": \"{class}\"}}")).unwrap();
+    };
+    index("DDPMPipeline");
     let scheduler = |fields: &str| {
         let text = format!("{{\"_class_name\": \"DDPMScheduler\", \"num_train_timesteps\": 1000, {fields}}}");
         std::fs::write(at("pipe/scheduler/scheduler_config.json"), text).unwrap();
@@ -250,12 +253,29 @@ fn imported_pipelines_predict_noise() {
         ("\"trained_betas\": [0.1]", "trained_betas"),
         ("\"rescale_betas_zero_snr\": true", "rescale_betas_zero_snr"),
         ("\"beta_start\": 2.0", "beta_start"),
+        ("\"x\": 0", "EulerScheduler"),
+        ("\"x\": 1", "LDMPipeline"),
     ] {
         scheduler(fields);
+        if what == "EulerScheduler" {
+            let text = "{\"_class_name\": \"EulerScheduler\"}";
+            std::fs::write(at("pipe/scheduler/scheduler_config.json"), text).unwrap();
+        } else if what == "LDMPipeline" {
+            index(what);
+        }
         let message = import(&at("pipe"), &at("refused"), Device::Cpu).unwrap_err().to_string();
         assert!(message.contains(what), "no '{what}' in: {message}");
         assert!(!at("refused").exists());
     }
+    // old pipelines are flat
+    std::fs::create_dir(at("flat")).unwrap();
+    for file in ["unet/config.json", "unet/diffusion_pytorch_model.safetensors"] {
+        let name = Path::new(file).file_name().unwrap();
+        std::fs::copy(at("pipe").join(file), at("flat").join(name)).unwrap();
+    }
+    std::fs::write(at("flat/model_index.json"), "{\"_class_name\": \"DDPMPipeline\"}").unwrap();
+    std::fs::write(at("flat/scheduler_config.json"), "{\"_class_name\": \"DDPMScheduler\"}").unwrap();
+    assert_eq!(import(&at("flat"), &at("of-flat"), Device::Cpu).unwrap(), None);
     let message = import(&folder("classes"), &at("refused"), Device::Cpu).unwrap_err().to_string();
     assert!(message.contains("classes"), "{message}");
 }

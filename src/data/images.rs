@@ -32,6 +32,9 @@ struct Images {
 /// Reads `path` as images, or says that it holds none.
 pub(super) fn read(path: &Path, options: &TableOptions) -> Result<Option<Table>> {
     let metadata = std::fs::metadata(path).map_err(Error::io(path))?;
+    if !metadata.is_dir() && !metadata.is_file() {
+        return Ok(None);
+    }
     let images = if metadata.is_dir() {
         read_folder(path, options)?
     } else if let Some(bytes) = idx_bytes(path)? {
@@ -182,9 +185,11 @@ fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut folders = vec![dir.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).map_err(Error::io(&folder))? {
-            let path = entry.map_err(Error::io(&folder))?.path();
+            let entry = entry.map_err(Error::io(&folder))?;
+            let path = entry.path();
             let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-            if path.is_dir() {
+            // linked folders are not followed: they may lead in circles
+            if entry.file_type().map_err(Error::io(&path))?.is_dir() {
                 folders.push(path);
             } else if extension.is_some_and(|e| EXTENSIONS.contains(&&*e)) {
                 files.push(path);
@@ -224,8 +229,12 @@ fn decode(path: &Path) -> std::result::Result<DynamicImage, String> {
 fn read_folder(dir: &Path, options: &TableOptions) -> Result<Images> {
     let files = files_below(dir)?;
     if files.is_empty() {
-        let problem = "holds no PNG, JPEG or WebP files";
-        return Err(Error::data(dir, problem, "give a folder of images, or a table"));
+        let problem = "is a directory without PNG, JPEG or WebP files";
+        return Err(Error::data(
+            dir,
+            problem,
+            "give a folder of images, a table, or one binary batch (cat joins them)",
+        ));
     }
     if let Some(size) = options.size {
         check_size(size)?;

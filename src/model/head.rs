@@ -46,6 +46,11 @@ impl Default for HeadConfig {
 /// Log-corrections saturate here: `e^{±8}` covers every `G` that f32 can use, and keeps a wild output finite.
 const LOG_LIMIT: f64 = 8.0;
 
+/// `U` starts here, above 0, where ReLU has a gradient.
+const LITERAL_START: f64 = 0.1;
+/// The scale of factors at the start: not 0, where their gradient vanishes.
+pub(super) const FACTOR_GAIN: f64 = 0.03;
+
 fn limited(x: &Tensor) -> Tensor {
     (x / LOG_LIMIT).tanh() * LOG_LIMIT
 }
@@ -79,7 +84,7 @@ impl HeadConfig {
             }
             (Structure::LowRank(rank), Parametrization::PaperLiteral) => {
                 let sigma = sigma.unsqueeze(-1);
-                let diag = raw.narrow(1, 0, d).relu() * sigma.square() + 1.0;
+                let diag = (raw.narrow(1, 0, d) + LITERAL_START).relu() * sigma.square() + 1.0;
                 let factor = factor_columns(raw, d, rank) * sigma.unsqueeze(-1);
                 SymMatrix::low_rank(diag, factor)
             }
@@ -115,4 +120,28 @@ fn lower_triangular(raw: &Tensor, d: i64) -> Tensor {
     let zeros = Tensor::zeros([raw.size()[0], d * d], (raw.kind(), raw.device()));
     let strict = zeros.index_add(1, &flat, &raw.narrow(1, d, d * (d - 1) / 2));
     diagonal + strict.view([-1, d, d])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    /// At the outputs a network starts with, every raw number of every form moves `G`: nothing is stuck.
+    #[test]
+    fn every_output_has_a_gradient_at_the_start() {
+        for parametrization in [Parametrization::Posterior, Parametrization::PaperLiteral] {
+            let head = HeadConfig { structure: Structure::LowRank(2), parametrization };
+            let start =
+                Tensor::cat(&[Tensor::zeros([2, 3], F64), Tensor::ones([2, 6], F64) * FACTOR_GAIN], 1);
+            let raw = start.set_requires_grad(true);
+            let base = SymMatrix::isotropic(Tensor::from_slice(&[0.5, 0.9]), 3);
+            let g = head.g(&raw, &base, &Tensor::from_slice(&[0.3, 0.8]));
+            g.log_det().sum(Kind::Double).backward();
+            let least = raw.grad().abs().min().double_value(&[]);
+            assert!(least > 1e-6, "{parametrization:?}: {least}");
+        }
+    }
+
+    const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
 }

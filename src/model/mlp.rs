@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use super::embedding::TimeEmbedding;
+use super::head::FACTOR_GAIN;
 use super::parameters::{Builder, Parameters, linear};
 use super::preconditioned::{Backbone, Outputs};
 use crate::noise::Seed;
@@ -175,7 +176,6 @@ impl MlpConfig {
     }
 
     fn head_output(&self, builder: &mut Builder, dim: i64, outputs: i64, seed: Seed) -> usize {
-        const FACTOR_GAIN: f64 = 0.03;
         let index = builder.linear("head.output", self.replicates, self.width, outputs, FACTOR_GAIN, seed);
         builder.zero_columns(index, dim);
         index

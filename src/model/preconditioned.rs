@@ -9,8 +9,8 @@ use super::base::Base;
 use super::head::HeadConfig;
 use super::mlp::MlpConfig;
 use super::parameters::Parameters;
-use super::unet::UNetConfig;
-use super::{Denoiser, Structure};
+use super::unet::{HeadBody, UNetConfig};
+use super::{Denoiser, HeadTrunk, Structure};
 use crate::noise::Seed;
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
@@ -60,6 +60,22 @@ impl Default for NetworkConfig {
 }
 
 impl NetworkConfig {
+    /// The same score with the head as it is by default: what two networks have in common whose scores are alike.
+    pub fn score_only(&self) -> NetworkConfig {
+        match self {
+            NetworkConfig::Mlp(config) => {
+                NetworkConfig::Mlp(MlpConfig { head_trunk: HeadTrunk::Shared, ..config.clone() })
+            }
+            NetworkConfig::UNet(config) => NetworkConfig::UNet(UNetConfig {
+                head_trunk: HeadTrunk::Shared,
+                head_body: HeadBody::Simple,
+                head_widths: config.widths.clone(),
+                head_blocks: 1,
+                ..config.clone()
+            }),
+        }
+    }
+
     /// The network for rows of `dim` numbers, with the raw outputs of `head`.
     fn build(
         &self,
@@ -76,6 +92,10 @@ impl NetworkConfig {
                 if config.dim() != dim {
                     let problem = format!("{:?} for rows of {dim} numbers", config.shape);
                     return Err(Error::config("shape", problem, "give channels, height and width"));
+                }
+                if config.classes > 0 {
+                    let remedy = "give 0: models here are unconditional";
+                    return Err(Error::config("classes", format!("{}", config.classes), remedy));
                 }
                 if head.is_some_and(|head| head.structure == Structure::Full) {
                     return Err(Error::config("rank", "full for images", "give a rank from 0"));
@@ -128,7 +148,7 @@ impl Default for ModelConfig {
 }
 
 /// A backbone on a base: `ε̂ = ε̂_b + a(t) F`, and `G` from the base's `G` and the head. At initialisation `F = 0` and the
-/// model is the base.
+/// model is the base. With another [`Prediction`] than a correction `F` alone says `ε̂`, and the base serves `G` alone.
 pub struct Model {
     config: ModelConfig,
     base: Base,

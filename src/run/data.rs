@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::DataConfig;
-use crate::data::{CellType, Column, ColumnKind, Scaling, Split, Table, TableOptions};
+use crate::data::{CellType, Column, ColumnKind, Scaling, ScalingOptions, Split, Table, TableOptions};
 use crate::noise::{Noise, Seed};
 use crate::oracle::named;
 use crate::train::Rows;
@@ -51,7 +51,17 @@ impl DataRecord {
     /// Reads another table with this run's columns.
     pub fn read_table(&self, path: &std::path::Path, options: &TableOptions) -> Result<Table> {
         let columns = self.names().into_iter().map(String::from).collect();
-        Table::read(path, &TableOptions { columns, drop: Vec::new(), unique: false, ..options.clone() })
+        let options = TableOptions { columns, drop: Vec::new(), unique: false, ..options.clone() };
+        let table = Table::read(path, &options)?;
+        if table.image != self.image {
+            let shape = |image: Option<[usize; 3]>| match image {
+                Some([channels, height, width]) => format!("images of {channels} × {height} × {width}"),
+                None => "a table".to_string(),
+            };
+            let problem = format!("holds {}, the run is of {}", shape(table.image), shape(self.image));
+            return Err(Error::data(path, problem, "give data of the same kind and shape"));
+        }
+        Ok(table)
     }
 }
 
@@ -73,12 +83,19 @@ impl Prepared {
         let table = match config.source.strip_prefix("mixture:") {
             Some(name) => mixture_table(name, config.mixture_rows, Seed(seed))?,
             None if config.source.is_empty() => {
-                return Err(Error::config("--data", "no data were given", "give a table, or mixture:NAME"));
+                return Err(Error::config(
+                    "--data",
+                    "no data were given",
+                    "give a table, images, or mixture:NAME",
+                ));
             }
             None => Table::read(&config.source, &config.table)?,
         };
         if table.image.is_none() {
             table.check_columns(&config.scaling.dequantize)?;
+        } else if config.scaling != ScalingOptions::default() {
+            let problem = "the data are images, whose levels are dequantised and brought to [−1, 1]";
+            return Err(Error::config("data.scaling", problem, "leave out --dequantize and --marginals"));
         }
         let split = Split::new(table.rows(), config.split, seed)?;
         if split.train.len() < 2 {

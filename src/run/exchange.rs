@@ -102,7 +102,10 @@ fn read_weights(dir: &Path, like: &Parameters) -> Result<Tensor> {
         let values =
             found.remove(&entry.name).ok_or_else(|| wrong(format!("has no tensor '{}'", entry.name)))?;
         // attention of old checkpoints: 1×1 convolutions
-        let values = if values.dim() == entry.shape.len() + 2 { values.flatten(1, 3) } else { values };
+        let values = match (entry.shape.len(), values.dim()) {
+            (2, 4) => values.flatten(1, 3),
+            _ => values,
+        };
         if values.size() != entry.shape {
             let (name, size) = (&entry.name, values.size());
             return Err(wrong(format!("has '{name}' of shape {size:?} instead of {:?}", entry.shape)));

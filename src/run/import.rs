@@ -53,6 +53,26 @@ impl Default for Scheduler {
     }
 }
 
+/// Pipelines of a U-Net and a scheduler, without text or latents.
+const PIPELINES: [&str; 3] = ["DDPMPipeline", "DDIMPipeline", "PNDMPipeline"];
+/// Samplers of the same discrete variance-preserving process.
+const SCHEDULERS: [&str; 6] = [
+    "DDPMScheduler",
+    "DDIMScheduler",
+    "PNDMScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+];
+
+/// What `model_index.json` says first.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Index {
+    #[serde(rename = "_class_name")]
+    class_name: String,
+}
+
 const LAWS: [(&str, StepLaw); 3] = [
     ("linear", StepLaw::Linear),
     ("scaled_linear", StepLaw::ScaledLinear),
@@ -64,6 +84,9 @@ const PREDICTIONS: [(&str, Prediction); 3] =
 impl Scheduler {
     /// The forward process and what the network's output says; an error is what of it there is not here.
     fn meaning(&self) -> std::result::Result<(ScheduleConfig, Prediction), String> {
+        if !SCHEDULERS.contains(&&*self.class_name) {
+            return Err(format!("a {}, whose process is another", self.class_name));
+        }
         if self.trained_betas.is_some() {
             return Err("trained_betas".into());
         }
@@ -92,10 +115,18 @@ impl Scheduler {
 /// # Errors
 /// As [`read_unet`]; and for a scheduler that has no equal here, class conditions, or a run that is there already.
 pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> {
-    let pipeline = dir.join("model_index.json").exists();
-    let (unet, scheduler) =
-        if pipeline { (dir.join("unet"), dir.join("scheduler")) } else { (dir.into(), dir.into()) };
-    let path = scheduler.join(SCHEDULER);
+    let index = dir.join("model_index.json");
+    let pipeline = index.exists();
+    if pipeline {
+        let Index { class_name } = read_json(&index, "give the folder of a diffusers pipeline")?;
+        if !PIPELINES.contains(&&*class_name) {
+            let remedy = format!("only {} can be imported", PIPELINES.join(", "));
+            return Err(Error::checkpoint(&index, format!("is of a {class_name:?}"), remedy));
+        }
+    }
+    // parts have folders of their own, or, in old pipelines, lie side by side
+    let part = |name: &str| if dir.join(name).is_dir() { dir.join(name) } else { dir.to_path_buf() };
+    let (unet, path) = (part("unet"), part("scheduler").join(SCHEDULER));
     let (scheduler, remark) = match pipeline || path.exists() {
         true => (read_json::<Scheduler>(&path, "give the folder of a diffusers pipeline")?, None),
         false => {
@@ -165,6 +196,12 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
     let NetworkConfig::UNet(network) = &run.config.model.network else {
         return Err(cannot("the network of this run is not a U-Net", "export a run on images"));
     };
+    if run.data.image != Some(network.shape.map(|n| n as usize)) {
+        return Err(cannot(
+            "the rows of this run are not images of its network's shape",
+            "export a run on images",
+        ));
+    }
     let prediction = PREDICTIONS.iter().find(|(_, p)| *p == run.config.model.prediction);
     let Some((prediction_type, _)) = prediction else {
         let remedy =

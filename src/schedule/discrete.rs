@@ -18,7 +18,7 @@ pub enum StepLaw {
 impl StepLaw {
     /// `β_1 … β_N`.
     pub fn betas(self, steps: usize, first: f64, last: f64) -> Vec<f64> {
-        let even = |a: f64, b: f64, i: usize| a + (b - a) * i as f64 / (steps - 1) as f64;
+        let even = |a: f64, b: f64, i: usize| a + (b - a) * i as f64 / (steps.max(2) - 1) as f64;
         let kept = |i: usize| {
             let t = i as f64 / steps as f64;
             (std::f64::consts::FRAC_PI_2 * (t + 0.008) / 1.008).cos().powi(2)

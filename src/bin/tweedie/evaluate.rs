@@ -52,15 +52,15 @@ pub struct Arguments {
     /// How steps are laid in time
     #[arg(long, default_value = "angle")]
     spacing: SpacingName,
-    /// Leave out the probability-flow ODE, the slowest estimator
+    /// Leave out the probability-flow ODE, the slowest estimator; of images it is left to `tweedie score`
     #[arg(long)]
     no_ode: bool,
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Rows at a time
-    #[arg(long, value_name = "B", default_value_t = 2048)]
-    batch_size: usize,
+    /// Rows at a time [default: 2048; 64 images]
+    #[arg(long, value_name = "B")]
+    batch_size: Option<usize>,
     #[command(flatten)]
     common: Common,
 }
@@ -69,7 +69,7 @@ pub struct Arguments {
 pub struct Judged {
     pub table: Table,
     pub rows: Vec<usize>,
-    /// Training rows and validation rows in the network's units, for classical densities.
+    /// Training rows and validation rows of a table in the network's units, for classical densities.
     pub reference: Option<(Tensor, Tensor)>,
 }
 
@@ -79,7 +79,8 @@ impl Judged {
         let own = Prepared::read(&run.config.data, run.config.seed);
         let same = own.ok().filter(|own| own.record.fingerprint == run.data.fingerprint);
         let seed = Seed(run.config.seed);
-        let reference = same.as_ref().map(|own| {
+        // of images, the full covariance and all distances cost more than the network
+        let reference = same.as_ref().filter(|own| own.record.image.is_none()).map(|own| {
             let train =
                 scaled_rows(&own.table, &own.split.train, &run.data.scaling, seed.derive("reference")).0;
             (train, own.validation_rows(usize::MAX, seed.derive("validation rows")).to_kind(Kind::Double))
@@ -112,22 +113,19 @@ impl Judged {
 
 /// Classical densities on the same rows: name and nats per row in the data's own units.
 pub fn baselines(run: &Run, judged: &Judged) -> Result<Vec<(String, Vec<f64>)>> {
-    let Some((train, validation)) = &judged.reference else { return Ok(Vec::new()) };
     let seed = Seed(run.config.seed).derive("baselines");
     let (test, log_jacobian) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed);
     let in_data_units = |values: Vec<f64>| values.iter().zip(&log_jacobian).map(|(v, j)| v + j).collect();
     let mut all = Vec::new();
-    // of images, the full covariance and every distance cost more than the network
-    let images = run.data.image.is_some();
-    if !images {
+    if let Some((train, validation)) = &judged.reference {
         all.push(("Gaussian, full covariance".into(), in_data_units(baseline::gaussian(train, &test)?)));
-    }
-    if validation.size()[0] > 0 && !images {
-        let kde = KernelDensity::fit(train, validation)?;
-        all.push((
-            format!("kernel density, h = {:.2}", kde.bandwidth()),
-            in_data_units(kde.log_density(&test)),
-        ));
+        if validation.size()[0] > 0 {
+            let kde = KernelDensity::fit(train, validation)?;
+            all.push((
+                format!("kernel density, h = {:.2}", kde.bandwidth()),
+                in_data_units(kde.log_density(&test)),
+            ));
+        }
     }
     let base = run.model.base().to(Device::Cpu, Kind::Double);
     let components = base.components();
@@ -161,8 +159,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for &steps in &arguments.steps {
         Error::check_count("--steps", steps, MOST_STEPS)?;
     }
-    Error::check_count("--batch-size", arguments.batch_size, MOST_ROWS)?;
     let run = Run::load(&arguments.run, device)?;
+    let batch = crate::batch_size(arguments.batch_size, 2048, &run)?;
     let mut judged = Judged::read(&run, arguments.data.as_ref())?;
     if let Some(rows) = arguments.rows {
         Error::check_count("--rows", rows, MOST_ROWS)?;
@@ -184,16 +182,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         };
         for &covariance in covariances {
             for &steps in &arguments.steps {
-                let estimate = elbo(
-                    &run,
-                    &judged,
-                    covariance,
-                    steps,
-                    arguments.spacing,
-                    seed,
-                    arguments.batch_size,
-                    quiet,
-                )?;
+                let estimate = elbo(&run, &judged, covariance, steps, arguments.spacing, seed, batch, quiet)?;
                 let flags = if estimate.flags.is_empty() {
                     String::new()
                 } else {
@@ -201,14 +190,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 };
                 lines.push((
                     estimate.estimator.clone(),
-                    format!("lower bound{flags}"),
+                    // less likelihood is more bits
+                    format!("{} bound{flags}", if images { "upper" } else { "lower" }),
                     estimate.mean(),
                     estimate.std_error(),
                 ));
             }
         }
-        if !arguments.no_ode {
-            let estimate = ode(&run, &judged.table, &judged.rows, seed, arguments.batch_size, quiet)?;
+        if !arguments.no_ode && !images {
+            let estimate = ode(&run, &judged.table, &judged.rows, seed, batch, quiet)?;
             let believed = estimate.believed();
             let (mean, error) = mean_and_error(&believed);
             let kind = format!(
@@ -233,16 +223,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let step = Ancestral::new(&run.model, Covariance::Learned, 1.0, LastStep::Noise)?;
             let n = judged.rows.len().clamp(1000, 10_000);
             let mut progress = Progress::new("sample", n as u64, quiet);
-            let samples = draw(
-                &run,
-                &step,
-                arguments.spacing.get(),
-                steps,
-                n,
-                arguments.batch_size,
-                seed,
-                &mut progress,
-            )?;
+            let samples = draw(&run, &step, arguments.spacing.get(), steps, n, batch, seed, &mut progress)?;
             progress.finish();
             let samples = samples.to_kind(Kind::Double).to_device(Device::Cpu);
             let value = Mmd::default().u_statistic(&samples, &test);

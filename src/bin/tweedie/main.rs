@@ -60,6 +60,13 @@ const MOST_STEPS: usize = 1_000_000;
 const MOST_ROWS: usize = 1_000_000_000;
 const MOST_THREADS: usize = 1024;
 
+/// How many rows a command computes at a time: as asked, or `table` rows of a table and few images.
+fn batch_size(asked: Option<usize>, table: usize, run: &tweedie::run::Run) -> tweedie::Result<usize> {
+    let batch = asked.unwrap_or(if run.data.image.is_some() { 64 } else { table });
+    tweedie::Error::check_count("--batch-size", batch, MOST_ROWS)?;
+    Ok(batch)
+}
+
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
 struct Common {

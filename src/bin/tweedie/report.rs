@@ -66,6 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let run = Run::load(&arguments.run, device)?;
     let images = run.data.image.is_some();
+    let batch = crate::batch_size(None, BATCH, &run)?;
     let pictures = match (&arguments.shape, images) {
         (None, false) => None,
         (shape, _) => Some(Pictures::of(&run, shape.as_deref())?),
@@ -91,7 +92,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         let (mut values, mut errors) = (Vec::new(), Vec::new());
         for &steps in steps_shown {
-            let estimate = elbo(&run, &judged, covariance, steps, spacing, seed, BATCH, quiet)?;
+            let estimate = elbo(&run, &judged, covariance, steps, spacing, seed, batch, quiet)?;
             values.push(estimate.mean());
             errors.push(estimate.std_error());
             if !estimate.flags.is_empty() {
@@ -107,7 +108,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         likelihood_vs_steps.push(Series::line(covariance.name(), x, values).with_error(errors));
     }
     if !arguments.no_ode && !images {
-        let estimate = ode(&run, &judged.table, &judged.rows, seed, BATCH, quiet)?;
+        let estimate = ode(&run, &judged.table, &judged.rows, seed, batch, quiet)?;
         if !estimate.flags.is_empty() {
             flags.push(format!(
                 "{}: {} of {} rows are doubtful and left out of its figures; the first: {}.",
@@ -127,7 +128,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
     let step = Ancestral::new(&run.model, Covariance::Learned, 1.0, LastStep::Noise)?;
     let mut progress = Progress::new("sample", arguments.n as u64, quiet);
-    let samples = draw(&run, &step, spacing.get(), arguments.steps, arguments.n, BATCH, seed, &mut progress)?;
+    let samples = draw(&run, &step, spacing.get(), arguments.steps, arguments.n, batch, seed, &mut progress)?;
     progress.finish();
     let samples = to_vec(&samples);
     let samples = run.data.scaling.inverse(&samples);

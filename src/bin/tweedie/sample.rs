@@ -109,9 +109,9 @@ pub struct Arguments {
     /// Seed of the samples
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Rows at a time; samples do not depend on it
-    #[arg(long, value_name = "B", default_value_t = 4096)]
-    batch_size: usize,
+    /// Rows at a time; samples do not depend on it [default: 4096; 64 images]
+    #[arg(long, value_name = "B")]
+    batch_size: Option<usize>,
     /// Height and width of one picture, for a PNG sheet [default: square]
     #[arg(long, value_name = "HxW")]
     shape: Option<String>,
@@ -150,12 +150,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !png {
         TableFormat::of(&arguments.out)?;
     }
-    Error::check_count("--batch-size", arguments.batch_size, MOST_ROWS)?;
     let run = Run::load(&arguments.run, device)?;
+    let batch = crate::batch_size(arguments.batch_size, 4096, &run)?;
     let pictures = png.then(|| Pictures::of(&run, arguments.shape.as_deref())).transpose()?;
     let out = OutputFile::create(&arguments.out)?;
     let mut progress = Progress::new("sample", arguments.n as u64, arguments.common.quiet);
-    let (seed, n, batch) = (Seed(arguments.seed), arguments.n, arguments.batch_size);
+    let (seed, n) = (Seed(arguments.seed), arguments.n);
     let last = match arguments.last_step {
         LastName::Mean => LastStep::Mean,
         LastName::Noise => LastStep::Noise,

@@ -17,7 +17,7 @@ use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json, say};
 use crate::sample::{CovarianceName, SpacingName};
-use crate::{Common, MOST_ROWS, MOST_STEPS};
+use crate::{Common, MOST_STEPS};
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
 pub enum EstimatorName {
@@ -61,9 +61,9 @@ pub struct Arguments {
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Rows at a time; scores do not depend on it
-    #[arg(long, value_name = "B", default_value_t = 2048)]
-    batch_size: usize,
+    /// Rows at a time; scores do not depend on it [default: 2048; 64 images]
+    #[arg(long, value_name = "B")]
+    batch_size: Option<usize>,
     /// List the K least likely rows
     #[arg(long, value_name = "K")]
     anomalies: Option<usize>,
@@ -148,14 +148,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(out) = &arguments.out {
         TableFormat::of(out)?;
     }
-    Error::check_count("--batch-size", arguments.batch_size, MOST_ROWS)?;
     let run = Run::load(&arguments.run, device)?;
+    let batch = crate::batch_size(arguments.batch_size, 2048, &run)?;
     let table = run.data.read_table(&arguments.data, &run.config.data.table)?;
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
     let rows: Vec<usize> = (0..table.rows()).collect();
     let seed = Seed(arguments.seed);
     let score = |draws, estimator: &dyn LogLikelihood| {
-        score_rows(&run, &table, &rows, draws, seed, arguments.batch_size, quiet, estimator)
+        score_rows(&run, &table, &rows, draws, seed, batch, quiet, estimator)
     };
     let estimate = match arguments.estimator {
         EstimatorName::Elbo => {
@@ -164,7 +164,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             score(arguments.draws, &Elbo::new(reverse, grid, 1))?
         }
         EstimatorName::Bound => score(1, &ScoreMatchingBound::new(&run.model, arguments.draws.max(100)))?,
-        EstimatorName::Ode => ode(&run, &table, &rows, seed, arguments.batch_size, quiet)?,
+        EstimatorName::Ode => ode(&run, &table, &rows, seed, batch, quiet)?,
     };
     for flag in estimate.flags.iter().take(5) {
         say(quiet, format!("warning: row {}: {}", flag.row + 1, flag.reason));

@@ -217,12 +217,17 @@ fn donor(
         ));
     }
     let (mine, other) = (&config.model, &donor.config.model);
-    let same = ModelConfig { head: None, ..mine.clone() } == ModelConfig { head: None, ..other.clone() };
+    let score = |config: &ModelConfig| ModelConfig {
+        head: None,
+        network: config.network.score_only(),
+        ..config.clone()
+    };
+    let same = score(mine) == score(other);
     if !same || config.schedule != donor.config.schedule || config.base.kind != donor.config.base.kind {
         return Err(Error::config(
             "--score-from",
             format!("{} has another network, base or schedule", path.display()),
-            "give the same --width, --depth, --base and schedule",
+            "leave out --config, or give it the same network, base and schedule",
         ));
     }
     Ok(donor)

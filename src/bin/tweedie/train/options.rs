@@ -59,8 +59,8 @@ Examples:
   tweedie train --data mixture:two-gaussians --out runs/two --iterations 5000
   tweedie train --out runs/wine --resume")]
 pub struct Arguments {
-    /// A table (CSV, TSV, Parquet, NPY), or mixture:NAME
-    #[arg(long, value_name = "FILE|mixture:NAME")]
+    /// A table (CSV, TSV, Parquet, NPY), images (IDX, CIFAR-10's batches, a folder), or mixture:NAME
+    #[arg(long, value_name = "FILE|DIR|mixture:NAME")]
     data: Option<String>,
     /// The run directory
     #[arg(long, value_name = "RUN")]
@@ -281,35 +281,39 @@ impl Arguments {
         {
             *rank = (*rank).min(columns);
         }
-        let Some(shape) = data.image.filter(|_| self.config.is_none() && !self.resume) else { return Ok(()) };
-        if self.score_from.is_none() {
-            self.take_unet(config, shape)?;
+        let Some(shape) = data.image.filter(|_| !self.resume) else { return Ok(()) };
+        let (unasked, train) = (RunConfig::default(), &mut config.train);
+        if self.batch_size.is_none() && train.batch_size == unasked.train.batch_size {
+            train.batch_size = 16;
         }
-        if self.batch_size.is_none() {
-            config.train.batch_size = 16;
+        if self.learning_rate.is_none() && train.learning_rate == unasked.train.learning_rate {
+            train.learning_rate = 1e-3;
         }
-        if self.learning_rate.is_none() {
-            config.train.learning_rate = 1e-3;
+        if train.validation_rows == unasked.train.validation_rows {
+            train.validation_rows = 128;
         }
-        config.train.validation_rows = 128;
-        Ok(())
-    }
-
-    /// A small U-Net on an isotropic base.
-    fn take_unet(&self, config: &mut RunConfig, shape: [usize; 3]) -> Result<()> {
-        if self.width.is_some() || self.depth.is_some() {
-            let remedy = "set widths and blocks of the U-Net in a configuration file";
-            return Err(Error::config("--width, --depth", "the data are images", remedy));
-        }
-        let mut network = UNetConfig { shape: shape.map(|n| n as i64), ..UNetConfig::default() };
-        if self.separate {
-            network.head_trunk = HeadTrunk::Separate;
-        }
-        config.model.network = NetworkConfig::UNet(network);
-        if self.base.is_none() {
+        if self.base.is_none() && self.score_from.is_none() && config.base.kind == unasked.base.kind {
             config.base.kind = BaseKind::Isotropic;
         }
-        Ok(())
+        let shape = shape.map(|n| n as i64);
+        if config.model.network.score_only() == unasked.model.network {
+            let head_trunk = if self.separate { HeadTrunk::Separate } else { HeadTrunk::Shared };
+            let network = UNetConfig { shape, head_trunk, ..UNetConfig::default() };
+            config.model.network = NetworkConfig::UNet(network);
+        }
+        match &config.model.network {
+            NetworkConfig::UNet(network) if network.shape == shape => Ok(()),
+            NetworkConfig::UNet(network) => {
+                let problem =
+                    format!("the network takes images of {:?}, the data are {shape:?}", network.shape);
+                Err(Error::config("shape", problem, "bring the images to the network's size with --size"))
+            }
+            NetworkConfig::Mlp(_) => Err(Error::config(
+                "--width, --depth",
+                "the data are images, for which the network is a U-Net",
+                "set its widths and blocks in a configuration file",
+            )),
+        }
     }
 
     fn apply_objective(&self, config: &mut RunConfig) -> Result<()> {
