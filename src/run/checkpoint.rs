@@ -20,6 +20,8 @@ fn bytes_of(x: &Tensor) -> Vec<u8> {
 /// What a file says of itself: one JSON object under this key, so that equal contents are equal bytes (the order of
 /// several keys is not fixed).
 const ABOUT: &str = "tweedie";
+/// Raised when the meaning of a tensor changes. 2: heads put out their factors column by column.
+const FORMAT: &str = "tweedie 2";
 
 fn serialize(tensors: Vec<(String, Vec<usize>, Vec<u8>)>, about: BTreeMap<String, String>) -> Vec<u8> {
     let about = serde_json::to_string(&about).expect("plain data");
@@ -34,7 +36,12 @@ fn parse(bytes: &[u8]) -> Problem<(SafeTensors<'_>, BTreeMap<String, String>)> {
     let damaged = |e| format!("is damaged or cut short ({e})");
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
     let about = header.metadata().as_ref().and_then(|m| m.get(ABOUT)).map_or("{}", String::as_str);
-    let about = serde_json::from_str(about).map_err(|e| format!("has a damaged header ({e})"))?;
+    let about: BTreeMap<String, String> =
+        serde_json::from_str(about).map_err(|e| format!("has a damaged header ({e})"))?;
+    let format = about.get("format").map_or("none", String::as_str);
+    if format != FORMAT {
+        return Err(format!("has the format '{format}', this version reads '{FORMAT}'"));
+    }
     Ok((SafeTensors::deserialize(bytes).map_err(damaged)?, about))
 }
 
@@ -62,7 +69,7 @@ pub(super) fn parameter_bytes(entries: &[Entry], flat: &Tensor, about: &[(&str, 
             (e.name.clone(), shape, bytes_of(&flat.narrow(0, e.offset, count)))
         })
         .collect();
-    let format = [("format", "tweedie 1".to_string())];
+    let format = [("format", FORMAT.to_string())];
     serialize(tensors, format.iter().chain(about).map(|(k, v)| (k.to_string(), v.clone())).collect())
 }
 
@@ -87,7 +94,7 @@ pub(super) fn state_bytes(state: &State) -> Vec<u8> {
         ("second", &state.second),
     ];
     let mut about = BTreeMap::from([
-        ("format".to_string(), "tweedie 1".to_string()),
+        ("format".to_string(), FORMAT.to_string()),
         ("iteration".to_string(), state.iteration.to_string()),
         ("seconds".to_string(), state.seconds.to_string()),
         ("since_best".to_string(), state.since_best.to_string()),
