@@ -50,6 +50,7 @@ mod table;
 mod write;
 
 pub use append::append_columns;
+pub(crate) use images::pixel_columns;
 pub use output::OutputFile;
 pub use scaling::{ColumnScaling, Dequantize, Grid, Marginals, ScaledColumn, Scaling, ScalingOptions};
 pub use spline::Spline;

@@ -65,6 +65,11 @@ struct Isotropic {
 
 const RETRAIN: &str = "train again, or restore the file from a copy of the run";
 
+/// Writes a JSON file, whole or not at all.
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    OutputFile::create(path)?.finish(&serde_json::to_vec_pretty(value).expect("plain data"))
+}
+
 impl RunDir {
     /// A new run directory; its parents are made. An existing run is never overwritten.
     pub fn create(path: impl AsRef<Path>) -> Result<RunDir> {
@@ -119,7 +124,7 @@ impl RunDir {
     }
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        self.write(name, &serde_json::to_vec_pretty(value).expect("plain data"))
+        write_json(&self.file(name), value)
     }
 
     fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {

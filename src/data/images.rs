@@ -35,12 +35,16 @@ pub(super) fn read(path: &Path, options: &TableOptions) -> Result<Option<Table>>
     if !metadata.is_dir() && !metadata.is_file() {
         return Ok(None);
     }
+    if let Some([height, width]) = options.size {
+        Error::check_count("--size", height, 4096)?;
+        Error::check_count("--size", width, 4096)?;
+    }
     let images = if metadata.is_dir() {
         read_folder(path, options)?
     } else if let Some(bytes) = idx_bytes(path)? {
-        fitted(parse_idx(path, &bytes)?, options.size)?
+        fitted(parse_idx(path, &bytes)?, options.size)
     } else if is_cifar(path, metadata.len()) {
-        fitted(parse_cifar(path, &std::fs::read(path).map_err(Error::io(path))?)?, options.size)?
+        fitted(parse_cifar(path, &std::fs::read(path).map_err(Error::io(path))?)?, options.size)
     } else if options.size.is_some() {
         let problem = format!("{} holds no images", path.display());
         return Err(Error::config("--size", problem, "leave it out, or give images"));
@@ -48,8 +52,7 @@ pub(super) fn read(path: &Path, options: &TableOptions) -> Result<Option<Table>>
         return Ok(None);
     };
     let dim: usize = images.shape.iter().product();
-    let names = (1..=dim).map(|i| format!("p{i}"));
-    let columns: Vec<Column> = names.map(|name| Column { name, kind: ColumnKind::Integer }).collect();
+    let columns = pixel_columns(dim);
     let asked = &options.columns;
     let all = asked.len() == dim && asked.iter().zip(&columns).all(|(a, c)| *a == c.name);
     if !(asked.is_empty() || all) || !options.drop.is_empty() {
@@ -64,6 +67,11 @@ pub(super) fn read(path: &Path, options: &TableOptions) -> Result<Option<Table>>
         table.drop_duplicates();
     }
     Ok(Some(table))
+}
+
+/// The columns of images with so many levels: `p1`, `p2`, …
+pub(crate) fn pixel_columns(dim: usize) -> Vec<Column> {
+    (1..=dim).map(|i| Column { name: format!("p{i}"), kind: ColumnKind::Integer }).collect()
 }
 
 /// The contents of an IDX file of images, decompressed; nothing for another file.
@@ -118,10 +126,9 @@ fn parse_cifar(path: &Path, bytes: &[u8]) -> Result<Images> {
 }
 
 /// Brings images to `size`, where one is asked for.
-fn fitted(images: Images, size: Option<[usize; 2]>) -> Result<Images> {
+fn fitted(images: Images, size: Option<[usize; 2]>) -> Images {
     let [channels, height, width] = images.shape;
-    let Some(size) = size.filter(|size| *size != [height, width]) else { return Ok(images) };
-    check_size(size)?;
+    let Some(size) = size.filter(|size| *size != [height, width]) else { return images };
     let pixels = height * width;
     let levels = images
         .levels
@@ -135,12 +142,7 @@ fn fitted(images: Images, size: Option<[usize; 2]>) -> Result<Images> {
             planes_of(&fit(picture, size), channels)
         })
         .collect();
-    Ok(Images { shape: [channels, size[0], size[1]], levels, ..images })
-}
-
-fn check_size([height, width]: [usize; 2]) -> Result<()> {
-    Error::check_count("--size", height, 4096)?;
-    Error::check_count("--size", width, 4096)
+    Images { shape: [channels, size[0], size[1]], levels, ..images }
 }
 
 fn picture(interleaved: Vec<u8>, channels: usize, height: usize, width: usize) -> DynamicImage {
@@ -235,9 +237,6 @@ fn read_folder(dir: &Path, options: &TableOptions) -> Result<Images> {
             problem,
             "give a folder of images, a table, or one binary batch (cat joins them)",
         ));
-    }
-    if let Some(size) = options.size {
-        check_size(size)?;
     }
     let decoded: Vec<std::result::Result<DynamicImage, String>> = files
         .par_iter()

@@ -177,7 +177,7 @@ impl MlpConfig {
 
     fn head_output(&self, builder: &mut Builder, dim: i64, outputs: i64, seed: Seed) -> usize {
         let index = builder.linear("head.output", self.replicates, self.width, outputs, FACTOR_GAIN, seed);
-        builder.zero_columns(index, dim);
+        builder.zero_first(index, 2, dim);
         index
     }
 }

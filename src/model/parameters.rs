@@ -78,16 +78,10 @@ impl Builder {
         self.add(name, Tensor::full(shape, value, (Kind::Float, Device::Cpu)))
     }
 
-    /// Zeroes the first `outputs` rows of the weight at `index`.
-    pub fn zero_outputs(&mut self, index: usize, outputs: i64) {
+    /// Zeroes the first `count` entries along `dim` of the parameter at `index`.
+    pub fn zero_first(&mut self, index: usize, dim: i64, count: i64) {
         let shape = &self.entries[index].shape;
-        let _ = self.values[index].view(&shape[..]).narrow(0, 0, outputs).zero_();
-    }
-
-    /// Zeroes the weights of the first `columns` outputs of the linear layer at `index`.
-    pub fn zero_columns(&mut self, index: usize, columns: i64) {
-        let shape = &self.entries[index].shape;
-        let _ = self.values[index].view(&shape[..]).narrow(2, 0, columns).zero_();
+        let _ = self.values[index].view(&shape[..]).narrow(dim, 0, count).zero_();
     }
 
     /// Number of elements so far.

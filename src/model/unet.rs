@@ -47,7 +47,7 @@ impl UNetConfig {
             let outputs = head * channels;
             let names = ["head.conv_norm_out", "head.conv_out"];
             let output = Output::new(&mut maker, names, features, outputs, FACTOR_GAIN);
-            maker.builder.zero_outputs(output.conv.weight, channels);
+            maker.builder.zero_first(output.conv.weight, 0, channels);
             Head { trunk, block, output }
         });
         Ok(UNet {

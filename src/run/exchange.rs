@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::parameter_bytes;
+use super::write_json;
 use crate::data::OutputFile;
 use crate::model::{Backbone, Entry, Parameters, UNet, UNet2DModel, UNetConfig};
 use crate::noise::Seed;
@@ -27,14 +27,6 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path, remedy: &str) -> Result<T> {
     serde_json::from_slice(&read(path)?)
         .map_err(|e| Error::checkpoint(path, format!("is not the configuration expected here ({e})"), remedy))
-}
-
-/// Writes a JSON file, its folder first.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    }
-    OutputFile::create(path)?.finish(&serde_json::to_vec_pretty(value).expect("plain data"))
 }
 
 /// The U-Net in `dir`: `config.json` and `diffusion_pytorch_model.safetensors`, whole or in parts. It has no covariance

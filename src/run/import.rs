@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use super::exchange::{read_json, read_unet, write_json, write_unet};
-use super::{DataConfig, DataRecord, Run, RunConfig, RunDir};
-use crate::data::{Column, ColumnKind, Scaling};
+use super::exchange::{read_json, read_unet, write_unet};
+use super::{DataConfig, DataRecord, Run, RunConfig, RunDir, write_json};
+use crate::data::{Scaling, pixel_columns};
 use crate::model::{Backbone, Base, BaseConfig, BaseKind, ModelConfig, NetworkConfig, Prediction};
 use crate::noise::Seed;
 use crate::objective::{ObjectiveConfig, Weighting};
@@ -149,8 +149,6 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     network.steps = scheduler.num_train_timesteps as i64;
     let dim = network.dim();
     let image = network.shape.map(|n| n as usize);
-    let columns: Vec<Column> =
-        (1..=dim).map(|i| Column { name: format!("p{i}"), kind: ColumnKind::Integer }).collect();
     let source = dir.display().to_string();
     let config = RunConfig {
         data: DataConfig { source: source.clone(), ..DataConfig::default() },
@@ -171,7 +169,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     };
     let record = DataRecord {
         source,
-        scaling: Scaling::pixels(&columns),
+        scaling: Scaling::pixels(&pixel_columns(dim as usize)),
         image: Some(image),
         rows: [0; 3],
         split_seed: 0,
@@ -236,7 +234,9 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
         "scheduler": ["diffusers", "DDPMScheduler"],
         "unet": ["diffusers", "UNet2DModel"],
     });
+    let scheduler_dir = out.join("scheduler");
+    std::fs::create_dir_all(&scheduler_dir).map_err(Error::io(&scheduler_dir))?;
     write_unet(&net, &out.join("unet"))?;
-    write_json(&out.join("scheduler").join(SCHEDULER), &scheduler)?;
+    write_json(&scheduler_dir.join(SCHEDULER), &scheduler)?;
     write_json(&out.join("model_index.json"), &index)
 }
