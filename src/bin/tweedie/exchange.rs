@@ -14,7 +14,7 @@ use crate::console::{print_json, say};
 #[command(after_help = "\
 Examples:
   tweedie import ddpm-cifar10-32 --out runs/ddpm
-  tweedie train --data cifar/ --out runs/ddpm-lm --score-from runs/ddpm --mode head
+  tweedie train --data pictures/ --size 32x32 --out runs/ddpm-lm --score-from runs/ddpm --mode head
   tweedie sample runs/ddpm -n 16 --steps 50 --covariance beta -o sheet.png")]
 pub struct ImportArguments {
     /// Folder of a DDPMPipeline, a DDIMPipeline or a UNet2DModel, with safetensors weights
