@@ -34,7 +34,7 @@ use crate::tensor::to_vec;
 use crate::train::{Metric, State};
 use crate::{Error, Result};
 pub use config::{DataConfig, RunConfig};
-pub use data::{DataRecord, Prepared, TableRows, scaled_rows};
+pub use data::{DataRecord, Prepared, TableRows, level_rows, scaled_rows};
 pub use exchange::{read_unet, write_unet};
 pub use import::{export, import};
 

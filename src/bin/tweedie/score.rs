@@ -6,13 +6,13 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tweedie::covariance::{Covariance, Reverse};
 use tweedie::data::{CellType, OutputFile, Table, TableFormat, append_columns, write_table};
-use tweedie::grid::Spacing;
+use tweedie::grid::{Spacing, even_trajectory};
 use tweedie::likelihood::{
     Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error,
 };
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
-use tweedie::run::{Run, scaled_rows};
+use tweedie::run::{Run, level_rows, scaled_rows};
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json, say};
@@ -27,6 +27,8 @@ pub enum EstimatorName {
     Bound,
     /// Estimate: the probability-flow ODE
     Ode,
+    /// Lower bound, images alone: the log-probability of the levels, by the K-step ELBO with the discretised decoder
+    Levels,
 }
 
 #[derive(Args, Debug)]
@@ -55,9 +57,9 @@ pub struct Arguments {
     /// Covariance of the ELBO's steps
     #[arg(long, default_value = "learned")]
     covariance: CovarianceName,
-    /// How the ELBO's steps are laid in time
-    #[arg(long, default_value = "angle")]
-    spacing: SpacingName,
+    /// How the ELBO's steps are laid in time [default: angle; of levels even]
+    #[arg(long)]
+    spacing: Option<SpacingName>,
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
@@ -75,7 +77,7 @@ pub struct Arguments {
 }
 
 /// Log-likelihoods of `rows` of `table` in the data's own units: the estimate in network units plus the scaling's
-/// Jacobian, averaged over `draws`. Each draw has its own dequantisation and its own noise.
+/// Jacobian, averaged over `draws`; levels have no Jacobian. Each draw has its own dequantisation and its own noise.
 pub fn score_rows(
     run: &Run,
     table: &Table,
@@ -90,7 +92,10 @@ pub fn score_rows(
     let mut progress = Progress::new("score", (rows.len() * draws) as u64, quiet);
     for draw in 0..draws {
         let seed = seed.derive(&format!("draw {draw}"));
-        let (x, log_jacobian) = scaled_rows(table, rows, &run.data.scaling, seed.derive("dequantise"));
+        let (x, log_jacobian) = match estimator.scores_levels() {
+            true => (level_rows(table, rows, &run.data.scaling), vec![0.0; rows.len()]),
+            false => scaled_rows(table, rows, &run.data.scaling, seed.derive("dequantise")),
+        };
         let x = x.to_kind(run.model.kind()).to_device(run.model.device());
         let done = (draw * rows.len()) as u64;
         let mut estimate = estimator.in_batches(&x, seed, batch, &mut |n| progress.at(done + n as u64))?;
@@ -116,6 +121,31 @@ pub fn score_rows(
         estimate.evaluations *= draws as f64;
     }
     Ok(estimate)
+}
+
+/// The ELBO in `steps`: of densities, or of the levels of images, there by default on the published even trajectory.
+pub fn elbo(
+    run: &Run,
+    levels: bool,
+    covariance: Covariance,
+    steps: usize,
+    spacing: Option<SpacingName>,
+) -> Result<Elbo<'_>> {
+    let schedule = &**run.schedule();
+    let reverse = Reverse::new(&run.model, covariance, 1.0)?;
+    if !levels {
+        let spacing = spacing.unwrap_or(SpacingName::Angle).get();
+        return Ok(Elbo::new(reverse, spacing.elbo_grid(schedule, steps), 1));
+    }
+    let grid = match spacing.unwrap_or(SpacingName::Even).get() {
+        Spacing::Even => even_trajectory(schedule, steps)?,
+        _ if steps == 1 => vec![0.0, schedule.horizon()],
+        spacing => {
+            let first = schedule.horizon() / schedule.steps() as f64;
+            std::iter::once(0.0).chain(spacing.grid(schedule, steps - 1, first)).collect()
+        }
+    };
+    Ok(Elbo::of_levels(reverse, grid, 1))
 }
 
 /// Steps of the ELBO that ODE likelihoods are held against.
@@ -158,10 +188,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         score_rows(&run, &table, &rows, draws, seed, batch, quiet, estimator)
     };
     let estimate = match arguments.estimator {
-        EstimatorName::Elbo => {
-            let grid = arguments.spacing.get().elbo_grid(&**run.schedule(), arguments.steps);
-            let reverse = Reverse::new(&run.model, covariance(&run, arguments.covariance.get(), quiet), 1.0)?;
-            score(arguments.draws, &Elbo::new(reverse, grid, 1))?
+        EstimatorName::Levels if run.data.image.is_none() => {
+            let remedy = "give elbo, bound or ode";
+            return Err(Error::config("--estimator", "levels, of a run on a table", remedy));
+        }
+        EstimatorName::Elbo | EstimatorName::Levels => {
+            let levels = arguments.estimator == EstimatorName::Levels;
+            let covariance = covariance(&run, arguments.covariance.get(), quiet);
+            score(arguments.draws, &elbo(&run, levels, covariance, arguments.steps, arguments.spacing)?)?
         }
         EstimatorName::Bound => score(1, &ScoreMatchingBound::new(&run.model, arguments.draws.max(100)))?,
         EstimatorName::Ode => ode(&run, &table, &rows, seed, batch, quiet)?,
