@@ -9,8 +9,10 @@
 //! | `model.safetensors` | the parameters of the last step |
 //! | `state.safetensors` | what `--resume` needs, in one file so that it is never half new |
 //! | `metrics.jsonl` | one line per 100 steps |
+//! | `samples/…png` | of images, samples at every validation |
 //!
-//! Every file is written beside its name and renamed: a kill at any moment leaves the old one or the new one.
+//! Every file is written beside its name and renamed: a kill at any moment leaves the old one or the new one. A new
+//! checkpoint takes the place of the old one, and is read only if its checksum is right.
 
 mod checkpoint;
 mod config;
@@ -197,6 +199,13 @@ impl RunDir {
     pub fn state(&self, model: &Model) -> Result<State> {
         checkpoint::read_state(&self.read("state.safetensors")?, model)
             .map_err(|problem| Error::checkpoint(self.file("state.safetensors"), problem, RETRAIN))
+    }
+
+    /// Writes a picture of samples at `iteration`.
+    pub fn write_sheet(&self, iteration: u64, png: &[u8]) -> Result<()> {
+        let dir = self.file("samples");
+        std::fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
+        OutputFile::create(dir.join(format!("{iteration:08}.png")))?.finish(png)
     }
 
     /// Appends to `metrics.jsonl`.

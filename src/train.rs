@@ -8,7 +8,7 @@ mod validation;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use crate::model::{Denoiser, Model};
+use crate::model::{Denoiser, Model, Precision};
 use crate::noise::{Noise, Seed};
 use crate::objective::Objective;
 use crate::tensor::to_vec;
@@ -38,7 +38,9 @@ pub struct TrainConfig {
     pub ema: f64,
     /// Micro-batches per step.
     pub accumulation: u64,
-    /// Steps between validations.
+    /// What products of weights and activations are computed in while training.
+    pub precision: Precision,
+    /// Steps between validations, and between looks at samples of images.
     pub validate_every: u64,
     /// Validations without improvement after which training stops; 0: never.
     pub patience: u64,
@@ -62,6 +64,7 @@ impl Default for TrainConfig {
             clip: 1.0,
             ema: 0.999,
             accumulation: 1,
+            precision: Precision::F32,
             validate_every: 500,
             patience: 10,
             validation_rows: 2000,
@@ -149,6 +152,10 @@ pub trait Hooks {
     }
     /// A step is done.
     fn step(&mut self, _iteration: u64) {}
+    /// The model holds its moving average, as at every validation.
+    fn look(&mut self, _model: &Model, _iteration: u64) -> Result<()> {
+        Ok(())
+    }
     /// The state to resume from.
     fn checkpoint(&mut self, _model: &Model, _state: &State) -> Result<()> {
         Ok(())
@@ -232,16 +239,22 @@ impl Trainer {
             hooks.step(state.iteration);
 
             let last = out_of_time(state.seconds) || state.iteration == config.iterations;
-            let validate =
-                validation.is_some() && (last || state.iteration.is_multiple_of(config.validate_every));
-            if validate || last || state.iteration.is_multiple_of(LOG_EVERY) {
+            let look = last || state.iteration.is_multiple_of(config.validate_every);
+            let validate = look && validation.is_some();
+            if look || state.iteration.is_multiple_of(LOG_EVERY) {
                 let mut metric =
                     window.close(state, config.learning_rate_at(state.iteration - 1, state.seconds))?;
-                if let (true, Some(validation)) = (validate, validation) {
-                    let (value, error) = on_average(model, state, |model| validation.bound(model))?;
-                    metric.validation = Some(value);
-                    metric.validation_std_error = Some(error);
-                    state.judge(value);
+                if look {
+                    let iteration = state.iteration;
+                    let bound = on_average(model, state, |model| {
+                        hooks.look(model, iteration)?;
+                        validation.map(|validation| validation.bound(model)).transpose()
+                    })?;
+                    if let Some((value, error)) = bound {
+                        metric.validation = Some(value);
+                        metric.validation_std_error = Some(error);
+                        state.judge(value);
+                    }
                 }
                 hooks.metric(&metric)?;
             }
@@ -279,10 +292,10 @@ impl Trainer {
             let x0 = data.gather(&chosen, &mut noise).to_kind(model.kind()).to_device(model.device());
             let mut loss = || objective.loss(model, &x0, &mut noise);
             // a head alone learns the errors of the score as it is used, without dropout
-            let loss = match objective.trains_score() {
-                true => model.in_training(seed.derive("dropout"), batch, loss),
+            let loss = model.at_precision(self.config.precision, || match objective.trains_score() {
+                true => model.with_dropout(seed.derive("dropout"), batch, loss),
                 false => loss(),
-            };
+            })?;
             let loss = loss.mean(None);
             window.losses.push(loss.detach());
             let gradient = model.parameters().gradient(&loss, start, length);

@@ -279,3 +279,30 @@ fn imported_pipelines_predict_noise() {
     let message = import(&folder("classes"), &at("refused"), Device::Cpu).unwrap_err().to_string();
     assert!(message.contains("classes"), "{message}");
 }
+
+/// bf16 products, as in autocast: outputs within bf16's 8 bits, gradients in f32 and close in direction.
+#[test]
+fn half_precision_is_close() {
+    let config = tiny();
+    let net = config.init(3, Device::Cpu, Seed(4)).unwrap();
+    let p = net.parameters();
+    let moved = Noise::new(Seed(8), 0..1).normal(p.size() as usize, Kind::Float, Device::Cpu) * 0.1;
+    p.assign(&(p.flat() + moved.view(-1)));
+    let x = images(5, &config);
+    let run = || {
+        let (noise, head) = net.images(&x, &[3.0, 700.0], None, true);
+        let outputs = Tensor::cat(&[noise.flatten(0, -1), head.unwrap().flatten(0, -1)], 0);
+        let gradient = p.gradient(&outputs.square().sum(Kind::Float), 0, p.size());
+        (outputs.detach(), gradient)
+    };
+    let exact = run();
+    p.set_half(true);
+    let half = run();
+    assert_eq!((half.0.kind(), half.1.kind()), (Kind::Float, Kind::Float));
+    for (half, exact) in [(&half.0, &exact.0), (&half.1, &exact.1)] {
+        let error = gap(half, exact);
+        assert!(error > 1e-5 && error < 0.03, "{error}");
+    }
+    p.set_half(false);
+    assert_eq!(run().0, exact.0);
+}

@@ -203,6 +203,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Black and white of images.
+pub const LEVELS: (f64, f64) = (0.0, 255.0);
+
 /// How rows are shown as pictures.
 pub struct Pictures {
     /// Channels, height, width.
@@ -212,10 +215,15 @@ pub struct Pictures {
 }
 
 impl Pictures {
+    /// Images, levels 0…255.
+    pub fn images(shape: [usize; 3]) -> Pictures {
+        Pictures { shape, levels: true }
+    }
+
     /// The images of `run`, or rows as grey pictures of the shape `given`.
     pub fn of(run: &Run, given: Option<&str>) -> Result<Pictures> {
         if let (Some(shape), None) = (run.data.image, given) {
-            return Ok(Pictures { shape, levels: true });
+            return Ok(Pictures::images(shape));
         }
         let (height, width) = picture_shape(given, run.data.scaling.dim())?;
         Ok(Pictures { shape: [1, height, width], levels: false })
@@ -224,7 +232,7 @@ impl Pictures {
     /// Black and white: of levels, 0 and 255; else the 1 % and 99 % quantiles of `values`.
     pub fn range(&self, values: &[f64]) -> (f64, f64) {
         if self.levels {
-            return (0.0, 255.0);
+            return LEVELS;
         }
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
