@@ -127,6 +127,9 @@ fn the_program_on_images() {
     succeed(&[&train[..], &["--iterations", "4", "--batch-size", "4"]].concat());
     let config = std::fs::read_to_string(at("run/config.toml")).unwrap();
     assert!(config.contains("kind = \"unet\"") && config.contains("shape = [3, 4, 4]"), "{config}");
+    let record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(at("run/data.json")).unwrap()).unwrap();
+    assert_eq!(record["scaling"], serde_json::json!({ "pixels": 48 }));
     succeed(&["train", "--out", &run, "--resume", "--iterations", "6", "--threads", "1"]);
     succeed(&["sample", &run, "-n", "5", "--steps", "2", "-o", &at("sheet.png"), "--threads", "1"]);
     assert!(image::open(at("sheet.png")).unwrap().color().has_color());
