@@ -85,9 +85,9 @@ pub struct Arguments {
     #[arg(long, value_name = "B")]
     batch_size: Option<usize>,
     #[command(flatten)]
-    images: images::Arguments,
-    #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    images: images::ImageOptions,
 }
 
 /// The rows a run is judged on, and those it was trained on where they are at hand.

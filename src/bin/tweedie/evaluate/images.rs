@@ -35,7 +35,7 @@ pub enum Metric {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Images (metrics fd, is and pr)")]
-pub struct Arguments {
+pub struct ImageOptions {
     /// Weights of the network that looks at images, .pth or .safetensors. Two are known by their tensors: pytorch-fid's
     /// Inception-v3 (pt_inception-2015-12-05-6726825d.pth; its distance is the FID), and EfficientNet-Lite0
     /// (scripts/fetch-efficientnet.sh; its distance is called FD-EfficientNetLite0)
@@ -65,7 +65,7 @@ pub struct Arguments {
     neighbours: usize,
 }
 
-impl Arguments {
+impl ImageOptions {
     /// Whether a network was given.
     pub fn is_asked(&self) -> bool {
         self.weights.is_some()
@@ -126,14 +126,14 @@ struct Reference {
 pub fn measure(
     run: &Run,
     metrics: &[Metric],
-    arguments: &Arguments,
+    options: &ImageOptions,
     steps: &[usize],
     spacing: SpacingName,
     seed: Seed,
     batch: usize,
     quiet: bool,
 ) -> Result<Vec<Figure>> {
-    let Arguments { weights, samples, reference, save_reference, neighbours, .. } = arguments;
+    let ImageOptions { weights, samples, reference, save_reference, neighbours, .. } = options;
     if metrics.is_empty() && save_reference.is_none() {
         return Ok(Vec::new());
     }
@@ -146,7 +146,7 @@ pub fn measure(
         return Err(Error::config("--inception", "fd, is and pr look at images by a network", remedy));
     };
     Error::check_count("--samples", *samples, MOST_ROWS)?;
-    if *samples < PROTOCOL && !arguments.fewer_samples && !metrics.is_empty() {
+    if *samples < PROTOCOL && !options.fewer_samples && !metrics.is_empty() {
         let problem =
             format!("{samples}: published figures take {PROTOCOL}, from fewer a distance is too large");
         return Err(Error::config("--samples", problem, "say --fewer-samples to go on"));
@@ -184,11 +184,11 @@ pub fn measure(
     if metrics.is_empty() {
         return Ok(Vec::new());
     }
-    let covariance = crate::score::covariance(run, arguments.covariance.get(), quiet);
+    let covariance = crate::score::covariance(run, options.covariance.get(), quiet);
     let kept = reference.as_ref().and_then(|r| r.rows.as_ref()).map_or(0, |rows| rows.size()[0] as usize);
     let mut figures = Vec::new();
     for &steps in steps {
-        let last = match arguments.last_step {
+        let last = match options.last_step {
             LastName::Mean => LastStep::Mean,
             LastName::Noise => LastStep::Noise,
         };
@@ -208,7 +208,7 @@ pub fn measure(
             json!({
                 "steps": steps,
                 "covariance": covariance.name(),
-                "last_step": last_name(arguments.last_step),
+                "last_step": last_name(options.last_step),
                 "samples": samples,
                 "reference": reference,
                 "features": extractor.network().name(),
