@@ -33,7 +33,8 @@ pub(super) fn read<T: Real>(path: &Path, _options: &TableOptions, builder: &mut 
     let header = read_header(path, &mut file)?;
     let (rows, columns) = rows_and_columns(path, &header.shape)?;
     if matches!(header.kind, b'U' | b'S') {
-        return Err(unsupported(path, &format!("{}{}", char::from(header.kind), header.size)));
+        let order = if header.big_endian { '>' } else { '<' };
+        return Err(unsupported(path, &format!("{order}{}{}", char::from(header.kind), header.size)));
     }
     let size = header.size;
     let expected = (rows as u128) * (columns as u128) * (size as u128);
