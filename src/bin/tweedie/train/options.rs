@@ -328,7 +328,10 @@ impl Arguments {
         }
         match (&mut config.objective, self.transitions) {
             (_, None) => (),
-            (ObjectiveConfig::Lm { transitions, .. }, Some(n)) => *transitions = n,
+            (
+                ObjectiveConfig::Lm { transitions, .. } | ObjectiveConfig::LmZeroHessian { transitions, .. },
+                Some(n),
+            ) => *transitions = n,
             (ObjectiveConfig::Sm { draws, .. }, Some(n)) => *draws = n,
         }
         if let Some(mode) = self.mode {
