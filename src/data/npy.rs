@@ -13,16 +13,15 @@ const MAX_HEADER: usize = 64 * 1024;
 /// Rows decoded at a time.
 const CHUNK_ROWS: usize = 4096;
 
-/// The header of an NPY file, as far as a table has one.
+/// The header of an NPY file.
 #[derive(Debug)]
-struct Header {
-    /// Type and size in bytes: `f4`, `i8`, `b1`, …
-    kind: u8,
-    size: usize,
+pub(super) struct Header {
+    /// Type and size in bytes: `f4`, `i8`, `b1`, …; of texts (`U`, `S`) their length.
+    pub kind: u8,
+    pub size: usize,
     big_endian: bool,
-    fortran: bool,
-    rows: usize,
-    columns: usize,
+    pub fortran: bool,
+    pub shape: Vec<usize>,
     /// Where the values start.
     start: usize,
 }
@@ -32,7 +31,11 @@ pub(super) fn read<T: Real>(path: &Path, _options: &TableOptions, builder: &mut 
     let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
     let mut file = BufReader::with_capacity(1 << 18, File::open(path).map_err(Error::io(path))?);
     let header = read_header(path, &mut file)?;
-    let (rows, columns, size) = (header.rows, header.columns, header.size);
+    let (rows, columns) = rows_and_columns(path, &header.shape)?;
+    if matches!(header.kind, b'U' | b'S') {
+        return Err(unsupported(path, &format!("{}{}", char::from(header.kind), header.size)));
+    }
+    let size = header.size;
     let expected = (rows as u128) * (columns as u128) * (size as u128);
     let found = u128::from(bytes).saturating_sub(header.start as u128);
     if found != expected {
@@ -87,7 +90,8 @@ fn read_at(file: &mut BufReader<File>, out: &mut [u8], offset: u64) -> std::io::
     file.read_exact(out)
 }
 
-fn decode(item: &[u8], header: &Header) -> f64 {
+/// The number that `item` holds.
+pub(super) fn decode(item: &[u8], header: &Header) -> f64 {
     let mut bytes = [0; 8];
     let size = item.len();
     bytes[..size].copy_from_slice(item);
@@ -108,7 +112,7 @@ fn decode(item: &[u8], header: &Header) -> f64 {
 
 /// Parses the header. By hand, because the general parser of Python literals in `npyz` recurses as deep and
 /// multiplies as far as a damaged file tells it to.
-fn read_header(path: &Path, file: &mut impl Read) -> Result<Header> {
+pub(super) fn read_header(path: &Path, file: &mut impl Read) -> Result<Header> {
     let damaged = |what: &str| {
         Error::data(path, format!("the NPY header {what}"), "write the file again with numpy.save")
     };
@@ -151,7 +155,34 @@ fn read_header(path: &Path, file: &mut impl Read) -> Result<Header> {
         .map(|n| n.trim_end_matches('L').parse())
         .collect::<std::result::Result<_, _>>()
         .map_err(|_| damaged("has a 'shape' that does not hold whole numbers"))?;
-    let &[rows, ref rest @ ..] = shape.as_slice() else {
+    let descr = after("descr")?;
+    let quote = descr.chars().next().filter(|c| matches!(c, '\'' | '"'));
+    let descr = quote.and_then(|q| descr[1..].split_once(q)).map_or(descr, |(d, _)| d);
+    let [order, kind, digits @ ..] = descr.as_bytes() else { return Err(unsupported(path, descr)) };
+    let size = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+    let size: usize = size.ok_or_else(|| unsupported(path, descr))?;
+    let known = match kind {
+        b'f' => matches!(size, 4 | 8),
+        b'i' | b'u' => matches!(size, 1 | 2 | 4 | 8),
+        b'b' => size == 1,
+        b'U' | b'S' => size <= MAX_HEADER,
+        _ => false,
+    };
+    if !known || digits[0] == b'+' || !matches!(order, b'<' | b'>' | b'|' | b'=') {
+        return Err(unsupported(path, descr));
+    }
+    let start = 8 + length_bytes + length;
+    Ok(Header { kind: *kind, size, big_endian: *order == b'>', fortran, shape, start })
+}
+
+fn unsupported(path: &Path, descr: &str) -> Error {
+    let short: String = descr.chars().take(40).collect();
+    let problem = format!("the values have type {short:?}, expected f4, f8, i1…i8, u1…u8 or bool");
+    Error::data(path, problem, "convert the array with .astype('f4')")
+}
+
+fn rows_and_columns(path: &Path, shape: &[usize]) -> Result<(usize, usize)> {
+    let &[rows, ref rest @ ..] = shape else {
         return Err(Error::data(path, "the array is a single number", "give a 2-D array, [rows, columns]"));
     };
     let columns = match rest {
@@ -163,34 +194,8 @@ fn read_header(path: &Path, file: &mut impl Read) -> Result<Header> {
         }
     };
     if columns > 1 << 24 {
-        return Err(damaged(&format!("claims {columns} columns")));
+        let problem = format!("the NPY header claims {columns} columns");
+        return Err(Error::data(path, problem, "write the file again with numpy.save"));
     }
-    let descr = after("descr")?;
-    let quote = descr.chars().next().filter(|c| matches!(c, '\'' | '"'));
-    let descr = quote.and_then(|q| descr[1..].split_once(q)).map_or(descr, |(d, _)| d);
-    let unsupported = || {
-        let short: String = descr.chars().take(40).collect();
-        let problem = format!("the values have type {short:?}, expected f4, f8, i1…i8, u1…u8 or bool");
-        Error::data(path, problem, "convert the array with .astype('f4')")
-    };
-    let (&[order, kind, size], true) =
-        (descr.as_bytes().first_chunk().ok_or_else(unsupported)?, descr.len() == 3)
-    else {
-        return Err(unsupported());
-    };
-    if !matches!((kind, size), (b'f', b'4' | b'8') | (b'i' | b'u', b'1' | b'2' | b'4' | b'8') | (b'b', b'1'))
-        || !matches!(order, b'<' | b'>' | b'|' | b'=')
-    {
-        return Err(unsupported());
-    }
-    let start = 8 + length_bytes + length;
-    Ok(Header {
-        kind,
-        size: usize::from(size - b'0'),
-        big_endian: order == b'>',
-        fortran,
-        rows,
-        columns,
-        start,
-    })
+    Ok((rows, columns))
 }
