@@ -37,8 +37,8 @@ fn numbers(name: &str, count: i64) -> impl Iterator<Item = f64> {
 fn weights(network: FeatureNetwork) -> BTreeMap<String, Tensor> {
     let fill = |(name, shape): (String, Vec<i64>)| {
         let (count, fan_in) = (shape.iter().product(), shape[1..].iter().product::<i64>() as f64);
-        let near_one =
-            name.ends_with("running_var") || (name.ends_with("weight") && name.contains("bn") && shape.len() == 1);
+        let near_one = name.ends_with("running_var")
+            || (name.ends_with("weight") && name.contains("bn") && shape.len() == 1);
         let value = |u: f64| match shape.len() {
             1 if near_one => 1.0 + 0.5 * u,
             1 => 0.2 * u,
@@ -91,10 +91,14 @@ fn real_weights() {
 fn wrong_networks_are_named() {
     let refused = |tensors: BTreeMap<String, Tensor>, words: &str| {
         let message = Extractor::new(tensors, "weights.pth", Device::Cpu).err().unwrap().to_string();
-        assert!(message.starts_with("weights.pth: ") && message.contains(words), "no '{words}' in: {message}");
+        assert!(
+            message.starts_with("weights.pth: ") && message.contains(words),
+            "no '{words}' in: {message}"
+        );
     };
     let number = || Tensor::zeros([1000, 1], (Kind::Float, Device::Cpu));
-    let with = |names: &[&str]| names.iter().map(|name| (name.to_string(), number())).collect::<BTreeMap<_, _>>();
+    let with =
+        |names: &[&str]| names.iter().map(|name| (name.to_string(), number())).collect::<BTreeMap<_, _>>();
     refused(with(&["conv1.weight"]), "another network");
     refused(with(&["Mixed_5b.branch1x1.conv.weight", "AuxLogits.fc.bias"]), "torchvision's");
     refused(with(&["Mixed_5b.branch1x1.conv.weight", "fc.weight"]), "torchvision's");

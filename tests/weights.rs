@@ -68,7 +68,8 @@ fn runs_nothing() {
         if name.ends_with("data.pkl") {
             content = replaced(&content);
         }
-        let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        let stored =
+            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
         changed.start_file(name, stored).unwrap();
         changed.write_all(&content).unwrap();
     }

@@ -34,7 +34,11 @@ impl NpzReader {
     pub fn numbers(&mut self, name: &str, axes: &[Option<usize>], most: usize) -> Result<Option<Vec<f64>>> {
         let path = self.path.clone();
         let wrong = |problem: String| {
-            Error::data(&path, format!("its array '{name}' {problem}"), "write the file again with numpy.savez")
+            Error::data(
+                &path,
+                format!("its array '{name}' {problem}"),
+                "write the file again with numpy.savez",
+            )
         };
         let decode = |header: &Header, values: &mut dyn Read| {
             let shape = &header.shape;
@@ -67,7 +71,8 @@ impl NpzReader {
     /// If it is damaged or not a text.
     pub fn text(&mut self, name: &str) -> Result<Option<String>> {
         let path = self.path.clone();
-        let wrong = || Error::data(&path, format!("its array '{name}' is not a text"), "write the file again");
+        let wrong =
+            || Error::data(&path, format!("its array '{name}' is not a text"), "write the file again");
         let decode = |header: &Header, values: &mut dyn Read| {
             let width = match header.kind {
                 b'U' => 4,
@@ -99,7 +104,11 @@ impl NpzReader {
             return Ok(None);
         }
         let mut file = self.archive.by_name(&format!("{name}.npy")).map_err(|e| {
-            Error::data(&self.path, format!("its array '{name}' cannot be read ({e})"), "write the file again")
+            Error::data(
+                &self.path,
+                format!("its array '{name}' cannot be read ({e})"),
+                "write the file again",
+            )
         })?;
         let header = npy::read_header(&self.path, &mut file)?;
         decode(&header, &mut file).map(Some)
@@ -129,14 +138,19 @@ impl NpzWriter {
 
     fn array(&mut self, name: &str, kind: &str, shape: &[usize], values: &[u8]) {
         let shape: String = shape.iter().map(|n| format!("{n}, ")).collect();
-        let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}", shape.trim_end());
+        let header =
+            format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}", shape.trim_end());
         // the values start at a multiple of 64, after one line
         let width = (10 + header.len() + 1).next_multiple_of(64) - 10 - 1;
         let header = format!("{header:width$}\n");
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
         let in_memory = "a file in memory takes all bytes";
-        self.0.start_file(format!("{name}.npy"), options.large_file(values.len() > 1 << 31)).expect(in_memory);
-        for part in [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), values] {
+        self.0
+            .start_file(format!("{name}.npy"), options.large_file(values.len() > 1 << 31))
+            .expect(in_memory);
+        for part in
+            [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), values]
+        {
             self.0.write_all(part).expect(in_memory);
         }
     }

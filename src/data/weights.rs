@@ -36,7 +36,11 @@ pub fn read_weights(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> 
         return Err(Error::data(path, problem, "give a state dict as .safetensors or .pth"));
     }
     checkpoint::read(&bytes).map_err(|problem| {
-        Error::data(path, problem, "fetch it again, or convert it by scripts/convert_weights.py where you trust it")
+        Error::data(
+            path,
+            problem,
+            "fetch it again, or convert it by scripts/convert_weights.py where you trust it",
+        )
     })
 }
 

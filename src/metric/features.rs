@@ -100,12 +100,21 @@ impl FeatureNetwork {
         }
         if !tensors.contains_key("Mixed_5b.branch1x1.conv.weight") {
             let problem = "holds the weights of another network";
-            return Err(Error::data(source, problem, "give pytorch-fid's Inception-v3 or EfficientNet-Lite0"));
+            return Err(Error::data(
+                source,
+                problem,
+                "give pytorch-fid's Inception-v3 or EfficientNet-Lite0",
+            ));
         }
         let classes = tensors.get("fc.weight").and_then(|w| w.size().first().copied());
         if classes == Some(1000) || tensors.keys().any(|name| name.starts_with("AuxLogits.")) {
-            let problem = "holds torchvision's Inception-v3 (AuxLogits, 1000 classes), by which no FID is defined";
-            return Err(Error::data(source, problem, "give pytorch-fid's pt_inception-2015-12-05-6726825d.pth"));
+            let problem =
+                "holds torchvision's Inception-v3 (AuxLogits, 1000 classes), by which no FID is defined";
+            return Err(Error::data(
+                source,
+                problem,
+                "give pytorch-fid's pt_inception-2015-12-05-6726825d.pth",
+            ));
         }
         Ok(FeatureNetwork::Inception)
     }
@@ -175,7 +184,8 @@ impl Extractor {
             }
         };
         no_grad(|| {
-            let (logits, pooled): (Vec<Tensor>, Vec<Tensor>) = levels.split(BATCH, 0).iter().map(part).unzip();
+            let (logits, pooled): (Vec<Tensor>, Vec<Tensor>) =
+                levels.split(BATCH, 0).iter().map(part).unzip();
             Features { pooled: Tensor::cat(&pooled, 0), logits: Tensor::cat(&logits, 0) }
         })
     }

@@ -69,7 +69,10 @@ impl FeatureMoments {
             ));
         }
         if self.scatter.isfinite().all().int64_value(&[]) == 0 {
-            return Err(Error::numeric("features are not finite", "give the weights that the network was made for"));
+            return Err(Error::numeric(
+                "features are not finite",
+                "give the weights that the network was made for",
+            ));
         }
         Ok(FeatureStatistics {
             mean: self.mean.copy(),

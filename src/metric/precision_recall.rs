@@ -79,7 +79,8 @@ impl Points {
         for start in (0..n).step_by(block as usize) {
             let length = block.min(n - start);
             let products = self.rows.narrow(0, start, length).matmul(&turned);
-            let squares = self.squares.narrow(0, start, length).unsqueeze(1) + &others.squares - products * 2.0;
+            let squares =
+                self.squares.narrow(0, start, length).unsqueeze(1) + &others.squares - products * 2.0;
             each(start, squares.clamp_min(0.0));
         }
     }

@@ -12,7 +12,7 @@ use tweedie::train::{Ended, Hooks, Metric, State, Trainer, Validation};
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json, say};
-pub use options::Arguments;
+pub use options::{Arguments, size};
 
 struct Console<'a> {
     dir: &'a RunDir,

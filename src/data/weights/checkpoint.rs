@@ -75,10 +75,14 @@ fn read_legacy(bytes: &[u8]) -> Problem<BTreeMap<String, Tensor>> {
     let wanted = storages.wanted();
     for key in keys {
         let wanted = wanted.iter().find(|storage| storage.key == key);
-        let storage = *wanted.ok_or_else(|| format!("has a storage '{}' of unknown type", key.escape_debug()))?;
+        let storage =
+            *wanted.ok_or_else(|| format!("has a storage '{}' of unknown type", key.escape_debug()))?;
         let (count, after) = rest.split_first_chunk().ok_or("is cut short before a storage")?;
         if u64::from_le_bytes(*count) != storage.elements as u64 {
-            return Err(format!("has a storage '{}' of another size than its tensors say", key.escape_debug()));
+            return Err(format!(
+                "has a storage '{}' of another size than its tensors say",
+                key.escape_debug()
+            ));
         }
         let length = storage.elements.checked_mul(storage.kind.elt_size_in_bytes());
         let content = length.and_then(|length| after.get(..length)).ok_or("is cut short within a storage")?;
@@ -100,7 +104,10 @@ impl<'a> Storages<'a> {
         for (name, view) in object.tensors()? {
             let storage = *wanted.entry(view.storage.key).or_insert(view.storage);
             if storage != view.storage {
-                return Err(format!("has a tensor '{}' that reads a storage as two types", name.escape_debug()));
+                return Err(format!(
+                    "has a tensor '{}' that reads a storage as two types",
+                    name.escape_debug()
+                ));
             }
         }
         Ok(Storages { wanted, read: BTreeMap::new() })
@@ -124,7 +131,8 @@ impl<'a> Storages<'a> {
         for (name, view) in object.tensors()? {
             let values = self.read.get(view.storage.key);
             let values = values.ok_or_else(|| format!("lacks the storage of '{}'", name.escape_debug()))?;
-            let tensor = values.f_as_strided(&view.size, &view.stride, view.offset).map_err(|e| e.to_string())?;
+            let tensor =
+                values.f_as_strided(&view.size, &view.stride, view.offset).map_err(|e| e.to_string())?;
             tensors.insert(name.to_string(), tensor);
         }
         Ok(tensors)

@@ -62,7 +62,9 @@ impl Global {
             _ => {
                 let short = |text: &str| text.chars().take(80).collect::<String>().escape_debug().to_string();
                 let (module, name) = (short(module), short(name));
-                return Err(format!("asks for '{module}.{name}', which tensors do not need; nothing was run"));
+                return Err(format!(
+                    "asks for '{module}.{name}', which tensors do not need; nothing was run"
+                ));
             }
         })
     }
@@ -433,12 +435,15 @@ impl<'a> Machine<'a> {
             return Err("has a tensor without a storage".into());
         };
         let whole = |id: Id| match self.objects[id] {
-            Object::Integer(value) => {
-                i64::try_from(value).ok().filter(|v| (0..=MOST_ELEMENTS).contains(v)).ok_or("has a tensor of impossible shape")
-            }
+            Object::Integer(value) => i64::try_from(value)
+                .ok()
+                .filter(|v| (0..=MOST_ELEMENTS).contains(v))
+                .ok_or("has a tensor of impossible shape"),
             _ => Err("has a tensor whose shape is not whole numbers"),
         };
-        let all = |id: Id| -> Problem<Vec<i64>> { Ok(self.tuple(id)?.iter().map(|&id| whole(id)).collect::<Result<_, _>>()?) };
+        let all = |id: Id| -> Problem<Vec<i64>> {
+            Ok(self.tuple(id)?.iter().map(|&id| whole(id)).collect::<Result<_, _>>()?)
+        };
         let view = View { storage, offset: whole(offset)?, size: all(size)?, stride: all(stride)? };
         if view.size.len() != view.stride.len() || view.size.len() > MOST_AXES {
             return Err("has a tensor of impossible shape".into());

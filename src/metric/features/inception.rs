@@ -85,7 +85,9 @@ pub(super) fn pooled(layers: &Layers, levels: &Tensor) -> Tensor {
     for block in ["5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"] {
         // the branch through layers of these names, one after the other
         let chain = |prefix: &str, names: &[&str], x: &Tensor| {
-            names.iter().fold(x.shallow_clone(), |x, name| layer(&format!("Mixed_{block}.{prefix}{name}"), &x))
+            names
+                .iter()
+                .fold(x.shallow_clone(), |x, name| layer(&format!("Mixed_{block}.{prefix}{name}"), &x))
         };
         let parts = match block {
             "5b" | "5c" | "5d" => vec![
@@ -114,7 +116,11 @@ pub(super) fn pooled(layers: &Layers, levels: &Tensor) -> Tensor {
                 let single = chain("branch3x3", &["_1"], &x);
                 let double = chain("branch3x3dbl", &["_1", "_2"], &x);
                 // the graph's last block takes the maximum, an oversight that the FID keeps
-                let pool = if block == "7b" { averaged(&x) } else { x.max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false) };
+                let pool = if block == "7b" {
+                    averaged(&x)
+                } else {
+                    x.max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false)
+                };
                 vec![
                     chain("branch1x1", &[""], &x),
                     chain("branch3x3", &["_2a"], &single),

@@ -144,9 +144,11 @@ impl Weights {
     /// Refuses tensors that none asked for, but for the counters of normalisations.
     pub fn finish(self) -> Result<()> {
         match self.tensors.keys().find(|name| !name.ends_with(".num_batches_tracked")) {
-            Some(name) => {
-                Err(Error::data(self.source, format!("has a tensor '{name}' that is not the network's"), REMEDY))
-            }
+            Some(name) => Err(Error::data(
+                self.source,
+                format!("has a tensor '{name}' that is not the network's"),
+                REMEDY,
+            )),
             None => Ok(()),
         }
     }

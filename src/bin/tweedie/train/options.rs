@@ -167,7 +167,7 @@ pub struct Arguments {
 }
 
 /// `HxW`.
-fn size(text: &str) -> std::result::Result<[usize; 2], String> {
+pub fn size(text: &str) -> std::result::Result<[usize; 2], String> {
     let (height, width) = text.split_once('x').ok_or("not HxW, such as 32x32")?;
     let side = |text: &str| text.parse().map_err(|_| format!("{text:?} is not a number of pixels"));
     Ok([side(height)?, side(width)?])
