@@ -12,7 +12,7 @@ use tweedie::metric::{
 };
 use tweedie::tensor::to_vec;
 
-fn at(name: &str) -> PathBuf {
+fn at_reference(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/metrics").join(name)
 }
 
@@ -53,7 +53,7 @@ fn weights(network: FeatureNetwork) -> BTreeMap<String, Tensor> {
 /// Features and logits, to 1e-4, in batches of any size.
 #[test]
 fn networks_equal_their_packages() {
-    let of = read_weights(at("features.safetensors")).unwrap();
+    let of = read_weights(at_reference("features.safetensors")).unwrap();
     for (network, name, images) in [
         (FeatureNetwork::EfficientNetLite0, "efficientnet", of["grey"].shallow_clone()),
         (FeatureNetwork::Inception, "inception", of["colour"].narrow(0, 0, 1)),
@@ -81,7 +81,7 @@ fn real_weights() {
         eprintln!("skipped: {} is not there", path.display());
         return;
     }
-    let of = read_weights(at("features.safetensors")).unwrap();
+    let of = read_weights(at_reference("features.safetensors")).unwrap();
     let ours = Extractor::read(&path, Device::Cpu).unwrap().features(&of["grey"]);
     let errors = [gap(&ours.pooled, &of["real.pooled"]), gap(&ours.logits, &of["real.logits"])];
     assert!(errors.iter().all(|e| *e < 1e-4), "{errors:?}");
@@ -121,7 +121,7 @@ fn statistics(rows: &Tensor) -> FeatureStatistics {
 
 #[test]
 fn distances_equal_their_packages() {
-    let of = read_weights(at("distances.safetensors")).unwrap();
+    let of = read_weights(at_reference("distances.safetensors")).unwrap();
     // scipy's square root of a singular product is exact to the root of the rounding only
     for (name, tolerance) in [("regular", 1e-9), ("singular", 1e-5)] {
         let rows = ["a", "b"].map(|side| &of[&format!("{name}.{side}")]);
@@ -159,9 +159,9 @@ fn closed_form() {
 /// Statistics come back as they were written; those of pytorch-fid, compressed and without our additions, are read.
 #[test]
 fn files_of_statistics() {
-    let rows = &read_weights(at("distances.safetensors")).unwrap()["regular.a"];
+    let rows = &read_weights(at_reference("distances.safetensors")).unwrap()["regular.a"];
     let ours = statistics(rows);
-    let theirs = FeatureStatistics::read(at("statistics.npz")).unwrap();
+    let theirs = FeatureStatistics::read(at_reference("statistics.npz")).unwrap();
     assert_eq!((theirs.dim(), theirs.count, &theirs.features), (12, None, &None));
     assert!(gap(&ours.covariance, &theirs.covariance) < 1e-6 && gap(&ours.mean, &theirs.mean) < 1e-6);
 
@@ -186,4 +186,70 @@ fn files_of_statistics() {
     std::fs::write(&path, "not a zip").unwrap();
     let message = FeatureStatistics::read(&path).unwrap_err().to_string();
     assert!(message.contains("is no NPZ archive"), "{message}");
+}
+
+/// The program, on a tiny run and a network of made-up weights.
+#[test]
+fn the_program_judges_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    std::fs::create_dir(at("pictures")).unwrap();
+    for i in 0..24u8 {
+        let pixel = |x: u32, y: u32| image::Luma([i * 9 + (x * 6) as u8 + (y * 3) as u8]);
+        image::GrayImage::from_fn(4, 4, pixel).save(at(&format!("pictures/{i}.png"))).unwrap();
+    }
+    let tensors: Vec<(String, Tensor)> = weights(FeatureNetwork::EfficientNetLite0).into_iter().collect();
+    Tensor::write_safetensors(&tensors, at("lite0.safetensors")).unwrap();
+    let call = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tweedie")).args(args).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (run, pictures, lite, saved) =
+        (at("run"), at("pictures"), at("lite0.safetensors"), at("reference.npz"));
+    let train = ["train", "--data", &pictures, "--out", &run, "--iterations", "2", "--batch-size", "4"];
+    assert_eq!(call(&train).0, Some(0));
+
+    let evaluate = ["evaluate", &run, "--inception", &lite, "--steps", "1,2"];
+    let with = |more: &[&str]| call(&[&evaluate[..], more].concat());
+    let few = ["--samples", "12", "--fewer-samples"];
+    let refused = |more: &[&str], words: &str| {
+        let (code, _, message) = with(more);
+        assert!(code == Some(2) && message.contains(words), "{code:?}, no '{words}' in: {message}");
+    };
+    refused(&["--samples", "12"], "--fewer-samples");
+    refused(&[&few[..], &["--reference", &at("none.npz")]].concat(), "none.npz");
+    refused(&[&few[..], &["--save-reference", &at("reference.txt")]].concat(), ".npz");
+    let (code, _, message) =
+        call(&["evaluate", &run, "--metrics", "fd", "--samples", "12", "--fewer-samples"]);
+    assert!(code == Some(2) && message.contains("--inception"), "{message}");
+
+    let all = ["--metrics", "fd,is,pr", "--json", "--save-reference", &saved, "--quiet"];
+    let (code, answer, message) = with(&[&few[..], &all].concat());
+    assert_eq!(code, Some(0), "{message}");
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    let figures = answer["images"].as_array().unwrap();
+    let names =
+        ["FD-EfficientNetLite0", "IS-EfficientNetLite0", "precision", "recall", "density", "coverage"];
+    assert_eq!(figures.len(), 2 * names.len());
+    for (figure, name) in figures.iter().zip(names.iter().cycle()) {
+        assert_eq!(figure["name"], *name);
+        assert!(figure["value"].as_f64().unwrap() >= 0.0 && figure["samples"] == 12, "{figure}");
+        assert_eq!(figure["covariance"], "learned");
+    }
+    assert_eq!(figures[0]["reference"], "20 images of the training set");
+    let saved_statistics = FeatureStatistics::read(&saved).unwrap();
+    assert_eq!(saved_statistics.features.as_deref(), Some("EfficientNet-Lite0"));
+
+    // the saved statistics stand for the images; another batch size changes nothing but rounding
+    let again = ["--reference", &saved, "--batch-size", "5"];
+    let (code, answer, message) = with(&[&few[..], &again].concat());
+    assert_eq!(code, Some(0), "{message}");
+    let value: f64 = answer.lines().next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!((value / figures[0]["value"].as_f64().unwrap() - 1.0).abs() < 1e-3, "{answer}");
+    assert!(answer.contains("K = 1, learned, last step mean; 12 samples against 20 images of"), "{answer}");
+    refused(&[&few[..], &["--metrics", "pr", "--reference", &saved]].concat(), "no images");
+    let other = at("other.npz");
+    std::fs::copy(at_reference("statistics.npz"), &other).unwrap();
+    refused(&[&few[..], &["--reference", &other]].concat(), "12 features");
 }

@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
-use tweedie::covariance::Covariance;
 use tweedie::data::{OutputFile, Table};
 use tweedie::metric::{
-    Extractor, FeatureMoments, FeatureStatistics, Features, frechet_distance, inception_score, precision_recall,
+    Extractor, FeatureMoments, FeatureStatistics, Features, frechet_distance, inception_score,
+    precision_recall,
 };
+use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
 use tweedie::run::{Prepared, Run};
 use tweedie::sample::{Ancestral, LastStep, run_chain};
@@ -17,7 +18,7 @@ use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::MOST_ROWS;
-use crate::console::{Progress, say};
+use crate::console::Progress;
 use crate::sample::{CovarianceName, LastName, SpacingName};
 
 /// How many samples published figures take.
@@ -34,7 +35,7 @@ pub enum Metric {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Images (metrics fd, is and pr)")]
-pub struct Arguments {
+pub struct ImageOptions {
     /// Weights of the network that looks at images, .pth or .safetensors. Two are known by their tensors: pytorch-fid's
     /// Inception-v3 (pt_inception-2015-12-05-6726825d.pth; its distance is the FID), and EfficientNet-Lite0
     /// (scripts/fetch-efficientnet.sh; its distance is called FD-EfficientNetLite0)
@@ -62,6 +63,13 @@ pub struct Arguments {
     /// Neighbours of precision, recall, density and coverage
     #[arg(long, value_name = "NUMBER", default_value_t = 3)]
     neighbours: usize,
+}
+
+impl ImageOptions {
+    /// Whether a network was given.
+    pub fn is_asked(&self) -> bool {
+        self.weights.is_some()
+    }
 }
 
 /// One line of the answer.
@@ -118,14 +126,14 @@ struct Reference {
 pub fn measure(
     run: &Run,
     metrics: &[Metric],
-    arguments: &Arguments,
+    options: &ImageOptions,
     steps: &[usize],
     spacing: SpacingName,
     seed: Seed,
     batch: usize,
     quiet: bool,
 ) -> Result<Vec<Figure>> {
-    let Arguments { weights, samples, reference, save_reference, neighbours, .. } = arguments;
+    let ImageOptions { weights, samples, reference, save_reference, neighbours, .. } = options;
     if metrics.is_empty() && save_reference.is_none() {
         return Ok(Vec::new());
     }
@@ -138,8 +146,9 @@ pub fn measure(
         return Err(Error::config("--inception", "fd, is and pr look at images by a network", remedy));
     };
     Error::check_count("--samples", *samples, MOST_ROWS)?;
-    if *samples < PROTOCOL && !arguments.fewer_samples {
-        let problem = format!("{samples}: published figures take {PROTOCOL}, from fewer a distance is too large");
+    if *samples < PROTOCOL && !options.fewer_samples && !metrics.is_empty() {
+        let problem =
+            format!("{samples}: published figures take {PROTOCOL}, from fewer a distance is too large");
         return Err(Error::config("--samples", problem, "say --fewer-samples to go on"));
     }
     let asked = |metric| metrics.contains(&metric);
@@ -172,19 +181,34 @@ pub fn measure(
         statistics.write(out)?;
     }
 
-    let covariance = if metrics.is_empty() {
-        arguments.covariance.get()
-    } else {
-        crate::score::covariance(run, arguments.covariance.get(), quiet)
-    };
+    if metrics.is_empty() {
+        return Ok(Vec::new());
+    }
+    let covariance = crate::score::covariance(run, options.covariance.get(), quiet);
+    let kept = reference.as_ref().and_then(|r| r.rows.as_ref()).map_or(0, |rows| rows.size()[0] as usize);
     let mut figures = Vec::new();
-    for &steps in steps.iter().filter(|_| !metrics.is_empty()) {
-        let drawn = Drawn::new(run, metrics, arguments, covariance, steps, spacing, seed, batch, quiet, &look)?;
+    for &steps in steps {
+        let last = match options.last_step {
+            LastName::Mean => LastStep::Mean,
+            LastName::Noise => LastStep::Noise,
+        };
+        let step = Ancestral::new(&run.model, covariance, 1.0, last)?;
+        let grid = spacing.get().elbo_grid(&**run.schedule(), steps);
+        let mut drawn = Drawn::new(extractor.network().dim());
+        let mut progress = Progress::new(&format!("sample, K = {steps}"), *samples as u64, quiet);
+        for start in (0..*samples).step_by(batch) {
+            let end = (start + batch).min(*samples);
+            let scaled = run_chain(&step, &grid, seed, start as u64..end as u64)?;
+            let features = look(drawn.levels(&run.data.scaling.inverse(&to_vec(&scaled))));
+            drawn.keep(features, metrics, kept.saturating_sub(start));
+            progress.at(end as u64);
+        }
+        progress.finish();
         let about = |samples: usize, reference: Option<String>| {
             json!({
                 "steps": steps,
                 "covariance": covariance.name(),
-                "last_step": last_name(arguments.last_step),
+                "last_step": last_name(options.last_step),
                 "samples": samples,
                 "reference": reference,
                 "features": extractor.network().name(),
@@ -194,7 +218,8 @@ pub fn measure(
         let mut add = |name: &str, value: f64, sd: Option<f64>, about: Value| {
             figures.push(Figure { name: name.into(), value, sd, about });
         };
-        if let Some(Reference { statistics: Some(data), source, .. }) = reference.as_ref().filter(|_| asked(Metric::Distance))
+        if let Some(Reference { statistics: Some(data), source, .. }) =
+            reference.as_ref().filter(|_| asked(Metric::Distance))
         {
             let statistics = drawn.moments.statistics(extractor.network().name())?;
             let count = data.count.map_or("an unknown number of".into(), |n| n.to_string());
@@ -208,7 +233,6 @@ pub fn measure(
         }
         if let Some(Reference { rows: Some(data), source, .. }) = &reference {
             let found = precision_recall(data, &Tensor::cat(&drawn.rows, 0), *neighbours)?;
-            let count = data.size()[0];
             let against = format!("as many images of {source}, {neighbours} neighbours");
             for (name, value) in [
                 ("precision", found.precision),
@@ -216,7 +240,7 @@ pub fn measure(
                 ("density", found.density),
                 ("coverage", found.coverage),
             ] {
-                add(name, value, None, about(count as usize, Some(against.clone())));
+                add(name, value, None, about(kept, Some(against.clone())));
             }
         }
     }
@@ -239,7 +263,8 @@ fn read_statistics(path: &Path, extractor: &Extractor) -> Result<Reference> {
         _ => None,
     };
     if let Some(found) = found {
-        let problem = format!("its statistics {found}, --inception is {} with {}", network.name(), network.dim());
+        let problem =
+            format!("its statistics {found}, --inception is {} with {}", network.name(), network.dim());
         return Err(Error::data(path, problem, "give statistics of the same network's features"));
     }
     Ok(Reference { statistics: Some(statistics), rows: None, source: path.display().to_string() })
@@ -256,7 +281,8 @@ fn reference_images(run: &Run, given: Option<&Path>) -> Result<(Table, Vec<usize
     match own.ok().filter(|own| own.record.fingerprint == run.data.fingerprint) {
         Some(own) => Ok((own.table, own.split.train, "the training set".into())),
         None => {
-            let problem = format!("{} is not at hand, or no longer the data of this run", run.config.data.source);
+            let problem =
+                format!("{} is not at hand, or no longer the data of this run", run.config.data.source);
             Err(Error::config("--reference", problem, "give images or statistics with --reference"))
         }
     }
@@ -308,4 +334,31 @@ struct Drawn {
     rows: Vec<Tensor>,
     /// Levels beyond 0…255.
     clipped: u64,
+}
+
+impl Drawn {
+    fn new(dim: usize) -> Drawn {
+        Drawn { moments: FeatureMoments::new(dim), probabilities: Vec::new(), rows: Vec::new(), clipped: 0 }
+    }
+
+    /// Whole levels in 0…255.
+    fn levels(&mut self, values: &[f64]) -> Tensor {
+        self.clipped += values.iter().filter(|v| !(0.0..=255.0).contains(*v)).count() as u64;
+        Tensor::from_slice(&values.iter().map(|v| v.clamp(0.0, 255.0) as f32).collect::<Vec<f32>>())
+    }
+
+    /// Keeps what `metrics` need, and at most `room` rows for precision and recall.
+    fn keep(&mut self, features: Features, metrics: &[Metric], room: usize) {
+        let Features { pooled, logits } = features;
+        if metrics.contains(&Metric::Distance) {
+            self.moments.push(&pooled);
+        }
+        if metrics.contains(&Metric::Score) {
+            self.probabilities.push(logits.softmax(-1, Kind::Float).to_device(Device::Cpu));
+        }
+        if room > 0 {
+            let rows = pooled.narrow(0, 0, pooled.size()[0].min(room as i64));
+            self.rows.push(rows.to_device(Device::Cpu));
+        }
+    }
 }
