@@ -234,6 +234,11 @@ fn image_grid() {
     };
     let (sm, cell) = (tensors("sm"), tensors("head-shared-N4-r1"));
     assert!(cell.len() > sm.len() && sm.iter().all(|(name, value)| cell[name] == *value));
-    let many = ["--transitions", "32", "--batch-size", "16"];
-    refused(&[&command[..5], &["--data", &images], &many].concat(), &["--batch-size", "32"]);
+    // cells that cannot be are refused before anything is trained
+    let none = at("none");
+    let grid = ["experiment", "image-grid", "--out", &none, "--data", &images];
+    refused(&[&grid[..], &["--transitions", "32", "--batch-size", "16"]].concat(), &["--batch-size", "32"]);
+    refused(&[&grid[..], &["--ranks", "65"]].concat(), &["--rank", "64"]);
+    refused(&[&grid[..], &["--network", "paper", "--size", "9x9"]].concat(), &["shape", "9 x 9"]);
+    assert!(!Path::new(&none).join("runs").exists());
 }

@@ -59,7 +59,8 @@ pub struct Report {
 impl FewSteps {
     /// The same at sizes that show only that it runs; see [`Settings::quick`].
     pub fn quick(self) -> FewSteps {
-        let steps = self.steps.into_iter().filter(|k| *k <= 20).collect();
+        let mut steps: Vec<usize> = self.steps.into_iter().map(|k| k.min(20)).collect();
+        steps.dedup();
         FewSteps { images: self.images.quick(), steps, sheet: self.sheet.min(16), ..self }
     }
 
@@ -79,7 +80,7 @@ impl FewSteps {
         let arms = self.arms();
         let mut tasks = Tasks::new(arms.len() + runs.len().max(arms.len()), progress);
         if runs.is_empty() {
-            let studio = Studio::open(&self.images, out.join("runs"))?;
+            let studio = Studio::open(&self.images, out.join("runs"), &arms)?;
             for arm in &arms {
                 runs.push(Run::load(studio.train(arm, &mut tasks)?, self.images.device)?);
             }

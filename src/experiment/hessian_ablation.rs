@@ -74,7 +74,7 @@ impl HessianAblation {
         check_steps(&self.steps)?;
         let arms = self.arms();
         let mut extractor = self.images.extractor()?;
-        let studio = Studio::open(&self.images, out.join("runs"))?;
+        let studio = Studio::open(&self.images, out.join("runs"), &arms)?;
         let mut tasks = Tasks::new(2 * arms.len(), progress);
         for arm in &arms {
             studio.train(arm, &mut tasks)?;

@@ -67,6 +67,9 @@ pub struct Report {
     seconds: f64,
 }
 
+/// The run of score matching.
+const SM: &str = "sm";
+
 impl ImageGrid {
     /// The same at sizes that show only that it runs; see [`Settings::quick`].
     pub fn quick(self) -> ImageGrid {
@@ -87,14 +90,23 @@ impl ImageGrid {
         Ok(())
     }
 
-    fn name(&self, transitions: usize, rank: i64) -> String {
+    /// Score matching, then a cell for every `N` and `r`; `runs` is where they are kept.
+    fn arms(&self, runs: &Path) -> Vec<Arm> {
         let how = match self.score {
             ScoreGradient::Frozen => "head",
             ScoreGradient::Joint => "joint",
             ScoreGradient::Dsm => "dsm",
         };
         let trunk = if self.trunk == HeadTrunk::Separate { "separate" } else { "shared" };
-        format!("{how}-{trunk}-N{transitions}-r{rank}")
+        let donor = (self.score == ScoreGradient::Frozen).then(|| runs.join(SM));
+        let mut arms = vec![Arm::sm(SM)];
+        for &n in &self.transitions {
+            for &rank in &self.ranks {
+                let arm = Arm::lm(&format!("{how}-{trunk}-N{n}-r{rank}"), n, rank, self.trunk, self.score);
+                arms.push(Arm { score_from: donor.clone(), ..arm });
+            }
+        }
+        arms
     }
 
     /// Trains score matching and every cell in `out/runs`, and judges them. `progress` gets a line and the fraction done.
@@ -102,32 +114,31 @@ impl ImageGrid {
         let begun = std::time::Instant::now();
         self.check()?;
         let extractor = self.images.extractor()?;
-        let studio = Studio::open(&self.images, out.join("runs"))?;
-        let pairs: Vec<(usize, i64)> =
-            self.transitions.iter().flat_map(|&n| self.ranks.iter().map(move |&r| (n, r))).collect();
-        let mut tasks = Tasks::new(2 * (1 + pairs.len()), progress);
-        let sm = studio.train(&Arm::sm("sm"), &mut tasks)?;
-        let sm_run = Run::load(&sm, self.images.device)?;
-        let judge = Judge::new(&self.images, &sm_run, extractor)?;
+        let runs = out.join("runs");
+        let arms = self.arms(&runs);
+        let studio = Studio::open(&self.images, runs, &arms)?;
+        let mut tasks = Tasks::new(2 * arms.len(), progress);
+        let sm = Run::load(studio.train(&arms[0], &mut tasks)?, self.images.device)?;
+        let judge = Judge::new(&self.images, &sm, extractor)?;
         let mut score_matching = Vec::new();
         for method in [Method::ZeroHessian, Method::BetaTilde] {
             for &steps in &self.steps {
-                score_matching.push(judge.measure(&sm_run, "sm", method, steps, 0)?.0);
+                score_matching.push(judge.measure(&sm, SM, method, steps, 0)?.0);
             }
         }
         tasks.end("judging sm");
-        let mut cells = Vec::new();
-        for (transitions, rank) in pairs {
-            let name = self.name(transitions, rank);
-            let arm = Arm::lm(&name, transitions, rank, self.trunk, self.score);
-            let donor = (self.score == ScoreGradient::Frozen).then(|| sm.clone());
-            let path = studio.train(&Arm { score_from: donor, ..arm }, &mut tasks)?;
-            let run = Run::load(path, self.images.device)?;
-            let measure = |&steps| Ok(judge.measure(&run, &name, Method::Learned, steps, 0)?.0);
-            let records: Result<Vec<Record>> = self.steps.iter().map(measure).collect();
-            cells.push(GridCell { transitions, rank, records: records? });
-            tasks.end(&format!("judging {name}"));
-        }
+        let cells = self.transitions.iter().flat_map(|n| self.ranks.iter().map(move |r| (*n, *r)));
+        let cells: Result<Vec<GridCell>> = cells
+            .zip(&arms[1..])
+            .map(|((transitions, rank), arm)| {
+                let run = Run::load(studio.train(arm, &mut tasks)?, self.images.device)?;
+                let measure = |&steps| Ok(judge.measure(&run, &arm.name, Method::Learned, steps, 0)?.0);
+                let records: Result<Vec<Record>> = self.steps.iter().map(measure).collect();
+                tasks.end(&format!("judging {}", arm.name));
+                Ok(GridCell { transitions, rank, records: records? })
+            })
+            .collect();
+        let cells = cells?;
         Ok(Report {
             experiment: self.clone(),
             cells,

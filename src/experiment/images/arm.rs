@@ -54,14 +54,16 @@ pub struct Studio<'a> {
 }
 
 impl<'a> Studio<'a> {
-    /// Reads the images; runs are kept in `runs`.
-    pub fn open(settings: &'a Settings, runs: PathBuf) -> Result<Studio<'a>> {
+    /// Reads the images, and refuses `arms` that cannot be trained on them before any is; runs are kept in `runs`.
+    pub fn open(settings: &'a Settings, runs: PathBuf, arms: &[Arm]) -> Result<Studio<'a>> {
         let prepared = Prepared::read(&data_config(settings), settings.seed)?;
         if prepared.record.image.is_none() {
             let problem = format!("{} is a table", settings.data);
             return Err(Error::config("--data", problem, "give images: IDX, CIFAR-10's batches, a folder"));
         }
-        Ok(Studio { settings, prepared, runs })
+        let studio = Studio { settings, prepared, runs };
+        arms.iter().try_for_each(|arm| studio.check(arm))?;
+        Ok(studio)
     }
 
     /// The run directory of an arm.
@@ -104,6 +106,19 @@ impl<'a> Studio<'a> {
         Ok(path)
     }
 
+    fn check(&self, arm: &Arm) -> Result<()> {
+        let config = self.config(arm)?;
+        let dim = self.prepared.record.scaling.dim() as i64;
+        if !(0..=dim).contains(&arm.rank) {
+            let remedy = format!("give a rank from 0 to the number of pixels and channels, {dim}");
+            return Err(Error::config("--rank", format!("{}", arm.rank), remedy));
+        }
+        match &config.model.network {
+            NetworkConfig::UNet(network) => network.check(),
+            NetworkConfig::Mlp(_) => Ok(()),
+        }
+    }
+
     fn config(&self, arm: &Arm) -> Result<RunConfig> {
         let settings = self.settings;
         let shape = self.prepared.record.image.expect("images").map(|n| n as i64);
@@ -129,6 +144,7 @@ impl<'a> Studio<'a> {
                 learning_rate: settings.learning_rate,
                 patience: 0,
                 validation_rows: settings.rows.min(128),
+                checkpoint_every: 500,
                 ..TrainConfig::default()
             },
             ..RunConfig::default()
