@@ -123,7 +123,8 @@ fn few_steps() {
     experiment(&["--data", &at("images"), "--features", &at("missing.pth")], &["missing.pth"]);
     experiment(&["--data", &at("images"), "--test", &at("missing")], &["missing"]);
     experiment(&["--data", &at("images"), "--steps", "0"], &["--steps"]);
-    std::fs::write(at("table.csv"), "a,b\n1,2\n3,4\n5,7\n").unwrap();
+    let table: String = (0..30).map(|i| format!("{i},{}\n", i * i % 17)).collect();
+    std::fs::write(at("table.csv"), format!("a,b\n{table}")).unwrap();
     experiment(&["--data", &at("table.csv")], &["--data", "table"]);
     assert!(!Path::new(&none).join("runs").exists());
     refused(&[&command[..], &["--iterations", "4"]].concat(), &["--out", "other settings"]);
