@@ -2,6 +2,7 @@
 
 mod dsm;
 mod likelihood_matching;
+mod zero_hessian;
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -12,6 +13,7 @@ use crate::noise::Noise;
 use crate::{Error, Result};
 pub use dsm::{DenoisingScoreMatching, Weighting};
 pub use likelihood_matching::{LikelihoodMatching, LmForm, ScoreGradient};
+pub use zero_hessian::ZeroHessian;
 
 /// A loss on a model, trained or exact.
 pub trait Objective {
@@ -45,6 +47,15 @@ pub enum ObjectiveConfig {
         /// What trains the score.
         score: ScoreGradient,
     },
+    /// Likelihood Matching of a score alone, the Hessian held at 0.
+    LmZeroHessian {
+        /// `N`.
+        transitions: usize,
+        /// Path or marginal form.
+        form: LmForm,
+        /// The clock in which the random grid is uniform.
+        time: TimeLaw,
+    },
     /// Denoising score matching.
     Sm {
         /// The weight of each time.
@@ -70,17 +81,26 @@ impl Default for ObjectiveConfig {
 /// Draws per datum and step.
 const MOST_DRAWS: usize = 10_000;
 
+fn check_transitions(transitions: usize) -> Result<()> {
+    if transitions == 1 {
+        let remedy = "give 2 or more; 4 is usual";
+        return Err(Error::config("transitions", "1: its only time would be T", remedy));
+    }
+    Error::check_count("transitions", transitions, MOST_DRAWS)
+}
+
 impl ObjectiveConfig {
     /// The objective, or an error that names the field.
     pub fn build(&self) -> Result<Box<dyn Objective>> {
         match *self {
             ObjectiveConfig::Lm { transitions, form, time, score } => {
-                if transitions == 1 {
-                    let remedy = "give 2 or more; 4 is usual";
-                    return Err(Error::config("transitions", "1: its only time would be T", remedy));
-                }
-                Error::check_count("transitions", transitions, MOST_DRAWS)?;
+                check_transitions(transitions)?;
                 Ok(Box::new(LikelihoodMatching { transitions, form, time, score }))
+            }
+            ObjectiveConfig::LmZeroHessian { transitions, form, time } => {
+                check_transitions(transitions)?;
+                let score = ScoreGradient::Joint;
+                Ok(Box::new(ZeroHessian::new(LikelihoodMatching { transitions, form, time, score })))
             }
             ObjectiveConfig::Sm { weighting, time, draws } => {
                 Error::check_count("draws", draws, MOST_DRAWS)?;

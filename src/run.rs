@@ -19,6 +19,7 @@ mod config;
 mod data;
 mod exchange;
 mod import;
+mod training;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ pub use config::{DataConfig, RunConfig};
 pub use data::{DataRecord, Prepared, TableRows, level_rows, scaled_rows};
 pub use exchange::{read_unet, write_unet};
 pub use import::{export, import};
+pub use training::Training;
 
 /// A run directory.
 #[derive(Clone, Debug)]

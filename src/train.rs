@@ -216,6 +216,24 @@ impl Trainer {
         }
         model.parameters().assign(&state.parameters);
         let range = trained_range(model, objective);
+        model.parameters().track(range.0, range.1);
+        let ended = self.iterate(model, objective, data, validation, seed, state, hooks, range);
+        model.parameters().track(0, model.parameters().size());
+        ended
+    }
+
+    fn iterate(
+        &self,
+        model: &Model,
+        objective: &dyn Objective,
+        data: &dyn Rows,
+        validation: Option<&Validation>,
+        seed: Seed,
+        state: &mut State,
+        hooks: &mut dyn Hooks,
+        range: (i64, i64),
+    ) -> Result<Ended> {
+        let config = &self.config;
         let started = std::time::Instant::now();
         let before = state.seconds;
         let mut order = rows::Order::new(data.len(), config.batch_size, seed.derive("order"));

@@ -152,6 +152,14 @@ impl Parameters {
         Parameters::over(self.flat.copy(), self.entries.clone())
     }
 
+    /// Follows gradients of the parameters at flat positions `start..start + length` (whole entries) alone: what the others
+    /// are used for is not kept for the way back.
+    pub fn track(&self, start: i64, length: i64) {
+        for (entry, leaf) in self.entries.iter().zip(&self.leaves) {
+            let _ = leaf.set_requires_grad((start..start + length).contains(&entry.offset));
+        }
+    }
+
     /// The gradient of `loss` with respect to the parameters at flat positions `start..start + length` (whole entries),
     /// flat; parameters that `loss` does not depend on get zeros.
     pub fn gradient(&self, loss: &Tensor, start: i64, length: i64) -> Tensor {

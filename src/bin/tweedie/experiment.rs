@@ -1,8 +1,12 @@
 //! `tweedie experiment`
 
+mod cost;
+mod images;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use tch::Device;
 use tweedie::data::OutputFile;
 use tweedie::experiment::mixture::Mixture;
 use tweedie::experiment::parameter_estimation::ParameterEstimation;
@@ -23,6 +27,14 @@ enum Which {
     Mixture(Output),
     /// A parametric family fitted by LM, SM and maximum likelihood: Likelihood Matching, Table 2 and Theorem 2
     ParameterEstimation(Output),
+    /// Seconds, memory and sampling time beside score matching: Likelihood Matching, Tables 3 and 4
+    Cost(cost::Arguments),
+    /// Samples and bits per dimension of images in few steps: Likelihood Matching, Figure 4
+    FewSteps(images::FewStepsArguments),
+    /// Training and sampling with and without the Hessian: Likelihood Matching, §5.3
+    HessianAblation(images::AblationArguments),
+    /// Bits per dimension and Fréchet distance over transitions and rank: Likelihood Matching, Figure 2(c)
+    ImageGrid(images::GridArguments),
 }
 
 #[derive(Args, Debug)]
@@ -30,7 +42,7 @@ struct Output {
     /// Where CSV, SVG and Markdown are written
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Small sizes, for a look in less than a minute
+    /// Small sizes, for a look in a minute or two
     #[arg(long)]
     quick: bool,
     /// Seed of everything random
@@ -41,11 +53,12 @@ struct Output {
 }
 
 impl Output {
-    /// Makes the directory and finds out now whether it can be written.
-    fn prepare(&self) -> Result<()> {
-        self.common.prepare()?;
+    /// The device. Makes the directory and finds out now whether it can be written.
+    fn prepare(&self) -> Result<Device> {
+        let device = self.common.prepare()?;
         std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
-        OutputFile::create(self.out.join("probe.csv")).map(drop)
+        OutputFile::create(self.out.join("probe.csv"))?;
+        Ok(device)
     }
 
     fn run<R>(
@@ -54,7 +67,6 @@ impl Output {
         work: impl FnOnce(&mut dyn FnMut(&str, f64)) -> Result<R>,
         write: impl FnOnce(&R, &Path) -> Result<()>,
     ) -> Result<()> {
-        self.prepare()?;
         let mut bar = Progress::new(name, 1000, self.common.quiet);
         let report = work(&mut |what, fraction| {
             bar.at((fraction * 1000.0) as u64);
@@ -71,10 +83,12 @@ impl Output {
 pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.which {
         Which::Mixture(output) => {
+            output.prepare()?;
             let experiment = Mixture { seed: output.seed, quick: output.quick, ..Mixture::default() };
             output.run("mixture", |progress| experiment.run(progress), |report, dir| report.write(dir))
         }
         Which::ParameterEstimation(output) => {
+            output.prepare()?;
             let experiment = ParameterEstimation {
                 seed: output.seed,
                 quick: output.quick,
@@ -86,5 +100,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 |report, dir| report.write(dir),
             )
         }
+        Which::Cost(arguments) => arguments.run(),
+        Which::FewSteps(arguments) => arguments.run(),
+        Which::HessianAblation(arguments) => arguments.run(),
+        Which::ImageGrid(arguments) => arguments.run(),
     }
 }

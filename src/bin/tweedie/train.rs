@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 use tweedie::covariance::Covariance;
 use tweedie::grid::Spacing;
-use tweedie::model::{Base, Denoiser, Model, ModelConfig};
+use tweedie::model::{Denoiser, Model, ModelConfig};
 use tweedie::noise::Seed;
-use tweedie::run::{DataRecord, Prepared, Run, RunConfig, RunDir};
+use tweedie::run::{DataRecord, Prepared, Run, RunConfig, RunDir, Training};
 use tweedie::sample::{Ancestral, LastStep, run_chain};
 use tweedie::tensor::to_vec;
 use tweedie::train::{Ended, Hooks, Metric, State, Trainer, Validation};
@@ -17,7 +17,7 @@ use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json, say};
 use crate::sample::{LEVELS, Pictures};
-pub use options::Arguments;
+pub use options::{Arguments, size};
 
 struct Console<'a> {
     dir: &'a RunDir,
@@ -84,9 +84,6 @@ impl Hooks for Console<'_> {
     }
 }
 
-/// How much of a training's time the fit of its base may take.
-const BASE_SHARE: f64 = 2.0 / 3.0;
-
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let quiet = arguments.common.quiet;
@@ -117,59 +114,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     describe(&prepared, quiet);
     let seed = Seed(config.seed);
     let validation = prepared.validation_rows(config.train.validation_rows, seed.derive("validation rows"));
-    let (dir, model, mut state) = match dir {
-        Some(dir) => {
-            let stored = dir.data()?;
-            if stored.fingerprint != prepared.record.fingerprint {
-                return Err(Error::config(
-                    "--resume",
-                    format!("{} is not the table that this run was started on", config.data.source),
-                    "restore the table, or start a new run with another --out",
-                ));
-            }
-            let model = dir.initial_model(&config, device)?;
-            let state = dir.state(&model)?;
-            dir.truncate_metrics(state.iteration)?;
-            (dir, model, state)
-        }
+    let Training { dir, model, mut state } = match dir {
+        Some(dir) => Training::resume(dir, &config, &prepared, "--resume", device)?,
         None => {
             let donor = arguments
                 .score_from
                 .as_ref()
                 .map(|path| donor(path, &config, &prepared, device))
                 .transpose()?;
-            // a model that cannot be is refused before anything is written
-            let any = Base::standard(prepared.record.scaling.dim() as i64);
-            config.model.init(any, config.schedule.build()?, device, seed)?;
-            let dir = RunDir::create(&arguments.out)?;
-            let started = std::time::Instant::now();
-            let base = match &donor {
-                Some(donor) => donor.dir.base(&donor.config)?,
-                None => {
-                    let rows = prepared.training_rows(config.base.max_rows, seed.derive("base rows"));
-                    let mut base = config.base.clone();
-                    if base.max_seconds == 0.0 {
-                        base.max_seconds = BASE_SHARE * config.train.max_seconds;
-                    }
-                    Base::fit(&base, &rows, &validation)?
-                }
-            };
-            let components = base.components();
+            let training =
+                Training::begin(&arguments.out, &config, &prepared, &validation, donor.as_ref(), device)?;
+            let components = training.model.base().components();
             if components > 1 {
                 say(quiet, format!("base: a mixture of {components} Gaussians"));
             }
-            dir.write_setup(&prepared.record, &base)?;
-            // read back, so that a resumed training has the same bits
-            let model = dir.initial_model(&config, device)?;
-            if let Some(donor) = &donor {
-                let size = model.score_size();
-                let score = donor.model.parameters().flat().narrow(0, 0, size);
-                tch::no_grad(|| model.parameters().flat().narrow(0, 0, size).copy_(&score));
-            }
-            let state = State { seconds: started.elapsed().as_secs_f64(), ..State::new(&model) };
-            dir.checkpoint(&model, &state)?;
-            dir.write_config(&config)?;
-            (dir, model, state)
+            training
         }
     };
     ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed)).expect("one handler");

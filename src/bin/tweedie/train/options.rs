@@ -179,7 +179,7 @@ pub struct Arguments {
 }
 
 /// `HxW`.
-fn size(text: &str) -> std::result::Result<[usize; 2], String> {
+pub fn size(text: &str) -> std::result::Result<[usize; 2], String> {
     let (height, width) = text.split_once('x').ok_or("not HxW, such as 32x32")?;
     let side = |text: &str| text.parse().map_err(|_| format!("{text:?} is not a number of pixels"));
     Ok([side(height)?, side(width)?])
@@ -346,7 +346,10 @@ impl Arguments {
         }
         match (&mut config.objective, self.transitions) {
             (_, None) => (),
-            (ObjectiveConfig::Lm { transitions, .. }, Some(n)) => *transitions = n,
+            (
+                ObjectiveConfig::Lm { transitions, .. } | ObjectiveConfig::LmZeroHessian { transitions, .. },
+                Some(n),
+            ) => *transitions = n,
             (ObjectiveConfig::Sm { draws, .. }, Some(n)) => *draws = n,
         }
         if let Some(mode) = self.mode {

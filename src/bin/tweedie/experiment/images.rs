@@ -1,0 +1,232 @@
+//! `tweedie experiment few-steps`, `hessian-ablation` and `image-grid`
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use tweedie::Result;
+use tweedie::experiment::few_steps::FewSteps;
+use tweedie::experiment::hessian_ablation::HessianAblation;
+use tweedie::experiment::image_grid::ImageGrid;
+use tweedie::experiment::images::Settings;
+use tweedie::model::HeadTrunk;
+use tweedie::objective::ScoreGradient;
+
+use super::Output;
+use super::cost::NetworkName;
+
+#[derive(Args, Debug)]
+struct ImageOptions {
+    #[command(flatten)]
+    output: Output,
+    /// Images to train on: an IDX file, a CIFAR-10 batch, a folder of PNG, JPEG or WebP
+    #[arg(long, value_name = "IMAGES", help_heading = "Images")]
+    data: Option<String>,
+    /// Bring images to this height and width; MNIST's 28x28 must be 32x32 for the paper's network
+    #[arg(long, value_name = "HxW", value_parser = crate::train::size, help_heading = "Images")]
+    size: Option<[usize; 2]>,
+    /// Test images of their own [default: a tenth of the data, not trained on]
+    #[arg(long, value_name = "IMAGES", help_heading = "Images")]
+    test: Option<PathBuf>,
+    /// Which U-Net is trained
+    #[arg(long, default_value = "small", help_heading = "Budget of every training")]
+    network: NetworkName,
+    /// Steps of the optimiser
+    #[arg(long, value_name = "I", default_value_t = 5000, help_heading = "Budget of every training")]
+    iterations: u64,
+    /// Pairs (x_t, t) per step: PAIRS / N images
+    #[arg(long, value_name = "PAIRS", default_value_t = 64, help_heading = "Budget of every training")]
+    batch_size: usize,
+    /// Adam's step size
+    #[arg(long, value_name = "RATE", default_value_t = 1e-3, help_heading = "Budget of every training")]
+    learning_rate: f64,
+    /// Test images for bits per dimension, the first so many
+    #[arg(long, value_name = "ROWS", default_value_t = 256, help_heading = "Protocol")]
+    rows: usize,
+    /// Weights of a feature network (pytorch-fid's Inception, EfficientNet-Lite0): Fréchet distances are given with it alone
+    #[arg(long, value_name = "FILE", help_heading = "Protocol")]
+    features: Option<PathBuf>,
+    /// Samples for a Fréchet distance
+    #[arg(long, value_name = "SAMPLES", default_value_t = 1000, help_heading = "Protocol")]
+    samples: usize,
+    /// Test images that samples are compared with, the first so many
+    #[arg(long, value_name = "ROWS", default_value_t = 10_000, help_heading = "Protocol")]
+    reference: usize,
+    /// Images computed at a time when judging; results do not depend on it
+    #[arg(long, value_name = "B", default_value_t = 64, help_heading = "Protocol")]
+    eval_batch: usize,
+}
+
+impl ImageOptions {
+    fn settings(&self) -> Result<Settings> {
+        Ok(Settings {
+            data: self.data.clone().unwrap_or_default(),
+            size: self.size,
+            test: self.test.clone(),
+            // the shape follows the images
+            network: self.network.config([1, 32, 32]),
+            iterations: self.iterations,
+            pairs: self.batch_size,
+            learning_rate: self.learning_rate,
+            rows: self.rows,
+            samples: self.samples,
+            reference: self.reference,
+            batch: self.eval_batch,
+            features: self.features.clone(),
+            device: self.output.prepare()?,
+            seed: self.output.seed,
+        })
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Writes few-steps.md, few-steps.csv, curves over K and a sheet of samples for each run, method and K. Methods: the learned \
+covariance (runs with a head), H = 0, β̃, DDIM. Runs that are trained are kept in DIR/runs: the same command goes on with \
+them, and finds finished ones finished. Fréchet distances are given with --features alone.
+
+Examples:
+  tweedie experiment few-steps --out results/few-steps --run runs/mnist-lm --run runs/mnist-sm
+  tweedie experiment few-steps --out results/few-steps --data train-images-idx3-ubyte.gz --size 32x32 --steps 5,10,20,50
+  tweedie experiment few-steps --out results/look --data digits/ --quick")]
+pub struct FewStepsArguments {
+    #[command(flatten)]
+    images: ImageOptions,
+    /// A trained run on images; give it again for more [default: an LM and an SM run are trained on --data]
+    #[arg(long, value_name = "RUN")]
+    run: Vec<PathBuf>,
+    /// Numbers of sampling steps
+    #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "5,10,20,50,100,1000")]
+    steps: Vec<usize>,
+    /// Samples on a sheet
+    #[arg(long, value_name = "IMAGES", default_value_t = 64)]
+    sheet: usize,
+    /// Transitions of the LM run that is trained
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    transitions: usize,
+    /// Rank of its covariance
+    #[arg(long, value_name = "R", default_value_t = 4)]
+    rank: i64,
+}
+
+impl FewStepsArguments {
+    pub fn run(&self) -> Result<()> {
+        let output = &self.images.output;
+        let mut experiment = FewSteps {
+            images: self.images.settings()?,
+            runs: self.run.clone(),
+            transitions: self.transitions,
+            rank: self.rank,
+            steps: self.steps.clone(),
+            sheet: self.sheet,
+        };
+        if output.quick {
+            experiment = experiment.quick();
+        }
+        let work = |progress: &mut dyn FnMut(&str, f64)| experiment.run(&output.out, progress);
+        output.run("few-steps", work, |report, dir| report.write(dir))
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Trains six runs under one budget: score matching; the quasi-likelihood with H = 0; score and head by the quasi-likelihood, and \
+the head by it under a score by score matching, both on a shared trunk and with networks of their own. Judges each with its \
+learned covariance, H = 0 and β̃. Writes hessian-ablation.md, .csv and curves; runs are kept in DIR/runs: the same command goes \
+on with them. Fréchet distances are given with --features alone.
+
+Examples:
+  tweedie experiment hessian-ablation --out results/ablation --data train-images-idx3-ubyte.gz
+  tweedie experiment hessian-ablation --out results/look --data digits/ --quick")]
+pub struct AblationArguments {
+    #[command(flatten)]
+    images: ImageOptions,
+    /// Numbers of sampling steps
+    #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "10,20")]
+    steps: Vec<usize>,
+    /// Transitions per image
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    transitions: usize,
+    /// Rank of the learned covariance
+    #[arg(long, value_name = "R", default_value_t = 4)]
+    rank: i64,
+}
+
+impl AblationArguments {
+    pub fn run(&self) -> Result<()> {
+        let output = &self.images.output;
+        let mut experiment = HessianAblation {
+            images: self.images.settings()?,
+            transitions: self.transitions,
+            rank: self.rank,
+            steps: self.steps.clone(),
+        };
+        if output.quick {
+            experiment = experiment.quick();
+        }
+        let work = |progress: &mut dyn FnMut(&str, f64)| experiment.run(&output.out, progress);
+        output.run("hessian-ablation", work, |report, dir| report.write(dir))
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum GridMode {
+    /// One score by score matching for all cells, frozen; each cell trains a head
+    Head,
+    /// Each cell trains its score by score matching and its head by the quasi-likelihood
+    Dsm,
+    /// Each cell trains score and head by the quasi-likelihood, as the paper
+    Joint,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Trains score matching and a run for every N and r, and judges each with its learned covariance. Writes image-grid.md, .csv and \
+a figure for each K; runs are kept in DIR/runs: the same command goes on with them. Fréchet distances are given with \
+--features alone.
+
+Examples:
+  tweedie experiment image-grid --out results/grid --data train-images-idx3-ubyte.gz
+  tweedie experiment image-grid --out results/grid --data mnist/ --mode joint --separate --device cuda
+  tweedie experiment image-grid --out results/look --data digits/ --quick")]
+pub struct GridArguments {
+    #[command(flatten)]
+    images: ImageOptions,
+    /// Numbers of transitions; divisors of --batch-size have equal budgets
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_value = "2,4,8,16")]
+    transitions: Vec<usize>,
+    /// Ranks of the covariance
+    #[arg(long, value_name = "R,R,…", value_delimiter = ',', default_value = "0,1,4,16")]
+    ranks: Vec<i64>,
+    /// What a cell trains
+    #[arg(long, default_value = "head")]
+    mode: GridMode,
+    /// A network of its own for the covariance, as in the paper
+    #[arg(long)]
+    separate: bool,
+    /// Numbers of sampling steps
+    #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "20,100")]
+    steps: Vec<usize>,
+}
+
+impl GridArguments {
+    pub fn run(&self) -> Result<()> {
+        let output = &self.images.output;
+        let mut experiment = ImageGrid {
+            images: self.images.settings()?,
+            transitions: self.transitions.clone(),
+            ranks: self.ranks.clone(),
+            score: match self.mode {
+                GridMode::Head => ScoreGradient::Frozen,
+                GridMode::Dsm => ScoreGradient::Dsm,
+                GridMode::Joint => ScoreGradient::Joint,
+            },
+            trunk: if self.separate { HeadTrunk::Separate } else { HeadTrunk::Shared },
+            steps: self.steps.clone(),
+        };
+        if output.quick {
+            experiment = experiment.quick();
+        }
+        let work = |progress: &mut dyn FnMut(&str, f64)| experiment.run(&output.out, progress);
+        output.run("image-grid", work, |report, dir| report.write(dir))
+    }
+}

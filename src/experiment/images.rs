@@ -1,0 +1,179 @@
+//! What the experiments on images have in common: arms trained under one budget, each an ordinary run directory
+//! ([`arm`]), and judged by one protocol ([`judge`]).
+//!
+//! An arm whose run is there and finished is not trained again; one that was interrupted goes on where it was left.
+
+pub mod arm;
+pub mod judge;
+mod record;
+
+use std::path::{Path, PathBuf};
+
+use tch::Device;
+
+use crate::data::OutputFile;
+use crate::metric::Extractor;
+use crate::model::UNetConfig;
+use crate::{Error, Result};
+pub use record::Record;
+pub(super) use record::{by_steps, csv, curves};
+
+/// Settings of every experiment on images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Images to train on; the test images are dealt from them unless `test` is given.
+    pub data: String,
+    /// The height and width that they are brought to.
+    pub size: Option<[usize; 2]>,
+    /// Test images of their own.
+    pub test: Option<PathBuf>,
+    /// The network of every arm; its shape follows the images, its head the arm.
+    pub network: UNetConfig,
+    /// Steps of the optimiser, equal for all arms.
+    pub iterations: u64,
+    /// Pairs (x_t, t) per step, equal for all arms: with `N` draws per image a step takes `pairs / N` images.
+    pub pairs: usize,
+    /// Adam's step size.
+    pub learning_rate: f64,
+    /// At most this many test images for bits per dimension.
+    pub rows: usize,
+    /// Samples for a Fréchet distance.
+    pub samples: usize,
+    /// At most this many test images that samples are compared with.
+    pub reference: usize,
+    /// Images computed at a time when judging.
+    pub batch: usize,
+    /// Weights of the network whose features Fréchet distances are of; without them there are none.
+    pub features: Option<PathBuf>,
+    /// Where to compute.
+    pub device: Device,
+    /// The seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            data: String::new(),
+            size: None,
+            test: None,
+            network: UNetConfig::default(),
+            iterations: 5_000,
+            pairs: 64,
+            learning_rate: 1e-3,
+            rows: 256,
+            samples: 1_000,
+            reference: 10_000,
+            batch: 64,
+            features: None,
+            device: Device::Cpu,
+            seed: 0,
+        }
+    }
+}
+
+/// A network so small that it shows nothing but that everything runs.
+pub fn tiny_network() -> UNetConfig {
+    UNetConfig {
+        widths: vec![8, 8],
+        attention: vec![false, false],
+        middle_attention: false,
+        groups: 4,
+        head_widths: vec![4, 4],
+        ..UNetConfig::default()
+    }
+}
+
+impl Settings {
+    /// The same with a tiny network and few iterations, test images and samples: to see that it runs, not to read
+    /// numbers off.
+    pub fn quick(self) -> Settings {
+        Settings {
+            network: tiny_network(),
+            iterations: self.iterations.min(30),
+            pairs: self.pairs.min(16),
+            rows: self.rows.min(8),
+            samples: self.samples.min(16),
+            reference: self.reference.min(64),
+            ..self
+        }
+    }
+
+    /// Checks the settings, and reads the feature network where there is one: before anything is trained.
+    pub(super) fn extractor(&self) -> Result<Option<Extractor>> {
+        self.check()?;
+        self.features.as_ref().map(|path| Extractor::read(path, self.device)).transpose()
+    }
+
+    fn check(&self) -> Result<()> {
+        if let Some(test) = &self.test {
+            std::fs::metadata(test).map_err(Error::io(test))?;
+        }
+        Error::check_count("--rows", self.rows, 1_000_000_000)?;
+        Error::check_count("--samples", self.samples, 1_000_000_000)?;
+        Error::check_count("--reference", self.reference, 1_000_000_000)?;
+        Error::check_count("--eval-batch", self.batch, 1_000_000)?;
+        Error::check_count("--batch-size", self.pairs, 1_000_000)
+    }
+
+    /// The budget and the network, for a page.
+    pub(super) fn describe(&self) -> String {
+        let n = &self.network;
+        format!(
+            "Every arm: {} steps of Adam (step size {}, warm-up, cosine decay, moving average) with {} pairs (x_t, t) each, \
+             {}; a path of N transitions counts as N pairs. U-Net of widths {:?}, {} blocks each, dropout {}; a covariance \
+             network of its own has {:?}, {}. Isotropic base, VP with β from 0.1 to 20. The parameters used are those \
+             that did best on validation images. Seed {}.",
+            self.iterations,
+            self.learning_rate,
+            self.pairs,
+            self.data,
+            n.widths,
+            n.blocks,
+            n.dropout,
+            n.head_widths,
+            n.head_blocks,
+            self.seed,
+        )
+    }
+}
+
+/// Checks a list of numbers of steps.
+pub(super) fn check_steps(steps: &[usize]) -> Result<()> {
+    match steps.iter().min() {
+        None | Some(0) => Err(Error::config("--steps", format!("{steps:?}"), "give numbers from 1")),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Writes text files into `dir`, each whole or not at all.
+pub(super) fn write_all<N: AsRef<str>>(dir: &Path, files: &[(N, String)]) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    files
+        .iter()
+        .try_for_each(|(name, text)| OutputFile::create(dir.join(name.as_ref()))?.finish(text.as_bytes()))
+}
+
+/// Progress over tasks of like weight.
+pub(super) struct Tasks<'a> {
+    tell: &'a mut dyn FnMut(&str, f64),
+    done: usize,
+    total: usize,
+}
+
+impl<'a> Tasks<'a> {
+    pub(super) fn new(total: usize, tell: &'a mut dyn FnMut(&str, f64)) -> Tasks<'a> {
+        Tasks { tell, done: 0, total }
+    }
+
+    /// A part of the task at hand is done.
+    pub(super) fn part(&mut self, what: &str, part: f64) {
+        (self.tell)(what, (self.done as f64 + part) / self.total as f64);
+    }
+
+    /// The task at hand is done.
+    pub(super) fn end(&mut self, what: &str) {
+        self.done += 1;
+        self.part(what, 0.0);
+    }
+}

@@ -1,0 +1,188 @@
+//! Arms: ways to train, each kept as a run directory that `tweedie sample`, `score` and `train --resume` take too.
+
+use std::path::{Path, PathBuf};
+
+use crate::data::TableOptions;
+use crate::grid::TimeLaw;
+use crate::model::{
+    BaseConfig, BaseKind, HeadConfig, HeadTrunk, Model, ModelConfig, NetworkConfig, Structure, UNetConfig,
+};
+use crate::noise::Seed;
+use crate::objective::{LmForm, ObjectiveConfig, ScoreGradient, Weighting};
+use crate::run::{DataConfig, Prepared, Run, RunConfig, RunDir, Training};
+use crate::train::{Hooks, Metric, State, TrainConfig, Trainer, Validation};
+use crate::{Error, Result};
+
+use super::{Settings, Tasks};
+
+/// A way to train.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arm {
+    /// Its run directory's name.
+    pub name: String,
+    /// What is minimised.
+    pub objective: ObjectiveConfig,
+    /// The covariance's rank, where the objective trains one.
+    pub rank: i64,
+    /// What the covariance head sits on.
+    pub trunk: HeadTrunk,
+    /// The run whose score is taken and frozen.
+    pub score_from: Option<PathBuf>,
+}
+
+impl Arm {
+    /// Score matching, σ² weighting, uniform times: `tweedie train --objective sm`.
+    pub fn sm(name: &str) -> Arm {
+        let objective =
+            ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: TimeLaw::Uniform, draws: 1 };
+        Arm { name: name.into(), objective, rank: 0, trunk: HeadTrunk::Shared, score_from: None }
+    }
+
+    /// Likelihood Matching in marginal form, times uniform in the log signal-to-noise ratio: `tweedie train`.
+    pub fn lm(name: &str, transitions: usize, rank: i64, trunk: HeadTrunk, score: ScoreGradient) -> Arm {
+        let (form, time) = (LmForm::default(), TimeLaw::default());
+        let objective = ObjectiveConfig::Lm { transitions, form, time, score };
+        Arm { name: name.into(), objective, rank, trunk, score_from: None }
+    }
+}
+
+/// Where arms are trained: images dealt once, run directories side by side.
+pub struct Studio<'a> {
+    settings: &'a Settings,
+    prepared: Prepared,
+    runs: PathBuf,
+}
+
+impl<'a> Studio<'a> {
+    /// Reads the images, and refuses `arms` that cannot be trained on them before any is; runs are kept in `runs`.
+    pub fn open(settings: &'a Settings, runs: PathBuf, arms: &[Arm]) -> Result<Studio<'a>> {
+        let prepared = Prepared::read(&data_config(settings), settings.seed)?;
+        if prepared.record.image.is_none() {
+            let problem = format!("{} is a table", settings.data);
+            return Err(Error::config("--data", problem, "give images: IDX, CIFAR-10's batches, a folder"));
+        }
+        let studio = Studio { settings, prepared, runs };
+        arms.iter().try_for_each(|arm| studio.check(arm))?;
+        Ok(studio)
+    }
+
+    /// The run directory of an arm.
+    pub fn path(&self, arm: &Arm) -> PathBuf {
+        self.runs.join(&arm.name)
+    }
+
+    /// Trains an arm, or goes on with it, or finds it finished.
+    pub(in crate::experiment) fn train(&self, arm: &Arm, tasks: &mut Tasks) -> Result<PathBuf> {
+        let (path, device) = (self.path(arm), self.settings.device);
+        let config = self.config(arm)?;
+        let seed = Seed(config.seed);
+        let validation =
+            self.prepared.validation_rows(config.train.validation_rows, seed.derive("validation rows"));
+        let training = if path.join("config.toml").exists() {
+            let dir = RunDir::open(&path)?;
+            if dir.config()? != config {
+                let problem = format!("{} holds a run with other settings", path.display());
+                return Err(Error::config(
+                    "--out",
+                    problem,
+                    "give another directory, or that run's settings",
+                ));
+            }
+            Training::resume(dir, &config, &self.prepared, "--data", device)?
+        } else {
+            let donor = arm.score_from.as_ref().map(|donor| Run::load(donor, device)).transpose()?;
+            Training::begin(&path, &config, &self.prepared, &validation, donor.as_ref(), device)?
+        };
+        let Training { dir, model, mut state } = training;
+        let what = format!("training {}", arm.name);
+        if state.iteration < config.train.iterations {
+            let judge = (validation.size()[0] > 0).then(|| Validation::new(&validation, seed));
+            let trainer = Trainer { config: config.train.clone() };
+            let (objective, rows) = (config.objective.build()?, self.prepared.training());
+            let mut keeper = Keeper { dir: &dir, tasks, what: &what, iterations: config.train.iterations };
+            trainer.fit(&model, &*objective, &rows, judge.as_ref(), seed, &mut state, &mut keeper)?;
+        }
+        tasks.end(&what);
+        Ok(path)
+    }
+
+    fn check(&self, arm: &Arm) -> Result<()> {
+        let config = self.config(arm)?;
+        let dim = self.prepared.record.scaling.dim() as i64;
+        if !(0..=dim).contains(&arm.rank) {
+            let remedy = format!("give a rank from 0 to the number of pixels and channels, {dim}");
+            return Err(Error::config("--rank", format!("{}", arm.rank), remedy));
+        }
+        match &config.model.network {
+            NetworkConfig::UNet(network) => network.check(),
+            NetworkConfig::Mlp(_) => Ok(()),
+        }
+    }
+
+    fn config(&self, arm: &Arm) -> Result<RunConfig> {
+        let settings = self.settings;
+        let shape = self.prepared.record.image.expect("images").map(|n| n as i64);
+        let draws = arm.objective.build()?.draws();
+        if settings.pairs < draws {
+            let problem = format!("{} pairs per step are fewer than N = {draws}", settings.pairs);
+            return Err(Error::config("--batch-size", problem, "give more, or fewer --transitions"));
+        }
+        let network = UNetConfig { shape, head_trunk: arm.trunk, ..settings.network.clone() };
+        let head = arm
+            .objective
+            .trains_head()
+            .then(|| HeadConfig { structure: Structure::LowRank(arm.rank), ..HeadConfig::default() });
+        let config = RunConfig {
+            seed: settings.seed,
+            data: data_config(settings),
+            base: BaseConfig { kind: BaseKind::Isotropic, ..BaseConfig::default() },
+            model: ModelConfig { network: NetworkConfig::UNet(network), head, ..ModelConfig::default() },
+            objective: arm.objective.clone(),
+            train: TrainConfig {
+                iterations: settings.iterations,
+                batch_size: settings.pairs / draws,
+                learning_rate: settings.learning_rate,
+                patience: 0,
+                validation_rows: settings.rows.min(128),
+                checkpoint_every: 500,
+                ..TrainConfig::default()
+            },
+            ..RunConfig::default()
+        };
+        config.train.check()?;
+        Ok(config)
+    }
+}
+
+fn data_config(settings: &Settings) -> DataConfig {
+    let split = if settings.test.is_some() { [0.9, 0.1, 0.0] } else { [0.8, 0.1, 0.1] };
+    let table = TableOptions { size: settings.size, ..TableOptions::default() };
+    DataConfig { source: settings.data.clone(), split, table, ..DataConfig::default() }
+}
+
+/// Keeps the run directory up to date.
+struct Keeper<'a, 'b> {
+    dir: &'a RunDir,
+    tasks: &'a mut Tasks<'b>,
+    what: &'a str,
+    iterations: u64,
+}
+
+impl Hooks for Keeper<'_, '_> {
+    fn metric(&mut self, metric: &Metric) -> Result<()> {
+        self.dir.append_metric(metric)
+    }
+
+    fn step(&mut self, iteration: u64) {
+        self.tasks.part(self.what, iteration as f64 / self.iterations as f64);
+    }
+
+    fn checkpoint(&mut self, model: &Model, state: &State) -> Result<()> {
+        self.dir.checkpoint(model, state)
+    }
+}
+
+/// A run directory's name, for tables.
+pub(in crate::experiment) fn run_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,90 @@
+//! A training at its start, or where it was left: run directory, model and state.
+
+use std::path::Path;
+use std::time::Instant;
+
+use tch::{Device, Tensor, no_grad};
+
+use super::{Prepared, Run, RunConfig, RunDir};
+use crate::model::{Base, Model};
+use crate::noise::Seed;
+use crate::train::State;
+use crate::{Error, Result};
+
+/// What [`crate::train::Trainer::fit`] goes on from.
+pub struct Training {
+    /// Where it is kept.
+    pub dir: RunDir,
+    /// The model.
+    pub model: Model,
+    /// How far it is.
+    pub state: State,
+}
+
+/// How much of a training's time the fit of its base may take.
+const BASE_SHARE: f64 = 2.0 / 3.0;
+
+impl Training {
+    /// A new run in `path`: fits the base, or takes base and score of `donor`, and writes the first checkpoint, so that a
+    /// kill at any later moment leaves a run that can be resumed. `validation` are the validation rows in the
+    /// network's units.
+    pub fn begin(
+        path: impl AsRef<Path>,
+        config: &RunConfig,
+        prepared: &Prepared,
+        validation: &Tensor,
+        donor: Option<&Run>,
+        device: Device,
+    ) -> Result<Training> {
+        let seed = Seed(config.seed);
+        // a model that cannot be is refused before anything is written
+        let any = Base::standard(prepared.record.scaling.dim() as i64);
+        config.model.init(any, config.schedule.build()?, device, seed)?;
+        let dir = RunDir::create(path)?;
+        let started = Instant::now();
+        let base = match donor {
+            Some(donor) => donor.dir.base(&donor.config)?,
+            None => {
+                let rows = prepared.training_rows(config.base.max_rows, seed.derive("base rows"));
+                let mut base = config.base.clone();
+                if base.max_seconds == 0.0 {
+                    base.max_seconds = BASE_SHARE * config.train.max_seconds;
+                }
+                Base::fit(&base, &rows, validation)?
+            }
+        };
+        dir.write_setup(&prepared.record, &base)?;
+        // read back, so that a resumed training has the same bits
+        let model = dir.initial_model(config, device)?;
+        if let Some(donor) = donor {
+            let size = model.score_size();
+            let score = donor.model.parameters().flat().narrow(0, 0, size);
+            no_grad(|| model.parameters().flat().narrow(0, 0, size).copy_(&score));
+        }
+        let state = State { seconds: started.elapsed().as_secs_f64(), ..State::new(&model) };
+        dir.checkpoint(&model, &state)?;
+        dir.write_config(config)?;
+        Ok(Training { dir, model, state })
+    }
+
+    /// The run in `dir` where it was left. `field` is what an error about other data than the run's names.
+    pub fn resume(
+        dir: RunDir,
+        config: &RunConfig,
+        prepared: &Prepared,
+        field: &str,
+        device: Device,
+    ) -> Result<Training> {
+        if dir.data()?.fingerprint != prepared.record.fingerprint {
+            return Err(Error::config(
+                field,
+                format!("{} is not the table that this run was started on", config.data.source),
+                "restore the table, or start a new run with another --out",
+            ));
+        }
+        let model = dir.initial_model(config, device)?;
+        let state = dir.state(&model)?;
+        dir.truncate_metrics(state.iteration)?;
+        Ok(Training { dir, model, state })
+    }
+}

@@ -1,0 +1,245 @@
+//! The experiments on images and their cost, as a user runs them, on sixty images of 8×8.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tch::Tensor;
+use tweedie::metric::FeatureNetwork;
+use tweedie::noise::{Noise, Seed};
+
+fn tweedie(args: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_tweedie");
+    Command::new(program).args(args).args(["--threads", "1", "--quiet"]).output().expect("the program starts")
+}
+
+fn succeed(args: &[&str]) {
+    let output = tweedie(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn refused(args: &[&str], words: &[&str]) {
+    let output = tweedie(args);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
+    assert!(words.iter().all(|word| message.contains(word)), "{words:?}: {message}");
+}
+
+/// An IDX file of bright squares on a ramp, no two images alike.
+fn write_images(path: &Path) {
+    let mut bytes = vec![0, 0, 8, 3];
+    [60u32, 8, 8].iter().for_each(|axis| bytes.extend(axis.to_be_bytes()));
+    for i in 0..60usize {
+        let square = |at: usize, from: usize| (from..from + 3).contains(&at);
+        let level = |y: usize, x: usize| match square(y, i % 6) && square(x, i / 6 % 6) {
+            true => 250 - i,
+            false => 4 * (x + y) + i,
+        };
+        bytes.extend((0..64).map(|at| level(at / 8, at % 8) as u8));
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// A CSV file's rows by the head's names.
+fn rows(path: &Path) -> Vec<BTreeMap<String, String>> {
+    let mut reader = csv::Reader::from_path(path).unwrap();
+    let head = reader.headers().unwrap().clone();
+    let cells =
+        |row: csv::StringRecord| head.iter().map(String::from).zip(row.iter().map(String::from)).collect();
+    reader.records().map(|row| cells(row.unwrap())).collect()
+}
+
+fn number(row: &BTreeMap<String, String>, name: &str) -> f64 {
+    row[name].parse().unwrap_or_else(|_| panic!("{name} of {row:?}"))
+}
+
+#[test]
+fn cost() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_string_lossy().into_owned();
+    let cost = ["experiment", "cost", "--out", &out, "--quick", "--shape", "1x8x8", "--ranks", "0,2"];
+    succeed(&[&cost[..], &["--rounds", "2"]].concat());
+    let table = rows(&dir.path().join("cost.csv"));
+    let names: Vec<&str> = table.iter().map(|row| row["arm"].as_str()).collect();
+    assert_eq!(names[..3], ["sm", "lm-r0-shared", "lm-r2-shared"]);
+    assert_eq!(names[7..], ["head-r0-separate", "head-r2-separate"]);
+    for row in &table {
+        assert!(number(row, "iteration_s_median") > 0.0 && number(row, "iteration_over_sm") > 0.0);
+        if cfg!(target_os = "linux") {
+            assert!(number(row, "memory_peak_bytes") > number(row, "memory_before_bytes"), "{row:?}");
+        }
+    }
+    let page = std::fs::read_to_string(dir.path().join("cost.md")).unwrap();
+    assert!(page.contains("head only, r = 2, network of its own") && page.contains("0.599 (2.06)"), "{page}");
+    refused(&[&cost[..], &["--transitions", "3", "--batch-size", "5"]].concat(), &["--transitions"]);
+    refused(&[&cost[..], &["--device", "cuda:99"]].concat(), &["--device"]);
+    refused(&["experiment", "cost", "--out", &out, "--shape", "1x9x9"], &["shape", "9 x 9"]);
+}
+
+/// Runs that were trained are used again, by the same command and by name, with the same figures.
+#[test]
+fn few_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    write_images(&dir.path().join("images"));
+    let out = at("out");
+    let command = ["experiment", "few-steps", "--out", &out, "--data", &at("images"), "--quick"];
+    let sizes = ["--iterations", "3", "--steps", "2,5", "--sheet", "4", "--rows", "3"];
+    let again = || succeed(&[&command[..], &sizes[..]].concat());
+    again();
+    let table = rows(&dir.path().join("out/few-steps.csv"));
+    let names: Vec<(&str, &str)> = table.iter().map(|r| (r["run"].as_str(), r["method"].as_str())).collect();
+    let lm = ["learned", "zero-hessian", "beta-tilde", "ddim"].map(|method| [("lm", method); 2]).concat();
+    let sm = ["zero-hessian", "beta-tilde", "ddim"].map(|method| [("sm", method); 2]).concat();
+    assert_eq!(names, [lm, sm].concat());
+    for row in &table {
+        // a deterministic sampler has no such likelihood
+        assert_eq!(row["bits_per_dim"].is_empty(), row["method"] == "ddim", "{row:?}");
+        if row["method"] == "learned" {
+            assert!(number(row, "bits_per_dim").is_finite() && number(row, "bits_per_dim_std_error") > 0.0);
+        }
+        assert_eq!(row["frechet_distance"], "", "without --features");
+    }
+    let sheet = image::open(at("out/samples-lm-learned-5.png")).unwrap();
+    assert!(sheet.width() > 8 && dir.path().join("out/samples-sm-ddim-2.png").exists());
+    let modified = || std::fs::metadata(at("out/runs/lm/ema.safetensors")).unwrap().modified().unwrap();
+    let before = modified();
+    again();
+    assert_eq!(modified(), before, "a finished run is not trained again");
+
+    let (lm, sm) = (at("out/runs/lm"), at("out/runs/sm"));
+    let by_name = ["experiment", "few-steps", "--out", &at("named"), "--run", &lm, "--run", &sm, "--quick"];
+    succeed(&[&by_name[..], &sizes[2..]].concat());
+    let read = |name: &str| std::fs::read_to_string(at(name)).unwrap();
+    assert_eq!(read("named/few-steps.csv"), read("out/few-steps.csv"));
+
+    // mistakes, found before anything is trained
+    let none = at("none");
+    let experiment = |rest: &[&str], words: &[&str]| {
+        refused(&[&["experiment", "few-steps", "--out", &none, "--quick"], rest].concat(), words);
+    };
+    experiment(&[], &["--data", "--run"]);
+    experiment(&["--run", &at("images")], &["images", "not a run directory"]);
+    experiment(&["--data", &at("images"), "--features", &at("missing.pth")], &["missing.pth"]);
+    experiment(&["--data", &at("images"), "--test", &at("missing")], &["missing"]);
+    experiment(&["--data", &at("images"), "--steps", "0"], &["--steps"]);
+    let table: String = (0..30).map(|i| format!("{i},{}\n", i * i % 17)).collect();
+    std::fs::write(at("table.csv"), format!("a,b\n{table}")).unwrap();
+    experiment(&["--data", &at("table.csv")], &["--data", "table"]);
+    assert!(!Path::new(&none).join("runs").exists());
+    refused(&[&command[..], &["--iterations", "4"]].concat(), &["--out", "other settings"]);
+    // images dealt in another way: test images of one run are training images of the other
+    succeed(
+        &[
+            &["experiment", "few-steps", "--out", &at("other"), "--data", &at("images"), "--quick"],
+            &sizes[..],
+            &["--seed", "1"],
+        ]
+        .concat(),
+    );
+    let other = at("other/runs/sm");
+    refused(
+        &["experiment", "few-steps", "--out", &none, "--quick", "--run", &lm, "--run", &other],
+        &["--run", "--test"],
+    );
+}
+
+#[test]
+fn hessian_ablation() {
+    let dir = tempfile::tempdir().unwrap();
+    write_images(&dir.path().join("images"));
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let sizes = ["--iterations", "3", "--rows", "3", "--steps", "2,3", "--rank", "1", "--transitions", "2"];
+    let (out, images) = (at("out"), at("images"));
+    let command = ["experiment", "hessian-ablation", "--out", &out, "--data", &images, "--quick"];
+    succeed(&[&command[..], &sizes[..]].concat());
+    let table = rows(&dir.path().join("out/hessian-ablation.csv"));
+    let lines = |run: &str, method: &str| {
+        table.iter().filter(|row| row["run"] == run && row["method"] == method).count()
+    };
+    for (run, head) in [
+        ("sm", 0),
+        ("lm-zero-hessian", 0),
+        ("lm-joint-shared", 2),
+        ("lm-joint-separate", 2),
+        ("lm-dsm-shared", 2),
+        ("lm-dsm-separate", 2),
+    ] {
+        assert_eq!(
+            [lines(run, "learned"), lines(run, "zero-hessian"), lines(run, "ddim")],
+            [head, 2, 0],
+            "{run}"
+        );
+    }
+    assert!(table.iter().all(|row| number(row, "bits_per_dim").is_finite()));
+    let page = std::fs::read_to_string(at("out/hessian-ablation.md")).unwrap();
+    assert!(page.contains("10.28 and 9.75") && page.contains("| lm-joint-separate, learned G |"), "{page}");
+    let config = std::fs::read_to_string(at("out/runs/lm-zero-hessian/config.toml")).unwrap();
+    assert!(config.contains("lm-zero-hessian") && !config.contains("[model.head]"), "{config}");
+}
+
+/// Heads on one frozen score; with random weights for the feature network, Fréchet distances of everything.
+#[test]
+fn image_grid() {
+    let dir = tempfile::tempdir().unwrap();
+    write_images(&dir.path().join("images"));
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let weights: Vec<(String, Tensor)> = FeatureNetwork::EfficientNetLite0
+        .tensors()
+        .into_iter()
+        .map(|(name, shape)| {
+            let count: i64 = shape.iter().product();
+            let noise = Noise::new(Seed(0).derive(&name), 0..1).normal(
+                count as usize,
+                tch::Kind::Float,
+                tch::Device::Cpu,
+            );
+            let value = if name.ends_with("running_var") {
+                noise.ones_like()
+            } else {
+                noise * (2.0 / (count / shape[0]) as f64).sqrt()
+            };
+            (name, value.view(&shape[..]))
+        })
+        .collect();
+    Tensor::write_safetensors(&weights, dir.path().join("features.safetensors")).unwrap();
+    let (out, images, features) = (at("out"), at("images"), at("features.safetensors"));
+    let command =
+        ["experiment", "image-grid", "--out", &out, "--data", &images, "--quick", "--features", &features];
+    let sizes = ["--iterations", "3", "--rows", "3", "--samples", "3", "--reference", "4", "--steps", "2"];
+    succeed(&[&command[..], &sizes[..], &["--transitions", "2,4", "--ranks", "1"]].concat());
+    let table = rows(&dir.path().join("out/image-grid.csv"));
+    let cells: Vec<[&str; 4]> =
+        table.iter().map(|r| ["run", "transitions", "rank", "method"].map(|name| r[name].as_str())).collect();
+    assert_eq!(
+        cells,
+        [
+            ["sm", "", "", "zero-hessian"],
+            ["sm", "", "", "beta-tilde"],
+            ["head-shared-N2-r1", "2", "1", "learned"],
+            ["head-shared-N4-r1", "4", "1", "learned"],
+        ]
+    );
+    for row in &table {
+        assert!(number(row, "bits_per_dim").is_finite() && number(row, "frechet_distance") > 0.0, "{row:?}");
+    }
+    let page = std::fs::read_to_string(at("out/image-grid.md")).unwrap();
+    assert!(page.contains("FD-EfficientNetLite0: 3 samples against the first 4 test images"), "{page}");
+    assert!(dir.path().join("out/figure-2c-bits-2.svg").exists());
+    // the cells' score is the one trained by score matching
+    let tensors = |run: &str| -> BTreeMap<String, Tensor> {
+        Tensor::read_safetensors(at(&format!("out/runs/{run}/ema.safetensors")))
+            .unwrap()
+            .into_iter()
+            .collect()
+    };
+    let (sm, cell) = (tensors("sm"), tensors("head-shared-N4-r1"));
+    assert!(cell.len() > sm.len() && sm.iter().all(|(name, value)| cell[name] == *value));
+    // cells that cannot be are refused before anything is trained
+    let none = at("none");
+    let grid = ["experiment", "image-grid", "--out", &none, "--data", &images];
+    refused(&[&grid[..], &["--transitions", "32", "--batch-size", "16"]].concat(), &["--batch-size", "32"]);
+    refused(&[&grid[..], &["--ranks", "65"]].concat(), &["--rank", "64"]);
+    refused(&[&grid[..], &["--network", "paper", "--size", "9x9"]].concat(), &["shape", "9 x 9"]);
+    assert!(!Path::new(&none).join("runs").exists());
+}
