@@ -40,6 +40,7 @@ mod builder;
 mod check;
 mod delimited;
 mod images;
+mod labels;
 mod npy;
 mod output;
 mod parquet;
@@ -51,6 +52,7 @@ mod write;
 
 pub use append::append_columns;
 pub(crate) use images::pixel_columns;
+pub use labels::Labels;
 pub use output::OutputFile;
 pub use scaling::{ColumnScaling, Dequantize, Grid, Marginals, ScaledColumn, Scaling, ScalingOptions};
 pub use spline::Spline;
