@@ -75,6 +75,8 @@ pub struct Prepared {
     pub split: Split,
     /// What the run remembers.
     pub record: DataRecord,
+    /// Whether training images are mirrored in half of their draws.
+    flip: bool,
 }
 
 impl Prepared {
@@ -92,6 +94,13 @@ impl Prepared {
             None => Table::read(&config.source, &config.table)?,
         };
         if table.image.is_none() {
+            if config.flip {
+                return Err(Error::config(
+                    "--flip",
+                    "the data are a table",
+                    "leave it out: images are mirrored",
+                ));
+            }
             table.check_columns(&config.scaling.dequantize)?;
         } else if config.scaling != ScalingOptions::default() {
             let problem = "the data are images, whose levels are dequantised and brought to [−1, 1]";
@@ -121,12 +130,13 @@ impl Prepared {
             dropped: [table.dropped_rows, table.dropped_duplicates],
             fingerprint: table.fingerprint(),
         };
-        Ok(Prepared { table, validation, split, record })
+        Ok(Prepared { table, validation, split, record, flip: config.flip })
     }
 
     /// The rows to train on.
     pub fn training(&self) -> TableRows<'_> {
-        TableRows { table: &self.table, rows: &self.split.train, scaling: &self.record.scaling }
+        let mirrored = self.record.image.filter(|_| self.flip).map(|[_, _, width]| width);
+        TableRows { table: &self.table, rows: &self.split.train, scaling: &self.record.scaling, mirrored }
     }
 
     /// Validation rows in the network's units, at most `limit`, `[n, d]`.
@@ -177,6 +187,8 @@ pub struct TableRows<'a> {
     table: &'a Table,
     rows: &'a [usize],
     scaling: &'a Scaling,
+    /// The width of images that are mirrored in half of their draws.
+    mirrored: Option<usize>,
 }
 
 impl Rows for TableRows<'_> {
@@ -185,7 +197,14 @@ impl Rows for TableRows<'_> {
     }
 
     fn gather(&self, rows: &[usize], noise: &mut Noise) -> Tensor {
-        let raw = raw_rows(self.table, rows.iter().map(|&r| self.rows[r]));
+        let mut raw = raw_rows(self.table, rows.iter().map(|&r| self.rows[r]));
+        if let Some(width) = self.mirrored {
+            for (image, u) in raw.chunks_exact_mut(self.scaling.dim()).zip(noise.uniform(1)) {
+                if u < 0.5 {
+                    image.chunks_exact_mut(width).for_each(<[f32]>::reverse);
+                }
+            }
+        }
         let mut scaled = Vec::with_capacity(raw.len());
         self.scaling.forward(&raw, uniforms(self.scaling, noise), &mut scaled);
         Tensor::from_slice(&scaled).view([rows.len() as i64, self.scaling.dim() as i64])
@@ -198,4 +217,50 @@ fn mixture_table(name: &str, rows: usize, seed: Seed) -> Result<Table> {
     let columns =
         (1..=samples.size()[1]).map(|i| Column { name: format!("x{i}"), kind: ColumnKind::Float }).collect();
     Table::new(columns, Vec::try_from(samples.view(-1)).expect("f32 on the CPU"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Images of 2×3 in an IDX file, whose levels count up, read for training.
+    fn images(dir: &std::path::Path, config: DataConfig) -> Prepared {
+        let path = dir.join("t-images-idx3-ubyte");
+        let head = [0, 0, 8, 3, 0, 0, 0, 40, 0, 0, 0, 2, 0, 0, 0, 3];
+        std::fs::write(&path, [&head[..], &(0..240).collect::<Vec<u8>>()].concat()).unwrap();
+        let source = path.display().to_string();
+        Prepared::read(&DataConfig { source, ..config }, 5).unwrap()
+    }
+
+    /// The levels of batch rows.
+    fn levels(prepared: &Prepared, rows: &[usize], seed: u64) -> Vec<Vec<f64>> {
+        let mut noise = Noise::of_rows(Seed(seed), rows.iter().map(|&r| r as u64));
+        let x = prepared.training().gather(rows, &mut noise);
+        let x: Vec<f32> = Vec::try_from(x.view(-1)).unwrap();
+        prepared.record.scaling.inverse(&x).chunks(6).map(<[f64]>::to_vec).collect()
+    }
+
+    /// About half of the draws are the mirror image, the others the image, whatever batch a row is in; validation rows
+    /// are left as they are.
+    #[test]
+    fn training_images_are_mirrored_in_half_of_their_draws() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = images(dir.path(), DataConfig::default());
+        let flipped = images(dir.path(), DataConfig { flip: true, ..DataConfig::default() });
+        let all: Vec<usize> = (0..plain.split.train.len()).collect();
+        let mut mirrored = 0;
+        for seed in 0..20 {
+            let (before, after) = (levels(&plain, &all, seed), levels(&flipped, &all, seed));
+            for (image, drawn) in before.iter().zip(&after) {
+                let mirror: Vec<f64> = image.chunks(3).flat_map(|line| line.iter().rev().copied()).collect();
+                assert!(drawn == image || *drawn == mirror, "{drawn:?} from {image:?}");
+                mirrored += usize::from(*drawn == mirror);
+            }
+            assert_eq!(levels(&flipped, &all[7..9], seed), after[7..9]);
+        }
+        // Binomial(640, ½): mean 320, standard deviation 12.6
+        assert!((270..370).contains(&mirrored), "{mirrored}");
+        let held_out = |prepared: &Prepared| prepared.validation_rows(10, Seed(1));
+        assert_eq!(held_out(&plain), held_out(&flipped));
+    }
 }

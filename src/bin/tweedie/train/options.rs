@@ -59,7 +59,7 @@ Examples:
   tweedie train --data mixture:two-gaussians --out runs/two --iterations 5000
   tweedie train --out runs/wine --resume")]
 pub struct Arguments {
-    /// A table (CSV, TSV, Parquet, NPY), images (IDX, CIFAR-10's batches, a folder), or mixture:NAME
+    /// A table (CSV, TSV, Parquet, NPY), images (a folder, IDX, NPY, NPZ, CIFAR-10's batches), or mixture:NAME
     #[arg(long, value_name = "FILE|DIR|mixture:NAME")]
     data: Option<String>,
     /// The run directory
@@ -105,6 +105,9 @@ pub struct Arguments {
     /// Leave out and count images of a folder that cannot be decoded
     #[arg(long, help_heading = "Data")]
     skip_corrupt: bool,
+    /// Mirror training images, left to right, in half of their draws
+    #[arg(long, help_heading = "Data")]
+    flip: bool,
     /// Validation rows from a file of their own
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     validation: Option<PathBuf>,
@@ -183,6 +186,7 @@ impl Arguments {
         }
         set(&mut config.data.source, &self.data);
         set(&mut config.seed, &self.seed);
+        config.data.flip |= self.flip;
         let table = &mut config.data.table;
         if !self.columns.is_empty() {
             table.columns = self.columns.clone();
