@@ -1,6 +1,7 @@
 //! Training: flat-buffer Adam, warm-up, clipping, EMA, validation, early stopping, and resumption to the same bits.
 
 mod adam;
+mod prefetch;
 mod rows;
 mod state;
 mod validation;
@@ -9,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
 use crate::model::{Denoiser, Model};
-use crate::noise::{Noise, Seed};
+use crate::noise::Seed;
 use crate::objective::Objective;
 use crate::tensor::to_vec;
 use crate::{Error, Result};
 use adam::Adam;
+use prefetch::Prefetch;
 pub use rows::{Rows, TensorRows};
 pub use state::{Best, State};
 pub use validation::Validation;
@@ -139,6 +141,9 @@ pub struct Metric {
     pub learning_rate: f64,
     /// Seconds of training so far, resumed parts included.
     pub seconds: f64,
+    /// Seconds since the last line in which the loop waited for its data.
+    #[serde(default)]
+    pub waited: f64,
 }
 
 /// What the caller of [`Trainer::fit`] wants to hear and decide.
@@ -207,11 +212,30 @@ impl Trainer {
         if data.is_empty() {
             return Err(Error::config("data", "there are no rows to train on", "give more rows"));
         }
+        let parts = config.accumulation;
+        let batches = state.iteration * parts..config.iterations * parts;
+        let order = rows::Order::new(data.len(), config.batch_size, seed.derive("order"));
+        std::thread::scope(|scope| {
+            let batches = Prefetch::start(scope, data, order, seed, batches);
+            self.steps(model, objective, &batches, validation, seed, state, hooks)
+        })
+    }
+
+    fn steps(
+        &self,
+        model: &Model,
+        objective: &dyn Objective,
+        batches: &Prefetch,
+        validation: Option<&Validation>,
+        seed: Seed,
+        state: &mut State,
+        hooks: &mut dyn Hooks,
+    ) -> Result<Ended> {
+        let config = &self.config;
         model.parameters().assign(&state.parameters);
         let range = trained_range(model, objective);
         let started = std::time::Instant::now();
         let before = state.seconds;
-        let mut order = rows::Order::new(data.len(), config.batch_size, seed.derive("order"));
         let mut window = Window { clip: config.clip, ..Window::default() };
         let mut ended = Ended::Finished;
         let out_of_time = |seconds: f64| config.max_seconds > 0.0 && seconds >= config.max_seconds;
@@ -224,8 +248,7 @@ impl Trainer {
                 ended = Ended::OutOfTime;
                 break;
             }
-            let gradient =
-                self.gradient(model, objective, data, &mut order, seed, state, range, &mut window)?;
+            let gradient = self.gradient(model, objective, batches, seed, state, range, &mut window);
             self.step(model, state, gradient, range, &mut window);
             state.iteration += 1;
             state.seconds = before + started.elapsed().as_secs_f64();
@@ -262,25 +285,22 @@ impl Trainer {
         &self,
         model: &Model,
         objective: &dyn Objective,
-        data: &dyn Rows,
-        order: &mut rows::Order,
+        batches: &Prefetch,
         seed: Seed,
         state: &State,
         (start, length): (i64, i64),
         window: &mut Window,
-    ) -> Result<Tensor> {
+    ) -> Tensor {
         let parts = self.config.accumulation;
         let mut total: Option<Tensor> = None;
         for part in 0..parts {
-            let batch = state.iteration * parts + part;
-            let chosen = order.batch(batch);
-            let first = batch * chosen.len() as u64;
-            let mut noise = Noise::new(seed.derive("noise"), first..first + chosen.len() as u64);
-            let x0 = data.gather(&chosen, &mut noise).to_kind(model.kind()).to_device(model.device());
-            let mut loss = || objective.loss(model, &x0, &mut noise);
+            let (mut batch, waited) = batches.next();
+            window.waited += waited;
+            let x0 = batch.rows.to_kind(model.kind()).to_device(model.device());
+            let mut loss = || objective.loss(model, &x0, &mut batch.noise);
             // a head alone learns the errors of the score as it is used, without dropout
             let loss = match objective.trains_score() {
-                true => model.in_training(seed.derive("dropout"), batch, loss),
+                true => model.in_training(seed.derive("dropout"), state.iteration * parts + part, loss),
                 false => loss(),
             };
             let loss = loss.mean(None);
@@ -292,7 +312,7 @@ impl Trainer {
             });
         }
         let total = total.expect("at least one micro-batch");
-        Ok(if parts > 1 { total / parts as f64 } else { total })
+        if parts > 1 { total / parts as f64 } else { total }
     }
 
     fn step(
@@ -359,6 +379,8 @@ struct Window {
     losses: Vec<Tensor>,
     norms: Vec<Tensor>,
     clip: f64,
+    /// Seconds.
+    waited: f64,
 }
 
 impl Window {
@@ -391,6 +413,7 @@ impl Window {
             validation_std_error: None,
             learning_rate,
             seconds: state.seconds,
+            waited: std::mem::take(&mut self.waited),
         })
     }
 }
