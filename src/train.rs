@@ -212,6 +212,14 @@ impl Trainer {
         if data.is_empty() {
             return Err(Error::config("data", "there are no rows to train on", "give more rows"));
         }
+        if data.classes(&[]).is_some() != (model.classes() > 0) {
+            let problem = format!("a model of {} classes, and rows with or without", model.classes());
+            return Err(Error::config(
+                "classes",
+                problem,
+                "give classes to a model that is conditioned on them",
+            ));
+        }
         let parts = config.accumulation;
         let batches = state.iteration * parts..config.iterations * parts;
         let order = rows::Order::new(data.len(), config.batch_size, seed.derive("order"));
@@ -296,8 +304,9 @@ impl Trainer {
         for part in 0..parts {
             let (mut batch, waited) = batches.next();
             window.waited += waited;
+            let given = model.given(batch.classes.as_deref());
             let x0 = batch.rows.to_kind(model.kind()).to_device(model.device());
-            let mut loss = || objective.loss(model, &x0, &mut batch.noise);
+            let mut loss = || objective.loss(&given, &x0, &mut batch.noise);
             // a head alone learns the errors of the score as it is used, without dropout
             let loss = match objective.trains_score() {
                 true => model.in_training(seed.derive("dropout"), state.iteration * parts + part, loss),

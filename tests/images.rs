@@ -353,3 +353,103 @@ fn the_program_on_images() {
     succeed(&["report", &run, "--steps", "2", "-n", "4", "--rows", "2", "--threads", "1"]);
     assert!(std::fs::read_to_string(at("run/report.html")).unwrap().contains("data:image/png"));
 }
+
+/// A model conditioned on classes: trained, resumed, sampled by class, scored and evaluated; the mistakes around it.
+#[test]
+fn the_program_with_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let picture = |path: &str, size: u32, level: u8| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let pixel = |x: u32, y: u32| Rgb([level, (x * 30) as u8, (y * 20) as u8]);
+        RgbImage::from_fn(size, size, pixel).save(path).unwrap();
+    };
+    for i in 0..24u8 {
+        picture(&format!("pets/{}/{i}.png", ["cat", "dog"][usize::from(i % 2)]), 4, i * 9);
+        picture(&format!("flat/{i}.png"), 4, i);
+    }
+    let run = |args: &[&str]| {
+        let all = [args, &["--threads", "1"]].concat();
+        let output = Command::new(env!("CARGO_BIN_EXE_tweedie")).args(all).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let succeed = |args: &[&str]| {
+        let (code, out, message) = run(args);
+        assert_eq!(code, Some(0), "{args:?}: {message}");
+        (out, message)
+    };
+    let refuse = |args: &[&str], words: &[&str]| {
+        let (code, _, message) = run(args);
+        assert!(code == Some(2) && words.iter().all(|w| message.contains(w)), "{args:?}: {message}");
+    };
+    let (pets, flat, out) = (at("pets"), at("flat"), at("run"));
+    let train = ["train", "--data", &pets, "--out", &out, "--classes", "--flip", "--rank", "1"];
+    let (_, message) = succeed(&[&train[..], &["--iterations", "3", "--batch-size", "4"]].concat());
+    assert!(message.contains("2 classes: cat, dog"), "{message}");
+    let config = std::fs::read_to_string(at("run/config.toml")).unwrap();
+    for line in ["classes = true", "flip = true", "classes = 2"] {
+        assert!(config.contains(line), "{line}: {config}");
+    }
+    succeed(&["train", "--out", &out, "--resume", "--iterations", "5"]);
+    assert!(std::fs::read_to_string(at("run/metrics.jsonl")).unwrap().contains("\"waited\":"));
+    let sample = ["sample", &out, "-n", "3", "--steps", "2", "-o", &at("x.npy")];
+    succeed(&[&sample[..], &["--class", "dog"]].concat());
+    refuse(&[&sample[..], &["--class", "eel"]].concat(), &["eel", "cat, dog"]);
+    assert!(succeed(&["score", &out, &pets, "--steps", "2", "--draws", "1"]).0.starts_with("24 rows: -"));
+    refuse(&["score", &out, &flat, "--steps", "2"], &["flat", "no labels"]);
+    succeed(&["evaluate", &out, "--steps", "2", "--metrics", "nll,mmd", "--rows", "3"]);
+    succeed(&["report", &out, "--steps", "2", "-n", "4", "--rows", "2"]);
+    for (args, word) in [
+        (["--data", &flat, "--classes"], "no labels"),
+        (["--data", "mixture:nine-gaussians", "--flip"], "table"),
+    ] {
+        refuse(&[&["train", "--out", &at("none")], &args[..]].concat(), &[args[2], word]);
+    }
+
+    // a model from elsewhere, whose classes are numbers; its weights are random, so that classes matter
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/unet/classes");
+    let foreign = at("foreign");
+    succeed(&["import", folder, "--out", &foreign]);
+    let drawn = |class: Option<&str>, n: &str| {
+        let file = at("drawn.csv");
+        let args = ["sample", &foreign, "-n", n, "--steps", "2", "--covariance", "beta", "-o", &file];
+        succeed(&[&args[..], &class.map_or(vec![], |class| vec!["--class", class])].concat());
+        let text = std::fs::read_to_string(&file).unwrap();
+        text.lines().skip(1).map(String::from).collect::<Vec<_>>()
+    };
+    let turns = drawn(None, "7");
+    for class in ["0", "3"] {
+        let number: usize = class.parse().unwrap();
+        let of_class = drawn(Some(class), "7");
+        let same: Vec<usize> = (0..7).filter(|&row| turns[row] == of_class[row]).collect();
+        assert_eq!(same, (0..7).filter(|row| row % 5 == number).collect::<Vec<_>>());
+    }
+    // an image is worth something else under another class, and the same in another batch
+    for i in 0..5u8 {
+        picture(&format!("numbers/{i}/{i}.png"), 8, 40 * i);
+    }
+    picture("one/3/a.png", 8, 90);
+    picture("other/4/a.png", 8, 90);
+    let scores = |data: &str, batch: &str| {
+        let (data, file) = (at(data), at("scores.csv"));
+        let args =
+            ["score", &foreign, &data, "--steps", "3", "--covariance", "beta", "--draws", "1", "-o", &file];
+        succeed(&[&args[..], &["--batch-size", batch]].concat());
+        let text = std::fs::read_to_string(&file).unwrap();
+        text.lines().skip(1).map(|l| l.split(',').nth(1).unwrap().parse().unwrap()).collect::<Vec<f64>>()
+    };
+    let whole = scores("numbers", "64");
+    for (a, b) in whole.iter().zip(scores("numbers", "2")) {
+        assert!((a - b).abs() < 1e-4 * a.abs(), "{a} {b}");
+    }
+    let (one, other) = (scores("one", "64")[0], scores("other", "64")[0]);
+    assert!((one - other).abs() > 1e-3 * one.abs(), "{one} {other}");
+    let head =
+        ["train", "--data", &at("numbers"), "--classes", "--out", &at("head"), "--score-from", &foreign];
+    succeed(
+        &[&head[..], &["--mode", "head", "--split", "0.6,0.2,0.2", "--rank", "0", "--iterations", "2"]]
+            .concat(),
+    );
+}

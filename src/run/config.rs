@@ -26,6 +26,8 @@ pub struct DataConfig {
     pub mixture_rows: usize,
     /// Whether a training image is mirrored, left to right, in half of its draws.
     pub flip: bool,
+    /// Whether the model is conditioned on the images' classes.
+    pub classes: bool,
     /// How the table is read.
     pub table: TableOptions,
     /// How columns are brought to the network's units.
@@ -40,6 +42,7 @@ impl Default for DataConfig {
             split: [0.8, 0.1, 0.1],
             mixture_rows: 5000,
             flip: false,
+            classes: false,
             table: TableOptions::default(),
             scaling: ScalingOptions::default(),
         }

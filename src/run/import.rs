@@ -110,10 +110,11 @@ impl Scheduler {
 
 /// Makes a run at `out` of the diffusers model at `dir`: the folder of a `DDPMPipeline` or `DDIMPipeline`, or that of a
 /// `UNet2DModel` alone, which is taken to predict ε under DDPM's schedule. It maps pixel levels 0…255 to `[−1, 1]`, as
-/// diffusers does, and has no covariance head. Returns a remark about what had to be assumed.
+/// diffusers does, and has no covariance head; classes, where it has any, have numbers for names. Returns a remark about
+/// what had to be assumed.
 ///
 /// # Errors
-/// As [`read_unet`]; and for a scheduler that has no equal here, class conditions, or a run that is there already.
+/// As [`read_unet`]; and for a scheduler that has no equal here, or a run that is there already.
 pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> {
     let index = dir.join("model_index.json");
     let pipeline = index.exists();
@@ -138,20 +139,14 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         Error::checkpoint(&path, format!("has {what}"), "this cannot be computed here; choose another model")
     })?;
     let net = read_unet(&unet, device)?;
-    if net.config().classes > 0 {
-        return Err(Error::checkpoint(
-            &unet,
-            "is conditioned on classes",
-            "only unconditional models can be imported so far; read it as a library, with run::read_unet",
-        ));
-    }
     let mut network = net.config().clone();
     network.steps = scheduler.num_train_timesteps as i64;
     let dim = network.dim();
     let image = network.shape.map(|n| n as usize);
     let source = dir.display().to_string();
+    let classes: Vec<String> = (0..network.classes).map(|class| class.to_string()).collect();
     let config = RunConfig {
-        data: DataConfig { source: source.clone(), ..DataConfig::default() },
+        data: DataConfig { source: source.clone(), classes: !classes.is_empty(), ..DataConfig::default() },
         schedule,
         base: BaseConfig { kind: BaseKind::Isotropic, ..BaseConfig::default() },
         model: ModelConfig {
@@ -171,6 +166,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         source,
         scaling: Scaling::pixels(&pixel_columns(dim as usize)),
         image: Some(image),
+        classes,
         rows: [0; 3],
         split_seed: 0,
         dropped: [0; 2],
@@ -185,7 +181,8 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     Ok(remark)
 }
 
-/// Writes the score network of `run` at `out` as a `DDPMPipeline`.
+/// Writes the score network of `run` at `out` as a `DDPMPipeline`; where it is conditioned on classes, which no pipeline
+/// of diffusers passes on, as the `unet` and `scheduler` alone.
 ///
 /// # Errors
 /// If the network is not a U-Net that predicts ε, v or x_0 under a discrete schedule, or files cannot be written.
@@ -238,5 +235,8 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
     std::fs::create_dir_all(&scheduler_dir).map_err(Error::io(&scheduler_dir))?;
     write_unet(&net, &out.join("unet"))?;
     write_json(&scheduler_dir.join(SCHEDULER), &scheduler)?;
+    if network.classes > 0 {
+        return Ok(());
+    }
     write_json(&out.join("model_index.json"), &index)
 }

@@ -17,6 +17,8 @@ const AHEAD: usize = 3;
 pub(super) struct Batch {
     /// `[b, d]` in the network's units.
     pub rows: Tensor,
+    /// Their classes, where they have any.
+    pub classes: Option<Vec<u32>>,
     /// The rows' noise, after what making them has drawn.
     pub noise: Noise,
 }
@@ -26,7 +28,7 @@ fn batch(data: &dyn Rows, order: &mut Order, seed: Seed, number: u64) -> Batch {
     let chosen = order.batch(number);
     let first = number * chosen.len() as u64;
     let mut noise = Noise::new(seed.derive("noise"), first..first + chosen.len() as u64);
-    Batch { rows: data.gather(&chosen, &mut noise), noise }
+    Batch { rows: data.gather(&chosen, &mut noise), classes: data.classes(&chosen), noise }
 }
 
 /// Batches in order, at most [`AHEAD`] of them made before they are asked for.
@@ -80,6 +82,9 @@ mod tests {
             let numbers: Vec<f64> = rows.iter().zip(noise.uniform(1)).map(|(&r, u)| r as f64 + u).collect();
             Tensor::from_slice(&numbers).unsqueeze(-1)
         }
+        fn classes(&self, rows: &[usize]) -> Option<Vec<u32>> {
+            Some(rows.iter().map(|&row| row as u32).collect())
+        }
     }
 
     /// The bits of rows and of the noise that is left do not depend on the thread, nor on where it starts.
@@ -90,7 +95,7 @@ mod tests {
             let ahead = Prefetch::start(scope, &Numbered, order(), seed, 5..20);
             for number in 5..20 {
                 let (mut theirs, mut ours) = (ahead.next().0, batch(&Numbered, &mut order(), seed, number));
-                assert_eq!(theirs.rows, ours.rows);
+                assert_eq!((&theirs.rows, &theirs.classes), (&ours.rows, &ours.classes));
                 let normal = |batch: &mut Batch| batch.noise.normal(2, Kind::Double, Device::Cpu);
                 assert_eq!(normal(&mut theirs), normal(&mut ours));
             }

@@ -19,6 +19,10 @@ pub trait Rows: Sync {
     }
     /// The rows with these numbers, `[n, d]`; `noise` has one stream for each (for dequantisation).
     fn gather(&self, rows: &[usize], noise: &mut Noise) -> Tensor;
+    /// The classes of these rows, where they have any.
+    fn classes(&self, _rows: &[usize]) -> Option<Vec<u32>> {
+        None
+    }
 }
 
 /// Rows of a tensor.

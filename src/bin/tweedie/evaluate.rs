@@ -12,12 +12,11 @@ use tweedie::likelihood::{Elbo, Estimate, mean_and_error};
 use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
 use tweedie::run::{Prepared, Run, scaled_rows};
-use tweedie::sample::{Ancestral, LastStep};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json};
-use crate::sample::{SpacingName, draw};
+use crate::sample::{SpacingName, ancestral, draw};
 use crate::score::{ode, score_rows};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
@@ -149,8 +148,9 @@ pub fn elbo(
     quiet: bool,
 ) -> Result<Estimate> {
     let grid = spacing.get().elbo_grid(&**run.schedule(), steps);
-    let estimator = Elbo::new(Reverse::new(&run.model, covariance, 1.0)?, grid, 1);
-    score_rows(run, &judged.table, &judged.rows, 1, seed, batch, quiet, &estimator)
+    score_rows(run, &judged.table, &judged.rows, 1, seed, batch, quiet, &|model| {
+        Ok(Box::new(Elbo::new(Reverse::new(model, covariance, 1.0)?, grid.clone(), 1)))
+    })
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -220,10 +220,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if metrics.contains(&MetricName::Mmd) {
         let (test, _) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed.derive("mmd"));
         for &steps in &arguments.steps {
-            let step = Ancestral::new(&run.model, Covariance::Learned, 1.0, LastStep::Noise)?;
             let n = judged.rows.len().clamp(1000, 10_000);
             let mut progress = Progress::new("sample", n as u64, quiet);
-            let samples = draw(&run, &step, arguments.spacing.get(), steps, n, batch, seed, &mut progress)?;
+            let spacing = arguments.spacing.get();
+            let samples = draw(&run, None, &ancestral, spacing, steps, n, batch, seed, &mut progress)?;
             progress.finish();
             let samples = samples.to_kind(Kind::Double).to_device(Device::Cpu);
             let value = Mmd::default().u_statistic(&samples, &test);

@@ -145,7 +145,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         progress.limit(config.train.max_seconds - state.seconds);
     }
     let mut hooks = Console { dir: &dir, progress, unit: "nats per row (network units)" };
-    let judge = (validation.size()[0] > 0).then(|| Validation::new(&validation, seed));
+    let judge = (validation.size()[0] > 0).then(|| {
+        let classes = prepared.validation_classes(config.train.validation_rows);
+        Validation::new(&validation, seed).with_classes(classes)
+    });
     let trainer = Trainer { config: config.train.clone() };
     let rows = prepared.training();
     let ended = trainer.fit(&model, &*objective, &rows, judge.as_ref(), seed, &mut state, &mut hooks)?;
@@ -216,6 +219,12 @@ fn donor(
             "train on the same data with the same data options and seed",
         ));
     }
+    let mut names = donor.data.classes.iter().enumerate();
+    // an imported model knows its classes by number
+    if donor.data.classes != prepared.record.classes && !names.all(|(i, name)| *name == i.to_string()) {
+        let problem = format!("{} has the classes {}", path.display(), donor.data.classes.join(", "));
+        return Err(Error::config("--score-from", problem, "train on images of the same classes"));
+    }
     let (mine, other) = (&config.model, &donor.config.model);
     let score = |config: &ModelConfig| ModelConfig {
         head: None,
@@ -244,6 +253,9 @@ fn describe(prepared: &Prepared, quiet: bool) {
         None => format!("{} columns", record.scaling.dim()),
     };
     say(quiet, format!("data: {what}; {train} training, {validation} validation, {test} test rows"));
+    if !record.classes.is_empty() {
+        say(quiet, format!("data: {} classes: {}", record.classes.len(), record.classes.join(", ")));
+    }
     if record.dropped[0] > 0 {
         let why =
             if record.image.is_some() { "images that cannot be decoded" } else { "rows with missing cells" };
