@@ -1,6 +1,6 @@
-//! Training steps timed as `benches/peers/mlp_step.py` times PyTorch's; one JSON line per timing.
+//! Training steps timed as `benches/peers/{mlp,unet}_step.py` time PyTorch's; one JSON line per timing.
 //!
-//!     cargo bench --bench against_peers -- --what mlp,dsm,lm,trial --dims 2,10,64 --ranks 0,4,16 --repeats 15 --steps 50
+//!     cargo bench --bench against_peers -- --what mlp,dsm,lm,unet,trial --dims 2,10,64 --ranks 0,4,16 --repeats 15 --steps 50
 
 mod common;
 
@@ -98,6 +98,17 @@ fn main() {
                 let fields = serde_json::json!({ "batch": BATCH, "d": d, "rank": rank });
                 options.put("lm", common::lm(d, rank), fields);
             }
+        }
+    }
+    for rank in [None, Some(0), Some(4), Some(16)] {
+        let fields = || serde_json::json!({ "batch": common::IMAGES, "rank": rank });
+        if options.wants("unet") && rank.is_none_or(|r| options.ranks.contains(&r)) {
+            options.put("unet", common::unet_step(rank), fields());
+            let times = (0..=options.repeats)
+                .map(|_| common::unet_sampling(rank, options.steps, options.clock))
+                .skip(1)
+                .collect();
+            options.print("unet sampling", "ms_per_step", times, fields());
         }
     }
     if options.wants("trial") {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::Schedule;
+use crate::{Error, Result};
 
 /// How the `K` steps of a sampler or an ELBO are laid between a first time and `T`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,20 @@ impl Spacing {
     }
 }
 
+/// The even trajectory of `K` out of the chain's `N` steps that published bits per dimension and few-step samples use
+/// (Bao et al. 2022; OCM): the times of the steps `round(1 + k (N − 1)/(K − 1))`, `k = 0 … K − 1`, after `t_0 = 0`.
+///
+/// # Errors
+/// If `steps` is 0 or more than `N`.
+pub fn even_trajectory(schedule: &dyn Schedule, steps: usize) -> Result<Vec<f64>> {
+    let all = schedule.steps();
+    Error::check_count("--steps", steps, all)?;
+    let stride = (all - 1) as f64 / (steps.max(2) - 1) as f64;
+    let step = |k: usize| if steps == 1 { all as f64 } else { (1.0 + k as f64 * stride).round() };
+    let times = (0..steps).map(|k| step(k) * schedule.horizon() / all as f64);
+    Ok(std::iter::once(0.0).chain(times).collect())
+}
+
 /// In which clock training times are uniform.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -118,6 +133,20 @@ mod tests {
                 assert_eq!(spacing.elbo_grid(&vp, 5).len(), 6);
             }
         }
+    }
+
+    /// Steps of OCM_DPM's even trajectories for N = 1000.
+    #[test]
+    fn even_trajectories_are_the_published_ones() {
+        let vp = Vp::default();
+        let steps = |k: usize| -> Vec<i64> {
+            even_trajectory(&vp, k).unwrap().iter().map(|t| (t * 1000.0).round() as i64).collect()
+        };
+        assert_eq!(steps(1), [0, 1000]);
+        assert_eq!(steps(2), [0, 1, 1000]);
+        assert_eq!(steps(10), [0, 1, 112, 223, 334, 445, 556, 667, 778, 889, 1000]);
+        assert_eq!(steps(1000), (0..=1000).collect::<Vec<_>>());
+        assert!(even_trajectory(&vp, 1001).is_err());
     }
 
     /// The gaps of a random grid are uniform on the simplex: each has mean 1/N of the span.

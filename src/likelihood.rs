@@ -4,6 +4,7 @@
 //! [`crate::data::Scaling`].
 
 mod bound;
+mod discrete;
 mod elbo;
 mod flow;
 
@@ -15,6 +16,7 @@ use tch::Tensor;
 use crate::Result;
 use crate::noise::Seed;
 pub use bound::ScoreMatchingBound;
+pub use discrete::DiscreteDecoder;
 pub use elbo::Elbo;
 pub use flow::{Divergence, ProbabilityFlow};
 
@@ -120,6 +122,11 @@ pub trait LogLikelihood {
     /// Log-likelihoods of `x` `[b, d]`. Row `i` draws from stream `first_row + i` of `seed`, so the result does not
     /// depend on how rows are cut into batches.
     fn log_likelihood(&self, x: &Tensor, seed: Seed, first_row: u64) -> Result<Estimate>;
+
+    /// Whether rows are levels at the centres of their bins, scored as probabilities, and not points of a density.
+    fn scores_levels(&self) -> bool {
+        false
+    }
 
     /// As [`LogLikelihood::log_likelihood`], in batches of at most `batch` rows, telling `progress` the rows done.
     fn in_batches(

@@ -24,7 +24,7 @@ pub use given::Given;
 pub use head::{HeadConfig, Parametrization, Structure};
 pub use mlp::{Form, HeadTrunk, MlpConfig};
 pub use parameters::{Entry, Parameters};
-pub use preconditioned::{Backbone, Model, ModelConfig, NetworkConfig, Outputs, Prediction};
+pub use preconditioned::{Backbone, Model, ModelConfig, NetworkConfig, Outputs, Precision, Prediction};
 pub use unet::{HeadBody, UNet, UNet2DModel, UNetConfig};
 
 /// A diffusion model seen as a probability model: trained networks and exact oracles alike.

@@ -9,8 +9,10 @@
 //! | `model.safetensors` | the parameters of the last step |
 //! | `state.safetensors` | what `--resume` needs, in one file so that it is never half new |
 //! | `metrics.jsonl` | one line per 100 steps |
+//! | `samples/…png` | of images, samples at every validation |
 //!
-//! Every file is written beside its name and renamed: a kill at any moment leaves the old one or the new one.
+//! Every file is written beside its name and renamed: a kill at any moment leaves the old one or the new one. A new
+//! checkpoint takes the place of the old one, and is read only if its checksum is right.
 
 mod checkpoint;
 mod config;
@@ -34,7 +36,7 @@ use crate::tensor::to_vec;
 use crate::train::{Metric, State};
 use crate::{Error, Result};
 pub use config::{DataConfig, RunConfig};
-pub use data::{DataRecord, Prepared, TableRows, scaled_rows};
+pub use data::{DataRecord, Prepared, TableRows, level_rows, scaled_rows};
 pub use exchange::{read_unet, write_unet};
 pub use import::{export, import};
 
@@ -64,6 +66,30 @@ struct Isotropic {
 }
 
 const RETRAIN: &str = "train again, or restore the file from a copy of the run";
+
+fn base_to_json(base: &Base) -> serde_json::Value {
+    match base {
+        Base::Isotropic { mean, variance } => {
+            serde_json::to_value(Isotropic { mean: to_vec(mean), variance: *variance })
+        }
+        Base::Mixture(mixture) => serde_json::to_value(mixture.parameters()),
+    }
+    .expect("plain data")
+}
+
+fn base_from_json(value: serde_json::Value, kind: BaseKind) -> std::result::Result<Base, String> {
+    let unread = |e| format!("cannot be read: {e}");
+    if kind == BaseKind::Isotropic {
+        let Isotropic { mean, variance } = serde_json::from_value(value).map_err(unread)?;
+        if mean.is_empty() || !(variance > 0.0 && variance.is_finite()) {
+            return Err(format!("has {} means and the variance {variance}", mean.len()));
+        }
+        return Ok(Base::Isotropic { mean: Tensor::from_slice(&mean), variance });
+    }
+    let parameters: MixtureParameters = serde_json::from_value(value).map_err(unread)?;
+    let mixture = GaussianMixture::from_parameters(&parameters).map_err(|e| e.to_string())?;
+    Ok(Base::Mixture(mixture))
+}
 
 /// Writes a JSON file, whole or not at all.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
@@ -135,13 +161,7 @@ impl RunDir {
     /// Writes data record and base, which do not change while training.
     pub fn write_setup(&self, data: &DataRecord, base: &Base) -> Result<()> {
         self.write_json("data.json", data)?;
-        match base {
-            Base::Isotropic { mean, variance } => {
-                self.write_json("base.json", &Isotropic { mean: to_vec(mean), variance: *variance })?;
-            }
-            Base::Mixture(mixture) => self.write_json("base.json", &mixture.parameters())?,
-        }
-        Ok(())
+        self.write_json("base.json", &base_to_json(base))
     }
 
     /// Writes the configuration: last of all, after the first checkpoint, since a directory that has it is a run and
@@ -162,17 +182,8 @@ impl RunDir {
 
     /// The base distribution.
     pub fn base(&self, config: &RunConfig) -> Result<Base> {
-        let damaged = |problem: String| Error::checkpoint(self.file("base.json"), problem, RETRAIN);
-        if config.base.kind == BaseKind::Isotropic {
-            let Isotropic { mean, variance } = self.read_json("base.json")?;
-            if mean.is_empty() || !(variance > 0.0 && variance.is_finite()) {
-                return Err(damaged(format!("has {} means and the variance {variance}", mean.len())));
-            }
-            return Ok(Base::Isotropic { mean: Tensor::from_slice(&mean), variance });
-        }
-        let parameters: MixtureParameters = self.read_json("base.json")?;
-        let mixture = GaussianMixture::from_parameters(&parameters).map_err(|e| damaged(e.to_string()))?;
-        Ok(Base::Mixture(mixture))
+        base_from_json(self.read_json("base.json")?, config.base.kind)
+            .map_err(|problem| Error::checkpoint(self.file("base.json"), problem, RETRAIN))
     }
 
     /// The untrained model of this run.
@@ -197,6 +208,13 @@ impl RunDir {
     pub fn state(&self, model: &Model) -> Result<State> {
         checkpoint::read_state(&self.read("state.safetensors")?, model)
             .map_err(|problem| Error::checkpoint(self.file("state.safetensors"), problem, RETRAIN))
+    }
+
+    /// Writes a picture of samples at `iteration`.
+    pub fn write_sheet(&self, iteration: u64, png: &[u8]) -> Result<()> {
+        let dir = self.file("samples");
+        std::fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
+        OutputFile::create(dir.join(format!("{iteration:08}.png")))?.finish(png)
     }
 
     /// Appends to `metrics.jsonl`.

@@ -41,6 +41,10 @@ pub trait Schedule: Debug + Send + Sync {
     fn epsilon(&self) -> f64 {
         1e-5
     }
+    /// `N`, the steps of the discrete-time chain that the process is, or stands for.
+    fn steps(&self) -> usize {
+        1000
+    }
     /// `σ_t`.
     fn sigma(&self, t: f64) -> f64 {
         self.sigma2(t).sqrt()

@@ -9,7 +9,7 @@ mod validation;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use crate::model::{Denoiser, Model};
+use crate::model::{Denoiser, Model, Precision};
 use crate::noise::Seed;
 use crate::objective::Objective;
 use crate::tensor::to_vec;
@@ -40,7 +40,9 @@ pub struct TrainConfig {
     pub ema: f64,
     /// Micro-batches per step.
     pub accumulation: u64,
-    /// Steps between validations.
+    /// What products of weights and activations are computed in while training.
+    pub precision: Precision,
+    /// Steps between validations, and between looks at samples of images.
     pub validate_every: u64,
     /// Validations without improvement after which training stops; 0: never.
     pub patience: u64,
@@ -64,6 +66,7 @@ impl Default for TrainConfig {
             clip: 1.0,
             ema: 0.999,
             accumulation: 1,
+            precision: Precision::F32,
             validate_every: 500,
             patience: 10,
             validation_rows: 2000,
@@ -154,6 +157,10 @@ pub trait Hooks {
     }
     /// A step is done.
     fn step(&mut self, _iteration: u64) {}
+    /// The model holds its moving average, as at every validation.
+    fn look(&mut self, _model: &Model, _iteration: u64) -> Result<()> {
+        Ok(())
+    }
     /// The state to resume from.
     fn checkpoint(&mut self, _model: &Model, _state: &State) -> Result<()> {
         Ok(())
@@ -256,23 +263,29 @@ impl Trainer {
                 ended = Ended::OutOfTime;
                 break;
             }
-            let gradient = self.gradient(model, objective, batches, seed, state, range, &mut window);
+            let gradient = self.gradient(model, objective, batches, seed, state, range, &mut window)?;
             self.step(model, state, gradient, range, &mut window);
             state.iteration += 1;
             state.seconds = before + started.elapsed().as_secs_f64();
             hooks.step(state.iteration);
 
             let last = out_of_time(state.seconds) || state.iteration == config.iterations;
-            let validate =
-                validation.is_some() && (last || state.iteration.is_multiple_of(config.validate_every));
-            if validate || last || state.iteration.is_multiple_of(LOG_EVERY) {
+            let look = last || state.iteration.is_multiple_of(config.validate_every);
+            let validate = look && validation.is_some();
+            if look || state.iteration.is_multiple_of(LOG_EVERY) {
                 let mut metric =
                     window.close(state, config.learning_rate_at(state.iteration - 1, state.seconds))?;
-                if let (true, Some(validation)) = (validate, validation) {
-                    let (value, error) = on_average(model, state, |model| validation.bound(model))?;
-                    metric.validation = Some(value);
-                    metric.validation_std_error = Some(error);
-                    state.judge(value);
+                if look {
+                    let iteration = state.iteration;
+                    let bound = on_average(model, state, |model| {
+                        hooks.look(model, iteration)?;
+                        validation.map(|validation| validation.bound(model)).transpose()
+                    })?;
+                    if let Some((value, error)) = bound {
+                        metric.validation = Some(value);
+                        metric.validation_std_error = Some(error);
+                        state.judge(value);
+                    }
                 }
                 hooks.metric(&metric)?;
             }
@@ -298,7 +311,7 @@ impl Trainer {
         state: &State,
         (start, length): (i64, i64),
         window: &mut Window,
-    ) -> Tensor {
+    ) -> Result<Tensor> {
         let parts = self.config.accumulation;
         let mut total: Option<Tensor> = None;
         for part in 0..parts {
@@ -308,10 +321,10 @@ impl Trainer {
             let x0 = batch.rows.to_kind(model.kind()).to_device(model.device());
             let mut loss = || objective.loss(&given, &x0, &mut batch.noise);
             // a head alone learns the errors of the score as it is used, without dropout
-            let loss = match objective.trains_score() {
-                true => model.in_training(seed.derive("dropout"), state.iteration * parts + part, loss),
+            let loss = model.at_precision(self.config.precision, || match objective.trains_score() {
+                true => model.with_dropout(seed.derive("dropout"), state.iteration * parts + part, loss),
                 false => loss(),
-            };
+            })?;
             let loss = loss.mean(None);
             window.losses.push(loss.detach());
             let gradient = model.parameters().gradient(&loss, start, length);
@@ -321,7 +334,7 @@ impl Trainer {
             });
         }
         let total = total.expect("at least one micro-batch");
-        if parts > 1 { total / parts as f64 } else { total }
+        Ok(if parts > 1 { total / parts as f64 } else { total })
     }
 
     fn step(

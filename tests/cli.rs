@@ -279,6 +279,23 @@ fn damaged_runs_are_refused_and_nothing_is_lost() {
     assert!(!Path::new(&at("s.csv")).exists());
     std::fs::write(file("ema.safetensors"), &good).unwrap();
 
+    // flipped bits, in the header and in the tensors
+    for position in [9, 40, good.len() / 3, good.len() / 2, good.len() - 3] {
+        let mut flipped = good.clone();
+        flipped[position] ^= 0x10;
+        std::fs::write(file("ema.safetensors"), &flipped).unwrap();
+        fail(&["sample", &run, "-o", &at("s.csv"), "--quiet"], 2, &["ema.safetensors", "train again"]);
+    }
+    assert!(!Path::new(&at("s.csv")).exists());
+    std::fs::write(file("ema.safetensors"), &good).unwrap();
+    let state = bytes(&file("state.safetensors"));
+    let mut flipped = state.clone();
+    flipped[state.len() - 100] ^= 1;
+    std::fs::write(file("state.safetensors"), &flipped).unwrap();
+    fail(&["train", "--out", &run, "--resume", "--iterations", "130", "--quiet"], 2, &["state", "checksum"]);
+    assert_eq!(flipped, bytes(&file("state.safetensors")));
+    std::fs::write(file("state.safetensors"), &state).unwrap();
+
     // other data on resume, other columns on score
     let original = bytes(Path::new(&data));
     std::fs::write(&data, [&original[..], b"171.5,64.25,2\n"].concat()).unwrap();
@@ -301,45 +318,66 @@ fn damaged_runs_are_refused_and_nothing_is_lost() {
 #[test]
 #[cfg(unix)]
 fn killed_trainings_resume_to_the_same_bits() {
-    use std::time::Duration;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("people.csv").display().to_string();
+    write_table(Path::new(&data));
+    kill_and_resume(dir.path(), &|out| tiny(&data, out).into_iter().map(String::from).collect());
+}
+
+/// So do kills of a training on images, with dropout, sheets of samples and micro-batches.
+#[test]
+#[cfg(unix)]
+fn killed_trainings_on_images_resume_to_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
-    let data = at("people.csv");
-    write_table(Path::new(&data));
-    let (whole, cut) = (at("whole"), at("cut"));
-    succeed(&tiny(&data, &whole));
-    let start = |resume: bool| {
-        let args = if resume {
-            vec!["train", "--out", &cut, "--resume", "--quiet", "--threads", "1"]
-        } else {
-            tiny(&data, &cut)
+    let mut pixels = vec![0u8, 0, 8, 3, 0, 0, 0, 60, 0, 0, 0, 4, 0, 0, 0, 4];
+    pixels.extend((0..60 * 16).map(|i: u32| (i * i % 251) as u8));
+    std::fs::write(at("images-idx3-ubyte"), pixels).unwrap();
+    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\ndropout = 0.3\n\
+                  attention = [false, true]\n[train]\nvalidate_every = 40\naccumulation = 2\n";
+    std::fs::write(at("small.toml"), config).unwrap();
+    let (data, config) = (at("images-idx3-ubyte"), at("small.toml"));
+    kill_and_resume(dir.path(), &|out| {
+        let fixed =
+            ["train", "--config", &config, "--data", &data, "--out", out, "--quiet", "--threads", "1"];
+        let sizes = ["--rank", "1", "--iterations", "80", "--batch-size", "4", "--checkpoint-every", "7"];
+        fixed.iter().chain(&sizes).map(|s| s.to_string()).collect()
+    });
+    assert!(dir.path().join("cut/samples/00000080.png").exists());
+}
+
+/// Runs the training `args(out)` once in `dir/whole` and, killed up to twenty times and resumed, in `dir/cut`.
+#[cfg(unix)]
+fn kill_and_resume(dir: &Path, args: &dyn Fn(&str) -> Vec<String>) {
+    use std::time::Duration;
+    let [whole, cut] = ["whole", "cut"].map(|name| dir.join(name).display().to_string());
+    let start = |out: &str, resume: bool| {
+        let args = match resume {
+            true => {
+                ["train", "--out", out, "--resume", "--quiet", "--threads", "1"].map(String::from).to_vec()
+            }
+            false => args(out),
         };
-        Command::new(env!("CARGO_BIN_EXE_tweedie"))
-            .args(args)
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tweedie"));
+        command.args(args).stdout(std::process::Stdio::null());
+        command
     };
+    assert!(start(&whole, false).status().unwrap().success());
+    let begun = || Path::new(&cut).join("config.toml").exists();
     let mut kills = 0;
-    let mut resume = false;
     for i in 0u64..20 {
-        let mut child = start(resume);
+        let mut child = start(&cut, begun()).stderr(std::process::Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(60 + 37 * (i % 9)));
         let done = child.try_wait().unwrap().is_some();
         child.kill().ok();
         child.wait().unwrap();
-        resume = Path::new(&cut).join("config.toml").exists();
         if done {
             break;
         }
         kills += 1;
     }
     assert!(kills > 0);
-    if resume {
-        succeed(&["train", "--out", &cut, "--resume", "--quiet", "--threads", "1"]);
-    } else {
-        succeed(&tiny(&data, &cut));
-    }
+    assert!(start(&cut, begun()).status().unwrap().success());
     for file in ["ema.safetensors", "model.safetensors"] {
         assert!(
             bytes(&Path::new(&whole).join(file)) == bytes(&Path::new(&cut).join(file)),

@@ -288,6 +288,9 @@ fn the_program_on_images() {
     succeed(&[&train[..], &["--iterations", "4", "--batch-size", "4"]].concat());
     let config = std::fs::read_to_string(at("run/config.toml")).unwrap();
     assert!(config.contains("kind = \"unet\"") && config.contains("shape = [3, 4, 4]"), "{config}");
+    let record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(at("run/data.json")).unwrap()).unwrap();
+    assert_eq!(record["scaling"], serde_json::json!({ "pixels": 48 }));
     succeed(&["train", "--out", &run, "--resume", "--iterations", "6", "--threads", "1"]);
     succeed(&["sample", &run, "-n", "5", "--steps", "2", "-o", &at("sheet.png"), "--threads", "1"]);
     assert!(image::open(at("sheet.png")).unwrap().color().has_color());
@@ -316,6 +319,19 @@ fn the_program_on_images() {
     };
     let original = Path::new(folder).join("diffusion_pytorch_model.safetensors");
     assert_eq!(tensors(&Path::new(&at("pipeline")).join(weights)), tensors(&original));
+    // the head comes back with the score
+    let again = at("again");
+    succeed(&["import", &at("pipeline"), "--out", &again]);
+    assert_eq!(
+        tensors(&Path::new(&with_head).join("ema.safetensors")),
+        tensors(&Path::new(&again).join("ema.safetensors"))
+    );
+    let draws = |run: &str| {
+        succeed(&["sample", run, "-n", "2", "--steps", "2", "-o", &at("draws.npy"), "--threads", "1"]);
+        std::fs::read(at("draws.npy")).unwrap()
+    };
+    assert_eq!(draws(&again), draws(&with_head));
+    succeed(&["score", &run, &pictures, "--estimator", "levels", "--steps", "2", "--threads", "1"]);
     succeed(&["sample", &with_head, "-n", "2", "--steps", "2", "-o", &at("foreign.png"), "--threads", "1"]);
     // other data than the run's
     GrayImage::from_pixel(12, 4, Luma([9])).save(dir.path().join("grey.png")).unwrap();

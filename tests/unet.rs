@@ -325,9 +325,8 @@ fn imported_classes_are_given() {
     };
     let x = Tensor::cat(&[sample.narrow(0, 0, 1) * 0.2, sample.narrow(0, 1, 1)], 0);
     let both = values(&[4, 1], &x, 0);
-    let alone = |classes: [u32; 2]| {
-        [0, 1].map(|i| values(&classes[i..=i], &x.narrow(0, i as i64, 1), i as u64)[0])
-    };
+    let alone =
+        |classes: [u32; 2]| [0, 1].map(|i| values(&classes[i..=i], &x.narrow(0, i as i64, 1), i as u64)[0]);
     let (right, wrong) = (alone([4, 1]), alone([1, 4]));
     // as near as the tolerance lets them be, and nearer than another class
     for ((both, right), wrong) in both.iter().zip(right).zip(wrong) {
@@ -342,4 +341,31 @@ fn imported_classes_are_given() {
         Run::load(at("again"), Device::Cpu).unwrap().model.given(Some(&[4, 1])).noise(&sample, &t),
         ours
     );
+}
+
+/// bf16 products, as in autocast: outputs within bf16's 8 bits, gradients in f32 and close in direction.
+#[test]
+fn half_precision_is_close() {
+    let config = tiny();
+    let net = config.init(3, Device::Cpu, Seed(4)).unwrap();
+    let p = net.parameters();
+    let moved = Noise::new(Seed(8), 0..1).normal(p.size() as usize, Kind::Float, Device::Cpu) * 0.1;
+    p.assign(&(p.flat() + moved.view(-1)));
+    let x = images(5, &config);
+    let run = || {
+        let (noise, head) = net.images(&x, &[3.0, 700.0], None, true);
+        let outputs = Tensor::cat(&[noise.flatten(0, -1), head.unwrap().flatten(0, -1)], 0);
+        let gradient = p.gradient(&outputs.square().sum(Kind::Float), 0, p.size());
+        (outputs.detach(), gradient)
+    };
+    let exact = run();
+    p.set_half(true);
+    let half = run();
+    assert_eq!((half.0.kind(), half.1.kind()), (Kind::Float, Kind::Float));
+    for (half, exact) in [(&half.0, &exact.0), (&half.1, &exact.1)] {
+        let error = gap(half, exact);
+        assert!(error > 1e-5 && error < 0.03, "{error}");
+    }
+    p.set_half(false);
+    assert_eq!(run().0, exact.0);
 }

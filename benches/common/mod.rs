@@ -7,14 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
+use tweedie::covariance::Covariance;
 use tweedie::grid::TimeLaw;
 use tweedie::model::{
-    Base, Denoiser, Form, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig, Structure,
+    Base, Denoiser, Form, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig, Prediction, Structure,
+    UNetConfig,
 };
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::{
     DenoisingScoreMatching, LikelihoodMatching, LmForm, Objective, ScoreGradient, Weighting,
 };
+use tweedie::sample::{Ancestral, LastStep, Step};
 use tweedie::schedule::Vp;
 use tweedie::train::{Hooks, State, TensorRows, TrainConfig, Trainer};
 
@@ -58,6 +61,25 @@ pub fn plain(dim: usize, width: i64, depth: i64, replicates: i64) -> Model {
     let network =
         MlpConfig { form: Form::Plain, width, depth, frequencies: 0, replicates, ..MlpConfig::default() };
     model(network, dim, None)
+}
+
+/// Images per step of the U-Net.
+pub const IMAGES: usize = 32;
+
+/// A U-Net of 6.1 M parameters for grey images of 32×32 that predicts ε, with a low-rank head on its trunk or none.
+pub fn unet(rank: Option<i64>) -> Model {
+    let network = UNetConfig {
+        widths: vec![64, 128, 128, 128],
+        attention: vec![false, false, false, true],
+        groups: 32,
+        ..UNetConfig::default()
+    };
+    let head = rank.map(|r| HeadConfig { structure: Structure::LowRank(r), ..HeadConfig::default() });
+    let base = Base::standard(network.dim());
+    let network = NetworkConfig::UNet(network);
+    ModelConfig { network, head, prediction: Prediction::Epsilon, ..ModelConfig::default() }
+        .init(base, Arc::new(Vp::default()), Device::Cpu, Seed(1))
+        .expect("a valid model")
 }
 
 /// `|F(x, t) − y|²` against fixed targets at fixed times: a training step without an objective's own work.
@@ -173,6 +195,30 @@ pub fn dsm(dim: usize) -> Training {
 /// An LM step at `BATCH` network evaluations.
 pub fn lm(dim: usize, rank: i64) -> Training {
     Training::new(residual(dim, Some(rank)), LM, BATCH / TRANSITIONS, 1.0)
+}
+
+/// A U-Net's step by DSM, or by LM with a head, at `IMAGES` network evaluations.
+pub fn unet_step(rank: Option<i64>) -> Training {
+    match rank {
+        None => Training::new(unet(None), DSM, IMAGES, 1.0),
+        Some(_) => Training::new(unet(rank), LM, IMAGES / TRANSITIONS, 1.0),
+    }
+}
+
+/// Milliseconds per ancestral step of `IMAGES` samples, by the head's covariance or β̃.
+pub fn unet_sampling(rank: Option<i64>, steps: u64, clock: Clock) -> f64 {
+    let model = unet(rank);
+    let covariance = if rank.is_some() { Covariance::Learned } else { Covariance::BetaTilde };
+    let step = Ancestral::new(&model, covariance, 1.0, LastStep::Mean).expect("a sampler");
+    let mut noise = Noise::new(Seed(6), 0..IMAGES as u64);
+    let mut x = normal(5, IMAGES, model.dim() as usize);
+    let elapsed = clock.time(|| {
+        let grid: Vec<f64> = (0..=steps).map(|i| 0.5 + 0.4 * i as f64 / steps as f64).collect();
+        tch::no_grad(|| {
+            grid.windows(2).rev().for_each(|pair| x = step.step(&x, pair[0], pair[1], &mut noise))
+        });
+    });
+    1e3 * elapsed.as_secs_f64() / steps as f64
 }
 
 /// Trials whose networks are trained as one batch: few enough for a core's cache.

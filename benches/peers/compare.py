@@ -8,7 +8,7 @@ A round times tweedie once and the peer once per Adam, each by the median over a
 median over rounds divided by tweedie's: above 1, tweedie is faster. In brackets: the smallest and largest ratio of
 any one round. `100 trials` is tweedie training 100 networks, in groups of replicates shared out among the threads, against
 100 times one PyTorch training; tweedie's is extrapolated from --trial-steps of the 500 steps, PyTorch's from two trainings. `cost of LM` is tweedie's LM step over its DSM step at equal
-network evaluations. On a machine that others use, take --threads 1 --clock cpu.
+network evaluations; of the U-Net, whose peer is diffusers' with the same layers, DSM is the step without a rank. On a machine that others use, take --threads 1 --clock cpu.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 
-PEER = pathlib.Path(__file__).with_name("mlp_step.py")
+HERE = pathlib.Path(__file__).parent
 
 
 def lines(command):
@@ -31,7 +31,7 @@ def lines(command):
 def key(record):
     if record["what"] == "trial":
         return "100 trials of 500 steps, s"
-    sizes = [f"{name} = {record[name]}" for name in ("d", "rank") if name in record]
+    sizes = [f"{name} = {record[name]}" for name in ("d", "rank") if record.get(name) is not None]
     return ", ".join([f"{record['what']} step", *sizes]) + ", ms"
 
 
@@ -71,7 +71,15 @@ def main():
             records += [{**r, "s_per_training": r["s_per_training"] * 500 / options.trial_steps} for r in trial]
         for record in records:
             ours.setdefault(key(record), []).append(value(record))
-        for record in lines([sys.executable, PEER, "--what", options.what, "--steps", options.steps, "--trainings", 2, *common]):
+        theirs = []
+        if options.what != "unet":
+            what = options.what.replace("unet", "").strip(",")
+            command = [sys.executable, HERE / "mlp_step.py", "--what", what, "--steps", options.steps, "--trainings", 2]
+            theirs += lines([*command, *common])
+        if "unet" in options.what:
+            command = [sys.executable, HERE / "unet_step.py", "--steps", options.steps, "--repeats", options.repeats]
+            theirs += lines([*command, "--threads", options.threads, "--clock", options.clock])
+        for record in theirs:
             peer[record["adam"]].setdefault(key(record), []).append(value(record))
         print(f"round {done + 1} of {options.rounds}", file=sys.stderr, flush=True)
 
@@ -88,6 +96,11 @@ def main():
             dsm, lm = ours.get(f"dsm step, d = {d}, ms"), ours.get(f"lm step, d = {d}, rank = {rank}, ms")
             if dsm and lm:
                 print(f"cost of LM, d = {d}, rank = {rank}: {ratio(lm, dsm)}")
+    for what in ("unet step", "unet sampling step"):
+        for rank in options.ranks.split(","):
+            sm, lm = ours.get(f"{what}, ms"), ours.get(f"{what}, rank = {rank}, ms")
+            if sm and lm:
+                print(f"cost of LM, {what}, rank = {rank}: {ratio(lm, sm)}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::images::pixel_columns;
 use super::spline::{Spline, decimal};
 use super::table::{Column, ColumnKind, Table};
 use crate::{Error, Result};
@@ -130,9 +131,45 @@ pub struct ScaledColumn {
 /// With `y = scale(x)` applied column by column, `log p(x) = log q(y) + log |dy/dx|`, the last term being
 /// [`Scaling::log_jacobian`]. All row arguments are row-major, `[rows, dim]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
 pub struct Scaling {
     /// The columns, in the order of the table.
     pub columns: Vec<ScaledColumn>,
+}
+
+/// The most pixels that a written scaling can claim.
+const MOST_PIXELS: usize = 1 << 28;
+
+/// How a scaling is written: pixels, which are all alike, by their number.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Stored {
+    Pixels { pixels: usize },
+    Columns { columns: Vec<ScaledColumn> },
+}
+
+impl From<Scaling> for Stored {
+    fn from(scaling: Scaling) -> Stored {
+        let pixels = scaling.dim();
+        match scaling == Scaling::pixels(&pixel_columns(pixels)) {
+            true => Stored::Pixels { pixels },
+            false => Stored::Columns { columns: scaling.columns },
+        }
+    }
+}
+
+impl TryFrom<Stored> for Scaling {
+    type Error = Error;
+
+    fn try_from(stored: Stored) -> Result<Scaling> {
+        match stored {
+            Stored::Pixels { pixels } => {
+                Error::check_count("pixels", pixels, MOST_PIXELS)?;
+                Ok(Scaling::pixels(&pixel_columns(pixels)))
+            }
+            Stored::Columns { columns } => Ok(Scaling { columns }),
+        }
+    }
 }
 
 impl Scaling {

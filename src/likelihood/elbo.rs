@@ -1,7 +1,8 @@
-//! The K-step evidence lower bound for continuous data.
+//! The K-step evidence lower bound, for densities and for the levels of images.
 
 use tch::{Tensor, no_grad};
 
+use super::discrete::DiscreteDecoder;
 use super::{Estimate, Flag, Kind, LogLikelihood, mean_and_error};
 use crate::Result;
 use crate::covariance::{Covariance, Reverse};
@@ -13,14 +14,21 @@ use crate::tweedie::ForwardBridge;
 /// over the times `0 = t_0 < t_1 < … < t_K = T` (Ho et al. 2020, eq. 5, with the bridge's covariance): the
 /// log-likelihood of exactly the sampler that takes these `K` steps, hence the honest figure for samples in `K` steps.
 /// The decoder needs a density: where the covariance is β̃, which gives the last step none, it takes `G = I`, the
-/// `N(x_0; μ_0, (σ/α)² I)` of ScoreFlow's truncation. Each term takes `draws` independent draws of its `x_t`; expectation
+/// `N(x_0; μ_0, (σ/α)² I)` of ScoreFlow's truncation. For levels of images it is a [`DiscreteDecoder`]. Each term takes `draws` independent draws of its `x_t`; expectation
 /// at most `ln p(x_0)` of that sampler.
 pub struct Elbo<'a> {
     reverse: Reverse<'a>,
-    decoder: Reverse<'a>,
+    decoder: Decoder<'a>,
     grid: Vec<f64>,
     draws: usize,
     name: String,
+}
+
+enum Decoder<'a> {
+    /// The law of the last step.
+    Density(Reverse<'a>),
+    /// Probabilities of levels around the means of a law.
+    Levels(DiscreteDecoder, Reverse<'a>),
 }
 
 impl<'a> Elbo<'a> {
@@ -29,13 +37,21 @@ impl<'a> Elbo<'a> {
         assert!(grid.len() > 1 && grid[0] == 0.0, "an ELBO's grid starts at 0");
         assert!(draws > 0, "an ELBO needs a draw");
         let name = format!("ELBO, K = {}, {} covariance", grid.len() - 1, reverse.covariance().name());
-        let decoder = match reverse.covariance() {
-            Covariance::BetaTilde => {
-                Reverse::new(reverse.model(), Covariance::ZeroHessian, 1.0).expect("defined at η = 1")
-            }
+        let decoder = Decoder::Density(match reverse.covariance() {
+            Covariance::BetaTilde => mean_only(reverse),
             _ => reverse,
-        };
+        });
         Elbo { reverse, decoder, grid, draws, name }
+    }
+
+    /// As [`Elbo::new`] for rows that are levels of images at their bins' centres, scored as probabilities: `−value/(d ln 2)`
+    /// is bits per dimension, with no offset. On [`crate::grid::even_trajectory`] with one draw this is the protocol of
+    /// Analytic-DPM and OCM.
+    pub fn of_levels(reverse: Reverse<'a>, grid: Vec<f64>, draws: usize) -> Elbo<'a> {
+        let decoder = DiscreteDecoder::new(&**reverse.model().schedule());
+        let elbo = Elbo::new(reverse, grid, draws);
+        let name = format!("{}, discretised decoder", elbo.name);
+        Elbo { decoder: Decoder::Levels(decoder, mean_only(reverse)), name, ..elbo }
     }
 
     /// The terms of the bound, `[b]` each: the decoder's log-density first (`i = 0`), then minus each KL, `i` steps up.
@@ -45,11 +61,18 @@ impl<'a> Elbo<'a> {
         let (s, t) = (self.grid[i], self.grid[i + 1]);
         let z = noise.normal(d as usize, x0.kind(), x0.device());
         let xt = x0 * schedule.alpha(t) + z * schedule.sigma(t);
-        let reverse = if i == 0 { &self.decoder } else { &self.reverse };
-        let law = reverse.at(&xt, &vec![s; rows], &vec![t; rows]);
+        let (s_rows, t_rows) = (vec![s; rows], vec![t; rows]);
         if i == 0 {
-            return law.log_prob(x0).to_kind(tch::Kind::Double);
+            return match &self.decoder {
+                Decoder::Density(reverse) => {
+                    reverse.at(&xt, &s_rows, &t_rows).log_prob(x0).to_kind(tch::Kind::Double)
+                }
+                Decoder::Levels(decoder, reverse) => {
+                    decoder.log_prob(&reverse.at(&xt, &s_rows, &t_rows).mean, x0)
+                }
+            };
         }
+        let law = self.reverse.at(&xt, &s_rows, &t_rows);
         let forward = ForwardBridge::new(schedule, s, t);
         let mean = &xt * forward.of_xt + x0 * forward.of_x0;
         let variance = per_row(std::iter::repeat_n(forward.variance, rows), x0);
@@ -72,7 +95,16 @@ impl<'a> Elbo<'a> {
     }
 }
 
+/// A reverse law with the same means that needs no covariance of the model.
+fn mean_only(reverse: Reverse) -> Reverse {
+    Reverse::new(reverse.model(), Covariance::ZeroHessian, 1.0).expect("defined at η = 1")
+}
+
 impl LogLikelihood for Elbo<'_> {
+    fn scores_levels(&self) -> bool {
+        matches!(self.decoder, Decoder::Levels(..))
+    }
+
     fn log_likelihood(&self, x: &Tensor, seed: Seed, first_row: u64) -> Result<Estimate> {
         let rows = x.size()[0] as usize;
         let mut noise = Noise::new(seed, first_row..first_row + rows as u64);

@@ -49,6 +49,21 @@ pub trait Backbone {
     }
     /// Starts or stops dropping activations.
     fn set_training(&self, _training: bool) {}
+    /// Whether products can be computed in bf16.
+    fn has_half(&self) -> bool {
+        false
+    }
+}
+
+/// What products of weights and activations are computed in; parameters, normalisations and losses are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// bfloat16: on GPUs with tensor cores about half the time and memory.
+    Bf16,
 }
 
 /// A network as plain data.
@@ -217,7 +232,7 @@ impl Model {
     }
 
     /// Runs `f` with dropout, where the network has any, of batch number `batch`.
-    pub fn in_training<R>(&self, seed: Seed, batch: u64, f: impl FnOnce() -> R) -> R {
+    pub fn with_dropout<R>(&self, seed: Seed, batch: u64, f: impl FnOnce() -> R) -> R {
         if !self.backbone.drops() {
             return f();
         }
@@ -227,6 +242,24 @@ impl Model {
         let result = f();
         self.backbone.set_training(false);
         result
+    }
+
+    /// Runs `f` with products of weights and activations at `precision`.
+    ///
+    /// # Errors
+    /// If the network computes in f32 alone.
+    pub fn at_precision<R>(&self, precision: Precision, f: impl FnOnce() -> R) -> Result<R> {
+        if precision == Precision::F32 {
+            return Ok(f());
+        }
+        if !self.backbone.has_half() {
+            let remedy = "leave it out: only the U-Net for images computes in bf16";
+            return Err(Error::config("precision", "bf16, for a network on a table", remedy));
+        }
+        self.parameters().set_half(true);
+        let result = f();
+        self.parameters().set_half(false);
+        Ok(result)
     }
 
     fn forward(&self, x: &Tensor, t: &[f64], classes: Option<&Tensor>, with_head: bool) -> Outputs {

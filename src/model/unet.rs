@@ -272,7 +272,8 @@ impl UNet {
                 None => head.output.apply(p, &features),
             }
         });
-        (noise, head)
+        let kind = self.parameters.flat().kind();
+        (noise.to_kind(kind), head.map(|head| head.to_kind(kind)))
     }
 }
 
@@ -306,5 +307,9 @@ impl Backbone for UNet {
 
     fn set_training(&self, training: bool) {
         self.training.store(training, Ordering::Relaxed);
+    }
+
+    fn has_half(&self) -> bool {
+        true
     }
 }

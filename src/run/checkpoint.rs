@@ -20,10 +20,33 @@ fn bytes_of(x: &Tensor) -> Vec<u8> {
 /// What a file says of itself: one JSON object under this key, so that equal contents are equal bytes (the order of
 /// several keys is not fixed).
 const ABOUT: &str = "tweedie";
-/// Raised when the meaning of a tensor changes. 2: heads put out their factors column by column.
-const FORMAT: &str = "tweedie 2";
+/// Raised when the meaning of a tensor changes. 2: heads put out their factors column by column. 3: checksums.
+const FORMAT: &str = "tweedie 3";
 
-fn serialize(tensors: Vec<(String, Vec<usize>, Vec<u8>)>, about: BTreeMap<String, String>) -> Vec<u8> {
+/// The checksum of everything a file holds: damage that leaves its form intact is found too.
+const CHECKSUM: &str = "crc32";
+
+fn checksum<'a>(
+    tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,
+    about: &BTreeMap<String, String>,
+) -> String {
+    let mut crc = crc32fast::Hasher::new();
+    let mut tensors: Vec<_> = tensors.collect();
+    tensors.sort();
+    for (name, shape, bytes) in tensors {
+        crc.update(format!("{name} {shape:?}").as_bytes());
+        crc.update(bytes);
+    }
+    about
+        .iter()
+        .filter(|(key, _)| *key != CHECKSUM)
+        .for_each(|(k, v)| crc.update(format!("{k}={v}").as_bytes()));
+    format!("{:08x}", crc.finalize())
+}
+
+fn serialize(tensors: Vec<(String, Vec<usize>, Vec<u8>)>, mut about: BTreeMap<String, String>) -> Vec<u8> {
+    let sum = checksum(tensors.iter().map(|(name, shape, bytes)| (&**name, &**shape, &**bytes)), &about);
+    about.insert(CHECKSUM.into(), sum);
     let about = serde_json::to_string(&about).expect("plain data");
     let views = tensors.iter().map(|(name, shape, bytes)| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("bytes of this shape");
@@ -42,7 +65,13 @@ fn parse(bytes: &[u8]) -> Problem<(SafeTensors<'_>, BTreeMap<String, String>)> {
     if format != FORMAT {
         return Err(format!("has the format '{format}', this version reads '{FORMAT}'"));
     }
-    Ok((SafeTensors::deserialize(bytes).map_err(damaged)?, about))
+    let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+    let views = file.tensors();
+    let found = checksum(views.iter().map(|(name, view)| (&**name, view.shape(), view.data())), &about);
+    match about.get(CHECKSUM) {
+        Some(sum) if *sum == found => Ok((file, about)),
+        _ => Err(format!("is damaged: the checksum of its contents is {found}, not what it says")),
+    }
 }
 
 fn tensor(file: &SafeTensors, name: &str, shape: &[i64]) -> Problem<Tensor> {

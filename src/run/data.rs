@@ -233,6 +233,14 @@ pub fn scaled_rows(table: &Table, rows: &[usize], scaling: &Scaling, seed: Seed)
     (Tensor::from_slice(&scaled).view([rows.len() as i64, scaling.dim() as i64]), log_jacobian)
 }
 
+/// As [`scaled_rows`] at the centres of the bins of dequantised columns, `[n, d]`: what a decoder of levels scores.
+pub fn level_rows(table: &Table, rows: &[usize], scaling: &Scaling) -> Tensor {
+    let raw = raw_rows(table, rows.iter().copied());
+    let (mut scaled, mut log_jacobian) = (Vec::new(), Vec::new());
+    scaling.forward_f64(&raw, || 0.5, &mut scaled, &mut log_jacobian);
+    Tensor::from_slice(&scaled).view([rows.len() as i64, scaling.dim() as i64])
+}
+
 fn raw_rows(table: &Table, rows: impl Iterator<Item = usize>) -> Vec<f32> {
     rows.flat_map(|r| table.row(r)).copied().collect()
 }

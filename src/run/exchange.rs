@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 use super::checkpoint::parameter_bytes;
 use super::write_json;
 use crate::data::OutputFile;
-use crate::model::{Backbone, Entry, Parameters, UNet, UNet2DModel, UNetConfig};
+use crate::model::{Backbone, Entry, UNet, UNet2DModel, UNetConfig};
 use crate::noise::Seed;
 use crate::{Error, Result};
 
@@ -42,7 +42,7 @@ pub fn read_unet(dir: &Path, device: Device) -> Result<UNet> {
         Error::checkpoint(&path, format!("has {what}"), "this cannot be computed here; choose another model")
     })?;
     let net = config.init(0, device, Seed(0))?;
-    let parameters = read_weights(dir, net.parameters())?;
+    let parameters = read_tensors(dir, &weight_files(dir)?, net.parameters().entries())?;
     net.parameters().assign(&parameters.to_device(device));
     Ok(net)
 }
@@ -64,11 +64,10 @@ pub fn write_unet(net: &UNet, dir: &Path) -> Result<()> {
     write_json(&dir.join(CONFIG), &model)
 }
 
-/// Flat parameters in the order of `like`, each found by its name in one of the files of `dir`.
-fn read_weights(dir: &Path, like: &Parameters) -> Result<Tensor> {
-    let files = weight_files(dir)?;
+/// Flat parameters in the order of `entries`, each found by its name in one of the `files` of `dir`.
+pub(super) fn read_tensors(dir: &Path, files: &[String], entries: &[Entry]) -> Result<Tensor> {
     let mut found: BTreeMap<String, Tensor> = BTreeMap::new();
-    for name in &files {
+    for name in files {
         let path = dir.join(name);
         let damaged = |problem: String| Error::checkpoint(&path, problem, "download it again");
         let bytes = read(&path)?;
@@ -89,8 +88,8 @@ fn read_weights(dir: &Path, like: &Parameters) -> Result<Tensor> {
     }
     let wrong =
         |problem: String| Error::checkpoint(dir, problem, "give a folder whose files belong together");
-    let mut parts = Vec::with_capacity(like.entries().len());
-    for entry in like.entries() {
+    let mut parts = Vec::with_capacity(entries.len());
+    for entry in entries {
         let values =
             found.remove(&entry.name).ok_or_else(|| wrong(format!("has no tensor '{}'", entry.name)))?;
         // attention of old checkpoints: 1×1 convolutions

@@ -6,10 +6,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use super::exchange::{read_json, read_unet, write_unet};
-use super::{DataConfig, DataRecord, Run, RunConfig, RunDir, write_json};
-use crate::data::{Scaling, pixel_columns};
-use crate::model::{Backbone, Base, BaseConfig, BaseKind, ModelConfig, NetworkConfig, Prediction};
+use super::checkpoint::parameter_bytes;
+use super::exchange::{read_json, read_tensors, read_unet, write_unet};
+use super::{DataConfig, DataRecord, Run, RunConfig, RunDir, base_from_json, base_to_json, write_json};
+use crate::data::{OutputFile, Scaling, pixel_columns};
+use crate::model::{
+    Backbone, Base, BaseConfig, BaseKind, Entry, HeadConfig, Model, ModelConfig, NetworkConfig, Prediction,
+    UNetConfig,
+};
 use crate::noise::Seed;
 use crate::objective::{ObjectiveConfig, Weighting};
 use crate::schedule::{ScheduleConfig, StepLaw};
@@ -108,10 +112,28 @@ impl Scheduler {
     }
 }
 
+/// What a run's covariance head needs beside its tensors: the folder that exports put beside the score's.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    /// The whole network: what the head sits on, and its own layers.
+    network: UNetConfig,
+    /// What its outputs mean.
+    head: HeadConfig,
+    /// The base that they correct.
+    base_kind: BaseKind,
+    base: serde_json::Value,
+}
+
+/// The folder of the covariance head in a pipeline; diffusers leaves it alone.
+const HEAD: &str = "covariance_head";
+const HEAD_CONFIG: &str = "config.json";
+const HEAD_WEIGHTS: &str = "covariance_head.safetensors";
+
 /// Makes a run at `out` of the diffusers model at `dir`: the folder of a `DDPMPipeline` or `DDIMPipeline`, or that of a
 /// `UNet2DModel` alone, which is taken to predict ε under DDPM's schedule. It maps pixel levels 0…255 to `[−1, 1]`, as
-/// diffusers does, and has no covariance head; classes, where it has any, have numbers for names. Returns a remark about
-/// what had to be assumed.
+/// diffusers does. Classes, where it has any, have numbers for names. It has a covariance head where [`export`] put one
+/// beside the score. Returns a remark about what had to be assumed.
 ///
 /// # Errors
 /// As [`read_unet`]; and for a scheduler that has no equal here, or a run that is there already.
@@ -145,20 +167,29 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     let image = network.shape.map(|n| n as usize);
     let source = dir.display().to_string();
     let classes: Vec<String> = (0..network.classes).map(|class| class.to_string()).collect();
+    let head = read_head(&dir.join(HEAD), &network)?;
+    let (base_kind, base) = match &head {
+        Some(part) => (part.base_kind, base_of(part, &dir.join(HEAD))?),
+        None => (BaseKind::Isotropic, Base::standard(dim)),
+    };
+    let (network, head) = match head {
+        Some(Head { network, head, .. }) => (network, Some(head)),
+        None => (network, None),
+    };
+    let time = crate::grid::TimeLaw::default();
     let config = RunConfig {
         data: DataConfig { source: source.clone(), classes: !classes.is_empty(), ..DataConfig::default() },
         schedule,
-        base: BaseConfig { kind: BaseKind::Isotropic, ..BaseConfig::default() },
+        base: BaseConfig { kind: base_kind, ..BaseConfig::default() },
+        objective: match head {
+            Some(_) => ObjectiveConfig::default(),
+            None => ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time, draws: 1 },
+        },
         model: ModelConfig {
             network: NetworkConfig::UNet(network),
-            head: None,
+            head,
             prediction,
             ..ModelConfig::default()
-        },
-        objective: ObjectiveConfig::Sm {
-            weighting: Weighting::Sigma2,
-            time: crate::grid::TimeLaw::default(),
-            draws: 1,
         },
         ..RunConfig::default()
     };
@@ -172,17 +203,49 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         dropped: [0; 2],
         fingerprint: String::new(),
     };
-    let model = config.model.init(Base::standard(dim), config.schedule.build()?, device, Seed(0))?;
-    model.parameters().assign(net.parameters().flat());
+    let model = config.model.init(base, config.schedule.build()?, device, Seed(0))?;
+    let mut parameters = vec![net.parameters().flat().shallow_clone()];
+    if config.model.head.is_some() {
+        let entries = head_entries(&model);
+        parameters.push(read_tensors(&dir.join(HEAD), &[HEAD_WEIGHTS.into()], &entries)?.to_device(device));
+    }
+    model.parameters().assign(&Tensor::cat(&parameters, 0));
     let run = RunDir::create(out)?;
-    run.write_setup(&record, &Base::standard(dim))?;
+    run.write_setup(&record, model.base())?;
     run.checkpoint(&model, &State::new(&model))?;
     run.write_config(&config)?;
     Ok(remark)
 }
 
-/// Writes the score network of `run` at `out` as a `DDPMPipeline`; where it is conditioned on classes, which no pipeline
-/// of diffusers passes on, as the `unet` and `scheduler` alone.
+/// What `dir` says of a covariance head on the score network `score`, where there is such a folder.
+fn read_head(dir: &Path, score: &UNetConfig) -> Result<Option<Head>> {
+    if !dir.is_dir() {
+        return Ok(None);
+    }
+    let path = dir.join(HEAD_CONFIG);
+    let head: Head = read_json(&path, "export the run again")?;
+    let alike = |network: &UNetConfig| NetworkConfig::UNet(network.clone()).score_only();
+    if alike(&head.network) != alike(score) {
+        let problem = "is of a head on another network";
+        return Err(Error::checkpoint(&path, problem, "leave the folders of an export together"));
+    }
+    Ok(Some(head))
+}
+
+fn base_of(head: &Head, dir: &Path) -> Result<Base> {
+    base_from_json(head.base.clone(), head.base_kind)
+        .map_err(|problem| Error::checkpoint(dir.join(HEAD_CONFIG), problem, "export the run again"))
+}
+
+/// The parameters of a model's covariance head.
+fn head_entries(model: &Model) -> Vec<Entry> {
+    let score = model.score_size();
+    model.parameters().entries().iter().filter(|e| e.offset >= score).cloned().collect()
+}
+
+/// Writes the score network of `run` at `out` as a `DDPMPipeline`, and its covariance head, where it has one, in a folder
+/// beside, which [`import`] reads. Diffusers has no pipeline that passes classes on: a network with classes is written
+/// without an index, for `UNet2DModel.from_pretrained`.
 ///
 /// # Errors
 /// If the network is not a U-Net that predicts ε, v or x_0 under a discrete schedule, or files cannot be written.
@@ -235,6 +298,15 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
     std::fs::create_dir_all(&scheduler_dir).map_err(Error::io(&scheduler_dir))?;
     write_unet(&net, &out.join("unet"))?;
     write_json(&scheduler_dir.join(SCHEDULER), &scheduler)?;
+    if let Some(head) = &run.config.model.head {
+        let dir = out.join(HEAD);
+        std::fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
+        let weights = parameter_bytes(&head_entries(&run.model), run.model.parameters().flat(), &[]);
+        OutputFile::create(dir.join(HEAD_WEIGHTS))?.finish(&weights)?;
+        let (base_kind, base) = (run.config.base.kind, base_to_json(run.model.base()));
+        let part = Head { network: network.clone(), head: head.clone(), base_kind, base };
+        write_json(&dir.join(HEAD_CONFIG), &part)?;
+    }
     if network.classes > 0 {
         return Ok(());
     }

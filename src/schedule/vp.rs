@@ -211,6 +211,12 @@ impl Schedule for Vp {
     fn epsilon(&self) -> f64 {
         self.epsilon
     }
+    fn steps(&self) -> usize {
+        match &self.law {
+            BetaLaw::Tabulated { integral } => integral.len() - 1,
+            _ => 1000,
+        }
+    }
     fn log_snr(&self, t: f64) -> f64 {
         -self.law.integral(t).exp_m1().ln()
     }

@@ -6,9 +6,9 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 use tweedie::baseline::{self, KernelDensity};
-use tweedie::covariance::{Covariance, Reverse};
+use tweedie::covariance::Covariance;
 use tweedie::data::{Split, Table};
-use tweedie::likelihood::{Elbo, Estimate, mean_and_error};
+use tweedie::likelihood::mean_and_error;
 use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
 use tweedie::run::{Prepared, Run, scaled_rows};
@@ -17,7 +17,7 @@ use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json};
 use crate::sample::{SpacingName, ancestral, draw};
-use crate::score::{ode, score_rows};
+use crate::score::{elbo, ode, score_rows};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -26,6 +26,14 @@ enum MetricName {
     Nll,
     /// Maximum mean discrepancy between samples and test rows, five kernels
     Mmd,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+enum DecoderName {
+    /// Probabilities of the levels: the discretised decoder of DDPM
+    Levels,
+    /// Densities of uniformly dequantised levels, by the last step's covariance
+    Density,
 }
 
 #[derive(Args, Debug)]
@@ -48,9 +56,12 @@ pub struct Arguments {
     /// Numbers of steps
     #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "10,25,100")]
     steps: Vec<usize>,
-    /// How steps are laid in time
-    #[arg(long, default_value = "angle")]
-    spacing: SpacingName,
+    /// How steps are laid in time [default: angle; of levels the published even trajectory]
+    #[arg(long)]
+    spacing: Option<SpacingName>,
+    /// What bits per dimension of images are of
+    #[arg(long, default_value = "levels")]
+    decoder: DecoderName,
     /// Leave out the probability-flow ODE, the slowest estimator; of images it is left to `tweedie score`
     #[arg(long)]
     no_ode: bool,
@@ -136,23 +147,6 @@ pub fn baselines(run: &Run, judged: &Judged) -> Result<Vec<(String, Vec<f64>)>> 
     Ok(all)
 }
 
-/// The ELBO of `run` on the judged rows.
-pub fn elbo(
-    run: &Run,
-    judged: &Judged,
-    covariance: Covariance,
-    steps: usize,
-    spacing: SpacingName,
-    seed: Seed,
-    batch: usize,
-    quiet: bool,
-) -> Result<Estimate> {
-    let grid = spacing.get().elbo_grid(&**run.schedule(), steps);
-    score_rows(run, &judged.table, &judged.rows, 1, seed, batch, quiet, &|model| {
-        Ok(Box::new(Elbo::new(Reverse::new(model, covariance, 1.0)?, grid.clone(), 1)))
-    })
-}
-
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let quiet = arguments.common.quiet;
@@ -167,12 +161,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         judged.rows.truncate(rows);
     }
     let images = run.data.image.is_some();
+    let levels = images && arguments.decoder == DecoderName::Levels;
     let metrics = match (&arguments.metrics[..], images) {
         ([], true) => &[MetricName::Nll],
         ([], false) => &[MetricName::Nll, MetricName::Mmd][..],
         (asked, _) => asked,
     };
     let seed = Seed(arguments.seed);
+    let spacing = arguments.spacing.unwrap_or(SpacingName::Angle).get();
     let mut lines: Vec<(String, String, f64, f64)> = Vec::new();
     if metrics.contains(&MetricName::Nll) {
         let head = run.model.config().head.is_some();
@@ -182,7 +178,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         };
         for &covariance in covariances {
             for &steps in &arguments.steps {
-                let estimate = elbo(&run, &judged, covariance, steps, arguments.spacing, seed, batch, quiet)?;
+                let elbo = elbo(&run, levels, covariance, steps, arguments.spacing)?;
+                let estimate = score_rows(&run, &judged.table, &judged.rows, 1, seed, batch, quiet, &*elbo)?;
                 let flags = if estimate.flags.is_empty() {
                     String::new()
                 } else {
@@ -210,7 +207,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         for (name, values) in baselines(&run, &judged)? {
             let (mean, error) = mean_and_error(&values);
-            lines.push((name, "exact".into(), mean, error));
+            let kind = if levels { "exact density of dequantised levels" } else { "exact" };
+            lines.push((name, kind.into(), mean, error));
         }
     }
     if images {
@@ -222,7 +220,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         for &steps in &arguments.steps {
             let n = judged.rows.len().clamp(1000, 10_000);
             let mut progress = Progress::new("sample", n as u64, quiet);
-            let spacing = arguments.spacing.get();
             let samples = draw(&run, None, &ancestral, spacing, steps, n, batch, seed, &mut progress)?;
             progress.finish();
             let samples = samples.to_kind(Kind::Double).to_device(Device::Cpu);
@@ -236,7 +233,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     let unit = match images {
-        true => "bits per dimension of levels 0…255, uniform dequantisation",
+        true if levels => {
+            "bits per dimension, probabilities of the levels 0…255, no offset, one draw per step"
+        }
+        true => {
+            "bits per dimension, levels 0…255 dequantised uniformly (densities per level), one draw per step"
+        }
         false => "nats per row, data units",
     };
     if arguments.common.json {

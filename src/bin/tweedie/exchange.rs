@@ -33,7 +33,7 @@ Example:
 pub struct ExportArguments {
     /// The run directory
     run: PathBuf,
-    /// The folder to write; the score alone is exported, not the covariance head
+    /// The folder to write; the covariance head gets a folder of its own in it, which import reads and diffusers does not
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]

@@ -100,12 +100,23 @@ impl Common {
     }
 }
 
+/// Whether LibTorch said that there was no memory left: on a GPU, on the CPU.
+fn out_of_memory(message: &str) -> bool {
+    ["out of memory", "can't allocate memory"].iter().any(|text| message.contains(text))
+}
+
 fn main() -> ExitCode {
     tweedie::device::keep_memory();
     let cli = Cli::parse();
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.to_string().replace('\n', " ");
-        eprintln!("error: internal: {message}; please report it with the command that led here");
+        match out_of_memory(&message) {
+            true => eprintln!(
+                "error: out of memory; give a smaller --batch-size (train: with --accumulation for steps as large, \
+                 and --resume to go on from the last checkpoint), a smaller network, or --precision bf16 on a GPU"
+            ),
+            false => eprintln!("error: internal: {message}; please report it with the command that led here"),
+        }
     }));
     let result = std::panic::catch_unwind(|| match cli.command {
         Command::Train(arguments) => train::run(&arguments),

@@ -14,9 +14,9 @@ use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, say};
-use crate::evaluate::{Judged, baselines, elbo};
+use crate::evaluate::{Judged, baselines};
 use crate::sample::{Pictures, SpacingName, ancestral, draw};
-use crate::score::ode;
+use crate::score::{elbo, ode, score_rows};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
 #[derive(Args, Debug)]
@@ -91,7 +91,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         let (mut values, mut errors) = (Vec::new(), Vec::new());
         for &steps in steps_shown {
-            let estimate = elbo(&run, &judged, covariance, steps, spacing, seed, batch, quiet)?;
+            let elbo = elbo(&run, images, covariance, steps, None)?;
+            let estimate = score_rows(&run, &judged.table, &judged.rows, 1, seed, batch, quiet, &*elbo)?;
             values.push(estimate.mean());
             errors.push(estimate.std_error());
             if !estimate.flags.is_empty() {

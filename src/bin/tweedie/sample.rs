@@ -8,7 +8,7 @@ use tch::Tensor;
 use tweedie::covariance::Covariance;
 use tweedie::data::{OutputFile, TableFormat, write_table};
 use tweedie::grid::Spacing;
-use tweedie::model::{Denoiser, Given};
+use tweedie::model::{Denoiser, Given, Model};
 use tweedie::noise::Seed;
 use tweedie::plot::{Sheet, image_sheet, image_sheet_rgb};
 use tweedie::run::Run;
@@ -135,12 +135,12 @@ pub fn ancestral(model: &dyn Denoiser) -> Result<Box<dyn Step + '_>> {
     Ok(Box::new(Ancestral::new(model, Covariance::Learned, 1.0, LastStep::Noise)?))
 }
 
-/// The model of `run` for the samples with these numbers: of the class asked for, or of all classes in turn.
-fn given(run: &Run, class: Option<u32>, rows: std::ops::Range<u64>) -> Given<'_> {
-    let classes = run.model.classes() as u64;
+/// The model for the samples with these numbers: of the class asked for, or of all its classes in turn.
+pub fn given(model: &Model, class: Option<u32>, rows: std::ops::Range<u64>) -> Given<'_> {
+    let classes = model.classes() as u64;
     let of_rows: Option<Vec<u32>> =
         (classes > 0).then(|| rows.map(|row| class.unwrap_or((row % classes) as u32)).collect());
-    run.model.given(of_rows.as_deref())
+    model.given(of_rows.as_deref())
 }
 
 /// Samples of a run in the network's units, of one of its classes or of all in turn.
@@ -158,7 +158,7 @@ pub fn draw(
     let grid = spacing.elbo_grid(&**run.schedule(), steps);
     sample_in_batches(n, batch, |rows| {
         let end = rows.end;
-        let model = given(run, class, rows.clone());
+        let model = given(&run.model, class, rows.clone());
         let part = run_chain(&*step(&model)?, &grid, seed, rows);
         progress.at(end);
         part
@@ -198,7 +198,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         SamplerName::Flow => sample_in_batches(n, batch, |rows| {
             let end = rows.end;
-            let model = given(&run, class, rows.clone());
+            let model = given(&run.model, class, rows.clone());
             let part = FlowSampler::new(&model).sample(seed, rows);
             progress.at(end);
             part
@@ -227,6 +227,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Black and white of images.
+pub const LEVELS: (f64, f64) = (0.0, 255.0);
+
 /// How rows are shown as pictures.
 pub struct Pictures {
     /// Channels, height, width.
@@ -236,10 +239,15 @@ pub struct Pictures {
 }
 
 impl Pictures {
+    /// Images, levels 0…255.
+    pub fn images(shape: [usize; 3]) -> Pictures {
+        Pictures { shape, levels: true }
+    }
+
     /// The images of `run`, or rows as grey pictures of the shape `given`.
     pub fn of(run: &Run, given: Option<&str>) -> Result<Pictures> {
         if let (Some(shape), None) = (run.data.image, given) {
-            return Ok(Pictures { shape, levels: true });
+            return Ok(Pictures::images(shape));
         }
         let (height, width) = picture_shape(given, run.data.scaling.dim())?;
         Ok(Pictures { shape: [1, height, width], levels: false })
@@ -248,7 +256,7 @@ impl Pictures {
     /// Black and white: of levels, 0 and 255; else the 1 % and 99 % quantiles of `values`.
     pub fn range(&self, values: &[f64]) -> (f64, f64) {
         if self.levels {
-            return (0.0, 255.0);
+            return LEVELS;
         }
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);

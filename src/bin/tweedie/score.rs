@@ -6,13 +6,13 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tweedie::covariance::{Covariance, Reverse};
 use tweedie::data::{CellType, OutputFile, Table, TableFormat, append_columns, write_table};
-use tweedie::grid::Spacing;
+use tweedie::grid::{Spacing, even_trajectory};
 use tweedie::likelihood::{
     Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, in_batches, mean_and_error,
 };
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
-use tweedie::run::{Run, scaled_rows};
+use tweedie::run::{Run, level_rows, scaled_rows};
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json, say};
@@ -27,6 +27,8 @@ pub enum EstimatorName {
     Bound,
     /// Estimate: the probability-flow ODE
     Ode,
+    /// Lower bound, images alone: the log-probability of the levels, by the K-step ELBO with the discretised decoder
+    Levels,
 }
 
 #[derive(Args, Debug)]
@@ -56,9 +58,9 @@ pub struct Arguments {
     /// Covariance of the ELBO's steps
     #[arg(long, default_value = "learned")]
     covariance: CovarianceName,
-    /// How the ELBO's steps are laid in time
-    #[arg(long, default_value = "angle")]
-    spacing: SpacingName,
+    /// How the ELBO's steps are laid in time [default: angle; of levels even]
+    #[arg(long)]
+    spacing: Option<SpacingName>,
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
@@ -79,8 +81,8 @@ pub struct Arguments {
 pub type EstimatorOf<'e> = dyn for<'a> Fn(&'a dyn Denoiser) -> Result<Box<dyn LogLikelihood + 'a>> + 'e;
 
 /// Log-likelihoods of `rows` of `table` in the data's own units, each given its class where the run has any: the estimate
-/// in network units plus the scaling's Jacobian, averaged over `draws`. Each draw has its own dequantisation and its own
-/// noise.
+/// in network units plus the scaling's Jacobian, averaged over `draws`; levels have no Jacobian. Each draw has its own
+/// dequantisation and its own noise.
 pub fn score_rows(
     run: &Run,
     table: &Table,
@@ -93,11 +95,15 @@ pub fn score_rows(
 ) -> Result<Estimate> {
     let classes: Option<Vec<u32>> =
         table.labels.as_ref().map(|labels| rows.iter().map(|&row| labels.of_rows[row]).collect());
+    let levels = estimator(&run.model)?.scores_levels();
     let mut total: Option<(Estimate, Vec<Vec<f64>>)> = None;
     let mut progress = Progress::new("score", (rows.len() * draws) as u64, quiet);
     for draw in 0..draws {
         let seed = seed.derive(&format!("draw {draw}"));
-        let (x, log_jacobian) = scaled_rows(table, rows, &run.data.scaling, seed.derive("dequantise"));
+        let (x, log_jacobian) = match levels {
+            true => (level_rows(table, rows, &run.data.scaling), vec![0.0; rows.len()]),
+            false => scaled_rows(table, rows, &run.data.scaling, seed.derive("dequantise")),
+        };
         let x = x.to_kind(run.model.kind()).to_device(run.model.device());
         let done = (draw * rows.len()) as u64;
         let mut estimate = in_batches(&x, batch, |part, numbers| {
@@ -128,6 +134,33 @@ pub fn score_rows(
         estimate.evaluations *= draws as f64;
     }
     Ok(estimate)
+}
+
+/// The ELBO in `steps`: of densities, or of the levels of images, there by default on the published even trajectory.
+pub fn elbo(
+    run: &Run,
+    levels: bool,
+    covariance: Covariance,
+    steps: usize,
+    spacing: Option<SpacingName>,
+) -> Result<Box<EstimatorOf<'static>>> {
+    let schedule = &**run.schedule();
+    let grid = match (levels, spacing.map(SpacingName::get)) {
+        (false, spacing) => spacing.unwrap_or(Spacing::Angle).elbo_grid(schedule, steps),
+        (true, None | Some(Spacing::Even)) => even_trajectory(schedule, steps)?,
+        (true, Some(_)) if steps == 1 => vec![0.0, schedule.horizon()],
+        (true, Some(spacing)) => {
+            let first = schedule.horizon() / schedule.steps() as f64;
+            std::iter::once(0.0).chain(spacing.grid(schedule, steps - 1, first)).collect()
+        }
+    };
+    Ok(Box::new(move |model| {
+        let reverse = Reverse::new(model, covariance, 1.0)?;
+        Ok(Box::new(match levels {
+            true => Elbo::of_levels(reverse, grid.clone(), 1),
+            false => Elbo::new(reverse, grid.clone(), 1),
+        }))
+    }))
 }
 
 /// Steps of the ELBO that ODE likelihoods are held against.
@@ -172,12 +205,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         score_rows(&run, &table, &rows, draws, seed, batch, quiet, estimator)
     };
     let estimate = match arguments.estimator {
-        EstimatorName::Elbo => {
-            let grid = arguments.spacing.get().elbo_grid(&**run.schedule(), arguments.steps);
+        EstimatorName::Levels if run.data.image.is_none() => {
+            let remedy = "give elbo, bound or ode";
+            return Err(Error::config("--estimator", "levels, of a run on a table", remedy));
+        }
+        EstimatorName::Elbo | EstimatorName::Levels => {
+            let levels = arguments.estimator == EstimatorName::Levels;
             let covariance = covariance(&run, arguments.covariance.get(), quiet);
-            score(arguments.draws, &|model| {
-                Ok(Box::new(Elbo::new(Reverse::new(model, covariance, 1.0)?, grid.clone(), 1)))
-            })?
+            score(arguments.draws, &*elbo(&run, levels, covariance, arguments.steps, arguments.spacing)?)?
         }
         EstimatorName::Bound => {
             score(1, &|model| Ok(Box::new(ScoreMatchingBound::new(model, arguments.draws.max(100)))))?

@@ -5,20 +5,31 @@ mod options;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
-use tweedie::model::{Base, Model, ModelConfig};
+use tweedie::covariance::Covariance;
+use tweedie::grid::Spacing;
+use tweedie::model::{Base, Denoiser, Model, ModelConfig};
 use tweedie::noise::Seed;
-use tweedie::run::{Prepared, Run, RunConfig, RunDir};
+use tweedie::run::{DataRecord, Prepared, Run, RunConfig, RunDir};
+use tweedie::sample::{Ancestral, LastStep, run_chain};
+use tweedie::tensor::to_vec;
 use tweedie::train::{Ended, Hooks, Metric, State, Trainer, Validation};
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json, say};
+use crate::sample::{LEVELS, Pictures, given};
 pub use options::Arguments;
 
 struct Console<'a> {
     dir: &'a RunDir,
+    config: &'a RunConfig,
+    record: &'a DataRecord,
     progress: Progress,
     unit: &'static str,
 }
+
+/// Samples in a sheet made while training, and their steps.
+const LOOK_SAMPLES: u64 = 16;
+const LOOK_STEPS: usize = 20;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -39,6 +50,30 @@ impl Hooks for Console<'_> {
 
     fn step(&mut self, iteration: u64) {
         self.progress.at(iteration);
+    }
+
+    /// Images: a sheet of samples, the same noise every time.
+    fn look(&mut self, model: &Model, iteration: u64) -> Result<()> {
+        let Some(shape) = self.record.image else { return Ok(()) };
+        let covariance = match model.config().head {
+            Some(_) => Covariance::Learned,
+            None => Covariance::BetaTilde,
+        };
+        let model = given(model, None, 0..LOOK_SAMPLES);
+        let step = Ancestral::new(&model, covariance, 1.0, LastStep::Mean)?;
+        let grid = Spacing::default().elbo_grid(&**model.schedule(), LOOK_STEPS);
+        match run_chain(&step, &grid, Seed(self.config.seed).derive("look"), 0..LOOK_SAMPLES) {
+            Ok(samples) => {
+                let levels = self.record.scaling.inverse(&to_vec(&samples));
+                self.dir.write_sheet(iteration, &Pictures::images(shape).sheet(&levels, 4, LEVELS).png())
+            }
+            // early on a model may be unable to; its training goes on
+            Err(Error::Numeric { problem, .. }) => {
+                self.progress.message(format!("no samples at iteration {iteration}: {problem}"));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn checkpoint(&mut self, model: &Model, state: &State) -> Result<()> {
@@ -144,7 +179,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if config.train.max_seconds > 0.0 {
         progress.limit(config.train.max_seconds - state.seconds);
     }
-    let mut hooks = Console { dir: &dir, progress, unit: "nats per row (network units)" };
+    let (config, record) = (&config, &prepared.record);
+    let mut hooks = Console { dir: &dir, config, record, progress, unit: "nats per row (network units)" };
     let judge = (validation.size()[0] > 0).then(|| {
         let classes = prepared.validation_classes(config.train.validation_rows);
         Validation::new(&validation, seed).with_classes(classes)

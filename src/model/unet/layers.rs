@@ -84,7 +84,8 @@ pub(super) struct Linear(usize);
 
 impl Linear {
     pub fn apply(self, p: &Parameters, x: &Tensor) -> Tensor {
-        x.linear(p.get(self.0), Some(p.get(self.0 + 1)))
+        let kind = p.product_kind();
+        x.to_kind(kind).linear(&p.get(self.0).to_kind(kind), Some(p.get(self.0 + 1).to_kind(kind)))
     }
 }
 
@@ -99,9 +100,10 @@ pub(super) struct Conv {
 
 impl Conv {
     pub fn apply(self, p: &Parameters, x: &Tensor) -> Tensor {
-        x.conv2d(
-            p.get(self.weight),
-            Some(p.get(self.weight + 1)),
+        let kind = p.product_kind();
+        x.to_kind(kind).conv2d(
+            &p.get(self.weight).to_kind(kind),
+            Some(p.get(self.weight + 1).to_kind(kind)),
             [self.stride, self.stride],
             [self.padding, self.padding],
             [1, 1],
@@ -121,7 +123,8 @@ pub(super) struct Norm {
 impl Norm {
     pub fn apply(self, p: &Parameters, x: &Tensor) -> Tensor {
         let (weight, bias) = (p.get(self.weight), p.get(self.weight + 1));
-        x.group_norm(self.groups, Some(weight), Some(bias), self.epsilon, true)
+        // statistics need f32's digits
+        x.to_kind(weight.kind()).group_norm(self.groups, Some(weight), Some(bias), self.epsilon, true)
     }
 }
 

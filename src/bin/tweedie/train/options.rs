@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use tweedie::data::{Dequantize, Marginals, Missing};
 use tweedie::grid::TimeLaw;
 use tweedie::model::{
-    BaseKind, HeadConfig, HeadTrunk, NetworkConfig, Parametrization, Structure, UNetConfig,
+    BaseKind, HeadConfig, HeadTrunk, NetworkConfig, Parametrization, Precision, Structure, UNetConfig,
 };
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Weighting};
 use tweedie::run::{DataRecord, RunConfig};
@@ -34,6 +34,12 @@ enum Mode {
     Dsm,
     /// The score is frozen; the head is trained
     Head,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PrecisionName {
+    F32,
+    Bf16,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -156,6 +162,12 @@ pub struct Arguments {
     /// Rows per step
     #[arg(long, value_name = "B", help_heading = "Training")]
     batch_size: Option<usize>,
+    /// Batches whose gradients are averaged for one step: A times B rows in the memory of B
+    #[arg(long, value_name = "A", help_heading = "Training")]
+    accumulation: Option<u64>,
+    /// Products of weights and activations of a U-Net in f32 or bf16 (for GPUs)
+    #[arg(long, value_enum, help_heading = "Training")]
+    precision: Option<PrecisionName>,
     /// Adam's step size
     #[arg(long, value_name = "RATE", help_heading = "Training")]
     learning_rate: Option<f64>,
@@ -272,6 +284,12 @@ impl Arguments {
         let train = &mut config.train;
         set(&mut train.iterations, &self.iterations);
         set(&mut train.batch_size, &self.batch_size);
+        set(&mut train.accumulation, &self.accumulation);
+        match self.precision {
+            None => (),
+            Some(PrecisionName::F32) => train.precision = Precision::F32,
+            Some(PrecisionName::Bf16) => train.precision = Precision::Bf16,
+        }
         set(&mut train.learning_rate, &self.learning_rate);
         set(&mut train.patience, &self.patience);
         set(&mut train.max_seconds, &self.max_seconds);
