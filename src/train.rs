@@ -219,16 +219,14 @@ impl Trainer {
         if data.is_empty() {
             return Err(Error::config("data", "there are no rows to train on", "give more rows"));
         }
-        if data.classes(&[]).is_some() != (model.classes() > 0) {
-            let problem = format!("a model of {} classes, and rows with or without", model.classes());
-            return Err(Error::config(
-                "classes",
-                problem,
-                "give classes to a model that is conditioned on them",
-            ));
+        let (known, labelled) = (model.classes(), data.classes(&[]).is_some());
+        if labelled != (known > 0) {
+            let rows = if labelled { "with" } else { "without" };
+            let problem = format!("a model of {known} classes, and rows {rows} labels");
+            return Err(Error::config("classes", problem, "give both, or neither"));
         }
         let parts = config.accumulation;
-        let batches = state.iteration * parts..config.iterations * parts;
+        let batches = state.iteration * parts..config.iterations.saturating_mul(parts);
         let order = rows::Order::new(data.len(), config.batch_size, seed.derive("order"));
         std::thread::scope(|scope| {
             let batches = Prefetch::start(scope, data, order, seed, batches);

@@ -304,7 +304,7 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
         let weights = parameter_bytes(&head_entries(&run.model), run.model.parameters().flat(), &[]);
         OutputFile::create(dir.join(HEAD_WEIGHTS))?.finish(&weights)?;
         let (base_kind, base) = (run.config.base.kind, base_to_json(run.model.base()));
-        let part = Head { network: network.clone(), head: head.clone(), base_kind, base };
+        let part = Head { network: network.clone(), head: *head, base_kind, base };
         write_json(&dir.join(HEAD_CONFIG), &part)?;
     }
     if network.classes > 0 {
