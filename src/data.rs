@@ -16,6 +16,8 @@
 //! 5. [`write_table`] and [`append_columns`] write samples and scores through an [`OutputFile`], which is opened
 //!    before the work starts and replaces the old file only when it is complete.
 //!
+//! [`read_weights`] reads the weights of networks that others trained.
+//!
 //! ```
 //! use tweedie::data::{Dequantize, Scaling, ScalingOptions, Split, Table, TableOptions};
 //! # fn main() -> tweedie::Result<()> {
@@ -43,20 +45,24 @@ mod delimited;
 mod images;
 mod labels;
 mod npy;
+mod npz;
 mod output;
 mod parquet;
 mod scaling;
 mod spline;
 mod split;
 mod table;
+mod weights;
 mod write;
 
 pub use append::append_columns;
 pub(crate) use images::pixel_columns;
 pub use labels::Labels;
+pub(crate) use npz::{NpzReader, NpzWriter};
 pub use output::OutputFile;
 pub use scaling::{ColumnScaling, Dequantize, Grid, Marginals, ScaledColumn, Scaling, ScalingOptions};
 pub use spline::Spline;
 pub use split::Split;
 pub use table::{CellType, Column, ColumnKind, Missing, Table, TableOptions};
+pub use weights::read_weights;
 pub use write::{TableFormat, write_table};

@@ -140,6 +140,16 @@ impl Header {
         (known && ordered).then(|| Number { kind, size: usize::from(size - b'0'), big_endian: order == b'>' })
     }
 
+    /// Bytes per character and number of characters, where the values are texts.
+    pub(super) fn text(&self) -> Option<(usize, usize)> {
+        let (width, length) = match self.descr.get(1..2)? {
+            "U" => (4, &self.descr[2..]),
+            "S" => (1, &self.descr[2..]),
+            _ => return None,
+        };
+        length.parse().ok().filter(|&length| length <= MAX_HEADER).map(|length| (width, length))
+    }
+
     /// The error for values of another type.
     pub(super) fn unsupported(&self, path: &Path) -> Error {
         let problem = format!("the values have type {:?}, expected f4, f8, i1…i8, u1…u8 or bool", self.descr);

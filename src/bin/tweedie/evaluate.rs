@@ -1,5 +1,7 @@
 //! `tweedie evaluate`
 
+mod images;
+
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -26,6 +28,24 @@ enum MetricName {
     Nll,
     /// Maximum mean discrepancy between samples and test rows, five kernels
     Mmd,
+    /// Fréchet distance between features of samples and of training images: the FID, by Inception-v3
+    Fd,
+    /// Inception score of samples
+    Is,
+    /// Precision, recall, density and coverage of samples among as many training images
+    Pr,
+}
+
+impl MetricName {
+    /// As a metric of images.
+    fn of_images(self) -> Option<images::Metric> {
+        match self {
+            MetricName::Nll | MetricName::Mmd => None,
+            MetricName::Fd => Some(images::Metric::Distance),
+            MetricName::Is => Some(images::Metric::Score),
+            MetricName::Pr => Some(images::Metric::PrecisionRecall),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -40,14 +60,17 @@ enum DecoderName {
 #[command(after_help = "\
 Examples:
   tweedie evaluate runs/wine
-  tweedie evaluate runs/wine --data test.csv --metrics nll --steps 10,100,1000")]
+  tweedie evaluate runs/wine --data test.csv --metrics nll --steps 10,100,1000
+  tweedie evaluate runs/cifar --metrics fd,is,pr --inception pt_inception-2015-12-05-6726825d.pth
+  tweedie evaluate runs/fashion --metrics fd --features .data/efficientnet-lite0-57934424.pth \\
+    --samples 2000 --fewer-samples --save-reference fashion.npz")]
 pub struct Arguments {
     /// The run directory
     run: PathBuf,
     /// Test rows [default: the run's own test rows]
     #[arg(long, value_name = "TEST")]
     data: Option<PathBuf>,
-    /// What to measure [default: nll,mmd; of images nll]
+    /// What to measure [default: nll,mmd; of images nll, or fd where --inception is given]
     #[arg(long, value_delimiter = ',')]
     metrics: Vec<MetricName>,
     /// At most this many test rows [default: all]
@@ -73,6 +96,8 @@ pub struct Arguments {
     batch_size: Option<usize>,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    images: images::ImageOptions,
 }
 
 /// The rows a run is judged on, and those it was trained on where they are at hand.
@@ -155,6 +180,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let run = Run::load(&arguments.run, device)?;
     let batch = crate::batch_size(arguments.batch_size, 2048, &run)?;
+    let seed = Seed(arguments.seed);
+    let mut of_images: Vec<_> = arguments.metrics.iter().filter_map(|metric| metric.of_images()).collect();
+    if arguments.metrics.is_empty() && arguments.images.is_asked() {
+        of_images.push(images::Metric::Distance);
+    }
+    let (steps, spacing) = (&arguments.steps, arguments.spacing.unwrap_or(SpacingName::Angle));
+    let figures = images::measure(&run, &of_images, &arguments.images, steps, spacing, seed, batch, quiet)?;
+    if !figures.is_empty() && arguments.metrics.iter().all(|metric| metric.of_images().is_some()) {
+        match arguments.common.json {
+            true => {
+                print_json(&json!({ "images": figures.iter().map(images::Figure::json).collect::<Vec<_>>() }))
+            }
+            false => images::print(&figures),
+        }
+        return Ok(());
+    }
     let mut judged = Judged::read(&run, arguments.data.as_ref())?;
     if let Some(rows) = arguments.rows {
         Error::check_count("--rows", rows, MOST_ROWS)?;
@@ -167,8 +208,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ([], false) => &[MetricName::Nll, MetricName::Mmd][..],
         (asked, _) => asked,
     };
-    let seed = Seed(arguments.seed);
-    let spacing = arguments.spacing.unwrap_or(SpacingName::Angle).get();
     let mut lines: Vec<(String, String, f64, f64)> = Vec::new();
     if metrics.contains(&MetricName::Nll) {
         let head = run.model.config().head.is_some();
@@ -220,6 +259,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         for &steps in &arguments.steps {
             let n = judged.rows.len().clamp(1000, 10_000);
             let mut progress = Progress::new("sample", n as u64, quiet);
+            let spacing = spacing.get();
             let samples = draw(&run, None, &ancestral, spacing, steps, n, batch, seed, &mut progress)?;
             progress.finish();
             let samples = samples.to_kind(Kind::Double).to_device(Device::Cpu);
@@ -246,7 +286,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             .iter()
             .map(|(name, kind, value, error)| json!({ "name": name, "kind": kind, "value": value, "std_error": error }))
             .collect();
-        print_json(&json!({ "rows": judged.rows.len(), "unit": unit, "results": rows }));
+        let mut answer = json!({ "rows": judged.rows.len(), "unit": unit, "results": rows });
+        if !figures.is_empty() {
+            answer["images"] = figures.iter().map(images::Figure::json).collect();
+        }
+        print_json(&answer);
         return Ok(());
     }
     match images {
@@ -261,5 +305,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let value = if name.starts_with("MMD") { format!("{value:.5}") } else { format!("{value:.3}") };
         println!("{name:width$}  {value:>10} {error:<8} {kind}");
     }
+    images::print(&figures);
     Ok(())
 }

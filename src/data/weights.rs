@@ -1,0 +1,67 @@
+//! Weights that others trained: tensors by name, from safetensors or a PyTorch checkpoint.
+
+mod checkpoint;
+mod pickle;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors};
+use tch::{Kind, Tensor};
+
+use crate::{Error, Result};
+
+/// A result whose error says what is wrong with a file.
+type Problem<T> = std::result::Result<T, String>;
+
+/// The tensors of a file by name, on the CPU.
+///
+/// The file is safetensors, or what `torch.save` made of a dictionary of tensors (a state dict), in either of its
+/// layouts. A checkpoint is a pickle, a program: here it is not run. Its instructions are followed as far as they build
+/// dictionaries of tensors, and whatever else it names is refused.
+///
+/// # Errors
+/// If the file is of another kind, damaged or cut short, or asks for anything but tensors; the error names it.
+pub fn read_weights(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let of_pickle = ["pth", "pt", "bin", "pkl", "ckpt"];
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    if bytes.get(8) == Some(&b'{') {
+        return read_safetensors(&bytes)
+            .map_err(|problem| Error::data(path, problem, "the file is damaged: fetch it again"));
+    }
+    if !(bytes.starts_with(b"PK") || bytes.starts_with(&[0x80]) || of_pickle.contains(&extension)) {
+        let problem = "is neither safetensors nor a PyTorch checkpoint";
+        return Err(Error::data(path, problem, "give a state dict as .safetensors or .pth"));
+    }
+    checkpoint::read(&bytes).map_err(|problem| {
+        Error::data(
+            path,
+            problem,
+            "fetch it again, or convert it by scripts/convert_weights.py where you trust it",
+        )
+    })
+}
+
+fn read_safetensors(bytes: &[u8]) -> Problem<BTreeMap<String, Tensor>> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| format!("is damaged or cut short ({e})"))?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let kind = match view.dtype() {
+            Dtype::F64 => Kind::Double,
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            Dtype::I64 => Kind::Int64,
+            Dtype::I32 => Kind::Int,
+            Dtype::I16 => Kind::Int16,
+            Dtype::I8 => Kind::Int8,
+            Dtype::U8 => Kind::Uint8,
+            other => return Err(format!("has '{name}' in {other:?}, which weights are not")),
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        tensors.insert(name, Tensor::from_data_size(view.data(), &shape, kind));
+    }
+    Ok(tensors)
+}
