@@ -37,7 +37,7 @@ fn main() -> tweedie::Result<()> {
         Trainer { config: TrainConfig { iterations: 1000, batch_size: 256, ..TrainConfig::default() } };
     let objective = ObjectiveConfig::default().build()?;
     let mut state = State::new(&model);
-    trainer.fit(&model, &*objective, &TensorRows(train), None, Seed(3), &mut state, &mut Silent)?;
+    trainer.fit(&model, &*objective, &TensorRows::new(train), None, Seed(3), &mut state, &mut Silent)?;
 
     let oracle = Oracle::new(truth()?, schedule.clone());
     let grid = Spacing::default().elbo_grid(&*schedule, 20);

@@ -6,6 +6,7 @@
 //! 1. [`Table::read`] reads CSV, TSV, whitespace-separated text, Parquet or NPY. Nothing is dropped, filled or
 //!    guessed silently: a text column, a missing cell or a ragged row is an error that names the line and the
 //!    remedy.
+//!    Images are tables of pixel levels, one row each, with their classes where the files tell of any ([`Labels`]).
 //! 2. [`Table::check_columns`] refuses columns under which a density does not exist: constant, repeated or
 //!    collinear ones, and those that single precision cannot resolve.
 //! 3. [`Split::new`] deals the rows into training, validation and test parts, the same on every platform.
@@ -42,6 +43,7 @@ mod builder;
 mod check;
 mod delimited;
 mod images;
+mod labels;
 mod npy;
 mod npz;
 mod output;
@@ -55,6 +57,7 @@ mod write;
 
 pub use append::append_columns;
 pub(crate) use images::pixel_columns;
+pub use labels::Labels;
 pub(crate) use npz::{NpzReader, NpzWriter};
 pub use output::OutputFile;
 pub use scaling::{ColumnScaling, Dequantize, Grid, Marginals, ScaledColumn, Scaling, ScalingOptions};

@@ -8,6 +8,8 @@ mod discrete;
 mod elbo;
 mod flow;
 
+use std::ops::Range;
+
 use serde::Serialize;
 use tch::Tensor;
 
@@ -134,24 +136,31 @@ pub trait LogLikelihood {
         batch: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Estimate> {
-        let rows = x.size()[0];
-        let mut all: Option<Estimate> = None;
-        let mut start = 0;
-        while start < rows {
-            let length = (batch.max(1) as i64).min(rows - start);
-            let part = self.log_likelihood(&x.narrow(0, start, length), seed, start as u64)?;
-            match &mut all {
-                None => all = Some(part),
-                Some(all) => all.extend(part),
-            }
-            start += length;
-            progress(start as usize);
-        }
-        match all {
-            Some(all) => Ok(all),
-            None => self.log_likelihood(x, seed, 0),
-        }
+        in_batches(x, batch, |part, rows| {
+            let estimate = self.log_likelihood(part, seed, rows.start as u64)?;
+            progress(rows.end);
+            Ok(estimate)
+        })
     }
+}
+
+/// Log-likelihoods of `x` `[n, d]` in batches of at most `batch` rows: `of` has the rows and their numbers, for an
+/// estimator that is bound to them. At least one batch is asked for, be it empty.
+pub fn in_batches(
+    x: &Tensor,
+    batch: usize,
+    mut of: impl FnMut(&Tensor, Range<usize>) -> Result<Estimate>,
+) -> Result<Estimate> {
+    let (rows, batch) = (x.size()[0] as usize, batch.max(1));
+    let mut part = |start: usize| {
+        let end = start.saturating_add(batch).min(rows);
+        of(&x.narrow(0, start as i64, (end - start) as i64), start..end)
+    };
+    let mut all = part(0)?;
+    for start in (0..rows).step_by(batch).skip(1) {
+        all.extend(part(start)?);
+    }
+    Ok(all)
 }
 
 #[cfg(test)]

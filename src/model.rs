@@ -1,10 +1,11 @@
 //! What a model is: it says what noise is in `x_t`, and how sure that is.
 //!
-//! [`Denoiser`] is the contract; [`Model`] is the trained kind (a backbone that corrects a base distribution), and
-//! [`crate::oracle::Oracle`] the exact kind.
+//! [`Denoiser`] is the contract; [`Model`] is the trained kind (a backbone that corrects a base distribution), [`Given`]
+//! the same under given classes, and [`crate::oracle::Oracle`] the exact kind.
 
 mod base;
 mod embedding;
+mod given;
 mod head;
 mod mlp;
 mod parameters;
@@ -19,6 +20,7 @@ use crate::schedule::Schedule;
 use crate::tweedie::Jet;
 pub use base::{Base, BaseConfig, BaseKind};
 pub use embedding::TimeEmbedding;
+pub use given::Given;
 pub use head::{HeadConfig, Parametrization, Structure};
 pub use mlp::{Form, HeadTrunk, MlpConfig};
 pub use parameters::{Entry, Parameters};
@@ -45,6 +47,11 @@ pub trait Denoiser {
     }
     /// The known part of `ε̂` `[b, d]` and its divergence `∇·` `[b]`, in f64, where there is one.
     fn known_part(&self, _x: &Tensor, _t: &[f64]) -> Option<(Tensor, Tensor)> {
+        None
+    }
+    /// The model for some rows of a batch, by their numbers in it, where it was bound to that batch; `None` where it takes
+    /// any rows.
+    fn for_rows(&self, _rows: &[i64]) -> Option<Box<dyn Denoiser + '_>> {
         None
     }
     /// Element kind of rows.

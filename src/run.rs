@@ -257,6 +257,10 @@ impl Run {
             let problem = format!("has {} columns, base.json {}", data.scaling.dim(), model.dim());
             return Err(Error::checkpoint(dir.file("data.json"), problem, RETRAIN));
         }
+        if model.classes() != data.classes.len() as i64 {
+            let problem = format!("has {} classes, the model {}", data.classes.len(), model.classes());
+            return Err(Error::checkpoint(dir.file("data.json"), problem, RETRAIN));
+        }
         let file = dir.file("ema.safetensors");
         let bytes = match dir.read("ema.safetensors") {
             Err(Error::Checkpoint { .. }) => {

@@ -1,6 +1,7 @@
 //! Training: flat-buffer Adam, warm-up, clipping, EMA, validation, early stopping, and resumption to the same bits.
 
 mod adam;
+mod prefetch;
 mod rows;
 mod state;
 mod validation;
@@ -9,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
 use crate::model::{Denoiser, Model, Precision};
-use crate::noise::{Noise, Seed};
+use crate::noise::Seed;
 use crate::objective::Objective;
 use crate::tensor::to_vec;
 use crate::{Error, Result};
 use adam::Adam;
+use prefetch::Prefetch;
 pub use rows::{Rows, TensorRows};
 pub use state::{Best, State};
 pub use validation::Validation;
@@ -142,6 +144,9 @@ pub struct Metric {
     pub learning_rate: f64,
     /// Seconds of training so far, resumed parts included.
     pub seconds: f64,
+    /// Seconds since the last line in which the loop waited for its data.
+    #[serde(default)]
+    pub waited: f64,
 }
 
 /// What the caller of [`Trainer::fit`] wants to hear and decide.
@@ -214,19 +219,31 @@ impl Trainer {
         if data.is_empty() {
             return Err(Error::config("data", "there are no rows to train on", "give more rows"));
         }
+        let (known, labelled) = (model.classes(), data.classes(&[]).is_some());
+        if labelled != (known > 0) {
+            let rows = if labelled { "with" } else { "without" };
+            let problem = format!("a model of {known} classes, and rows {rows} labels");
+            return Err(Error::config("classes", problem, "give both, or neither"));
+        }
+        let parts = config.accumulation;
+        let batches = state.iteration * parts..config.iterations.saturating_mul(parts);
+        let order = rows::Order::new(data.len(), config.batch_size, seed.derive("order"));
         model.parameters().assign(&state.parameters);
         let range = trained_range(model, objective);
         model.parameters().track(range.0, range.1);
-        let ended = self.iterate(model, objective, data, validation, seed, state, hooks, range);
+        let ended = std::thread::scope(|scope| {
+            let batches = Prefetch::start(scope, data, order, seed, batches);
+            self.steps(model, objective, &batches, validation, seed, state, hooks, range)
+        });
         model.parameters().track(0, model.parameters().size());
         ended
     }
 
-    fn iterate(
+    fn steps(
         &self,
         model: &Model,
         objective: &dyn Objective,
-        data: &dyn Rows,
+        batches: &Prefetch,
         validation: Option<&Validation>,
         seed: Seed,
         state: &mut State,
@@ -236,7 +253,6 @@ impl Trainer {
         let config = &self.config;
         let started = std::time::Instant::now();
         let before = state.seconds;
-        let mut order = rows::Order::new(data.len(), config.batch_size, seed.derive("order"));
         let mut window = Window { clip: config.clip, ..Window::default() };
         let mut ended = Ended::Finished;
         let out_of_time = |seconds: f64| config.max_seconds > 0.0 && seconds >= config.max_seconds;
@@ -249,8 +265,7 @@ impl Trainer {
                 ended = Ended::OutOfTime;
                 break;
             }
-            let gradient =
-                self.gradient(model, objective, data, &mut order, seed, state, range, &mut window)?;
+            let gradient = self.gradient(model, objective, batches, seed, state, range, &mut window)?;
             self.step(model, state, gradient, range, &mut window);
             state.iteration += 1;
             state.seconds = before + started.elapsed().as_secs_f64();
@@ -293,8 +308,7 @@ impl Trainer {
         &self,
         model: &Model,
         objective: &dyn Objective,
-        data: &dyn Rows,
-        order: &mut rows::Order,
+        batches: &Prefetch,
         seed: Seed,
         state: &State,
         (start, length): (i64, i64),
@@ -303,15 +317,14 @@ impl Trainer {
         let parts = self.config.accumulation;
         let mut total: Option<Tensor> = None;
         for part in 0..parts {
-            let batch = state.iteration * parts + part;
-            let chosen = order.batch(batch);
-            let first = batch * chosen.len() as u64;
-            let mut noise = Noise::new(seed.derive("noise"), first..first + chosen.len() as u64);
-            let x0 = data.gather(&chosen, &mut noise).to_kind(model.kind()).to_device(model.device());
-            let mut loss = || objective.loss(model, &x0, &mut noise);
+            let (mut batch, waited) = batches.next();
+            window.waited += waited;
+            let given = model.given(batch.classes.as_deref());
+            let x0 = batch.rows.to_kind(model.kind()).to_device(model.device());
+            let mut loss = || objective.loss(&given, &x0, &mut batch.noise);
             // a head alone learns the errors of the score as it is used, without dropout
             let loss = model.at_precision(self.config.precision, || match objective.trains_score() {
-                true => model.with_dropout(seed.derive("dropout"), batch, loss),
+                true => model.with_dropout(seed.derive("dropout"), state.iteration * parts + part, loss),
                 false => loss(),
             })?;
             let loss = loss.mean(None);
@@ -390,6 +403,8 @@ struct Window {
     losses: Vec<Tensor>,
     norms: Vec<Tensor>,
     clip: f64,
+    /// Seconds.
+    waited: f64,
 }
 
 impl Window {
@@ -422,6 +437,7 @@ impl Window {
             validation_std_error: None,
             learning_rate,
             seconds: state.seconds,
+            waited: std::mem::take(&mut self.waited),
         })
     }
 }

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+use proptest::prelude::*;
+
 use image::{GrayImage, Luma, Rgb, RgbImage, RgbaImage};
 use tweedie::data::{Table, TableOptions};
 
@@ -64,9 +66,98 @@ fn cifar_batches() {
     // resampling keeps colours apart
     let small = Table::read(&path, &TableOptions { size: Some([2, 2]), ..Default::default() }).unwrap();
     assert_eq!(small.row(0), [[0.0; 4], [100.0; 4], [200.0; 4]].concat());
+    let labels = table.labels.unwrap();
+    assert_eq!((labels.names[7].as_str(), &labels.of_rows[..]), ("horse", &[7, 7][..]));
+    // the folder is its training batches
+    let folder = |i: u8| dir.path().join(format!("data_batch_{i}.bin"));
+    refused(dir.path(), &TableOptions::default(), &["data_batch_2.bin", "missing"]);
+    for i in 2..6 {
+        record[0] = i;
+        std::fs::write(folder(i), &record).unwrap();
+    }
+    std::fs::write(dir.path().join("test_batch.bin"), &record).unwrap();
+    let table = read(dir.path()).unwrap();
+    assert_eq!(table.labels.unwrap().of_rows, [7, 7, 2, 3, 4, 5]);
+    assert_eq!(read(&dir.path().join("test_batch.bin")).unwrap().rows(), 1);
+
+    std::fs::write(&path, &record[..3000]).unwrap();
+    refused(&path, &TableOptions::default(), &["3000 bytes are not whole images"]);
+    refused(dir.path(), &TableOptions::default(), &["data_batch_1.bin", "3000 bytes"]);
     record[0] = 200;
     std::fs::write(&path, record).unwrap();
     refused(&path, &TableOptions::default(), &["image 1", "label 200"]);
+}
+
+/// MNIST's labels lie beside its images.
+#[test]
+fn idx_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let images = at("t10k-images-idx3-ubyte");
+    std::fs::write(&images, idx(3)).unwrap();
+    assert_eq!(read(&images).unwrap().labels, None);
+    let labels = |count: u8, labels: &[u8]| {
+        std::fs::write(at("t10k-labels-idx1-ubyte"), [&[0, 0, 8, 1, 0, 0, 0, count], labels].concat())
+            .unwrap();
+    };
+    labels(3, &[9, 0, 9]);
+    let found = read(&images).unwrap().labels.unwrap();
+    assert_eq!((found.names, found.of_rows), (vec!["0".to_string(), "9".into()], vec![1, 0, 1]));
+    // rows that are left out take their labels along
+    std::fs::write(&images, [&idx(3)[..16], &[1; 12], &[2; 6]].concat()).unwrap();
+    let unique = Table::read(&images, &TableOptions { unique: true, ..Default::default() }).unwrap();
+    assert_eq!((unique.rows(), unique.labels.unwrap().of_rows), (2, vec![1, 1]));
+    labels(2, &[9, 0]);
+    refused(&images, &TableOptions::default(), &["t10k-labels", "2 labels", "3 images"]);
+    labels(3, &[9, 0]);
+    refused(&images, &TableOptions::default(), &["t10k-labels", "found 2 labels, expected 3"]);
+    std::fs::write(at("t10k-labels-idx1-ubyte"), idx(3)).unwrap();
+    refused(&images, &TableOptions::default(), &["t10k-labels", "not an IDX file of labels"]);
+}
+
+/// Arrays as NumPy 2.4.6 writes them (tests/reference/images.py): pixels count up in the order of the array's axes.
+#[test]
+fn numpy_arrays() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/numpy");
+    let at = |name: &str| folder.join(name);
+    for (name, shape, last) in [
+        ("grey.npy", [1, 3, 4], false),
+        ("grey-last.npy", [1, 3, 4], true),
+        ("colours-last.npy", [3, 3, 4], true),
+        ("fortran.npy", [3, 3, 4], true),
+        ("colours-first.npy", [3, 3, 4], false),
+        ("positional.npz", [1, 3, 4], false),
+    ] {
+        let table = read(&at(name)).unwrap();
+        assert_eq!((table.rows(), table.image, &table.labels), (2, Some(shape), &None), "{name}");
+        let [channels, height, width] = shape;
+        for i in 0..2 {
+            for pixel in 0..channels * height * width {
+                let (c, yx) = (pixel / (height * width), pixel % (height * width));
+                let place = if last { yx * channels + c } else { pixel };
+                let expected = (i * channels * height * width + place) as f32;
+                assert_eq!(table.row(i)[pixel], expected, "{name}: image {i}, pixel {pixel}");
+            }
+        }
+    }
+    for (name, classes, of_rows) in
+        [("labelled.npz", ["2", "7"], [1, 0, 1]), ("compressed.npz", ["5", "9"], [0, 1, 0])]
+    {
+        let labels = read(&at(name)).unwrap().labels.unwrap();
+        assert_eq!((labels.names, labels.of_rows), (classes.map(String::from).to_vec(), of_rows.to_vec()));
+    }
+    assert_eq!(read(&at("compressed.npz")).unwrap().row(2)[..2], [24.0, 27.0]);
+    let table = read(&at("table.npy")).unwrap();
+    assert_eq!((table.image, table.dim()), (None, 2));
+    for (name, words) in [
+        ("floats.npy", &["<f4 of shape [2, 3, 4]", "images are u8"][..]),
+        ("four-channels.npy", &["[2, 5, 4, 4]", "1 or 3"]),
+        ("two.npz", &["2 arrays of images: a (|u1 [1, 2, 2]), b", "images"]),
+        ("statistics.npz", &["0 arrays of images: mu (<f8 [4]), sigma"]),
+        ("short-labels.npz", &["short-labels.npz/labels", "2 labels", "3 images"]),
+    ] {
+        refused(&at(name), &TableOptions::default(), words);
+    }
 }
 
 #[test]
@@ -90,6 +181,17 @@ fn folders_of_images() {
     assert_eq!(table.row(1), [9.0; 12]);
     assert_eq!(table.row(2)[..5], [1.0, 255.0, 255.0, 255.0, 2.0]);
 
+    // classes only where every image lies in a sub-folder
+    assert_eq!(table.labels, None);
+    let classes = tempfile::tempdir().unwrap();
+    for (i, name) in ["b/1.png", "a/deep/2.png", "b/3.png"].iter().enumerate() {
+        let path = classes.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        GrayImage::from_pixel(2, 2, Luma([i as u8])).save(path).unwrap();
+    }
+    let labels = read(classes.path()).unwrap().labels.unwrap();
+    assert_eq!((labels.names, labels.of_rows), (vec!["a".to_string(), "b".into()], vec![0, 1, 1]));
+
     // sizes differ, files are broken
     RgbImage::from_pixel(4, 2, Rgb([1, 1, 1])).save(at("wide.png")).unwrap();
     refused(dir.path(), &TableOptions::default(), &["wide.png", "4 × 2", "--size"]);
@@ -105,6 +207,65 @@ fn folders_of_images() {
     let csv = empty.path().join("a.csv");
     std::fs::write(&csv, "1,2\n3,4\n").unwrap();
     refused(&csv, &TableOptions { size: Some([2, 2]), ..Default::default() }, &["--size"]);
+}
+
+/// A small file of every format, with its name.
+fn specimens() -> Vec<(&'static str, Vec<u8>)> {
+    let dir = tempfile::tempdir().unwrap();
+    let png = dir.path().join("a.png");
+    RgbImage::from_fn(5, 4, |x, y| Rgb([x as u8, y as u8, 9])).save(&png).unwrap();
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/numpy");
+    let saved = |name: &str| std::fs::read(reference.join(name)).unwrap();
+    vec![
+        ("images-idx3-ubyte", idx(2)),
+        ("data_batch_1.bin", [7; 2 * 3073].to_vec()),
+        ("a.npy", saved("colours-last.npy")),
+        ("a.npz", saved("labelled.npz")),
+        ("packed.npz", saved("compressed.npz")),
+        ("folder/a.png", std::fs::read(&png).unwrap()),
+    ]
+}
+
+/// Reads `bytes` as the file, or the folder with the file, of this name.
+fn read_as(name: &str, bytes: &[u8]) -> tweedie::Result<Table> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    read(if name.starts_with("folder") { path.parent().unwrap() } else { &path })
+}
+
+#[test]
+fn truncated_images_are_an_error_at_every_length() {
+    for (name, bytes) in specimens() {
+        assert!(read_as(name, &bytes).is_ok(), "{name}");
+        // a PNG is whole before its last chunk, which is empty
+        let end = bytes.len() - if name.ends_with("png") { 12 } else { 0 };
+        for length in (0..end).step_by(end / 150 + 1).chain([end - 1]) {
+            let message = read_as(name, &bytes[..length]).unwrap_err().to_string();
+            assert!(!message.contains('\n'), "{name}: {message}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_images_never_panic(
+        which in 0..6_usize,
+        places in prop::collection::vec((any::<prop::sample::Index>(), 1..=255_u8), 1..4),
+    ) {
+        let (name, mut bytes) = specimens().swap_remove(which);
+        for (place, flip) in places {
+            let place = place.index(bytes.len());
+            bytes[place] ^= flip;
+        }
+        match read_as(name, &bytes) {
+            Ok(table) => prop_assert!(table.values.iter().all(|v| (0.0..=255.0).contains(v))),
+            Err(error) => prop_assert!(!error.to_string().contains('\n')),
+        }
+    }
 }
 
 /// Train, resume, sample, score and evaluate on thirty tiny images.
@@ -207,4 +368,104 @@ fn the_program_on_images() {
     assert!(table.contains("bits per dimension") && table.contains("learned covariance"), "{table}");
     succeed(&["report", &run, "--steps", "2", "-n", "4", "--rows", "2", "--threads", "1"]);
     assert!(std::fs::read_to_string(at("run/report.html")).unwrap().contains("data:image/png"));
+}
+
+/// A model conditioned on classes: trained, resumed, sampled by class, scored and evaluated; the mistakes around it.
+#[test]
+fn the_program_with_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let picture = |path: &str, size: u32, level: u8| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let pixel = |x: u32, y: u32| Rgb([level, (x * 30) as u8, (y * 20) as u8]);
+        RgbImage::from_fn(size, size, pixel).save(path).unwrap();
+    };
+    for i in 0..24u8 {
+        picture(&format!("pets/{}/{i}.png", ["cat", "dog"][usize::from(i % 2)]), 4, i * 9);
+        picture(&format!("flat/{i}.png"), 4, i);
+    }
+    let run = |args: &[&str]| {
+        let all = [args, &["--threads", "1"]].concat();
+        let output = Command::new(env!("CARGO_BIN_EXE_tweedie")).args(all).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let succeed = |args: &[&str]| {
+        let (code, out, message) = run(args);
+        assert_eq!(code, Some(0), "{args:?}: {message}");
+        (out, message)
+    };
+    let refuse = |args: &[&str], words: &[&str]| {
+        let (code, _, message) = run(args);
+        assert!(code == Some(2) && words.iter().all(|w| message.contains(w)), "{args:?}: {message}");
+    };
+    let (pets, flat, out) = (at("pets"), at("flat"), at("run"));
+    let train = ["train", "--data", &pets, "--out", &out, "--classes", "--flip", "--rank", "1"];
+    let (_, message) = succeed(&[&train[..], &["--iterations", "3", "--batch-size", "4"]].concat());
+    assert!(message.contains("2 classes: cat, dog"), "{message}");
+    let config = std::fs::read_to_string(at("run/config.toml")).unwrap();
+    for line in ["classes = true", "flip = true", "classes = 2"] {
+        assert!(config.contains(line), "{line}: {config}");
+    }
+    succeed(&["train", "--out", &out, "--resume", "--iterations", "5"]);
+    assert!(std::fs::read_to_string(at("run/metrics.jsonl")).unwrap().contains("\"waited\":"));
+    let sample = ["sample", &out, "-n", "3", "--steps", "2", "-o", &at("x.npy")];
+    succeed(&[&sample[..], &["--class", "dog"]].concat());
+    refuse(&[&sample[..], &["--class", "eel"]].concat(), &["eel", "cat, dog"]);
+    assert!(succeed(&["score", &out, &pets, "--steps", "2", "--draws", "1"]).0.starts_with("24 rows: -"));
+    refuse(&["score", &out, &flat, "--steps", "2"], &["flat", "no labels"]);
+    succeed(&["evaluate", &out, "--steps", "2", "--metrics", "nll,mmd", "--rows", "3"]);
+    succeed(&["report", &out, "--steps", "2", "-n", "4", "--rows", "2"]);
+    for (args, word) in [
+        (["--data", &flat, "--classes"], "no labels"),
+        (["--data", "mixture:nine-gaussians", "--flip"], "table"),
+    ] {
+        refuse(&[&["train", "--out", &at("none")], &args[..]].concat(), &[args[2], word]);
+    }
+
+    // a model from elsewhere, whose classes are numbers; its weights are random, so that classes matter
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/unet/classes");
+    let foreign = at("foreign");
+    succeed(&["import", folder, "--out", &foreign]);
+    let drawn = |class: Option<&str>, n: &str| {
+        let file = at("drawn.csv");
+        let args = ["sample", &foreign, "-n", n, "--steps", "2", "--covariance", "beta", "-o", &file];
+        succeed(&[&args[..], &class.map_or(vec![], |class| vec!["--class", class])].concat());
+        let text = std::fs::read_to_string(&file).unwrap();
+        text.lines().skip(1).map(String::from).collect::<Vec<_>>()
+    };
+    let turns = drawn(None, "7");
+    for class in ["0", "3"] {
+        let number: usize = class.parse().unwrap();
+        let of_class = drawn(Some(class), "7");
+        let same: Vec<usize> = (0..7).filter(|&row| turns[row] == of_class[row]).collect();
+        assert_eq!(same, (0..7).filter(|row| row % 5 == number).collect::<Vec<_>>());
+    }
+    // an image is worth something else under another class, and the same in another batch
+    for i in 0..5u8 {
+        picture(&format!("numbers/{i}/{i}.png"), 8, 40 * i);
+    }
+    picture("one/3/a.png", 8, 90);
+    picture("other/4/a.png", 8, 90);
+    let scores = |data: &str, batch: &str| {
+        let (data, file) = (at(data), at("scores.csv"));
+        let args =
+            ["score", &foreign, &data, "--steps", "3", "--covariance", "beta", "--draws", "1", "-o", &file];
+        succeed(&[&args[..], &["--batch-size", batch]].concat());
+        let text = std::fs::read_to_string(&file).unwrap();
+        text.lines().skip(1).map(|l| l.split(',').nth(1).unwrap().parse().unwrap()).collect::<Vec<f64>>()
+    };
+    let whole = scores("numbers", "64");
+    for (a, b) in whole.iter().zip(scores("numbers", "2")) {
+        assert!((a - b).abs() < 1e-4 * a.abs(), "{a} {b}");
+    }
+    let (one, other) = (scores("one", "64")[0], scores("other", "64")[0]);
+    assert!((one - other).abs() > 1e-3 * one.abs(), "{one} {other}");
+    let head =
+        ["train", "--data", &at("numbers"), "--classes", "--out", &at("head"), "--score-from", &foreign];
+    succeed(
+        &[&head[..], &["--mode", "head", "--split", "0.6,0.2,0.2", "--rank", "0", "--iterations", "2"]]
+            .concat(),
+    );
 }

@@ -131,7 +131,7 @@ fn modes_train_what_they_say() {
         let mut state = State::new(&model);
         let objective = config.build().unwrap();
         let ended = trainer
-            .fit(&model, &*objective, &TensorRows(rows(64)), None, Seed(2), &mut state, &mut Silent)
+            .fit(&model, &*objective, &TensorRows::new(rows(64)), None, Seed(2), &mut state, &mut Silent)
             .unwrap();
         assert_eq!(ended, Ended::Finished);
         let change = (model.parameters().flat() - before).abs();
@@ -158,7 +158,7 @@ fn running_out_of_time_ends_with_a_validation() {
     let objective = ObjectiveConfig::default().build().unwrap();
     let judge = Validation::new(&rows(10), Seed(2));
     let ended = Trainer { config }
-        .fit(&model, &*objective, &TensorRows(rows(50)), Some(&judge), Seed(3), &mut state, &mut last)
+        .fit(&model, &*objective, &TensorRows::new(rows(50)), Some(&judge), Seed(3), &mut state, &mut last)
         .unwrap();
     assert_eq!(ended, Ended::OutOfTime);
     assert!(last.0.is_some_and(|metric| metric.validation.is_some() && metric.iteration == state.iteration));

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
+use tweedie::likelihood::{Divergence, LogLikelihood, ProbabilityFlow};
 use tweedie::model::{Backbone, Denoiser, HeadBody, HeadTrunk, UNetConfig};
 use tweedie::noise::{Noise, Seed};
 use tweedie::run::{Run, export, import, read_unet, write_unet};
@@ -149,13 +150,27 @@ fn only_a_shared_trunk_is_trained_by_the_head() {
     }
 }
 
+/// A head alone is trained on features that attention leaves in channels-last order.
+#[test]
+fn a_head_is_trained_after_attention() {
+    let config = UNetConfig { attention: vec![true, true], ..tiny() };
+    let net = config.init(1, Device::Cpu, Seed(1)).unwrap();
+    let p = net.parameters();
+    p.assign(&(p.flat() + 0.05));
+    let (_, head) = net.images(&images(2, &config), &[3.0, 500.0], None, true);
+    let loss = head.unwrap().square().sum(Kind::Float);
+    let (score, all) = (net.score_size(), p.size());
+    let alone = p.gradient(&loss, score, all - score);
+    assert!(alone.abs().max().double_value(&[]) > 0.0);
+}
+
 /// Rows in, rows out: the flat form is the image form, with the position of a time in `[0, 1]` among 1000 steps.
 #[test]
 fn rows_are_images_channel_by_channel() {
     let config = tiny();
     let net = config.init(2, Device::Cpu, Seed(4)).unwrap();
     let x = images(5, &config);
-    let rows = net.forward(&x.flatten(1, 3), &Vp::default(), &[0.004, 1.0], true);
+    let rows = net.forward(&x.flatten(1, 3), &Vp::default(), &[0.004, 1.0], None, true);
     let (noise, head) = net.images(&x, &[3.0, 999.0], None, true);
     assert_eq!(rows.noise, noise.flatten(1, 3));
     assert!(gap(&rows.head.unwrap(), &head.unwrap().flatten(1, 3)) < 1e-6);
@@ -276,8 +291,56 @@ fn imported_pipelines_predict_noise() {
     std::fs::write(at("flat/model_index.json"), "{\"_class_name\": \"DDPMPipeline\"}").unwrap();
     std::fs::write(at("flat/scheduler_config.json"), "{\"_class_name\": \"DDPMScheduler\"}").unwrap();
     assert_eq!(import(&at("flat"), &at("of-flat"), Device::Cpu).unwrap(), None);
-    let message = import(&folder("classes"), &at("refused"), Device::Cpu).unwrap_err().to_string();
-    assert!(message.contains("classes"), "{message}");
+}
+
+/// A network with classes is a model that is given them: for each row what diffusers computes, whether rows are repeated
+/// datum by datum or some are left out, as the probability flow does with rows that are solved.
+#[test]
+fn imported_classes_are_given() {
+    let of = reference("classes");
+    let (sample, output) = (of("sample").unwrap().flatten(1, 3), of("output").unwrap().flatten(1, 3));
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    import(&folder("classes"), &at("run"), Device::Cpu).unwrap();
+    let run = Run::load(at("run"), Device::Cpu).unwrap();
+    assert_eq!((run.model.classes(), run.data.classes.len()), (5, 5));
+    let t = [0.004, 0.872];
+    let given = run.model.given(Some(&[4, 1]));
+    let ours = given.noise(&sample, &t);
+    assert!(gap(&ours, &output) < 1e-5, "{}", gap(&ours, &output));
+    assert!(gap(&run.model.given(Some(&[4, 2])).noise(&sample, &t), &output) > 1e-2, "classes matter");
+
+    let repeated = |x: &Tensor| x.repeat_interleave_self_int(3, 0, None);
+    let thrice = given.noise(&repeated(&sample), &[t[0], t[0], t[0], t[1], t[1], t[1]]);
+    assert!(gap(&thrice, &repeated(&output)) < 1e-5);
+    let second = given.for_rows(&[1]).unwrap().jet(&sample.narrow(0, 1, 1), &t[1..]).noise;
+    assert!(gap(&second, &output.narrow(0, 1, 1)) < 1e-5);
+
+    // rows take different numbers of steps: one outlasts the other
+    let values = |classes: &[u32], x: &Tensor, first: u64| {
+        let model = run.model.given(Some(classes));
+        let flow = ProbabilityFlow::new(&model).tolerance(1e-2, 1e-2).unwrap();
+        let flow = flow.divergence(Divergence::Rademacher { probes: 2 }).unwrap();
+        flow.log_likelihood(x, Seed(1), first).unwrap().values
+    };
+    let x = Tensor::cat(&[sample.narrow(0, 0, 1) * 0.2, sample.narrow(0, 1, 1)], 0);
+    let both = values(&[4, 1], &x, 0);
+    let alone =
+        |classes: [u32; 2]| [0, 1].map(|i| values(&classes[i..=i], &x.narrow(0, i as i64, 1), i as u64)[0]);
+    let (right, wrong) = (alone([4, 1]), alone([1, 4]));
+    // as near as the tolerance lets them be, and nearer than another class
+    for ((both, right), wrong) in both.iter().zip(right).zip(wrong) {
+        assert!((both - right).abs() < 0.1 * (both - wrong).abs(), "{both}: {right}, {wrong}");
+    }
+
+    // diffusers' pipelines pass no classes on: its network and its scheduler are exported
+    export(&run, &at("out")).unwrap();
+    assert!(at("out/unet/config.json").exists() && !at("out/model_index.json").exists());
+    assert_eq!(import(&at("out"), &at("again"), Device::Cpu).unwrap(), None);
+    assert_eq!(
+        Run::load(at("again"), Device::Cpu).unwrap().model.given(Some(&[4, 1])).noise(&sample, &t),
+        ours
+    );
 }
 
 /// bf16 products, as in autocast: outputs within bf16's 8 bits, gradients in f32 and close in direction.

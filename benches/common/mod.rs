@@ -161,7 +161,7 @@ impl Training {
     pub fn new(model: Model, objective: impl Objective + 'static, rows: usize, clip: f64) -> Training {
         let config = TrainConfig { batch_size: rows, clip, decay: false, ..TrainConfig::default() };
         let state = State::new(&model);
-        let data = TensorRows(normal(2, rows, model.dim() as usize));
+        let data = TensorRows::new(normal(2, rows, model.dim() as usize));
         Training { model, objective: Box::new(objective), data, trainer: Trainer { config }, state }
     }
 

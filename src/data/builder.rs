@@ -227,6 +227,7 @@ impl Builder<f32> {
             values: self.values,
             source: self.path,
             image: None,
+            labels: None,
             dropped_rows: self.skipped.len(),
             dropped_duplicates: 0,
             cells: self.cells,

@@ -13,17 +13,24 @@ const MAX_HEADER: usize = 64 * 1024;
 /// Rows decoded at a time.
 const CHUNK_ROWS: usize = 4096;
 
-/// The header of an NPY file.
+/// The header of an NPY array.
 #[derive(Debug)]
 pub(super) struct Header {
-    /// Type and size in bytes: `f4`, `i8`, `b1`, …; of texts (`U`, `S`) their length.
-    pub kind: u8,
-    pub size: usize,
-    big_endian: bool,
+    /// The type of the values, as written: `<f4`, `|u1`, …
+    pub descr: String,
     pub fortran: bool,
     pub shape: Vec<usize>,
     /// Where the values start.
     start: usize,
+}
+
+/// A type of numbers: `f4`, `i8`, `b1`, …
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Number {
+    pub kind: u8,
+    /// Bytes.
+    pub size: usize,
+    big_endian: bool,
 }
 
 /// Reads an NPY array into `builder`.
@@ -31,12 +38,20 @@ pub(super) fn read<T: Real>(path: &Path, _options: &TableOptions, builder: &mut 
     let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
     let mut file = BufReader::with_capacity(1 << 18, File::open(path).map_err(Error::io(path))?);
     let header = read_header(path, &mut file)?;
-    let (rows, columns) = rows_and_columns(path, &header.shape)?;
-    if matches!(header.kind, b'U' | b'S') {
-        let order = if header.big_endian { '>' } else { '<' };
-        return Err(unsupported(path, &format!("{order}{}{}", char::from(header.kind), header.size)));
+    let number = header.number().ok_or_else(|| header.unsupported(path))?;
+    let (rows, columns) = match header.shape[..] {
+        [rows] => (rows, 1),
+        [rows, columns] => (rows, columns),
+        _ => {
+            let remedy = "give a 2-D array, [rows, columns], or images (u8)";
+            return Err(Error::data(path, format!("the array has the shape {:?}", header.shape), remedy));
+        }
+    };
+    if columns > 1 << 24 {
+        let remedy = "write the file again with numpy.save";
+        return Err(Error::data(path, format!("the NPY header claims {columns} columns"), remedy));
     }
-    let size = header.size;
+    let size = number.size;
     let expected = (rows as u128) * (columns as u128) * (size as u128);
     let found = u128::from(bytes).saturating_sub(header.start as u128);
     if found != expected {
@@ -49,7 +64,7 @@ pub(super) fn read<T: Real>(path: &Path, _options: &TableOptions, builder: &mut 
         return Err(Error::data(path, problem, "give at least one row and one column"));
     }
     builder.choose(&unique_names(vec![String::new(); columns]))?;
-    let cell = match (header.kind, size) {
+    let cell = match (number.kind, size) {
         (b'f', 4) => CellType::Single,
         (b'f', _) => CellType::Double,
         _ => CellType::Integer,
@@ -74,7 +89,7 @@ pub(super) fn read<T: Real>(path: &Path, _options: &TableOptions, builder: &mut 
         for r in 0..count {
             for (value, (column, _)) in row.iter_mut().zip(&builder.chosen) {
                 let item = if header.fortran { column * count + r } else { r * columns + column };
-                *value = decode(&block[item * size..(item + 1) * size], &header);
+                *value = number.decode(&block[item * size..(item + 1) * size]);
             }
             if let Err(bad) = builder.push(&row) {
                 let found = format!("{:?}", bad.value);
@@ -91,23 +106,54 @@ fn read_at(file: &mut BufReader<File>, out: &mut [u8], offset: u64) -> std::io::
     file.read_exact(out)
 }
 
-/// The number that `item` holds.
-pub(super) fn decode(item: &[u8], header: &Header) -> f64 {
-    let mut bytes = [0; 8];
-    let size = item.len();
-    bytes[..size].copy_from_slice(item);
-    if header.big_endian {
-        bytes[..size].reverse();
-    }
-    let word = u64::from_le_bytes(bytes);
-    match (header.kind, size) {
-        (b'f', 4) => f32::from_bits(word as u32).into(),
-        (b'f', _) => f64::from_bits(word),
-        (b'i', _) => {
-            let shift = 64 - 8 * size as u32;
-            (((word << shift) as i64) >> shift) as f64
+impl Number {
+    /// The value of `size` bytes.
+    pub(super) fn decode(self, item: &[u8]) -> f64 {
+        let mut bytes = [0; 8];
+        let size = self.size;
+        bytes[..size].copy_from_slice(item);
+        if self.big_endian {
+            bytes[..size].reverse();
         }
-        _ => word as f64,
+        let word = u64::from_le_bytes(bytes);
+        match (self.kind, size) {
+            (b'f', 4) => f32::from_bits(word as u32).into(),
+            (b'f', _) => f64::from_bits(word),
+            (b'i', _) => {
+                let shift = 64 - 8 * size as u32;
+                (((word << shift) as i64) >> shift) as f64
+            }
+            _ => word as f64,
+        }
+    }
+}
+
+impl Header {
+    /// The type of the values, where it is one of numbers.
+    pub(super) fn number(&self) -> Option<Number> {
+        let &[order, kind, size] = self.descr.as_bytes() else { return None };
+        let known = matches!(
+            (kind, size),
+            (b'f', b'4' | b'8') | (b'i' | b'u', b'1' | b'2' | b'4' | b'8') | (b'b', b'1')
+        );
+        let ordered = matches!(order, b'<' | b'>' | b'|' | b'=');
+        (known && ordered).then(|| Number { kind, size: usize::from(size - b'0'), big_endian: order == b'>' })
+    }
+
+    /// Bytes per character and number of characters, where the values are texts.
+    pub(super) fn text(&self) -> Option<(usize, usize)> {
+        let (width, length) = match self.descr.get(1..2)? {
+            "U" => (4, &self.descr[2..]),
+            "S" => (1, &self.descr[2..]),
+            _ => return None,
+        };
+        length.parse().ok().filter(|&length| length <= MAX_HEADER).map(|length| (width, length))
+    }
+
+    /// The error for values of another type.
+    pub(super) fn unsupported(&self, path: &Path) -> Error {
+        let problem = format!("the values have type {:?}, expected f4, f8, i1…i8, u1…u8 or bool", self.descr);
+        Error::data(path, problem, "convert the array with .astype('f4')")
     }
 }
 
@@ -159,44 +205,7 @@ pub(super) fn read_header(path: &Path, file: &mut impl Read) -> Result<Header> {
     let descr = after("descr")?;
     let quote = descr.chars().next().filter(|c| matches!(c, '\'' | '"'));
     let descr = quote.and_then(|q| descr[1..].split_once(q)).map_or(descr, |(d, _)| d);
-    let [order, kind, digits @ ..] = descr.as_bytes() else { return Err(unsupported(path, descr)) };
-    let size = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-    let size: usize = size.ok_or_else(|| unsupported(path, descr))?;
-    let known = match kind {
-        b'f' => matches!(size, 4 | 8),
-        b'i' | b'u' => matches!(size, 1 | 2 | 4 | 8),
-        b'b' => size == 1,
-        b'U' | b'S' => size <= MAX_HEADER,
-        _ => false,
-    };
-    if !known || digits[0] == b'+' || !matches!(order, b'<' | b'>' | b'|' | b'=') {
-        return Err(unsupported(path, descr));
-    }
-    let start = 8 + length_bytes + length;
-    Ok(Header { kind: *kind, size, big_endian: *order == b'>', fortran, shape, start })
-}
-
-fn unsupported(path: &Path, descr: &str) -> Error {
-    let short: String = descr.chars().take(40).collect();
-    let problem = format!("the values have type {short:?}, expected f4, f8, i1…i8, u1…u8 or bool");
-    Error::data(path, problem, "convert the array with .astype('f4')")
-}
-
-fn rows_and_columns(path: &Path, shape: &[usize]) -> Result<(usize, usize)> {
-    let &[rows, ref rest @ ..] = shape else {
-        return Err(Error::data(path, "the array is a single number", "give a 2-D array, [rows, columns]"));
-    };
-    let columns = match rest {
-        [] => 1,
-        &[columns] => columns,
-        _ => {
-            let problem = format!("the array has {} axes {shape:?}, expected 1 or 2", shape.len());
-            return Err(Error::data(path, problem, "reshape it to [rows, columns]"));
-        }
-    };
-    if columns > 1 << 24 {
-        let problem = format!("the NPY header claims {columns} columns");
-        return Err(Error::data(path, problem, "write the file again with numpy.save"));
-    }
-    Ok((rows, columns))
+    // a damaged one may be anything
+    let descr = descr.chars().filter(|c| !c.is_control()).take(40).collect();
+    Ok(Header { descr, fortran, start: 8 + length_bytes + length, shape })
 }

@@ -47,13 +47,14 @@ impl NpzReader {
             let count = shape.iter().try_fold(1usize, |count, &n| count.checked_mul(n));
             let count = count.filter(|count| fits && *count <= most);
             let count = count.ok_or_else(|| wrong(format!("has the shape {shape:?}")))?;
-            if matches!(header.kind, b'U' | b'S') {
-                return Err(wrong("holds text, expected numbers".into()));
-            }
-            let mut bytes = vec![0; count * header.size];
+            let number = match (header.number(), header.text()) {
+                (Some(number), _) => number,
+                (None, Some(_)) => return Err(wrong("holds text, expected numbers".into())),
+                (None, None) => return Err(header.unsupported(&path)),
+            };
+            let mut bytes = vec![0; count * number.size];
             values.read_exact(&mut bytes).map_err(|e| wrong(format!("cannot be read ({e})")))?;
-            let values: Vec<f64> =
-                bytes.chunks_exact(header.size).map(|item| npy::decode(item, header)).collect();
+            let values: Vec<f64> = bytes.chunks_exact(number.size).map(|item| number.decode(item)).collect();
             Ok(match shape[..] {
                 // column after column
                 [rows, columns] if header.fortran => {
@@ -74,15 +75,8 @@ impl NpzReader {
         let wrong =
             || Error::data(&path, format!("its array '{name}' is not a text"), "write the file again");
         let decode = |header: &Header, values: &mut dyn Read| {
-            let width = match header.kind {
-                b'U' => 4,
-                b'S' => 1,
-                _ => return Err(wrong()),
-            };
-            if !header.shape.is_empty() {
-                return Err(wrong());
-            }
-            let mut bytes = vec![0; header.size * width];
+            let (width, length) = header.text().filter(|_| header.shape.is_empty()).ok_or_else(wrong)?;
+            let mut bytes = vec![0; length * width];
             values.read_exact(&mut bytes).map_err(|_| wrong())?;
             let character = |item: &[u8]| {
                 let mut word = [0; 4];

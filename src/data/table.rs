@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::builder::{Builder, Moments};
+use super::labels::Labels;
 use super::{delimited, images, npy, parquet};
 use crate::{Error, Result};
 
@@ -115,6 +116,8 @@ pub struct Table {
     pub source: PathBuf,
     /// Channels, height and width, where rows are images: levels 0…255, channel by channel, line by line.
     pub image: Option<[usize; 3]>,
+    /// The classes of images, where their files tell of any.
+    pub labels: Option<Labels>,
     /// Rows left out because of missing cells.
     pub dropped_rows: usize,
     /// Rows left out because an equal row came before ([`TableOptions::unique`]).
@@ -133,8 +136,11 @@ impl Table {
     /// Reads a table. The format follows from the extension, else from the first bytes.
     ///
     /// Text files are `.csv`, `.tsv`, `.tab`, `.txt`, `.dat`, `.data`, `.asc`; they are streamed, so that the table
-    /// itself is the only copy in memory. NPY arrays are 1-D (one column) or 2-D, C or Fortran order. IDX files
-    /// (compressed by gzip or not), CIFAR-10's binary batches and folders of PNG, JPEG and WebP are images.
+    /// itself is the only copy in memory. NPY arrays are 1-D (one column) or 2-D, C or Fortran order. Images are IDX
+    /// files (compressed by gzip or not), CIFAR-10's binary batches or the folder of them, NPY and NPZ arrays of
+    /// unsigned bytes `[n, H, W]`, `[n, H, W, C]` or `[n, C, H, W]`, and folders of PNG, JPEG and WebP; their labels
+    /// are CIFAR's, those of `…-labels-idx1-ubyte` beside `…-images-idx3-ubyte`, the arrays `labels` or `y` of an NPZ,
+    /// and the names of sub-folders where every image lies in one.
     ///
     /// # Errors
     /// Whatever in the file or the options cannot be used, with its place and the remedy.
@@ -188,6 +194,7 @@ impl Table {
             values,
             source: PathBuf::new(),
             image: None,
+            labels: None,
             dropped_rows: 0,
             dropped_duplicates: 0,
             cells,
@@ -226,7 +233,7 @@ impl Table {
         self.duplicates().len()
     }
 
-    /// A digest of the columns and values, 16 hexadecimal digits: equal for equal tables on every platform and in
+    /// A digest of the columns, values and labels, 16 hexadecimal digits: equal for equal tables on every platform and in
     /// every version, different (but for chance, 2⁻⁶⁴) for different ones. Not for secrets.
     pub fn fingerprint(&self) -> String {
         let mut hash = hash_word(0xcbf2_9ce4_8422_2325, self.rows() as u64);
@@ -235,7 +242,9 @@ impl Table {
             hash = column.name.bytes().fold(hash, |hash, byte| hash_word(hash, byte.into()));
             hash = hash_word(hash, u64::from(column.kind == ColumnKind::Integer));
         }
-        format!("{:016x}", hash_row(hash, &self.values))
+        let hash = hash_row(hash, &self.values);
+        let labels = self.labels.iter().flat_map(|labels| &labels.of_rows);
+        format!("{:016x}", labels.fold(hash, |hash, &label| hash_word(hash, label.into())))
     }
 
     /// The rows that equal an earlier row, increasing.
@@ -273,12 +282,18 @@ impl Table {
                 skipped.push(source);
             } else {
                 self.values.copy_within(row * dim..(row + 1) * dim, kept * dim);
+                if let Some(labels) = &mut self.labels {
+                    labels.of_rows[kept] = labels.of_rows[row];
+                }
                 kept += 1;
             }
             source += 1;
         }
         skipped.extend(missing);
         self.values.truncate(kept * dim);
+        if let Some(labels) = &mut self.labels {
+            labels.of_rows.truncate(kept);
+        }
         self.skipped = skipped;
         self.dropped_duplicates = duplicates.len();
     }

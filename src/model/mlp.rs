@@ -210,7 +210,14 @@ impl Mlp {
 }
 
 impl Backbone for Mlp {
-    fn forward(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64], with_head: bool) -> Outputs {
+    fn forward(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        t: &[f64],
+        _classes: Option<&Tensor>,
+        with_head: bool,
+    ) -> Outputs {
         let (rows, d) = x.size2().expect("rows");
         let replicates = self.config.replicates;
         assert!(rows % replicates == 0, "{rows} rows do not share out among {replicates} replicates");

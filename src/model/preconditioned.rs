@@ -29,8 +29,16 @@ pub struct Outputs {
 
 /// A network body: rows and times in, raw outputs out. Only backbones know whether rows are images.
 pub trait Backbone {
-    /// Raw outputs for inputs `x` `[b, d]` of unit scale at times `t`.
-    fn forward(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64], with_head: bool) -> Outputs;
+    /// Raw outputs for inputs `x` `[b, d]` of unit scale at times `t`, under their `classes` `[b]` where the network is
+    /// conditioned on any.
+    fn forward(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        t: &[f64],
+        classes: Option<&Tensor>,
+        with_head: bool,
+    ) -> Outputs;
     /// The parameters, those of the score first.
     fn parameters(&self) -> &Parameters;
     /// How many elements of the flat buffer belong to the score.
@@ -108,10 +116,6 @@ impl NetworkConfig {
                     let problem = format!("{:?} for rows of {dim} numbers", config.shape);
                     return Err(Error::config("shape", problem, "give channels, height and width"));
                 }
-                if config.classes > 0 {
-                    let remedy = "give 0: models here are unconditional";
-                    return Err(Error::config("classes", format!("{}", config.classes), remedy));
-                }
                 if head.is_some_and(|head| head.structure == Structure::Full) {
                     return Err(Error::config("rank", "full for images", "give a rank from 0"));
                 }
@@ -164,6 +168,7 @@ impl Default for ModelConfig {
 
 /// A backbone on a base: `ε̂ = ε̂_b + a(t) F`, and `G` from the base's `G` and the head. At initialisation `F = 0` and the
 /// model is the base. With another [`Prediction`] than a correction `F` alone says `ε̂`, and the base serves `G` alone.
+/// A network with classes is asked through [`Model::given`].
 pub struct Model {
     config: ModelConfig,
     base: Base,
@@ -201,6 +206,14 @@ impl Model {
     /// How the model was made.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// How many classes the model is conditioned on, [`Model::given`] them; 0: none.
+    pub fn classes(&self) -> i64 {
+        match &self.config.network {
+            NetworkConfig::Mlp(_) => 0,
+            NetworkConfig::UNet(config) => config.classes,
+        }
     }
 
     /// The base distribution.
@@ -249,14 +262,44 @@ impl Model {
         Ok(result)
     }
 
-    fn forward(&self, x: &Tensor, t: &[f64], with_head: bool) -> Outputs {
+    fn forward(&self, x: &Tensor, t: &[f64], classes: Option<&Tensor>, with_head: bool) -> Outputs {
         if self.config.prediction != Prediction::Correction {
-            return self.backbone.forward(x, &*self.schedule, t, with_head);
+            return self.backbone.forward(x, &*self.schedule, t, classes, with_head);
         }
         let v = self.second_moment;
         let scale = |t: &f64| (self.schedule.alpha(*t).powi(2) * v + self.schedule.sigma2(*t)).sqrt().recip();
         let input = x * column(t.iter().map(scale), x);
-        self.backbone.forward(&input, &*self.schedule, t, with_head)
+        self.backbone.forward(&input, &*self.schedule, t, classes, with_head)
+    }
+
+    /// [`Denoiser::noise`] under the rows' `classes` `[b]`.
+    pub(super) fn noise_given(&self, x: &Tensor, t: &[f64], classes: Option<&Tensor>) -> Tensor {
+        let output = self.forward(x, t, classes, false).noise;
+        self.noise_from(&output, x, t, || self.fast_base.noise(x, &*self.schedule, t))
+    }
+
+    /// [`Denoiser::correction`] under the rows' `classes` `[b]`.
+    pub(super) fn correction_given(&self, x: &Tensor, t: &[f64], classes: Option<&Tensor>) -> Tensor {
+        match self.config.prediction {
+            Prediction::Correction => self.scaled(&self.forward(x, t, classes, false).noise, t),
+            _ => self.noise_given(x, t, classes),
+        }
+    }
+
+    /// [`Denoiser::jet`] under the rows' `classes` `[b]`. Where the model has no head, `G` is the base's (its diagonal for
+    /// a mixture).
+    pub(super) fn jet_given(&self, x: &Tensor, t: &[f64], classes: Option<&Tensor>) -> Jet {
+        let full = self.config.head.is_some_and(|head| head.wants_full_base());
+        let base = self.fast_base.jet(x, &*self.schedule, t, full);
+        let outputs = self.forward(x, t, classes, true);
+        let noise = self.noise_from(&outputs.noise, x, t, || base.noise.shallow_clone());
+        let g: SymMatrix = match (&self.config.head, &outputs.head) {
+            (Some(head), Some(raw)) => {
+                head.g(raw, &base.g, &per_row(t.iter().map(|&t| self.schedule.sigma(t)), x))
+            }
+            _ => base.g,
+        };
+        Jet { noise, g }
     }
 
     /// `a(t)`, the scale of the network's correction of ε̂: the part of ε that a Gaussian base of the data's scale leaves
@@ -294,15 +337,11 @@ impl Denoiser for Model {
     }
 
     fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        let output = self.forward(x, t, false).noise;
-        self.noise_from(&output, x, t, || self.fast_base.noise(x, &*self.schedule, t))
+        self.noise_given(x, t, None)
     }
 
     fn correction(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        match self.config.prediction {
-            Prediction::Correction => self.scaled(&self.forward(x, t, false).noise, t),
-            _ => self.noise(x, t),
-        }
+        self.correction_given(x, t, None)
     }
 
     /// The base's `ε̂`: its divergence is `(d − tr G_b)/σ`, so that no derivative goes through a mixture.
@@ -316,19 +355,8 @@ impl Denoiser for Model {
         Some((jet.noise, (-jet.g.trace() + self.dim() as f64) / sigma))
     }
 
-    /// Where the model has no head, `G` is the base's (its diagonal for a mixture).
     fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
-        let full = self.config.head.is_some_and(|head| head.wants_full_base());
-        let base = self.fast_base.jet(x, &*self.schedule, t, full);
-        let outputs = self.forward(x, t, true);
-        let noise = self.noise_from(&outputs.noise, x, t, || base.noise.shallow_clone());
-        let g: SymMatrix = match (&self.config.head, &outputs.head) {
-            (Some(head), Some(raw)) => {
-                head.g(raw, &base.g, &per_row(t.iter().map(|&t| self.schedule.sigma(t)), x))
-            }
-            _ => base.g,
-        };
-        Jet { noise, g }
+        self.jet_given(x, t, None)
     }
 
     fn kind(&self) -> Kind {

@@ -263,6 +263,9 @@ impl UNet {
                 None if self.config.head_trunk == HeadTrunk::Detached => (features.detach(), time.detach()),
                 None => (features, time),
             };
+            // LibTorch 2.11 writes to null where a norm of channels-last features, as attention leaves them, has gradients
+            // for its weights but not for its input: a head alone in training
+            let features = features.contiguous();
             let training = self.training.load(Ordering::Relaxed);
             match &head.block {
                 Some(block) => head.output.apply(p, &block.apply(p, &features, &time, training)),
@@ -275,11 +278,18 @@ impl UNet {
 }
 
 impl Backbone for UNet {
-    fn forward(&self, x: &Tensor, _schedule: &dyn Schedule, t: &[f64], with_head: bool) -> Outputs {
+    fn forward(
+        &self,
+        x: &Tensor,
+        _schedule: &dyn Schedule,
+        t: &[f64],
+        classes: Option<&Tensor>,
+        with_head: bool,
+    ) -> Outputs {
         let [c, h, w] = self.config.shape;
         let steps = self.config.steps as f64;
         let position: Vec<f64> = t.iter().map(|t| steps * t - 1.0).collect();
-        let (noise, head) = self.images(&x.view([-1, c, h, w]), &position, None, with_head);
+        let (noise, head) = self.images(&x.view([-1, c, h, w]), &position, classes, with_head);
         Outputs { noise: noise.flatten(1, 3), head: head.map(|head| head.flatten(1, 3)) }
     }
 

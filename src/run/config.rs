@@ -24,6 +24,10 @@ pub struct DataConfig {
     pub split: [f64; 3],
     /// Rows drawn from a mixture.
     pub mixture_rows: usize,
+    /// Whether a training image is mirrored, left to right, in half of its draws.
+    pub flip: bool,
+    /// Whether the model is conditioned on the images' classes.
+    pub classes: bool,
     /// How the table is read.
     pub table: TableOptions,
     /// How columns are brought to the network's units.
@@ -37,6 +41,8 @@ impl Default for DataConfig {
             validation: None,
             split: [0.8, 0.1, 0.1],
             mixture_rows: 5000,
+            flip: false,
+            classes: false,
             table: TableOptions::default(),
             scaling: ScalingOptions::default(),
         }

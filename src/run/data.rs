@@ -20,6 +20,9 @@ pub struct DataRecord {
     /// Channels, height and width, where rows are images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<[usize; 3]>,
+    /// The classes that the model is conditioned on; none: it is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
     /// Rows in training, validation and test parts.
     pub rows: [usize; 3],
     /// The seed that dealt them.
@@ -52,7 +55,7 @@ impl DataRecord {
     pub fn read_table(&self, path: &std::path::Path, options: &TableOptions) -> Result<Table> {
         let columns = self.names().into_iter().map(String::from).collect();
         let options = TableOptions { columns, drop: Vec::new(), unique: false, ..options.clone() };
-        let table = Table::read(path, &options)?;
+        let mut table = Table::read(path, &options)?;
         if table.image != self.image {
             let shape = |image: Option<[usize; 3]>| match image {
                 Some([channels, height, width]) => format!("images of {channels} × {height} × {width}"),
@@ -61,8 +64,39 @@ impl DataRecord {
             let problem = format!("holds {}, the run is of {}", shape(table.image), shape(self.image));
             return Err(Error::data(path, problem, "give data of the same kind and shape"));
         }
+        into_classes(&mut table, &self.classes)?;
         Ok(table)
     }
+
+    /// The number of the class called `name`, or that is its number.
+    pub fn class(&self, name: &str) -> Result<u32> {
+        if self.classes.is_empty() {
+            let problem = format!("{name}: the run is not conditioned on classes");
+            return Err(Error::config("--class", problem, "leave it out"));
+        }
+        let named = self.classes.iter().position(|class| class == name);
+        let number = || name.parse().ok().filter(|&number: &usize| number < self.classes.len());
+        named.or_else(number).map(|class| class as u32).ok_or_else(|| {
+            let remedy = format!("give one of {}, or its number from 0", self.classes.join(", "));
+            Error::config("--class", format!("{name:?} is no class of this run"), remedy)
+        })
+    }
+}
+
+/// Brings the labels of `table` to the numbers of `classes`; where there are none, labels say nothing.
+fn into_classes(table: &mut Table, classes: &[String]) -> Result<()> {
+    table.labels = match (classes, table.labels.take()) {
+        ([], _) => None,
+        (_, None) => {
+            let problem = "has no labels, which the run's model is conditioned on";
+            return Err(Error::data(&table.source, problem, "give images with their classes"));
+        }
+        (_, Some(labels)) => Some(labels.among(classes).map_err(|unknown| {
+            let problem = format!("holds the class {unknown:?}, the run has {}", classes.join(", "));
+            Error::data(&table.source, problem, "give images of the run's classes")
+        })?),
+    };
+    Ok(())
 }
 
 /// A data source read, dealt and scaled.
@@ -75,12 +109,14 @@ pub struct Prepared {
     pub split: Split,
     /// What the run remembers.
     pub record: DataRecord,
+    /// Whether training images are mirrored in half of their draws.
+    flip: bool,
 }
 
 impl Prepared {
     /// Reads `config`'s source and fits the scaling on its training rows.
     pub fn read(config: &DataConfig, seed: u64) -> Result<Prepared> {
-        let table = match config.source.strip_prefix("mixture:") {
+        let mut table = match config.source.strip_prefix("mixture:") {
             Some(name) => mixture_table(name, config.mixture_rows, Seed(seed))?,
             None if config.source.is_empty() => {
                 return Err(Error::config(
@@ -92,11 +128,31 @@ impl Prepared {
             None => Table::read(&config.source, &config.table)?,
         };
         if table.image.is_none() {
+            for (flag, asked) in [("--flip", config.flip), ("--classes", config.classes)] {
+                if asked {
+                    return Err(Error::config(
+                        flag,
+                        "the data are a table",
+                        "leave it out: it is for images",
+                    ));
+                }
+            }
             table.check_columns(&config.scaling.dequantize)?;
         } else if config.scaling != ScalingOptions::default() {
             let problem = "the data are images, whose levels are dequantised and brought to [−1, 1]";
             return Err(Error::config("data.scaling", problem, "leave out --dequantize and --marginals"));
         }
+        let classes = match (config.classes, &table.labels) {
+            (false, _) => Vec::new(),
+            (true, Some(labels)) if labels.names.len() > 1 => labels.names.clone(),
+            (true, found) => {
+                let what = if found.is_some() { "only one class" } else { "no labels" };
+                let problem = format!("{} has {what}", config.source);
+                let remedy = "give a folder with one sub-folder per class, IDX images with their labels beside them, an NPZ with labels, or CIFAR-10's batches";
+                return Err(Error::config("--classes", problem, remedy));
+            }
+        };
+        into_classes(&mut table, &classes)?;
         let split = Split::new(table.rows(), config.split, seed)?;
         if split.train.len() < 2 {
             let problem = format!("{} training rows", split.train.len());
@@ -108,7 +164,10 @@ impl Prepared {
         };
         let names: Vec<String> = table.names().into_iter().map(String::from).collect();
         let read = |path| {
-            Table::read(path, &TableOptions { columns: names, drop: Vec::new(), ..config.table.clone() })
+            let options = TableOptions { columns: names, drop: Vec::new(), ..config.table.clone() };
+            let mut table = Table::read(path, &options)?;
+            into_classes(&mut table, &classes)?;
+            Ok::<_, Error>(table)
         };
         let validation = config.validation.as_ref().map(read).transpose()?;
         let held_out = validation.as_ref().map_or(split.validation.len(), Table::rows);
@@ -116,17 +175,19 @@ impl Prepared {
             source: config.source.clone(),
             scaling,
             image: table.image,
+            classes,
             rows: [split.train.len(), held_out, split.test.len()],
             split_seed: seed,
             dropped: [table.dropped_rows, table.dropped_duplicates],
             fingerprint: table.fingerprint(),
         };
-        Ok(Prepared { table, validation, split, record })
+        Ok(Prepared { table, validation, split, record, flip: config.flip })
     }
 
     /// The rows to train on.
     pub fn training(&self) -> TableRows<'_> {
-        TableRows { table: &self.table, rows: &self.split.train, scaling: &self.record.scaling }
+        let mirrored = self.record.image.filter(|_| self.flip).map(|[_, _, width]| width);
+        TableRows { table: &self.table, rows: &self.split.train, scaling: &self.record.scaling, mirrored }
     }
 
     /// Validation rows in the network's units, at most `limit`, `[n, d]`.
@@ -142,6 +203,17 @@ impl Prepared {
             }
         }
         .to_kind(Kind::Float)
+    }
+
+    /// The classes of [`Prepared::validation_rows`], where the model is conditioned on any.
+    pub fn validation_classes(&self, limit: usize) -> Option<Vec<u32>> {
+        match &self.validation {
+            Some(table) => table.labels.as_ref().map(|l| l.of_rows[..table.rows().min(limit)].to_vec()),
+            None => {
+                let rows = &self.split.validation[..self.split.validation.len().min(limit)];
+                self.table.labels.as_ref().map(|l| rows.iter().map(|&row| l.of_rows[row]).collect())
+            }
+        }
     }
 
     /// The first `limit` training rows in the network's units.
@@ -185,6 +257,8 @@ pub struct TableRows<'a> {
     table: &'a Table,
     rows: &'a [usize],
     scaling: &'a Scaling,
+    /// The width of images that are mirrored in half of their draws.
+    mirrored: Option<usize>,
 }
 
 impl Rows for TableRows<'_> {
@@ -193,10 +267,22 @@ impl Rows for TableRows<'_> {
     }
 
     fn gather(&self, rows: &[usize], noise: &mut Noise) -> Tensor {
-        let raw = raw_rows(self.table, rows.iter().map(|&r| self.rows[r]));
+        let mut raw = raw_rows(self.table, rows.iter().map(|&r| self.rows[r]));
+        if let Some(width) = self.mirrored {
+            for (image, u) in raw.chunks_exact_mut(self.scaling.dim()).zip(noise.uniform(1)) {
+                if u < 0.5 {
+                    image.chunks_exact_mut(width).for_each(<[f32]>::reverse);
+                }
+            }
+        }
         let mut scaled = Vec::with_capacity(raw.len());
         self.scaling.forward(&raw, uniforms(self.scaling, noise), &mut scaled);
         Tensor::from_slice(&scaled).view([rows.len() as i64, self.scaling.dim() as i64])
+    }
+
+    fn classes(&self, rows: &[usize]) -> Option<Vec<u32>> {
+        let labels = self.table.labels.as_ref()?;
+        Some(rows.iter().map(|&row| labels.of_rows[self.rows[row]]).collect())
     }
 }
 
@@ -206,4 +292,73 @@ fn mixture_table(name: &str, rows: usize, seed: Seed) -> Result<Table> {
     let columns =
         (1..=samples.size()[1]).map(|i| Column { name: format!("x{i}"), kind: ColumnKind::Float }).collect();
     Table::new(columns, Vec::try_from(samples.view(-1)).expect("f32 on the CPU"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Images of 2×3 in an IDX file, whose levels count up, read for training.
+    fn images(dir: &std::path::Path, config: DataConfig) -> Prepared {
+        let path = dir.join("t-images-idx3-ubyte");
+        let head = [0, 0, 8, 3, 0, 0, 0, 40, 0, 0, 0, 2, 0, 0, 0, 3];
+        std::fs::write(&path, [&head[..], &(0..240).collect::<Vec<u8>>()].concat()).unwrap();
+        let source = path.display().to_string();
+        Prepared::read(&DataConfig { source, ..config }, 5).unwrap()
+    }
+
+    /// Rows keep their classes through the split, batches and validation.
+    #[test]
+    fn classes_follow_their_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let labels: Vec<u8> = (0..40).map(|i| i % 4).collect();
+        let file = [&[0, 0, 8, 1, 0, 0, 0, 40], &labels[..]].concat();
+        std::fs::write(dir.path().join("t-labels-idx1-ubyte"), file).unwrap();
+        let with = images(dir.path(), DataConfig { classes: true, ..DataConfig::default() });
+        assert_eq!(with.record.classes, ["0", "1", "2", "3"]);
+        // image i begins with the level 6 i
+        let class = |levels: &[f64]| (levels[0] / 6.0) as u32 % 4;
+        let rows = [3, 30, 0, 17];
+        let classes: Vec<u32> = levels(&with, &rows, 1).iter().map(|levels| class(levels)).collect();
+        assert_eq!(with.training().classes(&rows), Some(classes));
+        let held_out: Vec<f32> = Vec::try_from(with.validation_rows(3, Seed(2)).view(-1)).unwrap();
+        let classes = with.record.scaling.inverse(&held_out).chunks(6).map(class).collect();
+        assert_eq!(with.validation_classes(3), Some(classes));
+        // nobody asked
+        let without = images(dir.path(), DataConfig::default());
+        assert_eq!((without.training().classes(&rows), without.validation_classes(3)), (None, None));
+        assert_ne!(without.record.fingerprint, with.record.fingerprint);
+    }
+
+    /// The levels of batch rows.
+    fn levels(prepared: &Prepared, rows: &[usize], seed: u64) -> Vec<Vec<f64>> {
+        let mut noise = Noise::of_rows(Seed(seed), rows.iter().map(|&r| r as u64));
+        let x = prepared.training().gather(rows, &mut noise);
+        let x: Vec<f32> = Vec::try_from(x.view(-1)).unwrap();
+        prepared.record.scaling.inverse(&x).chunks(6).map(<[f64]>::to_vec).collect()
+    }
+
+    /// About half of the draws are the mirror image, the others the image, whatever batch a row is in; validation rows
+    /// are left as they are.
+    #[test]
+    fn training_images_are_mirrored_in_half_of_their_draws() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = images(dir.path(), DataConfig::default());
+        let flipped = images(dir.path(), DataConfig { flip: true, ..DataConfig::default() });
+        let all: Vec<usize> = (0..plain.split.train.len()).collect();
+        let mut mirrored = 0;
+        for seed in 0..20 {
+            let (before, after) = (levels(&plain, &all, seed), levels(&flipped, &all, seed));
+            for (image, drawn) in before.iter().zip(&after) {
+                let mirror: Vec<f64> = image.chunks(3).flat_map(|line| line.iter().rev().copied()).collect();
+                assert!(drawn == image || *drawn == mirror, "{drawn:?} from {image:?}");
+                mirrored += usize::from(*drawn == mirror);
+            }
+            assert_eq!(levels(&flipped, &all[7..9], seed), after[7..9]);
+        }
+        // Binomial(640, ½): mean 320, standard deviation 12.6
+        assert!((270..370).contains(&mirrored), "{mirrored}");
+        let held_out = |prepared: &Prepared| prepared.validation_rows(10, Seed(1));
+        assert_eq!(held_out(&plain), held_out(&flipped));
+    }
 }

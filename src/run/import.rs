@@ -132,11 +132,11 @@ const HEAD_WEIGHTS: &str = "covariance_head.safetensors";
 
 /// Makes a run at `out` of the diffusers model at `dir`: the folder of a `DDPMPipeline` or `DDIMPipeline`, or that of a
 /// `UNet2DModel` alone, which is taken to predict ε under DDPM's schedule. It maps pixel levels 0…255 to `[−1, 1]`, as
-/// diffusers does. It has a covariance head where [`export`] put one beside the score. Returns a remark about what had to
-/// be assumed.
+/// diffusers does. Classes, where it has any, have numbers for names. It has a covariance head where [`export`] put one
+/// beside the score. Returns a remark about what had to be assumed.
 ///
 /// # Errors
-/// As [`read_unet`]; and for a scheduler that has no equal here, class conditions, or a run that is there already.
+/// As [`read_unet`]; and for a scheduler that has no equal here, or a run that is there already.
 pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> {
     let index = dir.join("model_index.json");
     let pipeline = index.exists();
@@ -161,18 +161,12 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         Error::checkpoint(&path, format!("has {what}"), "this cannot be computed here; choose another model")
     })?;
     let net = read_unet(&unet, device)?;
-    if net.config().classes > 0 {
-        return Err(Error::checkpoint(
-            &unet,
-            "is conditioned on classes",
-            "only unconditional models can be imported so far; read it as a library, with run::read_unet",
-        ));
-    }
     let mut network = net.config().clone();
     network.steps = scheduler.num_train_timesteps as i64;
     let dim = network.dim();
     let image = network.shape.map(|n| n as usize);
     let source = dir.display().to_string();
+    let classes: Vec<String> = (0..network.classes).map(|class| class.to_string()).collect();
     let head = read_head(&dir.join(HEAD), &network)?;
     let (base_kind, base) = match &head {
         Some(part) => (part.base_kind, base_of(part, &dir.join(HEAD))?),
@@ -184,7 +178,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     };
     let time = crate::grid::TimeLaw::default();
     let config = RunConfig {
-        data: DataConfig { source: source.clone(), ..DataConfig::default() },
+        data: DataConfig { source: source.clone(), classes: !classes.is_empty(), ..DataConfig::default() },
         schedule,
         base: BaseConfig { kind: base_kind, ..BaseConfig::default() },
         objective: match head {
@@ -203,6 +197,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         source,
         scaling: Scaling::pixels(&pixel_columns(dim as usize)),
         image: Some(image),
+        classes,
         rows: [0; 3],
         split_seed: 0,
         dropped: [0; 2],
@@ -249,7 +244,8 @@ fn head_entries(model: &Model) -> Vec<Entry> {
 }
 
 /// Writes the score network of `run` at `out` as a `DDPMPipeline`, and its covariance head, where it has one, in a folder
-/// beside, which [`import`] reads.
+/// beside, which [`import`] reads. Diffusers has no pipeline that passes classes on: a network with classes is written
+/// without an index, for `UNet2DModel.from_pretrained`.
 ///
 /// # Errors
 /// If the network is not a U-Net that predicts ε, v or x_0 under a discrete schedule, or files cannot be written.
@@ -308,8 +304,11 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
         let weights = parameter_bytes(&head_entries(&run.model), run.model.parameters().flat(), &[]);
         OutputFile::create(dir.join(HEAD_WEIGHTS))?.finish(&weights)?;
         let (base_kind, base) = (run.config.base.kind, base_to_json(run.model.base()));
-        let part = Head { network: network.clone(), head: head.clone(), base_kind, base };
+        let part = Head { network: network.clone(), head: *head, base_kind, base };
         write_json(&dir.join(HEAD_CONFIG), &part)?;
+    }
+    if network.classes > 0 {
+        return Ok(());
     }
     write_json(&out.join("model_index.json"), &index)
 }

@@ -1,5 +1,7 @@
 //! Where training rows come from, and in which order.
 
+use std::sync::Mutex;
+
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -7,8 +9,8 @@ use tch::Tensor;
 
 use crate::noise::{Noise, Seed};
 
-/// A source of clean rows in the network's units.
-pub trait Rows {
+/// A source of clean rows in the network's units. Batches are gathered ahead of the training loop, on another thread.
+pub trait Rows: Sync {
     /// Number of rows.
     fn len(&self) -> usize;
     /// Whether there are none.
@@ -17,23 +19,39 @@ pub trait Rows {
     }
     /// The rows with these numbers, `[n, d]`; `noise` has one stream for each (for dequantisation).
     fn gather(&self, rows: &[usize], noise: &mut Noise) -> Tensor;
+    /// The classes of these rows, where they have any.
+    fn classes(&self, _rows: &[usize]) -> Option<Vec<u32>> {
+        None
+    }
 }
 
 /// Rows of a tensor.
 #[derive(Debug)]
-pub struct TensorRows(pub Tensor);
+pub struct TensorRows {
+    /// LibTorch's tensors may be sent to another thread, not shared with it.
+    rows: Mutex<Tensor>,
+    len: usize,
+}
+
+impl TensorRows {
+    /// Rows `[n, d]`.
+    pub fn new(rows: Tensor) -> TensorRows {
+        TensorRows { len: rows.size()[0] as usize, rows: Mutex::new(rows) }
+    }
+}
 
 impl Rows for TensorRows {
     fn len(&self) -> usize {
-        self.0.size()[0] as usize
+        self.len
     }
 
     fn gather(&self, rows: &[usize], _noise: &mut Noise) -> Tensor {
-        if rows.len() == self.len() && rows.iter().enumerate().all(|(i, &r)| i == r) {
-            return self.0.shallow_clone();
+        let all = self.rows.lock().expect("whoever held it is done");
+        if rows.len() == self.len && rows.iter().enumerate().all(|(i, &r)| i == r) {
+            return all.shallow_clone();
         }
         let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
-        self.0.index_select(0, &Tensor::from_slice(&index).to_device(self.0.device()))
+        all.index_select(0, &Tensor::from_slice(&index).to_device(all.device()))
     }
 }
 

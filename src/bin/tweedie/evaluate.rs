@@ -14,12 +14,11 @@ use tweedie::likelihood::mean_and_error;
 use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
 use tweedie::run::{Prepared, Run, scaled_rows};
-use tweedie::sample::{Ancestral, LastStep};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json};
-use crate::sample::{SpacingName, draw};
+use crate::sample::{SpacingName, ancestral, draw};
 use crate::score::{elbo, ode, score_rows};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
@@ -219,7 +218,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         for &covariance in covariances {
             for &steps in &arguments.steps {
                 let elbo = elbo(&run, levels, covariance, steps, arguments.spacing)?;
-                let estimate = score_rows(&run, &judged.table, &judged.rows, 1, seed, batch, quiet, &elbo)?;
+                let estimate = score_rows(&run, &judged.table, &judged.rows, 1, seed, batch, quiet, &*elbo)?;
                 let flags = if estimate.flags.is_empty() {
                     String::new()
                 } else {
@@ -258,10 +257,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if metrics.contains(&MetricName::Mmd) {
         let (test, _) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed.derive("mmd"));
         for &steps in &arguments.steps {
-            let step = Ancestral::new(&run.model, Covariance::Learned, 1.0, LastStep::Noise)?;
             let n = judged.rows.len().clamp(1000, 10_000);
             let mut progress = Progress::new("sample", n as u64, quiet);
-            let samples = draw(&run, &step, spacing.get(), steps, n, batch, seed, &mut progress)?;
+            let spacing = spacing.get();
+            let samples = draw(&run, None, &ancestral, spacing, steps, n, batch, seed, &mut progress)?;
             progress.finish();
             let samples = samples.to_kind(Kind::Double).to_device(Device::Cpu);
             let value = Mmd::default().u_statistic(&samples, &test);

@@ -10,13 +10,12 @@ use tweedie::noise::Seed;
 use tweedie::plot::Series;
 use tweedie::report::{MetricPoint, ReportInputs, Scores, html};
 use tweedie::run::Run;
-use tweedie::sample::{Ancestral, LastStep};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, say};
 use crate::evaluate::{Judged, baselines};
-use crate::sample::{Pictures, SpacingName, draw};
+use crate::sample::{Pictures, SpacingName, ancestral, draw};
 use crate::score::{elbo, ode, score_rows};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
@@ -93,7 +92,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let (mut values, mut errors) = (Vec::new(), Vec::new());
         for &steps in steps_shown {
             let elbo = elbo(&run, images, covariance, steps, None)?;
-            let estimate = score_rows(&run, &judged.table, &judged.rows, 1, seed, batch, quiet, &elbo)?;
+            let estimate = score_rows(&run, &judged.table, &judged.rows, 1, seed, batch, quiet, &*elbo)?;
             values.push(estimate.mean());
             errors.push(estimate.std_error());
             if !estimate.flags.is_empty() {
@@ -127,9 +126,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     summary.extend(classical.iter().map(|(name, values)| (name.clone(), figure(mean_and_error(values)))));
     summary.push(("test rows".into(), judged.rows.len().to_string()));
 
-    let step = Ancestral::new(&run.model, Covariance::Learned, 1.0, LastStep::Noise)?;
     let mut progress = Progress::new("sample", arguments.n as u64, quiet);
-    let samples = draw(&run, &step, spacing.get(), arguments.steps, arguments.n, batch, seed, &mut progress)?;
+    let (spacing, steps) = (spacing.get(), arguments.steps);
+    let samples = draw(&run, None, &ancestral, spacing, steps, arguments.n, batch, seed, &mut progress)?;
     progress.finish();
     let samples = to_vec(&samples);
     let samples = run.data.scaling.inverse(&samples);

@@ -8,6 +8,7 @@ use tch::Tensor;
 use tweedie::covariance::Covariance;
 use tweedie::data::{OutputFile, TableFormat, write_table};
 use tweedie::grid::Spacing;
+use tweedie::model::{Denoiser, Given, Model};
 use tweedie::noise::Seed;
 use tweedie::plot::{Sheet, image_sheet, image_sheet_rgb};
 use tweedie::run::Run;
@@ -81,7 +82,8 @@ impl SpacingName {
 Examples:
   tweedie sample runs/wine -n 10000 --steps 20 -o samples.csv
   tweedie sample runs/wine -n 1000 --sampler flow -o samples.parquet
-  tweedie sample runs/digits -n 64 --steps 20 -o digits.png")]
+  tweedie sample runs/digits -n 64 --steps 20 -o digits.png
+  tweedie sample runs/digits -n 16 --class 3 -o threes.png")]
 pub struct Arguments {
     /// The run directory
     run: PathBuf,
@@ -91,6 +93,9 @@ pub struct Arguments {
     /// Steps of the chain
     #[arg(long, value_name = "K", default_value_t = 20)]
     steps: usize,
+    /// Class of the samples, by name or number, of a run with classes [default: all in turn, from 0]
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
     /// Covariance of a reverse step
     #[arg(long, default_value = "learned")]
     covariance: CovarianceName,
@@ -122,10 +127,27 @@ pub struct Arguments {
     common: Common,
 }
 
-/// Samples of a run in the network's units.
+/// A sampler's step of a model, which may be bound to the classes of a batch.
+pub type StepOf<'e> = dyn for<'a> Fn(&'a dyn Denoiser) -> Result<Box<dyn Step + 'a>> + 'e;
+
+/// Ancestral steps with the model's own covariance.
+pub fn ancestral(model: &dyn Denoiser) -> Result<Box<dyn Step + '_>> {
+    Ok(Box::new(Ancestral::new(model, Covariance::Learned, 1.0, LastStep::Noise)?))
+}
+
+/// The model for the samples with these numbers: of the class asked for, or of all its classes in turn.
+pub fn given(model: &Model, class: Option<u32>, rows: std::ops::Range<u64>) -> Given<'_> {
+    let classes = model.classes() as u64;
+    let of_rows: Option<Vec<u32>> =
+        (classes > 0).then(|| rows.map(|row| class.unwrap_or((row % classes) as u32)).collect());
+    model.given(of_rows.as_deref())
+}
+
+/// Samples of a run in the network's units, of one of its classes or of all in turn.
 pub fn draw(
     run: &Run,
-    step: &dyn Step,
+    class: Option<u32>,
+    step: &StepOf,
     spacing: Spacing,
     steps: usize,
     n: usize,
@@ -136,7 +158,8 @@ pub fn draw(
     let grid = spacing.elbo_grid(&**run.schedule(), steps);
     sample_in_batches(n, batch, |rows| {
         let end = rows.end;
-        let part = run_chain(step, &grid, seed, rows);
+        let model = given(&run.model, class, rows.clone());
+        let part = run_chain(&*step(&model)?, &grid, seed, rows);
         progress.at(end);
         part
     })
@@ -152,6 +175,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let run = Run::load(&arguments.run, device)?;
     let batch = crate::batch_size(arguments.batch_size, 4096, &run)?;
+    let class = arguments.class.as_ref().map(|name| run.data.class(name)).transpose()?;
+    let spacing = arguments.spacing.get();
     let pictures = png.then(|| Pictures::of(&run, arguments.shape.as_deref())).transpose()?;
     let out = OutputFile::create(&arguments.out)?;
     let mut progress = Progress::new("sample", arguments.n as u64, arguments.common.quiet);
@@ -163,22 +188,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let covariance = crate::score::covariance(&run, arguments.covariance.get(), arguments.common.quiet);
     let scaled = match arguments.sampler {
         SamplerName::Ancestral => {
-            let step = Ancestral::new(&run.model, covariance, arguments.eta, last)?;
-            draw(&run, &step, arguments.spacing.get(), arguments.steps, n, batch, seed, &mut progress)?
+            let step: &StepOf =
+                &|model| Ok(Box::new(Ancestral::new(model, covariance, arguments.eta, last)?));
+            draw(&run, class, step, spacing, arguments.steps, n, batch, seed, &mut progress)?
         }
         SamplerName::EulerMaruyama => {
-            let step = EulerMaruyama::new(&run.model);
-            draw(&run, &step, arguments.spacing.get(), arguments.steps, n, batch, seed, &mut progress)?
+            let step: &StepOf = &|model| Ok(Box::new(EulerMaruyama::new(model)));
+            draw(&run, class, step, spacing, arguments.steps, n, batch, seed, &mut progress)?
         }
-        SamplerName::Flow => {
-            let flow = FlowSampler::new(&run.model);
-            sample_in_batches(n, batch, |rows| {
-                let end = rows.end;
-                let part = flow.sample(seed, rows);
-                progress.at(end);
-                part
-            })?
-        }
+        SamplerName::Flow => sample_in_batches(n, batch, |rows| {
+            let end = rows.end;
+            let model = given(&run.model, class, rows.clone());
+            let part = FlowSampler::new(&model).sample(seed, rows);
+            progress.at(end);
+            part
+        })?,
     };
     progress.finish();
     let scaled = to_vec(&scaled);

@@ -8,7 +8,7 @@ use tweedie::covariance::{Covariance, Reverse};
 use tweedie::data::{CellType, OutputFile, Table, TableFormat, append_columns, write_table};
 use tweedie::grid::{Spacing, even_trajectory};
 use tweedie::likelihood::{
-    Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error,
+    Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, in_batches, mean_and_error,
 };
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
@@ -34,7 +34,8 @@ pub enum EstimatorName {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The columns log_likelihood and std_error are added to each row, in nats in the data's own units. For dequantised \
-columns the density is that of the value with uniform noise over its bin.
+columns the density is that of the value with uniform noise over its bin; for a run with classes it is that given the \
+row's class, ln p(x|c).
 
 Examples:
   tweedie score runs/wine new.csv -o scores.csv
@@ -76,8 +77,12 @@ pub struct Arguments {
     common: Common,
 }
 
-/// Log-likelihoods of `rows` of `table` in the data's own units: the estimate in network units plus the scaling's
-/// Jacobian, averaged over `draws`; levels have no Jacobian. Each draw has its own dequantisation and its own noise.
+/// An estimator of a model, which may be bound to the classes of a batch.
+pub type EstimatorOf<'e> = dyn for<'a> Fn(&'a dyn Denoiser) -> Result<Box<dyn LogLikelihood + 'a>> + 'e;
+
+/// Log-likelihoods of `rows` of `table` in the data's own units, each given its class where the run has any: the estimate
+/// in network units plus the scaling's Jacobian, averaged over `draws`; levels have no Jacobian. Each draw has its own
+/// dequantisation and its own noise.
 pub fn score_rows(
     run: &Run,
     table: &Table,
@@ -86,19 +91,27 @@ pub fn score_rows(
     seed: Seed,
     batch: usize,
     quiet: bool,
-    estimator: &dyn LogLikelihood,
+    estimator: &EstimatorOf,
 ) -> Result<Estimate> {
+    let classes: Option<Vec<u32>> =
+        table.labels.as_ref().map(|labels| rows.iter().map(|&row| labels.of_rows[row]).collect());
+    let levels = estimator(&run.model)?.scores_levels();
     let mut total: Option<(Estimate, Vec<Vec<f64>>)> = None;
     let mut progress = Progress::new("score", (rows.len() * draws) as u64, quiet);
     for draw in 0..draws {
         let seed = seed.derive(&format!("draw {draw}"));
-        let (x, log_jacobian) = match estimator.scores_levels() {
+        let (x, log_jacobian) = match levels {
             true => (level_rows(table, rows, &run.data.scaling), vec![0.0; rows.len()]),
             false => scaled_rows(table, rows, &run.data.scaling, seed.derive("dequantise")),
         };
         let x = x.to_kind(run.model.kind()).to_device(run.model.device());
         let done = (draw * rows.len()) as u64;
-        let mut estimate = estimator.in_batches(&x, seed, batch, &mut |n| progress.at(done + n as u64))?;
+        let mut estimate = in_batches(&x, batch, |part, numbers| {
+            let model = run.model.given(classes.as_ref().map(|classes| &classes[numbers.clone()]));
+            let estimate = estimator(&model)?.log_likelihood(part, seed, numbers.start as u64)?;
+            progress.at(done + numbers.end as u64);
+            Ok(estimate)
+        })?;
         estimate.values.iter_mut().zip(&log_jacobian).for_each(|(v, j)| *v += j);
         match &mut total {
             None => {
@@ -130,22 +143,24 @@ pub fn elbo(
     covariance: Covariance,
     steps: usize,
     spacing: Option<SpacingName>,
-) -> Result<Elbo<'_>> {
+) -> Result<Box<EstimatorOf<'static>>> {
     let schedule = &**run.schedule();
-    let reverse = Reverse::new(&run.model, covariance, 1.0)?;
-    if !levels {
-        let spacing = spacing.unwrap_or(SpacingName::Angle).get();
-        return Ok(Elbo::new(reverse, spacing.elbo_grid(schedule, steps), 1));
-    }
-    let grid = match spacing.unwrap_or(SpacingName::Even).get() {
-        Spacing::Even => even_trajectory(schedule, steps)?,
-        _ if steps == 1 => vec![0.0, schedule.horizon()],
-        spacing => {
+    let grid = match (levels, spacing.map(SpacingName::get)) {
+        (false, spacing) => spacing.unwrap_or(Spacing::Angle).elbo_grid(schedule, steps),
+        (true, None | Some(Spacing::Even)) => even_trajectory(schedule, steps)?,
+        (true, Some(_)) if steps == 1 => vec![0.0, schedule.horizon()],
+        (true, Some(spacing)) => {
             let first = schedule.horizon() / schedule.steps() as f64;
             std::iter::once(0.0).chain(spacing.grid(schedule, steps - 1, first)).collect()
         }
     };
-    Ok(Elbo::of_levels(reverse, grid, 1))
+    Ok(Box::new(move |model| {
+        let reverse = Reverse::new(model, covariance, 1.0)?;
+        Ok(Box::new(match levels {
+            true => Elbo::of_levels(reverse, grid.clone(), 1),
+            false => Elbo::new(reverse, grid.clone(), 1),
+        }))
+    }))
 }
 
 /// Steps of the ELBO that ODE likelihoods are held against.
@@ -160,11 +175,13 @@ pub fn ode(
     batch: usize,
     quiet: bool,
 ) -> Result<Estimate> {
-    let flow = ProbabilityFlow::new(&run.model).verify(true);
-    let mut estimate = score_rows(run, table, rows, 1, seed, batch, quiet, &flow)?;
+    let mut estimate = score_rows(run, table, rows, 1, seed, batch, quiet, &|model| {
+        Ok(Box::new(ProbabilityFlow::new(model).verify(true)))
+    })?;
     let grid = Spacing::default().elbo_grid(&**run.schedule(), CHECK_STEPS);
-    let elbo = Elbo::new(Reverse::new(&run.model, Covariance::Learned, 1.0)?, grid, 1);
-    let bound = score_rows(run, table, rows, 1, seed, batch, quiet, &elbo)?;
+    let bound = score_rows(run, table, rows, 1, seed, batch, quiet, &|model| {
+        Ok(Box::new(Elbo::new(Reverse::new(model, Covariance::Learned, 1.0)?, grid.clone(), 1)))
+    })?;
     estimate.flag_against(&bound);
     estimate.evaluations += bound.evaluations;
     Ok(estimate)
@@ -184,7 +201,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
     let rows: Vec<usize> = (0..table.rows()).collect();
     let seed = Seed(arguments.seed);
-    let score = |draws, estimator: &dyn LogLikelihood| {
+    let score = |draws, estimator: &EstimatorOf| {
         score_rows(&run, &table, &rows, draws, seed, batch, quiet, estimator)
     };
     let estimate = match arguments.estimator {
@@ -195,9 +212,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         EstimatorName::Elbo | EstimatorName::Levels => {
             let levels = arguments.estimator == EstimatorName::Levels;
             let covariance = covariance(&run, arguments.covariance.get(), quiet);
-            score(arguments.draws, &elbo(&run, levels, covariance, arguments.steps, arguments.spacing)?)?
+            score(arguments.draws, &*elbo(&run, levels, covariance, arguments.steps, arguments.spacing)?)?
         }
-        EstimatorName::Bound => score(1, &ScoreMatchingBound::new(&run.model, arguments.draws.max(100)))?,
+        EstimatorName::Bound => {
+            score(1, &|model| Ok(Box::new(ScoreMatchingBound::new(model, arguments.draws.max(100)))))?
+        }
         EstimatorName::Ode => ode(&run, &table, &rows, seed, batch, quiet)?,
     };
     for flag in estimate.flags.iter().take(5) {

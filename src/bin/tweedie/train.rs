@@ -16,7 +16,7 @@ use tweedie::train::{Ended, Hooks, Metric, State, Trainer, Validation};
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json, say};
-use crate::sample::{LEVELS, Pictures};
+use crate::sample::{LEVELS, Pictures, given};
 pub use options::{Arguments, size};
 
 struct Console<'a> {
@@ -59,7 +59,8 @@ impl Hooks for Console<'_> {
             Some(_) => Covariance::Learned,
             None => Covariance::BetaTilde,
         };
-        let step = Ancestral::new(model, covariance, 1.0, LastStep::Mean)?;
+        let model = given(model, None, 0..LOOK_SAMPLES);
+        let step = Ancestral::new(&model, covariance, 1.0, LastStep::Mean)?;
         let grid = Spacing::default().elbo_grid(&**model.schedule(), LOOK_STEPS);
         match run_chain(&step, &grid, Seed(self.config.seed).derive("look"), 0..LOOK_SAMPLES) {
             Ok(samples) => {
@@ -139,7 +140,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let (config, record) = (&config, &prepared.record);
     let mut hooks = Console { dir: &dir, config, record, progress, unit: "nats per row (network units)" };
-    let judge = (validation.size()[0] > 0).then(|| Validation::new(&validation, seed));
+    let judge = (validation.size()[0] > 0).then(|| {
+        let classes = prepared.validation_classes(config.train.validation_rows);
+        Validation::new(&validation, seed).with_classes(classes)
+    });
     let trainer = Trainer { config: config.train.clone() };
     let rows = prepared.training();
     let ended = trainer.fit(&model, &*objective, &rows, judge.as_ref(), seed, &mut state, &mut hooks)?;
@@ -210,6 +214,12 @@ fn donor(
             "train on the same data with the same data options and seed",
         ));
     }
+    let mut names = donor.data.classes.iter().enumerate();
+    // an imported model knows its classes by number
+    if donor.data.classes != prepared.record.classes && !names.all(|(i, name)| *name == i.to_string()) {
+        let problem = format!("{} has the classes {}", path.display(), donor.data.classes.join(", "));
+        return Err(Error::config("--score-from", problem, "train on images of the same classes"));
+    }
     let (mine, other) = (&config.model, &donor.config.model);
     let score = |config: &ModelConfig| ModelConfig {
         head: None,
@@ -238,6 +248,9 @@ fn describe(prepared: &Prepared, quiet: bool) {
         None => format!("{} columns", record.scaling.dim()),
     };
     say(quiet, format!("data: {what}; {train} training, {validation} validation, {test} test rows"));
+    if !record.classes.is_empty() {
+        say(quiet, format!("data: {} classes: {}", record.classes.len(), record.classes.join(", ")));
+    }
     if record.dropped[0] > 0 {
         let why =
             if record.image.is_some() { "images that cannot be decoded" } else { "rows with missing cells" };

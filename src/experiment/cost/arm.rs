@@ -101,7 +101,14 @@ impl Rig {
             Noise::new(seed.derive("images"), 0..rows as u64).normal(dim as usize, Kind::Float, Device::Cpu);
         let state = State::new(&model);
         let experiment = experiment.clone();
-        Ok(Rig { arm, model, objective: objective.build()?, rows: TensorRows(images), state, experiment })
+        Ok(Rig {
+            arm,
+            model,
+            objective: objective.build()?,
+            rows: TensorRows::new(images),
+            state,
+            experiment,
+        })
     }
 
     /// How many parameters the optimiser moves.

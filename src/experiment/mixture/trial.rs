@@ -18,7 +18,7 @@ use crate::objective::{LmForm, ObjectiveConfig, ScoreGradient, Weighting};
 use crate::sample::{Ancestral, LastStep, Step, run_chain};
 use crate::schedule::{Schedule, Vp};
 use crate::tensor::to_vec;
-use crate::train::{Rows, Silent, State, TrainConfig, Trainer};
+use crate::train::{Rows, Silent, State, TensorRows, TrainConfig, Trainer};
 
 /// How every network is trained; equal for all methods.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,24 +70,24 @@ impl Default for Recipe {
 
 /// Rows of several trials: a batch holds as many rows of each, drawn with replacement, trial after trial.
 struct Replicates {
-    /// `[trials, n]`.
-    data: Tensor,
+    /// `[trials n, 1]`.
+    values: TensorRows,
+    trials: usize,
     rows: usize,
 }
 
 impl Rows for Replicates {
     fn len(&self) -> usize {
-        self.data.size()[0] as usize * self.rows
+        self.trials * self.rows
     }
 
     fn gather(&self, rows: &[usize], noise: &mut Noise) -> Tensor {
-        let n = self.data.size()[1] as usize;
+        let n = self.values.len() / self.trials;
         let chosen = rows.iter().zip(noise.uniform(1)).map(|(row, u)| {
             let of_trial = ((u * n as f64) as usize).min(n - 1);
-            (row / self.rows * n + of_trial) as i64
+            row / self.rows * n + of_trial
         });
-        let chosen: Vec<i64> = chosen.collect();
-        self.data.view([-1, 1]).index_select(0, &Tensor::from_slice(&chosen))
+        self.values.gather(&chosen.collect::<Vec<_>>(), noise)
     }
 }
 
@@ -136,7 +136,11 @@ pub fn train(
         None => ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: recipe.time, draws: 1 },
     }
     .build()?;
-    let rows = Replicates { data: all.to_kind(Kind::Float), rows: (recipe.pairs / draws).max(1) };
+    let rows = Replicates {
+        values: TensorRows::new(all.to_kind(Kind::Float).view([-1, 1])),
+        trials: numbers.len(),
+        rows: (recipe.pairs / draws).max(1),
+    };
     let trainer = Trainer {
         config: TrainConfig {
             iterations: recipe.iterations,

@@ -83,7 +83,9 @@ impl FlowField<'_> {
     pub(super) fn noise(&self, x: &Tensor, t: &[f64], rows: &[i64]) -> (Tensor, Option<Tensor>) {
         let model_x = x.to_kind(self.model.kind());
         if let Directions::None = self.directions {
-            return (no_grad(|| self.model.noise(&model_x, t)).to_kind(tch::Kind::Double), None);
+            let bound = self.model.for_rows(rows);
+            let model = bound.as_deref().unwrap_or(self.model);
+            return (no_grad(|| model.noise(&model_x, t)).to_kind(tch::Kind::Double), None);
         }
         let (b, d) = x.size2().expect("rows");
         let mut noises = Vec::new();
@@ -94,11 +96,13 @@ impl FlowField<'_> {
             let n = at_once.min(b - start);
             let range = start as usize..(start + n) as usize;
             let directions = self.directions_of(&rows[range.clone()], d, x);
+            let bound = self.model.for_rows(&rows[range.clone()]);
+            let model = bound.as_deref().unwrap_or(self.model);
             let part = model_x.narrow(0, start, n);
             let (noise, product) = if n * repeats <= REPEATED_ROWS {
-                self.products_by_repeating(&part, &t[range], &directions)
+                products_by_repeating(model, &part, &t[range], &directions)
             } else {
-                self.products_one_by_one(&part, &t[range], &directions)
+                products_one_by_one(model, &part, &t[range], &directions)
             };
             noises.push(noise);
             products.push(match self.directions {
@@ -123,34 +127,6 @@ impl FlowField<'_> {
         }
     }
 
-    fn products_by_repeating(&self, x: &Tensor, t: &[f64], directions: &Tensor) -> (Tensor, Tensor) {
-        let (b, repeats, d) = directions.size3().expect("directions");
-        let times: Vec<f64> = t.iter().flat_map(|&t| std::iter::repeat_n(t, repeats as usize)).collect();
-        let x = x.repeat_interleave_self_int(repeats, 0, None).detach().set_requires_grad(true);
-        let e = directions.reshape([b * repeats, d]);
-        let noise = with_grad(|| self.model.correction(&x, &times));
-        let along = with_grad(|| (&noise * e.to_kind(noise.kind())).sum(None::<tch::Kind>));
-        let gradient = Tensor::run_backward(&[along], &[&x], false, false).remove(0);
-        let product = sum_last(&(gradient.to_kind(tch::Kind::Double) * e));
-        let noise = noise.detach().view([b, repeats, d]).select(1, 0).to_kind(tch::Kind::Double);
-        (noise, product.view([b, repeats]))
-    }
-
-    fn products_one_by_one(&self, x: &Tensor, t: &[f64], directions: &Tensor) -> (Tensor, Tensor) {
-        let repeats = directions.size()[1];
-        let x = x.detach().copy().set_requires_grad(true);
-        let noise = with_grad(|| self.model.correction(&x, t));
-        let products: Vec<Tensor> = (0..repeats)
-            .map(|i| {
-                let e = directions.select(1, i);
-                let along = with_grad(|| (&noise * e.to_kind(noise.kind())).sum(None::<tch::Kind>));
-                let gradient = Tensor::run_backward(&[along], &[&x], i + 1 < repeats, false).remove(0);
-                sum_last(&(gradient.to_kind(tch::Kind::Double) * e))
-            })
-            .collect();
-        (noise.detach().to_kind(tch::Kind::Double), Tensor::stack(&products, 1))
-    }
-
     /// `‖e‖²` `[b, columns]`, or `d`.
     pub(super) fn squared_directions(&self, rows: &[i64], z: &Tensor) -> Tensor {
         match &self.directions {
@@ -158,6 +134,39 @@ impl FlowField<'_> {
             _ => Tensor::full([rows.len() as i64, 1], z.size()[1] as f64, (tch::Kind::Double, z.device())),
         }
     }
+}
+
+fn products_by_repeating(
+    model: &dyn Denoiser,
+    x: &Tensor,
+    t: &[f64],
+    directions: &Tensor,
+) -> (Tensor, Tensor) {
+    let (b, repeats, d) = directions.size3().expect("directions");
+    let times: Vec<f64> = t.iter().flat_map(|&t| std::iter::repeat_n(t, repeats as usize)).collect();
+    let x = x.repeat_interleave_self_int(repeats, 0, None).detach().set_requires_grad(true);
+    let e = directions.reshape([b * repeats, d]);
+    let noise = with_grad(|| model.correction(&x, &times));
+    let along = with_grad(|| (&noise * e.to_kind(noise.kind())).sum(None::<tch::Kind>));
+    let gradient = Tensor::run_backward(&[along], &[&x], false, false).remove(0);
+    let product = sum_last(&(gradient.to_kind(tch::Kind::Double) * e));
+    let noise = noise.detach().view([b, repeats, d]).select(1, 0).to_kind(tch::Kind::Double);
+    (noise, product.view([b, repeats]))
+}
+
+fn products_one_by_one(model: &dyn Denoiser, x: &Tensor, t: &[f64], directions: &Tensor) -> (Tensor, Tensor) {
+    let repeats = directions.size()[1];
+    let x = x.detach().copy().set_requires_grad(true);
+    let noise = with_grad(|| model.correction(&x, t));
+    let products: Vec<Tensor> = (0..repeats)
+        .map(|i| {
+            let e = directions.select(1, i);
+            let along = with_grad(|| (&noise * e.to_kind(noise.kind())).sum(None::<tch::Kind>));
+            let gradient = Tensor::run_backward(&[along], &[&x], i + 1 < repeats, false).remove(0);
+            sum_last(&(gradient.to_kind(tch::Kind::Double) * e))
+        })
+        .collect();
+    (noise.detach().to_kind(tch::Kind::Double), Tensor::stack(&products, 1))
 }
 
 impl Field for FlowField<'_> {

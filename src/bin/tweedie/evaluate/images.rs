@@ -12,14 +12,14 @@ use tweedie::metric::{
 };
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
-use tweedie::run::{Prepared, Run};
+use tweedie::run::{DataRecord, Prepared, Run};
 use tweedie::sample::{Ancestral, LastStep, run_chain};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::MOST_ROWS;
 use crate::console::Progress;
-use crate::sample::{CovarianceName, LastName, SpacingName};
+use crate::sample::{CovarianceName, LastName, SpacingName, given};
 
 /// How many samples published figures take.
 const PROTOCOL: usize = 50_000;
@@ -192,13 +192,15 @@ pub fn measure(
             LastName::Mean => LastStep::Mean,
             LastName::Noise => LastStep::Noise,
         };
-        let step = Ancestral::new(&run.model, covariance, 1.0, last)?;
         let grid = spacing.get().elbo_grid(&**run.schedule(), steps);
         let mut drawn = Drawn::new(extractor.network().dim());
         let mut progress = Progress::new(&format!("sample, K = {steps}"), *samples as u64, quiet);
         for start in (0..*samples).step_by(batch) {
             let end = (start + batch).min(*samples);
-            let scaled = run_chain(&step, &grid, seed, start as u64..end as u64)?;
+            let rows = start as u64..end as u64;
+            let model = given(&run.model, None, rows.clone());
+            let step = Ancestral::new(&model, covariance, 1.0, last)?;
+            let scaled = run_chain(&step, &grid, seed, rows)?;
             let features = look(drawn.levels(&run.data.scaling.inverse(&to_vec(&scaled))));
             drawn.keep(features, metrics, kept.saturating_sub(start));
             progress.at(end as u64);
@@ -273,7 +275,9 @@ fn read_statistics(path: &Path, extractor: &Extractor) -> Result<Reference> {
 /// Images, which of them, and what they are in words.
 fn reference_images(run: &Run, given: Option<&Path>) -> Result<(Table, Vec<usize>, String)> {
     if let Some(path) = given {
-        let table = run.data.read_table(path, &run.config.data.table)?;
+        // whatever their classes
+        let record = DataRecord { classes: Vec::new(), ..run.data.clone() };
+        let table = record.read_table(path, &run.config.data.table)?;
         let rows = (0..table.rows()).collect();
         return Ok((table, rows, path.display().to_string()));
     }

@@ -62,10 +62,11 @@ enum MarginalsName {
 Examples:
   tweedie train --data wine.csv --out runs/wine --drop label
   tweedie train --data counts.parquet --out runs/counts --dequantize integers --rank 8
+  tweedie train --data pictures/ --classes --flip --out runs/pictures
   tweedie train --data mixture:two-gaussians --out runs/two --iterations 5000
   tweedie train --out runs/wine --resume")]
 pub struct Arguments {
-    /// A table (CSV, TSV, Parquet, NPY), images (IDX, CIFAR-10's batches, a folder), or mixture:NAME
+    /// A table (CSV, TSV, Parquet, NPY), images (a folder, IDX, NPY, NPZ, CIFAR-10's batches), or mixture:NAME
     #[arg(long, value_name = "FILE|DIR|mixture:NAME")]
     data: Option<String>,
     /// The run directory
@@ -111,6 +112,12 @@ pub struct Arguments {
     /// Leave out and count images of a folder that cannot be decoded
     #[arg(long, help_heading = "Data")]
     skip_corrupt: bool,
+    /// Condition the model on the images' classes: sub-folders, or the labels of IDX, NPZ and CIFAR-10
+    #[arg(long, help_heading = "Data")]
+    classes: bool,
+    /// Mirror training images, left to right, in half of their draws
+    #[arg(long, help_heading = "Data")]
+    flip: bool,
     /// Validation rows from a file of their own
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     validation: Option<PathBuf>,
@@ -195,6 +202,8 @@ impl Arguments {
         }
         set(&mut config.data.source, &self.data);
         set(&mut config.seed, &self.seed);
+        config.data.flip |= self.flip;
+        config.data.classes |= self.classes;
         let table = &mut config.data.table;
         if !self.columns.is_empty() {
             table.columns = self.columns.clone();
@@ -318,6 +327,15 @@ impl Arguments {
             let head_trunk = if self.separate { HeadTrunk::Separate } else { HeadTrunk::Shared };
             let network = UNetConfig { shape, head_trunk, ..UNetConfig::default() };
             config.model.network = NetworkConfig::UNet(network);
+        }
+        if let NetworkConfig::UNet(network) = &mut config.model.network {
+            let (asked, found) = (network.classes, data.classes.len() as i64);
+            if asked == 0 {
+                network.classes = found;
+            } else if asked != found {
+                let problem = format!("the network is conditioned on {asked} classes, the data have {found}");
+                return Err(Error::config("--classes", problem, "give it, and images of as many classes"));
+            }
         }
         match &config.model.network {
             NetworkConfig::UNet(network) if network.shape == shape => Ok(()),
