@@ -118,7 +118,7 @@ impl FewSteps {
         if !self.runs.is_empty() {
             return Vec::new();
         }
-        let lm = Arm::lm("lm", self.transitions, self.rank, HeadTrunk::Shared, ScoreGradient::Dsm);
+        let lm = Arm::lm("lm", self.transitions, self.rank, HeadTrunk::Detached, ScoreGradient::Dsm);
         vec![lm, Arm::sm("sm")]
     }
 }

@@ -63,7 +63,8 @@ pub struct UNetConfig {
 }
 
 impl Default for UNetConfig {
-    /// For grey images of 32×32, small enough for a CPU.
+    /// For grey images of 32×32, small enough for a CPU. The head's gradient stops at the trunk: where it does not, the
+    /// quasi-likelihood, summed over pixels, drowns the score (docs/benchmarks.md).
     fn default() -> Self {
         UNetConfig {
             shape: [1, 32, 32],
@@ -82,8 +83,8 @@ impl Default for UNetConfig {
             frequency_shift: 0.0,
             steps: 1000,
             pad_end: false,
-            head_trunk: HeadTrunk::Shared,
-            head_body: HeadBody::Simple,
+            head_trunk: HeadTrunk::Detached,
+            head_body: HeadBody::Complex,
             head_widths: vec![16, 32, 32],
             head_blocks: 1,
         }

@@ -299,7 +299,8 @@ impl Arguments {
     }
 
     /// What nobody asked for follows the data: a rank of at most the number of columns, and for images a small U-Net, an
-    /// isotropic base and numbers of rows that suit its cost.
+    /// isotropic base, times uniform in `t` (most of the range of log signal-to-noise ratios is finer than a level) and
+    /// numbers of rows that suit its cost.
     pub(super) fn fit_to(&self, config: &mut RunConfig, data: &DataRecord) -> Result<()> {
         let columns = data.scaling.dim() as i64;
         let asked = self.rank.is_some() || self.config.is_some();
@@ -310,6 +311,9 @@ impl Arguments {
         }
         let Some(shape) = data.image.filter(|_| !self.resume) else { return Ok(()) };
         let (unasked, train) = (RunConfig::default(), &mut config.train);
+        if let (true, ObjectiveConfig::Lm { time, .. }) = (self.config.is_none(), &mut config.objective) {
+            *time = TimeLaw::Uniform;
+        }
         if self.batch_size.is_none() && train.batch_size == unasked.train.batch_size {
             train.batch_size = 16;
         }
@@ -324,8 +328,10 @@ impl Arguments {
         }
         let shape = shape.map(|n| n as i64);
         if config.model.network.score_only() == unasked.model.network {
-            let head_trunk = if self.separate { HeadTrunk::Separate } else { HeadTrunk::Shared };
-            let network = UNetConfig { shape, head_trunk, ..UNetConfig::default() };
+            let mut network = UNetConfig { shape, ..UNetConfig::default() };
+            if self.separate {
+                network.head_trunk = HeadTrunk::Separate;
+            }
             config.model.network = NetworkConfig::UNet(network);
         }
         if let NetworkConfig::UNet(network) = &mut config.model.network {
