@@ -469,3 +469,44 @@ fn the_program_with_classes() {
             .concat(),
     );
 }
+
+/// The model that comes with the repository is whole: it samples, and scores what the README says it scores.
+#[test]
+fn the_shipped_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/fashion-mnist");
+    let mut pixels = vec![0u8, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28];
+    pixels.extend([0; 784]);
+    std::fs::write(at("black-idx3-ubyte"), pixels).unwrap();
+    let black = at("black-idx3-ubyte");
+    for args in [
+        vec!["sample", model, "-n", "4", "--steps", "3", "-o", &at("sheet.png")],
+        vec![
+            "score",
+            model,
+            &black,
+            "--estimator",
+            "levels",
+            "--steps",
+            "3",
+            "--draws",
+            "2",
+            "-o",
+            &at("score.csv"),
+        ],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_tweedie"))
+            .args(&args)
+            .args(["--threads", "1"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let sheet = image::open(at("sheet.png")).unwrap().to_luma8();
+    assert_eq!(sheet.dimensions(), (121, 121), "two by two pictures of 56 points and their borders");
+    let scores = std::fs::read_to_string(at("score.csv")).unwrap();
+    let value: f64 = scores.lines().nth(1).unwrap().split(',').nth(1).unwrap().parse().unwrap();
+    // an empty image is likely, but a probability
+    assert!(value < 0.0 && value > -784.0 * 8.0 * std::f64::consts::LN_2, "{value}");
+}
