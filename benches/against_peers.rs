@@ -5,6 +5,7 @@
 mod common;
 
 use common::{BATCH, Clock, Training};
+use tweedie::model::HeadBody;
 
 struct Options {
     what: Vec<String>,
@@ -78,6 +79,14 @@ impl Options {
     }
 }
 
+/// Score matching, and heads of every rank and body.
+fn unet_arms() -> impl Iterator<Item = (Option<i64>, HeadBody)> {
+    let heads = [0, 4, 16]
+        .into_iter()
+        .flat_map(|r| [HeadBody::Simple, HeadBody::Complex].map(|body| (Some(r), body)));
+    std::iter::once((None, HeadBody::Simple)).chain(heads)
+}
+
 fn main() {
     tweedie::device::keep_memory();
     let options = Options::from_args();
@@ -100,12 +109,13 @@ fn main() {
             }
         }
     }
-    for rank in [None, Some(0), Some(4), Some(16)] {
-        let fields = || serde_json::json!({ "batch": common::IMAGES, "rank": rank });
+    for (rank, body) in unet_arms() {
         if options.wants("unet") && rank.is_none_or(|r| options.ranks.contains(&r)) {
-            options.put("unet", common::unet_step(rank), fields());
+            let name = rank.map(|_| if body == HeadBody::Simple { "simple" } else { "complex" });
+            let fields = || serde_json::json!({ "batch": common::IMAGES, "rank": rank, "head": name });
+            options.put("unet", common::unet_step(rank, body), fields());
             let times = (0..=options.repeats)
-                .map(|_| common::unet_sampling(rank, options.steps, options.clock))
+                .map(|_| common::unet_sampling(rank, body, options.steps, options.clock))
                 .skip(1)
                 .collect();
             options.print("unet sampling", "ms_per_step", times, fields());

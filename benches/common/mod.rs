@@ -10,8 +10,8 @@ use tch::{Device, Kind, Tensor};
 use tweedie::covariance::Covariance;
 use tweedie::grid::TimeLaw;
 use tweedie::model::{
-    Base, Denoiser, Form, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig, Prediction, Structure,
-    UNetConfig,
+    Base, Denoiser, Form, HeadBody, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig, Prediction,
+    Structure, UNetConfig,
 };
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::{
@@ -67,11 +67,12 @@ pub fn plain(dim: usize, width: i64, depth: i64, replicates: i64) -> Model {
 pub const IMAGES: usize = 32;
 
 /// A U-Net of 6.1 M parameters for grey images of 32×32 that predicts ε, with a low-rank head on its trunk or none.
-pub fn unet(rank: Option<i64>) -> Model {
+pub fn unet(rank: Option<i64>, head_body: HeadBody) -> Model {
     let network = UNetConfig {
         widths: vec![64, 128, 128, 128],
         attention: vec![false, false, false, true],
         groups: 32,
+        head_body,
         ..UNetConfig::default()
     };
     let head = rank.map(|r| HeadConfig { structure: Structure::LowRank(r), ..HeadConfig::default() });
@@ -198,16 +199,16 @@ pub fn lm(dim: usize, rank: i64) -> Training {
 }
 
 /// A U-Net's step by DSM, or by LM with a head, at `IMAGES` network evaluations.
-pub fn unet_step(rank: Option<i64>) -> Training {
+pub fn unet_step(rank: Option<i64>, body: HeadBody) -> Training {
     match rank {
-        None => Training::new(unet(None), DSM, IMAGES, 1.0),
-        Some(_) => Training::new(unet(rank), LM, IMAGES / TRANSITIONS, 1.0),
+        None => Training::new(unet(None, body), DSM, IMAGES, 1.0),
+        Some(_) => Training::new(unet(rank, body), LM, IMAGES / TRANSITIONS, 1.0),
     }
 }
 
 /// Milliseconds per ancestral step of `IMAGES` samples, by the head's covariance or β̃.
-pub fn unet_sampling(rank: Option<i64>, steps: u64, clock: Clock) -> f64 {
-    let model = unet(rank);
+pub fn unet_sampling(rank: Option<i64>, body: HeadBody, steps: u64, clock: Clock) -> f64 {
+    let model = unet(rank, body);
     let covariance = if rank.is_some() { Covariance::Learned } else { Covariance::BetaTilde };
     let step = Ancestral::new(&model, covariance, 1.0, LastStep::Mean).expect("a sampler");
     let mut noise = Noise::new(Seed(6), 0..IMAGES as u64);

@@ -31,7 +31,7 @@ def lines(command):
 def key(record):
     if record["what"] == "trial":
         return "100 trials of 500 steps, s"
-    sizes = [f"{name} = {record[name]}" for name in ("d", "rank") if record.get(name) is not None]
+    sizes = [f"{name} = {record[name]}" for name in ("d", "rank", "head") if record.get(name) is not None]
     return ", ".join([f"{record['what']} step", *sizes]) + ", ms"
 
 
@@ -97,10 +97,9 @@ def main():
             if dsm and lm:
                 print(f"cost of LM, d = {d}, rank = {rank}: {ratio(lm, dsm)}")
     for what in ("unet step", "unet sampling step"):
-        for rank in options.ranks.split(","):
-            sm, lm = ours.get(f"{what}, ms"), ours.get(f"{what}, rank = {rank}, ms")
-            if sm and lm:
-                print(f"cost of LM, {what}, rank = {rank}: {ratio(lm, sm)}")
+        for name, lm in ours.items():
+            if name.startswith(f"{what}, rank"):
+                print(f"cost of LM, {name.removesuffix(', ms')}: {ratio(lm, ours[f'{what}, ms'])}")
 
 
 if __name__ == "__main__":

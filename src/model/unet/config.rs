@@ -84,7 +84,7 @@ impl Default for UNetConfig {
             steps: 1000,
             pad_end: false,
             head_trunk: HeadTrunk::Detached,
-            head_body: HeadBody::Complex,
+            head_body: HeadBody::Simple,
             head_widths: vec![16, 32, 32],
             head_blocks: 1,
         }
