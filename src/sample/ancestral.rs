@@ -9,13 +9,14 @@ use crate::covariance::{Covariance, Reverse};
 use crate::model::Denoiser;
 use crate::noise::Noise;
 
-/// What the step to `t = 0` puts out.
+/// What the steps to the data, `s ≤ ε`, put out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LastStep {
-    /// The posterior mean of `x_0`.
+    /// The mean: all that the noise of a step to `ε` would do is stay in the sample. What published samplers do by a
+    /// clipped covariance of that step (Bao et al. 2022, OCM).
     Mean,
-    /// A draw from the Gaussian posterior of `x_0`.
+    /// A draw.
     #[default]
     Noise,
 }
@@ -48,9 +49,40 @@ impl Step for Ancestral<'_> {
     fn step(&self, x: &Tensor, s: f64, t: f64, noise: &mut Noise) -> Tensor {
         let rows = x.size()[0] as usize;
         let law = self.reverse.at(x, &vec![s; rows], &vec![t; rows]);
-        if s == 0.0 && self.last == LastStep::Mean {
+        if s <= self.model().schedule().epsilon() && self.last == LastStep::Mean {
             return law.mean;
         }
         law.sample(&noise.normal(law.cov.noise_dim() as usize, x.kind(), x.device()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grid::Spacing;
+    use crate::noise::Seed;
+    use crate::oracle::{GaussianMixture, Oracle};
+    use crate::sample::run_chain;
+    use crate::schedule::{Schedule, Vp};
+    use crate::tensor::to_vec;
+
+    /// For Gaussian data of variance v, one step from T to ε: its mean has the variance of E[x_0|x_T], far below v; its
+    /// draws have v. 4000 draws: the variance of a variance is 2 v²/4000.
+    #[test]
+    fn the_mean_leaves_out_the_noise_of_the_step_to_epsilon() {
+        let v: f64 = 0.25;
+        let data = Oracle::new(
+            GaussianMixture::new(&[1.0], &[[0.0]], &[v.sqrt()]).unwrap(),
+            std::sync::Arc::new(Vp::default()),
+        );
+        let grid = Spacing::default().elbo_grid(&Vp::default(), 2);
+        assert_eq!(grid, [0.0, Vp::default().epsilon(), 1.0]);
+        let variance = |last| {
+            let step = Ancestral::new(&data, Covariance::Learned, 1.0, last).unwrap();
+            let x = to_vec(&run_chain(&step, &grid, Seed(1), 0..4000).unwrap());
+            x.iter().map(|x| x * x).sum::<f64>() / 4000.0
+        };
+        assert!((variance(LastStep::Noise) - v).abs() < 4.0 * v * (2.0f64 / 4000.0).sqrt());
+        assert!(variance(LastStep::Mean) < 1e-3 * v);
     }
 }

@@ -105,9 +105,9 @@ pub struct Arguments {
     /// How to go from noise to data
     #[arg(long, default_value = "ancestral")]
     sampler: SamplerName,
-    /// What the last step puts out: the posterior mean, or a draw
-    #[arg(long, default_value = "noise")]
-    last_step: LastName,
+    /// What the last step puts out: the posterior mean, or a draw [default: noise; of images mean]
+    #[arg(long)]
+    last_step: Option<LastName>,
     /// How the steps are laid in time
     #[arg(long, default_value = "angle")]
     spacing: SpacingName,
@@ -182,8 +182,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut progress = Progress::new("sample", arguments.n as u64, arguments.common.quiet);
     let (seed, n) = (Seed(arguments.seed), arguments.n);
     let last = match arguments.last_step {
-        LastName::Mean => LastStep::Mean,
-        LastName::Noise => LastStep::Noise,
+        Some(LastName::Mean) => LastStep::Mean,
+        Some(LastName::Noise) => LastStep::Noise,
+        None if run.data.image.is_some() => LastStep::Mean,
+        None => LastStep::Noise,
     };
     let covariance = crate::score::covariance(&run, arguments.covariance.get(), arguments.common.quiet);
     let scaled = match arguments.sampler {
