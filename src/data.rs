@@ -64,5 +64,6 @@ pub use scaling::{ColumnScaling, Dequantize, Grid, Marginals, ScaledColumn, Scal
 pub use spline::Spline;
 pub use split::Split;
 pub use table::{CellType, Column, ColumnKind, Missing, Table, TableOptions};
+pub(crate) use weights::read_safetensors;
 pub use weights::read_weights;
 pub use write::{TableFormat, write_table};

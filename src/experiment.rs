@@ -1,4 +1,5 @@
 //! The papers' experiments, one file per figure or table.
+
 pub mod cost;
 pub mod few_steps;
 pub mod hessian_ablation;
@@ -7,3 +8,16 @@ pub mod images;
 pub mod mixture;
 pub mod parameter_estimation;
 mod table;
+
+use std::path::Path;
+
+use crate::data::OutputFile;
+use crate::{Error, Result};
+
+/// Writes text files into `dir`, each whole or not at all.
+fn write_all<N: AsRef<str>>(dir: &Path, files: &[(N, String)]) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    files
+        .iter()
+        .try_for_each(|(name, text)| OutputFile::create(dir.join(name.as_ref()))?.finish(text.as_bytes()))
+}

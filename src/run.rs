@@ -278,6 +278,12 @@ impl Run {
         Ok(Run { dir, config, data, model })
     }
 
+    /// The data that the run was trained on, read and dealt again, where they are at hand and still the same.
+    pub fn prepared(&self) -> Option<Prepared> {
+        let own = Prepared::read(&self.config.data, self.config.seed).ok()?;
+        (own.record.fingerprint == self.data.fingerprint).then_some(own)
+    }
+
     /// The schedule of the run.
     pub fn schedule(&self) -> &Arc<dyn crate::schedule::Schedule> {
         self.model.schedule()

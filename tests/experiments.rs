@@ -123,6 +123,16 @@ fn few_steps() {
     experiment(&["--data", &at("images"), "--features", &at("missing.pth")], &["missing.pth"]);
     experiment(&["--data", &at("images"), "--test", &at("missing")], &["missing"]);
     experiment(&["--data", &at("images"), "--steps", "0"], &["--steps"]);
+    let slow = ["experiment", "few-steps", "--out", &none, "--data", &at("images"), "--steps", "10,2000"];
+    refused(&slow, &["--steps", "2000", "1 to 1000"]);
+    write_images(&dir.path().join("t-images-idx3-ubyte"));
+    let labels = [[0, 0, 8, 1, 0, 0, 0, 60].to_vec(), (0..60).map(|i| i % 2).collect()].concat();
+    std::fs::write(at("t-labels-idx1-ubyte"), labels).unwrap();
+    let classes = at("classes");
+    let images = at("t-images-idx3-ubyte");
+    let train = ["train", "--data", &images, "--out", &classes, "--classes", "--batch-size", "2"];
+    succeed(&[&train[..], &["--iterations", "1"]].concat());
+    experiment(&["--run", &classes], &["--run", "classes"]);
     let table: String = (0..30).map(|i| format!("{i},{}\n", i * i % 17)).collect();
     std::fs::write(at("table.csv"), format!("a,b\n{table}")).unwrap();
     experiment(&["--data", &at("table.csv")], &["--data", "table"]);

@@ -44,7 +44,8 @@ pub fn read_weights(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> 
     })
 }
 
-fn read_safetensors(bytes: &[u8]) -> Problem<BTreeMap<String, Tensor>> {
+/// The tensors of safetensors by name, on the CPU; an error says what is wrong with them.
+pub(crate) fn read_safetensors(bytes: &[u8]) -> Problem<BTreeMap<String, Tensor>> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| format!("is damaged or cut short ({e})"))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {

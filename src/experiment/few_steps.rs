@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::images::arm::{Arm, Studio, run_name};
 use super::images::judge::{Judge, Method};
-use super::images::{Record, Settings, Tasks, by_steps, check_steps, csv, curves, write_all};
+use super::images::{Record, Settings, Tasks, by_steps, check_steps, csv, curves};
+use super::write_all;
 use crate::model::HeadTrunk;
 use crate::objective::ScoreGradient;
 use crate::plot::Sheet;
@@ -67,7 +68,6 @@ impl FewSteps {
     /// Trains where no runs were given, in `out/runs`, and judges. `progress` gets a line and the fraction done.
     pub fn run(&self, out: &Path, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
         let begun = std::time::Instant::now();
-        check_steps(&self.steps)?;
         Error::check_count("--sheet", self.sheet, 10_000)?;
         if self.runs.is_empty() && self.images.data.is_empty() {
             let remedy = "give images to train on with --data, or trained runs with --run";
@@ -77,6 +77,10 @@ impl FewSteps {
         let given: Result<Vec<Run>> =
             self.runs.iter().map(|path| Run::load(path, self.images.device)).collect();
         let mut runs = given?;
+        match &runs[..] {
+            [] => check_steps(&self.steps, &*self.images.schedule()?)?,
+            given => given.iter().try_for_each(|run| check_steps(&self.steps, &**run.schedule()))?,
+        }
         let arms = self.arms();
         let mut tasks = Tasks::new(arms.len() + runs.len().max(arms.len()), progress);
         if runs.is_empty() {
@@ -153,7 +157,7 @@ impl Report {
         let mut out = String::from("# Few sampling steps\n\nLikelihood Matching, Figure 4. ");
         out += &match e.runs.is_empty() {
             true => format!(
-                "Runs: lm (Likelihood Matching, N = {}, rank {} on a shared trunk, score by score matching) and sm (score \
+                "Runs: lm (Likelihood Matching, N = {}, rank {} on the score's features, score by score matching) and sm (score \
                  matching). {} ",
                 e.transitions,
                 e.rank,

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use super::images::arm::{Arm, Studio};
 use super::images::judge::{Judge, Method};
-use super::images::{Record, Settings, Tasks, by_steps, check_steps, csv, curves, write_all};
+use super::images::{Record, Settings, Tasks, by_steps, check_steps, csv, curves};
+use super::write_all;
+use crate::Result;
 use crate::grid::TimeLaw;
 use crate::model::HeadTrunk;
 use crate::objective::{LmForm, ObjectiveConfig, ScoreGradient};
 use crate::run::Run;
-use crate::{Error, Result};
 
 /// The experiment's settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,29 +72,23 @@ impl HessianAblation {
     /// Trains the arms in `out/runs` and judges them. `progress` gets a line and the fraction done.
     pub fn run(&self, out: &Path, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
         let begun = std::time::Instant::now();
-        check_steps(&self.steps)?;
+        check_steps(&self.steps, &*self.images.schedule()?)?;
         let arms = self.arms();
-        let mut extractor = self.images.extractor()?;
+        let extractor = self.images.extractor()?;
         let studio = Studio::open(&self.images, out.join("runs"), &arms)?;
         let mut tasks = Tasks::new(2 * arms.len(), progress);
-        for arm in &arms {
-            studio.train(arm, &mut tasks)?;
-        }
-        let (mut records, mut judge) = (Vec::new(), None);
-        for arm in &arms {
-            let run = Run::load(studio.path(arm), self.images.device)?;
-            if judge.is_none() {
-                judge = Some(Judge::new(&self.images, &run, extractor.take())?);
-            }
-            let judge = judge.as_ref().expect("just made");
-            for &method in Method::of(&run).iter().filter(|m| **m != Method::Ddim) {
+        let train = |arm| Run::load(studio.train(arm, &mut tasks)?, self.images.device);
+        let runs: Vec<Run> = arms.iter().map(train).collect::<Result<_>>()?;
+        let judge = Judge::new(&self.images, &runs[0], extractor)?;
+        let mut records = Vec::new();
+        for (arm, run) in arms.iter().zip(&runs) {
+            for &method in Method::of(run).iter().filter(|m| **m != Method::Ddim) {
                 for &steps in &self.steps {
-                    records.push(judge.measure(&run, &arm.name, method, steps, 0)?.0);
+                    records.push(judge.measure(run, &arm.name, method, steps, 0)?.0);
                 }
             }
             tasks.end(&format!("judging {}", arm.name));
         }
-        let judge = judge.ok_or_else(|| Error::numeric("there are no arms", "report this"))?;
         Ok(Report {
             experiment: self.clone(),
             records,

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::images::arm::{Arm, Studio};
 use super::images::judge::{Judge, Method};
-use super::images::{Record, Settings, Tasks, by_steps, check_steps, write_all};
-use super::table;
+use super::images::{COLUMNS, Record, Settings, Tasks, by_steps, check_steps};
+use super::{table, write_all};
 use crate::model::HeadTrunk;
 use crate::objective::ScoreGradient;
 use crate::plot::{LineChart, Series};
@@ -82,7 +82,7 @@ impl ImageGrid {
     }
 
     fn check(&self) -> Result<()> {
-        check_steps(&self.steps)?;
+        check_steps(&self.steps, &*self.images.schedule()?)?;
         if self.transitions.is_empty() || self.ranks.is_empty() {
             let problem = format!("{:?} and {:?}", self.transitions, self.ranks);
             return Err(Error::config("--transitions, --ranks", problem, "give at least one of each"));
@@ -164,36 +164,17 @@ impl Report {
         write_all(dir, &files)
     }
 
+    /// The columns of every record, with `N` and `r` after the run's name.
     fn csv(&self) -> String {
-        let number = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.6}"));
-        let row = |r: &Record, transitions: String, rank: String| {
-            let (bits, error) = (r.bits.map(|b| b.0), r.bits.map(|b| b.1));
-            let [bits, error, distance] = [bits, error, r.frechet].map(number);
-            vec![
-                r.arm.clone(),
-                transitions,
-                rank,
-                r.method.name().into(),
-                r.steps.to_string(),
-                bits,
-                error,
-                distance,
-            ]
+        let with_cell = |[run, rest @ ..]: [String; 6], transitions: String, rank: String| {
+            [run, transitions, rank].into_iter().chain(rest).collect::<Vec<_>>()
         };
         let cells = self.cells.iter().flat_map(|cell| {
-            cell.records.iter().map(|r| row(r, cell.transitions.to_string(), cell.rank.to_string()))
+            let (n, rank) = (cell.transitions, cell.rank);
+            cell.records.iter().map(move |r| with_cell(r.cells(), n.to_string(), rank.to_string()))
         });
-        let sm = self.score_matching.iter().map(|r| row(r, String::new(), String::new()));
-        let head = [
-            "run",
-            "transitions",
-            "rank",
-            "method",
-            "steps",
-            "bits_per_dim",
-            "bits_per_dim_std_error",
-            "frechet_distance",
-        ];
+        let sm = self.score_matching.iter().map(|r| with_cell(r.cells(), String::new(), String::new()));
+        let head = with_cell(COLUMNS.map(String::from), "transitions".into(), "rank".into());
         table::csv(&head, &sm.chain(cells).collect::<Vec<_>>())
     }
 

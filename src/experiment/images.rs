@@ -7,16 +7,18 @@ pub mod arm;
 pub mod judge;
 mod record;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use tch::Device;
 
-use crate::data::OutputFile;
+use crate::grid::even_trajectory;
 use crate::metric::Extractor;
 use crate::model::UNetConfig;
+use crate::schedule::{Schedule, ScheduleConfig};
 use crate::{Error, Result};
 pub use record::Record;
-pub(super) use record::{by_steps, csv, curves};
+pub(super) use record::{COLUMNS, by_steps, csv, curves};
 
 /// Settings of every experiment on images.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,6 +107,11 @@ impl Settings {
         self.features.as_ref().map(|path| Extractor::read(path, self.device)).transpose()
     }
 
+    /// The schedule of every arm.
+    pub(super) fn schedule(&self) -> Result<Arc<dyn Schedule>> {
+        ScheduleConfig::default().build()
+    }
+
     fn check(&self) -> Result<()> {
         if let Some(test) = &self.test {
             std::fs::metadata(test).map_err(Error::io(test))?;
@@ -138,20 +145,12 @@ impl Settings {
     }
 }
 
-/// Checks a list of numbers of steps.
-pub(super) fn check_steps(steps: &[usize]) -> Result<()> {
+/// Checks a list of numbers of steps, each of which has its trajectory on `schedule`: before anything is trained.
+pub(super) fn check_steps(steps: &[usize], schedule: &dyn Schedule) -> Result<()> {
     match steps.iter().min() {
         None | Some(0) => Err(Error::config("--steps", format!("{steps:?}"), "give numbers from 1")),
-        Some(_) => Ok(()),
+        Some(_) => steps.iter().try_for_each(|&k| even_trajectory(schedule, k).map(drop)),
     }
-}
-
-/// Writes text files into `dir`, each whole or not at all.
-pub(super) fn write_all<N: AsRef<str>>(dir: &Path, files: &[(N, String)]) -> Result<()> {
-    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
-    files
-        .iter()
-        .try_for_each(|(name, text)| OutputFile::create(dir.join(name.as_ref()))?.finish(text.as_bytes()))
 }
 
 /// Progress over tasks of like weight.

@@ -26,6 +26,11 @@ pub(crate) fn csv<H: AsRef<str>>(head: &[H], rows: &[Vec<String>]) -> String {
     out
 }
 
+/// A number in a CSV file, or an empty cell where nothing was measured.
+pub(crate) fn number(value: Option<f64>) -> String {
+    value.map_or(String::new(), |v| format!("{v:.6}"))
+}
+
 /// `value ± error`, or an empty cell where nothing was measured; no error where there is none.
 pub(crate) fn measured(value: Option<(f64, f64)>, digits: usize) -> String {
     match value {

@@ -14,8 +14,8 @@ use crate::tweedie::ForwardBridge;
 /// over the times `0 = t_0 < t_1 < … < t_K = T` (Ho et al. 2020, eq. 5, with the bridge's covariance): the
 /// log-likelihood of exactly the sampler that takes these `K` steps, hence the honest figure for samples in `K` steps.
 /// The decoder needs a density: where the covariance is β̃, which gives the last step none, it takes `G = I`, the
-/// `N(x_0; μ_0, (σ/α)² I)` of ScoreFlow's truncation. For levels of images it is a [`DiscreteDecoder`]. Each term takes `draws` independent draws of its `x_t`; expectation
-/// at most `ln p(x_0)` of that sampler.
+/// `N(x_0; μ_0, (σ/α)² I)` of ScoreFlow's truncation. For levels of images it is a [`DiscreteDecoder`]. Each term takes
+/// `draws` independent draws of its `x_t`; expectation at most `ln p(x_0)` of that sampler.
 pub struct Elbo<'a> {
     reverse: Reverse<'a>,
     decoder: Decoder<'a>,

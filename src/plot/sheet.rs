@@ -72,6 +72,23 @@ pub fn image_sheet_rgb<T: Copy + Into<f64>>(
     Sheet { image: DynamicImage::ImageRgb8(sheet), clipped, non_finite }
 }
 
+/// A sheet of images of this shape (channels, height, width): in colour where there are three channels, else the channels
+/// in grey, one below the other.
+///
+/// # Panics
+/// Where the length is no multiple of the image's size, or the range is empty.
+pub fn sheet_of<T: Copy + Into<f64>>(
+    images: &[T],
+    shape: [usize; 3],
+    columns: usize,
+    range: (f64, f64),
+) -> Sheet {
+    match shape {
+        [3, height, width] => image_sheet_rgb(images, height, width, columns, range),
+        [channels, height, width] => image_sheet(images, channels * height, width, columns, range),
+    }
+}
+
 fn draw<T: Copy + Into<f64>>(
     images: &[T],
     [channels, height, width]: [usize; 3],

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::parameter_bytes;
 use super::write_json;
-use crate::data::OutputFile;
+use crate::data::{OutputFile, read_safetensors};
 use crate::model::{Backbone, Entry, UNet, UNet2DModel, UNetConfig};
 use crate::noise::Seed;
 use crate::{Error, Result};
@@ -70,20 +69,12 @@ pub(super) fn read_tensors(dir: &Path, files: &[String], entries: &[Entry]) -> R
     for name in files {
         let path = dir.join(name);
         let damaged = |problem: String| Error::checkpoint(&path, problem, "download it again");
-        let bytes = read(&path)?;
-        let file = SafeTensors::deserialize(&bytes)
-            .map_err(|e| damaged(format!("is damaged or cut short ({e})")))?;
-        for (name, view) in file.tensors() {
-            let kind = match view.dtype() {
-                Dtype::F32 => Kind::Float,
-                Dtype::F16 => Kind::Half,
-                Dtype::BF16 => Kind::BFloat16,
-                Dtype::F64 => Kind::Double,
-                other => return Err(damaged(format!("has '{name}' in {other:?}, not a kind of float"))),
-            };
-            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-            let values = Tensor::from_data_size(view.data(), &shape, kind).to_kind(Kind::Float);
-            found.insert(current_name(&name), values);
+        for (name, values) in read_safetensors(&read(&path)?).map_err(damaged)? {
+            if !values.is_floating_point() {
+                let kind = values.kind();
+                return Err(damaged(format!("has '{name}' in {kind:?}, not a kind of float")));
+            }
+            found.insert(current_name(&name), values.to_kind(Kind::Float));
         }
     }
     let wrong =

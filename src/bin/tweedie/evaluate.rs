@@ -13,7 +13,7 @@ use tweedie::data::{Split, Table};
 use tweedie::likelihood::mean_and_error;
 use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
-use tweedie::run::{Prepared, Run, scaled_rows};
+use tweedie::run::{Run, scaled_rows};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
@@ -111,11 +111,11 @@ pub struct Judged {
 impl Judged {
     /// `data`, or the run's own test rows.
     pub fn read(run: &Run, data: Option<&PathBuf>) -> Result<Judged> {
-        let own = Prepared::read(&run.config.data, run.config.seed);
-        let same = own.ok().filter(|own| own.record.fingerprint == run.data.fingerprint);
-        let seed = Seed(run.config.seed);
         // of images, the full covariance and all distances cost more than the network
-        let reference = same.as_ref().filter(|own| own.record.image.is_none()).map(|own| {
+        let compared = run.data.image.is_none();
+        let same = if compared || data.is_none() { run.prepared() } else { None };
+        let seed = Seed(run.config.seed);
+        let reference = same.as_ref().filter(|_| compared).map(|own| {
             let train =
                 scaled_rows(&own.table, &own.split.train, &run.data.scaling, seed.derive("reference")).0;
             (train, own.validation_rows(usize::MAX, seed.derive("validation rows")).to_kind(Kind::Double))

@@ -10,7 +10,7 @@ use tweedie::data::{OutputFile, TableFormat, write_table};
 use tweedie::grid::Spacing;
 use tweedie::model::{Denoiser, Given, Model};
 use tweedie::noise::Seed;
-use tweedie::plot::{Sheet, image_sheet, image_sheet_rgb};
+use tweedie::plot::{Sheet, sheet_of};
 use tweedie::run::Run;
 use tweedie::sample::{Ancestral, EulerMaruyama, FlowSampler, LastStep, Step, run_chain, sample_in_batches};
 use tweedie::tensor::to_vec;
@@ -56,6 +56,15 @@ pub enum SamplerName {
 pub enum LastName {
     Mean,
     Noise,
+}
+
+impl LastName {
+    pub fn get(self) -> LastStep {
+        match self {
+            LastName::Mean => LastStep::Mean,
+            LastName::Noise => LastStep::Noise,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -182,8 +191,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut progress = Progress::new("sample", arguments.n as u64, arguments.common.quiet);
     let (seed, n) = (Seed(arguments.seed), arguments.n);
     let last = match arguments.last_step {
-        Some(LastName::Mean) => LastStep::Mean,
-        Some(LastName::Noise) => LastStep::Noise,
+        Some(last) => last.get(),
         None if run.data.image.is_some() => LastStep::Mean,
         None => LastStep::Noise,
     };
@@ -268,10 +276,7 @@ impl Pictures {
 
     /// A sheet with so many pictures a row.
     pub fn sheet(&self, values: &[f64], columns: usize, range: (f64, f64)) -> Sheet {
-        match self.shape {
-            [3, height, width] => image_sheet_rgb(values, height, width, columns, range),
-            [channels, height, width] => image_sheet(values, channels * height, width, columns, range),
-        }
+        sheet_of(values, self.shape, columns, range)
     }
 }
 

@@ -1,15 +1,13 @@
 //! The table and figures of the experiment, with the published values beside ours.
 
-use std::fs;
 use std::path::Path;
 
 use super::arm::Trained;
 use super::{Measured, Report, Timing};
-use crate::data::OutputFile;
-use crate::experiment::table;
+use crate::Result;
+use crate::experiment::{table, write_all};
 use crate::model::HeadTrunk;
 use crate::plot::{LineChart, Series};
-use crate::{Error, Result};
 
 /// One row of Tables 3 and 4: name, training s/iteration and MB, the same of the head alone, s per 1000 sampling steps.
 type Published = (&'static str, f64, f64, Option<(f64, f64)>, f64);
@@ -37,7 +35,6 @@ const MIB: f64 = 1024.0 * 1024.0;
 impl Report {
     /// Writes `cost.csv`, `cost.md` and the figures into `dir`.
     pub fn write(&self, dir: &Path) -> Result<()> {
-        fs::create_dir_all(dir).map_err(Error::io(dir))?;
         let sampling = self.figure("Sampling", "time of a sampling step over SM's", |m| {
             self.of_sm(m.sampling.as_ref()?, |sm| sm.sampling.as_ref())
         });
@@ -56,10 +53,7 @@ impl Report {
                 self.figure("Memory", "peak memory over SM's", |m| self.memory_of_sm(m)),
             ));
         }
-        for (name, text) in files {
-            OutputFile::create(dir.join(name))?.finish(text.as_bytes())?;
-        }
-        Ok(())
+        write_all(dir, &files)
     }
 
     fn sm(&self) -> &Measured {
@@ -96,9 +90,8 @@ impl Report {
             "sampling_s_per_1000_q3",
             "sampling_over_sm",
         ];
-        let number = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.6}"));
         let three =
-            |t: Option<&Timing>| (0..3).map(|i| number(t.map(|t| t.quartiles[i]))).collect::<Vec<_>>();
+            |t: Option<&Timing>| (0..3).map(|i| table::number(t.map(|t| t.quartiles[i]))).collect::<Vec<_>>();
         let rows: Vec<Vec<String>> = self
             .arms
             .iter()
@@ -109,13 +102,15 @@ impl Report {
                     m.parameters.to_string(),
                 ];
                 row.extend(three(Some(&m.iteration)));
-                row.push(number(self.of_sm(&m.iteration, |sm| Some(&sm.iteration))));
+                row.push(table::number(self.of_sm(&m.iteration, |sm| Some(&sm.iteration))));
                 let bytes = |of: fn(&super::Peak) -> u64| {
                     m.memory.as_ref().map_or(String::new(), |p| of(p).to_string())
                 };
-                row.extend([bytes(|p| p.before), bytes(|p| p.highest), number(self.memory_of_sm(m))]);
+                row.extend([bytes(|p| p.before), bytes(|p| p.highest), table::number(self.memory_of_sm(m))]);
                 row.extend(three(m.sampling.as_ref()));
-                row.push(number(m.sampling.as_ref().and_then(|t| self.of_sm(t, |sm| sm.sampling.as_ref()))));
+                row.push(table::number(
+                    m.sampling.as_ref().and_then(|t| self.of_sm(t, |sm| sm.sampling.as_ref())),
+                ));
                 row
             })
             .collect();

@@ -38,7 +38,8 @@ impl Arm {
         Arm { name: name.into(), objective, rank: 0, trunk: HeadTrunk::Shared, score_from: None }
     }
 
-    /// Likelihood Matching in marginal form, times uniform in the log signal-to-noise ratio: `tweedie train`.
+    /// Likelihood Matching in marginal form, times uniform in the log signal-to-noise ratio, as `tweedie
+    /// train` on tables.
     pub fn lm(name: &str, transitions: usize, rank: i64, trunk: HeadTrunk, score: ScoreGradient) -> Arm {
         let (form, time) = (LmForm::default(), TimeLaw::default());
         let objective = ObjectiveConfig::Lm { transitions, form, time, score };

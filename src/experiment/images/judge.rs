@@ -12,8 +12,8 @@ use crate::likelihood::{Elbo, LogLikelihood};
 use crate::metric::{Extractor, FeatureMoments, FeatureStatistics, frechet_distance};
 use crate::model::Denoiser;
 use crate::noise::Seed;
-use crate::plot::{Sheet, image_sheet, image_sheet_rgb};
-use crate::run::{Prepared, Run, level_rows};
+use crate::plot::{Sheet, sheet_of};
+use crate::run::{Run, level_rows};
 use crate::sample::{Ancestral, LastStep, run_chain, sample_in_batches};
 use crate::tensor::to_vec;
 use crate::{Error, Result};
@@ -188,12 +188,8 @@ impl<'a> Judge<'a> {
     }
 
     fn sheet(&self, levels: &[f64]) -> Sheet {
-        let [channels, height, width] = self.image;
-        let columns = ((levels.len() / (channels * height * width)) as f64).sqrt().ceil() as usize;
-        match channels {
-            3 => image_sheet_rgb(levels, height, width, columns, (0.0, 255.0)),
-            _ => image_sheet(levels, channels * height, width, columns, (0.0, 255.0)),
-        }
+        let images = levels.len() / self.image.iter().product::<usize>();
+        sheet_of(levels, self.image, (images as f64).sqrt().ceil() as usize, (0.0, 255.0))
     }
 
     fn seed(&self) -> Seed {
@@ -202,7 +198,12 @@ impl<'a> Judge<'a> {
 }
 
 fn image_of(run: &Run) -> Result<[usize; 3]> {
-    let problem = || format!("{} is of a table", run.dir.path().display());
+    let path = run.dir.path().display();
+    if run.model.classes() > 0 {
+        let problem = format!("{path} is conditioned on classes");
+        return Err(Error::config("--run", problem, "give runs without classes"));
+    }
+    let problem = || format!("{path} is of a table");
     run.data.image.ok_or_else(|| Error::config("--run", problem(), "give runs of images"))
 }
 
@@ -218,8 +219,7 @@ fn test_images(run: &Run, given: Option<&Path>) -> Result<(Table, Vec<usize>)> {
         let rows = (0..table.rows()).collect();
         return Ok((table, rows));
     }
-    let own = Prepared::read(&run.config.data, run.config.seed);
-    match own.ok().filter(|own| own.record.fingerprint == run.data.fingerprint) {
+    match run.prepared() {
         Some(own) if !own.split.test.is_empty() => Ok((own.table, own.split.test)),
         Some(_) => {
             Err(Error::config("--test", "the run kept no test images", "give test images with --test"))

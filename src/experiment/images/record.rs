@@ -24,32 +24,32 @@ impl Record {
         format!("{}, {}", self.arm, self.method.label())
     }
 
+    /// The cells of its row under [`COLUMNS`].
+    pub(in crate::experiment) fn cells(&self) -> [String; 6] {
+        [
+            self.arm.clone(),
+            self.method.name().into(),
+            self.steps.to_string(),
+            table::number(self.bits.map(|b| b.0)),
+            table::number(self.bits.map(|b| b.1)),
+            table::number(self.frechet),
+        ]
+    }
+
     /// Bits per dimension, or with `distance` the Fréchet distance, which has no error.
     pub(in crate::experiment) fn value(&self, distance: bool) -> Option<(f64, f64)> {
         if distance { self.frechet.map(|d| (d, f64::NAN)) } else { self.bits }
     }
 }
 
+/// The columns of a CSV file of records.
+pub(in crate::experiment) const COLUMNS: [&str; 6] =
+    ["run", "method", "steps", "bits_per_dim", "bits_per_dim_std_error", "frechet_distance"];
+
 /// All records.
 pub(in crate::experiment) fn csv(records: &[Record]) -> String {
-    let number = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.6}"));
-    let rows: Vec<Vec<String>> = records
-        .iter()
-        .map(|r| {
-            vec![
-                r.arm.clone(),
-                r.method.name().into(),
-                r.steps.to_string(),
-                number(r.bits.map(|b| b.0)),
-                number(r.bits.map(|b| b.1)),
-                number(r.frechet),
-            ]
-        })
-        .collect();
-    table::csv(
-        &["run", "method", "steps", "bits_per_dim", "bits_per_dim_std_error", "frechet_distance"],
-        &rows,
-    )
+    let rows: Vec<Vec<String>> = records.iter().map(|r| r.cells().to_vec()).collect();
+    table::csv(&COLUMNS, &rows)
 }
 
 /// Runs and methods in the order of the records, each with its records.

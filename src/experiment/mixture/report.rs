@@ -1,17 +1,16 @@
 //! The experiment's tables, in CSV and Markdown, with the paper's claims beside ours.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
 use super::arm::{Curve, FIXED, Point};
 use super::figures::{self, label};
 use super::law::Law;
 use super::{Mixture, Report};
+use crate::Result;
 use crate::covariance::Covariance;
-use crate::data::OutputFile;
+use crate::experiment::write_all;
 use crate::sample::LastStep;
-use crate::{Error, Result};
 
 /// Names of arms that the summary asks for.
 pub(super) const SM: &str = "SM";
@@ -20,14 +19,10 @@ pub(super) const EXACT: &str = "exact moments";
 impl Report {
     /// Writes `mixture.csv`, `mixture.md` and the figures into `dir`.
     pub fn write(&self, dir: &Path) -> Result<()> {
-        fs::create_dir_all(dir).map_err(Error::io(dir))?;
         let mut files =
             vec![("mixture.csv".to_string(), self.csv()), ("mixture.md".to_string(), self.markdown())];
         files.extend(figures::all(self)?);
-        for (name, text) in files {
-            OutputFile::create(dir.join(name))?.finish(text.as_bytes())?;
-        }
-        Ok(())
+        write_all(dir, &files)
     }
 
     /// The curves of the main table and of Figure 2: the variants left out.

@@ -1,7 +1,6 @@
 //! The experiment's tables, in CSV and Markdown, with the paper's values beside ours.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
 use super::draws::{Estimator, Sampling, ScoreWeight};
@@ -10,9 +9,9 @@ use super::figures;
 use super::loss::Form;
 use super::study::{Cell, GROUPS, PARAMETERS, Setting};
 use super::{REFERENCE, Report, TRANSITIONS, overlapping, separated};
-use crate::data::OutputFile;
+use crate::Result;
+use crate::experiment::write_all;
 use crate::grid::TimeLaw;
-use crate::{Error, Result};
 
 /// Table 2 of the paper, rows in its order (labels lost in our copy): MAE and standard error at n = 100, then
 /// at n = 200. First Likelihood Matching, then score matching.
@@ -42,17 +41,13 @@ const SETTINGS: [fn() -> Setting; 2] = [overlapping, separated];
 impl Report {
     /// Writes `parameter-estimation.csv` and `.md`, `gradient-noise.csv` and the figures into `dir`.
     pub fn write(&self, dir: &Path) -> Result<()> {
-        fs::create_dir_all(dir).map_err(Error::io(dir))?;
         let mut files = vec![
             ("parameter-estimation.csv".to_string(), self.csv()),
             ("gradient-noise.csv".to_string(), self.noise_csv()),
             ("parameter-estimation.md".to_string(), self.markdown()),
         ];
         files.extend(figures::all(self));
-        for (name, text) in files {
-            OutputFile::create(dir.join(name))?.finish(text.as_bytes())?;
-        }
-        Ok(())
+        write_all(dir, &files)
     }
 
     fn csv(&self) -> String {

@@ -12,8 +12,8 @@ use tweedie::metric::{
 };
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
-use tweedie::run::{DataRecord, Prepared, Run};
-use tweedie::sample::{Ancestral, LastStep, run_chain};
+use tweedie::run::{DataRecord, Run};
+use tweedie::sample::{Ancestral, run_chain};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
@@ -188,10 +188,7 @@ pub fn measure(
     let kept = reference.as_ref().and_then(|r| r.rows.as_ref()).map_or(0, |rows| rows.size()[0] as usize);
     let mut figures = Vec::new();
     for &steps in steps {
-        let last = match options.last_step {
-            LastName::Mean => LastStep::Mean,
-            LastName::Noise => LastStep::Noise,
-        };
+        let last = options.last_step.get();
         let grid = spacing.get().elbo_grid(&**run.schedule(), steps);
         let mut drawn = Drawn::new(extractor.network().dim());
         let mut progress = Progress::new(&format!("sample, K = {steps}"), *samples as u64, quiet);
@@ -210,7 +207,7 @@ pub fn measure(
             json!({
                 "steps": steps,
                 "covariance": covariance.name(),
-                "last_step": last_name(options.last_step),
+                "last_step": last,
                 "samples": samples,
                 "reference": reference,
                 "features": extractor.network().name(),
@@ -249,13 +246,6 @@ pub fn measure(
     Ok(figures)
 }
 
-fn last_name(last: LastName) -> &'static str {
-    match last {
-        LastName::Mean => "mean",
-        LastName::Noise => "noise",
-    }
-}
-
 fn read_statistics(path: &Path, extractor: &Extractor) -> Result<Reference> {
     let statistics = FeatureStatistics::read(path)?;
     let network = extractor.network();
@@ -281,8 +271,7 @@ fn reference_images(run: &Run, given: Option<&Path>) -> Result<(Table, Vec<usize
         let rows = (0..table.rows()).collect();
         return Ok((table, rows, path.display().to_string()));
     }
-    let own = Prepared::read(&run.config.data, run.config.seed);
-    match own.ok().filter(|own| own.record.fingerprint == run.data.fingerprint) {
+    match run.prepared() {
         Some(own) => Ok((own.table, own.split.train, "the training set".into())),
         None => {
             let problem =
