@@ -6,7 +6,7 @@ use tch::Tensor;
 use crate::gaussian::Gaussian;
 use crate::model::Denoiser;
 use crate::sym_matrix::SymMatrix;
-use crate::tensor::per_row;
+use crate::tensor::{column, per_row};
 use crate::tweedie::{Bridge, Jet, bridge, bridge_mean, scalar_g};
 use crate::{Error, Result};
 
@@ -47,6 +47,7 @@ pub struct Reverse<'a> {
     model: &'a dyn Denoiser,
     covariance: Covariance,
     eta: f64,
+    range: Option<(f64, f64)>,
 }
 
 impl<'a> Reverse<'a> {
@@ -69,7 +70,23 @@ impl<'a> Reverse<'a> {
                 "'beta' is defined for ancestral steps: give eta = 1 or another covariance",
             ));
         }
-        Ok(Reverse { model, covariance, eta })
+        Ok(Reverse { model, covariance, eta, range: None })
+    }
+
+    /// With `x̂_0` held in this range (of images −1 to 1), as published samplers do; the covariance stays.
+    pub fn within(self, low: f64, high: f64) -> Reverse<'a> {
+        assert!(low < high, "a range from {low} to {high}");
+        Reverse { range: Some((low, high)), ..self }
+    }
+
+    /// `ε̂`, for which `x̂_0 = (x_t − σ ε̂)/α` is in the range, where there is one.
+    fn held(&self, noise: Tensor, x: &Tensor, t: &[f64]) -> Tensor {
+        let Some((low, high)) = self.range else { return noise };
+        let schedule = &**self.model.schedule();
+        let alpha = column(t.iter().map(|&t| schedule.alpha(t)), x);
+        let sigma = column(t.iter().map(|&t| schedule.sigma(t)), x);
+        let clean = ((x - noise * &sigma) / &alpha).clamp(low, high);
+        (x - clean * alpha) / sigma
     }
 
     /// The model.
@@ -86,17 +103,27 @@ impl<'a> Reverse<'a> {
     pub fn at(&self, x: &Tensor, s: &[f64], t: &[f64]) -> Gaussian {
         let schedule = &**self.model.schedule();
         match self.covariance {
-            Covariance::Learned => bridge(x, &self.model.jet(x, t), schedule, s, t, self.eta),
+            Covariance::Learned => {
+                let Jet { noise, g } = self.model.jet(x, t);
+                bridge(x, &Jet { noise: self.held(noise, x, t), g }, schedule, s, t, self.eta)
+            }
             Covariance::BetaTilde | Covariance::ZeroHessian => {
                 let value = if self.covariance == Covariance::BetaTilde { 0.0 } else { 1.0 };
                 let g = scalar_g(t.iter().map(|_| value), x);
-                bridge(x, &Jet { noise: self.model.noise(x, t), g }, schedule, s, t, self.eta)
+                bridge(
+                    x,
+                    &Jet { noise: self.held(self.model.noise(x, t), x, t), g },
+                    schedule,
+                    s,
+                    t,
+                    self.eta,
+                )
             }
             Covariance::Beta => {
                 let rows: Vec<Bridge> =
                     s.iter().zip(t).map(|(&s, &t)| Bridge::new(schedule, s, t, 1.0)).collect();
                 let variance = per_row(s.iter().zip(t).map(|(&s, &t)| schedule.transition(s, t).k2), x);
-                let mean = bridge_mean(x, &self.model.noise(x, t), &rows);
+                let mean = bridge_mean(x, &self.held(self.model.noise(x, t), x, t), &rows);
                 Gaussian::new(mean, SymMatrix::isotropic(variance, x.size()[1]))
             }
         }

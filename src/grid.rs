@@ -13,7 +13,7 @@ pub enum Spacing {
     Even,
     /// Equal steps in `√t`: finer near the data.
     Quadratic,
-    /// Equal steps in `ln(α²/σ²)`: for VP the importance-sampling law of ScoreFlow.
+    /// Equal steps in `ln(α²/σ²)`: the importance-sampling law of ScoreFlow.
     LogSnr,
     /// Equal steps in `arctan √(σ²/α²)`, the angle of the circle `(α, σ)`: between the two.
     #[default]
@@ -85,7 +85,7 @@ pub fn even_trajectory(schedule: &dyn Schedule, steps: usize) -> Result<Vec<f64>
 pub enum TimeLaw {
     /// Uniform in `t`, as the Likelihood Matching paper draws them.
     Uniform,
-    /// Uniform in the log signal-to-noise ratio: ScoreFlow's importance sampling, exact for VP.
+    /// Uniform in the log signal-to-noise ratio: ScoreFlow's importance sampling.
     #[default]
     LogSnr,
 }
@@ -96,10 +96,7 @@ impl TimeLaw {
         let (first, last) = (schedule.epsilon(), schedule.horizon());
         match self {
             TimeLaw::Uniform => first + (last - first) * u,
-            TimeLaw::LogSnr => {
-                let (a, b) = (schedule.log_snr(first), schedule.log_snr(last));
-                schedule.time_of_log_snr(a + (b - a) * u).clamp(first, last)
-            }
+            TimeLaw::LogSnr => schedule.importance_time(u),
         }
     }
 

@@ -92,18 +92,20 @@ fn check_transitions(transitions: usize) -> Result<()> {
 impl ObjectiveConfig {
     /// The objective, or an error that names the field.
     pub fn build(&self) -> Result<Box<dyn Objective>> {
-        match *self {
-            ObjectiveConfig::Lm { transitions, form, time, score } => {
+        match self {
+            &ObjectiveConfig::Lm { transitions, form, time, score } => {
                 check_transitions(transitions)?;
                 Ok(Box::new(LikelihoodMatching { transitions, form, time, score }))
             }
-            ObjectiveConfig::LmZeroHessian { transitions, form, time } => {
+            &ObjectiveConfig::LmZeroHessian { transitions, form, time } => {
                 check_transitions(transitions)?;
                 let score = ScoreGradient::Joint;
                 Ok(Box::new(ZeroHessian::new(LikelihoodMatching { transitions, form, time, score })))
             }
             ObjectiveConfig::Sm { weighting, time, draws } => {
-                Error::check_count("draws", draws, MOST_DRAWS)?;
+                Error::check_count("draws", *draws, MOST_DRAWS)?;
+                weighting.check()?;
+                let (weighting, time, draws) = (weighting.clone(), *time, *draws);
                 Ok(Box::new(DenoisingScoreMatching { weighting, time, draws }))
             }
         }

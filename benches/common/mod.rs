@@ -28,7 +28,7 @@ pub const TRANSITIONS: usize = 4;
 
 /// Denoising score matching with one draw per row.
 pub const DSM: DenoisingScoreMatching =
-    DenoisingScoreMatching { weighting: Weighting::Sigma2, time: TimeLaw::LogSnr, draws: 1 };
+    DenoisingScoreMatching { weighting: Weighting::Likelihood, time: TimeLaw::LogSnr, draws: 1 };
 
 /// Likelihood Matching as it comes.
 pub const LM: LikelihoodMatching = LikelihoodMatching {

@@ -176,7 +176,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         Some(Head { network, head, .. }) => (network, Some(head)),
         None => (network, None),
     };
-    let time = crate::grid::TimeLaw::default();
+    let time = crate::grid::TimeLaw::Uniform;
     let config = RunConfig {
         data: DataConfig { source: source.clone(), classes: !classes.is_empty(), ..DataConfig::default() },
         schedule,

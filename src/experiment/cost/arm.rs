@@ -86,7 +86,9 @@ impl Rig {
         )?;
         let time = TimeLaw::default();
         let (objective, rows) = match arm.rank {
-            None => (ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time, draws: 1 }, experiment.pairs),
+            None => {
+                (ObjectiveConfig::Sm { weighting: Weighting::Likelihood, time, draws: 1 }, experiment.pairs)
+            }
             Some(_) => {
                 let score = match arm.trained {
                     Trained::Both => ScoreGradient::Joint,

@@ -60,6 +60,12 @@ pub struct ImageOptions {
     /// What the last step puts out: the posterior mean, or a draw
     #[arg(long, default_value = "mean")]
     last_step: LastName,
+    /// From 0 (DDIM) to 1 (ancestral)
+    #[arg(long, value_name = "ETA", default_value_t = 1.0)]
+    eta: f64,
+    /// Hold the predicted clean image between black and white at every step
+    #[arg(long)]
+    clip: bool,
     /// Neighbours of precision, recall, density and coverage
     #[arg(long, value_name = "NUMBER", default_value_t = 3)]
     neighbours: usize,
@@ -196,7 +202,8 @@ pub fn measure(
             let end = (start + batch).min(*samples);
             let rows = start as u64..end as u64;
             let model = given(&run.model, None, rows.clone());
-            let step = Ancestral::new(&model, covariance, 1.0, last)?;
+            let step = Ancestral::new(&model, covariance, options.eta, last)?;
+            let step = if options.clip { step.within(-1.0, 1.0) } else { step };
             let scaled = run_chain(&step, &grid, seed, rows)?;
             let features = look(drawn.levels(&run.data.scaling.inverse(&to_vec(&scaled))));
             drawn.keep(features, metrics, kept.saturating_sub(start));
@@ -208,6 +215,8 @@ pub fn measure(
                 "steps": steps,
                 "covariance": covariance.name(),
                 "last_step": last,
+                "eta": options.eta,
+                "clip": options.clip,
                 "samples": samples,
                 "reference": reference,
                 "features": extractor.network().name(),

@@ -10,6 +10,7 @@ use tweedie::model::{
 };
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Weighting};
 use tweedie::run::{DataRecord, RunConfig};
+use tweedie::schedule::ScheduleConfig;
 use tweedie::{Error, Result};
 
 use crate::Common;
@@ -24,6 +25,29 @@ enum ObjectiveName {
     SmLw,
     /// Score matching, likelihood weighting, importance-sampled t
     SmLwIs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ScheduleName {
+    /// Variance preserving, linear β
+    Vp,
+    /// Sub-variance-preserving, linear β
+    SubVp,
+    /// Variance exploding, geometric σ
+    Ve,
+    /// Variance preserving, the cosine law
+    Cosine,
+}
+
+impl ScheduleName {
+    fn get(self) -> ScheduleConfig {
+        match self {
+            ScheduleName::Vp => ScheduleConfig::default(),
+            ScheduleName::SubVp => ScheduleConfig::SubVp { beta_min: 0.1, beta_max: 20.0 },
+            ScheduleName::Ve => ScheduleConfig::Ve { sigma_min: 0.01, sigma_max: 50.0 },
+            ScheduleName::Cosine => ScheduleConfig::Cosine { offset: 0.008 },
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -64,6 +88,7 @@ Examples:
   tweedie train --data counts.parquet --out runs/counts --dequantize integers --rank 8
   tweedie train --data pictures/ --classes --flip --out runs/pictures
   tweedie train --data mixture:two-gaussians --out runs/two --iterations 5000
+  tweedie train --data wine.csv --out runs/flow --schedule sub-vp --objective sm-lw-is
   tweedie train --out runs/wine --resume")]
 pub struct Arguments {
     /// A table (CSV, TSV, Parquet, NPY), images (a folder, IDX, NPY, NPZ, CIFAR-10's batches), or mixture:NAME
@@ -125,6 +150,9 @@ pub struct Arguments {
     #[arg(long, value_name = "A,B,C", value_delimiter = ',', num_args = 1, help_heading = "Data")]
     split: Vec<f64>,
 
+    /// The forward process
+    #[arg(long, help_heading = "Model")]
+    schedule: Option<ScheduleName>,
     /// The distribution that the network corrects
     #[arg(long, help_heading = "Model")]
     base: Option<BaseName>,
@@ -147,6 +175,9 @@ pub struct Arguments {
     /// What is minimised
     #[arg(long, help_heading = "Training")]
     objective: Option<ObjectiveName>,
+    /// Weight of the score-matching loss between σ² (0) and the likelihood weighting (1), for sm-lw and sm-lw-is
+    #[arg(long, value_name = "P", help_heading = "Training")]
+    weighting: Option<f64>,
     /// What trains the score under lm
     #[arg(long, help_heading = "Training")]
     mode: Option<Mode>,
@@ -255,6 +286,7 @@ impl Arguments {
                 ));
             }
         }
+        set(&mut config.schedule, &self.schedule.map(ScheduleName::get));
         match self.base {
             None => (),
             Some(BaseName::Isotropic) => config.base.kind = BaseKind::Isotropic,
@@ -367,6 +399,15 @@ impl Arguments {
             Some(ObjectiveName::Sm) => config.objective = sm(Weighting::Sigma2, TimeLaw::Uniform),
             Some(ObjectiveName::SmLw) => config.objective = sm(Weighting::Likelihood, TimeLaw::Uniform),
             Some(ObjectiveName::SmLwIs) => config.objective = sm(Weighting::Likelihood, TimeLaw::LogSnr),
+        }
+        if let Some(power) = self.weighting {
+            match &mut config.objective {
+                ObjectiveConfig::Sm { weighting, .. } => *weighting = Weighting::Interpolated(power),
+                _ => {
+                    let remedy = "give --objective sm-lw or sm-lw-is";
+                    return Err(Error::config("--weighting", "only score matching has one", remedy));
+                }
+            }
         }
         match (&mut config.objective, self.transitions) {
             (_, None) => (),
