@@ -7,6 +7,8 @@ pub mod image_grid;
 pub mod images;
 pub mod mixture;
 pub mod parameter_estimation;
+mod runs;
+pub mod scoreflow_table;
 mod table;
 
 use std::path::Path;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::images::arm::{Arm, Studio, run_name};
 use super::images::judge::{Judge, Method};
-use super::images::{Record, Settings, Tasks, by_steps, check_steps, csv, curves};
+use super::images::{Record, Settings, by_steps, check_steps, csv, curves};
+use super::runs::Tasks;
 use super::write_all;
 use crate::model::HeadTrunk;
 use crate::objective::ScoreGradient;

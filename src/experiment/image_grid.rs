@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::images::arm::{Arm, Studio};
 use super::images::judge::{Judge, Method};
-use super::images::{COLUMNS, Record, Settings, Tasks, by_steps, check_steps};
+use super::images::{COLUMNS, Record, Settings, by_steps, check_steps};
+use super::runs::Tasks;
 use super::{table, write_all};
 use crate::model::HeadTrunk;
 use crate::objective::ScoreGradient;

@@ -152,27 +152,3 @@ pub(super) fn check_steps(steps: &[usize], schedule: &dyn Schedule) -> Result<()
         Some(_) => steps.iter().try_for_each(|&k| even_trajectory(schedule, k).map(drop)),
     }
 }
-
-/// Progress over tasks of like weight.
-pub(super) struct Tasks<'a> {
-    tell: &'a mut dyn FnMut(&str, f64),
-    done: usize,
-    total: usize,
-}
-
-impl<'a> Tasks<'a> {
-    pub(super) fn new(total: usize, tell: &'a mut dyn FnMut(&str, f64)) -> Tasks<'a> {
-        Tasks { tell, done: 0, total }
-    }
-
-    /// A part of the task at hand is done.
-    pub(super) fn part(&mut self, what: &str, part: f64) {
-        (self.tell)(what, (self.done as f64 + part) / self.total as f64);
-    }
-
-    /// The task at hand is done.
-    pub(super) fn end(&mut self, what: &str) {
-        self.done += 1;
-        self.part(what, 0.0);
-    }
-}

@@ -2,6 +2,7 @@
 
 mod cost;
 mod images;
+mod scoreflow;
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,8 @@ enum Which {
     HessianAblation(images::AblationArguments),
     /// Bits per dimension and Fréchet distance over transitions and rank: Likelihood Matching, Figure 2(c)
     ImageGrid(images::GridArguments),
+    /// Likelihood, bound and distance over forward processes and weightings: ScoreFlow, Table 2
+    ScoreflowTable(scoreflow::TableArguments),
 }
 
 #[derive(Args, Debug)]
@@ -104,5 +107,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Which::FewSteps(arguments) => arguments.run(),
         Which::HessianAblation(arguments) => arguments.run(),
         Which::ImageGrid(arguments) => arguments.run(),
+        Which::ScoreflowTable(arguments) => arguments.run(),
     }
 }

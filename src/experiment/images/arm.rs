@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use crate::data::TableOptions;
 use crate::grid::TimeLaw;
 use crate::model::{
-    BaseConfig, BaseKind, HeadConfig, HeadTrunk, Model, ModelConfig, NetworkConfig, Structure, UNetConfig,
+    BaseConfig, BaseKind, HeadConfig, HeadTrunk, ModelConfig, NetworkConfig, Structure, UNetConfig,
 };
-use crate::noise::Seed;
 use crate::objective::{LmForm, ObjectiveConfig, ScoreGradient, Weighting};
-use crate::run::{DataConfig, Prepared, Run, RunConfig, RunDir, Training};
-use crate::train::{Hooks, Metric, State, TrainConfig, Trainer, Validation};
+use crate::run::{DataConfig, Prepared, Run, RunConfig};
+use crate::train::TrainConfig;
 use crate::{Error, Result};
 
-use super::{Settings, Tasks};
+use super::Settings;
+use crate::experiment::runs::{Tasks, trained};
 
 /// A way to train.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,35 +75,8 @@ impl<'a> Studio<'a> {
     /// Trains an arm, or goes on with it, or finds it finished.
     pub(in crate::experiment) fn train(&self, arm: &Arm, tasks: &mut Tasks) -> Result<PathBuf> {
         let (path, device) = (self.path(arm), self.settings.device);
-        let config = self.config(arm)?;
-        let seed = Seed(config.seed);
-        let validation =
-            self.prepared.validation_rows(config.train.validation_rows, seed.derive("validation rows"));
-        let training = if path.join("config.toml").exists() {
-            let dir = RunDir::open(&path)?;
-            if dir.config()? != config {
-                let problem = format!("{} holds a run with other settings", path.display());
-                return Err(Error::config(
-                    "--out",
-                    problem,
-                    "give another directory, or that run's settings",
-                ));
-            }
-            Training::resume(dir, &config, &self.prepared, "--data", device)?
-        } else {
-            let donor = arm.score_from.as_ref().map(|donor| Run::load(donor, device)).transpose()?;
-            Training::begin(&path, &config, &self.prepared, &validation, donor.as_ref(), device)?
-        };
-        let Training { dir, model, mut state } = training;
-        let what = format!("training {}", arm.name);
-        if state.iteration < config.train.iterations {
-            let judge = (validation.size()[0] > 0).then(|| Validation::new(&validation, seed));
-            let trainer = Trainer { config: config.train.clone() };
-            let (objective, rows) = (config.objective.build()?, self.prepared.training());
-            let mut keeper = Keeper { dir: &dir, tasks, what: &what, iterations: config.train.iterations };
-            trainer.fit(&model, &*objective, &rows, judge.as_ref(), seed, &mut state, &mut keeper)?;
-        }
-        tasks.end(&what);
+        let donor = arm.score_from.as_ref().map(|donor| Run::load(donor, device)).transpose()?;
+        trained(&path, &self.config(arm)?, &self.prepared, donor.as_ref(), device, &arm.name, tasks)?;
         Ok(path)
     }
 
@@ -159,28 +132,6 @@ fn data_config(settings: &Settings) -> DataConfig {
     let split = if settings.test.is_some() { [0.9, 0.1, 0.0] } else { [0.8, 0.1, 0.1] };
     let table = TableOptions { size: settings.size, ..TableOptions::default() };
     DataConfig { source: settings.data.clone(), split, table, ..DataConfig::default() }
-}
-
-/// Keeps the run directory up to date.
-struct Keeper<'a, 'b> {
-    dir: &'a RunDir,
-    tasks: &'a mut Tasks<'b>,
-    what: &'a str,
-    iterations: u64,
-}
-
-impl Hooks for Keeper<'_, '_> {
-    fn metric(&mut self, metric: &Metric) -> Result<()> {
-        self.dir.append_metric(metric)
-    }
-
-    fn step(&mut self, iteration: u64) {
-        self.tasks.part(self.what, iteration as f64 / self.iterations as f64);
-    }
-
-    fn checkpoint(&mut self, model: &Model, state: &State) -> Result<()> {
-        self.dir.checkpoint(model, state)
-    }
 }
 
 /// A run directory's name, for tables.

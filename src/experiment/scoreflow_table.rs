@@ -1,0 +1,259 @@
+//! ScoreFlow's Table 2 on one's own data: likelihood, bound and Fréchet distance over forward processes and objectives.
+
+mod report;
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use super::runs::{Tasks, trained};
+use crate::grid::TimeLaw;
+use crate::likelihood::{
+    Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, in_batches, mean_and_error,
+};
+use crate::metric::{FeatureMoments, FeatureStatistics, frechet_distance};
+use crate::model::Denoiser;
+use crate::noise::Seed;
+use crate::objective::{ObjectiveConfig, Weighting};
+use crate::run::{Prepared, Run, RunConfig, scaled_rows};
+use crate::sample::{FlowSampler, sample_in_batches};
+use crate::schedule::ScheduleConfig;
+use crate::{Error, Result};
+
+/// How the score is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Training {
+    /// Weight 1 on the noise, uniform `t`: the paper's baseline.
+    Sigma2,
+    /// Likelihood weighting, uniform `t`.
+    Likelihood,
+    /// Likelihood weighting, importance-sampled `t`.
+    Importance,
+}
+
+impl Training {
+    /// All, in the table's order.
+    pub const ALL: [Training; 3] = [Training::Sigma2, Training::Likelihood, Training::Importance];
+
+    /// Its name in tables.
+    pub fn label(self) -> &'static str {
+        match self {
+            Training::Sigma2 => "DSM",
+            Training::Likelihood => "LW",
+            Training::Importance => "LW + IS",
+        }
+    }
+
+    /// Its name in files, that of `tweedie train --objective`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Training::Sigma2 => "sm",
+            Training::Likelihood => "sm-lw",
+            Training::Importance => "sm-lw-is",
+        }
+    }
+
+    fn objective(self) -> ObjectiveConfig {
+        let (weighting, time) = match self {
+            Training::Sigma2 => (Weighting::Sigma2, TimeLaw::Uniform),
+            Training::Likelihood => (Weighting::Likelihood, TimeLaw::Uniform),
+            Training::Importance => (Weighting::Likelihood, TimeLaw::LogSnr),
+        };
+        ObjectiveConfig::Sm { weighting, time, draws: 1 }
+    }
+}
+
+/// The forward processes: VP, subVP and VE with the usual numbers.
+pub fn schedules() -> [(&'static str, ScheduleConfig); 3] {
+    [
+        ("VP", ScheduleConfig::default()),
+        ("subVP", ScheduleConfig::SubVp { beta_min: 0.1, beta_max: 20.0 }),
+        ("VE", ScheduleConfig::Ve { sigma_min: 0.01, sigma_max: 50.0 }),
+    ]
+}
+
+/// The experiment's settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoreflowTable {
+    /// Data, network, base and training of every cell; the cell decides schedule and objective.
+    pub config: RunConfig,
+    /// Repetitions, each with its own split, weights and noise.
+    pub seeds: u64,
+    /// At most this many test rows are scored.
+    pub rows: usize,
+    /// Draws of (t, ε) per row for the bound.
+    pub draws: usize,
+    /// Samples for the Fréchet distance.
+    pub samples: usize,
+    /// Rows computed at a time.
+    pub batch: usize,
+    /// Where to compute.
+    pub device: Device,
+}
+
+/// One trained score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cell {
+    /// The forward process.
+    pub schedule: &'static str,
+    /// How it was trained.
+    pub training: Training,
+    /// The repetition.
+    pub seed: u64,
+    /// Negative log-likelihood by the probability-flow ODE, and its standard error over rows.
+    pub nll: (f64, f64),
+    /// The score-matching bound on it, and its standard error over rows.
+    pub bound: (f64, f64),
+    /// Rows whose ODE likelihood is doubtful, left out of `nll`.
+    pub flagged: usize,
+    /// Network evaluations per ODE likelihood.
+    pub evaluations: f64,
+    /// Fréchet distance of ODE samples to the test rows; NaN where a sample could not be had.
+    pub frechet: f64,
+}
+
+/// What the experiment found; [`Report::write`] makes files of it.
+#[derive(Debug)]
+pub struct Report {
+    /// The settings.
+    pub experiment: ScoreflowTable,
+    /// Every cell and repetition.
+    pub cells: Vec<Cell>,
+    /// Whether likelihoods are bits per dimension of levels, or nats per row in the data's own units.
+    pub bits: bool,
+    /// Test rows scored in each repetition.
+    pub rows: usize,
+    seconds: f64,
+}
+
+impl ScoreflowTable {
+    /// The same at sizes that show only that it runs.
+    pub fn quick(mut self) -> ScoreflowTable {
+        self.config.train.iterations = self.config.train.iterations.min(200);
+        ScoreflowTable {
+            seeds: self.seeds.min(2),
+            rows: self.rows.min(20),
+            draws: self.draws.min(20),
+            samples: self.samples.min(100),
+            ..self
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        Error::check_count("--seeds", self.seeds as usize, 1000)?;
+        Error::check_count("--rows", self.rows, 1_000_000_000)?;
+        Error::check_count("--draws", self.draws, 1_000_000)?;
+        Error::check_count("--samples", self.samples, 1_000_000_000)?;
+        if self.samples == 1 {
+            return Err(Error::config("--samples", "1 has no covariance", "give two or more"));
+        }
+        self.config.train.check()
+    }
+
+    /// Trains the cells in `out/runs` and judges them. `progress` gets a line and the fraction done.
+    pub fn run(&self, out: &Path, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
+        let begun = std::time::Instant::now();
+        self.check()?;
+        let mut tasks = Tasks::new(2 * self.seeds as usize * 9, progress);
+        let (mut cells, mut rows, mut bits) = (Vec::new(), 0, false);
+        for seed in (0..self.seeds).map(|i| self.config.seed + i) {
+            let prepared = Prepared::read(&self.config.data, seed)?;
+            let judge = Judge::new(self, &prepared, seed)?;
+            (rows, bits) = (judge.scaled.size()[0] as usize, judge.bits);
+            for (schedule, process) in schedules() {
+                for training in Training::ALL {
+                    let name = format!("{}-{}-{seed}", schedule.to_lowercase(), training.name());
+                    let mut config = RunConfig {
+                        seed,
+                        schedule: process.clone(),
+                        objective: training.objective(),
+                        ..self.config.clone()
+                    };
+                    config.model.head = None;
+                    let path = out.join("runs").join(&name);
+                    trained(&path, &config, &prepared, None, self.device, &name, &mut tasks)?;
+                    cells.push(judge.cell(&Run::load(&path, self.device)?, schedule, training)?);
+                    tasks.end(&format!("judging {name}"));
+                }
+            }
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        Ok(Report { experiment: self.clone(), cells, bits, rows, seconds })
+    }
+}
+
+/// The test rows of one repetition.
+struct Judge<'a> {
+    experiment: &'a ScoreflowTable,
+    seed: u64,
+    /// Network units, `[n, d]`, f64.
+    scaled: Tensor,
+    log_jacobian: Vec<f64>,
+    test: FeatureStatistics,
+    bits: bool,
+}
+
+impl<'a> Judge<'a> {
+    fn new(experiment: &'a ScoreflowTable, prepared: &Prepared, seed: u64) -> Result<Judge<'a>> {
+        let (scaling, noise) = (&prepared.record.scaling, Seed(seed).derive("judge"));
+        let mut rows = prepared.split.test.clone();
+        if rows.len() < 2 {
+            let problem = format!("{} test rows", rows.len());
+            return Err(Error::config("data.split", problem, "give more rows, or a larger test share"));
+        }
+        let all = scaled_rows(&prepared.table, &rows, scaling, noise.derive("reference")).0;
+        rows.truncate(experiment.rows);
+        let (scaled, log_jacobian) = scaled_rows(&prepared.table, &rows, scaling, noise.derive("dequantise"));
+        let (test, bits) = (statistics(&all)?, prepared.record.image.is_some());
+        Ok(Judge { experiment, seed, scaled, log_jacobian, test, bits })
+    }
+
+    fn cell(&self, run: &Run, schedule: &'static str, training: Training) -> Result<Cell> {
+        let (model, noise) = (&run.model, Seed(self.seed).derive("judge"));
+        let nll = self.score(run, &ProbabilityFlow::new(model))?;
+        let bound = self.score(run, &ScoreMatchingBound::new(model, self.experiment.draws))?;
+        let sampler = FlowSampler::new(model);
+        let samples = sample_in_batches(self.experiment.samples, self.experiment.batch, |rows| {
+            sampler.sample(noise.derive("samples"), rows)
+        });
+        let frechet = match samples {
+            Ok(samples) => frechet_distance(&statistics(&samples)?, &self.test)?,
+            Err(Error::Numeric { .. }) => f64::NAN,
+            Err(error) => return Err(error),
+        };
+        let unit = match self.bits {
+            true => 1.0 / (self.scaled.size()[1] as f64 * std::f64::consts::LN_2),
+            false => 1.0,
+        };
+        let cost = |values: &[f64]| {
+            let (mean, error) = mean_and_error(values);
+            (-mean * unit, error * unit)
+        };
+        Ok(Cell {
+            schedule,
+            training,
+            seed: self.seed,
+            nll: cost(&nll.believed()),
+            bound: cost(&bound.values),
+            flagged: nll.values.len() - nll.believed().len(),
+            evaluations: nll.evaluations,
+            frechet,
+        })
+    }
+
+    fn score(&self, run: &Run, estimator: &dyn LogLikelihood) -> Result<Estimate> {
+        let x = self.scaled.to_kind(run.model.kind()).to_device(run.model.device());
+        let noise = Seed(self.seed).derive("judge").derive("likelihood");
+        let mut estimate = in_batches(&x, self.experiment.batch, |part, numbers| {
+            estimator.log_likelihood(part, noise, numbers.start as u64)
+        })?;
+        estimate.values.iter_mut().zip(&self.log_jacobian).for_each(|(value, offset)| *value += offset);
+        Ok(estimate)
+    }
+}
+
+fn statistics(rows: &Tensor) -> Result<FeatureStatistics> {
+    let mut moments = FeatureMoments::new(rows.size()[1] as usize);
+    moments.push(&rows.to_kind(Kind::Double));
+    moments.statistics("rows")
+}
