@@ -1,5 +1,6 @@
 //! Training objectives: what is minimised, per row of data.
 
+mod covariance_matching;
 mod dsm;
 mod likelihood_matching;
 mod zero_hessian;
@@ -11,6 +12,7 @@ use crate::grid::TimeLaw;
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::{Error, Result};
+pub use covariance_matching::{CovarianceMatching, Target};
 pub use dsm::{DenoisingScoreMatching, Weighting};
 pub use likelihood_matching::{LikelihoodMatching, LmForm, ScoreGradient};
 pub use zero_hessian::ZeroHessian;
@@ -55,6 +57,15 @@ pub enum ObjectiveConfig {
         form: LmForm,
         /// The clock in which the random grid is uniform.
         time: TimeLaw,
+    },
+    /// A covariance head by regression under a frozen score.
+    CovarianceMatching {
+        /// What is fitted.
+        target: Target,
+        /// The law of `t`.
+        time: TimeLaw,
+        /// Draws of (t, ε) per row.
+        draws: usize,
     },
     /// Denoising score matching.
     Sm {
@@ -102,6 +113,10 @@ impl ObjectiveConfig {
                 let score = ScoreGradient::Joint;
                 Ok(Box::new(ZeroHessian::new(LikelihoodMatching { transitions, form, time, score })))
             }
+            &ObjectiveConfig::CovarianceMatching { target, time, draws } => {
+                Error::check_count("draws", draws, MOST_DRAWS)?;
+                Ok(Box::new(CovarianceMatching { target, time, draws }))
+            }
             ObjectiveConfig::Sm { weighting, time, draws } => {
                 Error::check_count("draws", *draws, MOST_DRAWS)?;
                 weighting.check()?;
@@ -113,6 +128,6 @@ impl ObjectiveConfig {
 
     /// Whether a covariance head is trained.
     pub fn trains_head(&self) -> bool {
-        matches!(self, ObjectiveConfig::Lm { .. })
+        matches!(self, ObjectiveConfig::Lm { .. } | ObjectiveConfig::CovarianceMatching { .. })
     }
 }

@@ -125,7 +125,7 @@ impl Objective for DenoisingScoreMatching {
 }
 
 /// Each row `n` times in a row, `[b n, d]`.
-fn repeat(x: &Tensor, n: i64) -> Tensor {
+pub(super) fn repeat(x: &Tensor, n: i64) -> Tensor {
     if n == 1 { x.shallow_clone() } else { x.repeat_interleave_self_int(n, 0, None) }
 }
 

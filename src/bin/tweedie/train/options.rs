@@ -8,7 +8,7 @@ use tweedie::grid::TimeLaw;
 use tweedie::model::{
     BaseKind, HeadConfig, HeadTrunk, NetworkConfig, Parametrization, Precision, Structure, UNetConfig,
 };
-use tweedie::objective::{ObjectiveConfig, ScoreGradient, Weighting};
+use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target, Weighting};
 use tweedie::run::{DataRecord, RunConfig};
 use tweedie::schedule::ScheduleConfig;
 use tweedie::{Error, Result};
@@ -25,6 +25,10 @@ enum ObjectiveName {
     SmLw,
     /// Score matching, likelihood weighting, importance-sampled t
     SmLwIs,
+    /// Optimal Covariance Matching: a head fitted to the Jacobian of a frozen score
+    Ocm,
+    /// A head fitted to the squared residual of a frozen score
+    Npr,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -392,13 +396,17 @@ impl Arguments {
 
     fn apply_objective(&self, config: &mut RunConfig) -> Result<()> {
         let sm = |weighting, time| ObjectiveConfig::Sm { weighting, time, draws: 1 };
+        let matching =
+            |target| ObjectiveConfig::CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 };
         match self.objective {
             None => (),
-            Some(ObjectiveName::Lm) if config.objective.trains_head() => (),
+            Some(ObjectiveName::Lm) if matches!(config.objective, ObjectiveConfig::Lm { .. }) => (),
             Some(ObjectiveName::Lm) => config.objective = ObjectiveConfig::default(),
             Some(ObjectiveName::Sm) => config.objective = sm(Weighting::Sigma2, TimeLaw::Uniform),
             Some(ObjectiveName::SmLw) => config.objective = sm(Weighting::Likelihood, TimeLaw::Uniform),
             Some(ObjectiveName::SmLwIs) => config.objective = sm(Weighting::Likelihood, TimeLaw::LogSnr),
+            Some(ObjectiveName::Ocm) => config.objective = matching(Target::Jacobian),
+            Some(ObjectiveName::Npr) => config.objective = matching(Target::Residual),
         }
         if let Some(power) = self.weighting {
             match &mut config.objective {
@@ -415,7 +423,10 @@ impl Arguments {
                 ObjectiveConfig::Lm { transitions, .. } | ObjectiveConfig::LmZeroHessian { transitions, .. },
                 Some(n),
             ) => *transitions = n,
-            (ObjectiveConfig::Sm { draws, .. }, Some(n)) => *draws = n,
+            (
+                ObjectiveConfig::Sm { draws, .. } | ObjectiveConfig::CovarianceMatching { draws, .. },
+                Some(n),
+            ) => *draws = n,
         }
         if let Some(mode) = self.mode {
             let ObjectiveConfig::Lm { score, .. } = &mut config.objective else {
@@ -431,10 +442,14 @@ impl Arguments {
                 Mode::Head => ScoreGradient::Frozen,
             };
         }
-        if self.score_from.is_some()
-            && !matches!(config.objective, ObjectiveConfig::Lm { score: ScoreGradient::Frozen, .. })
-        {
-            return Err(Error::config("--score-from", "the score would be trained", "give --mode head"));
+        let trains_score = config.objective.build()?.trains_score();
+        if self.score_from.is_some() && trains_score {
+            let remedy = "give --mode head, or --objective ocm or npr";
+            return Err(Error::config("--score-from", "the score would be trained", remedy));
+        }
+        if self.score_from.is_none() && self.config.is_none() && !self.resume && !trains_score {
+            let remedy = "give the run that has the score with --score-from";
+            return Err(Error::config("--score-from", "nothing would train the score", remedy));
         }
         Ok(())
     }
