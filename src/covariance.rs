@@ -1,5 +1,10 @@
 //! The ways to get the covariance of a reverse step, and the reverse law that samplers and ELBOs see.
 
+mod analytic;
+mod jacobian;
+
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -9,6 +14,7 @@ use crate::sym_matrix::SymMatrix;
 use crate::tensor::{column, per_row};
 use crate::tweedie::{Bridge, Jet, bridge, bridge_mean, scalar_g};
 use crate::{Error, Result};
+pub use analytic::NoiseStatistics;
 
 /// Where `Cov[x_0|x_t]`, hence the covariance of a reverse step, comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,11 +29,19 @@ pub enum Covariance {
     BetaTilde,
     /// `G = I`, that is `H = 0`: what the Likelihood Matching paper calls its score-matching sampler.
     ZeroHessian,
+    /// `G = (1 − E‖ε̂‖²/d) I`, one number per `t`, measured on data: Analytic-DPM.
+    Analytic,
+    /// The diagonal of `I + σ²H` by so many vector–Jacobian products with random signs.
+    Rademacher(usize),
+    /// The exact diagonal of `I + σ²H`, by `d` products.
+    Diagonal,
+    /// `I + σ²H`, by `d` products.
+    Full,
 }
 
 impl Covariance {
-    /// All, for tables and help texts.
-    pub const ALL: [Covariance; 4] =
+    /// Those that cost nothing and that every model has.
+    pub const FREE: [Covariance; 4] =
         [Covariance::Learned, Covariance::Beta, Covariance::BetaTilde, Covariance::ZeroHessian];
 
     /// The name used in configuration files and on the command line.
@@ -37,6 +51,30 @@ impl Covariance {
             Covariance::Beta => "beta",
             Covariance::BetaTilde => "beta-tilde",
             Covariance::ZeroHessian => "zero-hessian",
+            Covariance::Analytic => "analytic",
+            Covariance::Rademacher(_) => "rademacher",
+            Covariance::Diagonal => "diagonal",
+            Covariance::Full => "full",
+        }
+    }
+
+    /// How tables and legends show it.
+    pub fn label(self) -> String {
+        match self {
+            Covariance::Learned => "learned G".into(),
+            Covariance::Beta => "β".into(),
+            Covariance::BetaTilde => "β̃".into(),
+            Covariance::ZeroHessian => "H = 0".into(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Covariance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Covariance::Rademacher(probes) => write!(f, "rademacher-{probes}"),
+            other => f.write_str(other.name()),
         }
     }
 }
@@ -70,6 +108,16 @@ impl<'a> Reverse<'a> {
                 "'beta' is defined for ancestral steps: give eta = 1 or another covariance",
             ));
         }
+        if covariance == Covariance::Analytic && model.noise_statistics().is_none() {
+            return Err(Error::config(
+                "covariance",
+                "analytic, of a model without statistics of its noise",
+                "measure them first (NoiseStatistics::measure), or take another covariance",
+            ));
+        }
+        if let Covariance::Rademacher(probes) = covariance {
+            Error::check_count("probes", probes, 1_000_000)?;
+        }
         Ok(Reverse { model, covariance, eta, range: None })
     }
 
@@ -101,31 +149,30 @@ impl<'a> Reverse<'a> {
 
     /// The law of `x_s` given `x_t` (`[b, d]`), for times `s < t` per row.
     pub fn at(&self, x: &Tensor, s: &[f64], t: &[f64]) -> Gaussian {
-        let schedule = &**self.model.schedule();
-        match self.covariance {
-            Covariance::Learned => {
-                let Jet { noise, g } = self.model.jet(x, t);
-                bridge(x, &Jet { noise: self.held(noise, x, t), g }, schedule, s, t, self.eta)
+        let (model, schedule) = (self.model, &**self.model.schedule());
+        let scalar = |g: &dyn Fn(f64) -> f64| Jet {
+            noise: model.noise(x, t),
+            g: scalar_g(t.iter().map(|&t| g(t)), x),
+        };
+        let Jet { noise, g } = match self.covariance {
+            Covariance::Learned => model.jet(x, t),
+            Covariance::BetaTilde => scalar(&|_| 0.0),
+            Covariance::ZeroHessian => scalar(&|_| 1.0),
+            Covariance::Analytic => {
+                let statistics = model.noise_statistics().expect("checked when the law was made");
+                scalar(&|t| statistics.g(schedule.log_snr(t)))
             }
-            Covariance::BetaTilde | Covariance::ZeroHessian => {
-                let value = if self.covariance == Covariance::BetaTilde { 0.0 } else { 1.0 };
-                let g = scalar_g(t.iter().map(|_| value), x);
-                bridge(
-                    x,
-                    &Jet { noise: self.held(self.model.noise(x, t), x, t), g },
-                    schedule,
-                    s,
-                    t,
-                    self.eta,
-                )
-            }
+            Covariance::Rademacher(probes) => jacobian::rademacher(model, x, t, probes),
+            Covariance::Diagonal => jacobian::diagonal(model, x, t),
+            Covariance::Full => jacobian::full(model, x, t),
             Covariance::Beta => {
                 let rows: Vec<Bridge> =
                     s.iter().zip(t).map(|(&s, &t)| Bridge::new(schedule, s, t, 1.0)).collect();
                 let variance = per_row(s.iter().zip(t).map(|(&s, &t)| schedule.transition(s, t).k2), x);
-                let mean = bridge_mean(x, &self.held(self.model.noise(x, t), x, t), &rows);
-                Gaussian::new(mean, SymMatrix::isotropic(variance, x.size()[1]))
+                let mean = bridge_mean(x, &self.held(model.noise(x, t), x, t), &rows);
+                return Gaussian::new(mean, SymMatrix::isotropic(variance, x.size()[1]));
             }
-        }
+        };
+        bridge(x, &Jet { noise: self.held(noise, x, t), g }, schedule, s, t, self.eta)
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::covariance::NoiseStatistics;
 use crate::schedule::Schedule;
 use crate::tweedie::Jet;
 pub use base::{Base, BaseConfig, BaseKind};
@@ -52,6 +53,10 @@ pub trait Denoiser {
     /// The model for some rows of a batch, by their numbers in it, where it was bound to that batch; `None` where it takes
     /// any rows.
     fn for_rows(&self, _rows: &[i64]) -> Option<Box<dyn Denoiser + '_>> {
+        None
+    }
+    /// What was measured of `E‖ε̂‖²`, where it was: what [`crate::covariance::Covariance::Analytic`] takes.
+    fn noise_statistics(&self) -> Option<&NoiseStatistics> {
         None
     }
     /// Element kind of rows.

@@ -29,6 +29,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
+use crate::covariance::NoiseStatistics;
 use crate::data::OutputFile;
 use crate::model::{Base, BaseKind, Denoiser, Model};
 use crate::noise::Seed;
@@ -92,6 +93,10 @@ fn base_from_json(value: serde_json::Value, kind: BaseKind) -> std::result::Resu
     let mixture = GaussianMixture::from_parameters(&parameters).map_err(|e| e.to_string())?;
     Ok(Base::Mixture(mixture))
 }
+
+/// Where a run keeps what was measured of its noise, and at how many times that is.
+const STATISTICS: &str = "noise-statistics.json";
+const STATISTICS_TIMES: usize = 200;
 
 /// Writes a JSON file, whole or not at all.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
@@ -194,8 +199,13 @@ impl RunDir {
         config.model.init(base, config.schedule.build()?, device, Seed(config.seed).derive("initialisation"))
     }
 
-    /// Writes what is needed to resume, then the parameters to use.
+    /// Writes what is needed to resume, then the parameters to use. What was measured of others is no longer true.
     pub fn checkpoint(&self, model: &Model, state: &State) -> Result<()> {
+        let statistics = self.file(STATISTICS);
+        match std::fs::remove_file(&statistics) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&statistics)(e)),
+            _ => (),
+        }
         self.write("state.safetensors", &checkpoint::state_bytes(state))?;
         let entries = model.parameters().entries();
         let about = [("iteration", state.iteration.to_string())];
@@ -275,7 +285,41 @@ impl Run {
         let flat = checkpoint::read_parameters(&bytes, model.parameters())
             .map_err(|problem| Error::checkpoint(&file, problem, RETRAIN))?;
         model.parameters().assign(&flat.to_device(device));
-        Ok(Run { dir, config, data, model })
+        let mut run = Run { dir, config, data, model };
+        if run.dir.file(STATISTICS).exists() {
+            let statistics: NoiseStatistics = run.dir.read_json(STATISTICS)?;
+            if let Some(problem) = statistics.problem() {
+                let remedy = "delete it: it is measured anew when it is needed";
+                return Err(Error::checkpoint(run.dir.file(STATISTICS), problem, remedy));
+            }
+            run.model.set_noise_statistics(statistics);
+        }
+        Ok(run)
+    }
+
+    /// Measures `E‖ε̂‖²` on at most `limit` training rows for [`crate::covariance::Covariance::Analytic`] and keeps it with
+    /// the run.
+    ///
+    /// # Errors
+    /// If the training data are not at hand or no longer the same, or the run is conditioned on classes.
+    pub fn measure_noise(&mut self, limit: usize, batch: usize) -> Result<&NoiseStatistics> {
+        if self.model.classes() > 0 {
+            let problem = "analytic, of a model conditioned on classes";
+            return Err(Error::config("covariance", problem, "take another"));
+        }
+        let prepared = self.prepared().ok_or_else(|| {
+            let source = &self.config.data.source;
+            let problem = format!(
+                "analytic needs the training data, and {source} is not at hand or no longer the same"
+            );
+            Error::config("covariance", problem, "restore the data, or take another covariance")
+        })?;
+        let seed = Seed(self.config.seed).derive("noise statistics");
+        let rows = prepared.training_rows(limit, seed.derive("rows"));
+        let statistics = NoiseStatistics::measure(&self.model, &rows, STATISTICS_TIMES, batch, seed)?;
+        self.dir.write_json(STATISTICS, &statistics)?;
+        self.model.set_noise_statistics(statistics);
+        Ok(self.model.noise_statistics().expect("just set"))
     }
 
     /// The data that the run was trained on, read and dealt again, where they are at hand and still the same.

@@ -213,7 +213,7 @@ impl Mixture {
             for &n in &self.transitions {
                 add(format!("LM N={n}"), network(Some(n), recipe, rows), &[Covariance::Learned]);
             }
-            add(report::EXACT.into(), Source::Oracle, &Covariance::ALL);
+            add(report::EXACT.into(), Source::Oracle, &Covariance::FREE);
             add("EM fit".into(), Source::Fitted { rows }, &[]);
             add("law itself".into(), Source::Law, &[]);
         }

@@ -36,7 +36,7 @@ impl<'a> Elbo<'a> {
     pub fn new(reverse: Reverse<'a>, grid: Vec<f64>, draws: usize) -> Elbo<'a> {
         assert!(grid.len() > 1 && grid[0] == 0.0, "an ELBO's grid starts at 0");
         assert!(draws > 0, "an ELBO needs a draw");
-        let name = format!("ELBO, K = {}, {} covariance", grid.len() - 1, reverse.covariance().name());
+        let name = format!("ELBO, K = {}, {} covariance", grid.len() - 1, reverse.covariance());
         let decoder = Decoder::Density(match reverse.covariance() {
             Covariance::BetaTilde => mean_only(reverse),
             _ => reverse,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::{Denoiser, Model};
+use crate::covariance::NoiseStatistics;
 use crate::schedule::Schedule;
 use crate::tweedie::Jet;
 
@@ -79,6 +80,10 @@ impl Denoiser for Given<'_> {
         let classes = self.classes.as_ref()?;
         let rows = Tensor::from_slice(rows).to_device(classes.device());
         Some(Box::new(Given { model: self.model, classes: Some(classes.index_select(0, &rows)) }))
+    }
+
+    fn noise_statistics(&self) -> Option<&NoiseStatistics> {
+        self.model.noise_statistics()
     }
 
     fn kind(&self) -> Kind {

@@ -11,6 +11,7 @@ use super::mlp::MlpConfig;
 use super::parameters::Parameters;
 use super::unet::{HeadBody, UNetConfig};
 use super::{Denoiser, HeadTrunk, Structure};
+use crate::covariance::NoiseStatistics;
 use crate::noise::Seed;
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
@@ -177,6 +178,7 @@ pub struct Model {
     schedule: Arc<dyn Schedule>,
     backbone: Box<dyn Backbone>,
     second_moment: f64,
+    statistics: Option<NoiseStatistics>,
     device: Device,
 }
 
@@ -198,7 +200,16 @@ impl ModelConfig {
         let second_moment = base.second_moment();
         let base = base.to(device, Kind::Double);
         let fast_base = base.to(device, Kind::Float);
-        Ok(Model { config: self.clone(), base, fast_base, schedule, backbone, second_moment, device })
+        Ok(Model {
+            config: self.clone(),
+            base,
+            fast_base,
+            schedule,
+            backbone,
+            second_moment,
+            statistics: None,
+            device,
+        })
     }
 }
 
@@ -229,6 +240,11 @@ impl Model {
     /// How many elements of the flat parameter buffer belong to the score; the head's follow.
     pub fn score_size(&self) -> i64 {
         self.backbone.score_size()
+    }
+
+    /// Keeps what was measured of `E‖ε̂‖²`, for the analytic covariance.
+    pub fn set_noise_statistics(&mut self, statistics: NoiseStatistics) {
+        self.statistics = Some(statistics);
     }
 
     /// Runs `f` with dropout, where the network has any, of batch number `batch`.
@@ -357,6 +373,10 @@ impl Denoiser for Model {
 
     fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
         self.jet_given(x, t, None)
+    }
+
+    fn noise_statistics(&self) -> Option<&NoiseStatistics> {
+        self.statistics.as_ref()
     }
 
     fn kind(&self) -> Kind {

@@ -212,7 +212,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if metrics.contains(&MetricName::Nll) {
         let head = run.model.config().head.is_some();
         let covariances: &[Covariance] = match head {
-            true => &Covariance::ALL,
+            true => &Covariance::FREE,
             false => &[Covariance::Beta, Covariance::BetaTilde, Covariance::ZeroHessian],
         };
         for &covariance in covariances {

@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut flags = Vec::new();
     let mut likelihood_vs_steps = Vec::new();
     let mut scores = Vec::new();
-    for covariance in Covariance::ALL {
+    for covariance in Covariance::FREE {
         if covariance == Covariance::Learned && !head {
             continue;
         }

@@ -54,9 +54,7 @@ fn figure2(report: &Report, law: Law) -> String {
 pub(super) fn label(curve: &Curve) -> String {
     match curve.covariance {
         None | Some(Covariance::Learned) => curve.arm.clone(),
-        Some(Covariance::Beta) => format!("{}, β", curve.arm),
-        Some(Covariance::BetaTilde) => format!("{}, β̃", curve.arm),
-        Some(Covariance::ZeroHessian) => format!("{}, H = 0", curve.arm),
+        Some(covariance) => format!("{}, {}", curve.arm, covariance.label()),
     }
 }
 
