@@ -1,6 +1,7 @@
 //! Samplers: one loop, swappable steps.
 
 mod ancestral;
+mod dpm_solver;
 mod euler_maruyama;
 mod flow;
 
@@ -12,6 +13,7 @@ use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::{Error, Result};
 pub use ancestral::{Ancestral, LastStep};
+pub use dpm_solver::DpmSolver;
 pub use euler_maruyama::EulerMaruyama;
 pub use flow::FlowSampler;
 
