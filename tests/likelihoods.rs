@@ -2,7 +2,7 @@
 //!
 //! A model starts in the prior `N(0, σ_T² I)`, the data end in `p_T`, which is not quite it: `α_T = 6.6e-3` for VP and
 //! subVP, and `x_T` of VE has the data's variance beside 2500. What an exact score gives is therefore the density of the
-//! law that is started in the prior, which differs from the data's by up to 1e-2 nats; that law is in closed form for
+//! law that is started in the prior, which differs from the data's by some hundredths of a nat; that law is in closed form for
 //! Gaussians, and is what the estimators are held to here.
 
 use std::f64::consts::{LN_2, PI};
@@ -18,7 +18,7 @@ use tweedie::likelihood::{
 use tweedie::model::Denoiser;
 use tweedie::noise::{Noise, Seed};
 use tweedie::oracle::{GaussianMixture, MixtureParameters, Oracle};
-use tweedie::schedule::{Schedule, SubVp, Ve, Vp};
+use tweedie::schedule::{Schedule, SubVp, Transition, Ve, Vp};
 use tweedie::tensor::to_vec;
 use tweedie::tweedie::Jet;
 
@@ -130,7 +130,7 @@ fn the_flow_is_exact_for_gaussians() {
             let prior = largest(plain.iter().zip(&truth).map(|(p, t)| (p - t).abs()));
             println!("{name} d = {d}: {error:.1e}, {:.0} evaluations, prior {prior:.1e}", found.evaluations);
             assert!(error < 1e-5 && found.flags.is_empty(), "{name} d = {d}: {error:.1e}, {:?}", found.flags);
-            assert!(prior < 0.05, "{name} d = {d}: {prior}");
+            assert!(prior < 0.1, "{name} d = {d}: {prior}");
 
             let probes = flow().divergence(Divergence::Rademacher { probes: 6 }).unwrap();
             let noisy = probes.log_likelihood(&x, Seed(2), 0).unwrap();
@@ -194,48 +194,66 @@ fn bounds_are_tight_for_gaussians() {
             let x = oracle.mixture.sample(10, Seed(4));
             let truth = Gaussian::of(&oracle.mixture, &*schedule, &x).bound();
             let many = repeated(&x, 100);
-            let check = |what: &str, estimate: Result<Estimate>, most: f64| {
+            // a score of zero would lose ½ Z d, some 12 nats per dimension
+            let most = 0.05 * d as f64 + 0.1;
+            let check = |what: &str, estimate: Result<Estimate>| {
                 let (mean, error) = gap(&estimate.unwrap(), &truth, 100);
                 println!("{name} d = {d}, {what}: {mean:.4} ± {error:.4}");
                 assert!(mean.abs() < 3.0 * error, "{name} d = {d}, {what}: {mean} ± {error}");
                 assert!(error < most, "{name} d = {d}, {what}: no statement, ± {error}");
             };
-            let bound = || ScoreMatchingBound::new(&oracle, 40);
-            check("DSM", bound().log_likelihood(&many, Seed(5), 0), 0.3);
+            let bound = || ScoreMatchingBound::new(&oracle, 60);
+            check("DSM", bound().log_likelihood(&many, Seed(5), 0));
             for divergence in
                 [Divergence::Exact, Divergence::Rademacher { probes: 1 }, Divergence::Gaussian { probes: 1 }]
             {
                 let sm = bound().with_divergence(divergence).unwrap();
-                check(&format!("SM, {divergence:?}"), sm.log_likelihood(&many, Seed(6), 0), 0.3);
+                check(&format!("SM, {divergence:?}"), sm.log_likelihood(&many, Seed(6), 0));
             }
             let grid = Spacing::default().elbo_grid(&*schedule, 20);
-            let learned = Elbo::new(Reverse::new(&oracle, Covariance::Learned, 1.0).unwrap(), grid, 4);
-            check("ELBO, K = 20, exact covariance", learned.log_likelihood(&many, Seed(7), 0), 0.1);
+            let learned = Elbo::new(Reverse::new(&oracle, Covariance::Learned, 1.0).unwrap(), grid, 12);
+            check("ELBO, K = 20, exact covariance", learned.log_likelihood(&many, Seed(7), 0));
         }
     }
 }
 
-/// Without the covariance the ELBO approaches the same value as `1/K`.
+/// Nats that β's steps lose on a Gaussian with these eigenvalues, whose reverse transitions have the variances
+/// `(k²/m²)((1 − ρ) + ρ G)`, `ρ = k²/σ_t²`, and not `k²`: the divergences between two normal laws of the same mean.
+fn lost_by_beta(schedule: &dyn Schedule, grid: &[f64], values: &[f64]) -> f64 {
+    let step = |s: f64, t: f64, v: f64| {
+        let Transition { m, k2 } = schedule.transition(s, t);
+        let (signal, sigma2) = (schedule.alpha(t).powi(2) * v, schedule.sigma2(t));
+        let ratio = (1.0 - k2 / sigma2 + k2 / sigma2 * signal / (signal + sigma2)) / (m * m);
+        0.5 * (ratio - 1.0 - ratio.ln())
+    };
+    grid.windows(2).flat_map(|p| values.iter().map(|&v| step(p[0], p[1], v)).collect::<Vec<_>>()).sum()
+}
+
+/// Without the covariance the ELBO loses what it must at every `K`, and that goes as `1/K`.
 #[test]
 fn the_elbo_is_tight_in_many_steps() {
     for (name, schedule) in processes() {
         let oracle = Oracle::new(mixture(2, 1), schedule.clone());
         let x = oracle.mixture.sample(10, Seed(8));
-        let truth = Gaussian::of(&oracle.mixture, &*schedule, &x).bound();
+        let gaussian = Gaussian::of(&oracle.mixture, &*schedule, &x);
+        let truth = gaussian.bound();
         let many = repeated(&x, 100);
-        let loss = |steps: usize| {
-            let grid = Spacing::LogSnr.elbo_grid(&*schedule, steps);
-            let elbo = Elbo::new(Reverse::new(&oracle, Covariance::Beta, 1.0).unwrap(), grid, 2);
-            gap(&elbo.log_likelihood(&many, Seed(9), 0).unwrap(), &truth, 100)
-        };
-        let ((few, few_error), (mean, error)) = (loss(50), loss(800));
-        println!("{name}: K = 50 {few:.4} ± {few_error:.4}, K = 800 {mean:.4} ± {error:.4}");
-        assert!(few + 4.0 * few_error < mean, "{name}: {few} then {mean}");
-        assert!(mean < 3.0 * error && mean > few / 8.0 - 3.0 * error, "{name}: {mean} ± {error}");
+        let grid = |steps: usize| Spacing::LogSnr.elbo_grid(&*schedule, steps);
+        let lost = |steps: usize| lost_by_beta(&*schedule, &grid(steps), &gaussian.values);
+        for (steps, draws) in [(5, 30), (400, 4)] {
+            let elbo = Elbo::new(Reverse::new(&oracle, Covariance::Beta, 1.0).unwrap(), grid(steps), draws);
+            let (mean, error) = gap(&elbo.log_likelihood(&many, Seed(9), 0).unwrap(), &truth, 100);
+            let lost = lost(steps);
+            println!("{name}, K = {steps}: {mean:.4} ± {error:.4}, should be {:.4}", -lost);
+            assert!((mean + lost).abs() < 3.0 * error, "{name}, K = {steps}: {mean} ± {error}, {lost}");
+            assert!(error < 0.05, "{name}, K = {steps}: no statement, ± {error}");
+        }
+        let order = (lost(1000) / lost(4000)).ln() / 4f64.ln();
+        assert!((order - 1.0).abs() < 0.05 && lost(4000) < 0.03, "{name}: order {order}, {}", lost(4000));
     }
 }
 
-/// An exact model whose noise is wrong by `0.3 sin 2x`.
+/// An exact model whose noise is wrong by `0.3 sin 2z`, `z = x/√(α² + σ²)` about unit scale.
 struct Bent(Oracle);
 
 impl Denoiser for Bent {
@@ -246,7 +264,9 @@ impl Denoiser for Bent {
         self.0.schedule()
     }
     fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        self.0.noise(x, t) + (x * 2.0).sin() * 0.3
+        let schedule = self.schedule();
+        let scale: Vec<f64> = t.iter().map(|&t| 2.0 / schedule.alpha(t).hypot(schedule.sigma(t))).collect();
+        self.0.noise(x, t) + (x * Tensor::from_slice(&scale).unsqueeze(-1)).sin() * 0.3
     }
     fn jet(&self, _: &Tensor, _: &[f64]) -> Jet {
         unreachable!("these bounds ask for the noise alone")
