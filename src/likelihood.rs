@@ -5,6 +5,7 @@
 
 mod bound;
 mod discrete;
+mod divergence;
 mod elbo;
 mod flow;
 
@@ -17,8 +18,9 @@ use crate::Result;
 use crate::noise::Seed;
 pub use bound::ScoreMatchingBound;
 pub use discrete::DiscreteDecoder;
+pub use divergence::Divergence;
 pub use elbo::Elbo;
-pub use flow::{Divergence, ProbabilityFlow};
+pub use flow::ProbabilityFlow;
 
 /// What a number says about `ln p(x)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -37,8 +39,10 @@ pub struct Estimate {
     pub kind: Kind,
     /// The estimator with its settings, for people: "ELBO, K = 100, learned covariance".
     pub estimator: String,
-    /// Nats per row.
+    /// Nats per row, with their offsets.
     pub values: Vec<f64>,
+    /// Nats per row, contained in the values, that do not come from the model: the log-Jacobian of a scaling.
+    pub offsets: Vec<f64>,
     /// Standard error of each row's value over its own draws; 0 where nothing was drawn, NaN from a single draw.
     pub std_errors: Vec<f64>,
     /// Monte-Carlo draws (or divergence probes) per row.
@@ -69,6 +73,23 @@ impl Estimate {
         mean_and_error(&self.values).1
     }
 
+    /// Adds nats per row that do not come from the model: to the values, and to the record of them.
+    pub fn shift(&mut self, offsets: &[f64]) {
+        assert_eq!(self.values.len(), offsets.len(), "rows of an estimate and their offsets");
+        self.values.iter_mut().zip(offsets).for_each(|(value, offset)| *value += offset);
+        self.offsets.iter_mut().zip(offsets).for_each(|(sum, offset)| *sum += offset);
+    }
+
+    /// The part of the mean over rows that does not come from the model.
+    pub fn offset(&self) -> f64 {
+        mean_and_error(&self.offsets).0
+    }
+
+    /// Bits per dimension of rows of `dim` columns, and their standard error: [`bits_per_dim`] of the mean over rows.
+    pub fn bits_per_dim(&self, dim: usize) -> (f64, f64) {
+        (bits_per_dim(self.mean(), dim), -bits_per_dim(self.std_error(), dim))
+    }
+
     /// Flags rows whose value exceeds a lower bound on the same rows by far more than it does elsewhere: by more than the
     /// median gap plus the larger of 5 nats and eight robust standard deviations (1.4826 median absolute deviations).
     /// A flow likelihood blown up by a field that is no score shows so.
@@ -97,9 +118,16 @@ impl Estimate {
         self.evaluations =
             (self.evaluations * a as f64 + next.evaluations * b as f64) / (a + b).max(1) as f64;
         self.values.extend(next.values);
+        self.offsets.extend(next.offsets);
         self.std_errors.extend(next.std_errors);
         self.flags.extend(next.flags.into_iter().map(|f| Flag { row: f.row + a, ..f }));
     }
+}
+
+/// `−ln p/(d ln 2)`: bits per dimension of a log-likelihood in nats per row of `d` columns, in the units that it has. That of
+/// levels is comparable with published figures (whose "+7" or "+8" is the Jacobian of the scaling to `[−1, 1]` or `[0, 1]`).
+pub fn bits_per_dim(nats: f64, dim: usize) -> f64 {
+    -nats / (dim as f64 * std::f64::consts::LN_2)
 }
 
 /// Mean and its standard error over independent values; the error of fewer than two is NaN.
@@ -168,9 +196,9 @@ mod tests {
     use super::*;
 
     fn estimate(values: Vec<f64>) -> Estimate {
-        let std_errors = vec![0.0; values.len()];
-        let (kind, flags) = (Kind::Estimate, Vec::new());
-        Estimate { kind, estimator: "test".into(), values, std_errors, draws: 1, evaluations: 1.0, flags }
+        let (std_errors, offsets) = (vec![0.0; values.len()], vec![0.0; values.len()]);
+        let (kind, estimator, flags) = (Kind::Estimate, "test".into(), Vec::new());
+        Estimate { kind, estimator, values, offsets, std_errors, draws: 1, evaluations: 1.0, flags }
     }
 
     #[test]
@@ -183,6 +211,25 @@ mod tests {
         flow.flag_against(&bound);
         assert_eq!(flow.flags.iter().map(|f| f.row).collect::<Vec<_>>(), [17]);
         assert_eq!(flow.believed().len(), 99);
+    }
+
+    /// 8-bit levels uniform on 256 values have 8 bits; a density on `[−1, 1]` is 7 bits short of that per level.
+    #[test]
+    fn offsets_are_carried() {
+        let (dim, ln2) = (3, std::f64::consts::LN_2);
+        // uniform on [−1, 1]³
+        let mut estimate = estimate(vec![-3.0 * ln2; 4]);
+        assert!((estimate.bits_per_dim(dim).0 - 1.0).abs() < 1e-12);
+        let jacobian = -3.0 * 127.5f64.ln();
+        estimate.shift(&[jacobian; 4]);
+        estimate.shift(&[0.25; 4]);
+        assert!((estimate.offset() - jacobian - 0.25).abs() < 1e-12);
+        let bits = estimate.bits_per_dim(dim).0 + 0.25 / (3.0 * ln2);
+        assert!((bits - 255f64.log2()).abs() < 1e-12, "{bits}");
+        let mut next = estimate.clone();
+        next.shift(&[1.0; 4]);
+        estimate.extend(next);
+        assert!((estimate.offset() - jacobian - 0.75).abs() < 1e-12);
     }
 
     #[test]

@@ -134,6 +134,7 @@ impl LogLikelihood for Elbo<'_> {
             kind: Kind::LowerBound,
             estimator: self.name.clone(),
             values,
+            offsets: vec![0.0; rows],
             std_errors,
             draws: self.draws,
             evaluations: (steps * self.draws) as f64,

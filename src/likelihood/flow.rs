@@ -17,9 +17,9 @@ mod field;
 
 use std::cell::RefCell;
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use super::divergence::{Directions, Divergence};
 use super::{Estimate, Flag, Kind, LogLikelihood, mean_and_error};
 use crate::gaussian::LN_2PI;
 use crate::model::Denoiser;
@@ -27,44 +27,7 @@ use crate::noise::{Noise, Seed};
 use crate::ode::{DormandPrince, Status};
 use crate::tensor::{squared_norm, to_vec};
 use crate::{Error, Result};
-use field::{Directions, FlowField, Place};
-
-/// How `∇·ε̂` is had from vector–Jacobian products.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Divergence {
-    /// Exact up to `d = 16`, then [`Divergence::Rademacher`] with 8 probes.
-    #[default]
-    Auto,
-    /// The trace, by `d` products.
-    Exact,
-    /// Skilling–Hutchinson `eᵀ(∂v/∂z)e` with random signs, fixed along a row's path (Hutchinson 1990).
-    Rademacher {
-        /// Probes per row; a standard error needs two.
-        probes: usize,
-    },
-    /// As above with normal probes: greater variance.
-    Gaussian {
-        /// Probes per row; a standard error needs two.
-        probes: usize,
-    },
-}
-
-/// Largest `d` for which `Auto` is exact: there an exact solution costs at most 17 evaluations a stage against 9 with
-/// eight probes, and has no noise.
-const EXACT_UP_TO: i64 = 16;
-const AUTO_PROBES: usize = 8;
-
-impl Divergence {
-    /// What `Auto` means in `d` dimensions.
-    pub fn resolve(self, d: i64) -> Divergence {
-        match self {
-            Divergence::Auto if d <= EXACT_UP_TO => Divergence::Exact,
-            Divergence::Auto => Divergence::Rademacher { probes: AUTO_PROBES },
-            chosen => chosen,
-        }
-    }
-}
+use field::{FlowField, Place};
 
 /// A chance below `e^{−20.7} = 1e-9`, for the latent of a row.
 const LATENT_NATS: f64 = 20.7;
@@ -75,7 +38,8 @@ const LATENT_NATS: f64 = 20.7;
 /// Cost: solver evaluations × (1 + products of the [`Divergence`]); error control counts the log-density as a
 /// coordinate, in nats. With probes each probe has its own log-density, and the standard error is over those.
 ///
-/// A row that is not solved has the value NaN. Flags name it, and rows that are solved but doubtful:
+/// A row that is not solved is an error, which names it and the remedy; with [`ProbabilityFlow::keep_unsolved`] it has the
+/// value NaN and a flag. Flags name rows that are solved but doubtful:
 /// - whose latent `x_T` lies where the prior has mass below 1e-9 (`‖x_T‖²/σ_T² > d + 2√(dτ) + 2τ`, Laurent & Massart
 ///   2000, Lemma 1): an extreme outlier, or a field that throws the row out;
 /// - on whose path `tr G = d − σ ∇·ε̂`, the trace of a posterior covariance, was negative and took more than
@@ -87,6 +51,8 @@ pub struct ProbabilityFlow<'a> {
     solver: DormandPrince,
     divergence: Divergence,
     verify: bool,
+    keep_unsolved: bool,
+    first_row: u64,
 }
 
 /// What the flow does to rows on their way up.
@@ -105,7 +71,14 @@ impl<'a> ProbabilityFlow<'a> {
     /// The flow of `model` at `rtol = atol = 1e-5` (score_flow's), at most 5000 evaluations per row, `Auto` divergence.
     pub fn new(model: &'a dyn Denoiser) -> ProbabilityFlow<'a> {
         let solver = DormandPrince { rtol: 1e-5, atol: 1e-5, max_evaluations: 5000 };
-        ProbabilityFlow { model, solver, divergence: Divergence::Auto, verify: false }
+        ProbabilityFlow {
+            model,
+            solver,
+            divergence: Divergence::Auto,
+            verify: false,
+            keep_unsolved: false,
+            first_row: 0,
+        }
     }
 
     /// With these tolerances of a step, in units of data (about unit scale) and nats.
@@ -136,20 +109,26 @@ impl<'a> ProbabilityFlow<'a> {
     /// # Errors
     /// If it has no probe.
     pub fn divergence(mut self, divergence: Divergence) -> Result<Self> {
-        if let Divergence::Rademacher { probes: 0 } | Divergence::Gaussian { probes: 0 } = divergence {
-            return Err(Error::config(
-                "divergence.probes",
-                "0",
-                "give at least 1, or 2 for a standard error",
-            ));
-        }
-        self.divergence = divergence;
+        self.divergence = divergence.checked()?;
         Ok(self)
     }
 
     /// Whether likelihoods are computed a second time, at a tenth of the tolerances; the second value is then given.
     pub fn verify(mut self, verify: bool) -> Self {
         self.verify = verify;
+        self
+    }
+
+    /// Whether the log-likelihood of a row that is not solved is NaN, with a flag, and not an error.
+    pub fn keep_unsolved(mut self, keep: bool) -> Self {
+        self.keep_unsolved = keep;
+        self
+    }
+
+    /// The number of the first row that is encoded or decoded, from 0: errors name rows by their place in the whole,
+    /// counted from 1.
+    pub fn first_row(mut self, first_row: u64) -> Self {
+        self.first_row = first_row;
         self
     }
 
@@ -177,8 +156,12 @@ impl<'a> ProbabilityFlow<'a> {
         let rows: Vec<i64> = (0..b).collect();
         // below ε
         let ratio = first.sin / first.cos;
-        let (noise, product) =
-            field.noise(&(&x0 * (first.scale * first.cos)), &vec![first.t; b as usize], &rows);
+        let (noise, product) = field.directions.noise(
+            self.model,
+            &(&x0 * (first.scale * first.cos)),
+            &vec![first.t; b as usize],
+            &rows,
+        );
         let z = (x0 + noise * (0.5 * ratio)) * first.cos;
         let start = match &product {
             None => z,
@@ -201,7 +184,7 @@ impl<'a> ProbabilityFlow<'a> {
     /// If a row is not solved.
     pub fn encode(&self, x: &Tensor) -> Result<Tensor> {
         let ascent = self.ascend(x, Directions::None, self.solver);
-        all_solved(&ascent.status)?;
+        all_solved(&ascent.status, self.first_row)?;
         Ok(ascent.latent)
     }
 
@@ -215,31 +198,26 @@ impl<'a> ProbabilityFlow<'a> {
         let field = self.field(Directions::None, b as usize);
         let start = latent.to_kind(tch::Kind::Double) * last.sin;
         let solution = self.solver.solve(&field, &start, last.angle(), first.angle());
-        all_solved(&solution.status)?;
+        all_solved(&solution.status, self.first_row)?;
         // below ε
         let (z, rows): (Tensor, Vec<i64>) = (solution.y, (0..b).collect());
-        let (noise, _) = field.noise(&(&z * first.scale), &vec![first.t; b as usize], &rows);
+        let (noise, _) =
+            field.directions.noise(self.model, &(&z * first.scale), &vec![first.t; b as usize], &rows);
         Ok(z / first.cos - noise * (0.5 * first.sin / first.cos))
     }
 
     fn directions(&self, x: &Tensor, seed: Seed, first_row: u64) -> Directions {
-        let (b, d) = x.size2().expect("rows [b, d]");
-        let mut noise = Noise::new(seed, first_row..first_row + b as u64);
-        let shape = |n: usize| [b, n as i64, d];
-        match self.divergence.resolve(d) {
-            Divergence::Exact | Divergence::Auto => Directions::Exact,
-            Divergence::Rademacher { probes } => {
-                let e = noise.rademacher(probes * d as usize, tch::Kind::Double, x.device());
-                Directions::Probes(e.view(shape(probes).as_slice()))
-            }
-            Divergence::Gaussian { probes } => {
-                let e = noise.normal(probes * d as usize, tch::Kind::Double, x.device());
-                Directions::Probes(e.view(shape(probes).as_slice()))
-            }
-        }
+        let rows = first_row..first_row + x.size()[0] as u64;
+        self.divergence.directions(x, &mut Noise::new(seed, rows))
     }
 
-    fn estimate(&self, x: &Tensor, directions: Directions, solver: DormandPrince) -> Estimate {
+    fn estimate(
+        &self,
+        x: &Tensor,
+        directions: Directions,
+        solver: DormandPrince,
+        first_row: u64,
+    ) -> Result<Estimate> {
         let (b, d) = x.size2().expect("rows [b, d]");
         let draws = match &directions {
             Directions::Probes(_) => directions.columns() as usize,
@@ -247,6 +225,9 @@ impl<'a> ProbabilityFlow<'a> {
         };
         let products = directions.products(d);
         let ascent = self.ascend(x, directions, solver);
+        if !self.keep_unsolved {
+            all_solved(&ascent.status, first_row)?;
+        }
         let squares = to_vec(&squared_norm(&ascent.latent));
         let log_dets = to_vec(&ascent.log_det);
         let columns = draws.max(1);
@@ -256,6 +237,11 @@ impl<'a> ProbabilityFlow<'a> {
             let (value, error) = mean_and_error(&log_dets[row * columns..(row + 1) * columns]);
             let value = value - 0.5 * (squares[row] + d as f64 * LN_2PI);
             let solved = ascent.status[row].is_done() && value.is_finite();
+            if !solved && !self.keep_unsolved {
+                let number = first_row + row as u64 + 1;
+                let problem = format!("probability-flow ODE: log-likelihood of row {number} not finite");
+                return Err(Error::numeric(problem, LOOK));
+            }
             values.push(if solved { value } else { f64::NAN });
             std_errors.push(if !solved {
                 f64::NAN
@@ -268,7 +254,7 @@ impl<'a> ProbabilityFlow<'a> {
             if !ascent.status[row].is_done() {
                 flag(format!("probability-flow ODE: {}", ascent.status[row]));
             } else if !value.is_finite() {
-                flag("probability-flow ODE: not finite; look for extreme values in the row".into());
+                flag(format!("probability-flow ODE: not finite; {LOOK}"));
             } else if squares[row] > latent_limit {
                 let sd = (squares[row] / d as f64).sqrt();
                 flag(format!("latent lies where the prior has mass below 1e-9 ({sd:.1} sd per dimension)"));
@@ -279,48 +265,49 @@ impl<'a> ProbabilityFlow<'a> {
                 ));
             }
         }
-        let name = match self.divergence.resolve(d) {
-            Divergence::Rademacher { probes } => format!("{probes} Rademacher probes"),
-            Divergence::Gaussian { probes } => format!("{probes} Gaussian probes"),
-            Divergence::Exact | Divergence::Auto => "exact divergence".to_string(),
-        };
+        let name = self.divergence.name(d);
         let evaluations = ascent.evaluations.iter().sum::<usize>() as f64 / (b as f64).max(1.0);
-        Estimate {
+        Ok(Estimate {
             kind: Kind::Estimate,
             estimator: format!("probability-flow ODE, {name}, rtol {:.0e}", self.solver.rtol),
             values,
+            offsets: vec![0.0; b as usize],
             std_errors,
             draws,
             evaluations: evaluations * (1 + products) as f64,
             flags,
+        })
+    }
+}
+
+fn all_solved(status: &[Status], first_row: u64) -> Result<()> {
+    let unsolved = |s: &Status| !s.is_done();
+    match status.iter().position(unsolved) {
+        None => Ok(()),
+        Some(row) => {
+            let count = status.iter().filter(|s| unsolved(s)).count();
+            let (all, number) = (status.len(), first_row + row as u64 + 1);
+            let problem = status[row].problem();
+            Err(Error::numeric(
+                format!("probability-flow ODE: {count} of {all} rows not solved, row {number}: {problem}"),
+                status[row].remedy(),
+            ))
         }
     }
 }
 
-fn all_solved(status: &[Status]) -> Result<()> {
-    let count = status.iter().filter(|s| !s.is_done()).count();
-    match status.iter().enumerate().find(|(_, s)| !s.is_done()) {
-        None => Ok(()),
-        Some((row, first)) => Err(Error::numeric(
-            format!(
-                "probability-flow ODE: {count} of {} rows not solved, row {row}: {}",
-                status.len(),
-                first.problem()
-            ),
-            first.remedy(),
-        )),
-    }
-}
+/// What to look for in a row whose likelihood is not a number.
+const LOOK: &str = "look for extreme values in the row, or in the model's weights";
 
 impl LogLikelihood for ProbabilityFlow<'_> {
     fn log_likelihood(&self, x: &Tensor, seed: Seed, first_row: u64) -> Result<Estimate> {
-        let estimate = self.estimate(x, self.directions(x, seed, first_row), self.solver);
+        let estimate = self.estimate(x, self.directions(x, seed, first_row), self.solver, first_row)?;
         if !self.verify {
             return Ok(estimate);
         }
         let (rtol, atol) = (self.solver.rtol, self.solver.atol);
         let finer = DormandPrince { rtol: 0.1 * rtol, atol: 0.1 * atol, ..self.solver };
-        let mut fine = self.estimate(x, self.directions(x, seed, first_row), finer);
+        let mut fine = self.estimate(x, self.directions(x, seed, first_row), finer, first_row)?;
         for (row, (a, b)) in estimate.values.iter().zip(&fine.values).enumerate() {
             let moved = (a - b).abs();
             let known = fine.flags.iter().any(|f| f.row == row);

@@ -173,8 +173,7 @@ impl<'a> Judge<'a> {
         let x = self.levels.to_kind(run.model.kind()).to_device(run.model.device());
         let seed = self.seed().derive("bits");
         let estimate = elbo.in_batches(&x, seed, self.settings.batch, &mut |_| ())?;
-        let bits = 1.0 / (self.levels.size()[1] as f64 * std::f64::consts::LN_2);
-        Ok((-estimate.mean() * bits, estimate.std_error() * bits))
+        Ok(estimate.bits_per_dim(self.levels.size()[1] as usize))
     }
 
     /// Levels of samples, image after image.

@@ -203,7 +203,7 @@ fn single_precision_costs_little() {
     assert!(gap < 2e-3 && single.flags.is_empty());
 }
 
-/// Rows that are not solved are NaN with a remedy; a field that is no score, and an outlier, are flagged; the others
+/// Rows that are not solved are an error with a remedy that names the first, or, where they are kept, NaN; a field that is no score, and an outlier, are flagged; the others
 /// are not touched.
 #[test]
 fn doubtful_rows_are_flagged() {
@@ -216,11 +216,19 @@ fn doubtful_rows_are_flagged() {
     assert!(fine.estimator.ends_with("verified"));
 
     let broken = Tensor::cat(&[x.narrow(0, 0, 1), Tensor::from_slice(&[f64::NAN, 0.0]).view([1, 2])], 0);
-    let short = ProbabilityFlow::new(&oracle).log_likelihood(&broken, Seed(0), 0).unwrap();
+    let error = ProbabilityFlow::new(&oracle).log_likelihood(&broken, Seed(0), 7).unwrap_err().to_string();
+    assert!(
+        error.contains("1 of 2 rows") && error.contains("row 9:") && error.contains("look for"),
+        "{error}"
+    );
+    let kept = || ProbabilityFlow::new(&oracle).keep_unsolved(true);
+    let short = kept().log_likelihood(&broken, Seed(0), 0).unwrap();
     println!("{:?}", short.flags);
     assert!(short.values[0].is_finite() && short.values[1].is_nan());
     assert!(short.flags.len() == 1 && short.flags[0].row == 1);
-    let short = ProbabilityFlow::new(&oracle).max_evaluations(50).log_likelihood(&x, Seed(0), 0).unwrap();
+    let error = ProbabilityFlow::new(&oracle).max_evaluations(50).log_likelihood(&x, Seed(0), 0).unwrap_err();
+    assert!(error.to_string().contains("max_evaluations") && !error.is_request(), "{error}");
+    let short = kept().max_evaluations(50).log_likelihood(&x, Seed(0), 0).unwrap();
     assert!(
         short.flags.iter().any(|f| f.reason.contains("max_evaluations"))
             && short.values.iter().any(|v| v.is_nan())
