@@ -3,6 +3,8 @@
 mod ancestral;
 mod euler_maruyama;
 mod flow;
+mod heun;
+mod predictor_corrector;
 
 use std::ops::Range;
 
@@ -14,6 +16,8 @@ use crate::{Error, Result};
 pub use ancestral::{Ancestral, LastStep};
 pub use euler_maruyama::EulerMaruyama;
 pub use flow::FlowSampler;
+pub use heun::Heun;
+pub use predictor_corrector::PredictorCorrector;
 
 /// One step of a sampler, from `x_t` to `x_s`.
 pub trait Step {
