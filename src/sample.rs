@@ -4,6 +4,8 @@ mod ancestral;
 mod dpm_solver;
 mod euler_maruyama;
 mod flow;
+mod heun;
+mod predictor_corrector;
 
 use std::ops::Range;
 
@@ -16,6 +18,8 @@ pub use ancestral::{Ancestral, LastStep};
 pub use dpm_solver::DpmSolver;
 pub use euler_maruyama::EulerMaruyama;
 pub use flow::FlowSampler;
+pub use heun::Heun;
+pub use predictor_corrector::PredictorCorrector;
 
 /// One step of a sampler, from `x_t` to `x_s`.
 pub trait Step {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
+use tweedie::grid::Spacing;
 use tweedie::likelihood::{Divergence, LogLikelihood, ProbabilityFlow};
 use tweedie::model::Denoiser;
 use tweedie::noise::{Noise, Seed};
 use tweedie::ode::DormandPrince;
 use tweedie::oracle::{GaussianMixture, Oracle};
-use tweedie::sample::{EulerMaruyama, Step};
-use tweedie::schedule::{Schedule, Vp};
+use tweedie::sample::{EulerMaruyama, Heun, PredictorCorrector, Step};
+use tweedie::schedule::{Schedule, SubVp, Ve, Vp};
 
 /// Least-squares slope of `ln y` on `ln x`.
 fn log_slope(x: &[f64], y: &[f64]) -> f64 {
@@ -21,8 +22,16 @@ fn log_slope(x: &[f64], y: &[f64]) -> f64 {
     top / x.iter().map(|a| (a - mx).powi(2)).sum::<f64>()
 }
 
-fn normal_law(mean: f64, sd: f64, schedule: Vp) -> Oracle {
-    Oracle::new(GaussianMixture::new(&[1.0], &[[mean]], &[sd]).unwrap(), Arc::new(schedule))
+fn normal_law(mean: f64, sd: f64, schedule: impl Schedule + 'static) -> Oracle {
+    normal_under(mean, sd, Arc::new(schedule))
+}
+
+fn normal_under(mean: f64, sd: f64, schedule: Arc<dyn Schedule>) -> Oracle {
+    Oracle::new(GaussianMixture::new(&[1.0], &[[mean]], &[sd]).unwrap(), schedule)
+}
+
+fn schedules() -> [Arc<dyn Schedule>; 3] {
+    [Arc::new(Vp::default()), Arc::new(SubVp::default()), Arc::new(Ve::default())]
 }
 
 fn numbers(x: &Tensor) -> Vec<f64> {
@@ -75,6 +84,90 @@ fn euler_maruyama_has_weak_order_one() {
     let orders = (log_slope(&lengths, &means), log_slope(&lengths, &variances));
     println!("mean {means:?}, variance {variances:?}, orders {orders:?}");
     assert!((orders.0 - 1.0).abs() < 0.1 && (orders.1 - 1.0).abs() < 0.1, "{orders:?}");
+}
+
+/// Second order of Heun's method on the flow of N(1, ½²), `y = x/α`: exact solution
+/// `y = m + (y_T − m) √((v + σ̃²)/(v + σ̃_T²))`, over even steps in the angle, on every SDE.
+#[test]
+fn heun_has_order_two() {
+    let (m, v) = (1.0, 0.25);
+    for schedule in schedules() {
+        let oracle = normal_under(m, f64::sqrt(v), schedule.clone());
+        let heun = Heun::new(&oracle);
+        let ratio = |t: f64| schedule.sigma(t) / schedule.alpha(t);
+        let (first, last) = (schedule.time_of_log_snr(-2.0 * 0.2f64.ln()), schedule.horizon());
+        let start = Tensor::from_slice(&[-1.5, 0.4, 2.0]).view([3, 1]) * schedule.sigma(last);
+        let growth = ((v + ratio(first).powi(2)) / (v + ratio(last).powi(2))).sqrt();
+        let exact = ((&start / schedule.alpha(last) - m) * growth + m) * schedule.alpha(first);
+        let steps = [20usize, 40, 80, 160, 320];
+        let errors = steps.map(|k| {
+            let grid = Spacing::Angle.grid(&*schedule, k, first);
+            let mut noise = Noise::new(Seed(0), 0..3);
+            let end = grid
+                .windows(2)
+                .rev()
+                .fold(start.copy(), |x, pair| heun.step(&x, pair[0], pair[1], &mut noise));
+            (end - &exact).abs().max().double_value(&[])
+        });
+        let order = log_slope(&steps.map(|k| 1.0 / k as f64), &errors);
+        println!("{schedule:?}: errors {errors:?}, order {order:.3}");
+        assert!((order - 2.0).abs() < 0.15, "{schedule:?}: {order}");
+    }
+}
+
+/// A step with `draws` normals per row, `x ↦ a x + b + Σ c_j z_j`: `a`, `b` and `Σ c_j²`, by solving for the coefficients
+/// on as many rows as there are.
+fn affine_step_of(step: &dyn Step, draws: usize, s: f64, t: f64) -> (f64, f64, f64) {
+    let rows = draws as u64 + 1;
+    let streams = Noise::new(Seed(1), 0..rows);
+    let mut again = streams.clone();
+    let normals: Vec<Tensor> = (0..draws).map(|_| again.normal(1, Kind::Double, Device::Cpu)).collect();
+    let at = |x: f64| {
+        let x = Tensor::full([rows as i64, 1], x, (Kind::Double, Device::Cpu));
+        step.step(&x, s, t, &mut streams.clone())
+    };
+    let (zero, one) = (at(0.0), at(1.0));
+    let ones = Tensor::ones_like(&zero);
+    let design = Tensor::cat(&std::iter::once(&ones).chain(&normals).collect::<Vec<_>>(), 1);
+    let found = numbers(&Tensor::linalg_solve(&design, &zero, true));
+    (numbers(&(one - zero))[0], found[0], found[1..].iter().map(|c| c * c).sum())
+}
+
+/// The predictor has weak order 1 on every SDE. Langevin steps of fixed size have a bias of their own at every time, but
+/// they grow shorter with the noise: mean and variance at the end are right for many steps, with them too.
+#[test]
+fn predictor_corrector_has_the_law() {
+    let (m, v) = (1.0, 0.25);
+    for schedule in schedules() {
+        let oracle = normal_under(m, f64::sqrt(v), schedule.clone());
+        let first = schedule.epsilon();
+        let law = |t: f64| {
+            let alpha = schedule.alpha(t);
+            (alpha * m, alpha * alpha * v + schedule.sigma2(t))
+        };
+        let errors = |corrections: usize, k: usize| {
+            let sampler = PredictorCorrector::new(&oracle, corrections, PredictorCorrector::RATIO).unwrap();
+            let grid: Vec<f64> = (0..=k).map(|i| first + (1.0 - first) * i as f64 / k as f64).collect();
+            // the last step, to ε, leaves out its noise: one step before
+            let (mean, variance) = grid[1..].windows(2).rev().fold(law(1.0), |(mean, variance), pair| {
+                let (a, b, c2) = affine_step_of(&sampler, 1 + corrections, pair[0], pair[1]);
+                (a * mean + b, a * a * variance + c2)
+            });
+            let exact = law(grid[1]);
+            ((mean - exact.0).abs(), (variance / exact.1 - 1.0).abs())
+        };
+        let steps = [250usize, 500, 1000];
+        let alone = steps.map(|k| errors(0, k));
+        let corrected = steps.map(|k| errors(1, k));
+        let lengths = steps.map(|k| 1.0 / k as f64);
+        let orders = (log_slope(&lengths, &alone.map(|e| e.0)), log_slope(&lengths, &alone.map(|e| e.1)));
+        println!("{schedule:?}: alone {alone:?}, orders {orders:?}, corrected {corrected:?}");
+        // VE has no drift: the mean is the law's at any number of steps
+        let exact_mean = alone.iter().all(|e| e.0 < 1e-12);
+        assert!(exact_mean || (orders.0 - 1.0).abs() < 0.15, "{schedule:?}: {orders:?}");
+        assert!((orders.1 - 1.0).abs() < 0.15, "{schedule:?}: {orders:?}");
+        assert!(corrected[2].0 < 0.01 && corrected[2].1 < 0.01, "{schedule:?}: {corrected:?}");
+    }
 }
 
 /// Dormand–Prince on the probability flow of N(1, ½²) in `u = ln σ̃`, `dy/du = σ̃ ε̂`: exact solution

@@ -295,6 +295,19 @@ fn the_program_on_images() {
     succeed(&["sample", &run, "-n", "5", "--steps", "2", "-o", &at("sheet.png"), "--threads", "1"]);
     assert!(image::open(at("sheet.png")).unwrap().color().has_color());
     succeed(&["sample", &run, "-n", "5", "--steps", "2", "-o", &at("rows.npy"), "--threads", "1"]);
+    // a draw of two steps leaves the levels, and is held between them
+    let range = |rest: &[&str]| {
+        let out = at("held.csv");
+        let sample = ["sample", &run, "-n", "20", "--steps", "2", "--last-step", "noise", "-o", &out];
+        succeed(&[&sample[..], rest].concat());
+        let text = std::fs::read_to_string(&out).unwrap();
+        let levels =
+            text.lines().skip(1).flat_map(|line| line.split(',').map(|cell| cell.parse::<f64>().unwrap()));
+        levels.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)))
+    };
+    let (free, held) = (range(&[]), range(&["--clip"]));
+    println!("{free:?} {held:?}");
+    assert!(free.0 < 0.0 && free.1 > 256.0 && held.0 >= 0.0 && held.1 <= 255.0, "{free:?} {held:?}");
     let score = ["score", &run, &pictures, "--steps", "2", "-o", &at("scores.csv"), "--threads", "1"];
     assert!(succeed(&score).starts_with("30 rows: -"));
     let scores = std::fs::read_to_string(at("scores.csv")).unwrap();

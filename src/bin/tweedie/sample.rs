@@ -12,7 +12,10 @@ use tweedie::model::{Denoiser, Given, Model};
 use tweedie::noise::Seed;
 use tweedie::plot::{Sheet, sheet_of};
 use tweedie::run::Run;
-use tweedie::sample::{Ancestral, EulerMaruyama, FlowSampler, LastStep, Step, run_chain, sample_in_batches};
+use tweedie::sample::{
+    Ancestral, EulerMaruyama, FlowSampler, Heun, LastStep, PredictorCorrector, Step, run_chain,
+    sample_in_batches,
+};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
@@ -48,8 +51,12 @@ pub enum SamplerName {
     Ancestral,
     /// Euler–Maruyama on the reverse SDE
     EulerMaruyama,
-    /// The probability-flow ODE, Dormand–Prince with error control
+    /// The probability-flow ODE, Dormand–Prince with error control; takes the steps that it needs
     Flow,
+    /// The probability-flow ODE, Heun's method in K steps of two evaluations
+    Heun,
+    /// Reverse diffusion, corrected by Langevin steps at each of the K times
+    PredictorCorrector,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -90,7 +97,8 @@ impl SpacingName {
 #[command(after_help = "\
 Examples:
   tweedie sample runs/wine -n 10000 --steps 20 -o samples.csv
-  tweedie sample runs/wine -n 1000 --sampler flow -o samples.parquet
+  tweedie sample runs/wine -n 1000 --sampler flow --rtol 1e-4 -o samples.parquet
+  tweedie sample runs/wine -n 1000 --sampler heun --steps 18 -o samples.csv
   tweedie sample runs/digits -n 64 --steps 20 -o digits.png
   tweedie sample runs/digits -n 16 --class 3 -o threes.png")]
 pub struct Arguments {
@@ -105,18 +113,13 @@ pub struct Arguments {
     /// Class of the samples, by name or number, of a run with classes [default: all in turn, from 0]
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
-    /// Covariance of a reverse step
-    #[arg(long, default_value = "learned")]
-    covariance: CovarianceName,
-    /// From 0 (DDIM) to 1 (ancestral)
-    #[arg(long, value_name = "ETA", default_value_t = 1.0)]
-    eta: f64,
     /// How to go from noise to data
     #[arg(long, default_value = "ancestral")]
     sampler: SamplerName,
-    /// What the last step puts out: the posterior mean, or a draw [default: noise; of images mean]
-    #[arg(long)]
-    last_step: Option<LastName>,
+    #[command(flatten)]
+    ancestral: AncestralOptions,
+    #[command(flatten)]
+    others: OtherOptions,
     /// How the steps are laid in time
     #[arg(long, default_value = "angle")]
     spacing: SpacingName,
@@ -134,6 +137,67 @@ pub struct Arguments {
     out: PathBuf,
     #[command(flatten)]
     common: Common,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Ancestral steps")]
+struct AncestralOptions {
+    /// Covariance of a reverse step [default: learned]
+    #[arg(long)]
+    covariance: Option<CovarianceName>,
+    /// From 0 (DDIM) to 1 (ancestral) [default: 1]
+    #[arg(long, value_name = "ETA")]
+    eta: Option<f64>,
+    /// What the last step puts out: the posterior mean, or a draw [default: noise; of images mean]
+    #[arg(long)]
+    last_step: Option<LastName>,
+    /// Hold the predicted clean image between black and white at every step; images alone
+    #[arg(long)]
+    clip: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Other samplers")]
+struct OtherOptions {
+    /// Langevin steps at each time, predictor-corrector [default: 1]
+    #[arg(long, value_name = "STEPS")]
+    corrector_steps: Option<usize>,
+    /// Signal-to-noise ratio r of a Langevin step, predictor-corrector [default: 0.16]
+    #[arg(long, value_name = "R")]
+    snr: Option<f64>,
+    /// Relative tolerance of a step, flow [default: 1e-5]
+    #[arg(long)]
+    rtol: Option<f64>,
+    /// Absolute tolerance of a step in the network's units, flow [default: 1e-5]
+    #[arg(long)]
+    atol: Option<f64>,
+}
+
+/// Refuses options of another sampler than the one asked for.
+fn check_options(arguments: &Arguments) -> Result<()> {
+    let (ancestral, others) = (&arguments.ancestral, &arguments.others);
+    let options = [
+        ("--covariance", ancestral.covariance.is_some(), SamplerName::Ancestral),
+        ("--eta", ancestral.eta.is_some(), SamplerName::Ancestral),
+        ("--last-step", ancestral.last_step.is_some(), SamplerName::Ancestral),
+        ("--clip", ancestral.clip, SamplerName::Ancestral),
+        ("--corrector-steps", others.corrector_steps.is_some(), SamplerName::PredictorCorrector),
+        ("--snr", others.snr.is_some(), SamplerName::PredictorCorrector),
+        ("--rtol", others.rtol.is_some(), SamplerName::Flow),
+        ("--atol", others.atol.is_some(), SamplerName::Flow),
+    ];
+    let name = |sampler: SamplerName| {
+        let value = sampler.to_possible_value().expect("every sampler has a name");
+        value.get_name().to_string()
+    };
+    match options.iter().find(|(_, given, of)| *given && *of != arguments.sampler) {
+        None => Ok(()),
+        Some((option, _, of)) => Err(Error::config(
+            *option,
+            format!("the sampler '{}' has no such option", name(arguments.sampler)),
+            format!("leave it out, or give --sampler {}", name(*of)),
+        )),
+    }
 }
 
 /// A sampler's step of a model, which may be bound to the classes of a batch.
@@ -176,13 +240,20 @@ pub fn draw(
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
+    check_options(arguments)?;
     Error::check_count("-n", arguments.n, MOST_ROWS)?;
     Error::check_count("--steps", arguments.steps, MOST_STEPS)?;
+    let corrections = arguments.others.corrector_steps.unwrap_or(1);
+    Error::check_count("--corrector-steps", corrections.max(1), MOST_STEPS)?;
     let png = arguments.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
     if !png {
         TableFormat::of(&arguments.out)?;
     }
     let run = Run::load(&arguments.run, device)?;
+    if arguments.ancestral.clip && run.data.image.is_none() {
+        let problem = format!("{} is a run of a table", run.dir.path().display());
+        return Err(Error::config("--clip", problem, "leave it out: it is for images"));
+    }
     let batch = crate::batch_size(arguments.batch_size, 4096, &run)?;
     let class = arguments.class.as_ref().map(|name| run.data.class(name)).transpose()?;
     let spacing = arguments.spacing.get();
@@ -190,26 +261,35 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let out = OutputFile::create(&arguments.out)?;
     let mut progress = Progress::new("sample", arguments.n as u64, arguments.common.quiet);
     let (seed, n) = (Seed(arguments.seed), arguments.n);
-    let last = match arguments.last_step {
-        Some(last) => last.get(),
-        None if run.data.image.is_some() => LastStep::Mean,
-        None => LastStep::Noise,
-    };
-    let covariance = crate::score::covariance(&run, arguments.covariance.get(), arguments.common.quiet);
+    let (steps, others) = (arguments.steps, &arguments.others);
+    let mut chain = |step: &StepOf| draw(&run, class, step, spacing, steps, n, batch, seed, &mut progress);
     let scaled = match arguments.sampler {
         SamplerName::Ancestral => {
-            let step: &StepOf =
-                &|model| Ok(Box::new(Ancestral::new(model, covariance, arguments.eta, last)?));
-            draw(&run, class, step, spacing, arguments.steps, n, batch, seed, &mut progress)?
+            let options = &arguments.ancestral;
+            let last = match options.last_step {
+                Some(last) => last.get(),
+                None if run.data.image.is_some() => LastStep::Mean,
+                None => LastStep::Noise,
+            };
+            let asked = options.covariance.unwrap_or(CovarianceName::Learned).get();
+            let covariance = crate::score::covariance(&run, asked, arguments.common.quiet);
+            let eta = options.eta.unwrap_or(1.0);
+            chain(&|model| {
+                let step = Ancestral::new(model, covariance, eta, last)?;
+                Ok(Box::new(if options.clip { step.within(-1.0, 1.0) } else { step }))
+            })?
         }
-        SamplerName::EulerMaruyama => {
-            let step: &StepOf = &|model| Ok(Box::new(EulerMaruyama::new(model)));
-            draw(&run, class, step, spacing, arguments.steps, n, batch, seed, &mut progress)?
+        SamplerName::EulerMaruyama => chain(&|model| Ok(Box::new(EulerMaruyama::new(model))))?,
+        SamplerName::Heun => chain(&|model| Ok(Box::new(Heun::new(model))))?,
+        SamplerName::PredictorCorrector => {
+            let ratio = others.snr.unwrap_or(PredictorCorrector::RATIO);
+            chain(&|model| Ok(Box::new(PredictorCorrector::new(model, corrections, ratio)?)))?
         }
         SamplerName::Flow => sample_in_batches(n, batch, |rows| {
             let end = rows.end;
             let model = given(&run.model, class, rows.clone());
-            let part = FlowSampler::new(&model).sample(seed, rows);
+            let (rtol, atol) = (others.rtol.unwrap_or(1e-5), others.atol.unwrap_or(1e-5));
+            let part = FlowSampler::new(&model).tolerance(rtol, atol)?.sample(seed, rows);
             progress.at(end);
             part
         })?,
