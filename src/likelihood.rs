@@ -17,6 +17,7 @@ use crate::Result;
 use crate::noise::Seed;
 pub use bound::ScoreMatchingBound;
 pub use discrete::DiscreteDecoder;
+pub(crate) use discrete::log_normal_between;
 pub use elbo::Elbo;
 pub use flow::{Divergence, ProbabilityFlow};
 
