@@ -38,6 +38,7 @@
 pub mod baseline;
 pub mod covariance;
 pub mod data;
+pub mod dequantize;
 pub mod device;
 pub mod error;
 pub mod experiment;

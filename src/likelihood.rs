@@ -18,6 +18,7 @@ use crate::Result;
 use crate::noise::Seed;
 pub use bound::ScoreMatchingBound;
 pub use discrete::DiscreteDecoder;
+pub(crate) use discrete::log_normal_between;
 pub use divergence::Divergence;
 pub use elbo::Elbo;
 pub use flow::ProbabilityFlow;

@@ -24,6 +24,7 @@ pub use embedding::TimeEmbedding;
 pub use given::Given;
 pub use head::{HeadConfig, Parametrization, Structure};
 pub use mlp::{Form, HeadTrunk, MlpConfig};
+pub(crate) use parameters::{Builder, linear};
 pub use parameters::{Entry, Parameters};
 pub use preconditioned::{Backbone, Model, ModelConfig, NetworkConfig, Outputs, Precision, Prediction};
 pub use unet::{HeadBody, UNet, UNet2DModel, UNetConfig};

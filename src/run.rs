@@ -9,6 +9,7 @@
 //! | `model.safetensors` | the parameters of the last step |
 //! | `state.safetensors` | what `--resume` needs, in one file so that it is never half new |
 //! | `metrics.jsonl` | one line per 100 steps |
+//! | `dequantizer.safetensors` | the variational dequantiser, where one was learned |
 //! | `samples/…png` | of images, samples at every validation |
 //!
 //! Every file is written beside its name and renamed: a kill at any moment leaves the old one or the new one. A new
@@ -17,6 +18,7 @@
 mod checkpoint;
 mod config;
 mod data;
+mod dequantizer;
 mod exchange;
 mod import;
 mod training;
@@ -38,7 +40,7 @@ use crate::tensor::to_vec;
 use crate::train::{Metric, State};
 use crate::{Error, Result};
 pub use config::{DataConfig, RunConfig};
-pub use data::{DataRecord, Prepared, TableRows, level_rows, scaled_rows};
+pub use data::{DataRecord, Prepared, TableRows, dequantized_rows, level_rows, scaled_rows};
 pub use exchange::{read_unet, write_unet};
 pub use import::{export, import};
 pub use training::Training;

@@ -239,6 +239,88 @@ fn samplers_have_options_of_their_own() {
     refused(&["ancestral", "--clip"], &["--clip", "table"]);
 }
 
+/// Noise within the bins that is learned, or that the process makes itself: learned once, kept unless told otherwise,
+/// taken by the estimators it is for and refused by the others.
+#[test]
+fn levels_are_dequantised_as_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (data, run) = (at("people.csv"), at("run"));
+    write_table(Path::new(&data));
+    succeed(&tiny(&data, &run));
+    let score = |more: &[&str]| {
+        let args = [&["score", &run, &data, "--steps", "20", "--json", "--quiet"], more].concat();
+        serde_json::from_str::<serde_json::Value>(&succeed(&args)).unwrap()
+    };
+    let variational = ["score", &run, &data, "--dequantization", "variational"];
+    fail(&variational, 2, &["no variational dequantiser", "tweedie dequantize"]);
+
+    let learn = ["dequantize", &run, "--iterations", "60", "--validation-draws", "20", "--json", "--quiet"];
+    let learned: serde_json::Value = serde_json::from_str(&succeed(&learn)).unwrap();
+    let number = |key: &str| learned[key].as_f64().unwrap();
+    assert_eq!(learned["rows"], 30);
+    let gain = number("variational") - number("uniform");
+    assert!((gain - number("gain")).abs() < 1e-9 && gain.abs() < 1.0, "{learned}");
+    // once more: what is there stays, to the bit
+    let file = Path::new(&run).join("dequantizer.safetensors");
+    let kept = bytes(&file);
+    fail(&learn, 2, &["has a dequantiser", "--replace"]);
+    assert_eq!(kept, bytes(&file));
+
+    let uniform = score(&[])["mean"].as_f64().unwrap();
+    let by_noise = score(&["--dequantization", "variational"]);
+    assert!(by_noise["estimator"].as_str().unwrap().contains("variational dequantisation"), "{by_noise}");
+    assert!((by_noise["mean"].as_f64().unwrap() - uniform).abs() < 0.5, "{by_noise} against {uniform}");
+    let truncated = ["--estimator", "ode", "--dequantization", "truncated-normal"];
+    let from = score(&truncated);
+    assert!(from["estimator"].as_str().unwrap().contains("from τ") && from["mean"].is_number(), "{from}");
+    let later = score(&[&truncated[..], &["--start-time", "0.2"]].concat());
+    assert_ne!(from["mean"], later["mean"]);
+
+    let refused = |more: &[&str], words: &[&str]| fail(&[&["score", &run, &data], more].concat(), 2, words);
+    refused(&["--dequantization", "truncated-normal"], &["--dequantization", "--estimator ode"]);
+    refused(&["--start-time", "0.1"], &["--start-time", "truncated-normal"]);
+    refused(&[&truncated[..], &["--start-time", "2"]].concat(), &["--start-time", "from 1e-5"]);
+    let mut flipped = kept.clone();
+    flipped[kept.len() - 3] ^= 1;
+    std::fs::write(&file, &flipped).unwrap();
+    fail(&variational, 2, &["dequantizer.safetensors", "checksum", "--replace"]);
+    fail(&["dequantize", &at("none")], 2, &["not a run directory"]);
+    std::fs::write(&data, "height,weight,children\n170,60,1\n").unwrap();
+    fail(&["dequantize", &run, "--replace"], 2, &["--data", "not at hand"]);
+}
+
+/// So are the levels of images, by convolutions.
+#[test]
+fn levels_of_images_are_dequantised_as_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let mut pixels = vec![0u8, 0, 8, 3, 0, 0, 0, 60, 0, 0, 0, 4, 0, 0, 0, 4];
+    pixels.extend((0..60 * 16).map(|i: u32| (i * i % 251) as u8));
+    std::fs::write(at("images-idx3-ubyte"), pixels).unwrap();
+    let config =
+        "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\nattention = [false, false]\n";
+    std::fs::write(at("small.toml"), config).unwrap();
+    let (data, config, run) = (at("images-idx3-ubyte"), at("small.toml"), at("run"));
+    let train = ["train", "--config", &config, "--data", &data, "--out", &run, "--quiet", "--rank", "0"];
+    succeed(&[&train[..], &["--iterations", "3", "--batch-size", "4"]].concat());
+    let learn = ["dequantize", &run, "--iterations", "10", "--batch-size", "4", "--width", "8"];
+    succeed(&[&learn[..], &["--validation-draws", "2", "--quiet"]].concat());
+    let score = |more: &[&str]| {
+        let args = ["score", &run, &data, "--quiet", "--steps", "3"];
+        succeed(&[&args[..], more].concat())
+    };
+    let answer = score(&["--dequantization", "variational"]);
+    assert!(answer.starts_with("60 rows: ") && answer.contains("variational dequantisation"), "{answer}");
+    let levels = ["score", &run, &data, "--estimator", "levels", "--dequantization", "variational"];
+    fail(&levels, 2, &["--dequantization", "as they are"]);
+    let levels = ["evaluate", &run, "--dequantization", "variational"];
+    fail(&levels, 2, &["--dequantization", "--decoder density"]);
+    let density =
+        ["evaluate", &run, "--dequantization", "variational", "--decoder", "density", "--steps", "3"];
+    assert!(succeed(&[&density[..], &["--quiet"]].concat()).contains("variational dequantisation"));
+}
+
 /// A run of score matching has no head; it is resumed, drawn from and scored as any other.
 #[test]
 fn score_matching_runs_are_whole() {

@@ -42,7 +42,7 @@ impl DiscreteDecoder {
 }
 
 /// `ln[Φ(b) − Φ(a)]` for `a < b`, from the tail that is the lighter.
-fn log_normal_between(a: &Tensor, b: &Tensor) -> Tensor {
+pub(crate) fn log_normal_between(a: &Tensor, b: &Tensor) -> Tensor {
     let mirror = (a + b).gt(0.0);
     let (low, high) = (b.neg().where_self(&mirror, a), a.neg().where_self(&mirror, b));
     let (low, high) = (low.special_log_ndtr(), high.special_log_ndtr());

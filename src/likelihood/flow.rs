@@ -12,6 +12,8 @@
 //! Between 0 and `ε`, where networks are not trained, the score is held at its value at `ε`, so `ε̂` grows with `σ̃`:
 //! `y_ε = x_0 + ½ σ̃_ε ε̂(α_ε x_0, ε)` and `ln p_0(x_0) = ln p(y_ε) + ½ σ̃_ε ∇_y·ε̂`. For the exact score this is right
 //! to `O(σ̃_ε⁴)`, where the usual `x_ε = α_ε x_0` is off by `½ σ̃_ε² (tr H + ‖s‖²)`.
+//!
+//! With [`ProbabilityFlow::from_time`] the flow ends at `τ ≥ ε` instead, and rows are `y = x_τ/α_τ` themselves.
 
 mod field;
 
@@ -53,6 +55,7 @@ pub struct ProbabilityFlow<'a> {
     verify: bool,
     keep_unsolved: bool,
     first_row: u64,
+    from_time: Option<f64>,
 }
 
 /// What the flow does to rows on their way up.
@@ -78,6 +81,7 @@ impl<'a> ProbabilityFlow<'a> {
             verify: false,
             keep_unsolved: false,
             first_row: 0,
+            from_time: None,
         }
     }
 
@@ -132,6 +136,23 @@ impl<'a> ProbabilityFlow<'a> {
         self
     }
 
+    /// With rows that are `y = x_τ/α_τ` of the process at `τ`, and not `x_0`: values are then `ln p_τ(α_τ y) + d ln α_τ`,
+    /// and [`ProbabilityFlow::decode`] gives `y`. Nothing below `τ` is asked of the model. For levels under
+    /// [`crate::dequantize::TruncatedNormal`].
+    ///
+    /// # Errors
+    /// If `τ` is not from `ε` to below `T`.
+    pub fn from_time(mut self, tau: f64) -> Result<Self> {
+        let schedule = &**self.model.schedule();
+        let (first, last) = (schedule.epsilon(), schedule.horizon());
+        if !(first..last).contains(&tau) {
+            let remedy = format!("give a time from {first:e} to below {last}");
+            return Err(Error::config("start-time", format!("{tau}"), remedy));
+        }
+        self.from_time = Some(tau);
+        Ok(self)
+    }
+
     /// The model.
     pub fn model(&self) -> &'a dyn Denoiser {
         self.model
@@ -139,7 +160,18 @@ impl<'a> ProbabilityFlow<'a> {
 
     fn ends(&self) -> (Place, Place) {
         let schedule = &**self.model.schedule();
-        (Place::at_time(schedule, schedule.epsilon()), Place::at_time(schedule, schedule.horizon()))
+        let first = self.from_time.unwrap_or_else(|| schedule.epsilon());
+        (Place::at_time(schedule, first), Place::at_time(schedule, schedule.horizon()))
+    }
+
+    /// `ε̂` at `first`, with which the score is held below, and its products; None where the flow ends there.
+    fn noise_below(&self, field: &FlowField, y: &Tensor, first: Place) -> Option<(Tensor, Option<Tensor>)> {
+        if self.from_time.is_some() {
+            return None;
+        }
+        let rows: Vec<i64> = (0..y.size()[0]).collect();
+        let x = y * (first.scale * first.cos);
+        Some(field.directions.noise(self.model, &x, &vec![first.t; rows.len()], &rows))
     }
 
     fn field(&self, directions: Directions, rows: usize) -> FlowField<'a> {
@@ -153,19 +185,15 @@ impl<'a> ProbabilityFlow<'a> {
         let field = self.field(directions, b as usize);
         let columns = field.directions.columns();
         let x0 = x.to_kind(tch::Kind::Double);
-        let rows: Vec<i64> = (0..b).collect();
-        // below ε
         let ratio = first.sin / first.cos;
-        let (noise, product) = field.directions.noise(
-            self.model,
-            &(&x0 * (first.scale * first.cos)),
-            &vec![first.t; b as usize],
-            &rows,
-        );
-        let z = (x0 + noise * (0.5 * ratio)) * first.cos;
-        let start = match &product {
-            None => z,
-            Some(_) => Tensor::cat(&[&z, &z.new_zeros([b, columns], (z.kind(), z.device()))], 1),
+        let (y, product) = match self.noise_below(&field, &x0, first) {
+            Some((noise, product)) => (x0 + noise * (0.5 * ratio), product),
+            None => (x0, None),
+        };
+        let z = y * first.cos;
+        let start = match columns {
+            0 => z,
+            _ => Tensor::cat(&[&z, &z.new_zeros([b, columns], (z.kind(), z.device()))], 1),
         };
         let solution = solver.solve(&field, &start, first.angle(), last.angle());
         let latent = solution.y.narrow(1, 0, d) / last.sin;
@@ -173,7 +201,8 @@ impl<'a> ProbabilityFlow<'a> {
         if let Some(product) = product {
             log_det += product * (0.5 * ratio * first.scale * first.cos);
         }
-        let evaluations = solution.evaluations.iter().map(|n| n + 1).collect();
+        let below = usize::from(self.from_time.is_none());
+        let evaluations = solution.evaluations.iter().map(|n| n + below).collect();
         let negative = field.negative.into_inner().into_iter().map(|n| n[2]).collect();
         Ascent { latent, log_det, negative, evaluations, status: solution.status }
     }
@@ -199,11 +228,11 @@ impl<'a> ProbabilityFlow<'a> {
         let start = latent.to_kind(tch::Kind::Double) * last.sin;
         let solution = self.solver.solve(&field, &start, last.angle(), first.angle());
         all_solved(&solution.status, self.first_row)?;
-        // below ε
-        let (z, rows): (Tensor, Vec<i64>) = (solution.y, (0..b).collect());
-        let (noise, _) =
-            field.directions.noise(self.model, &(&z * first.scale), &vec![first.t; b as usize], &rows);
-        Ok(z / first.cos - noise * (0.5 * first.sin / first.cos))
+        let y = solution.y / first.cos;
+        Ok(match self.noise_below(&field, &y, first) {
+            Some((noise, _)) => y - noise * (0.5 * first.sin / first.cos),
+            None => y,
+        })
     }
 
     fn directions(&self, x: &Tensor, seed: Seed, first_row: u64) -> Directions {
@@ -266,10 +295,11 @@ impl<'a> ProbabilityFlow<'a> {
             }
         }
         let name = self.divergence.name(d);
+        let start = self.from_time.map_or_else(String::new, |tau| format!(", from τ = {tau:.2e}"));
         let evaluations = ascent.evaluations.iter().sum::<usize>() as f64 / (b as f64).max(1.0);
         Ok(Estimate {
             kind: Kind::Estimate,
-            estimator: format!("probability-flow ODE, {name}, rtol {:.0e}", self.solver.rtol),
+            estimator: format!("probability-flow ODE{start}, {name}, rtol {:.0e}", self.solver.rtol),
             values,
             offsets: vec![0.0; b as usize],
             std_errors,

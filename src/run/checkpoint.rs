@@ -102,6 +102,12 @@ pub(super) fn parameter_bytes(entries: &[Entry], flat: &Tensor, about: &[(&str, 
     serialize(tensors, format.iter().chain(about).map(|(k, v)| (k.to_string(), v.clone())).collect())
 }
 
+/// What [`parameter_bytes`] was told `about` under `key`.
+pub(super) fn about(bytes: &[u8], key: &str) -> Problem<String> {
+    let (_, mut about) = parse(bytes)?;
+    about.remove(key).ok_or_else(|| format!("has no '{key}'"))
+}
+
 /// The flat parameters from what [`parameter_bytes`] wrote.
 pub(super) fn read_parameters(bytes: &[u8], like: &Parameters) -> Problem<Tensor> {
     let (file, _) = parse(bytes)?;

@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::DataConfig;
 use crate::data::{CellType, Column, ColumnKind, Scaling, ScalingOptions, Split, Table, TableOptions};
+use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
 use crate::noise::{Noise, Seed};
 use crate::oracle::named;
 use crate::train::Rows;
@@ -223,14 +224,22 @@ impl Prepared {
     }
 }
 
-/// Rows of a table in the network's units `[n, d]` (f64) and `ln |d scaled/d raw|` per row. Dequantisation draws from
-/// stream `i` of `seed` for the `i`-th of `rows`.
+/// Rows of a table in the network's units `[n, d]` (f64) and `ln |d scaled/d raw|` per row, dequantised uniformly.
+/// Dequantisation draws from stream `i` of `seed` for the `i`-th of `rows`.
 pub fn scaled_rows(table: &Table, rows: &[usize], scaling: &Scaling, seed: Seed) -> (Tensor, Vec<f64>) {
-    let raw = raw_rows(table, rows.iter().copied());
-    let uniform = uniforms(scaling, &mut Noise::new(seed, 0..rows.len() as u64));
-    let (mut scaled, mut log_jacobian) = (Vec::new(), Vec::new());
-    scaling.forward_f64(&raw, uniform, &mut scaled, &mut log_jacobian);
-    (Tensor::from_slice(&scaled).view([rows.len() as i64, scaling.dim() as i64]), log_jacobian)
+    let Dequantized { rows, offsets } = dequantized_rows(table, rows, &Uniform::new(scaling), seed);
+    (rows, offsets)
+}
+
+/// As [`scaled_rows`] by any dequantisation.
+pub fn dequantized_rows(
+    table: &Table,
+    rows: &[usize],
+    dequantizer: &dyn Dequantizer,
+    seed: Seed,
+) -> Dequantized {
+    let levels = raw_rows(table, rows.iter().copied());
+    dequantizer.dequantize(&levels, &mut Noise::new(seed, 0..rows.len() as u64))
 }
 
 /// As [`scaled_rows`] at the centres of the bins of dequantised columns, `[n, d]`: what a decoder of levels scores.
@@ -243,13 +252,6 @@ pub fn level_rows(table: &Table, rows: &[usize], scaling: &Scaling) -> Tensor {
 
 fn raw_rows(table: &Table, rows: impl Iterator<Item = usize>) -> Vec<f32> {
     rows.flat_map(|r| table.row(r)).copied().collect()
-}
-
-/// The uniforms that dequantisation asks for, row by row, one per dequantised column.
-fn uniforms(scaling: &Scaling, noise: &mut Noise) -> impl FnMut() -> f32 + use<> {
-    let per_row = scaling.columns.iter().filter(|c| c.grid.is_some()).count();
-    let mut drawn = noise.uniform(per_row).into_iter();
-    move || drawn.next().expect("one for each dequantised cell") as f32
 }
 
 /// Training rows of a table: kept raw, dequantised and scaled batch by batch, so that a table needs no second copy.

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 /// Adam's constants.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Adam {
+pub(crate) struct Adam {
     beta1: f64,
     beta2: f64,
     epsilon: f64,
@@ -18,7 +18,7 @@ impl Default for Adam {
 
 impl Adam {
     /// One step, in place: `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`, `θ ← θ − η m̂/(√v̂ + ε)`. `iteration` counts from 0.
-    pub(super) fn step(
+    pub(crate) fn step(
         &self,
         parameters: &mut Tensor,
         first: &mut Tensor,

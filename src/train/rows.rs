@@ -56,7 +56,7 @@ impl Rows for TensorRows {
 }
 
 /// Batches by number: every epoch is a shuffle of its own, so that any batch can be made without those before it.
-pub(super) struct Order {
+pub(crate) struct Order {
     rows: usize,
     batch: usize,
     seed: Seed,
@@ -64,13 +64,13 @@ pub(super) struct Order {
 }
 
 impl Order {
-    pub(super) fn new(rows: usize, batch: usize, seed: Seed) -> Order {
+    pub(crate) fn new(rows: usize, batch: usize, seed: Seed) -> Order {
         assert!(rows <= u32::MAX as usize, "more rows than 2³²");
         Order { rows, batch, seed, epoch: None }
     }
 
     /// Batch `number`, from 0; the last rows of an epoch that do not fill a batch are left to the next shuffle.
-    pub(super) fn batch(&mut self, number: u64) -> Vec<usize> {
+    pub(crate) fn batch(&mut self, number: u64) -> Vec<usize> {
         if self.batch >= self.rows {
             return (0..self.rows).collect();
         }

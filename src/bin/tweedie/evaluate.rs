@@ -18,6 +18,7 @@ use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json};
+use crate::dequantize::{Dequantization, DequantizationName};
 use crate::sample::{SpacingName, ancestral, draw};
 use crate::score::{elbo, ode, score_rows};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
@@ -88,6 +89,8 @@ pub struct Arguments {
     /// Leave out the probability-flow ODE, the slowest estimator; of images it is left to `tweedie score`
     #[arg(long)]
     no_ode: bool,
+    #[command(flatten)]
+    dequantization: Dequantization,
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
@@ -178,6 +181,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for &steps in &arguments.steps {
         Error::check_count("--steps", steps, MOST_STEPS)?;
     }
+    arguments.dequantization.check(false)?;
     let run = Run::load(&arguments.run, device)?;
     let batch = crate::batch_size(arguments.batch_size, 2048, &run)?;
     let seed = Seed(arguments.seed);
@@ -203,11 +207,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let images = run.data.image.is_some();
     let levels = images && arguments.decoder == DecoderName::Levels;
+    let dequantization = arguments.dequantization.dequantization;
+    if levels && dequantization != DequantizationName::Uniform {
+        let problem = format!("{}, where levels are scored as they are", dequantization.name());
+        return Err(Error::config("--dequantization", problem, "give --decoder density with it"));
+    }
     let metrics = match (&arguments.metrics[..], images) {
         ([], true) => &[MetricName::Nll],
         ([], false) => &[MetricName::Nll, MetricName::Mmd][..],
         (asked, _) => asked,
     };
+    let dequantizer = arguments.dequantization.of(&run)?;
     let mut lines: Vec<(String, String, f64, f64)> = Vec::new();
     if metrics.contains(&MetricName::Nll) {
         let head = run.model.config().head.is_some();
@@ -218,7 +228,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         for &covariance in covariances {
             for &steps in &arguments.steps {
                 let elbo = elbo(&run, levels, covariance, steps, arguments.spacing)?;
-                let estimate = score_rows(&run, &judged.table, &judged.rows, 1, seed, batch, quiet, &*elbo)?;
+                let estimate = score_rows(
+                    &run,
+                    &judged.table,
+                    &judged.rows,
+                    &*dequantizer,
+                    1,
+                    seed,
+                    batch,
+                    quiet,
+                    &*elbo,
+                )?;
                 let flags = if estimate.flags.is_empty() {
                     String::new()
                 } else {
@@ -234,7 +254,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             }
         }
         if !arguments.no_ode && !images {
-            let estimate = ode(&run, &judged.table, &judged.rows, seed, batch, quiet)?;
+            let estimate = ode(&run, &judged.table, &judged.rows, &*dequantizer, seed, batch, quiet)?;
             let believed = estimate.believed();
             let (mean, error) = mean_and_error(&believed);
             let kind = format!(
@@ -276,10 +296,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         true if levels => {
             "bits per dimension, probabilities of the levels 0…255, no offset, one draw per step"
         }
-        true => {
-            "bits per dimension, levels 0…255 dequantised uniformly (densities per level), one draw per step"
-        }
+        true => "bits per dimension, levels 0…255 dequantised (densities per level), one draw per step",
         false => "nats per row, data units",
+    };
+    let unit = match dequantization {
+        DequantizationName::Uniform => unit.replace("dequantised", "dequantised uniformly"),
+        other => format!("{unit}; {} dequantisation but for the classical densities", other.name()),
     };
     if arguments.common.json {
         let rows: Vec<_> = lines

@@ -4,6 +4,7 @@
 //! mistake in the request.
 
 mod console;
+mod dequantize;
 mod evaluate;
 mod exchange;
 mod experiment;
@@ -42,6 +43,8 @@ enum Command {
     Sample(sample::Arguments),
     /// Log-likelihoods of rows, with their standard errors
     Score(score::Arguments),
+    /// Learn the noise within the bins of levels, for a tighter likelihood
+    Dequantize(dequantize::Arguments),
     /// Judge a fitted density on test rows, beside classical densities
     Evaluate(evaluate::Arguments),
     /// Figures and tables of the papers, beside the published values
@@ -122,6 +125,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(&arguments),
         Command::Sample(arguments) => sample::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
+        Command::Dequantize(arguments) => dequantize::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Experiment(arguments) => experiment::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),

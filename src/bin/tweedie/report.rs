@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tweedie::covariance::Covariance;
 use tweedie::data::OutputFile;
+use tweedie::dequantize::Uniform;
 use tweedie::likelihood::mean_and_error;
 use tweedie::noise::Seed;
 use tweedie::plot::Series;
@@ -80,6 +81,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     judged.rows.truncate(rows);
     let seed = Seed(arguments.seed);
     let spacing = SpacingName::Angle;
+    let uniform = Uniform::new(&run.data.scaling);
 
     let head = run.model.config().head.is_some();
     let mut flags = Vec::new();
@@ -92,7 +94,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let (mut values, mut errors) = (Vec::new(), Vec::new());
         for &steps in steps_shown {
             let elbo = elbo(&run, images, covariance, steps, None)?;
-            let estimate = score_rows(&run, &judged.table, &judged.rows, 1, seed, batch, quiet, &*elbo)?;
+            let estimate =
+                score_rows(&run, &judged.table, &judged.rows, &uniform, 1, seed, batch, quiet, &*elbo)?;
             values.push(estimate.mean());
             errors.push(estimate.std_error());
             if !estimate.flags.is_empty() {
@@ -108,7 +111,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         likelihood_vs_steps.push(Series::line(covariance.name(), x, values).with_error(errors));
     }
     if !arguments.no_ode && !images {
-        let estimate = ode(&run, &judged.table, &judged.rows, seed, batch, quiet)?;
+        let estimate = ode(&run, &judged.table, &judged.rows, &uniform, seed, batch, quiet)?;
         if !estimate.flags.is_empty() {
             flags.push(format!(
                 "{}: {} of {} rows are doubtful and left out of its figures; the first: {}.",

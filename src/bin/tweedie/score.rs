@@ -6,16 +6,18 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tweedie::covariance::{Covariance, Reverse};
 use tweedie::data::{CellType, OutputFile, Table, TableFormat, append_columns, write_table};
+use tweedie::dequantize::{Dequantized, Dequantizer};
 use tweedie::grid::{Spacing, even_trajectory};
 use tweedie::likelihood::{
     Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, in_batches, mean_and_error,
 };
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
-use tweedie::run::{Run, level_rows, scaled_rows};
+use tweedie::run::{Run, dequantized_rows, level_rows};
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json, say};
+use crate::dequantize::{Dequantization, DequantizationName};
 use crate::sample::{CovarianceName, SpacingName};
 use crate::{Common, MOST_STEPS};
 
@@ -35,7 +37,8 @@ pub enum EstimatorName {
 #[command(after_help = "\
 The columns log_likelihood and std_error are added to each row, in nats in the data's own units. For dequantised \
 columns the density is that of the value with uniform noise over its bin; for a run with classes it is that given the \
-row's class, ln p(x|c).
+row's class, ln p(x|c). With --dequantization variational or truncated-normal it is a bound on ln [P(levels)/Π bin], \
+the tighter for it.
 
 Examples:
   tweedie score runs/wine new.csv -o scores.csv
@@ -61,6 +64,8 @@ pub struct Arguments {
     /// How the ELBO's steps are laid in time [default: angle; of levels even]
     #[arg(long)]
     spacing: Option<SpacingName>,
+    #[command(flatten)]
+    dequantization: Dequantization,
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
@@ -81,12 +86,13 @@ pub struct Arguments {
 pub type EstimatorOf<'e> = dyn for<'a> Fn(&'a dyn Denoiser) -> Result<Box<dyn LogLikelihood + 'a>> + 'e;
 
 /// Log-likelihoods of `rows` of `table` in the data's own units, each given its class where the run has any: the estimate
-/// in network units plus the scaling's Jacobian, averaged over `draws`; levels have no Jacobian. Each draw has its own
-/// dequantisation and its own noise.
+/// in network units plus the offset of `dequantizer` (of uniform noise the scaling's Jacobian), averaged over `draws`;
+/// levels have none. Each draw has its own dequantisation and its own noise.
 pub fn score_rows(
     run: &Run,
     table: &Table,
     rows: &[usize],
+    dequantizer: &dyn Dequantizer,
     draws: usize,
     seed: Seed,
     batch: usize,
@@ -102,7 +108,11 @@ pub fn score_rows(
         let seed = seed.derive(&format!("draw {draw}"));
         let (x, log_jacobian) = match levels {
             true => (level_rows(table, rows, &run.data.scaling), vec![0.0; rows.len()]),
-            false => scaled_rows(table, rows, &run.data.scaling, seed.derive("dequantise")),
+            false => {
+                let Dequantized { rows, offsets } =
+                    dequantized_rows(table, rows, dequantizer, seed.derive("dequantise"));
+                (rows, offsets)
+            }
         };
         let x = x.to_kind(run.model.kind()).to_device(run.model.device());
         let done = (draw * rows.len()) as u64;
@@ -166,20 +176,29 @@ pub fn elbo(
 /// Steps of the ELBO that ODE likelihoods are held against.
 const CHECK_STEPS: usize = 50;
 
-/// ODE likelihoods of `rows`, every row solved twice and held against its ELBO; doubtful rows are flagged.
+/// ODE likelihoods of `rows`, every row solved twice and held against its ELBO; doubtful rows are flagged. Rows of a
+/// later time than 0 have no ELBO.
 pub fn ode(
     run: &Run,
     table: &Table,
     rows: &[usize],
+    dequantizer: &dyn Dequantizer,
     seed: Seed,
     batch: usize,
     quiet: bool,
 ) -> Result<Estimate> {
-    let mut estimate = score_rows(run, table, rows, 1, seed, batch, quiet, &|model| {
-        Ok(Box::new(ProbabilityFlow::new(model).verify(true)))
+    let mut estimate = score_rows(run, table, rows, dequantizer, 1, seed, batch, quiet, &|model| {
+        let flow = ProbabilityFlow::new(model).verify(true);
+        Ok(Box::new(match dequantizer.time() {
+            Some(time) => flow.from_time(time)?,
+            None => flow,
+        }))
     })?;
+    if dequantizer.time().is_some() {
+        return Ok(estimate);
+    }
     let grid = Spacing::default().elbo_grid(&**run.schedule(), CHECK_STEPS);
-    let bound = score_rows(run, table, rows, 1, seed, batch, quiet, &|model| {
+    let bound = score_rows(run, table, rows, dequantizer, 1, seed, batch, quiet, &|model| {
         Ok(Box::new(Elbo::new(Reverse::new(model, Covariance::Learned, 1.0)?, grid.clone(), 1)))
     })?;
     estimate.flag_against(&bound);
@@ -192,6 +211,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let quiet = arguments.common.quiet;
     Error::check_count("--steps", arguments.steps, MOST_STEPS)?;
     Error::check_count("--draws", arguments.draws, MOST_STEPS)?;
+    arguments.dequantization.check(arguments.estimator == EstimatorName::Ode)?;
+    let dequantization = arguments.dequantization.dequantization;
+    if arguments.estimator == EstimatorName::Levels && dequantization != DequantizationName::Uniform {
+        let problem = format!("{}, where levels are scored as they are", dequantization.name());
+        return Err(Error::config("--dequantization", problem, "leave it out, or give elbo, bound or ode"));
+    }
     if let Some(out) = &arguments.out {
         TableFormat::of(out)?;
     }
@@ -201,10 +226,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
     let rows: Vec<usize> = (0..table.rows()).collect();
     let seed = Seed(arguments.seed);
+    let dequantizer = arguments.dequantization.of(&run)?;
     let score = |draws, estimator: &EstimatorOf| {
-        score_rows(&run, &table, &rows, draws, seed, batch, quiet, estimator)
+        score_rows(&run, &table, &rows, &*dequantizer, draws, seed, batch, quiet, estimator)
     };
-    let estimate = match arguments.estimator {
+    let mut estimate = match arguments.estimator {
         EstimatorName::Levels if run.data.image.is_none() => {
             let remedy = "give elbo, bound or ode";
             return Err(Error::config("--estimator", "levels, of a run on a table", remedy));
@@ -217,8 +243,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         EstimatorName::Bound => {
             score(1, &|model| Ok(Box::new(ScoreMatchingBound::new(model, arguments.draws.max(100)))))?
         }
-        EstimatorName::Ode => ode(&run, &table, &rows, seed, batch, quiet)?,
+        EstimatorName::Ode => ode(&run, &table, &rows, &*dequantizer, seed, batch, quiet)?,
     };
+    if dequantization != DequantizationName::Uniform {
+        estimate.estimator += &format!(", {} dequantisation", dequantization.name());
+    }
     for flag in estimate.flags.iter().take(5) {
         say(quiet, format!("warning: row {}: {}", flag.row + 1, flag.reason));
     }

@@ -5,7 +5,7 @@ use tch::Device;
 use super::*;
 use crate::oracle::{GaussianMixture, MixtureParameters, Oracle};
 use crate::schedule::Schedule;
-use crate::schedule::Vp;
+use crate::schedule::{SubVp, Ve, Vp};
 use crate::tensor::to_vec;
 use crate::tweedie::Jet;
 
@@ -104,6 +104,45 @@ fn truncation_is_of_fourth_order() {
     let order = (errors[0] / errors[1]).ln() / (vp.sigma(3e-3) / vp.sigma(1e-3)).ln();
     println!("errors {errors:?}, order {order:.2} in σ");
     assert!((3.5..4.5).contains(&order), "{order}");
+}
+
+/// From `τ` on, values are `ln p_τ(α_τ y) + d ln α_τ`, by the oracle's own density there, to 1e-6 relative; and `y` comes
+/// back from its latent. The density of `x_0` would be far off: at this `τ`, `σ/α` is a third of the law's scale.
+#[test]
+fn a_later_start_gives_the_law_there() {
+    for (schedule, tau) in [
+        (Arc::new(Vp::default()) as Arc<dyn Schedule>, 0.1),
+        (Arc::new(SubVp::default()), 0.2),
+        (Arc::new(Ve::default()), 0.4),
+    ] {
+        for law in [mixture(2), gaussian(2)] {
+            let oracle = Oracle::new(law, schedule.clone());
+            let y = oracle.mixture.sample(20, Seed(11));
+            let flow = ProbabilityFlow::new(&oracle)
+                .tolerance(1e-9, 1e-9)
+                .and_then(|f| f.divergence(Divergence::Exact)?.from_time(tau))
+                .unwrap();
+            let values = flow.log_likelihood(&y, Seed(0), 0).unwrap().values;
+            let alpha = schedule.alpha(tau);
+            let there = oracle.mixture.log_density_at(&(&y * alpha), &*schedule, &[tau; 20]);
+            let exact = to_vec(&(there + 2.0 * alpha.ln()));
+            let gaps = prior_gap(&flow, &oracle, &y);
+            let clean = to_vec(&oracle.mixture.log_density(&y));
+            let worst = |other: &[f64]| {
+                (0..20)
+                    .map(|i| (values[i] - gaps[i] - other[i]).abs() / (1.0 + other[i].abs()))
+                    .fold(0.0, f64::max)
+            };
+            println!("{schedule:?}: error {:.1e}, against p_0 {:.1e}", worst(&exact), worst(&clean));
+            assert!(worst(&exact) < 1e-6 && worst(&clean) > 0.01);
+            let gap = (flow.decode(&flow.encode(&y).unwrap()).unwrap() - &y).abs().max().double_value(&[]);
+            assert!(gap < 1e-6, "{gap}");
+        }
+    }
+    let oracle = Oracle::new(mixture(1), Arc::new(Vp::default()));
+    for tau in [0.0, 1e-6, 1.0, f64::NAN] {
+        assert!(ProbabilityFlow::new(&oracle).from_time(tau).is_err(), "{tau}");
+    }
 }
 
 /// Probes agree with the exact divergence within their own standard errors, which have the right size; one probe has

@@ -1,0 +1,50 @@
+//! A run's variational dequantiser: parameters, and the configuration in the file's header.
+
+use tch::Device;
+
+use super::{DataRecord, RunDir, checkpoint};
+use crate::dequantize::{Variational, VariationalConfig};
+use crate::noise::Seed;
+use crate::{Error, Result};
+
+/// Its file in a run directory.
+const FILE: &str = "dequantizer.safetensors";
+/// The header's key of the configuration.
+const CONFIG: &str = "dequantizer";
+const REMEDY: &str = "train one again with `tweedie dequantize RUN --replace`";
+
+impl RunDir {
+    /// Whether the run has a variational dequantiser.
+    pub fn has_dequantizer(&self) -> bool {
+        self.file(FILE).exists()
+    }
+
+    /// Writes the run's variational dequantiser.
+    pub fn write_dequantizer(&self, dequantizer: &Variational) -> Result<()> {
+        let config = serde_json::to_string(dequantizer.config()).expect("plain data");
+        let parameters = dequantizer.parameters();
+        let bytes = checkpoint::parameter_bytes(parameters.entries(), parameters.flat(), &[(CONFIG, config)]);
+        self.write(FILE, &bytes)
+    }
+
+    /// The run's variational dequantiser, for rows of `data`.
+    ///
+    /// # Errors
+    /// If there is none, or its file is damaged or made for other data.
+    pub fn dequantizer(&self, data: &DataRecord, device: Device) -> Result<Variational> {
+        if !self.has_dequantizer() {
+            let problem = "has no variational dequantiser";
+            return Err(Error::checkpoint(self.path(), problem, "train one with `tweedie dequantize RUN`"));
+        }
+        let bytes = self.read(FILE)?;
+        let broken = |problem: String| Error::checkpoint(self.file(FILE), problem, REMEDY);
+        let config = checkpoint::about(&bytes, CONFIG).map_err(broken)?;
+        let config: VariationalConfig = serde_json::from_str(&config)
+            .map_err(|e| broken(format!("has a configuration that cannot be read: {e}")))?;
+        // the seed is of weights that are overwritten
+        let dequantizer = config.init(&data.scaling, data.image, device, Seed(0))?;
+        let flat = checkpoint::read_parameters(&bytes, dequantizer.parameters()).map_err(broken)?;
+        dequantizer.parameters().assign(&flat.to_device(device));
+        Ok(dequantizer)
+    }
+}
