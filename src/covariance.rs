@@ -4,6 +4,7 @@ mod analytic;
 mod jacobian;
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -66,6 +67,25 @@ impl Covariance {
             Covariance::BetaTilde => "β̃".into(),
             Covariance::ZeroHessian => "H = 0".into(),
             other => other.to_string(),
+        }
+    }
+}
+
+impl FromStr for Covariance {
+    type Err = String;
+
+    /// The inverse of `Display`.
+    fn from_str(text: &str) -> std::result::Result<Covariance, String> {
+        let plain = [Covariance::Analytic, Covariance::Diagonal, Covariance::Full];
+        if let Some(found) =
+            Covariance::FREE.iter().chain(&plain).find(|covariance| covariance.name() == text)
+        {
+            return Ok(*found);
+        }
+        match text.strip_prefix("rademacher-").and_then(|probes| probes.parse().ok()) {
+            Some(probes @ 1..=1_000_000) => Ok(Covariance::Rademacher(probes)),
+            _ => Err("give learned, beta, beta-tilde, zero-hessian, analytic, rademacher-M (M products), diagonal or full"
+                .into()),
         }
     }
 }
@@ -174,5 +194,23 @@ impl<'a> Reverse<'a> {
             }
         };
         bridge(x, &Jet { noise: self.held(noise, x, t), g }, schedule, s, t, self.eta)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        let all = [
+            &Covariance::FREE[..],
+            &[Covariance::Analytic, Covariance::Rademacher(7), Covariance::Diagonal, Covariance::Full],
+        ]
+        .concat();
+        assert!(all.iter().all(|covariance| covariance.to_string().parse() == Ok(*covariance)));
+        for wrong in ["", "rademacher", "rademacher-0", "rademacher--1", "Learned"] {
+            assert!(wrong.parse::<Covariance>().is_err(), "{wrong}");
+        }
     }
 }

@@ -14,12 +14,13 @@ use tweedie::likelihood::mean_and_error;
 use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
 use tweedie::run::{Run, scaled_rows};
+use tweedie::sample::{Ancestral, LastStep};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json};
 use crate::dequantize::{Dequantization, DequantizationName};
-use crate::sample::{SpacingName, ancestral, draw};
+use crate::sample::{COVARIANCES, SpacingName, StepOf, draw, make_ready};
 use crate::score::{elbo, ode, score_rows};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
@@ -80,6 +81,9 @@ pub struct Arguments {
     /// Numbers of steps
     #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "10,25,100")]
     steps: Vec<usize>,
+    /// Covariances of a reverse step [default: of nll all that cost nothing, else learned]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', long_help = COVARIANCES)]
+    covariance: Vec<Covariance>,
     /// How steps are laid in time [default: angle; of levels the published even trajectory]
     #[arg(long)]
     spacing: Option<SpacingName>,
@@ -182,15 +186,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Error::check_count("--steps", steps, MOST_STEPS)?;
     }
     arguments.dequantization.check(false)?;
-    let run = Run::load(&arguments.run, device)?;
+    let mut run = Run::load(&arguments.run, device)?;
     let batch = crate::batch_size(arguments.batch_size, 2048, &run)?;
     let seed = Seed(arguments.seed);
     let mut of_images: Vec<_> = arguments.metrics.iter().filter_map(|metric| metric.of_images()).collect();
     if arguments.metrics.is_empty() && arguments.images.is_asked() {
         of_images.push(images::Metric::Distance);
     }
+    for &covariance in &arguments.covariance {
+        make_ready(&mut run, covariance, batch, quiet)?;
+    }
+    let sampled =
+        if arguments.covariance.is_empty() { &[Covariance::Learned] } else { &arguments.covariance[..] };
     let (steps, spacing) = (&arguments.steps, arguments.spacing.unwrap_or(SpacingName::Angle));
-    let figures = images::measure(&run, &of_images, &arguments.images, steps, spacing, seed, batch, quiet)?;
+    let figures =
+        images::measure(&run, &of_images, &arguments.images, sampled, steps, spacing, seed, batch, quiet)?;
     if !figures.is_empty() && arguments.metrics.iter().all(|metric| metric.of_images().is_some()) {
         match arguments.common.json {
             true => {
@@ -221,9 +231,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut lines: Vec<(String, String, f64, f64)> = Vec::new();
     if metrics.contains(&MetricName::Nll) {
         let head = run.model.config().head.is_some();
-        let covariances: &[Covariance] = match head {
-            true => &Covariance::FREE,
-            false => &[Covariance::Beta, Covariance::BetaTilde, Covariance::ZeroHessian],
+        let covariances: &[Covariance] = match (&arguments.covariance[..], head) {
+            ([], true) => &Covariance::FREE,
+            ([], false) => &[Covariance::Beta, Covariance::BetaTilde, Covariance::ZeroHessian],
+            (asked, _) => asked,
         };
         for &covariance in covariances {
             for &steps in &arguments.steps {
@@ -276,20 +287,23 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if metrics.contains(&MetricName::Mmd) {
         let (test, _) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed.derive("mmd"));
-        for &steps in &arguments.steps {
-            let n = judged.rows.len().clamp(1000, 10_000);
-            let mut progress = Progress::new("sample", n as u64, quiet);
-            let spacing = spacing.get();
-            let samples = draw(&run, None, &ancestral, spacing, steps, n, batch, seed, &mut progress)?;
-            progress.finish();
-            let samples = samples.to_kind(Kind::Double).to_device(Device::Cpu);
-            let value = Mmd::default().u_statistic(&samples, &test);
-            lines.push((
-                format!("MMD², K = {steps}"),
-                format!("U-statistic, {n} samples, network units"),
-                value,
-                f64::NAN,
-            ));
+        for &covariance in sampled {
+            let step: &StepOf =
+                &|model| Ok(Box::new(Ancestral::new(model, covariance, 1.0, LastStep::Noise)?));
+            for &steps in &arguments.steps {
+                let n = judged.rows.len().clamp(1000, 10_000);
+                let mut progress = Progress::new("sample", n as u64, quiet);
+                let samples = draw(&run, None, step, spacing.get(), steps, n, batch, seed, &mut progress)?;
+                progress.finish();
+                let samples = samples.to_kind(Kind::Double).to_device(Device::Cpu);
+                let value = Mmd::default().u_statistic(&samples, &test);
+                lines.push((
+                    format!("MMD², K = {steps}, {covariance} covariance"),
+                    format!("U-statistic, {n} samples, network units"),
+                    value,
+                    f64::NAN,
+                ));
+            }
         }
     }
     let unit = match images {

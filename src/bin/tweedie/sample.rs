@@ -13,37 +13,21 @@ use tweedie::noise::Seed;
 use tweedie::plot::{Sheet, sheet_of};
 use tweedie::run::Run;
 use tweedie::sample::{
-    Ancestral, EulerMaruyama, FlowSampler, Heun, LastStep, PredictorCorrector, Step, run_chain,
+    Ancestral, DpmSolver, EulerMaruyama, FlowSampler, Heun, LastStep, PredictorCorrector, Step, run_chain,
     sample_in_batches,
 };
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, print_json};
+use crate::console::{Progress, print_json, say};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
-#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
-pub enum CovarianceName {
-    /// The model's own covariance
-    Learned,
-    /// k² I, DDPM "large"
-    Beta,
-    /// The forward bridge's, DDPM "small"
-    BetaTilde,
-    /// H = 0, the paper's score-matching sampler
-    ZeroHessian,
-}
-
-impl CovarianceName {
-    pub fn get(self) -> Covariance {
-        match self {
-            CovarianceName::Learned => Covariance::Learned,
-            CovarianceName::Beta => Covariance::Beta,
-            CovarianceName::BetaTilde => Covariance::BetaTilde,
-            CovarianceName::ZeroHessian => Covariance::ZeroHessian,
-        }
-    }
-}
+/// What `--covariance` takes, for help texts.
+pub const COVARIANCES: &str = "\
+Covariance of a reverse step: learned (the default), the model's own head; beta and beta-tilde, DDPM's large and small; \
+zero-hessian, the Likelihood Matching paper's score-matching sampler; analytic, one number per time measured on the training data \
+(Analytic-DPM; measured at its first use and kept with the run); and from the score's Jacobian, by vector-Jacobian products at \
+every step: rademacher-M, its diagonal by M of them with random signs, diagonal and full, exactly by as many as there are columns.";
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
 pub enum SamplerName {
@@ -55,6 +39,8 @@ pub enum SamplerName {
     Flow,
     /// The probability-flow ODE, Heun's method in K steps of two evaluations
     Heun,
+    /// DPM-Solver++(2M): the probability-flow ODE in K steps of one evaluation
+    DpmSolver,
     /// Reverse diffusion, corrected by Langevin steps at each of the K times
     PredictorCorrector,
 }
@@ -143,8 +129,8 @@ pub struct Arguments {
 #[command(next_help_heading = "Ancestral steps")]
 struct AncestralOptions {
     /// Covariance of a reverse step [default: learned]
-    #[arg(long)]
-    covariance: Option<CovarianceName>,
+    #[arg(long, value_name = "WHICH", long_help = COVARIANCES)]
+    covariance: Option<Covariance>,
     /// From 0 (DDIM) to 1 (ancestral) [default: 1]
     #[arg(long, value_name = "ETA")]
     eta: Option<f64>,
@@ -208,6 +194,22 @@ pub fn ancestral(model: &dyn Denoiser) -> Result<Box<dyn Step + '_>> {
     Ok(Box::new(Ancestral::new(model, Covariance::Learned, 1.0, LastStep::Noise)?))
 }
 
+/// Training rows that the analytic covariance is measured on.
+const STATISTICS_ROWS: usize = 1000;
+
+/// Says what 'learned' is for a run without a head, and measures what the analytic covariance needs, at its first use.
+pub fn make_ready(run: &mut Run, covariance: Covariance, batch: usize, quiet: bool) -> Result<()> {
+    if covariance == Covariance::Learned && run.model.config().head.is_none() {
+        say(quiet, "note: this run has no covariance head: 'learned' is the covariance of its base");
+    }
+    if covariance == Covariance::Analytic && run.model.noise_statistics().is_none() {
+        say(quiet, format!("measuring the noise of the score on {STATISTICS_ROWS} training rows"));
+        let error = run.measure_noise(STATISTICS_ROWS, batch)?.largest_error();
+        say(quiet, format!("kept with the run; largest standard error of E|ε̂|²/d: {error:.1e}"));
+    }
+    Ok(())
+}
+
 /// The model for the samples with these numbers: of the class asked for, or of all its classes in turn.
 pub fn given(model: &Model, class: Option<u32>, rows: std::ops::Range<u64>) -> Given<'_> {
     let classes = model.classes() as u64;
@@ -249,7 +251,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !png {
         TableFormat::of(&arguments.out)?;
     }
-    let run = Run::load(&arguments.run, device)?;
+    let mut run = Run::load(&arguments.run, device)?;
     if arguments.ancestral.clip && run.data.image.is_none() {
         let problem = format!("{} is a run of a table", run.dir.path().display());
         return Err(Error::config("--clip", problem, "leave it out: it is for images"));
@@ -257,6 +259,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let batch = crate::batch_size(arguments.batch_size, 4096, &run)?;
     let class = arguments.class.as_ref().map(|name| run.data.class(name)).transpose()?;
     let spacing = arguments.spacing.get();
+    let covariance = arguments.ancestral.covariance.unwrap_or_default();
+    if arguments.sampler == SamplerName::Ancestral {
+        make_ready(&mut run, covariance, batch, arguments.common.quiet)?;
+    }
     let pictures = png.then(|| Pictures::of(&run, arguments.shape.as_deref())).transpose()?;
     let out = OutputFile::create(&arguments.out)?;
     let mut progress = Progress::new("sample", arguments.n as u64, arguments.common.quiet);
@@ -271,8 +277,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 None if run.data.image.is_some() => LastStep::Mean,
                 None => LastStep::Noise,
             };
-            let asked = options.covariance.unwrap_or(CovarianceName::Learned).get();
-            let covariance = crate::score::covariance(&run, asked, arguments.common.quiet);
             let eta = options.eta.unwrap_or(1.0);
             chain(&|model| {
                 let step = Ancestral::new(model, covariance, eta, last)?;
@@ -281,6 +285,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         SamplerName::EulerMaruyama => chain(&|model| Ok(Box::new(EulerMaruyama::new(model))))?,
         SamplerName::Heun => chain(&|model| Ok(Box::new(Heun::new(model))))?,
+        SamplerName::DpmSolver => chain(&|model| Ok(Box::new(DpmSolver::new(model))))?,
         SamplerName::PredictorCorrector => {
             let ratio = others.snr.unwrap_or(PredictorCorrector::RATIO);
             chain(&|model| Ok(Box::new(PredictorCorrector::new(model, corrections, ratio)?)))?

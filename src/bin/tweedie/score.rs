@@ -18,7 +18,7 @@ use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json, say};
 use crate::dequantize::{Dequantization, DequantizationName};
-use crate::sample::{CovarianceName, SpacingName};
+use crate::sample::{COVARIANCES, SpacingName, make_ready};
 use crate::{Common, MOST_STEPS};
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -59,8 +59,8 @@ pub struct Arguments {
     #[arg(long, value_name = "D", default_value_t = 4)]
     draws: usize,
     /// Covariance of the ELBO's steps
-    #[arg(long, default_value = "learned")]
-    covariance: CovarianceName,
+    #[arg(long, value_name = "WHICH", default_value_t = Covariance::Learned, long_help = COVARIANCES)]
+    covariance: Covariance,
     /// How the ELBO's steps are laid in time [default: angle; of levels even]
     #[arg(long)]
     spacing: Option<SpacingName>,
@@ -220,12 +220,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(out) = &arguments.out {
         TableFormat::of(out)?;
     }
-    let run = Run::load(&arguments.run, device)?;
+    let mut run = Run::load(&arguments.run, device)?;
     let batch = crate::batch_size(arguments.batch_size, 2048, &run)?;
     let table = run.data.read_table(&arguments.data, &run.config.data.table)?;
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
     let rows: Vec<usize> = (0..table.rows()).collect();
     let seed = Seed(arguments.seed);
+    if matches!(arguments.estimator, EstimatorName::Elbo | EstimatorName::Levels) {
+        make_ready(&mut run, arguments.covariance, batch, quiet)?;
+    }
     let dequantizer = arguments.dequantization.of(&run)?;
     let score = |draws, estimator: &EstimatorOf| {
         score_rows(&run, &table, &rows, &*dequantizer, draws, seed, batch, quiet, estimator)
@@ -237,7 +240,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         EstimatorName::Elbo | EstimatorName::Levels => {
             let levels = arguments.estimator == EstimatorName::Levels;
-            let covariance = covariance(&run, arguments.covariance.get(), quiet);
+            let covariance = arguments.covariance;
             score(arguments.draws, &*elbo(&run, levels, covariance, arguments.steps, arguments.spacing)?)?
         }
         EstimatorName::Bound => {
@@ -304,12 +307,4 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The covariance asked for; where the run has no head, 'learned' is its base's, and that is said.
-pub fn covariance(run: &Run, asked: Covariance, quiet: bool) -> Covariance {
-    if run.model.config().head.is_none() && asked == Covariance::Learned {
-        say(quiet, "note: this run has no covariance head: 'learned' is the covariance of its base");
-    }
-    asked
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
+use tweedie::covariance::Covariance;
 use tweedie::data::{OutputFile, Table};
 use tweedie::metric::{
     Extractor, FeatureMoments, FeatureStatistics, Features, frechet_distance, inception_score,
@@ -19,7 +20,7 @@ use tweedie::{Error, Result};
 
 use crate::MOST_ROWS;
 use crate::console::Progress;
-use crate::sample::{CovarianceName, LastName, SpacingName, given};
+use crate::sample::{LastName, SpacingName, given};
 
 /// How many samples published figures take.
 const PROTOCOL: usize = 50_000;
@@ -54,9 +55,6 @@ pub struct ImageOptions {
     /// Write the statistics of the reference's features, for --reference
     #[arg(long, value_name = "FILE.npz")]
     save_reference: Option<PathBuf>,
-    /// Covariance of a reverse step
-    #[arg(long, default_value = "learned")]
-    covariance: CovarianceName,
     /// What the last step puts out: the posterior mean, or a draw
     #[arg(long, default_value = "mean")]
     last_step: LastName,
@@ -128,11 +126,12 @@ struct Reference {
     source: String,
 }
 
-/// Figures of `metrics` for each number of `steps`.
+/// Figures of `metrics` for each of `covariances` and each number of `steps`.
 pub fn measure(
     run: &Run,
     metrics: &[Metric],
     options: &ImageOptions,
+    covariances: &[Covariance],
     steps: &[usize],
     spacing: SpacingName,
     seed: Seed,
@@ -190,14 +189,16 @@ pub fn measure(
     if metrics.is_empty() {
         return Ok(Vec::new());
     }
-    let covariance = crate::score::covariance(run, options.covariance.get(), quiet);
     let kept = reference.as_ref().and_then(|r| r.rows.as_ref()).map_or(0, |rows| rows.size()[0] as usize);
     let mut figures = Vec::new();
-    for &steps in steps {
+    let cells =
+        covariances.iter().flat_map(|&covariance| steps.iter().map(move |&steps| (covariance, steps)));
+    for (covariance, steps) in cells {
         let last = options.last_step.get();
         let grid = spacing.get().elbo_grid(&**run.schedule(), steps);
         let mut drawn = Drawn::new(extractor.network().dim());
-        let mut progress = Progress::new(&format!("sample, K = {steps}"), *samples as u64, quiet);
+        let mut progress =
+            Progress::new(&format!("sample, {covariance}, K = {steps}"), *samples as u64, quiet);
         for start in (0..*samples).step_by(batch) {
             let end = (start + batch).min(*samples);
             let rows = start as u64..end as u64;
@@ -213,7 +214,7 @@ pub fn measure(
         let about = |samples: usize, reference: Option<String>| {
             json!({
                 "steps": steps,
-                "covariance": covariance.name(),
+                "covariance": covariance.to_string(),
                 "last_step": last,
                 "eta": options.eta,
                 "clip": options.clip,
