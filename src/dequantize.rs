@@ -26,8 +26,8 @@ pub use variational::{Variational, VariationalConfig};
 
 /// A law of points within the bins of levels.
 pub trait Dequantizer {
-    /// Points for `levels` in the data's units, whole rows of `noise`'s length `n`. A row's point depends on its levels
-    /// and its stream alone.
+    /// Points for `levels` in the data's units, row after row, one for each stream of `noise`. A row's point depends on its
+    /// levels and its stream alone.
     ///
     /// # Panics
     /// If there are not as many rows as streams.

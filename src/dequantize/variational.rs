@@ -55,9 +55,9 @@ pub struct Variational {
     layers: Vec<[usize; 3]>,
 }
 
-/// Points within their bins, before they are rows.
+/// Points within their bins.
 pub(super) struct Points {
-    /// `[n, m]`, network units.
+    /// In the network's units, `[n, m]`.
     pub y: Tensor,
     /// `ln q(y|x)`, `[n]`.
     pub log_q: Tensor,
@@ -220,8 +220,7 @@ impl Variational {
         Tensor::from_slice(&e).view([-1, m])
     }
 
-    /// Points for `levels`, differentiable in the parameters, in f32, and the rows that hold them; on the networks'
-    /// device.
+    /// Points for `levels`, `y` being whole rows `[n, d]`; differentiable in the parameters, in f32 on their device.
     pub(super) fn draw(&self, levels: &[f32], noise: &mut Noise) -> Points {
         let (bins, device) = (Bins::new(levels, &self.scaling), self.device());
         let to = |x: &Tensor| x.to_kind(Kind::Float).to_device(device);
