@@ -1,7 +1,9 @@
 //! `tweedie experiment`
 
 mod cost;
+mod estimators;
 mod images;
+mod weighting;
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +37,12 @@ enum Which {
     HessianAblation(images::AblationArguments),
     /// Bits per dimension and Fréchet distance over transitions and rank: Likelihood Matching, Figure 2(c)
     ImageGrid(images::GridArguments),
+    /// Error and cost of every log-likelihood, where the truth is known and on runs
+    Estimators(estimators::Arguments),
+    /// The variance of the loss with and without importance sampling: ScoreFlow, Figure 2
+    WeightingVariance(weighting::VarianceArguments),
+    /// Likelihood and samples under weightings between σ² and likelihood: ScoreFlow, §7
+    WeightingInterpolation(weighting::InterpolationArguments),
 }
 
 #[derive(Args, Debug)]
@@ -104,5 +112,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Which::FewSteps(arguments) => arguments.run(),
         Which::HessianAblation(arguments) => arguments.run(),
         Which::ImageGrid(arguments) => arguments.run(),
+        Which::Estimators(arguments) => arguments.run(),
+        Which::WeightingVariance(arguments) => arguments.run(),
+        Which::WeightingInterpolation(arguments) => arguments.run(),
     }
 }
