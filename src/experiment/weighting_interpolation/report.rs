@@ -8,6 +8,9 @@ use crate::experiment::{table, write_all};
 use crate::likelihood::mean_and_error;
 use crate::plot::{LineChart, Series, Style};
 
+/// A curve's name and what it shows.
+type Line = (&'static str, fn(&Point) -> f64);
+
 impl Report {
     /// Writes `weighting-interpolation.csv`, `weighting-interpolation.md` and the figures into `dir`.
     pub fn write(&self, dir: &Path) -> Result<()> {
@@ -104,7 +107,7 @@ impl Report {
         out + &format!("\nThis run took {:.0} s.\n", self.seconds)
     }
 
-    fn figure(&self, title: &str, y_label: &str, lines: &[(&str, fn(&Point) -> f64)]) -> String {
+    fn figure(&self, title: &str, y_label: &str, lines: &[Line]) -> String {
         let powers = self.experiment.powers.clone();
         let mut series: Vec<Series> = lines
             .iter()

@@ -103,7 +103,8 @@ impl Report {
                     arm.name().to_string(),
                     number(of(Curve::mean)),
                     number(of(Curve::variance)),
-                    number(self.ratio(schedule, arm)),
+                    // another loss, another scale
+                    if arm == Arm::Sigma2 { String::new() } else { number(self.ratio(schedule, arm)) },
                     number(of(|c| c.variance() / c.mean().powi(2))),
                     table::measured(Some(of(|c| c.bound.0)), 3),
                 ]
