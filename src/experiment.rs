@@ -1,6 +1,8 @@
 //! The papers' experiments, one file per figure or table.
 
+mod clusters;
 pub mod cost;
+pub mod estimators;
 pub mod few_steps;
 pub mod hessian_ablation;
 pub mod image_grid;
@@ -10,6 +12,9 @@ pub mod parameter_estimation;
 mod runs;
 pub mod scoreflow_table;
 mod table;
+pub mod weighting;
+pub mod weighting_interpolation;
+pub mod weighting_variance;
 
 use std::path::Path;
 

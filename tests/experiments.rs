@@ -1,4 +1,4 @@
-//! The experiments on images and their cost, as a user runs them, on sixty images of 8×8.
+//! Experiments as a user runs them: those on images and their cost on sixty images of 8×8, those on likelihoods on a few rows.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -252,4 +252,75 @@ fn image_grid() {
     refused(&[&grid[..], &["--ranks", "65"]].concat(), &["--rank", "64"]);
     refused(&[&grid[..], &["--network", "paper", "--size", "9x9"]].concat(), &["shape", "9 x 9"]);
     assert!(!Path::new(&none).join("runs").exists());
+}
+
+/// Every estimator on mixtures and on a run, whose tightest ODE likelihood stands for the truth.
+#[test]
+fn estimators() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (run, out) = (at("run"), at("out"));
+    let train =
+        ["train", "--data", "mixture:nine-gaussians", "--out", &run, "--iterations", "3", "--width", "8"];
+    succeed(&[&train[..], &["--base", "gaussian"]].concat());
+    let command = ["experiment", "estimators", "--out", &out, "--quick", "--rows", "5"];
+    succeed(&[&command[..], &["--run", &run]].concat());
+    let table = rows(&dir.path().join("out/estimators.csv"));
+    let of_run: Vec<_> = table.iter().filter(|row| row["data"] == "run").collect();
+    // per set: 2 + 2 + 2 likelihoods by the ODE, a bound, and two ELBOs of each covariance
+    assert_eq!((table.len(), of_run.len()), (7 * 15, 15));
+    assert_eq!(number(of_run[0], "error"), 0.0, "the tightest is the reference");
+    for row in &table {
+        assert!(number(row, "nats").is_finite() && number(row, "evaluations_per_row") > 1.0, "{row:?}");
+        if row["family"] == "ODE, exact divergence" {
+            assert!(number(row, "error").abs() < 0.05, "{row:?}");
+        }
+    }
+    let page = std::fs::read_to_string(at("out/estimators.md")).unwrap();
+    assert!(page.contains("## run, VP") && page.contains("stands for it") && page.contains("3.16 and 3.28"));
+    assert!(dir.path().join("out/estimators-7.svg").exists());
+    refused(&[&command[..], &["--run", &at("none")]].concat(), &["not a run directory"]);
+    refused(&[&command[..5], &["--rows", "0"]].concat(), &["--rows"]);
+}
+
+/// Both experiments on weightings, on a table.
+#[test]
+fn weightings() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let table: String =
+        (0..300).map(|i| format!("{},{}\n", (i * 37 % 101) as f64 / 7.0, i * i % 89)).collect();
+    std::fs::write(at("table.csv"), format!("a,b\n{table}")).unwrap();
+    let (data, out) = (at("table.csv"), at("out"));
+    let sizes =
+        ["--out", &out, "--quick", "--data", &data, "--iterations", "30", "--trials", "2", "--rows", "20"];
+    succeed(&[&["experiment", "weighting-variance"][..], &sizes].concat());
+    let table = rows(&dir.path().join("out/weighting-variance.csv"));
+    assert_eq!(table.len(), 2 * 3 * 2);
+    assert!(table.iter().all(|row| number(row, "loss_variance") > 0.0 && number(row, "bound").is_finite()));
+    assert_eq!(rows(&dir.path().join("out/weighting-variance-curves.csv")).len(), 2 * 3 * 2 * 30);
+    let page = std::fs::read_to_string(at("out/weighting-variance.md")).unwrap();
+    assert!(
+        page.contains("2 columns, 240 training rows") && page.contains("| σ² weighting, uniform t |"),
+        "{page}"
+    );
+    assert!(Path::new(&at("out/figure-2-subvp.svg")).exists());
+
+    let interpolation = ["experiment", "weighting-interpolation", "--powers", "0,1", "--samples", "30"];
+    succeed(&[&interpolation[..], &sizes].concat());
+    let table = rows(&dir.path().join("out/weighting-interpolation.csv"));
+    let powers: Vec<f64> = table.iter().map(|row| number(row, "power")).collect();
+    assert_eq!(powers, [0.0, 0.0, 1.0, 1.0]);
+    assert!(table.iter().all(|row| number(row, "nll").is_finite() && number(row, "bound").is_finite()));
+    let page = std::fs::read_to_string(at("out/weighting-interpolation.md")).unwrap();
+    assert!(page.contains("against the test rows") && page.contains("2.95 / 3.08"), "{page}");
+    refused(
+        &["experiment", "weighting-interpolation", "--out", &out, "--powers", "1.5"],
+        &["weighting", "0 (sigma2) to 1"],
+    );
+    refused(&["experiment", "weighting-variance", "--out", &out, "--data", &at("none.csv")], &["none.csv"]);
+    refused(
+        &[&["experiment", "weighting-variance", "--iterations", "3"][..], &sizes[..2]].concat(),
+        &["8 steps"],
+    );
 }

@@ -1,8 +1,10 @@
 //! `tweedie experiment`
 
 mod cost;
+mod estimators;
 mod images;
 mod scoreflow;
+mod weighting;
 
 use std::path::{Path, PathBuf};
 
@@ -38,6 +40,12 @@ enum Which {
     ImageGrid(images::GridArguments),
     /// Likelihood, bound and distance over forward processes and weightings: ScoreFlow, Table 2
     ScoreflowTable(scoreflow::TableArguments),
+    /// Error and cost of every log-likelihood, where the truth is known and on runs
+    Estimators(estimators::Arguments),
+    /// The variance of the loss with and without importance sampling: ScoreFlow, Figure 2
+    WeightingVariance(weighting::VarianceArguments),
+    /// Likelihood and samples under weightings between σ² and likelihood: ScoreFlow, §7
+    WeightingInterpolation(weighting::InterpolationArguments),
 }
 
 #[derive(Args, Debug)]
@@ -108,5 +116,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Which::HessianAblation(arguments) => arguments.run(),
         Which::ImageGrid(arguments) => arguments.run(),
         Which::ScoreflowTable(arguments) => arguments.run(),
+        Which::Estimators(arguments) => arguments.run(),
+        Which::WeightingVariance(arguments) => arguments.run(),
+        Which::WeightingInterpolation(arguments) => arguments.run(),
     }
 }
