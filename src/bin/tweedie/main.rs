@@ -4,9 +4,11 @@
 //! mistake in the request.
 
 mod console;
+mod encode;
 mod evaluate;
 mod exchange;
 mod experiment;
+mod flow;
 mod report;
 mod sample;
 mod score;
@@ -42,6 +44,10 @@ enum Command {
     Sample(sample::Arguments),
     /// Log-likelihoods of rows, with their standard errors
     Score(score::Arguments),
+    /// Rows to latents of the probability flow, without noise
+    Encode(encode::EncodeArguments),
+    /// Latents of the probability flow to rows: `encode` undone
+    Decode(encode::DecodeArguments),
     /// Judge a fitted density on test rows, beside classical densities
     Evaluate(evaluate::Arguments),
     /// Figures and tables of the papers, beside the published values
@@ -122,6 +128,8 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(&arguments),
         Command::Sample(arguments) => sample::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
+        Command::Encode(arguments) => encode::encode(&arguments),
+        Command::Decode(arguments) => encode::decode(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Experiment(arguments) => experiment::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
