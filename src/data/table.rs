@@ -299,6 +299,21 @@ impl Table {
     }
 }
 
+/// The columns' names and the cells, row-major and in double precision, of a table that holds no data to model: all its
+/// columns, which are `c1`, `c2`, … where the file has no names.
+///
+/// # Errors
+/// As [`Table::read`].
+pub fn read_numbers(path: impl AsRef<Path>) -> Result<(Vec<String>, Vec<f64>)> {
+    let (path, options) = (path.as_ref(), TableOptions::default());
+    let mut builder: Builder<f64> = Builder::new(path, &options, false);
+    read_into(path, &options, &mut builder)?;
+    if builder.values.is_empty() {
+        return Err(Error::data(path, "there are no rows of data", "check how the file was written"));
+    }
+    Ok((builder.chosen.into_iter().map(|(_, name)| name).collect(), builder.values))
+}
+
 /// Reads `path` into `builder`; the layout of a text file is returned.
 pub(super) fn read_into<T: super::builder::Real>(
     path: &Path,

@@ -102,6 +102,11 @@ impl<'a> ProbabilityFlow<'a> {
         Ok(self)
     }
 
+    /// The tolerances of a step: `rtol` and `atol`.
+    pub fn tolerances(&self) -> (f64, f64) {
+        (self.solver.rtol, self.solver.atol)
+    }
+
     /// With at most so many evaluations of the field per row.
     pub fn max_evaluations(mut self, limit: usize) -> Self {
         self.solver.max_evaluations = limit;

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 use tweedie::baseline::{self, KernelDensity};
 use tweedie::covariance::Covariance;
 use tweedie::data::{Split, Table};
-use tweedie::likelihood::mean_and_error;
+use tweedie::likelihood::{bits_per_dim, mean_and_error};
 use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
 use tweedie::run::{Run, scaled_rows};
@@ -21,7 +21,7 @@ use tweedie::{Error, Result};
 use crate::console::{Progress, print_json};
 use crate::dequantize::{Dequantization, DequantizationName};
 use crate::sample::{COVARIANCES, SpacingName, StepOf, draw, make_ready};
-use crate::score::{elbo, ode, score_rows};
+use crate::score::{elbo, ode, score_rows, usual_flow};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -265,7 +265,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             }
         }
         if !arguments.no_ode && !images {
-            let estimate = ode(&run, &judged.table, &judged.rows, &*dequantizer, seed, batch, quiet)?;
+            let estimate =
+                ode(&run, &usual_flow, &judged.table, &judged.rows, &*dequantizer, seed, batch, quiet)?;
             let believed = estimate.believed();
             let (mean, error) = mean_and_error(&believed);
             let kind = format!(
@@ -282,8 +283,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     if images {
-        let bits = 1.0 / (run.data.scaling.dim() as f64 * std::f64::consts::LN_2);
-        lines.iter_mut().for_each(|line| (line.2, line.3) = (-line.2 * bits, line.3 * bits));
+        let bits = |nats| bits_per_dim(nats, run.data.scaling.dim());
+        lines.iter_mut().for_each(|line| (line.2, line.3) = (bits(line.2), -bits(line.3)));
     }
     if metrics.contains(&MetricName::Mmd) {
         let (test, _) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed.derive("mmd"));

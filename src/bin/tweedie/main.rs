@@ -5,9 +5,11 @@
 
 mod console;
 mod dequantize;
+mod encode;
 mod evaluate;
 mod exchange;
 mod experiment;
+mod flow;
 mod report;
 mod sample;
 mod score;
@@ -45,6 +47,10 @@ enum Command {
     Score(score::Arguments),
     /// Learn the noise within the bins of levels, for a tighter likelihood
     Dequantize(dequantize::Arguments),
+    /// Rows to latents of the probability flow, without noise
+    Encode(encode::EncodeArguments),
+    /// Latents of the probability flow to rows: `encode` undone
+    Decode(encode::DecodeArguments),
     /// Judge a fitted density on test rows, beside classical densities
     Evaluate(evaluate::Arguments),
     /// Figures and tables of the papers, beside the published values
@@ -126,6 +132,8 @@ fn main() -> ExitCode {
         Command::Sample(arguments) => sample::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Dequantize(arguments) => dequantize::run(&arguments),
+        Command::Encode(arguments) => encode::encode(&arguments),
+        Command::Decode(arguments) => encode::decode(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Experiment(arguments) => experiment::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),

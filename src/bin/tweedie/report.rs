@@ -17,7 +17,7 @@ use tweedie::{Error, Result};
 use crate::console::{Progress, say};
 use crate::evaluate::{Judged, baselines};
 use crate::sample::{Pictures, SpacingName, ancestral, draw};
-use crate::score::{elbo, ode, score_rows};
+use crate::score::{elbo, ode, score_rows, usual_flow};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
 #[derive(Args, Debug)]
@@ -111,7 +111,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         likelihood_vs_steps.push(Series::line(covariance.name(), x, values).with_error(errors));
     }
     if !arguments.no_ode && !images {
-        let estimate = ode(&run, &judged.table, &judged.rows, &uniform, seed, batch, quiet)?;
+        let estimate = ode(&run, &usual_flow, &judged.table, &judged.rows, &uniform, seed, batch, quiet)?;
         if !estimate.flags.is_empty() {
             flags.push(format!(
                 "{}: {} of {} rows are doubtful and left out of its figures; the first: {}.",

@@ -304,17 +304,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let values = run.data.scaling.inverse(&scaled);
     match pictures {
         None => write_table(out, &run.data.names(), &run.data.cell_types(), &values)?,
-        Some(pictures) => {
-            let sheet = pictures.sheet(&values, (n as f64).sqrt().ceil() as usize, pictures.range(&values));
-            out.finish(&sheet.png())?;
-            if sheet.clipped > 0 && !arguments.common.quiet {
-                eprintln!(
-                    "{} of {} values lie outside the grey scale and were clipped",
-                    sheet.clipped,
-                    values.len()
-                );
-            }
-        }
+        Some(pictures) => pictures.write(out, &values, n, arguments.common.quiet)?,
     }
     if arguments.common.json {
         print_json(&json!({ "samples": n, "steps": arguments.steps, "out": arguments.out }));
@@ -362,6 +352,17 @@ impl Pictures {
     /// A sheet with so many pictures a row.
     pub fn sheet(&self, values: &[f64], columns: usize, range: (f64, f64)) -> Sheet {
         sheet_of(values, self.shape, columns, range)
+    }
+
+    /// Writes `n` rows as one square sheet, and says what was clipped.
+    pub fn write(&self, out: OutputFile, values: &[f64], n: usize, quiet: bool) -> Result<()> {
+        let sheet = self.sheet(values, (n as f64).sqrt().ceil() as usize, self.range(values));
+        out.finish(&sheet.png())?;
+        if sheet.clipped > 0 {
+            let (clipped, all) = (sheet.clipped, values.len());
+            say(quiet, format!("{clipped} of {all} values lie outside the grey scale and were clipped"));
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,8 @@ use tweedie::data::{CellType, OutputFile, Table, TableFormat, append_columns, wr
 use tweedie::dequantize::{Dequantized, Dequantizer};
 use tweedie::grid::{Spacing, even_trajectory};
 use tweedie::likelihood::{
-    Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, in_batches, mean_and_error,
+    Divergence, Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, bits_per_dim, in_batches,
+    mean_and_error,
 };
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
@@ -18,6 +19,7 @@ use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json, say};
 use crate::dequantize::{Dequantization, DequantizationName};
+use crate::flow::{DivergenceArguments, SolverArguments};
 use crate::sample::{COVARIANCES, SpacingName, make_ready};
 use crate::{Common, MOST_STEPS};
 
@@ -25,8 +27,10 @@ use crate::{Common, MOST_STEPS};
 pub enum EstimatorName {
     /// Lower bound: the log-likelihood of the K-step sampler itself (safe)
     Elbo,
-    /// Lower bound: score matching in continuous time
+    /// Lower bound: denoising score matching in continuous time
     Bound,
+    /// Lower bound: the same with the divergence of the score, ScoreFlow's Theorem 3 (other noise, same mean)
+    BoundSm,
     /// Estimate: the probability-flow ODE
     Ode,
     /// Lower bound, images alone: the log-probability of the levels, by the K-step ELBO with the discretised decoder
@@ -43,6 +47,7 @@ the tighter for it.
 Examples:
   tweedie score runs/wine new.csv -o scores.csv
   tweedie score runs/wine new.csv -o scores.csv --estimator ode
+  tweedie score runs/digits new.csv --estimator ode --rtol 1e-6 --atol 1e-6 --divergence rademacher --probes 16
   tweedie score runs/wine new.csv -o scores.csv --anomalies 10")]
 pub struct Arguments {
     /// The run directory
@@ -55,7 +60,7 @@ pub struct Arguments {
     /// Steps of the ELBO
     #[arg(long, value_name = "K", default_value_t = 100)]
     steps: usize,
-    /// Independent draws per row (elbo), pairs (t, ε) per row (bound, at least 100)
+    /// Independent draws per row (elbo), pairs (t, ε) per row (bound and bound-sm, at least 100)
     #[arg(long, value_name = "D", default_value_t = 4)]
     draws: usize,
     /// Covariance of the ELBO's steps
@@ -66,6 +71,13 @@ pub struct Arguments {
     spacing: Option<SpacingName>,
     #[command(flatten)]
     dequantization: Dequantization,
+    #[command(flatten)]
+    divergence: DivergenceArguments,
+    #[command(flatten)]
+    solver: SolverArguments,
+    /// Rows that the ODE solver cannot solve have no score, and are counted; otherwise they end the work
+    #[arg(long)]
+    keep_unsolved: bool,
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
@@ -122,7 +134,7 @@ pub fn score_rows(
             progress.at(done + numbers.end as u64);
             Ok(estimate)
         })?;
-        estimate.values.iter_mut().zip(&log_jacobian).for_each(|(v, j)| *v += j);
+        estimate.shift(&log_jacobian);
         match &mut total {
             None => {
                 let values = estimate.values.iter().map(|&v| vec![v]).collect();
@@ -130,6 +142,7 @@ pub fn score_rows(
             }
             Some((first, values)) => {
                 values.iter_mut().zip(&estimate.values).for_each(|(all, &v)| all.push(v));
+                first.offsets.iter_mut().zip(&estimate.offsets).for_each(|(sum, o)| *sum += o);
                 first.flags.extend(estimate.flags);
             }
         }
@@ -140,6 +153,7 @@ pub fn score_rows(
         let (means, errors) = values.iter().map(|v| mean_and_error(v)).unzip();
         estimate.values = means;
         estimate.std_errors = errors;
+        estimate.offsets.iter_mut().for_each(|sum| *sum /= draws as f64);
         estimate.draws *= draws;
         estimate.evaluations *= draws as f64;
     }
@@ -176,10 +190,19 @@ pub fn elbo(
 /// Steps of the ELBO that ODE likelihoods are held against.
 const CHECK_STEPS: usize = 50;
 
+/// A probability flow of a model, which may be bound to the classes of a batch.
+pub type FlowOf<'e> = dyn for<'a> Fn(&'a dyn Denoiser) -> Result<ProbabilityFlow<'a>> + 'e;
+
+/// The flow as it is by default, its unsolved rows kept without a value.
+pub fn usual_flow(model: &dyn Denoiser) -> Result<ProbabilityFlow<'_>> {
+    Ok(ProbabilityFlow::new(model).keep_unsolved(true))
+}
+
 /// ODE likelihoods of `rows`, every row solved twice and held against its ELBO; doubtful rows are flagged. Rows of a
 /// later time than 0 have no ELBO.
 pub fn ode(
     run: &Run,
+    flow: &FlowOf,
     table: &Table,
     rows: &[usize],
     dequantizer: &dyn Dequantizer,
@@ -188,7 +211,7 @@ pub fn ode(
     quiet: bool,
 ) -> Result<Estimate> {
     let mut estimate = score_rows(run, table, rows, dequantizer, 1, seed, batch, quiet, &|model| {
-        let flow = ProbabilityFlow::new(model).verify(true);
+        let flow = flow(model)?.verify(true);
         Ok(Box::new(match dequantizer.time() {
             Some(time) => flow.from_time(time)?,
             None => flow,
@@ -206,6 +229,33 @@ pub fn ode(
     Ok(estimate)
 }
 
+/// The divergence of the SM bound unless one is asked for: exact where it is cheap, else one probe per draw.
+fn bound_divergence(d: i64) -> Divergence {
+    match Divergence::Auto.resolve(d) {
+        Divergence::Exact => Divergence::Exact,
+        _ => Divergence::Rademacher { probes: 1 },
+    }
+}
+
+impl Arguments {
+    /// Refuses settings of the flow that make no sense, or that the estimator has no use for.
+    fn check_flow(&self) -> Result<()> {
+        let ode = self.estimator == EstimatorName::Ode;
+        if !ode && (self.solver.given() || self.keep_unsolved) {
+            let problem = "they are settings of the probability-flow ODE";
+            let fields = "--rtol, --atol, --max-evaluations, --keep-unsolved";
+            return Err(Error::config(fields, problem, "leave them out, or give --estimator ode"));
+        }
+        if !ode && self.estimator != EstimatorName::BoundSm && self.divergence.given() {
+            let problem = "this estimator takes no divergence";
+            let remedy = "leave them out, or give --estimator ode or bound-sm";
+            return Err(Error::config("--divergence, --probes", problem, remedy));
+        }
+        self.divergence.get(1)?;
+        self.solver.check()
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let quiet = arguments.common.quiet;
@@ -217,6 +267,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let problem = format!("{}, where levels are scored as they are", dequantization.name());
         return Err(Error::config("--dequantization", problem, "leave it out, or give elbo, bound or ode"));
     }
+    arguments.check_flow()?;
     if let Some(out) = &arguments.out {
         TableFormat::of(out)?;
     }
@@ -235,7 +286,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let mut estimate = match arguments.estimator {
         EstimatorName::Levels if run.data.image.is_none() => {
-            let remedy = "give elbo, bound or ode";
+            let remedy = "give elbo, bound, bound-sm or ode";
             return Err(Error::config("--estimator", "levels, of a run on a table", remedy));
         }
         EstimatorName::Elbo | EstimatorName::Levels => {
@@ -246,7 +297,25 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         EstimatorName::Bound => {
             score(1, &|model| Ok(Box::new(ScoreMatchingBound::new(model, arguments.draws.max(100)))))?
         }
-        EstimatorName::Ode => ode(&run, &table, &rows, &*dequantizer, seed, batch, quiet)?,
+        EstimatorName::BoundSm => {
+            let divergence = match arguments.divergence.given() {
+                true => arguments.divergence.get(1)?,
+                // many draws of one probe beat few of many
+                false => bound_divergence(run.model.dim()),
+            };
+            score(1, &|model| {
+                let bound = ScoreMatchingBound::new(model, arguments.draws.max(100));
+                Ok(Box::new(bound.with_divergence(divergence)?))
+            })?
+        }
+        EstimatorName::Ode => {
+            let divergence = arguments.divergence.get(8)?;
+            let flow: &FlowOf = &|model| {
+                let flow = arguments.solver.flow(model, 1.0)?.divergence(divergence)?;
+                Ok(flow.keep_unsolved(arguments.keep_unsolved))
+            };
+            ode(&run, flow, &table, &rows, &*dequantizer, seed, batch, quiet)?
+        }
     };
     if dequantization != DequantizationName::Uniform {
         estimate.estimator += &format!(", {} dequantisation", dequantization.name());
@@ -272,27 +341,48 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut order = rows.clone();
     order.sort_by(|&a, &b| estimate.values[a].total_cmp(&estimate.values[b]));
     let anomalies: Vec<usize> = order.into_iter().take(arguments.anomalies.unwrap_or(0)).collect();
+    // what is not solved is left out of the figures, and said
+    let solved: Vec<f64> = match arguments.keep_unsolved {
+        true => estimate.values.iter().copied().filter(|v| !v.is_nan()).collect(),
+        false => estimate.values.clone(),
+    };
+    let (mean, std_error) = mean_and_error(&solved);
+    let unsolved = rows.len() - solved.len();
+    let dim = run.data.scaling.dim();
     if arguments.common.json {
         let listed: Vec<_> = anomalies
             .iter()
             .map(|&r| json!({ "row": r + 1, "log_likelihood": estimate.values[r] }))
             .collect();
-        print_json(&json!({
-            "rows": rows.len(), "mean": estimate.mean(), "std_error": estimate.std_error(),
+        let mut answer = json!({
+            "rows": rows.len(), "mean": mean, "std_error": std_error, "offset": estimate.offset(),
             "kind": estimate.kind, "estimator": estimate.estimator, "draws": estimate.draws,
-            "evaluations_per_row": estimate.evaluations, "flagged": estimate.flags.len(), "unit": "nats per row, data units",
-            "anomalies": listed,
-        }));
+            "evaluations_per_row": estimate.evaluations, "flagged": estimate.flags.len(), "unsolved": unsolved,
+            "unit": "nats per row, data units", "anomalies": listed,
+        });
+        if table.image.is_some() {
+            answer["bits_per_dim"] = bits_per_dim(mean, dim).into();
+        }
+        print_json(&answer);
         return Ok(());
     }
-    let error = match rows.len() {
+    let error = match solved.len() {
         1 => String::new(),
-        _ => format!(" ± {:.4}", estimate.std_error()),
+        _ => format!(" ± {std_error:.4}"),
     };
+    let mut remarks = match estimate.offset() {
+        0.0 => String::new(),
+        offset => format!("; offset {offset:+.4}, the data's units"),
+    };
+    if table.image.is_some() {
+        remarks = format!("; {:.4} bits per dimension{remarks}", bits_per_dim(mean, dim));
+    }
+    if unsolved > 0 {
+        remarks += &format!("; {unsolved} more rows not solved");
+    }
     println!(
-        "{} rows: {:.4}{error} nats per row ({}; {}; {:.0} network evaluations per row)",
-        rows.len(),
-        estimate.mean(),
+        "{} rows: {mean:.4}{error} nats per row ({}; {}{remarks}; {:.0} network evaluations per row)",
+        solved.len(),
         estimate.estimator,
         match estimate.kind {
             tweedie::likelihood::Kind::LowerBound => "a lower bound",
