@@ -2,23 +2,27 @@
 
 mod report;
 
+use std::f64::consts::LN_2;
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
 use super::runs::{Tasks, trained};
+use crate::dequantize::{Dequantized, Dequantizer, Uniform, Variational, VariationalConfig};
 use crate::grid::TimeLaw;
-use crate::likelihood::{
-    Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, in_batches, mean_and_error,
-};
+use crate::likelihood::{LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error};
 use crate::metric::{FeatureMoments, FeatureStatistics, frechet_distance};
 use crate::model::Denoiser;
 use crate::noise::Seed;
 use crate::objective::{ObjectiveConfig, Weighting};
-use crate::run::{Prepared, Run, RunConfig, scaled_rows};
+use crate::run::{Prepared, Run, RunConfig, dequantized_rows, scaled_rows};
 use crate::sample::{FlowSampler, sample_in_batches};
 use crate::schedule::ScheduleConfig;
+use crate::train::TrainConfig;
 use crate::{Error, Result};
+
+/// Pairs (t, ε) per row and step of a dequantiser's training.
+const DEQUANTIZER_DRAWS: usize = 4;
 
 /// How the score is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +85,8 @@ pub struct ScoreflowTable {
     pub seeds: u64,
     /// At most this many test rows are scored.
     pub rows: usize,
+    /// Steps of the optimiser for the variational dequantiser of every cell; 0: levels are dequantised uniformly alone.
+    pub dequantizer: u64,
     /// Draws of (t, ε) per row for the bound.
     pub draws: usize,
     /// Samples for the Fréchet distance.
@@ -89,6 +95,19 @@ pub struct ScoreflowTable {
     pub batch: usize,
     /// Where to compute.
     pub device: Device,
+}
+
+/// Likelihoods of the test rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scores {
+    /// Negative log-likelihood by the probability-flow ODE, and its standard error over rows.
+    pub nll: (f64, f64),
+    /// The score-matching bound on it, and its standard error over rows.
+    pub bound: (f64, f64),
+    /// Rows whose ODE likelihood is doubtful, left out of `nll`.
+    pub flagged: usize,
+    /// Network evaluations per ODE likelihood.
+    pub evaluations: f64,
 }
 
 /// One trained score.
@@ -100,14 +119,10 @@ pub struct Cell {
     pub training: Training,
     /// The repetition.
     pub seed: u64,
-    /// Negative log-likelihood by the probability-flow ODE, and its standard error over rows.
-    pub nll: (f64, f64),
-    /// The score-matching bound on it, and its standard error over rows.
-    pub bound: (f64, f64),
-    /// Rows whose ODE likelihood is doubtful, left out of `nll`.
-    pub flagged: usize,
-    /// Network evaluations per ODE likelihood.
-    pub evaluations: f64,
+    /// With levels dequantised uniformly.
+    pub uniform: Scores,
+    /// With levels dequantised by noise that was learned, where there are levels.
+    pub variational: Option<Scores>,
     /// Fréchet distance of ODE samples to the test rows; NaN where a sample could not be had.
     pub frechet: f64,
 }
@@ -133,6 +148,7 @@ impl ScoreflowTable {
         ScoreflowTable {
             seeds: self.seeds.min(2),
             rows: self.rows.min(20),
+            dequantizer: self.dequantizer.min(20),
             draws: self.draws.min(20),
             samples: self.samples.min(100),
             ..self
@@ -158,8 +174,8 @@ impl ScoreflowTable {
         let (mut cells, mut rows, mut bits) = (Vec::new(), 0, false);
         for seed in (0..self.seeds).map(|i| self.config.seed + i) {
             let prepared = Prepared::read(&self.config.data, seed)?;
-            let judge = Judge::new(self, &prepared, seed)?;
-            (rows, bits) = (judge.scaled.size()[0] as usize, judge.bits);
+            let judge = Judge::new(self, &prepared, Seed(seed))?;
+            (rows, bits) = (judge.rows.len(), prepared.record.image.is_some());
             for (schedule, process) in schedules() {
                 for training in Training::ALL {
                     let name = format!("{}-{}-{seed}", schedule.to_lowercase(), training.name());
@@ -172,7 +188,7 @@ impl ScoreflowTable {
                     config.model.head = None;
                     let path = out.join("runs").join(&name);
                     trained(&path, &config, &prepared, None, self.device, &name, &mut tasks)?;
-                    cells.push(judge.cell(&Run::load(&path, self.device)?, schedule, training)?);
+                    cells.push(judge.cell(&Run::load(&path, self.device)?, schedule, training, seed)?);
                     tasks.end(&format!("judging {name}"));
                 }
             }
@@ -185,70 +201,98 @@ impl ScoreflowTable {
 /// The test rows of one repetition.
 struct Judge<'a> {
     experiment: &'a ScoreflowTable,
-    seed: u64,
-    /// Network units, `[n, d]`, f64.
-    scaled: Tensor,
-    log_jacobian: Vec<f64>,
+    prepared: &'a Prepared,
+    seed: Seed,
+    rows: Vec<usize>,
     test: FeatureStatistics,
-    bits: bool,
 }
 
 impl<'a> Judge<'a> {
-    fn new(experiment: &'a ScoreflowTable, prepared: &Prepared, seed: u64) -> Result<Judge<'a>> {
-        let (scaling, noise) = (&prepared.record.scaling, Seed(seed).derive("judge"));
+    fn new(experiment: &'a ScoreflowTable, prepared: &'a Prepared, seed: Seed) -> Result<Judge<'a>> {
         let mut rows = prepared.split.test.clone();
         if rows.len() < 2 {
             let problem = format!("{} test rows", rows.len());
             return Err(Error::config("data.split", problem, "give more rows, or a larger test share"));
         }
-        let all = scaled_rows(&prepared.table, &rows, scaling, noise.derive("reference")).0;
+        let seed = seed.derive("judge");
+        let all = scaled_rows(&prepared.table, &rows, &prepared.record.scaling, seed.derive("reference")).0;
         rows.truncate(experiment.rows);
-        let (scaled, log_jacobian) = scaled_rows(&prepared.table, &rows, scaling, noise.derive("dequantise"));
-        let (test, bits) = (statistics(&all)?, prepared.record.image.is_some());
-        Ok(Judge { experiment, seed, scaled, log_jacobian, test, bits })
+        Ok(Judge { experiment, prepared, seed, rows, test: statistics(&all)? })
     }
 
-    fn cell(&self, run: &Run, schedule: &'static str, training: Training) -> Result<Cell> {
-        let (model, noise) = (&run.model, Seed(self.seed).derive("judge"));
-        let nll = self.score(run, &ProbabilityFlow::new(model))?;
-        let bound = self.score(run, &ScoreMatchingBound::new(model, self.experiment.draws))?;
-        let sampler = FlowSampler::new(model);
+    fn cell(&self, run: &Run, schedule: &'static str, training: Training, seed: u64) -> Result<Cell> {
+        let sampler = FlowSampler::new(&run.model);
         let samples = sample_in_batches(self.experiment.samples, self.experiment.batch, |rows| {
-            sampler.sample(noise.derive("samples"), rows)
+            sampler.sample(self.seed.derive("samples"), rows)
         });
         let frechet = match samples {
             Ok(samples) => frechet_distance(&statistics(&samples)?, &self.test)?,
             Err(Error::Numeric { .. }) => f64::NAN,
             Err(error) => return Err(error),
         };
-        let unit = match self.bits {
-            true => 1.0 / (self.scaled.size()[1] as f64 * std::f64::consts::LN_2),
-            false => 1.0,
+        let uniform = self.scores(run, &Uniform::new(&run.data.scaling))?;
+        let levels = run.data.scaling.columns.iter().any(|column| column.grid.is_some());
+        let variational = match self.experiment.dequantizer {
+            0 => None,
+            _ if !levels => None,
+            iterations => Some(self.scores(run, &self.learned(run, iterations)?)?),
         };
+        Ok(Cell { schedule, training, seed, uniform, variational, frechet })
+    }
+
+    /// The run's dequantiser, trained now if it has none.
+    fn learned(&self, run: &Run, iterations: u64) -> Result<Variational> {
+        if run.dir.has_dequantizer() {
+            return run.dir.dequantizer(&run.data, self.experiment.device);
+        }
+        let config = TrainConfig {
+            iterations,
+            batch_size: 128,
+            learning_rate: 2e-3,
+            warm_up: 100,
+            ..TrainConfig::default()
+        };
+        let seed = self.seed.derive("dequantiser");
+        let dequantizer = VariationalConfig::default().init(
+            &run.data.scaling,
+            run.data.image,
+            self.experiment.device,
+            seed,
+        )?;
+        let parameters = run.model.parameters();
+        parameters.track(0, 0);
+        let frozen = |classes: Option<&[u32]>| Box::new(run.model.given(classes)) as Box<dyn Denoiser + '_>;
+        let (table, train) = (&self.prepared.table, &self.prepared.split.train);
+        dequantizer.fit(table, train, &frozen, DEQUANTIZER_DRAWS, &config, seed, &mut |_, _| ())?;
+        parameters.track(0, parameters.size());
+        run.dir.write_dequantizer(&dequantizer)?;
+        Ok(dequantizer)
+    }
+
+    fn scores(&self, run: &Run, dequantizer: &dyn Dequantizer) -> Result<Scores> {
+        let seed = self.seed.derive("dequantise");
+        let Dequantized { rows, offsets } =
+            dequantized_rows(&self.prepared.table, &self.rows, dequantizer, seed);
+        let x = rows.to_kind(run.model.kind()).to_device(run.model.device());
+        let score = |estimator: &dyn LogLikelihood| {
+            let seed = self.seed.derive("likelihood");
+            let mut estimate = estimator.in_batches(&x, seed, self.experiment.batch, &mut |_| ())?;
+            estimate.shift(&offsets);
+            Ok::<_, Error>(estimate)
+        };
+        let nll = score(&ProbabilityFlow::new(&run.model).keep_unsolved(true))?;
+        let bound = score(&ScoreMatchingBound::new(&run.model, self.experiment.draws))?;
+        let unit = if run.data.image.is_some() { 1.0 / (x.size()[1] as f64 * LN_2) } else { 1.0 };
         let cost = |values: &[f64]| {
             let (mean, error) = mean_and_error(values);
             (-mean * unit, error * unit)
         };
-        Ok(Cell {
-            schedule,
-            training,
-            seed: self.seed,
+        Ok(Scores {
             nll: cost(&nll.believed()),
             bound: cost(&bound.values),
             flagged: nll.values.len() - nll.believed().len(),
             evaluations: nll.evaluations,
-            frechet,
         })
-    }
-
-    fn score(&self, run: &Run, estimator: &dyn LogLikelihood) -> Result<Estimate> {
-        let x = self.scaled.to_kind(run.model.kind()).to_device(run.model.device());
-        let noise = Seed(self.seed).derive("judge").derive("likelihood");
-        let mut estimate = in_batches(&x, self.experiment.batch, |part, numbers| {
-            estimator.log_likelihood(part, noise, numbers.start as u64)
-        })?;
-        estimate.values.iter_mut().zip(&self.log_jacobian).for_each(|(value, offset)| *value += offset);
-        Ok(estimate)
     }
 }
 

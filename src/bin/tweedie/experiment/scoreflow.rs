@@ -42,6 +42,9 @@ pub struct TableArguments {
     /// Test rows to score, the first so many
     #[arg(long, value_name = "ROWS", default_value_t = 500)]
     rows: usize,
+    /// Steps of the optimiser for each variational dequantiser of levels; 0 leaves it out
+    #[arg(long, value_name = "I", default_value_t = 1000)]
+    dequantizer: u64,
     /// Pairs (t, ε) per row for the bound
     #[arg(long, value_name = "D", default_value_t = 200)]
     draws: usize,
@@ -77,9 +80,10 @@ impl TableArguments {
         if !self.drop.is_empty() {
             config.data.table.drop = self.drop.clone();
         }
-        let (seeds, rows, draws) = (self.seeds, self.rows, self.draws);
+        let (seeds, rows, dequantizer, draws) = (self.seeds, self.rows, self.dequantizer, self.draws);
         let (samples, batch) = (self.samples, self.eval_batch);
-        let mut experiment = ScoreflowTable { config, seeds, rows, draws, samples, batch, device };
+        let mut experiment =
+            ScoreflowTable { config, seeds, rows, dequantizer, draws, samples, batch, device };
         if self.output.quick {
             experiment = experiment.quick();
         }
