@@ -321,6 +321,53 @@ fn levels_of_images_are_dequantised_as_asked() {
     assert!(succeed(&[&density[..], &["--quiet"]].concat()).contains("variational dequantisation"));
 }
 
+/// Heads fitted to a frozen score, and covariances that need no head: each is sampled and scored with.
+#[test]
+fn every_covariance_serves_a_score() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (data, score) = (at("people.csv"), at("score"));
+    write_table(Path::new(&data));
+    let train =
+        ["train", "--data", &data, "--quiet", "--base", "gaussian", "--iterations", "20", "--width", "16"];
+    succeed(&[&train[..], &["--objective", "sm", "--out", &score]].concat());
+    let mean = |run: &str, covariance: &str| {
+        let args = ["score", run, &data, "--steps", "10", "--json", "--quiet", "--covariance", covariance];
+        let answer: serde_json::Value = serde_json::from_str(&succeed(&args)).unwrap();
+        assert!(
+            answer["estimator"].as_str().unwrap().contains(&format!("{covariance} covariance")),
+            "{answer}"
+        );
+        answer["mean"].as_f64().unwrap()
+    };
+    // the base, a full Gaussian, is nearly the law: the whole matrix is worth more than its diagonal, and that than β
+    let [full, diagonal, beta] = ["full", "diagonal", "beta"].map(|which| mean(&score, which));
+    assert!(full > diagonal && diagonal > beta, "{full} {diagonal} {beta}");
+    let statistics = Path::new(&score).join("noise-statistics.json");
+    assert!(!statistics.exists());
+    let analytic = mean(&score, "analytic");
+    assert!(statistics.exists() && analytic > beta, "{analytic}");
+    assert_eq!(mean(&score, "analytic"), analytic);
+    assert!((mean(&score, "rademacher-200") - diagonal).abs() < 0.5);
+    std::fs::write(&statistics, "{\"log_snr\": [1.0], \"mean\": [], \"std_error\": []}").unwrap();
+    fail(&["score", &score, &data, "--covariance", "analytic"], 1, &["noise-statistics.json", "delete it"]);
+    std::fs::remove_file(&statistics).unwrap();
+    fail(&["score", &score, &data, "--covariance", "rademacher-0"], 2, &["rademacher-M"]);
+
+    for objective in ["ocm", "npr"] {
+        let out = at(objective);
+        let head = ["--objective", objective, "--score-from", &score, "--rank", "0", "--out", &out];
+        succeed(&[&train[..], &head[..]].concat());
+        assert!(mean(&out, "learned") > beta, "{objective}");
+    }
+    let without = [&train[..], &["--objective", "ocm", "--out", &at("alone")]].concat();
+    fail(&without, 2, &["--score-from", "nothing would train the score"]);
+    assert!(!Path::new(&at("alone")).exists());
+    let args = ["evaluate", &score, "--metrics", "nll", "--no-ode", "--steps", "5", "--quiet"];
+    let answer = succeed(&[&args[..], &["--covariance", "analytic,full"]].concat());
+    assert!(answer.contains("analytic covariance") && answer.contains("full covariance"), "{answer}");
+}
+
 /// A run of score matching has no head; it is resumed, drawn from and scored as any other.
 #[test]
 fn score_matching_runs_are_whole() {

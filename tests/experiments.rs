@@ -324,3 +324,45 @@ fn weightings() {
         &["8 steps"],
     );
 }
+
+/// Nine scores on a table of levels, judged with both dequantisations; the same command finds them trained.
+#[test]
+fn scoreflow_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let mut text = String::from("a,b\n");
+    for i in 0..120usize {
+        text += &format!("{},{}\n", i * i % 17, (i * 7 + i / 3) % 11);
+    }
+    std::fs::write(at("levels.csv"), text).unwrap();
+    let config = format!(
+        "[data]\nsource = {:?}\n[data.scaling]\ndequantize = \"integers\"\n[base]\nkind = \"isotropic\"\n\
+         [model.network]\nkind = \"mlp\"\nwidth = 8\ndepth = 1\n",
+        at("levels.csv")
+    );
+    std::fs::write(at("table.toml"), config).unwrap();
+    let (out, config) = (at("out"), at("table.toml"));
+    let command = ["experiment", "scoreflow-table", "--out", &out, "--config", &config, "--quick"];
+    let sizes = ["--iterations", "5", "--seeds", "1", "--rows", "4", "--draws", "4", "--samples", "20"];
+    let command = [&command[..], &sizes[..], &["--dequantizer", "3"]].concat();
+    succeed(&command);
+    let table = rows(&dir.path().join("out/scoreflow-table.csv"));
+    assert_eq!(table.len(), 18);
+    for row in &table {
+        assert!(number(row, "nll").is_finite() && number(row, "frechet") > 0.0, "{row:?}");
+    }
+    let schedules: Vec<&str> = table.iter().step_by(6).map(|row| row["schedule"].as_str()).collect();
+    assert_eq!(schedules, ["VP", "subVP", "VE"]);
+    // one cell's objective and process are the configuration's of its run
+    let run = std::fs::read_to_string(at("out/runs/subvp-sm-lw-is-0/config.toml")).unwrap();
+    assert!(run.contains("kind = \"sub-vp\"") && run.contains("weighting = \"likelihood\""), "{run}");
+    assert!(run.contains("time = \"log-snr\""), "{run}");
+    let page = std::fs::read_to_string(at("out/scoreflow-table.md")).unwrap();
+    assert!(page.contains("| VE | LW + IS |") && page.contains("2.83"), "{page}");
+    let trained = std::fs::metadata(at("out/runs/ve-sm-0/ema.safetensors")).unwrap().modified().unwrap();
+    succeed(&command);
+    assert_eq!(rows(&dir.path().join("out/scoreflow-table.csv")), table);
+    let again = std::fs::metadata(at("out/runs/ve-sm-0/ema.safetensors")).unwrap().modified().unwrap();
+    assert_eq!(trained, again);
+    refused(&[&command[..], &["--seeds", "0"]].concat(), &["--seeds"]);
+}
