@@ -360,9 +360,10 @@ fn every_covariance_serves_a_score() {
         succeed(&[&train[..], &head[..]].concat());
         assert!(mean(&out, "learned") > beta, "{objective}");
     }
-    let without = [&train[..], &["--objective", "ocm", "--out", &at("alone")]].concat();
+    let alone = at("alone");
+    let without = [&train[..], &["--objective", "ocm", "--out", &alone]].concat();
     fail(&without, 2, &["--score-from", "nothing would train the score"]);
-    assert!(!Path::new(&at("alone")).exists());
+    assert!(!Path::new(&alone).exists());
     let args = ["evaluate", &score, "--metrics", "nll", "--no-ode", "--steps", "5", "--quiet"];
     let answer = succeed(&[&args[..], &["--covariance", "analytic,full"]].concat());
     assert!(answer.contains("analytic covariance") && answer.contains("full covariance"), "{answer}");
