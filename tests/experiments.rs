@@ -366,3 +366,44 @@ fn scoreflow_table() {
     assert_eq!(trained, again);
     refused(&[&command[..], &["--seeds", "0"]].concat(), &["--seeds"]);
 }
+
+/// Covariances of one score of images, a head on it among them; a head on another score is refused.
+#[test]
+fn covariance_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    write_images(&dir.path().join("images"));
+    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 8, 8]\nwidths = [8, 8]\nattention = [false, false]\n\
+                  groups = 4\nmiddle_attention = false\n[train]\nbatch_size = 4\n[base]\nkind = \"isotropic\"\n";
+    std::fs::write(at("small.toml"), config).unwrap();
+    let (config, images) = (at("small.toml"), at("images"));
+    let train = ["train", "--config", &config, "--data", &images, "--iterations", "3"];
+    let (score, other, ocm) = (at("score"), at("other"), at("ocm"));
+    for (run, seed) in [(&score, "0"), (&other, "1")] {
+        succeed(&[&train[..], &["--objective", "sm", "--out", run, "--seed", seed]].concat());
+    }
+    let head = ["--objective", "ocm", "--rank", "1", "--score-from", &score, "--out", &ocm];
+    succeed(&[&train[..], &head[..]].concat());
+    let out = at("out");
+    let command =
+        ["experiment", "covariance-table", "--out", &out, "--quick", "--head", &ocm, "--steps", "2,3"];
+    let few = ["--rows", "2", "--covariances", "beta-tilde,beta,analytic,rademacher-2"];
+    succeed(&[&command[..], &few[..], &["--run", &score]].concat());
+    let table = rows(&dir.path().join("out/covariance-table.csv"));
+    let bits: Vec<(&str, &str)> = table
+        .iter()
+        .filter(|row| row["steps"] == "2" && !row["bits_per_dim"].is_empty())
+        .map(|row| (row["run"].as_str(), row["method"].as_str()))
+        .collect();
+    let expected = [
+        ("score", "beta-tilde"),
+        ("score", "beta"),
+        ("score", "analytic"),
+        ("score", "rademacher-2"),
+        ("ocm", "learned"),
+    ];
+    assert_eq!(bits, expected);
+    let page = std::fs::read_to_string(at("out/covariance-table.md")).unwrap();
+    assert!(page.contains("| ocm, learned G |") && page.contains("Cost of a sampling step"), "{page}");
+    refused(&[&command[..], &few[..], &["--run", &other]].concat(), &["--head", "another score"]);
+}
