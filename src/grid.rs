@@ -203,9 +203,8 @@ mod tests {
     #[test]
     fn quadratic_trajectories_are_the_published_ones() {
         let vp = Vp::default();
-        let steps = |grid: Vec<f64>| -> Vec<i64> {
-            grid.iter().map(|t| (t * 1000.0).round() as i64).collect()
-        };
+        let steps =
+            |grid: Vec<f64>| -> Vec<i64> { grid.iter().map(|t| (t * 1000.0).round() as i64).collect() };
         let quadratic = |k| steps(quadratic_trajectory(&vp, k).unwrap());
         assert_eq!(quadratic(10), [0, 1, 10, 40, 89, 159, 247, 356, 484, 633, 801]);
         assert_eq!(quadratic(2), [0, 1, 801]);
@@ -218,7 +217,10 @@ mod tests {
         for p in [0.3, 1.0, 2.0, 7.0] {
             for k in [1, 2, 100, 999, 1000] {
                 let all = power(k, p);
-                assert!(all.len() == k + 1 && all[k] == 1000 && all.windows(2).all(|w| w[0] < w[1]), "{k} {p}");
+                assert!(
+                    all.len() == k + 1 && all[k] == 1000 && all.windows(2).all(|w| w[0] < w[1]),
+                    "{k} {p}"
+                );
             }
         }
         assert!(power_trajectory(&vp, 10, 0.0).is_err() && power_trajectory(&vp, 10, f64::NAN).is_err());

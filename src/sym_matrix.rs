@@ -173,10 +173,9 @@ impl SymMatrix {
                 SymMatrix::Isotropic { value: value.clamp_max(most), dim: *dim }
             }
             SymMatrix::Diagonal(u) => SymMatrix::Diagonal(u.clamp_max(most)),
-            SymMatrix::LowRank { diag, factor } => SymMatrix::LowRank {
-                diag: diag * &shrink,
-                factor: factor * column(&shrink.sqrt()),
-            },
+            SymMatrix::LowRank { diag, factor } => {
+                SymMatrix::LowRank { diag: diag * &shrink, factor: factor * column(&shrink.sqrt()) }
+            }
             SymMatrix::Full(a) => {
                 let scale = shrink.sqrt();
                 SymMatrix::Full(a * column(&scale) * scale.unsqueeze(1))

@@ -62,6 +62,12 @@ impl AddAssign for Count {
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} ({:.2} %)", self.some, self.all, 100.0 * self.some as f64 / self.all.max(1) as f64)
+        write!(
+            f,
+            "{} of {} ({:.2} %)",
+            self.some,
+            self.all,
+            100.0 * self.some as f64 / self.all.max(1) as f64
+        )
     }
 }

@@ -44,7 +44,9 @@ fn file(name: &str) -> PathBuf {
 
 fn tensors(name: &str) -> impl Fn(&str) -> Tensor {
     let tensors = Tensor::read_safetensors(file(name)).unwrap();
-    move |name| tensors.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no {name}")).1.shallow_clone()
+    move |name| {
+        tensors.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no {name}")).1.shallow_clone()
+    }
 }
 
 /// `x_T` and the streams of the chain's noise, two rows of two numbers.
@@ -99,7 +101,10 @@ impl Denoiser for Formula {
         let (least, most) = (bridge.lambda2.max(1e-20).ln(), self.schedule.transition(s, t0).k2.ln());
         let fraction = ((-x + t0).tanh() + 1.0) * 0.5;
         let variance = (&fraction * most + (1.0 - &fraction) * least).exp();
-        Jet { noise: self.noise(x, t), g: SymMatrix::Diagonal((variance - bridge.lambda2) / bridge.c.powi(2)) }
+        Jet {
+            noise: self.noise(x, t),
+            g: SymMatrix::Diagonal((variance - bridge.lambda2) / bridge.c.powi(2)),
+        }
     }
     fn kind(&self) -> Kind {
         Kind::Double

@@ -117,7 +117,10 @@ mod tests {
     }
 
     fn mixture(schedule: Arc<dyn Schedule>) -> Oracle {
-        Oracle::new(GaussianMixture::new(&[0.4, 0.6], &[[-1.0, 0.2], [0.8, 0.0]], &[0.3, 0.2]).unwrap(), schedule)
+        Oracle::new(
+            GaussianMixture::new(&[0.4, 0.6], &[[-1.0, 0.2], [0.8, 0.0]], &[0.3, 0.2]).unwrap(),
+            schedule,
+        )
     }
 
     /// Of every path of K steps over 9 times none is cheaper, for each covariance.
@@ -151,7 +154,8 @@ mod tests {
     #[test]
     fn costs_of_a_gaussian_are_exact() {
         let (v, schedule) = (0.5f64, chain(100));
-        let data = Oracle::new(GaussianMixture::new(&[1.0], &[[0.0]], &[v.sqrt()]).unwrap(), schedule.clone());
+        let data =
+            Oracle::new(GaussianMixture::new(&[1.0], &[[0.0]], &[v.sqrt()]).unwrap(), schedule.clone());
         let rows = data.mixture.sample(20_000, Seed(1));
         let times = even_trajectory(&*schedule, 5).unwrap();
         let costs = StepCosts::measure(&elbo(&data, Covariance::BetaTilde), &rows, &times, 20_000, Seed(2));

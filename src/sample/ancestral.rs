@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Clipped, Step};
-use crate::{Error, Result};
 use crate::covariance::{Covariance, Reverse};
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::tweedie::Jet;
+use crate::{Error, Result};
 
 /// What the steps to the data, `s ≤ ε`, put out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,7 +159,10 @@ mod tests {
             let step = plain().clip_noise(levels, 0.3).unwrap();
             let end = step.step(&x, 0.3, 0.5, &mut Noise::new(Seed(1), 0..4000));
             let variance = end.var(true).double_value(&[]);
-            assert!((variance / expected - 1.0).abs() < 4.0 * (2.0f64 / 4000.0).sqrt(), "{levels}: {variance}");
+            assert!(
+                (variance / expected - 1.0).abs() < 4.0 * (2.0f64 / 4000.0).sqrt(),
+                "{levels}: {variance}"
+            );
             assert_eq!(step.clipped().noise, Count { some: clipped, all: 4000 });
             // above the limit's time nothing is held, and the last step is its mean
             let _ = step.step(&x, 0.4, 0.5, &mut Noise::new(Seed(1), 0..4000));
@@ -179,7 +182,8 @@ mod tests {
             std::sync::Arc::new(vp.clone()),
         );
         let x = Tensor::from_slice(&[3.0, -0.1]).view([2, 1]);
-        let step = Ancestral::new(&data, Covariance::BetaTilde, 1.0, LastStep::Mean).unwrap().within(-1.0, 1.0);
+        let step =
+            Ancestral::new(&data, Covariance::BetaTilde, 1.0, LastStep::Mean).unwrap().within(-1.0, 1.0);
         let end = to_vec(&step.step(&x, 0.0, 0.01, &mut Noise::new(Seed(1), 0..2)));
         assert!((end[0] - 1.0).abs() < 1e-12 && (end[1] + 0.1).abs() < 0.01, "{end:?}");
         assert_eq!(step.clipped(), Clipped { clean: Count { some: 1, all: 2 }, noise: Count::default() });
