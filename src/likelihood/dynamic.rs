@@ -106,7 +106,7 @@ mod tests {
             steps,
             law: StepLaw::Linear,
             beta_start: 0.1 / steps as f64,
-            beta_end: 20.0 / steps as f64,
+            beta_end: (20.0 / steps as f64).min(0.9),
         };
         config.build().unwrap()
     }
