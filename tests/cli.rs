@@ -237,6 +237,44 @@ fn samplers_have_options_of_their_own() {
     refused(&["flow", "--rtol=-1"], &["rtol = -1"]);
     refused(&["predictor-corrector", "--snr", "2"], &["snr", "0.7"]);
     refused(&["ancestral", "--clip"], &["--clip", "table"]);
+    refused(&["ancestral", "--clip-noise", "2"], &["--clip-noise", "table"]);
+    refused(&["ancestral", "--clip-noise=-1"], &["--clip-noise", "positive"]);
+    refused(&["dpm-solver", "--clip-noise", "2"], &["--clip-noise", "--sampler ancestral"]);
+}
+
+/// The steps with the best bound on training rows have a better one than even steps on rows of their own; they need the training data.
+#[test]
+fn steps_are_laid_where_the_bound_is_best() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (data, run, new) = (at("people.csv"), at("run"), at("new.csv"));
+    write_table(Path::new(&data));
+    succeed(&tiny(&data, &run));
+    std::fs::copy(&data, &new).unwrap();
+    let score = ["score", &run, &new, "--steps", "4", "--draws", "8", "--covariance", "beta", "--json"];
+    let mean = |spacing: &str| {
+        let answer = succeed(&[&score[..], &["--quiet", "--threads", "1", "--spacing", spacing]].concat());
+        serde_json::from_str::<serde_json::Value>(&answer).unwrap()["mean"].as_f64().unwrap()
+    };
+    let (dynamic, even) = (mean("dynamic"), mean("even"));
+    assert!(dynamic > even, "{dynamic} {even}");
+    succeed(&[
+        "sample",
+        &run,
+        "-n",
+        "10",
+        "--steps",
+        "3",
+        "--spacing",
+        "dynamic",
+        "-o",
+        &at("x.csv"),
+        "--quiet",
+    ]);
+    let too_many = ["score", &run, &new, "--spacing", "dynamic", "--steps", "201"];
+    fail(&too_many, 2, &["--steps", "200"]);
+    std::fs::remove_file(&data).unwrap();
+    fail(&[&score[..], &["--spacing", "dynamic"]].concat(), 2, &["--spacing", "people.csv", "another"]);
 }
 
 /// Noise within the bins that is learned, or that the process makes itself: learned once, kept unless told otherwise,
