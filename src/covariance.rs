@@ -1,6 +1,7 @@
 //! The ways to get the covariance of a reverse step, and the reverse law that samplers and ELBOs see.
 
 mod analytic;
+mod interpolated;
 mod jacobian;
 
 use std::fmt;
@@ -16,6 +17,9 @@ use crate::tensor::{Count, column, per_row};
 use crate::tweedie::{Bridge, Jet, bridge, bridge_mean, scalar_g};
 use crate::{Error, Result};
 pub use analytic::NoiseStatistics;
+pub(crate) use interpolated::log_bounds;
+#[cfg(test)]
+pub(crate) use interpolated::tests as tests_of_interpolation;
 
 /// Where `Cov[x_0|x_t]`, hence the covariance of a reverse step, comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,6 +36,8 @@ pub enum Covariance {
     ZeroHessian,
     /// `G = (1 − E‖ε̂‖²/d) I`, one number per `t`, measured on data: Analytic-DPM.
     Analytic,
+    /// Between β̃ and β, coordinate by coordinate, as the model's head says (I-DDPM); ancestral steps only.
+    Interpolated,
     /// The diagonal of `I + σ²H` by so many vector–Jacobian products with random signs.
     Rademacher(usize),
     /// The exact diagonal of `I + σ²H`, by `d` products.
@@ -45,6 +51,9 @@ impl Covariance {
     pub const FREE: [Covariance; 4] =
         [Covariance::Learned, Covariance::Beta, Covariance::BetaTilde, Covariance::ZeroHessian];
 
+    /// Those that need no head.
+    pub const FIXED: [Covariance; 3] = [Covariance::Beta, Covariance::BetaTilde, Covariance::ZeroHessian];
+
     /// The name used in configuration files and on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -53,6 +62,7 @@ impl Covariance {
             Covariance::BetaTilde => "beta-tilde",
             Covariance::ZeroHessian => "zero-hessian",
             Covariance::Analytic => "analytic",
+            Covariance::Interpolated => "interpolated",
             Covariance::Rademacher(_) => "rademacher",
             Covariance::Diagonal => "diagonal",
             Covariance::Full => "full",
@@ -76,7 +86,7 @@ impl FromStr for Covariance {
 
     /// The inverse of `Display`.
     fn from_str(text: &str) -> std::result::Result<Covariance, String> {
-        let plain = [Covariance::Analytic, Covariance::Diagonal, Covariance::Full];
+        let plain = [Covariance::Analytic, Covariance::Interpolated, Covariance::Diagonal, Covariance::Full];
         if let Some(found) =
             Covariance::FREE.iter().chain(&plain).find(|covariance| covariance.name() == text)
         {
@@ -84,7 +94,8 @@ impl FromStr for Covariance {
         }
         match text.strip_prefix("rademacher-").and_then(|probes| probes.parse().ok()) {
             Some(probes @ 1..=1_000_000) => Ok(Covariance::Rademacher(probes)),
-            _ => Err("give learned, beta, beta-tilde, zero-hessian, analytic, rademacher-M (M products), diagonal or full"
+            _ => Err("give learned, beta, beta-tilde, zero-hessian, analytic, interpolated, rademacher-M (M products), \
+                 diagonal or full"
                 .into()),
         }
     }
@@ -112,7 +123,8 @@ impl<'a> Reverse<'a> {
     /// Reverse law at `η ∈ [0, 1]`; `η = 1` is ancestral, 0 is DDIM.
     ///
     /// # Errors
-    /// If `η` is outside `[0, 1]`, or not 1 with [`Covariance::Beta`], which is defined for ancestral steps.
+    /// If `η` is outside `[0, 1]`, or not 1 with [`Covariance::Beta`] or [`Covariance::Interpolated`], which are defined for
+    /// ancestral steps; and if the model has not what the covariance takes.
     pub fn new(model: &'a dyn Denoiser, covariance: Covariance, eta: f64) -> Result<Reverse<'a>> {
         if !(0.0..=1.0).contains(&eta) {
             return Err(Error::config(
@@ -121,11 +133,18 @@ impl<'a> Reverse<'a> {
                 "give a number from 0 (DDIM) to 1 (ancestral)",
             ));
         }
-        if covariance == Covariance::Beta && eta != 1.0 {
+        if matches!(covariance, Covariance::Beta | Covariance::Interpolated) && eta != 1.0 {
             return Err(Error::config(
                 "eta",
-                format!("{eta} with the covariance 'beta'"),
-                "'beta' is defined for ancestral steps: give eta = 1 or another covariance",
+                format!("{eta} with the covariance '{covariance}'"),
+                format!("'{covariance}' is defined for ancestral steps: give eta = 1 or another covariance"),
+            ));
+        }
+        if covariance == Covariance::Interpolated && model.interpolation().is_none() {
+            return Err(Error::config(
+                "covariance",
+                "interpolated, of a model without a head for it",
+                "train one (--objective iddpm), or take another covariance",
             ));
         }
         if covariance == Covariance::Analytic && model.noise_statistics().is_none() {
@@ -176,7 +195,8 @@ impl<'a> Reverse<'a> {
         self.law(x, &Jet { noise, g }, s, t)
     }
 
-    /// What the law of every `x_s` is made from: `ε̂` as the model gives it, and the `G` of this covariance (of β, none).
+    /// What the law of every `x_s` is made from: `ε̂` as the model gives it, and the `G` of this covariance; of β nothing, of
+    /// I-DDPM's its `v`, as a diagonal.
     pub(crate) fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
         let (model, schedule) = (self.model, &**self.model.schedule());
         let scalar = |g: &dyn Fn(f64) -> f64| Jet {
@@ -191,6 +211,11 @@ impl<'a> Reverse<'a> {
                 let statistics = model.noise_statistics().expect("checked when the law was made");
                 scalar(&|t| statistics.g(schedule.log_snr(t)))
             }
+            Covariance::Interpolated => {
+                let head = model.interpolation().expect("checked when the law was made");
+                let (noise, v) = head.noise_and_v(x, t);
+                Jet { noise, g: SymMatrix::Diagonal(v) }
+            }
             Covariance::Rademacher(probes) => jacobian::rademacher(model, x, t, probes),
             Covariance::Diagonal => jacobian::diagonal(model, x, t),
             Covariance::Full => jacobian::full(model, x, t),
@@ -200,16 +225,16 @@ impl<'a> Reverse<'a> {
     /// The law of `x_s` for any `s < t`, from what [`Reverse::jet`] said of `x_t`.
     pub(crate) fn law(&self, x: &Tensor, jet: &Jet, s: &[f64], t: &[f64]) -> Gaussian {
         let schedule = &**self.model.schedule();
-        if self.covariance == Covariance::Beta {
-            let rows: Vec<Bridge> =
-                s.iter().zip(t).map(|(&s, &t)| Bridge::new(schedule, s, t, 1.0)).collect();
-            let variance = per_row(s.iter().zip(t).map(|(&s, &t)| schedule.transition(s, t).k2), x);
-            return Gaussian::new(
-                bridge_mean(x, &jet.noise, &rows),
-                SymMatrix::isotropic(variance, x.size()[1]),
-            );
-        }
-        bridge(x, jet, schedule, s, t, self.eta)
+        let of_step = match (self.covariance, &jet.g) {
+            (Covariance::Beta, _) => {
+                let variance = per_row(s.iter().zip(t).map(|(&s, &t)| schedule.transition(s, t).k2), x);
+                SymMatrix::isotropic(variance, x.size()[1])
+            }
+            (Covariance::Interpolated, SymMatrix::Diagonal(v)) => interpolated::covariance(schedule, s, t, v),
+            _ => return bridge(x, jet, schedule, s, t, self.eta),
+        };
+        let rows: Vec<Bridge> = s.iter().zip(t).map(|(&s, &t)| Bridge::new(schedule, s, t, 1.0)).collect();
+        Gaussian::new(bridge_mean(x, &jet.noise, &rows), of_step)
     }
 }
 
@@ -221,7 +246,8 @@ mod tests {
     fn names_are_read_back() {
         let all = [
             &Covariance::FREE[..],
-            &[Covariance::Analytic, Covariance::Rademacher(7), Covariance::Diagonal, Covariance::Full],
+            &[Covariance::Analytic, Covariance::Interpolated, Covariance::Rademacher(7)],
+            &[Covariance::Diagonal, Covariance::Full],
         ]
         .concat();
         assert!(all.iter().all(|covariance| covariance.to_string().parse() == Ok(*covariance)));

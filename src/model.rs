@@ -60,8 +60,24 @@ pub trait Denoiser {
     fn noise_statistics(&self) -> Option<&NoiseStatistics> {
         None
     }
+    /// `E[ε²|x_t]`, coordinate by coordinate, `[b, d]`: that of the jet, unless the model says it directly, which it then does
+    /// unclamped.
+    fn second_moment(&self, x: &Tensor, t: &[f64]) -> Tensor {
+        self.jet(x, t).second_moment()
+    }
+    /// The model as one that says where between β̃ and β the variance of a step lies, where it is one: what
+    /// [`crate::covariance::Covariance::Interpolated`] takes.
+    fn interpolation(&self) -> Option<&dyn Interpolation> {
+        None
+    }
     /// Element kind of rows.
     fn kind(&self) -> Kind;
     /// Where the model computes.
     fn device(&self) -> Device;
+}
+
+/// A model whose head interpolates between the variances β̃ and β of a step.
+pub trait Interpolation {
+    /// `ε̂` and `v`, `[b, d]` each, of rows `x` at times `t`: `v = −1` is β̃, `v = 1` is β.
+    fn noise_and_v(&self, x: &Tensor, t: &[f64]) -> (Tensor, Tensor);
 }

@@ -3,18 +3,20 @@
 mod covariance_matching;
 mod dsm;
 mod likelihood_matching;
+mod variational_bound;
 mod zero_hessian;
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::grid::TimeLaw;
-use crate::model::Denoiser;
+use crate::model::{Denoiser, HeadConfig, Parametrization};
 use crate::noise::Noise;
 use crate::{Error, Result};
 pub use covariance_matching::{CovarianceMatching, Target};
 pub use dsm::{DenoisingScoreMatching, Weighting};
 pub use likelihood_matching::{LikelihoodMatching, LmForm, ScoreGradient};
+pub use variational_bound::VariationalBound;
 pub use zero_hessian::ZeroHessian;
 
 /// A loss on a model, trained or exact.
@@ -67,6 +69,11 @@ pub enum ObjectiveConfig {
         /// Draws of (t, ε) per row.
         draws: usize,
     },
+    /// A head between β̃ and β by the variational bound of the chain, under a frozen score.
+    VariationalBound {
+        /// Draws of (step, ε) per row.
+        draws: usize,
+    },
     /// Denoising score matching.
     Sm {
         /// The weight of each time.
@@ -117,6 +124,10 @@ impl ObjectiveConfig {
                 Error::check_count("draws", draws, MOST_DRAWS)?;
                 Ok(Box::new(CovarianceMatching { target, time, draws }))
             }
+            &ObjectiveConfig::VariationalBound { draws } => {
+                Error::check_count("draws", draws, MOST_DRAWS)?;
+                Ok(Box::new(VariationalBound { draws }))
+            }
             ObjectiveConfig::Sm { weighting, time, draws } => {
                 Error::check_count("draws", *draws, MOST_DRAWS)?;
                 weighting.check()?;
@@ -128,6 +139,34 @@ impl ObjectiveConfig {
 
     /// Whether a covariance head is trained.
     pub fn trains_head(&self) -> bool {
-        matches!(self, ObjectiveConfig::Lm { .. } | ObjectiveConfig::CovarianceMatching { .. })
+        matches!(
+            self,
+            ObjectiveConfig::Lm { .. }
+                | ObjectiveConfig::CovarianceMatching { .. }
+                | ObjectiveConfig::VariationalBound { .. }
+        )
+    }
+
+    /// Checks that the outputs of `head` mean what this objective trains.
+    ///
+    /// # Errors
+    /// If a head for second moments is not trained on them, and if the variational bound trains another head than one that
+    /// interpolates, or such a head is trained by another objective.
+    pub fn check_head(&self, head: &HeadConfig) -> Result<()> {
+        let bad = |problem: &str, remedy: &str| Err(Error::config("parametrization", problem, remedy));
+        let second = matches!(self, ObjectiveConfig::CovarianceMatching { target: Target::SecondMoment, .. });
+        let bound = matches!(self, ObjectiveConfig::VariationalBound { .. });
+        match head.parametrization {
+            Parametrization::SecondMoment if !second => {
+                bad("second-moment, under another objective", "give --objective sn, or posterior")
+            }
+            Parametrization::Interpolation if !bound => {
+                bad("interpolation, under another objective", "give --objective iddpm, or posterior")
+            }
+            Parametrization::Posterior | Parametrization::PaperLiteral if bound => {
+                bad("not interpolation, under the variational bound", "give interpolation, and rank 0")
+            }
+            _ => head.check(),
+        }
     }
 }

@@ -23,6 +23,13 @@ pub struct Jet {
     pub g: SymMatrix,
 }
 
+impl Jet {
+    /// `E[ε²|x_t] = ε̂² + diag G`, coordinate by coordinate, `[b, d]`.
+    pub fn second_moment(&self) -> Tensor {
+        self.noise.square() + self.g.diagonal()
+    }
+}
+
 /// The score `−ε̂/σ_t`, `[b, d]`.
 pub fn score(noise: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
     -noise / column(t.iter().map(|&t| schedule.sigma(t)), noise)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Denoiser, Model};
+use super::{Denoiser, Interpolation, Model};
 use crate::covariance::NoiseStatistics;
 use crate::schedule::Schedule;
 use crate::tweedie::Jet;
@@ -82,8 +82,16 @@ impl Denoiser for Given<'_> {
         Some(Box::new(Given { model: self.model, classes: Some(classes.index_select(0, &rows)) }))
     }
 
+    fn second_moment(&self, x: &Tensor, t: &[f64]) -> Tensor {
+        self.model.second_moment_given(x, t, self.classes(x).as_ref())
+    }
+
     fn noise_statistics(&self) -> Option<&NoiseStatistics> {
         self.model.noise_statistics()
+    }
+
+    fn interpolation(&self) -> Option<&dyn Interpolation> {
+        self.model.interpolates().then_some(self)
     }
 
     fn kind(&self) -> Kind {
@@ -92,5 +100,11 @@ impl Denoiser for Given<'_> {
 
     fn device(&self) -> Device {
         self.model.device()
+    }
+}
+
+impl Interpolation for Given<'_> {
+    fn noise_and_v(&self, x: &Tensor, t: &[f64]) -> (Tensor, Tensor) {
+        self.model.noise_and_v_given(x, t, self.classes(x).as_ref())
     }
 }

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::covariance::Covariance;
 use crate::sym_matrix::SymMatrix;
+use crate::{Error, Result};
 
 /// The form of `G`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,12 @@ pub enum Parametrization {
     /// The paper's text: `H = ReLU(U) + V Vᵀ`, hence `G = I + σ²H ⪰ I`. It cannot express even `N(0, I)`, whose `H` is
     /// `−I`; it is here to be compared with.
     PaperLiteral,
+    /// The second moment `h = E[ε²|x_t]`, coordinate by coordinate, hence `G = diag(h − ε̂²)` held in `[0, 1]` (SN, Bao et al.
+    /// 2022). Diagonal alone. It starts at `h = 1`, the mean of `ε²` over `x_t`.
+    SecondMoment,
+    /// `v`, coordinate by coordinate, which says where between β̃ and β the variance of a step lies (I-DDPM, Nichol & Dhariwal
+    /// 2021): no `G`, but what [`Covariance::Interpolated`] takes. Diagonal alone. It starts at `v = 0`, the middle.
+    Interpolation,
 }
 
 /// A covariance head as plain data.
@@ -51,6 +59,9 @@ const LITERAL_START: f64 = 0.1;
 /// The scale of factors at the start: not 0, where their gradient vanishes.
 pub(super) const FACTOR_GAIN: f64 = 0.03;
 
+/// The least `G` from a second moment: `G = 0` would leave a density none.
+const LEAST: f64 = 1e-6;
+
 fn limited(x: &Tensor) -> Tensor {
     (x / LOG_LIMIT).tanh() * LOG_LIMIT
 }
@@ -69,10 +80,39 @@ impl HeadConfig {
         self.structure == Structure::Full && self.parametrization == Parametrization::Posterior
     }
 
-    /// `G` from raw outputs `[b, outputs]`, the base's `G` and `σ_t` `[b]`.
-    pub(crate) fn g(&self, raw: &Tensor, base: &SymMatrix, sigma: &Tensor) -> SymMatrix {
+    /// Where the reverse step's covariance comes from with this head.
+    pub fn covariance(&self) -> Covariance {
+        match self.parametrization {
+            Parametrization::Interpolation => Covariance::Interpolated,
+            _ => Covariance::Learned,
+        }
+    }
+
+    /// Checks that the head can have its form.
+    ///
+    /// # Errors
+    /// If the parametrization is of diagonals alone, and the structure another.
+    pub fn check(&self) -> Result<()> {
+        let name = match self.parametrization {
+            Parametrization::Posterior | Parametrization::PaperLiteral => return Ok(()),
+            Parametrization::SecondMoment => "a head for second moments (sn)",
+            Parametrization::Interpolation => "a head that interpolates (iddpm)",
+        };
+        match self.structure {
+            Structure::LowRank(0) => Ok(()),
+            _ => Err(Error::config("rank", format!("{name} is diagonal"), "give rank 0")),
+        }
+    }
+
+    /// `G` from raw outputs `[b, outputs]`, the base's `G`, the model's `ε̂` `[b, d]` and `σ_t` `[b]`; the base's where the
+    /// outputs do not say it.
+    pub(crate) fn g(&self, raw: &Tensor, base: SymMatrix, noise: &Tensor, sigma: &Tensor) -> SymMatrix {
         let d = base.dim();
         match (self.structure, self.parametrization) {
+            (_, Parametrization::Interpolation) => base,
+            (_, Parametrization::SecondMoment) => {
+                SymMatrix::Diagonal((second_moment(raw) - noise.square()).clamp(LEAST, 1.0))
+            }
             (Structure::LowRank(rank), Parametrization::Posterior) => {
                 let of_base = base.diagonal();
                 let diag = &of_base * limited(&raw.narrow(1, 0, d)).exp();
@@ -102,6 +142,11 @@ impl HeadConfig {
             }
         }
     }
+}
+
+/// `h = E[ε²|x_t]` from raw outputs `[b, d]`.
+pub(super) fn second_moment(raw: &Tensor) -> Tensor {
+    limited(raw).exp()
 }
 
 /// The raw factor `[b, d, r]`, column after column, so that what broadcasts over the rank runs along `d`.
@@ -136,7 +181,8 @@ mod tests {
                 Tensor::cat(&[Tensor::zeros([2, 3], F64), Tensor::ones([2, 6], F64) * FACTOR_GAIN], 1);
             let raw = start.set_requires_grad(true);
             let base = SymMatrix::isotropic(Tensor::from_slice(&[0.5, 0.9]), 3);
-            let g = head.g(&raw, &base, &Tensor::from_slice(&[0.3, 0.8]));
+            let noise = Tensor::zeros([2, 3], F64);
+            let g = head.g(&raw, base, &noise, &Tensor::from_slice(&[0.3, 0.8]));
             g.log_det().sum(Kind::Double).backward();
             let least = raw.grad().abs().min().double_value(&[]);
             assert!(least > 1e-6, "{parametrization:?}: {least}");

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::base::Base;
-use super::head::HeadConfig;
+use super::head::{HeadConfig, second_moment};
 use super::mlp::MlpConfig;
 use super::parameters::Parameters;
 use super::unet::{HeadBody, UNetConfig};
-use super::{Denoiser, HeadTrunk, Structure};
+use super::{Denoiser, HeadTrunk, Interpolation, Parametrization, Structure};
 use crate::covariance::NoiseStatistics;
 use crate::noise::Seed;
 use crate::schedule::Schedule;
@@ -196,6 +196,7 @@ impl ModelConfig {
             let remedy = format!("give a rank from 0 to the number of columns, {dim}, or full");
             return Err(Error::config("rank", format!("{rank}"), remedy));
         }
+        self.head.map_or(Ok(()), |head| head.check())?;
         let backbone = self.network.build(&*schedule, dim, self.head.as_ref(), device, seed)?;
         let second_moment = base.second_moment();
         let base = base.to(device, Kind::Double);
@@ -311,11 +312,37 @@ impl Model {
         let noise = self.noise_from(&outputs.noise, x, t, || base.noise.shallow_clone());
         let g: SymMatrix = match (&self.config.head, &outputs.head) {
             (Some(head), Some(raw)) => {
-                head.g(raw, &base.g, &per_row(t.iter().map(|&t| self.schedule.sigma(t)), x))
+                head.g(raw, base.g, &noise, &per_row(t.iter().map(|&t| self.schedule.sigma(t)), x))
             }
             _ => base.g,
         };
         Jet { noise, g }
+    }
+
+    /// [`Denoiser::second_moment`] under the rows' `classes` `[b]`: the head's own where that is what it says.
+    pub(super) fn second_moment_given(&self, x: &Tensor, t: &[f64], classes: Option<&Tensor>) -> Tensor {
+        if self.config.head.is_some_and(|head| head.parametrization == Parametrization::SecondMoment) {
+            let raw = self.forward(x, t, classes, true).head.expect("a head that was asked for");
+            return second_moment(&raw);
+        }
+        self.jet_given(x, t, classes).second_moment()
+    }
+
+    /// Whether the head says where between β̃ and β a variance lies.
+    pub(super) fn interpolates(&self) -> bool {
+        self.config.head.is_some_and(|head| head.parametrization == Parametrization::Interpolation)
+    }
+
+    /// [`Interpolation::noise_and_v`] under the rows' `classes` `[b]`.
+    pub(super) fn noise_and_v_given(
+        &self,
+        x: &Tensor,
+        t: &[f64],
+        classes: Option<&Tensor>,
+    ) -> (Tensor, Tensor) {
+        let outputs = self.forward(x, t, classes, true);
+        let noise = self.noise_from(&outputs.noise, x, t, || self.fast_base.noise(x, &*self.schedule, t));
+        (noise, outputs.head.expect("a head that interpolates"))
     }
 
     /// `a(t)`, the scale of the network's correction of ε̂: the part of ε that a Gaussian base of the data's scale leaves
@@ -375,8 +402,16 @@ impl Denoiser for Model {
         self.jet_given(x, t, None)
     }
 
+    fn second_moment(&self, x: &Tensor, t: &[f64]) -> Tensor {
+        self.second_moment_given(x, t, None)
+    }
+
     fn noise_statistics(&self) -> Option<&NoiseStatistics> {
         self.statistics.as_ref()
+    }
+
+    fn interpolation(&self) -> Option<&dyn Interpolation> {
+        self.interpolates().then_some(self)
     }
 
     fn kind(&self) -> Kind {
@@ -385,5 +420,11 @@ impl Denoiser for Model {
 
     fn device(&self) -> Device {
         self.device
+    }
+}
+
+impl Interpolation for Model {
+    fn noise_and_v(&self, x: &Tensor, t: &[f64]) -> (Tensor, Tensor) {
+        self.noise_and_v_given(x, t, None)
     }
 }

@@ -1,4 +1,4 @@
-//! Covariance heads by regression, under a frozen score: Optimal Covariance Matching, and the residual it is compared with.
+//! Covariance heads by regression, under a frozen score: Optimal Covariance Matching, and what it is compared with.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, with_grad};
@@ -22,6 +22,10 @@ pub enum Target {
     /// The squared residual `(ε − ε̂)²`, coordinate by coordinate (NPR, Bao et al. 2022): the diagonal of `Cov[ε|x_t]` plus
     /// the score's squared error, by noisier targets.
     Residual,
+    /// The squared noise `ε²`, coordinate by coordinate (SN, Bao et al. 2022): the head's second moment `h` is fitted, as the
+    /// head says it and not as it is clamped at use, and `diag G = h − ε̂²`. It carries the score's error in `ε̂²` and the noise
+    /// of `ε²`.
+    SecondMoment,
 }
 
 /// `E_t` of the regression's loss, per row, averaged over `draws`; the score is frozen.
@@ -58,6 +62,7 @@ impl Objective for CovarianceMatching {
                 let jet = model.jet(&x, &t);
                 squared_norm(&(jet.g.diagonal() - (z - jet.noise.detach()).square()))
             }
+            Target::SecondMoment => squared_norm(&(model.second_moment(&x, &t) - z.square())),
         };
         loss.view([rows, n]).mean_dim([1i64].as_slice(), false, None::<Kind>)
     }
@@ -148,24 +153,26 @@ mod tests {
         assert!(off.iter().all(|l| (l - 0.03).abs() < 1e-9), "{off:?}");
     }
 
-    /// The residual's loss is least at the exact diagonal: its derivative in a shift of `G` is 0 there, within four
-    /// standard errors, and is not at a shift of 0.1.
+    /// The losses on the residual and on the squared noise are least at the exact diagonal: their derivative in a shift of `G`,
+    /// which is one of the second moment, is 0 there, within four standard errors, and is not at a shift of 0.1.
     #[test]
-    fn the_residual_has_the_covariance_as_its_mean() {
-        let slope = |at: f64| {
+    fn squares_have_the_covariance_as_their_mean() {
+        let slope = |target: Target, at: f64| {
             let h = 0.01;
             let loss = |shift| {
                 let oracle = oracle(Arc::new(Vp::default()));
                 let x0 = oracle.mixture.sample(20_000, Seed(1));
-                losses(Target::Residual, &Shifted(oracle, shift), &x0)
+                losses(target, &Shifted(oracle, shift), &x0)
             };
             let differences: Vec<f64> =
                 loss(at + h).iter().zip(loss(at - h)).map(|(a, b)| (a - b) / (2.0 * h)).collect();
             mean_and_error(&differences)
         };
-        let (mean, error) = slope(0.0);
-        assert!(mean.abs() < 4.0 * error, "{mean} ± {error}");
-        let (mean, error) = slope(0.1);
-        assert!((mean - 0.6).abs() < 4.0 * error && error < 0.1, "{mean} ± {error}");
+        for target in [Target::Residual, Target::SecondMoment] {
+            let (mean, error) = slope(target, 0.0);
+            assert!(mean.abs() < 4.0 * error, "{target:?}: {mean} ± {error}");
+            let (mean, error) = slope(target, 0.1);
+            assert!((mean - 0.6).abs() < 4.0 * error && error < 0.1, "{target:?}: {mean} ± {error}");
+        }
     }
 }

@@ -28,8 +28,9 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path, remedy: &str) -> Resul
         .map_err(|e| Error::checkpoint(path, format!("is not the configuration expected here ({e})"), remedy))
 }
 
-/// The U-Net in `dir`: `config.json` and `diffusion_pytorch_model.safetensors`, whole or in parts. It has no covariance
-/// head.
+/// The U-Net in `dir`: `config.json` and `diffusion_pytorch_model.safetensors`, whole or in parts. It has a covariance head
+/// where there are twice as many channels out as in: its raw outputs are the second half (`learned_range`). The head's
+/// normalisation, which is the score's in diffusers, is a copy.
 ///
 /// # Errors
 /// If a file is missing or damaged, if the weights are a pickle, and if the configuration asks for something that this
@@ -40,8 +41,12 @@ pub fn read_unet(dir: &Path, device: Device) -> Result<UNet> {
     let config = UNetConfig::try_from(&model).map_err(|what| {
         Error::checkpoint(&path, format!("has {what}"), "this cannot be computed here; choose another model")
     })?;
-    let net = config.init(0, device, Seed(0))?;
-    let parameters = read_tensors(dir, &weight_files(dir)?, net.parameters().entries())?;
+    let net = config.init(i64::from(model.has_variances()), device, Seed(0))?;
+    let mut found = read_named(dir, &weight_files(dir)?)?;
+    if model.has_variances() {
+        split_head(&mut found, config.shape[0]);
+    }
+    let parameters = arranged(dir, found, net.parameters().entries())?;
     net.parameters().assign(&parameters.to_device(device));
     Ok(net)
 }
@@ -65,6 +70,28 @@ pub fn write_unet(net: &UNet, dir: &Path) -> Result<()> {
 
 /// Flat parameters in the order of `entries`, each found by its name in one of the `files` of `dir`.
 pub(super) fn read_tensors(dir: &Path, files: &[String], entries: &[Entry]) -> Result<Tensor> {
+    arranged(dir, read_named(dir, files)?, entries)
+}
+
+/// Gives the head its layers: a copy of the score's normalisation, and what is beyond the first `channels` outputs of its
+/// convolution.
+fn split_head(found: &mut BTreeMap<String, Tensor>, channels: i64) {
+    for part in ["weight", "bias"] {
+        let (norm, conv) = (format!("conv_norm_out.{part}"), format!("conv_out.{part}"));
+        if let Some(values) = found.get(&norm) {
+            found.insert(format!("head.{norm}"), values.copy());
+        }
+        // another number of outputs is left whole: its shape is refused
+        if let Some(values) = found.get(&conv).filter(|values| values.size()[0] == 2 * channels) {
+            let [score, head] = [0, channels].map(|start| values.narrow(0, start, channels));
+            found.insert(format!("head.{conv}"), head);
+            found.insert(conv, score);
+        }
+    }
+}
+
+/// The tensors of the `files` of `dir` by their names of today.
+fn read_named(dir: &Path, files: &[String]) -> Result<BTreeMap<String, Tensor>> {
     let mut found: BTreeMap<String, Tensor> = BTreeMap::new();
     for name in files {
         let path = dir.join(name);
@@ -77,6 +104,11 @@ pub(super) fn read_tensors(dir: &Path, files: &[String], entries: &[Entry]) -> R
             found.insert(current_name(&name), values.to_kind(Kind::Float));
         }
     }
+    Ok(found)
+}
+
+/// The tensors of `dir`, flat and in the order of `entries`.
+fn arranged(dir: &Path, mut found: BTreeMap<String, Tensor>, entries: &[Entry]) -> Result<Tensor> {
     let wrong =
         |problem: String| Error::checkpoint(dir, problem, "give a folder whose files belong together");
     let mut parts = Vec::with_capacity(entries.len());

@@ -11,11 +11,11 @@ use super::exchange::{read_json, read_tensors, read_unet, write_unet};
 use super::{DataConfig, DataRecord, Run, RunConfig, RunDir, base_from_json, base_to_json, write_json};
 use crate::data::{OutputFile, Scaling, pixel_columns};
 use crate::model::{
-    Backbone, Base, BaseConfig, BaseKind, Entry, HeadConfig, Model, ModelConfig, NetworkConfig, Prediction,
-    UNetConfig,
+    Backbone, Base, BaseConfig, BaseKind, Entry, HeadConfig, Model, ModelConfig, NetworkConfig,
+    Parametrization, Prediction, Structure, UNetConfig,
 };
 use crate::noise::Seed;
-use crate::objective::{ObjectiveConfig, Weighting};
+use crate::objective::{ObjectiveConfig, Target, Weighting};
 use crate::schedule::{ScheduleConfig, StepLaw};
 use crate::train::State;
 use crate::{Error, Result};
@@ -34,6 +34,7 @@ struct Scheduler {
     beta_schedule: String,
     trained_betas: Option<Vec<f64>>,
     prediction_type: String,
+    variance_type: String,
     rescale_betas_zero_snr: bool,
     /// Of the export: its samples are those of the ancestral sampler on an even grid, unclipped.
     clip_sample: bool,
@@ -50,6 +51,7 @@ impl Default for Scheduler {
             beta_schedule: "linear".into(),
             trained_betas: None,
             prediction_type: "epsilon".into(),
+            variance_type: "fixed_small".into(),
             rescale_betas_zero_snr: false,
             clip_sample: true,
             timestep_spacing: "leading".into(),
@@ -110,6 +112,22 @@ impl Scheduler {
         };
         Ok((schedule, *prediction))
     }
+
+    /// What has to be assumed of a network's second half of outputs, where it has one (`doubled`); an error is what of it there
+    /// is not here.
+    fn variances(&self, doubled: bool) -> std::result::Result<Option<String>, String> {
+        match (&*self.variance_type, doubled) {
+            ("learned_range", true) => Ok(None),
+            ("learned_range", false) => {
+                Err("the variance_type learned_range, of a network without it".into())
+            }
+            ("learned", _) => Err("the variance_type learned, which is not held between β̃ and β".into()),
+            (_, false) => Ok(None),
+            (_, true) => {
+                Ok(Some("the second half of the network's outputs is taken as learned_range".into()))
+            }
+        }
+    }
 }
 
 /// What a run's covariance head needs beside its tensors: the folder that exports put beside the score's.
@@ -133,7 +151,8 @@ const HEAD_WEIGHTS: &str = "covariance_head.safetensors";
 /// Makes a run at `out` of the diffusers model at `dir`: the folder of a `DDPMPipeline` or `DDIMPipeline`, or that of a
 /// `UNet2DModel` alone, which is taken to predict ε under DDPM's schedule. It maps pixel levels 0…255 to `[−1, 1]`, as
 /// diffusers does. Classes, where it has any, have numbers for names. It has a covariance head where [`export`] put one
-/// beside the score. Returns a remark about what had to be assumed.
+/// beside the score, or where the network has variances of its own (`learned_range`), for
+/// [`crate::covariance::Covariance::Interpolated`]. Returns a remark about what had to be assumed.
 ///
 /// # Errors
 /// As [`read_unet`]; and for a scheduler that has no equal here, or a run that is there already.
@@ -161,27 +180,39 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         Error::checkpoint(&path, format!("has {what}"), "this cannot be computed here; choose another model")
     })?;
     let net = read_unet(&unet, device)?;
+    let (score_size, all) = (net.score_size(), net.parameters().size());
+    let assumed = scheduler.variances(all > score_size).map_err(|what| {
+        Error::checkpoint(&path, format!("has {what}"), "this cannot be computed here; choose another model")
+    })?;
+    let remark = [remark, assumed].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
     let mut network = net.config().clone();
     network.steps = scheduler.num_train_timesteps as i64;
     let dim = network.dim();
     let image = network.shape.map(|n| n as usize);
     let source = dir.display().to_string();
     let classes: Vec<String> = (0..network.classes).map(|class| class.to_string()).collect();
-    let head = read_head(&dir.join(HEAD), &network)?;
-    let (base_kind, base) = match &head {
+    let exported = read_head(&dir.join(HEAD), &network)?;
+    let beside = exported.is_some();
+    let (base_kind, base) = match &exported {
         Some(part) => (part.base_kind, base_of(part, &dir.join(HEAD))?),
         None => (BaseKind::Isotropic, Base::standard(dim)),
     };
-    let (network, head) = match head {
+    let own =
+        HeadConfig { structure: Structure::LowRank(0), parametrization: Parametrization::Interpolation };
+    let (network, head) = match exported {
         Some(Head { network, head, .. }) => (network, Some(head)),
-        None => (network, None),
+        None => (network, (all > score_size).then_some(own)),
     };
     let time = crate::grid::TimeLaw::Uniform;
     let config = RunConfig {
         data: DataConfig { source: source.clone(), classes: !classes.is_empty(), ..DataConfig::default() },
         schedule,
         base: BaseConfig { kind: base_kind, ..BaseConfig::default() },
-        objective: match head {
+        objective: match head.map(|head| head.parametrization) {
+            Some(Parametrization::Interpolation) => ObjectiveConfig::VariationalBound { draws: 1 },
+            Some(Parametrization::SecondMoment) => {
+                ObjectiveConfig::CovarianceMatching { target: Target::SecondMoment, time, draws: 1 }
+            }
             Some(_) => ObjectiveConfig::default(),
             None => ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time, draws: 1 },
         },
@@ -204,11 +235,15 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         fingerprint: String::new(),
     };
     let model = config.model.init(base, config.schedule.build()?, device, Seed(0))?;
-    let mut parameters = vec![net.parameters().flat().shallow_clone()];
-    if config.model.head.is_some() {
-        let entries = head_entries(&model);
-        parameters.push(read_tensors(&dir.join(HEAD), &[HEAD_WEIGHTS.into()], &entries)?.to_device(device));
-    }
+    let first = |length: i64| net.parameters().flat().narrow(0, 0, length);
+    let parameters = match beside {
+        true => {
+            let entries = head_entries(&model);
+            let head = read_tensors(&dir.join(HEAD), &[HEAD_WEIGHTS.into()], &entries)?.to_device(device);
+            vec![first(score_size), head]
+        }
+        false => vec![first(all)],
+    };
     model.parameters().assign(&Tensor::cat(&parameters, 0));
     let run = RunDir::create(out)?;
     run.write_setup(&record, model.base())?;

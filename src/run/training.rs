@@ -40,6 +40,7 @@ impl Training {
         // a model that cannot be is refused before anything is written
         let any = Base::standard(prepared.record.scaling.dim() as i64);
         config.model.init(any, config.schedule.build()?, device, seed)?;
+        config.model.head.as_ref().map_or(Ok(()), |head| config.objective.check_head(head))?;
         let dir = RunDir::create(path)?;
         let started = Instant::now();
         let base = match donor {

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::Result;
-use crate::covariance::{Covariance, Reverse};
+use crate::covariance::Reverse;
 use crate::grid::Spacing;
 use crate::likelihood::{Elbo, LogLikelihood, ScoreMatchingBound, in_batches, mean_and_error};
 use crate::model::{Denoiser, Model};
@@ -41,8 +41,8 @@ impl Validation {
         let estimate = in_batches(&rows, BATCH, |part, numbers| {
             let first = numbers.start as u64;
             let given = model.given(self.classes.as_ref().map(|classes| &classes[numbers]));
-            if model.config().head.is_some() {
-                let reverse = Reverse::new(&given, Covariance::Learned, 1.0)?;
+            if let Some(head) = &model.config().head {
+                let reverse = Reverse::new(&given, head.covariance(), 1.0)?;
                 let grid = Spacing::default().elbo_grid(&**model.schedule(), self.steps);
                 Elbo::new(reverse, grid, 1).log_likelihood(part, self.seed, first)
             } else {

@@ -5,13 +5,15 @@
     peers/bin/python tests/reference/unet.py
 
 Folders tests/reference/unet/NAME hold what `save_pretrained` writes (config.json, diffusion_pytorch_model.safetensors)
-and reference.safetensors: `sample`, `timestep`, `output` and, where there are classes, `class_labels`.
+and reference.safetensors: `sample`, `timestep`, `output` and, where there are classes, `class_labels`. Where the network has
+variances (`learned_range`), also `noise` and what DDPMScheduler.step makes of it, unclipped: `next` of both rows one of 1000 steps
+on, `far` of the last row 100 on.
 """
 
 import pathlib
 
 import torch
-from diffusers import UNet2DModel
+from diffusers import DDPMScheduler, UNet2DModel
 from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).parent / "unet"
@@ -40,7 +42,22 @@ CONFIGS = {
         up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
         norm_num_groups=3, attention_head_dim=6, resnet_time_scale_shift="scale_shift", attn_norm_num_groups=3,
     ),
+    "learned-range": dict(
+        sample_size=8, in_channels=3, out_channels=6, block_out_channels=(8, 16), layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4, attention_head_dim=8,
+    ),
 }
+
+
+def step(output, timestep, sample, row, stride):
+    """The row that follows, and the noise that went into it."""
+    scheduler = DDPMScheduler(variance_type="learned_range", clip_sample=False)
+    time = int(timestep[row])
+    scheduler.set_timesteps(timesteps=[time, time - stride])
+    seeded = lambda: torch.Generator().manual_seed(row)
+    made = scheduler.step(output[row][None], time, sample[row][None], generator=seeded())
+    return made.prev_sample[0], torch.randn(1, *sample[row].shape, generator=seeded())[0]
 
 
 def main():
@@ -59,6 +76,11 @@ def main():
             if "num_class_embeds" in config:
                 labels = tensors["class_labels"] = torch.tensor([4, 1])
             tensors["output"] = model(sample, timestep, class_labels=labels).sample.contiguous()
+            if config["out_channels"] > config["in_channels"]:
+                made = [step(tensors["output"], timestep, sample, row, 1) for row in range(2)]
+                tensors["next"] = torch.stack([row for row, _ in made])
+                tensors["noise"] = torch.stack([noise for _, noise in made])
+                tensors["far"] = step(tensors["output"], timestep, sample, 1, 100)[0][None]
         model.save_pretrained(HERE / name)
         save_file(tensors, HERE / name / "reference.safetensors")
 

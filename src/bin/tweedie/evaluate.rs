@@ -240,14 +240,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let dequantizer = arguments.dequantization.of(&run)?;
     let mut lines: Vec<(String, String, f64, f64)> = Vec::new();
     if metrics.contains(&MetricName::Nll) {
-        let head = run.model.config().head.is_some();
-        let covariances: &[Covariance] = match (&arguments.covariance[..], head) {
-            ([], true) => &Covariance::FREE,
-            ([], false) => &[Covariance::Beta, Covariance::BetaTilde, Covariance::ZeroHessian],
-            (asked, _) => asked,
+        let own = run.model.config().head.map(|head| head.covariance());
+        let asked = match arguments.covariance.is_empty() {
+            true => own.into_iter().chain(Covariance::FIXED).collect(),
+            false => arguments.covariance.clone(),
         };
         let mut grids = Grids::new(&run, arguments.spacing, levels, batch, quiet);
-        for &covariance in covariances {
+        for covariance in asked {
             for &steps in &arguments.steps {
                 let elbo = elbo(levels, covariance, grids.of(covariance, steps)?);
                 let estimate = score_rows(

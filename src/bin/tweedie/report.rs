@@ -85,14 +85,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut grids = Grids::new(&run, None, images, batch, quiet);
     let uniform = Uniform::new(&run.data.scaling);
 
-    let head = run.model.config().head.is_some();
+    let own = run.model.config().head.map(|head| head.covariance());
+    let judged_by = own.unwrap_or(Covariance::BetaTilde);
     let mut flags = Vec::new();
     let mut likelihood_vs_steps = Vec::new();
     let mut scores = Vec::new();
-    for covariance in Covariance::FREE {
-        if covariance == Covariance::Learned && !head {
-            continue;
-        }
+    for covariance in own.into_iter().chain(Covariance::FIXED) {
         let (mut values, mut errors) = (Vec::new(), Vec::new());
         for &steps in steps_shown {
             let elbo = elbo(images, covariance, grids.of(covariance, steps)?);
@@ -103,9 +101,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             if !estimate.flags.is_empty() {
                 flags.push(format!("{}: {} rows are not finite.", estimate.estimator, estimate.flags.len()));
             }
-            if steps == if images { 20 } else { 100 }
-                && (covariance == Covariance::Learned || (!head && covariance == Covariance::BetaTilde))
-            {
+            if steps == if images { 20 } else { 100 } && covariance == judged_by {
                 scores.push(Scores { name: estimate.estimator.clone(), values: estimate.values });
             }
         }

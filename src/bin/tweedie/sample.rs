@@ -26,7 +26,8 @@ use crate::{Common, MOST_ROWS, MOST_STEPS};
 pub const COVARIANCES: &str = "\
 Covariance of a reverse step: learned (the default), the model's own head; beta and beta-tilde, DDPM's large and small; \
 zero-hessian, the Likelihood Matching paper's score-matching sampler; analytic, one number per time measured on the training data \
-(Analytic-DPM; measured at its first use and kept with the run); and from the score's Jacobian, by vector-Jacobian products at \
+(Analytic-DPM; measured at its first use and kept with the run); interpolated, between beta-tilde and beta as the head of a run with \
+--objective iddpm says; and from the score's Jacobian, by vector-Jacobian products at \
 every step: rademacher-M, its diagonal by M of them with random signs, diagonal and full, exactly by as many as there are columns.";
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -237,8 +238,15 @@ const STATISTICS_ROWS: usize = 1000;
 
 /// Says what 'learned' is for a run without a head, and measures what the analytic covariance needs, at its first use.
 pub fn make_ready(run: &mut Run, covariance: Covariance, batch: usize, quiet: bool) -> Result<()> {
-    if covariance == Covariance::Learned && run.model.config().head.is_none() {
-        say(quiet, "note: this run has no covariance head: 'learned' is the covariance of its base");
+    match run.model.config().head.map(|head| head.covariance()) {
+        None if covariance == Covariance::Learned => {
+            say(quiet, "note: this run has no covariance head: 'learned' is the covariance of its base");
+        }
+        Some(Covariance::Interpolated) if covariance == Covariance::Learned => {
+            let what = "the head of this run is for --covariance interpolated; 'learned' is the covariance of its base";
+            say(quiet, format!("note: {what}"));
+        }
+        _ => (),
     }
     if covariance == Covariance::Analytic && run.model.noise_statistics().is_none() {
         say(quiet, format!("measuring the noise of the score on {STATISTICS_ROWS} training rows"));

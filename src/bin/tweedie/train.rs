@@ -55,10 +55,7 @@ impl Hooks for Console<'_> {
     /// Images: a sheet of samples, the same noise every time.
     fn look(&mut self, model: &Model, iteration: u64) -> Result<()> {
         let Some(shape) = self.record.image else { return Ok(()) };
-        let covariance = match model.config().head {
-            Some(_) => Covariance::Learned,
-            None => Covariance::BetaTilde,
-        };
+        let covariance = model.config().head.map_or(Covariance::BetaTilde, |head| head.covariance());
         let model = given(model, None, 0..LOOK_SAMPLES);
         let step = Ancestral::new(&model, covariance, 1.0, LastStep::Mean)?;
         let grid = Spacing::default().elbo_grid(&**model.schedule(), LOOK_STEPS);

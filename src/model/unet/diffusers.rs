@@ -84,6 +84,14 @@ impl Default for UNet2DModel {
     }
 }
 
+impl UNet2DModel {
+    /// Whether there are twice as many channels out as in: the second half says the variances of reverse steps, as
+    /// [`crate::model::Parametrization::Interpolation`] means it (diffusers' `learned_range`).
+    pub fn has_variances(&self) -> bool {
+        self.out_channels == 2 * self.in_channels
+    }
+}
+
 const PLAIN: [&str; 2] = ["DownBlock2D", "UpBlock2D"];
 const ATTENDING: [&str; 2] = ["AttnDownBlock2D", "AttnUpBlock2D"];
 
@@ -102,12 +110,12 @@ fn attention(names: &[String], side: usize) -> Result<Vec<bool>, String> {
 impl TryFrom<&UNet2DModel> for UNetConfig {
     type Error = String;
 
-    /// The same network here, or what of it there is no equal of.
+    /// The same score network here, or what of it there is no equal of.
     fn try_from(model: &UNet2DModel) -> Result<UNetConfig, String> {
         let refused = [
             (model.class_name != "UNet2DModel", format!("a {} instead of a UNet2DModel", model.class_name)),
             (
-                model.in_channels != model.out_channels,
+                model.in_channels != model.out_channels && !model.has_variances(),
                 format!("{} channels in, {} out", model.in_channels, model.out_channels),
             ),
             (model.center_input_sample, "center_input_sample".into()),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use tweedie::covariance::Covariance;
 use tweedie::data::{Dequantize, Marginals, Missing};
 use tweedie::grid::TimeLaw;
 use tweedie::model::{
@@ -29,6 +30,11 @@ enum ObjectiveName {
     Ocm,
     /// A head fitted to the squared residual of a frozen score
     Npr,
+    /// A diagonal head fitted to the squared noise, the square of a frozen score's taken off
+    Sn,
+    /// A diagonal head between the variances β̃ and β by the variational bound, under a frozen score (I-DDPM); sample and score with
+    /// --covariance interpolated
+    Iddpm,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -227,6 +233,10 @@ pub fn size(text: &str) -> std::result::Result<[usize; 2], String> {
     Ok([side(height)?, side(width)?])
 }
 
+fn diagonal(parametrization: Parametrization) -> HeadConfig {
+    HeadConfig { structure: Structure::LowRank(0), parametrization }
+}
+
 impl Arguments {
     /// Flags over the configuration.
     pub(super) fn apply(&self, config: &mut RunConfig) -> Result<()> {
@@ -407,6 +417,8 @@ impl Arguments {
             Some(ObjectiveName::SmLwIs) => config.objective = sm(Weighting::Likelihood, TimeLaw::LogSnr),
             Some(ObjectiveName::Ocm) => config.objective = matching(Target::Jacobian),
             Some(ObjectiveName::Npr) => config.objective = matching(Target::Residual),
+            Some(ObjectiveName::Sn) => config.objective = matching(Target::SecondMoment),
+            Some(ObjectiveName::Iddpm) => config.objective = ObjectiveConfig::VariationalBound { draws: 1 },
         }
         if let Some(power) = self.weighting {
             match &mut config.objective {
@@ -424,7 +436,9 @@ impl Arguments {
                 Some(n),
             ) => *transitions = n,
             (
-                ObjectiveConfig::Sm { draws, .. } | ObjectiveConfig::CovarianceMatching { draws, .. },
+                ObjectiveConfig::Sm { draws, .. }
+                | ObjectiveConfig::CovarianceMatching { draws, .. }
+                | ObjectiveConfig::VariationalBound { draws },
                 Some(n),
             ) => *draws = n,
         }
@@ -444,7 +458,7 @@ impl Arguments {
         }
         let trains_score = config.objective.build()?.trains_score();
         if self.score_from.is_some() && trains_score {
-            let remedy = "give --mode head, or --objective ocm or npr";
+            let remedy = "give --mode head, or --objective ocm, npr, sn or iddpm";
             return Err(Error::config("--score-from", "the score would be trained", remedy));
         }
         if self.score_from.is_none() && self.config.is_none() && !self.resume && !trains_score {
@@ -467,6 +481,14 @@ impl Arguments {
             return Ok(());
         }
         let head = config.model.head.get_or_insert_with(HeadConfig::default);
+        match self.objective {
+            None => (),
+            Some(ObjectiveName::Sn) => *head = diagonal(Parametrization::SecondMoment),
+            Some(ObjectiveName::Iddpm) => *head = diagonal(Parametrization::Interpolation),
+            Some(_) if head.covariance() != Covariance::Learned => *head = HeadConfig::default(),
+            Some(_) if head.parametrization == Parametrization::SecondMoment => *head = HeadConfig::default(),
+            Some(_) => (),
+        }
         match self.rank.as_deref() {
             None => (),
             Some("full") => head.structure = Structure::Full,
@@ -480,6 +502,6 @@ impl Arguments {
         if self.paper_literal {
             head.parametrization = Parametrization::PaperLiteral;
         }
-        Ok(())
+        config.objective.check_head(head)
     }
 }
