@@ -100,7 +100,7 @@ impl Denoiser for Formula {
         let bridge = Bridge::new(&*self.schedule, s, t0, 1.0);
         let (least, most) = (bridge.lambda2.max(1e-20).ln(), self.schedule.transition(s, t0).k2.ln());
         let fraction = ((-x + t0).tanh() + 1.0) * 0.5;
-        let variance = (&fraction * most + (1.0 - &fraction) * least).exp();
+        let variance = (&fraction * (most - least) + least).exp();
         Jet {
             noise: self.noise(x, t),
             g: SymMatrix::Diagonal((variance - bridge.lambda2) / bridge.c.powi(2)),
