@@ -5,7 +5,7 @@
 //!
 //! | diffusers | here |
 //! |---|---|
-//! | DDPM `fixed_small`, `fixed_large` | β̃, β; no noise at timestep 0: [`LastStep::Mean`] for that step |
+//! | DDPM `fixed_small`, `fixed_large` | β̃, β; [`LastStep::Mean`] where the last step is from timestep 0, which adds no noise; from a later one it does |
 //! | DDPM `learned_range` | the `G` for which the step's covariance is the interpolated one |
 //! | `clip_sample` (DDIM: with `use_clipped_model_output`) | [`Ancestral::within`] −1 and 1 |
 //! | DDIM at `eta` | β̃ at `η` |
@@ -100,7 +100,7 @@ impl Denoiser for Formula {
         let bridge = Bridge::new(&*self.schedule, s, t0, 1.0);
         let (least, most) = (bridge.lambda2.max(1e-20).ln(), self.schedule.transition(s, t0).k2.ln());
         let fraction = ((-x + t0).tanh() + 1.0) * 0.5;
-        let variance = (&fraction * (most - least) + least).exp();
+        let variance = (&fraction * most + (-&fraction + 1.0) * least).exp();
         Jet {
             noise: self.noise(x, t),
             g: SymMatrix::Diagonal((variance - bridge.lambda2) / bridge.c.powi(2)),
