@@ -432,6 +432,7 @@ fn the_program_with_classes() {
     let sample = ["sample", &out, "-n", "3", "--steps", "2", "-o", &at("x.npy")];
     succeed(&[&sample[..], &["--class", "dog"]].concat());
     refuse(&[&sample[..], &["--class", "eel"]].concat(), &["eel", "cat, dog"]);
+    refuse(&[&sample[..], &["--spacing", "dynamic"]].concat(), &["--spacing", "classes", "another"]);
     assert!(succeed(&["score", &out, &pets, "--steps", "2", "--draws", "1"]).0.starts_with("24 rows: -"));
     refuse(&["score", &out, &flat, "--steps", "2"], &["flat", "no labels"]);
     succeed(&["evaluate", &out, "--steps", "2", "--metrics", "nll,mmd", "--rows", "3"]);
