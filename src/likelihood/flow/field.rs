@@ -9,10 +9,11 @@ use crate::ode::Field;
 use crate::schedule::Schedule;
 use crate::tensor::{column, squared_norm, sum_last, to_vec};
 
-/// Products in one backward pass by repeating rows, as long as there are at most so many repeated rows; beyond, one
-/// backward pass per direction. Below, calls cost more than arithmetic; above,
-/// the forward pass is worth sharing.
+/// Products in one backward pass by repeating rows, as long as there are at most so many repeated rows and numbers in them;
+/// beyond, one backward pass per direction. Below, calls cost more than arithmetic; above, the forward pass is worth sharing:
+/// of an image always.
 const REPEATED_ROWS: i64 = 2048;
+const REPEATED_NUMBERS: i64 = 1 << 14;
 
 /// Rows that a graph is built for at once: bounds the memory of a divergence.
 const GRAPH_ROWS: i64 = 8192;
@@ -91,7 +92,8 @@ impl FlowField<'_> {
         let mut noises = Vec::new();
         let mut products = Vec::new();
         let repeats = self.directions.products(d) as i64;
-        let at_once = if b * repeats <= REPEATED_ROWS { b } else { GRAPH_ROWS };
+        let few = |rows: i64| rows * repeats <= REPEATED_ROWS.min(REPEATED_NUMBERS / d);
+        let at_once = if few(b) { b } else { GRAPH_ROWS };
         for start in (0..b).step_by(at_once.max(1) as usize) {
             let n = at_once.min(b - start);
             let range = start as usize..(start + n) as usize;
@@ -99,7 +101,7 @@ impl FlowField<'_> {
             let bound = self.model.for_rows(&rows[range.clone()]);
             let model = bound.as_deref().unwrap_or(self.model);
             let part = model_x.narrow(0, start, n);
-            let (noise, product) = if n * repeats <= REPEATED_ROWS {
+            let (noise, product) = if few(n) {
                 products_by_repeating(model, &part, &t[range], &directions)
             } else {
                 products_one_by_one(model, &part, &t[range], &directions)
@@ -187,6 +189,11 @@ impl Field for FlowField<'_> {
                 Tensor::cat(&[v, divergence], 1)
             }
         }
+    }
+
+    /// The log-densities.
+    fn alone(&self) -> i64 {
+        self.directions.columns()
     }
 
     /// `∇·v = (d cos²φ − tr G)/(sin φ cos φ)`: follows the negative part of `tr G`.
