@@ -20,7 +20,7 @@ use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json};
 use crate::dequantize::{Dequantization, DequantizationName};
-use crate::sample::{COVARIANCES, SpacingName, StepOf, draw, make_ready};
+use crate::sample::{COVARIANCES, SpacingName, StepOf, draw, make_ready, own_covariance};
 use crate::score::{elbo, ode, score_rows, usual_flow};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
@@ -196,8 +196,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for &covariance in &arguments.covariance {
         make_ready(&mut run, covariance, batch, quiet)?;
     }
-    let sampled =
-        if arguments.covariance.is_empty() { &[Covariance::Learned] } else { &arguments.covariance[..] };
+    let own = [own_covariance(&run)];
+    let sampled = if arguments.covariance.is_empty() { &own } else { &arguments.covariance[..] };
     let (steps, spacing) = (&arguments.steps, arguments.spacing.unwrap_or(SpacingName::Angle));
     let figures =
         images::measure(&run, &of_images, &arguments.images, sampled, steps, spacing, seed, batch, quiet)?;

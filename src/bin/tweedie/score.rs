@@ -20,7 +20,7 @@ use tweedie::{Error, Result};
 use crate::console::{Progress, print_json, say};
 use crate::dequantize::{Dequantization, DequantizationName};
 use crate::flow::{DivergenceArguments, SolverArguments};
-use crate::sample::{COVARIANCES, SpacingName, make_ready};
+use crate::sample::{COVARIANCES, SpacingName, make_ready, own_covariance};
 use crate::{Common, MOST_STEPS};
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -63,9 +63,9 @@ pub struct Arguments {
     /// Independent draws per row (elbo), pairs (t, ε) per row (bound and bound-sm, at least 100)
     #[arg(long, value_name = "D", default_value_t = 4)]
     draws: usize,
-    /// Covariance of the ELBO's steps
-    #[arg(long, value_name = "WHICH", default_value_t = Covariance::Learned, long_help = COVARIANCES)]
-    covariance: Covariance,
+    /// Covariance of the ELBO's steps [default: the head's]
+    #[arg(long, value_name = "WHICH", long_help = COVARIANCES)]
+    covariance: Option<Covariance>,
     /// How the ELBO's steps are laid in time [default: angle; of levels even]
     #[arg(long)]
     spacing: Option<SpacingName>,
@@ -277,8 +277,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
     let rows: Vec<usize> = (0..table.rows()).collect();
     let seed = Seed(arguments.seed);
+    let covariance = arguments.covariance.unwrap_or(own_covariance(&run));
     if matches!(arguments.estimator, EstimatorName::Elbo | EstimatorName::Levels) {
-        make_ready(&mut run, arguments.covariance, batch, quiet)?;
+        make_ready(&mut run, covariance, batch, quiet)?;
     }
     let dequantizer = arguments.dequantization.of(&run)?;
     let score = |draws, estimator: &EstimatorOf| {
@@ -291,7 +292,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         EstimatorName::Elbo | EstimatorName::Levels => {
             let levels = arguments.estimator == EstimatorName::Levels;
-            let covariance = arguments.covariance;
             score(arguments.draws, &*elbo(&run, levels, covariance, arguments.steps, arguments.spacing)?)?
         }
         EstimatorName::Bound => {

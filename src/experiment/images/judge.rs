@@ -32,10 +32,11 @@ pub enum Method {
 }
 
 impl Method {
-    /// What a run can be sampled by: all, or without a covariance head all but the learned.
+    /// What a run can be sampled by: all, or without a head that says `G` all but the learned.
     pub fn of(run: &Run) -> &'static [Method] {
         const ALL: [Method; 4] = [Method::Learned, Method::ZeroHessian, Method::BetaTilde, Method::Ddim];
-        if run.model.config().head.is_some() { &ALL } else { &ALL[1..] }
+        let learned = run.model.config().head.is_some_and(|head| head.covariance() == Covariance::Learned);
+        if learned { &ALL } else { &ALL[1..] }
     }
 
     /// Its name in tables.
