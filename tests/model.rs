@@ -6,7 +6,10 @@ use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{Covariance, Reverse};
 use tweedie::grid::{TimeLaw, even_trajectory};
 use tweedie::likelihood::{Elbo, LogLikelihood, ProbabilityFlow, mean_and_error};
-use tweedie::model::{Base, Denoiser, HeadConfig, Model, ModelConfig, Parametrization, Structure};
+use tweedie::model::{
+    Base, Denoiser, HeadConfig, HeadTrunk, MlpConfig, Model, ModelConfig, NetworkConfig, Parametrization,
+    Structure,
+};
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target};
 use tweedie::oracle::{GaussianMixture, Oracle};
@@ -166,11 +169,13 @@ fn running_out_of_time_ends_with_a_validation() {
     assert!(last.0.is_some_and(|metric| metric.validation.is_some() && metric.iteration == state.iteration));
 }
 
-/// A model that is this base, with a diagonal head of this kind, on a chain of 20 steps.
+/// A model that is this base, with a diagonal head of this kind, which has a network of its own (the score's is untrained), on a
+/// chain of 20 steps.
 fn on_chain(base: Base, parametrization: Parametrization) -> Model {
     let chain = ScheduleConfig::Discrete { steps: 20, law: StepLaw::Linear, beta_start: 0.01, beta_end: 0.4 };
     let head = Some(HeadConfig { structure: Structure::LowRank(0), parametrization });
-    let config = ModelConfig { head, ..ModelConfig::default() };
+    let network = MlpConfig { head_trunk: HeadTrunk::Separate, width: 64, ..MlpConfig::default() };
+    let config = ModelConfig { network: NetworkConfig::Mlp(network), head, ..ModelConfig::default() };
     config.init(base, chain.build().unwrap(), Device::Cpu, Seed(1)).unwrap()
 }
 
@@ -182,6 +187,7 @@ fn train(model: &Model, objective: &ObjectiveConfig, iterations: u64) {
         learning_rate: 3e-3,
         warm_up: 20,
         ema: 0.98,
+        decay: true,
         ..TrainConfig::default()
     };
     let mut state = State::new(model);
@@ -191,7 +197,7 @@ fn train(model: &Model, objective: &ObjectiveConfig, iterations: u64) {
 }
 
 /// SN under a frozen score, be it wrong: the second moment comes close to the data's, and where taking off `ε̂²` leaves less than 0 or
-/// more than 1, `G` is held. On the data's own mixture it starts at the exact diagonal.
+/// more than 1, `G` is held. On the data's own mixture it starts at the exact diagonal, held likewise.
 #[test]
 fn second_moments_are_learned() {
     let model = on_chain(Base::standard(3), Parametrization::SecondMoment);
@@ -205,7 +211,8 @@ fn second_moments_are_learned() {
     let exact = mixture().jet(&x, &**model.schedule(), &t);
     let x = x.to_kind(Kind::Float);
     let exact_start = on_chain(Base::Mixture(mixture()), Parametrization::SecondMoment).jet(&x, &t);
-    assert!(largest(exact_start.g.diagonal() - exact.g.diagonal()) < 1e-4);
+    // between the mixture's modes the exact G is beyond 1
+    assert!(largest(exact_start.g.diagonal() - exact.g.diagonal().clamp(0.0, 1.0)) < 1e-4);
 
     let error = || {
         let gap = model.second_moment(&x, &t) - exact.second_moment();
