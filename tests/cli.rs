@@ -421,6 +421,42 @@ fn score_matching_runs_are_whole() {
     assert!(succeed(&["score", &run, &data, "--steps", "5"]).starts_with("300 rows: -"));
 }
 
+/// SN and I-DDPM train a head on the score of another run, which is then drawn from and scored with it.
+#[test]
+fn heads_are_trained_on_a_finished_score() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (data, score) = (at("people.csv"), at("score"));
+    write_table(Path::new(&data));
+    let short = ["--iterations", "30", "--threads", "1", "--quiet"];
+    let of_score = ["train", "--data", &data, "--out", &score, "--objective", "sm", "--base", "gaussian"];
+    succeed(&[&of_score[..], &["--width", "16"], &short[..]].concat());
+    for (objective, covariance) in [("sn", "learned"), ("iddpm", "interpolated")] {
+        let run = at(objective);
+        let train = ["train", "--data", &data, "--out", &run, "--objective", objective];
+        fail(&train, 2, &["--score-from"]);
+        let train = [&train[..], &["--score-from", &score]].concat();
+        fail(&[&train[..], &["--rank", "1"]].concat(), 2, &["rank", "diagonal", "give rank 0"]);
+        succeed(&[&train[..], &short[..]].concat());
+        let config = std::fs::read_to_string(Path::new(&run).join("config.toml")).unwrap();
+        assert!(config.contains("low-rank = 0"), "{config}");
+        succeed(&["train", "--out", &run, "--resume", "--iterations", "40", "--quiet"]);
+        let asked = ["--steps", "5", "--covariance", covariance];
+        let drawn = at(&format!("{objective}.csv"));
+        succeed(&[&["sample", &run, "-n", "3", "-o", &drawn], &asked[..]].concat());
+        let scored = succeed(&[&["score", &run, &data], &asked[..]].concat());
+        assert!(scored.starts_with("300 rows: -") && scored.contains(covariance), "{scored}");
+        let table = succeed(&["evaluate", &run, "--steps", "5", "--metrics", "nll", "--quiet"]);
+        assert!(
+            table.contains(&format!("{covariance} covariance")) && table.contains("beta-tilde"),
+            "{table}"
+        );
+    }
+    let interpolated = ["-n", "3", "--covariance", "interpolated", "-o", &at("none.csv")];
+    fail(&[&["sample", &score], &interpolated[..]].concat(), 2, &["covariance", "iddpm"]);
+    fail(&[&["sample", &at("iddpm"), "--eta", "0"], &interpolated[..]].concat(), 2, &["eta"]);
+}
+
 #[test]
 fn mistakes_are_named_in_one_line() {
     let dir = tempfile::tempdir().unwrap();

@@ -268,7 +268,7 @@ fn estimators() {
     let table = rows(&dir.path().join("out/estimators.csv"));
     let of_run: Vec<_> = table.iter().filter(|row| row["data"] == "run").collect();
     // per set: 2 + 2 + 2 likelihoods by the ODE, a bound, and two ELBOs of each covariance
-    assert_eq!((table.len(), of_run.len()), (7 * 15, 15));
+    assert_eq!((table.len(), of_run.len()), (7 * 16, 16));
     assert_eq!(number(of_run[0], "error"), 0.0, "the tightest is the reference");
     for row in &table {
         assert!(number(row, "nats").is_finite() && number(row, "evaluations_per_row") > 1.0, "{row:?}");

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
-use tweedie::likelihood::{LogLikelihood, ProbabilityFlow};
-use tweedie::model::{Base, Denoiser, HeadConfig, Model, ModelConfig, Parametrization, Structure};
+use tweedie::covariance::{Covariance, Reverse};
+use tweedie::grid::{TimeLaw, even_trajectory};
+use tweedie::likelihood::{Elbo, LogLikelihood, ProbabilityFlow, mean_and_error};
+use tweedie::model::{
+    Base, Denoiser, HeadConfig, HeadTrunk, MlpConfig, Model, ModelConfig, NetworkConfig, Parametrization,
+    Structure,
+};
 use tweedie::noise::{Noise, Seed};
-use tweedie::objective::{ObjectiveConfig, ScoreGradient};
-use tweedie::oracle::GaussianMixture;
-use tweedie::schedule::{Schedule, Vp};
+use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target};
+use tweedie::oracle::{GaussianMixture, Oracle};
+use tweedie::schedule::{Schedule, ScheduleConfig, StepLaw, Vp};
 use tweedie::train::{Ended, Hooks, Metric, Silent, State, TensorRows, TrainConfig, Trainer, Validation};
 use tweedie::tweedie::Jet;
 
@@ -162,4 +167,117 @@ fn running_out_of_time_ends_with_a_validation() {
         .unwrap();
     assert_eq!(ended, Ended::OutOfTime);
     assert!(last.0.is_some_and(|metric| metric.validation.is_some() && metric.iteration == state.iteration));
+}
+
+/// A model that is this base, with a diagonal head of this kind, which has a network of its own (the score's is untrained), on a
+/// chain of 20 steps.
+fn on_chain(base: Base, parametrization: Parametrization) -> Model {
+    let chain = ScheduleConfig::Discrete { steps: 20, law: StepLaw::Linear, beta_start: 0.01, beta_end: 0.4 };
+    let head = Some(HeadConfig { structure: Structure::LowRank(0), parametrization });
+    let network = MlpConfig { head_trunk: HeadTrunk::Separate, width: 64, ..MlpConfig::default() };
+    let config = ModelConfig { network: NetworkConfig::Mlp(network), head, ..ModelConfig::default() };
+    config.init(base, chain.build().unwrap(), Device::Cpu, Seed(1)).unwrap()
+}
+
+fn train(model: &Model, objective: &ObjectiveConfig, iterations: u64) {
+    objective.check_head(&model.config().head.unwrap()).unwrap();
+    let config = TrainConfig {
+        iterations,
+        batch_size: 512,
+        learning_rate: 3e-3,
+        warm_up: 20,
+        ema: 0.98,
+        decay: true,
+        ..TrainConfig::default()
+    };
+    let mut state = State::new(model);
+    let objective = objective.build().unwrap();
+    let data = TensorRows::new(rows(20_000));
+    Trainer { config }.fit(model, &*objective, &data, None, Seed(2), &mut state, &mut Silent).unwrap();
+}
+
+/// SN under a frozen score, be it wrong: the second moment comes close to the data's, and where taking off `ε̂²` leaves less than 0 or
+/// more than 1, `G` is held. On the data's own mixture it starts at the exact diagonal, held likewise.
+#[test]
+fn second_moments_are_learned() {
+    let model = on_chain(Base::standard(3), Parametrization::SecondMoment);
+    let x0 = rows(2000).to_kind(Kind::Double);
+    let t: Vec<f64> = (0..2000).map(|i| (i % 20 + 1) as f64 / 20.0).collect();
+    let of = |f: &dyn Fn(f64) -> f64| {
+        Tensor::from_slice(&t.iter().map(|&t| f(t)).collect::<Vec<_>>()).view([-1, 1])
+    };
+    let z = Noise::new(Seed(8), 0..2000).normal(3, Kind::Double, Device::Cpu);
+    let x = x0 * of(&|t| model.schedule().alpha(t)) + z * of(&|t| model.schedule().sigma(t));
+    let exact = mixture().jet(&x, &**model.schedule(), &t);
+    let x = x.to_kind(Kind::Float);
+    let exact_start = on_chain(Base::Mixture(mixture()), Parametrization::SecondMoment).jet(&x, &t);
+    // between the mixture's modes the exact G is beyond 1
+    assert!(largest(exact_start.g.diagonal() - exact.g.diagonal().clamp(0.0, 1.0)) < 1e-4);
+
+    let error = || {
+        let gap = model.second_moment(&x, &t) - exact.second_moment();
+        gap.square().mean(Kind::Double).sqrt().double_value(&[])
+    };
+    let at_start = error();
+    let target = Target::SecondMoment;
+    train(&model, &ObjectiveConfig::CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 }, 400);
+    let trained = error();
+    println!("{at_start} {trained}");
+    assert!(trained < 0.5 * at_start, "{at_start} {trained}");
+    let free = model.second_moment(&x, &t) - model.noise(&x, &t).square();
+    let held = model.jet(&x, &t).g.diagonal();
+    assert!(
+        free.min().double_value(&[]) < 0.0 && free.max().double_value(&[]) > 1.0,
+        "nothing had to be held"
+    );
+    assert!(largest(held - free.clamp(0.0, 1.0)) < 1e-5);
+}
+
+/// I-DDPM's variances on an exact score: the trained bound of the chain lies above that of the middle by far more than its error,
+/// and not above that of the exact diagonals, the best that a diagonal can be.
+#[test]
+fn variances_between_the_two_are_learned() {
+    let model = on_chain(Base::Mixture(mixture()), Parametrization::Interpolation);
+    let x = rows(4000);
+    let grid = even_trajectory(&**model.schedule(), 20).unwrap();
+    let bound = |model: &dyn Denoiser, x: &Tensor, covariance| {
+        let reverse = Reverse::new(model, covariance, 1.0).unwrap();
+        Elbo::new(reverse, grid.clone(), 1).log_likelihood(x, Seed(6), 0).unwrap().values
+    };
+    let gap = |a: &[f64], b: &[f64]| mean_and_error(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>());
+    let at_start = bound(&model, &x, Covariance::Interpolated);
+    train(&model, &ObjectiveConfig::VariationalBound { draws: 2 }, 400);
+    let trained = bound(&model, &x, Covariance::Interpolated);
+    let oracle = Oracle::new(mixture(), model.schedule().clone());
+    let best = bound(&oracle, &x.to_kind(Kind::Double), Covariance::Diagonal);
+    let (gained, error) = gap(&trained, &at_start);
+    let (missing, its_error) = gap(&best, &trained);
+    println!("gained {gained} ± {error}, missing {missing} ± {its_error}");
+    assert!(gained > 10.0 * error, "{gained} ± {error}");
+    assert!(missing > -4.0 * its_error && missing < 0.5 * gained, "{missing} ± {its_error} of {gained}");
+}
+
+/// A head that says something else than a matrix is diagonal, and belongs to its objective.
+#[test]
+fn heads_belong_to_their_objectives() {
+    let head = |rank, parametrization| HeadConfig { structure: Structure::LowRank(rank), parametrization };
+    let matching = |target| ObjectiveConfig::CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 };
+    let (sn, npr, iddpm) = (
+        matching(Target::SecondMoment),
+        matching(Target::Residual),
+        ObjectiveConfig::VariationalBound { draws: 1 },
+    );
+    let (second, between) = (Parametrization::SecondMoment, Parametrization::Interpolation);
+    sn.check_head(&head(0, second)).unwrap();
+    iddpm.check_head(&head(0, between)).unwrap();
+    for (objective, head, word) in [
+        (&sn, head(1, second), "rank"),
+        (&iddpm, head(2, between), "rank"),
+        (&npr, head(0, second), "sn"),
+        (&sn, head(0, between), "iddpm"),
+        (&iddpm, head(0, Parametrization::Posterior), "interpolation"),
+    ] {
+        let message = objective.check_head(&head).unwrap_err().to_string();
+        assert!(message.contains(word), "no '{word}' in: {message}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
+use tweedie::covariance::{Covariance, Reverse};
 use tweedie::likelihood::{Divergence, LogLikelihood, ProbabilityFlow};
 use tweedie::model::{Backbone, Denoiser, HeadBody, HeadTrunk, UNetConfig};
 use tweedie::noise::{Noise, Seed};
@@ -10,6 +11,8 @@ use tweedie::run::{Run, export, import, read_unet, write_unet};
 use tweedie::schedule::Vp;
 
 const NAMES: [&str; 4] = ["plain", "attention", "classes", "odd-widths"];
+/// Twice as many channels out as in.
+const WITH_VARIANCES: &str = "learned-range";
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/unet").join(name)
@@ -50,6 +53,70 @@ fn equals_diffusers() {
         assert_eq!(again.config(), net.config());
         assert_eq!(again.parameters().flat(), net.parameters().flat());
     }
+}
+
+/// The second half of the outputs of a network with variances is its head's.
+#[test]
+fn variances_of_diffusers_are_a_head() {
+    let of = reference(WITH_VARIANCES);
+    let position = Vec::<f64>::try_from(of("timestep").unwrap().to_kind(Kind::Double)).unwrap();
+    let net = read_unet(&folder(WITH_VARIANCES), Device::Cpu).unwrap();
+    let (noise, head) = net.images(&of("sample").unwrap(), &position, None, true);
+    let ours = Tensor::cat(&[noise, head.unwrap()], 1);
+    let error = gap(&ours, &of("output").unwrap());
+    assert!(error < 1e-5, "{error}");
+}
+
+/// An imported model with variances steps as diffusers' DDPMScheduler does with `learned_range`, from the same noise, to the
+/// next step and to one far away; an export keeps the variances.
+#[test]
+fn imported_variances_step_as_in_diffusers() {
+    let of = reference(WITH_VARIANCES);
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir_all(at("pipe/unet")).unwrap();
+    std::fs::create_dir_all(at("pipe/scheduler")).unwrap();
+    for file in ["config.json", "diffusion_pytorch_model.safetensors"] {
+        std::fs::copy(folder(WITH_VARIANCES).join(file), at("pipe/unet").join(file)).unwrap();
+    }
+    std::fs::write(at("pipe/model_index.json"), "{\"_class_name\": \"DDPMPipeline\"}").unwrap();
+    let scheduler = |variance: &str| {
+        let text = format!("{{\"_class_name\": \"DDPMScheduler\", \"variance_type\": \"{variance}\"}}");
+        std::fs::write(at("pipe/scheduler/scheduler_config.json"), text).unwrap();
+    };
+    scheduler("learned");
+    let refused = import(&at("pipe"), &at("refused"), Device::Cpu).unwrap_err().to_string();
+    assert!(refused.contains("variance_type learned"), "{refused}");
+    scheduler("fixed_small");
+    let remark = import(&at("pipe"), &at("assumed"), Device::Cpu).unwrap();
+    assert!(remark.is_some_and(|remark| remark.contains("learned_range")));
+    scheduler("learned_range");
+    assert_eq!(import(&at("pipe"), &at("run"), Device::Cpu).unwrap(), None);
+    let run = Run::load(at("run"), Device::Cpu).unwrap();
+    export(&run, &at("exported")).unwrap();
+    import(&at("exported"), &at("again"), Device::Cpu).unwrap();
+
+    let (sample, noise) = (of("sample").unwrap().flatten(1, 3), of("noise").unwrap().flatten(1, 3));
+    for run in [run, Run::load(at("again"), Device::Cpu).unwrap()] {
+        let reverse = Reverse::new(&run.model, Covariance::Interpolated, 1.0).unwrap();
+        let next = reverse.at(&sample, &[0.003, 0.871], &[0.004, 0.872]).sample(&noise);
+        let far = reverse.at(&sample.narrow(0, 1, 1), &[0.772], &[0.872]).sample(&noise.narrow(0, 1, 1));
+        for (name, ours) in [("next", next), ("far", far)] {
+            let theirs = of(name).unwrap().flatten(1, 3);
+            let error = gap(&ours, &theirs);
+            assert!(error < 1e-5, "{name}: {error}");
+        }
+    }
+    let tilde = Run::load(at("again"), Device::Cpu).unwrap();
+    let tilde = Reverse::new(&tilde.model, Covariance::BetaTilde, 1.0).unwrap();
+    let other = tilde.at(&sample, &[0.003, 0.871], &[0.004, 0.872]).sample(&noise);
+    assert!(gap(&other, &of("next").unwrap().flatten(1, 3)) > 1e-4, "the variances matter");
+
+    std::fs::copy(folder("plain").join("config.json"), at("pipe/unet/config.json")).unwrap();
+    let weights = "diffusion_pytorch_model.safetensors";
+    std::fs::copy(folder("plain").join(weights), at("pipe/unet").join(weights)).unwrap();
+    let refused = import(&at("pipe"), &at("refused"), Device::Cpu).unwrap_err().to_string();
+    assert!(refused.contains("without it") && !at("refused").exists(), "{refused}");
 }
 
 /// What cannot be read is refused with its reason.

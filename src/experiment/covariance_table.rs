@@ -119,13 +119,11 @@ impl CovarianceTable {
         Ok(())
     }
 
-    /// Every covariance, DDPM's steps first; β has no others.
+    /// Every covariance, DDPM's steps first; β and I-DDPM's have no others.
     fn columns(&self, runs: &[Run]) -> Vec<Column> {
         let mut of: Vec<(usize, Covariance)> = self.covariances.iter().map(|&c| (0, c)).collect();
-        if runs[0].model.config().head.is_some() {
-            of.push((0, Covariance::Learned));
-        }
-        of.extend((1..runs.len()).map(|run| (run, Covariance::Learned)));
+        let head = |(run, own): (usize, &Run)| Some((run, own.model.config().head?.covariance()));
+        of.extend(runs.iter().enumerate().filter_map(head));
         let column = |method: fn(Covariance) -> Method| {
             move |&(run, covariance): &(usize, Covariance)| Column {
                 run,
@@ -134,7 +132,7 @@ impl CovarianceTable {
             }
         };
         let ancestral = of.iter().map(column(Method::ancestral));
-        let ddim = of.iter().filter(|(_, covariance)| *covariance != Covariance::Beta);
+        let ddim = of.iter().filter(|(_, of)| !matches!(of, Covariance::Beta | Covariance::Interpolated));
         ancestral.chain(ddim.map(column(Method::ddim))).collect()
     }
 }

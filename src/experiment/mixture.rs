@@ -209,7 +209,7 @@ impl Mixture {
             let mut add = |name: String, source, covariances: &[Covariance]| {
                 arms.push(Arm { law: *law, name, variant: false, source, covariances: covariances.to_vec() });
             };
-            add(report::SM.into(), network(None, recipe, rows), &arm::FIXED);
+            add(report::SM.into(), network(None, recipe, rows), &Covariance::FIXED);
             for &n in &self.transitions {
                 add(format!("LM N={n}"), network(Some(n), recipe, rows), &[Covariance::Learned]);
             }

@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 
 use crate::covariance::Covariance;
 use crate::sym_matrix::SymMatrix;
+use crate::tweedie::Jet;
 use crate::{Error, Result};
 
 /// The form of `G`.
@@ -27,8 +28,8 @@ pub enum Parametrization {
     /// The paper's text: `H = ReLU(U) + V Vᵀ`, hence `G = I + σ²H ⪰ I`. It cannot express even `N(0, I)`, whose `H` is
     /// `−I`; it is here to be compared with.
     PaperLiteral,
-    /// The second moment `h = E[ε²|x_t]`, coordinate by coordinate, hence `G = diag(h − ε̂²)` held in `[0, 1]` (SN, Bao et al.
-    /// 2022). Diagonal alone. It starts at `h = 1`, the mean of `ε²` over `x_t`.
+    /// The second moment `h = E[ε²|x_t]`, coordinate by coordinate, as a correction of the base's in log space; hence
+    /// `G = diag(h − ε̂²)` held in `[0, 1]` (SN, Bao et al. 2022). Diagonal alone.
     SecondMoment,
     /// `v`, coordinate by coordinate, which says where between β̃ and β the variance of a step lies (I-DDPM, Nichol & Dhariwal
     /// 2021): no `G`, but what [`Covariance::Interpolated`] takes. Diagonal alone. It starts at `v = 0`, the middle.
@@ -104,17 +105,17 @@ impl HeadConfig {
         }
     }
 
-    /// `G` from raw outputs `[b, outputs]`, the base's `G`, the model's `ε̂` `[b, d]` and `σ_t` `[b]`; the base's where the
-    /// outputs do not say it.
-    pub(crate) fn g(&self, raw: &Tensor, base: SymMatrix, noise: &Tensor, sigma: &Tensor) -> SymMatrix {
-        let d = base.dim();
+    /// `G` from raw outputs `[b, outputs]`, the base's jet, the model's `ε̂` `[b, d]` and `σ_t` `[b]`; the base's where the outputs
+    /// do not say it.
+    pub(crate) fn g(&self, raw: &Tensor, base: Jet, noise: &Tensor, sigma: &Tensor) -> SymMatrix {
+        let d = base.g.dim();
         match (self.structure, self.parametrization) {
-            (_, Parametrization::Interpolation) => base,
+            (_, Parametrization::Interpolation) => base.g,
             (_, Parametrization::SecondMoment) => {
-                SymMatrix::Diagonal((second_moment(raw) - noise.square()).clamp(LEAST, 1.0))
+                SymMatrix::Diagonal((second_moment(raw, &base) - noise.square()).clamp(LEAST, 1.0))
             }
             (Structure::LowRank(rank), Parametrization::Posterior) => {
-                let of_base = base.diagonal();
+                let of_base = base.g.diagonal();
                 let diag = &of_base * limited(&raw.narrow(1, 0, d)).exp();
                 if rank == 0 {
                     return SymMatrix::Diagonal(diag);
@@ -135,8 +136,8 @@ impl HeadConfig {
                     return SymMatrix::Full(spread + Tensor::eye(d, (raw.kind(), raw.device())));
                 }
                 // a relative ridge of f32's resolution: near T the base's G can be as ill-conditioned as the data
-                let ridge = base.trace() * (1e-6 / d as f64);
-                let of_base = base.affine(&ridge.ones_like(), &ridge).to_dense();
+                let ridge = base.g.trace() * (1e-6 / d as f64);
+                let of_base = base.g.affine(&ridge.ones_like(), &ridge).to_dense();
                 let root = of_base.linalg_cholesky_ex(false, false).0.matmul(&lower);
                 SymMatrix::Full(root.matmul(&root.transpose(1, 2)))
             }
@@ -144,9 +145,9 @@ impl HeadConfig {
     }
 }
 
-/// `h = E[ε²|x_t]` from raw outputs `[b, d]`.
-pub(super) fn second_moment(raw: &Tensor) -> Tensor {
-    limited(raw).exp()
+/// `h = E[ε²|x_t]` from raw outputs `[b, d]` and the base's jet.
+pub(super) fn second_moment(raw: &Tensor, base: &Jet) -> Tensor {
+    base.second_moment() * limited(raw).exp()
 }
 
 /// The raw factor `[b, d, r]`, column after column, so that what broadcasts over the rank runs along `d`.
@@ -182,6 +183,7 @@ mod tests {
             let raw = start.set_requires_grad(true);
             let base = SymMatrix::isotropic(Tensor::from_slice(&[0.5, 0.9]), 3);
             let noise = Tensor::zeros([2, 3], F64);
+            let base = Jet { noise: noise.shallow_clone(), g: base };
             let g = head.g(&raw, base, &noise, &Tensor::from_slice(&[0.3, 0.8]));
             g.log_det().sum(Kind::Double).backward();
             let least = raw.grad().abs().min().double_value(&[]);

@@ -312,7 +312,7 @@ impl Model {
         let noise = self.noise_from(&outputs.noise, x, t, || base.noise.shallow_clone());
         let g: SymMatrix = match (&self.config.head, &outputs.head) {
             (Some(head), Some(raw)) => {
-                head.g(raw, base.g, &noise, &per_row(t.iter().map(|&t| self.schedule.sigma(t)), x))
+                head.g(raw, base, &noise, &per_row(t.iter().map(|&t| self.schedule.sigma(t)), x))
             }
             _ => base.g,
         };
@@ -323,7 +323,7 @@ impl Model {
     pub(super) fn second_moment_given(&self, x: &Tensor, t: &[f64], classes: Option<&Tensor>) -> Tensor {
         if self.config.head.is_some_and(|head| head.parametrization == Parametrization::SecondMoment) {
             let raw = self.forward(x, t, classes, true).head.expect("a head that was asked for");
-            return second_moment(&raw);
+            return second_moment(&raw, &self.fast_base.jet(x, &*self.schedule, t, false));
         }
         self.jet_given(x, t, classes).second_moment()
     }

@@ -20,7 +20,7 @@ use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json};
 use crate::dequantize::{Dequantization, DequantizationName};
-use crate::sample::{COVARIANCES, StepOf, draw, make_ready};
+use crate::sample::{COVARIANCES, StepOf, draw, make_ready, own_covariance};
 use crate::score::{elbo, ode, score_rows, usual_flow};
 use crate::spacing::{Grids, SpacingName};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
@@ -197,8 +197,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for &covariance in &arguments.covariance {
         make_ready(&mut run, covariance, batch, quiet)?;
     }
-    let sampled =
-        if arguments.covariance.is_empty() { &[Covariance::Learned] } else { &arguments.covariance[..] };
+    let own = [own_covariance(&run)];
+    let sampled = if arguments.covariance.is_empty() { &own } else { &arguments.covariance[..] };
     let (steps, mut chains) = (&arguments.steps, Grids::new(&run, arguments.spacing, false, batch, quiet));
     let figures = images::measure(
         &run,

@@ -24,10 +24,10 @@ use crate::{Common, MOST_ROWS, MOST_STEPS};
 
 /// What `--covariance` takes, for help texts.
 pub const COVARIANCES: &str = "\
-Covariance of a reverse step: learned (the default), the model's own head; beta and beta-tilde, DDPM's large and small; \
+Covariance of a reverse step: learned, the model's own head (the default, but for runs with --objective iddpm); beta and beta-tilde, DDPM's large and small; \
 zero-hessian, the Likelihood Matching paper's score-matching sampler; analytic, one number per time measured on the training data \
-(Analytic-DPM; measured at its first use and kept with the run); interpolated, between beta-tilde and beta as the head of a run with \
---objective iddpm says; and from the score's Jacobian, by vector-Jacobian products at \
+(Analytic-DPM; measured at its first use and kept with the run); interpolated, between beta-tilde and beta as the head of a run \
+with --objective iddpm says; and from the score's Jacobian, by vector-Jacobian products at \
 every step: rademacher-M, its diagonal by M of them with random signs, diagonal and full, exactly by as many as there are columns.";
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub struct Arguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Ancestral steps")]
 struct AncestralOptions {
-    /// Covariance of a reverse step [default: learned]
+    /// Covariance of a reverse step [default: the head's]
     #[arg(long, value_name = "WHICH", long_help = COVARIANCES)]
     covariance: Option<Covariance>,
     /// From 0 (DDIM) to 1 (ancestral) [default: 1]
@@ -228,9 +228,18 @@ fn check_options(arguments: &Arguments) -> Result<()> {
 /// A sampler's step of a model, which may be bound to the classes of a batch.
 pub type StepOf<'e> = dyn for<'a> Fn(&'a dyn Denoiser) -> Result<Box<dyn Step + 'a>> + 'e;
 
-/// Ancestral steps with the model's own covariance.
+/// The covariance that a run's head is for; without one the model's own `G`.
+pub fn own_covariance(run: &Run) -> Covariance {
+    run.model.config().head.map_or(Covariance::Learned, |head| head.covariance())
+}
+
+/// Ancestral steps with the covariance that a model's head is for.
 pub fn ancestral(model: &dyn Denoiser) -> Result<Box<dyn Step + '_>> {
-    Ok(Box::new(Ancestral::new(model, Covariance::Learned, 1.0, LastStep::Noise)?))
+    let covariance = match model.interpolation() {
+        Some(_) => Covariance::Interpolated,
+        None => Covariance::Learned,
+    };
+    Ok(Box::new(Ancestral::new(model, covariance, 1.0, LastStep::Noise)?))
 }
 
 /// Training rows that the analytic covariance is measured on.
@@ -307,7 +316,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.ancestral.clip_noise.check(&run, arguments.ancestral.last_step)?;
     let batch = crate::batch_size(arguments.batch_size, 4096, &run)?;
     let class = arguments.class.as_ref().map(|name| run.data.class(name)).transpose()?;
-    let covariance = arguments.ancestral.covariance.unwrap_or_default();
+    let covariance = arguments.ancestral.covariance.unwrap_or(own_covariance(&run));
     if arguments.sampler == SamplerName::Ancestral {
         make_ready(&mut run, covariance, batch, arguments.common.quiet)?;
     }

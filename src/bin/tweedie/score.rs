@@ -20,7 +20,7 @@ use tweedie::{Error, Result};
 use crate::console::{Progress, print_json, say};
 use crate::dequantize::{Dequantization, DequantizationName};
 use crate::flow::{DivergenceArguments, SolverArguments};
-use crate::sample::{COVARIANCES, make_ready};
+use crate::sample::{COVARIANCES, make_ready, own_covariance};
 use crate::spacing::{Grids, SpacingName};
 use crate::{Common, MOST_STEPS};
 
@@ -64,9 +64,9 @@ pub struct Arguments {
     /// Independent draws per row (elbo), pairs (t, ε) per row (bound and bound-sm, at least 100)
     #[arg(long, value_name = "D", default_value_t = 4)]
     draws: usize,
-    /// Covariance of the ELBO's steps
-    #[arg(long, value_name = "WHICH", default_value_t = Covariance::Learned, long_help = COVARIANCES)]
-    covariance: Covariance,
+    /// Covariance of the ELBO's steps [default: the head's]
+    #[arg(long, value_name = "WHICH", long_help = COVARIANCES)]
+    covariance: Option<Covariance>,
     /// How the ELBO's steps are laid in time [default: angle; of levels even]
     #[arg(long)]
     spacing: Option<SpacingName>,
@@ -262,8 +262,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
     let rows: Vec<usize> = (0..table.rows()).collect();
     let seed = Seed(arguments.seed);
+    let covariance = arguments.covariance.unwrap_or(own_covariance(&run));
     if matches!(arguments.estimator, EstimatorName::Elbo | EstimatorName::Levels) {
-        make_ready(&mut run, arguments.covariance, batch, quiet)?;
+        make_ready(&mut run, covariance, batch, quiet)?;
     }
     let dequantizer = arguments.dequantization.of(&run)?;
     let score = |draws, estimator: &EstimatorOf| {
@@ -276,7 +277,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         EstimatorName::Elbo | EstimatorName::Levels => {
             let levels = arguments.estimator == EstimatorName::Levels;
-            let covariance = arguments.covariance;
             let grid =
                 Grids::new(&run, arguments.spacing, levels, batch, quiet).of(covariance, arguments.steps)?;
             score(arguments.draws, &*elbo(levels, covariance, grid))?

@@ -47,10 +47,11 @@ impl Method {
         Method { covariance, eta: 0.0 }
     }
 
-    /// What a run can be sampled by: all four, or without a covariance head all but the learned.
+    /// What a run can be sampled by: all four, or without a head that says `G` all but the learned.
     pub fn of(run: &Run) -> &'static [Method] {
         const ALL: [Method; 4] = [Method::LEARNED, Method::ZERO_HESSIAN, Method::BETA_TILDE, Method::DDIM];
-        if run.model.config().head.is_some() { &ALL } else { &ALL[1..] }
+        let learned = run.model.config().head.is_some_and(|head| head.covariance() == Covariance::Learned);
+        if learned { &ALL } else { &ALL[1..] }
     }
 
     /// Whether it has a likelihood.

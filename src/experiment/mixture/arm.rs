@@ -18,9 +18,6 @@ use crate::sample::LastStep;
 use crate::schedule::Vp;
 use crate::tensor::to_vec;
 
-/// The covariances that need no head.
-pub const FIXED: [Covariance; 3] = [Covariance::Beta, Covariance::BetaTilde, Covariance::ZeroHessian];
-
 /// Where samples come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {

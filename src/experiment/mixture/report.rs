@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::arm::{Curve, FIXED, Point};
+use super::arm::{Curve, Point};
 use super::figures::{self, label};
 use super::law::Law;
 use super::{Mixture, Report};
@@ -51,7 +51,7 @@ impl Report {
 
     /// The best of SM's fixed covariances at `steps`.
     fn best_sm(&self, law: Law, steps: usize) -> Option<(Covariance, &Point)> {
-        FIXED
+        Covariance::FIXED
             .into_iter()
             .filter_map(|c| Some((c, self.point(law, SM, c, steps)?)))
             .min_by(|a, b| a.1.mean().total_cmp(&b.1.mean()))
