@@ -13,7 +13,7 @@ use tch::Tensor;
 use crate::gaussian::Gaussian;
 use crate::model::Denoiser;
 use crate::sym_matrix::SymMatrix;
-use crate::tensor::{column, per_row};
+use crate::tensor::{Count, column, per_row};
 use crate::tweedie::{Bridge, Jet, bridge, bridge_mean, scalar_g};
 use crate::{Error, Result};
 pub use analytic::NoiseStatistics;
@@ -166,14 +166,16 @@ impl<'a> Reverse<'a> {
         Reverse { range: Some((low, high)), ..self }
     }
 
-    /// `ε̂`, for which `x̂_0 = (x_t − σ ε̂)/α` is in the range, where there is one.
-    fn held(&self, noise: Tensor, x: &Tensor, t: &[f64]) -> Tensor {
-        let Some((low, high)) = self.range else { return noise };
+    /// `ε̂` for which `x̂_0 = (x_t − σ ε̂)/α` is in the range, where there is one, and how many numbers were outside.
+    pub(crate) fn hold(&self, noise: Tensor, x: &Tensor, t: &[f64]) -> (Tensor, Count) {
+        let Some((low, high)) = self.range else { return (noise, Count::default()) };
         let schedule = &**self.model.schedule();
         let alpha = column(t.iter().map(|&t| schedule.alpha(t)), x);
         let sigma = column(t.iter().map(|&t| schedule.sigma(t)), x);
-        let clean = ((x - noise * &sigma) / &alpha).clamp(low, high);
-        (x - clean * alpha) / sigma
+        let clean = (x - noise * &sigma) / &alpha;
+        let outside = clean.lt(low).logical_or(&clean.gt(high));
+        let held = (x - clean.clamp(low, high) * alpha) / sigma;
+        (held, Count::of(&outside))
     }
 
     /// The model.
@@ -188,14 +190,22 @@ impl<'a> Reverse<'a> {
 
     /// The law of `x_s` given `x_t` (`[b, d]`), for times `s < t` per row.
     pub fn at(&self, x: &Tensor, s: &[f64], t: &[f64]) -> Gaussian {
+        let Jet { noise, g } = self.jet(x, t);
+        let (noise, _) = self.hold(noise, x, t);
+        self.law(x, &Jet { noise, g }, s, t)
+    }
+
+    /// What the law of every `x_s` is made from: `ε̂` as the model gives it, and the `G` of this covariance; of β nothing, of
+    /// I-DDPM's its `v`, as a diagonal.
+    pub(crate) fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
         let (model, schedule) = (self.model, &**self.model.schedule());
         let scalar = |g: &dyn Fn(f64) -> f64| Jet {
             noise: model.noise(x, t),
             g: scalar_g(t.iter().map(|&t| g(t)), x),
         };
-        let Jet { noise, g } = match self.covariance {
+        match self.covariance {
             Covariance::Learned => model.jet(x, t),
-            Covariance::BetaTilde => scalar(&|_| 0.0),
+            Covariance::Beta | Covariance::BetaTilde => scalar(&|_| 0.0),
             Covariance::ZeroHessian => scalar(&|_| 1.0),
             Covariance::Analytic => {
                 let statistics = model.noise_statistics().expect("checked when the law was made");
@@ -204,23 +214,27 @@ impl<'a> Reverse<'a> {
             Covariance::Interpolated => {
                 let head = model.interpolation().expect("checked when the law was made");
                 let (noise, v) = head.noise_and_v(x, t);
-                let rows: Vec<Bridge> =
-                    s.iter().zip(t).map(|(&s, &t)| Bridge::new(schedule, s, t, 1.0)).collect();
-                let mean = bridge_mean(x, &self.held(noise, x, t), &rows);
-                return Gaussian::new(mean, interpolated::covariance(schedule, s, t, &v));
+                Jet { noise, g: SymMatrix::Diagonal(v) }
             }
             Covariance::Rademacher(probes) => jacobian::rademacher(model, x, t, probes),
             Covariance::Diagonal => jacobian::diagonal(model, x, t),
             Covariance::Full => jacobian::full(model, x, t),
-            Covariance::Beta => {
-                let rows: Vec<Bridge> =
-                    s.iter().zip(t).map(|(&s, &t)| Bridge::new(schedule, s, t, 1.0)).collect();
+        }
+    }
+
+    /// The law of `x_s` for any `s < t`, from what [`Reverse::jet`] said of `x_t`.
+    pub(crate) fn law(&self, x: &Tensor, jet: &Jet, s: &[f64], t: &[f64]) -> Gaussian {
+        let schedule = &**self.model.schedule();
+        let of_step = match (self.covariance, &jet.g) {
+            (Covariance::Beta, _) => {
                 let variance = per_row(s.iter().zip(t).map(|(&s, &t)| schedule.transition(s, t).k2), x);
-                let mean = bridge_mean(x, &self.held(model.noise(x, t), x, t), &rows);
-                return Gaussian::new(mean, SymMatrix::isotropic(variance, x.size()[1]));
+                SymMatrix::isotropic(variance, x.size()[1])
             }
+            (Covariance::Interpolated, SymMatrix::Diagonal(v)) => interpolated::covariance(schedule, s, t, v),
+            _ => return bridge(x, jet, schedule, s, t, self.eta),
         };
-        bridge(x, &Jet { noise: self.held(noise, x, t), g }, schedule, s, t, self.eta)
+        let rows: Vec<Bridge> = s.iter().zip(t).map(|(&s, &t)| Bridge::new(schedule, s, t, 1.0)).collect();
+        Gaussian::new(bridge_mean(x, &jet.noise, &rows), of_step)
     }
 }
 

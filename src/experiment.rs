@@ -2,6 +2,7 @@
 
 mod clusters;
 pub mod cost;
+pub mod covariance_table;
 pub mod estimators;
 pub mod few_steps;
 pub mod hessian_ablation;

@@ -71,12 +71,64 @@ impl Spacing {
 /// # Errors
 /// If `steps` is 0 or more than `N`.
 pub fn even_trajectory(schedule: &dyn Schedule, steps: usize) -> Result<Vec<f64>> {
+    power_trajectory(schedule, steps, 1.0)
+}
+
+/// The trajectory of `K` out of the chain's `N` steps by a power law: the times of the steps
+/// `round(1 + (N − 1) (k/(K − 1))^p)`, `k = 0 … K − 1`, after `t_0 = 0`; a step that would not be above the one before is the
+/// next above it. `p = 1` is even, `p > 1` finer near the data.
+///
+/// # Errors
+/// If `steps` is 0 or more than `N`, or `power` is not a positive number.
+pub fn power_trajectory(schedule: &dyn Schedule, steps: usize, power: f64) -> Result<Vec<f64>> {
     let all = schedule.steps();
     Error::check_count("--steps", steps, all)?;
-    let stride = (all - 1) as f64 / (steps.max(2) - 1) as f64;
-    let step = |k: usize| if steps == 1 { all as f64 } else { (1.0 + k as f64 * stride).round() };
-    let times = (0..steps).map(|k| step(k) * schedule.horizon() / all as f64);
-    Ok(std::iter::once(0.0).chain(times).collect())
+    if !(power > 0.0 && power.is_finite()) {
+        return Err(Error::config("power", format!("{power}"), "give a positive number; 2 is quadratic"));
+    }
+    if steps == 1 {
+        return Ok(times_of(schedule, [all]));
+    }
+    let end = ((steps - 1) as f64).powf(power);
+    let step = |k: usize| (1.0 + (all - 1) as f64 * (k as f64).powf(power) / end).round() as usize;
+    Ok(times_of(schedule, rising((0..steps).map(step), all)))
+}
+
+/// DDIM's quadratic trajectory (Song et al. 2021, appendix D.2) as its published code has it: the times of the steps
+/// `⌊c k²⌋ + 1`, `k = 0 … K − 1`, after `t_0 = 0`, where `c` takes the last to `⌊0.8 N⌋ + 1`, not to `N`. A step that would not be
+/// above the one before is the next above it.
+///
+/// # Errors
+/// If `steps` is 0 or more than `⌊0.8 N⌋ + 1`.
+pub fn quadratic_trajectory(schedule: &dyn Schedule, steps: usize) -> Result<Vec<f64>> {
+    let last = schedule.steps() * 4 / 5 + 1;
+    Error::check_count("--steps", steps, last)?;
+    let span = 0.8 * schedule.steps() as f64;
+    let along = |k: usize| (k as f64 / (steps.max(2) - 1) as f64).powi(2);
+    // floor, but not of what floating point left just below a whole number
+    let step = |k: usize| (span * along(k) + 1e-9).floor() as usize + 1;
+    Ok(match steps {
+        1 => times_of(schedule, [last]),
+        _ => times_of(schedule, rising((0..steps).map(step), last)),
+    })
+}
+
+/// The steps, each at least one above the one before, and low enough that the last is at most `last`.
+fn rising(steps: impl ExactSizeIterator<Item = usize>, last: usize) -> Vec<usize> {
+    let (count, mut before) = (steps.len(), 0);
+    steps
+        .enumerate()
+        .map(|(k, step)| {
+            before = step.max(before + 1).min(last + 1 - (count - k));
+            before
+        })
+        .collect()
+}
+
+/// `t_0 = 0` and the times of the chain's steps.
+fn times_of(schedule: &dyn Schedule, steps: impl IntoIterator<Item = usize>) -> Vec<f64> {
+    let of = |step: usize| step as f64 * schedule.horizon() / schedule.steps() as f64;
+    std::iter::once(0.0).chain(steps.into_iter().map(of)).collect()
 }
 
 /// In which clock training times are uniform.
@@ -144,6 +196,34 @@ mod tests {
         assert_eq!(steps(10), [0, 1, 112, 223, 334, 445, 556, 667, 778, 889, 1000]);
         assert_eq!(steps(1000), (0..=1000).collect::<Vec<_>>());
         assert!(even_trajectory(&vp, 1001).is_err());
+    }
+
+    /// Steps of Analytic-DPM's `_choice_steps_quad_ddim` for N = 1000, `int(s) + 1` of `linspace(0, sqrt(800), K)**2` by NumPy 2.4.6;
+    /// at K = 100 those run 1, 1, 1, 1, 2, 3, 3, …, which is no chain.
+    #[test]
+    fn quadratic_trajectories_are_the_published_ones() {
+        let vp = Vp::default();
+        let steps =
+            |grid: Vec<f64>| -> Vec<i64> { grid.iter().map(|t| (t * 1000.0).round() as i64).collect() };
+        let quadratic = |k| steps(quadratic_trajectory(&vp, k).unwrap());
+        assert_eq!(quadratic(10), [0, 1, 10, 40, 89, 159, 247, 356, 484, 633, 801]);
+        assert_eq!(quadratic(2), [0, 1, 801]);
+        assert_eq!(quadratic(1), [0, 801]);
+        assert_eq!(quadratic(801), (0..=801).collect::<Vec<_>>());
+        assert!(quadratic_trajectory(&vp, 802).is_err() && quadratic_trajectory(&vp, 0).is_err());
+        let power = |k, p| steps(power_trajectory(&vp, k, p).unwrap());
+        // 1 + 999 (k/4)³: 1, 16.6, 125.9, 422.5, 1000
+        assert_eq!(power(5, 3.0), [0, 1, 17, 126, 422, 1000]);
+        for p in [0.3, 1.0, 2.0, 7.0] {
+            for k in [1, 2, 100, 999, 1000] {
+                let all = power(k, p);
+                assert!(
+                    all.len() == k + 1 && all[k] == 1000 && all.windows(2).all(|w| w[0] < w[1]),
+                    "{k} {p}"
+                );
+            }
+        }
+        assert!(power_trajectory(&vp, 10, 0.0).is_err() && power_trajectory(&vp, 10, f64::NAN).is_err());
     }
 
     /// The gaps of a random grid are uniform on the simplex: each has mean 1/N of the span.

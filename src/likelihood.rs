@@ -6,6 +6,7 @@
 mod bound;
 mod discrete;
 mod divergence;
+mod dynamic;
 mod elbo;
 mod flow;
 
@@ -20,6 +21,7 @@ pub use bound::ScoreMatchingBound;
 pub use discrete::DiscreteDecoder;
 pub(crate) use discrete::log_normal_between;
 pub use divergence::Divergence;
+pub use dynamic::StepCosts;
 pub use elbo::Elbo;
 pub use flow::ProbabilityFlow;
 

@@ -7,12 +7,13 @@ mod flow;
 mod heun;
 mod predictor_corrector;
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 
 use tch::{Tensor, no_grad};
 
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
+use crate::tensor::Count;
 use crate::{Error, Result};
 pub use ancestral::{Ancestral, LastStep};
 pub use dpm_solver::DpmSolver;
@@ -28,6 +29,27 @@ pub trait Step {
 
     /// `x_s` from `x_t` (`[b, d]`), `s < t`; `s = 0` ends the chain.
     fn step(&self, x: &Tensor, s: f64, t: f64, noise: &mut Noise) -> Tensor;
+
+    /// What its steps have clipped so far.
+    fn clipped(&self) -> Clipped {
+        Clipped::default()
+    }
+}
+
+/// What a sampler has held within limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clipped {
+    /// Numbers of `x̂_0`, over all steps with a range.
+    pub clean: Count,
+    /// Variances, over all steps with a limit.
+    pub noise: Count,
+}
+
+impl AddAssign for Clipped {
+    fn add_assign(&mut self, other: Clipped) {
+        self.clean += other.clean;
+        self.noise += other.noise;
+    }
 }
 
 /// Runs the chain down `grid` (increasing times `t_0 < … < t_K`, `t_0 = 0` or `ε`) from `x_T ~ N(0, σ_T² I)` for

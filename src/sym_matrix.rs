@@ -1,6 +1,6 @@
 //! One structured symmetric matrix per row: the form of Hessians, of `G` and of every covariance.
 
-use crate::tensor::{squared_norm, sum_last};
+use crate::tensor::{Count, squared_norm, sum_last};
 use tch::{Device, Kind, Tensor};
 
 /// A batch of symmetric `d × d` matrices, one per row, in one of four forms.
@@ -159,6 +159,29 @@ impl SymMatrix {
                 SymMatrix::Full(a * column(&column(scale)) + identity * column(&column(shift)))
             }
         }
+    }
+
+    /// `S A S` with the diagonal `S ≤ I` that brings every variance above `most > 0` down to it: correlations stay. Of a diagonal
+    /// matrix it is the clamp. And how many of the `b·d` variances were above.
+    pub fn with_variances_at_most(&self, most: f64) -> (SymMatrix, Count) {
+        assert!(most > 0.0, "variances of at most {most}");
+        let variances = self.diagonal();
+        let count = Count::of(&variances.gt(most));
+        let shrink = (variances.clamp_min(0.0).reciprocal() * most).clamp_max(1.0);
+        let clamped = match self {
+            SymMatrix::Isotropic { value, dim } => {
+                SymMatrix::Isotropic { value: value.clamp_max(most), dim: *dim }
+            }
+            SymMatrix::Diagonal(u) => SymMatrix::Diagonal(u.clamp_max(most)),
+            SymMatrix::LowRank { diag, factor } => {
+                SymMatrix::LowRank { diag: diag * &shrink, factor: factor * column(&shrink.sqrt()) }
+            }
+            SymMatrix::Full(a) => {
+                let scale = shrink.sqrt();
+                SymMatrix::Full(a * column(&scale) * scale.unsqueeze(1))
+            }
+        };
+        (clamped, count)
     }
 
     /// `A x`, `[b, d]`.
@@ -376,6 +399,12 @@ mod tests {
                 let (scale, shift) = (normal(seed + 3, &[b]).exp(), normal(seed + 4, &[b]).exp());
                 let moved = &dense * scale.view([b, 1, 1]) + Tensor::eye(d, F64) * shift.view([b, 1, 1]);
                 close(&a.affine(&scale, &shift).to_dense(), &moved, 1e-12, "affine");
+                let (held, above) = a.with_variances_at_most(0.8);
+                let factors = (a.diagonal().reciprocal() * 0.8).clamp_max(1.0).sqrt();
+                let expected = &dense * factors.unsqueeze(2) * factors.unsqueeze(1);
+                close(&held.to_dense(), &expected, 1e-12, "variances held");
+                let high = to_vec(&a.diagonal()).iter().filter(|v| **v > 0.8).count() as u64;
+                assert_eq!(above, Count { some: high, all: (b * d) as u64 });
             }
         }
 

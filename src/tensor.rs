@@ -1,5 +1,8 @@
 //! Small conveniences over LibTorch's tensors that every part uses.
 
+use std::fmt;
+use std::ops::AddAssign;
+
 use tch::{Device, Kind, Tensor};
 
 /// The elements, row after row, in f64, from any kind and device.
@@ -32,4 +35,39 @@ pub(crate) fn sum_last(x: &Tensor) -> Tensor {
 /// `Σ_j x_j²` over the last dimension.
 pub(crate) fn squared_norm(x: &Tensor) -> Tensor {
     sum_last(&x.square())
+}
+
+/// So many numbers of so many: what was clipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Numbers that were.
+    pub some: u64,
+    /// Numbers that were looked at.
+    pub all: u64,
+}
+
+impl Count {
+    /// Of the elements of a mask.
+    pub(crate) fn of(mask: &Tensor) -> Count {
+        Count { some: mask.sum(Kind::Int64).int64_value(&[]) as u64, all: mask.numel() as u64 }
+    }
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Count) {
+        self.some += other.some;
+        self.all += other.all;
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} ({:.2} %)",
+            self.some,
+            self.all,
+            100.0 * self.some as f64 / self.all.max(1) as f64
+        )
+    }
 }

@@ -237,6 +237,44 @@ fn samplers_have_options_of_their_own() {
     refused(&["flow", "--rtol=-1"], &["rtol = -1"]);
     refused(&["predictor-corrector", "--snr", "2"], &["snr", "0.7"]);
     refused(&["ancestral", "--clip"], &["--clip", "table"]);
+    refused(&["ancestral", "--clip-noise", "2"], &["--clip-noise", "table"]);
+    refused(&["ancestral", "--clip-noise=-1"], &["--clip-noise", "positive"]);
+    refused(&["dpm-solver", "--clip-noise", "2"], &["--clip-noise", "--sampler ancestral"]);
+}
+
+/// The steps with the best bound on training rows have a better one than even steps on rows of their own; they need the training data.
+#[test]
+fn steps_are_laid_where_the_bound_is_best() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (data, run, new) = (at("people.csv"), at("run"), at("new.csv"));
+    write_table(Path::new(&data));
+    succeed(&tiny(&data, &run));
+    std::fs::copy(&data, &new).unwrap();
+    let score = ["score", &run, &new, "--steps", "4", "--draws", "8", "--covariance", "beta", "--json"];
+    let mean = |spacing: &str| {
+        let answer = succeed(&[&score[..], &["--quiet", "--threads", "1", "--spacing", spacing]].concat());
+        serde_json::from_str::<serde_json::Value>(&answer).unwrap()["mean"].as_f64().unwrap()
+    };
+    let (dynamic, even) = (mean("dynamic"), mean("even"));
+    assert!(dynamic > even, "{dynamic} {even}");
+    succeed(&[
+        "sample",
+        &run,
+        "-n",
+        "10",
+        "--steps",
+        "3",
+        "--spacing",
+        "dynamic",
+        "-o",
+        &at("x.csv"),
+        "--quiet",
+    ]);
+    let too_many = ["score", &run, &new, "--spacing", "dynamic", "--steps", "201"];
+    fail(&too_many, 2, &["--steps", "200"]);
+    std::fs::remove_file(&data).unwrap();
+    fail(&[&score[..], &["--spacing", "dynamic"]].concat(), 2, &["--spacing", "people.csv", "another"]);
 }
 
 /// Noise within the bins that is learned, or that the process makes itself: learned once, kept unless told otherwise,
@@ -319,6 +357,54 @@ fn levels_of_images_are_dequantised_as_asked() {
     let density =
         ["evaluate", &run, "--dequantization", "variational", "--decoder", "density", "--steps", "3"];
     assert!(succeed(&[&density[..], &["--quiet"]].concat()).contains("variational dequantisation"));
+}
+
+/// Heads fitted to a frozen score, and covariances that need no head: each is sampled and scored with.
+#[test]
+fn every_covariance_serves_a_score() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (data, score) = (at("people.csv"), at("score"));
+    write_table(Path::new(&data));
+    let train =
+        ["train", "--data", &data, "--quiet", "--base", "gaussian", "--iterations", "20", "--width", "16"];
+    succeed(&[&train[..], &["--objective", "sm", "--out", &score]].concat());
+    let mean = |run: &str, covariance: &str| {
+        let args = ["score", run, &data, "--steps", "10", "--json", "--quiet", "--covariance", covariance];
+        let answer: serde_json::Value = serde_json::from_str(&succeed(&args)).unwrap();
+        assert!(
+            answer["estimator"].as_str().unwrap().contains(&format!("{covariance} covariance")),
+            "{answer}"
+        );
+        answer["mean"].as_f64().unwrap()
+    };
+    // the base, a full Gaussian, is nearly the law: the whole matrix is worth more than its diagonal, and that than β
+    let [full, diagonal, beta] = ["full", "diagonal", "beta"].map(|which| mean(&score, which));
+    assert!(full > diagonal && diagonal > beta, "{full} {diagonal} {beta}");
+    let statistics = Path::new(&score).join("noise-statistics.json");
+    assert!(!statistics.exists());
+    let analytic = mean(&score, "analytic");
+    assert!(statistics.exists() && analytic > beta, "{analytic}");
+    assert_eq!(mean(&score, "analytic"), analytic);
+    assert!((mean(&score, "rademacher-200") - diagonal).abs() < 0.5);
+    std::fs::write(&statistics, "{\"log_snr\": [1.0], \"mean\": [], \"std_error\": []}").unwrap();
+    fail(&["score", &score, &data, "--covariance", "analytic"], 1, &["noise-statistics.json", "delete it"]);
+    std::fs::remove_file(&statistics).unwrap();
+    fail(&["score", &score, &data, "--covariance", "rademacher-0"], 2, &["rademacher-M"]);
+
+    for objective in ["ocm", "npr"] {
+        let out = at(objective);
+        let head = ["--objective", objective, "--score-from", &score, "--rank", "0", "--out", &out];
+        succeed(&[&train[..], &head[..]].concat());
+        assert!(mean(&out, "learned") > beta, "{objective}");
+    }
+    let alone = at("alone");
+    let without = [&train[..], &["--objective", "ocm", "--out", &alone]].concat();
+    fail(&without, 2, &["--score-from", "nothing would train the score"]);
+    assert!(!Path::new(&alone).exists());
+    let args = ["evaluate", &score, "--metrics", "nll", "--no-ode", "--steps", "5", "--quiet"];
+    let answer = succeed(&[&args[..], &["--covariance", "analytic,full"]].concat());
+    assert!(answer.contains("analytic covariance") && answer.contains("full covariance"), "{answer}");
 }
 
 /// A run of score matching has no head; it is resumed, drawn from and scored as any other.

@@ -80,18 +80,25 @@ fn rows_come_back() {
     assert!(z.len() == 600 && (0.7..1.3).contains(&square), "{} values, mean square {square}", z.len());
     // other formats keep every digit; other batches and threads give the same latents
     for name in ["latents.csv", "latents.parquet"] {
-        succeed(&["encode", &run, &data, "-o", &at(name), "--quiet", "--rtol", "1e-5", "--atol", "1e-5"]);
+        succeed(&[&["encode", &run, &data, "-o", &at(name), "--quiet", "--no-check"], &tight[..]].concat());
         let (names, same) = read_numbers(at(name)).unwrap();
         assert_eq!(names, ["z_height", "z_weight", "z_children"]);
-        assert!(same.iter().zip(&z).all(|(a, b)| (a - b).abs() < 1e-6), "{name}");
+        assert!(same.iter().zip(&z).all(|(a, b)| (a - b).abs() < 1e-9), "{name}");
     }
     let other = at("other.npy");
-    succeed(&["encode", &run, &data, "-o", &other, "--quiet", "--batch-size", "7", "--threads", "2"]);
+    let cut =
+        ["encode", &run, &data, "-o", &other, "--quiet", "--batch-size", "7", "--threads", "2", "--json"];
+    let told = json(&succeed(&cut));
+    assert!(
+        told["round_trip"]["worst"].as_f64().unwrap() < 1e-3 && told["round_trip"]["lost"] == 0,
+        "{told}"
+    );
     let apart = |path: &str| {
         let (_, others) = read_numbers(path).unwrap();
         others.iter().zip(&z).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
     };
-    assert!(apart(&other) < 1e-4, "{}", apart(&other));
+    // products in f32 round otherwise in other batches, and steps are then refused elsewhere: within the solver's error
+    assert!(apart(&other) < 1e-3, "{}", apart(&other));
     // with a seed the counts get noise, which the way back rounds off
     succeed(&["encode", &run, &data, "-o", &other, "--quiet", "--seed", "1"]);
     assert!(apart(&other) > 0.05, "{}", apart(&other));

@@ -324,3 +324,86 @@ fn weightings() {
         &["8 steps"],
     );
 }
+
+/// Nine scores on a table of levels, judged with both dequantisations; the same command finds them trained.
+#[test]
+fn scoreflow_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let mut text = String::from("a,b\n");
+    for i in 0..120usize {
+        text += &format!("{},{}\n", i * i % 17, (i * 7 + i / 3) % 11);
+    }
+    std::fs::write(at("levels.csv"), text).unwrap();
+    let config = format!(
+        "[data]\nsource = {:?}\n[data.scaling]\ndequantize = \"integers\"\n[base]\nkind = \"isotropic\"\n\
+         [model.network]\nkind = \"mlp\"\nwidth = 8\ndepth = 1\n",
+        at("levels.csv")
+    );
+    std::fs::write(at("table.toml"), config).unwrap();
+    let (out, config) = (at("out"), at("table.toml"));
+    let command = ["experiment", "scoreflow-table", "--out", &out, "--config", &config, "--quick"];
+    let sizes = ["--iterations", "5", "--seeds", "1", "--rows", "4", "--draws", "4", "--samples", "20"];
+    let command = [&command[..], &sizes[..], &["--dequantizer", "3"]].concat();
+    succeed(&command);
+    let table = rows(&dir.path().join("out/scoreflow-table.csv"));
+    assert_eq!(table.len(), 18);
+    for row in &table {
+        assert!(number(row, "nll").is_finite() && number(row, "frechet") > 0.0, "{row:?}");
+    }
+    let schedules: Vec<&str> = table.iter().step_by(6).map(|row| row["schedule"].as_str()).collect();
+    assert_eq!(schedules, ["VP", "subVP", "VE"]);
+    // one cell's objective and process are the configuration's of its run
+    let run = std::fs::read_to_string(at("out/runs/subvp-sm-lw-is-0/config.toml")).unwrap();
+    assert!(run.contains("kind = \"sub-vp\"") && run.contains("weighting = \"likelihood\""), "{run}");
+    assert!(run.contains("time = \"log-snr\""), "{run}");
+    let page = std::fs::read_to_string(at("out/scoreflow-table.md")).unwrap();
+    assert!(page.contains("| VE | LW + IS |") && page.contains("2.83"), "{page}");
+    let trained = std::fs::metadata(at("out/runs/ve-sm-0/ema.safetensors")).unwrap().modified().unwrap();
+    succeed(&command);
+    assert_eq!(rows(&dir.path().join("out/scoreflow-table.csv")), table);
+    let again = std::fs::metadata(at("out/runs/ve-sm-0/ema.safetensors")).unwrap().modified().unwrap();
+    assert_eq!(trained, again);
+    refused(&[&command[..], &["--seeds", "0"]].concat(), &["--seeds"]);
+}
+
+/// Covariances of one score of images, a head on it among them; a head on another score is refused.
+#[test]
+fn covariance_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    write_images(&dir.path().join("images"));
+    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 8, 8]\nwidths = [8, 8]\nattention = [false, false]\n\
+                  groups = 4\nmiddle_attention = false\n[train]\nbatch_size = 4\n[base]\nkind = \"isotropic\"\n";
+    std::fs::write(at("small.toml"), config).unwrap();
+    let (config, images) = (at("small.toml"), at("images"));
+    let train = ["train", "--config", &config, "--data", &images, "--iterations", "3"];
+    let (score, other, ocm) = (at("score"), at("other"), at("ocm"));
+    for (run, seed) in [(&score, "0"), (&other, "1")] {
+        succeed(&[&train[..], &["--objective", "sm", "--out", run, "--seed", seed]].concat());
+    }
+    let head = ["--objective", "ocm", "--rank", "1", "--score-from", &score, "--out", &ocm];
+    succeed(&[&train[..], &head[..]].concat());
+    let out = at("out");
+    let command =
+        ["experiment", "covariance-table", "--out", &out, "--quick", "--head", &ocm, "--steps", "2,3"];
+    let few = ["--rows", "2", "--covariances", "beta-tilde,beta,analytic,rademacher-2"];
+    succeed(&[&command[..], &few[..], &["--run", &score]].concat());
+    let table = rows(&dir.path().join("out/covariance-table.csv"));
+    let bits: Vec<(&str, &str)> = table
+        .iter()
+        .filter(|row| row["steps"] == "2" && !row["bits_per_dim"].is_empty())
+        .map(|row| (row["run"].as_str(), row["method"].as_str()))
+        .collect();
+    let expected = [
+        ("score", "beta-tilde"),
+        ("score", "beta"),
+        ("score", "analytic"),
+        ("score", "rademacher-2"),
+        ("ocm", "learned"),
+    ];
+    assert_eq!(bits, expected);
+    let page = std::fs::read_to_string(at("out/covariance-table.md")).unwrap();
+    assert!(page.contains("| ocm, learned G |") && page.contains("Cost of a sampling step"), "{page}");
+    refused(&[&command[..], &few[..], &["--run", &other]].concat(), &["--head", "another score"]);
+}

@@ -308,6 +308,12 @@ fn the_program_on_images() {
     let (free, held) = (range(&[]), range(&["--clip"]));
     println!("{free:?} {held:?}");
     assert!(free.0 < 0.0 && free.1 > 256.0 && held.0 >= 0.0 && held.1 <= 255.0, "{free:?} {held:?}");
+    // all that is clipped is counted: x̂_0 at both steps, the noise of the first of them
+    let sample = ["sample", &run, "-n", "20", "--steps", "2", "-o", &at("held.csv"), "--json"];
+    let answer = succeed(&[&sample[..], &["--clip", "--clip-noise", "1"]].concat());
+    let clipped = &serde_json::from_str::<serde_json::Value>(&answer).unwrap()["clipped"];
+    assert_eq!((&clipped["clean"]["of"], &clipped["noise"]["of"]), (&1920.into(), &960.into()), "{answer}");
+    assert!(clipped["clean"]["clipped"].as_u64().unwrap() > 0, "{answer}");
     let score = ["score", &run, &pictures, "--steps", "2", "-o", &at("scores.csv"), "--threads", "1"];
     assert!(succeed(&score).starts_with("30 rows: -"));
     let scores = std::fs::read_to_string(at("scores.csv")).unwrap();
@@ -426,6 +432,7 @@ fn the_program_with_classes() {
     let sample = ["sample", &out, "-n", "3", "--steps", "2", "-o", &at("x.npy")];
     succeed(&[&sample[..], &["--class", "dog"]].concat());
     refuse(&[&sample[..], &["--class", "eel"]].concat(), &["eel", "cat, dog"]);
+    refuse(&[&sample[..], &["--spacing", "dynamic"]].concat(), &["--spacing", "classes", "another"]);
     assert!(succeed(&["score", &out, &pets, "--steps", "2", "--draws", "1"]).0.starts_with("24 rows: -"));
     refuse(&["score", &out, &flat, "--steps", "2"], &["flat", "no labels"]);
     succeed(&["evaluate", &out, "--steps", "2", "--metrics", "nll,mmd", "--rows", "3"]);

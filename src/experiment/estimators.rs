@@ -76,8 +76,13 @@ pub enum Estimator {
         /// `K`.
         steps: usize,
     },
-    /// The score-matching bound.
+    /// The score-matching bound, in its denoising form.
     Bound {
+        /// Pairs (t, ε) per row.
+        draws: usize,
+    },
+    /// The same with the divergence of the score by one Rademacher probe per pair.
+    BoundSm {
         /// Pairs (t, ε) per row.
         draws: usize,
     },
@@ -96,6 +101,7 @@ impl Estimator {
         match self {
             Estimator::Elbo { covariance, .. } => format!("ELBO, {}", covariance.name()),
             Estimator::Bound { .. } => "DSM bound".into(),
+            Estimator::BoundSm { .. } => "SM bound".into(),
             Estimator::Flow { divergence, .. } => {
                 let divergence = match divergence {
                     Divergence::Rademacher { .. } => "Rademacher probes",
@@ -114,8 +120,13 @@ impl Estimator {
                 Box::new(Elbo::new(Reverse::new(model, covariance, 1.0)?, grid, 1))
             }
             Estimator::Bound { draws } => Box::new(ScoreMatchingBound::new(model, draws)),
+            Estimator::BoundSm { draws } => {
+                let divergence = Divergence::Rademacher { probes: 1 };
+                Box::new(ScoreMatchingBound::new(model, draws).with_divergence(divergence)?)
+            }
             Estimator::Flow { divergence, tolerance } => {
-                Box::new(ProbabilityFlow::new(model).tolerance(tolerance, tolerance)?.divergence(divergence)?)
+                let flow = ProbabilityFlow::new(model).tolerance(tolerance, tolerance)?;
+                Box::new(flow.divergence(divergence)?.keep_unsolved(true))
             }
         })
     }
@@ -305,6 +316,7 @@ impl Estimators {
         all.extend(probes.iter().map(|&probes| flow(Divergence::Rademacher { probes })));
         all.extend(probes.iter().map(|&probes| flow(Divergence::Gaussian { probes })));
         all.extend(self.draws.iter().map(|&draws| Estimator::Bound { draws }));
+        all.extend(self.draws.iter().map(|&draws| Estimator::BoundSm { draws }));
         for covariance in Covariance::FREE.into_iter().filter(|&c| head || c != Covariance::Learned) {
             all.extend(self.steps.iter().map(|&steps| Estimator::Elbo { covariance, steps }));
         }

@@ -83,7 +83,7 @@ impl HessianAblation {
         let judge = Judge::new(&self.images, &runs[0], extractor)?;
         let mut records = Vec::new();
         for (arm, run) in arms.iter().zip(&runs) {
-            for &method in Method::of(run).iter().filter(|m| **m != Method::Ddim) {
+            for &method in Method::of(run).iter().filter(|method| method.has_bits()) {
                 for &steps in &self.steps {
                     records.push(judge.measure(run, &arm.name, method, steps, 0)?.0);
                 }

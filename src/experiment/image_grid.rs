@@ -122,7 +122,7 @@ impl ImageGrid {
         let sm = Run::load(studio.train(&arms[0], &mut tasks)?, self.images.device)?;
         let judge = Judge::new(&self.images, &sm, extractor)?;
         let mut score_matching = Vec::new();
-        for method in [Method::ZeroHessian, Method::BetaTilde] {
+        for method in [Method::ZERO_HESSIAN, Method::BETA_TILDE] {
             for &steps in &self.steps {
                 score_matching.push(judge.measure(&sm, SM, method, steps, 0)?.0);
             }
@@ -133,7 +133,7 @@ impl ImageGrid {
             .zip(&arms[1..])
             .map(|((transitions, rank), arm)| {
                 let run = Run::load(studio.train(arm, &mut tasks)?, self.images.device)?;
-                let measure = |&steps| Ok(judge.measure(&run, &arm.name, Method::Learned, steps, 0)?.0);
+                let measure = |&steps| Ok(judge.measure(&run, &arm.name, Method::LEARNED, steps, 0)?.0);
                 let records: Result<Vec<Record>> = self.steps.iter().map(measure).collect();
                 tasks.end(&format!("judging {}", arm.name));
                 Ok(GridCell { transitions, rank, records: records? })

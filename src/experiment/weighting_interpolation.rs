@@ -166,10 +166,10 @@ impl WeightingInterpolation {
         let x = test.to_kind(model.kind()).to_device(model.device());
         let score = |estimator: &dyn LogLikelihood| -> Result<Estimate> {
             let mut estimate = estimator.in_batches(&x, seed.derive("draws"), BATCH, &mut |_| ())?;
-            estimate.values.iter_mut().zip(log_jacobian).for_each(|(v, j)| *v += j);
+            estimate.shift(log_jacobian);
             Ok(estimate)
         };
-        let flow = score(&ProbabilityFlow::new(model).divergence(Divergence::Auto)?)?;
+        let flow = score(&ProbabilityFlow::new(model).divergence(Divergence::Auto)?.keep_unsolved(true))?;
         let bound = score(&ScoreMatchingBound::new(model, BOUND_DRAWS))?;
         let sampler = FlowSampler::new(model);
         let samples =

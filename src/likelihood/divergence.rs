@@ -83,10 +83,11 @@ impl Divergence {
     }
 }
 
-/// Products in one backward pass by repeating rows, as long as there are at most so many repeated rows; beyond, one
-/// backward pass per direction. Below, calls cost more than arithmetic; above,
-/// the forward pass is worth sharing.
+/// Products in one backward pass by repeating rows, as long as there are at most so many repeated rows and numbers in them;
+/// beyond, one backward pass per direction. Below, calls cost more than arithmetic; above, the forward pass is worth sharing:
+/// of an image always.
 const REPEATED_ROWS: i64 = 2048;
+const REPEATED_NUMBERS: i64 = 1 << 14;
 
 /// Rows that a graph is built for at once: bounds the memory of a divergence.
 const GRAPH_ROWS: i64 = 8192;
@@ -151,7 +152,8 @@ impl Directions {
         let mut noises = Vec::new();
         let mut products = Vec::new();
         let repeats = self.products(d) as i64;
-        let at_once = if b * repeats <= REPEATED_ROWS { b } else { GRAPH_ROWS };
+        let few = |rows: i64| rows * repeats <= REPEATED_ROWS.min(REPEATED_NUMBERS / d);
+        let at_once = if few(b) { b } else { GRAPH_ROWS };
         for start in (0..b).step_by(at_once.max(1) as usize) {
             let n = at_once.min(b - start);
             let range = start as usize..(start + n) as usize;
@@ -159,7 +161,7 @@ impl Directions {
             let bound = model.for_rows(&rows[range.clone()]);
             let model = bound.as_deref().unwrap_or(model);
             let part = model_x.narrow(0, start, n);
-            let (noise, product) = if n * repeats <= REPEATED_ROWS {
+            let (noise, product) = if few(n) {
                 products_by_repeating(model, &part, &t[range], &directions)
             } else {
                 products_one_by_one(model, &part, &t[range], &directions)

@@ -6,9 +6,10 @@ use super::discrete::DiscreteDecoder;
 use super::{Estimate, Flag, Kind, LogLikelihood, mean_and_error};
 use crate::Result;
 use crate::covariance::{Covariance, Reverse};
+use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::tensor::{per_row, squared_norm, to_vec};
-use crate::tweedie::ForwardBridge;
+use crate::tweedie::{ForwardBridge, Jet, scalar_g};
 
 /// `ln p(x_0) ≥ E[ln N(x_0; μ_0(x_{t_1}), C_0)] − Σ_i KL(q(x_s|x_t, x_0) ‖ p(x_s|x_t)) − KL(q(x_T|x_0) ‖ N(0, σ_T² I))`
 /// over the times `0 = t_0 < t_1 < … < t_K = T` (Ho et al. 2020, eq. 5, with the bridge's covariance): the
@@ -18,17 +19,17 @@ use crate::tweedie::ForwardBridge;
 /// `draws` independent draws of its `x_t`; expectation at most `ln p(x_0)` of that sampler.
 pub struct Elbo<'a> {
     reverse: Reverse<'a>,
-    decoder: Decoder<'a>,
+    decoder: Decoder,
     grid: Vec<f64>,
     draws: usize,
     name: String,
 }
 
-enum Decoder<'a> {
+enum Decoder {
     /// The law of the last step.
-    Density(Reverse<'a>),
-    /// Probabilities of levels around the means of a law.
-    Levels(DiscreteDecoder, Reverse<'a>),
+    Density,
+    /// Probabilities of levels around its mean.
+    Levels(DiscreteDecoder),
 }
 
 impl<'a> Elbo<'a> {
@@ -37,11 +38,7 @@ impl<'a> Elbo<'a> {
         assert!(grid.len() > 1 && grid[0] == 0.0, "an ELBO's grid starts at 0");
         assert!(draws > 0, "an ELBO needs a draw");
         let name = format!("ELBO, K = {}, {} covariance", grid.len() - 1, reverse.covariance());
-        let decoder = Decoder::Density(match reverse.covariance() {
-            Covariance::BetaTilde => mean_only(reverse),
-            _ => reverse,
-        });
-        Elbo { reverse, decoder, grid, draws, name }
+        Elbo { reverse, decoder: Decoder::Density, grid, draws, name }
     }
 
     /// As [`Elbo::new`] for rows that are levels of images at their bins' centres, scored as probabilities: `−value/(d ln 2)`
@@ -51,7 +48,12 @@ impl<'a> Elbo<'a> {
         let decoder = DiscreteDecoder::new(&**reverse.model().schedule());
         let elbo = Elbo::new(reverse, grid, draws);
         let name = format!("{}, discretised decoder", elbo.name);
-        Elbo { decoder: Decoder::Levels(decoder, mean_only(reverse)), name, ..elbo }
+        Elbo { decoder: Decoder::Levels(decoder), name, ..elbo }
+    }
+
+    /// The model.
+    pub(super) fn model(&self) -> &dyn Denoiser {
+        self.reverse.model()
     }
 
     /// The terms of the bound, `[b]` each: the decoder's log-density first (`i = 0`), then minus each KL, `i` steps up.
@@ -61,20 +63,40 @@ impl<'a> Elbo<'a> {
         let (s, t) = (self.grid[i], self.grid[i + 1]);
         let z = noise.normal(d as usize, x0.kind(), x0.device());
         let xt = x0 * schedule.alpha(t) + z * schedule.sigma(t);
+        let t_rows = vec![t; rows];
+        let jet = match &self.decoder {
+            // of which the mean is taken alone
+            Decoder::Levels(_) if i == 0 => {
+                Jet { noise: model.noise(&xt, &t_rows), g: scalar_g(vec![1.0; rows], &xt) }
+            }
+            _ => self.jet(&xt, &t_rows),
+        };
+        self.step_term(x0, &xt, &jet, s, t)
+    }
+
+    /// What [`Elbo::step_term`] takes of `x_t`.
+    pub(super) fn jet(&self, xt: &Tensor, t: &[f64]) -> Jet {
+        let Jet { noise, g } = self.reverse.jet(xt, t);
+        Jet { noise: self.reverse.hold(noise, xt, t).0, g }
+    }
+
+    /// The term of a step from `t` to any `s < t` at draws of `x_t`: the decoder's log-density where `s = 0`, else minus the KL; `[b]`.
+    pub(super) fn step_term(&self, x0: &Tensor, xt: &Tensor, jet: &Jet, s: f64, t: f64) -> Tensor {
+        let (schedule, rows) = (&**self.reverse.model().schedule(), x0.size()[0] as usize);
         let (s_rows, t_rows) = (vec![s; rows], vec![t; rows]);
-        if i == 0 {
+        let law = self.reverse.law(xt, jet, &s_rows, &t_rows);
+        if s <= 0.0 {
             return match &self.decoder {
-                Decoder::Density(reverse) => {
-                    reverse.at(&xt, &s_rows, &t_rows).log_prob(x0).to_kind(tch::Kind::Double)
+                Decoder::Density if self.reverse.covariance() == Covariance::BetaTilde => {
+                    let jet = Jet { noise: jet.noise.shallow_clone(), g: scalar_g(vec![1.0; rows], xt) };
+                    self.reverse.law(xt, &jet, &s_rows, &t_rows).log_prob(x0).to_kind(tch::Kind::Double)
                 }
-                Decoder::Levels(decoder, reverse) => {
-                    decoder.log_prob(&reverse.at(&xt, &s_rows, &t_rows).mean, x0)
-                }
+                Decoder::Density => law.log_prob(x0).to_kind(tch::Kind::Double),
+                Decoder::Levels(decoder) => decoder.log_prob(&law.mean, x0),
             };
         }
-        let law = self.reverse.at(&xt, &s_rows, &t_rows);
         let forward = ForwardBridge::new(schedule, s, t);
-        let mean = &xt * forward.of_xt + x0 * forward.of_x0;
+        let mean = xt * forward.of_xt + x0 * forward.of_x0;
         let variance = per_row(std::iter::repeat_n(forward.variance, rows), x0);
         -law.kl_from_isotropic(&mean, &variance).to_kind(tch::Kind::Double)
     }
@@ -93,11 +115,6 @@ impl<'a> Elbo<'a> {
         let steps = self.grid.len() - 1;
         no_grad(|| (0..steps).map(|i| self.term(x0, i, &mut noise).mean(None).double_value(&[])).collect())
     }
-}
-
-/// A reverse law with the same means that needs no covariance of the model.
-fn mean_only(reverse: Reverse) -> Reverse {
-    Reverse::new(reverse.model(), Covariance::ZeroHessian, 1.0).expect("defined at η = 1")
 }
 
 impl LogLikelihood for Elbo<'_> {

@@ -150,3 +150,34 @@ fn nothing_to_do() {
     let same = solver.solve(&swing, &rows(&[2.0], 1), 0.4, 0.4);
     assert_eq!((vec(&same.y), same.status), (vec![2.0], vec![Status::Done]));
 }
+
+/// A hundred coordinates, of which only the last moves, as [`swing`].
+struct Crowd {
+    alone: i64,
+}
+
+impl Field for Crowd {
+    fn eval(&self, t: &[f64], y: &Tensor, rows: &[i64]) -> Tensor {
+        let still = y.narrow(1, 0, 99).zeros_like();
+        Tensor::cat(&[still, swing(t, &y.narrow(1, 99, 1), rows)], 1)
+    }
+    fn alone(&self) -> i64 {
+        self.alone
+    }
+}
+
+/// A coordinate that counts alone takes the steps it takes by itself; in the root mean square of a hundred its error counts a
+/// tenth, and by the order of the method its steps are longer.
+#[test]
+fn coordinates_count_together_or_alone() {
+    let start = Tensor::cat(&[Tensor::zeros([1, 99], (Kind::Double, Device::Cpu)), rows(&[1.0], 1)], 1);
+    let solver = DormandPrince { rtol: 1e-9, atol: 1e-9, ..Default::default() };
+    let single = solver.solve(&swing, &rows(&[1.0], 1), 0.0, 3.0);
+    let alone = solver.solve(&Crowd { alone: 1 }, &start, 0.0, 3.0);
+    assert_eq!(alone.evaluations, single.evaluations);
+    assert_eq!(vec(&alone.y)[99], vec(&single.y)[0]);
+    let together = solver.solve(&Crowd { alone: 0 }, &start, 0.0, 3.0);
+    let ratio = single.evaluations[0] as f64 / together.evaluations[0] as f64;
+    println!("{} and {} evaluations", single.evaluations[0], together.evaluations[0]);
+    assert!((1.3..1.8).contains(&ratio), "{ratio}, 10^(1/5) = 1.58");
+}

@@ -108,7 +108,14 @@ mod tests {
             model: ModelConfig { head: None, ..ModelConfig::default() },
             ..RunConfig::default()
         };
-        for config in [RunConfig::default(), without_head] {
+        let weighted = |weighting| RunConfig {
+            objective: ObjectiveConfig::Sm { weighting, time: TimeLaw::LogSnr, draws: 1 },
+            ..without_head.clone()
+        };
+        let table = weighted(Weighting::Table(vec![[0.0, 1.0], [0.5, 2.0]]));
+        assert!(table.to_toml().contains("table = [[0.0, 1.0], [0.5, 2.0]]"), "{}", table.to_toml());
+        let between = weighted(Weighting::Interpolated(0.5));
+        for config in [RunConfig::default(), without_head, table, between] {
             let back = RunConfig::from_toml(&config.to_toml(), Path::new("config.toml")).unwrap();
             assert_eq!(config, back);
         }

@@ -11,8 +11,7 @@ use crate::tensor::column;
 /// With `λ = ln(α/σ)`, `h = λ_s − λ_t` and `r` the last step's `h` over this one's:
 /// `x_s = (σ_s/σ_t) x_t + α_s (1 − e^{−h}) [x̂_0 + (x̂_0 − x̂_0')/(2r)]`, `x̂_0'` that of the step before; first order in the first
 /// step and in the last, whose `h` is infinite: it puts out `x̂_0`. Global order 2 in `h`, so grids even in the log signal-to-noise
-/// ratio suit it. Equals diffusers' `DPMSolverMultistepScheduler` at its defaults (`dpmsolver++`, `midpoint`) but in which of the
-/// steps before the last are of lower order.
+/// ratio suit it. Equals diffusers' `DPMSolverMultistepScheduler` at its defaults (`dpmsolver++`, `midpoint`; tests/schedulers.rs).
 pub struct DpmSolver<'a> {
     model: &'a dyn Denoiser,
     /// `λ` and `x̂_0` of the step before, where there was one in this chain.

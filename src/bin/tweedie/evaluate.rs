@@ -20,8 +20,9 @@ use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json};
 use crate::dequantize::{Dequantization, DequantizationName};
-use crate::sample::{COVARIANCES, SpacingName, StepOf, draw, make_ready, own_covariance};
+use crate::sample::{COVARIANCES, StepOf, draw, make_ready, own_covariance};
 use crate::score::{elbo, ode, score_rows, usual_flow};
+use crate::spacing::{Grids, SpacingName};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -198,9 +199,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let own = [own_covariance(&run)];
     let sampled = if arguments.covariance.is_empty() { &own } else { &arguments.covariance[..] };
-    let (steps, spacing) = (&arguments.steps, arguments.spacing.unwrap_or(SpacingName::Angle));
-    let figures =
-        images::measure(&run, &of_images, &arguments.images, sampled, steps, spacing, seed, batch, quiet)?;
+    let (steps, mut chains) = (&arguments.steps, Grids::new(&run, arguments.spacing, false, batch, quiet));
+    let figures = images::measure(
+        &run,
+        &of_images,
+        &arguments.images,
+        sampled,
+        steps,
+        &mut chains,
+        seed,
+        batch,
+        quiet,
+    )?;
     if !figures.is_empty() && arguments.metrics.iter().all(|metric| metric.of_images().is_some()) {
         match arguments.common.json {
             true => {
@@ -235,9 +245,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             true => own.into_iter().chain(Covariance::FIXED).collect(),
             false => arguments.covariance.clone(),
         };
+        let mut grids = Grids::new(&run, arguments.spacing, levels, batch, quiet);
         for covariance in asked {
             for &steps in &arguments.steps {
-                let elbo = elbo(&run, levels, covariance, steps, arguments.spacing)?;
+                let elbo = elbo(levels, covariance, grids.of(covariance, steps)?);
                 let estimate = score_rows(
                     &run,
                     &judged.table,
@@ -293,7 +304,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             for &steps in &arguments.steps {
                 let n = judged.rows.len().clamp(1000, 10_000);
                 let mut progress = Progress::new("sample", n as u64, quiet);
-                let samples = draw(&run, None, step, spacing.get(), steps, n, batch, seed, &mut progress)?;
+                let grid = chains.of(covariance, steps)?;
+                let (samples, _) = draw(&run, None, step, &grid, n, batch, seed, &mut progress)?;
                 progress.finish();
                 let samples = samples.to_kind(Kind::Double).to_device(Device::Cpu);
                 let value = Mmd::default().u_statistic(&samples, &test);

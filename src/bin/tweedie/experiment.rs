@@ -38,6 +38,8 @@ enum Which {
     HessianAblation(images::AblationArguments),
     /// Bits per dimension and Fréchet distance over transitions and rank: Likelihood Matching, Figure 2(c)
     ImageGrid(images::GridArguments),
+    /// Every covariance on one score of images: Optimal Covariance Matching, Tables 3, 4, 5 and 8
+    CovarianceTable(images::CovarianceArguments),
     /// Likelihood, bound and distance over forward processes and weightings: ScoreFlow, Table 2
     ScoreflowTable(scoreflow::TableArguments),
     /// Error and cost of every log-likelihood, where the truth is known and on runs
@@ -115,6 +117,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Which::FewSteps(arguments) => arguments.run(),
         Which::HessianAblation(arguments) => arguments.run(),
         Which::ImageGrid(arguments) => arguments.run(),
+        Which::CovarianceTable(arguments) => arguments.run(),
         Which::ScoreflowTable(arguments) => arguments.run(),
         Which::Estimators(arguments) => arguments.run(),
         Which::WeightingVariance(arguments) => arguments.run(),

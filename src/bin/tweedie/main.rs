@@ -13,6 +13,7 @@ mod flow;
 mod report;
 mod sample;
 mod score;
+mod spacing;
 mod train;
 
 use std::process::ExitCode;

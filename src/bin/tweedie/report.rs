@@ -6,6 +6,7 @@ use clap::Args;
 use tweedie::covariance::Covariance;
 use tweedie::data::OutputFile;
 use tweedie::dequantize::Uniform;
+use tweedie::grid::Spacing;
 use tweedie::likelihood::mean_and_error;
 use tweedie::noise::Seed;
 use tweedie::plot::Series;
@@ -16,8 +17,9 @@ use tweedie::{Error, Result};
 
 use crate::console::{Progress, say};
 use crate::evaluate::{Judged, baselines};
-use crate::sample::{Pictures, SpacingName, ancestral, draw};
+use crate::sample::{Pictures, ancestral, draw};
 use crate::score::{elbo, ode, score_rows, usual_flow};
+use crate::spacing::Grids;
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
 #[derive(Args, Debug)]
@@ -80,7 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut judged = Judged::read(&run, arguments.data.as_ref())?;
     judged.rows.truncate(rows);
     let seed = Seed(arguments.seed);
-    let spacing = SpacingName::Angle;
+    let mut grids = Grids::new(&run, None, images, batch, quiet);
     let uniform = Uniform::new(&run.data.scaling);
 
     let own = run.model.config().head.map(|head| head.covariance());
@@ -91,7 +93,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for covariance in own.into_iter().chain(Covariance::FIXED) {
         let (mut values, mut errors) = (Vec::new(), Vec::new());
         for &steps in steps_shown {
-            let elbo = elbo(&run, images, covariance, steps, None)?;
+            let elbo = elbo(images, covariance, grids.of(covariance, steps)?);
             let estimate =
                 score_rows(&run, &judged.table, &judged.rows, &uniform, 1, seed, batch, quiet, &*elbo)?;
             values.push(estimate.mean());
@@ -126,8 +128,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     summary.push(("test rows".into(), judged.rows.len().to_string()));
 
     let mut progress = Progress::new("sample", arguments.n as u64, quiet);
-    let (spacing, steps) = (spacing.get(), arguments.steps);
-    let samples = draw(&run, None, &ancestral, spacing, steps, arguments.n, batch, seed, &mut progress)?;
+    let grid = Spacing::Angle.elbo_grid(&**run.schedule(), arguments.steps);
+    let (samples, _) = draw(&run, None, &ancestral, &grid, arguments.n, batch, seed, &mut progress)?;
     progress.finish();
     let samples = to_vec(&samples);
     let samples = run.data.scaling.inverse(&samples);

@@ -7,19 +7,19 @@ use serde_json::json;
 use tch::Tensor;
 use tweedie::covariance::Covariance;
 use tweedie::data::{OutputFile, TableFormat, write_table};
-use tweedie::grid::Spacing;
 use tweedie::model::{Denoiser, Given, Model};
 use tweedie::noise::Seed;
 use tweedie::plot::{Sheet, sheet_of};
 use tweedie::run::Run;
 use tweedie::sample::{
-    Ancestral, DpmSolver, EulerMaruyama, FlowSampler, Heun, LastStep, PredictorCorrector, Step, run_chain,
-    sample_in_batches,
+    Ancestral, Clipped, DpmSolver, EulerMaruyama, FlowSampler, Heun, LastStep, PredictorCorrector, Step,
+    run_chain, sample_in_batches,
 };
-use tweedie::tensor::to_vec;
+use tweedie::tensor::{Count, to_vec};
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json, say};
+use crate::spacing::{Grids, SpacingName};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
 /// What `--covariance` takes, for help texts.
@@ -61,25 +61,6 @@ impl LastName {
     }
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
-pub enum SpacingName {
-    Even,
-    Quadratic,
-    LogSnr,
-    Angle,
-}
-
-impl SpacingName {
-    pub fn get(self) -> Spacing {
-        match self {
-            SpacingName::Even => Spacing::Even,
-            SpacingName::Quadratic => Spacing::Quadratic,
-            SpacingName::LogSnr => Spacing::LogSnr,
-            SpacingName::Angle => Spacing::Angle,
-        }
-    }
-}
-
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -87,6 +68,7 @@ Examples:
   tweedie sample runs/wine -n 1000 --sampler flow --rtol 1e-4 -o samples.parquet
   tweedie sample runs/wine -n 1000 --sampler heun --steps 18 -o samples.csv
   tweedie sample runs/digits -n 64 --steps 20 -o digits.png
+  tweedie sample runs/digits -n 64 --steps 20 --clip --clip-noise 2 -o digits.png
   tweedie sample runs/digits -n 16 --class 3 -o threes.png")]
 pub struct Arguments {
     /// The run directory
@@ -141,6 +123,61 @@ struct AncestralOptions {
     /// Hold the predicted clean image between black and white at every step; images alone
     #[arg(long)]
     clip: bool,
+    #[command(flatten)]
+    clip_noise: ClipNoise,
+}
+
+/// The published end of a chain of images.
+#[derive(Args, Debug)]
+pub struct ClipNoise {
+    /// The published end of a chain: the noise of the last step but one moves a pixel by at most Y of 255 levels in the mean (1 or 2),
+    /// and the last step puts out its mean; images alone
+    #[arg(long = "clip-noise", value_name = "Y")]
+    pub levels: Option<f64>,
+}
+
+impl ClipNoise {
+    /// Refuses what makes no sense beside it.
+    pub fn check(&self, run: &Run, last: Option<LastName>) -> Result<()> {
+        let Some(levels) = self.levels else { return Ok(()) };
+        if !(levels > 0.0 && levels.is_finite()) {
+            let remedy = "give a positive number of levels: 1 and 2 are usual";
+            return Err(Error::config("--clip-noise", format!("{levels}"), remedy));
+        }
+        if run.data.image.is_none() {
+            let problem = format!("{} is a run of a table", run.dir.path().display());
+            return Err(Error::config("--clip-noise", problem, "leave it out: it is for images"));
+        }
+        if last == Some(LastName::Noise) {
+            let problem = "it ends in the mean, and --last-step noise in a draw";
+            return Err(Error::config("--clip-noise", problem, "give one of the two"));
+        }
+        Ok(())
+    }
+
+    /// The step with it, down `grid`.
+    pub fn of<'a>(&self, step: Ancestral<'a>, grid: &[f64]) -> Result<Ancestral<'a>> {
+        match self.levels {
+            Some(levels) => step.clip_noise(levels, grid[1]),
+            None => Ok(step),
+        }
+    }
+}
+
+/// Says what was clipped, where anything is held.
+pub fn say_clipped(quiet: bool, clipped: &Clipped) {
+    if clipped.clean.all > 0 {
+        say(quiet, format!("clipped: {} numbers of the predicted clean images", clipped.clean));
+    }
+    if clipped.noise.all > 0 {
+        say(quiet, format!("clipped: {} variances of the last step but one", clipped.noise));
+    }
+}
+
+/// What was clipped, for programs.
+pub fn clipped_json(clipped: &Clipped) -> serde_json::Value {
+    let of = |count: Count| json!({ "clipped": count.some, "of": count.all });
+    json!({ "clean": of(clipped.clean), "noise": of(clipped.noise) })
 }
 
 #[derive(Args, Debug)]
@@ -168,6 +205,7 @@ fn check_options(arguments: &Arguments) -> Result<()> {
         ("--eta", ancestral.eta.is_some(), SamplerName::Ancestral),
         ("--last-step", ancestral.last_step.is_some(), SamplerName::Ancestral),
         ("--clip", ancestral.clip, SamplerName::Ancestral),
+        ("--clip-noise", ancestral.clip_noise.levels.is_some(), SamplerName::Ancestral),
         ("--corrector-steps", others.corrector_steps.is_some(), SamplerName::PredictorCorrector),
         ("--snr", others.snr.is_some(), SamplerName::PredictorCorrector),
         ("--rtol", others.rtol.is_some(), SamplerName::Flow),
@@ -235,26 +273,28 @@ pub fn given(model: &Model, class: Option<u32>, rows: std::ops::Range<u64>) -> G
     model.given(of_rows.as_deref())
 }
 
-/// Samples of a run in the network's units, of one of its classes or of all in turn.
+/// Samples of a run in the network's units, of one of its classes or of all in turn, and what was clipped on the way.
 pub fn draw(
     run: &Run,
     class: Option<u32>,
     step: &StepOf,
-    spacing: Spacing,
-    steps: usize,
+    grid: &[f64],
     n: usize,
     batch: usize,
     seed: Seed,
     progress: &mut Progress,
-) -> Result<Tensor> {
-    let grid = spacing.elbo_grid(&**run.schedule(), steps);
-    sample_in_batches(n, batch, |rows| {
+) -> Result<(Tensor, Clipped)> {
+    let mut clipped = Clipped::default();
+    let samples = sample_in_batches(n, batch, |rows| {
         let end = rows.end;
         let model = given(&run.model, class, rows.clone());
-        let part = run_chain(&*step(&model)?, &grid, seed, rows);
+        let step = step(&model)?;
+        let part = run_chain(&*step, grid, seed, rows);
+        clipped += step.clipped();
         progress.at(end);
         part
-    })
+    })?;
+    Ok((samples, clipped))
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -273,9 +313,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let problem = format!("{} is a run of a table", run.dir.path().display());
         return Err(Error::config("--clip", problem, "leave it out: it is for images"));
     }
+    arguments.ancestral.clip_noise.check(&run, arguments.ancestral.last_step)?;
     let batch = crate::batch_size(arguments.batch_size, 4096, &run)?;
     let class = arguments.class.as_ref().map(|name| run.data.class(name)).transpose()?;
-    let spacing = arguments.spacing.get();
     let covariance = arguments.ancestral.covariance.unwrap_or(own_covariance(&run));
     if arguments.sampler == SamplerName::Ancestral {
         make_ready(&mut run, covariance, batch, arguments.common.quiet)?;
@@ -284,8 +324,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let out = OutputFile::create(&arguments.out)?;
     let mut progress = Progress::new("sample", arguments.n as u64, arguments.common.quiet);
     let (seed, n) = (Seed(arguments.seed), arguments.n);
-    let (steps, others) = (arguments.steps, &arguments.others);
-    let mut chain = |step: &StepOf| draw(&run, class, step, spacing, steps, n, batch, seed, &mut progress);
+    let others = &arguments.others;
+    let grid = match arguments.sampler {
+        SamplerName::Flow => Vec::new(),
+        _ => Grids::new(&run, Some(arguments.spacing), false, batch, arguments.common.quiet)
+            .of(covariance, arguments.steps)?,
+    };
+    let mut clipped = Clipped::default();
+    let mut chain = |step: &StepOf| {
+        let (samples, held) = draw(&run, class, step, &grid, n, batch, seed, &mut progress)?;
+        clipped = held;
+        Result::Ok(samples)
+    };
     let scaled = match arguments.sampler {
         SamplerName::Ancestral => {
             let options = &arguments.ancestral;
@@ -296,7 +346,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             };
             let eta = options.eta.unwrap_or(1.0);
             chain(&|model| {
-                let step = Ancestral::new(model, covariance, eta, last)?;
+                let step = options.clip_noise.of(Ancestral::new(model, covariance, eta, last)?, &grid)?;
                 Ok(Box::new(if options.clip { step.within(-1.0, 1.0) } else { step }))
             })?
         }
@@ -317,6 +367,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         })?,
     };
     progress.finish();
+    say_clipped(arguments.common.quiet, &clipped);
     let scaled = to_vec(&scaled);
     let values = run.data.scaling.inverse(&scaled);
     match pictures {
@@ -324,7 +375,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(pictures) => pictures.write(out, &values, n, arguments.common.quiet)?,
     }
     if arguments.common.json {
-        print_json(&json!({ "samples": n, "steps": arguments.steps, "out": arguments.out }));
+        let mut answer = json!({ "samples": n, "steps": arguments.steps, "out": arguments.out });
+        if clipped != Clipped::default() {
+            answer["clipped"] = clipped_json(&clipped);
+        }
+        print_json(&answer);
     }
     Ok(())
 }

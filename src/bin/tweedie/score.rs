@@ -7,7 +7,7 @@ use serde_json::json;
 use tweedie::covariance::{Covariance, Reverse};
 use tweedie::data::{CellType, OutputFile, Table, TableFormat, append_columns, write_table};
 use tweedie::dequantize::{Dequantized, Dequantizer};
-use tweedie::grid::{Spacing, even_trajectory};
+use tweedie::grid::Spacing;
 use tweedie::likelihood::{
     Divergence, Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, bits_per_dim, in_batches,
     mean_and_error,
@@ -20,7 +20,8 @@ use tweedie::{Error, Result};
 use crate::console::{Progress, print_json, say};
 use crate::dequantize::{Dequantization, DequantizationName};
 use crate::flow::{DivergenceArguments, SolverArguments};
-use crate::sample::{COVARIANCES, SpacingName, make_ready, own_covariance};
+use crate::sample::{COVARIANCES, make_ready, own_covariance};
+use crate::spacing::{Grids, SpacingName};
 use crate::{Common, MOST_STEPS};
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -160,31 +161,15 @@ pub fn score_rows(
     Ok(estimate)
 }
 
-/// The ELBO in `steps`: of densities, or of the levels of images, there by default on the published even trajectory.
-pub fn elbo(
-    run: &Run,
-    levels: bool,
-    covariance: Covariance,
-    steps: usize,
-    spacing: Option<SpacingName>,
-) -> Result<Box<EstimatorOf<'static>>> {
-    let schedule = &**run.schedule();
-    let grid = match (levels, spacing.map(SpacingName::get)) {
-        (false, spacing) => spacing.unwrap_or(Spacing::Angle).elbo_grid(schedule, steps),
-        (true, None | Some(Spacing::Even)) => even_trajectory(schedule, steps)?,
-        (true, Some(_)) if steps == 1 => vec![0.0, schedule.horizon()],
-        (true, Some(spacing)) => {
-            let first = schedule.horizon() / schedule.steps() as f64;
-            std::iter::once(0.0).chain(spacing.grid(schedule, steps - 1, first)).collect()
-        }
-    };
-    Ok(Box::new(move |model| {
+/// The ELBO over `grid`, of densities or of the levels of images.
+pub fn elbo(levels: bool, covariance: Covariance, grid: Vec<f64>) -> Box<EstimatorOf<'static>> {
+    Box::new(move |model| {
         let reverse = Reverse::new(model, covariance, 1.0)?;
         Ok(Box::new(match levels {
             true => Elbo::of_levels(reverse, grid.clone(), 1),
             false => Elbo::new(reverse, grid.clone(), 1),
         }))
-    }))
+    })
 }
 
 /// Steps of the ELBO that ODE likelihoods are held against.
@@ -292,7 +277,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         EstimatorName::Elbo | EstimatorName::Levels => {
             let levels = arguments.estimator == EstimatorName::Levels;
-            score(arguments.draws, &*elbo(&run, levels, covariance, arguments.steps, arguments.spacing)?)?
+            let grid =
+                Grids::new(&run, arguments.spacing, levels, batch, quiet).of(covariance, arguments.steps)?;
+            score(arguments.draws, &*elbo(levels, covariance, grid))?
         }
         EstimatorName::Bound => {
             score(1, &|model| Ok(Box::new(ScoreMatchingBound::new(model, arguments.draws.max(100)))))?

@@ -17,7 +17,7 @@ fn small() -> Estimators {
 #[test]
 fn estimators_are_right_on_oracles() {
     let report = small().run(&mut |_, _| ()).unwrap();
-    assert_eq!(report.measured.len(), 6 * (2 + 2 + 2 + 1 + 4 * 2));
+    assert_eq!(report.measured.len(), 6 * (2 + 2 + 2 + 2 + 4 * 2));
     let mut tightest = Vec::new();
     for m in &report.measured {
         let (mean, error) = mean_and_error(&m.errors());

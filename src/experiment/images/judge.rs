@@ -19,54 +19,62 @@ use crate::tensor::to_vec;
 use crate::{Error, Result};
 
 /// A way to take a reverse step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// Ancestral, with the learned covariance.
-    Learned,
-    /// Ancestral, `H = 0`: the paper's score-matching sampler.
-    ZeroHessian,
-    /// Ancestral, with the covariance of the forward bridge, DDPM "small".
-    BetaTilde,
-    /// Deterministic, `η = 0`: it has no likelihood of this kind.
-    Ddim,
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Method {
+    /// Of a step.
+    pub covariance: Covariance,
+    /// 1: ancestral; 0: DDIM, which has no likelihood of this kind.
+    pub eta: f64,
 }
 
 impl Method {
-    /// What a run can be sampled by: all, or without a head that says `G` all but the learned.
+    /// Ancestral, with the learned covariance.
+    pub const LEARNED: Method = Method::ancestral(Covariance::Learned);
+    /// Ancestral, `H = 0`: the paper's score-matching sampler.
+    pub const ZERO_HESSIAN: Method = Method::ancestral(Covariance::ZeroHessian);
+    /// Ancestral, with the covariance of the forward bridge, DDPM "small".
+    pub const BETA_TILDE: Method = Method::ancestral(Covariance::BetaTilde);
+    /// Deterministic.
+    pub const DDIM: Method = Method::ddim(Covariance::BetaTilde);
+
+    /// DDPM's steps, `η = 1`.
+    pub const fn ancestral(covariance: Covariance) -> Method {
+        Method { covariance, eta: 1.0 }
+    }
+
+    /// DDIM's steps, `η = 0`: with another covariance than β̃ they draw `x_0` from its posterior.
+    pub const fn ddim(covariance: Covariance) -> Method {
+        Method { covariance, eta: 0.0 }
+    }
+
+    /// What a run can be sampled by: all four, or without a head that says `G` all but the learned.
     pub fn of(run: &Run) -> &'static [Method] {
-        const ALL: [Method; 4] = [Method::Learned, Method::ZeroHessian, Method::BetaTilde, Method::Ddim];
+        const ALL: [Method; 4] = [Method::LEARNED, Method::ZERO_HESSIAN, Method::BETA_TILDE, Method::DDIM];
         let learned = run.model.config().head.is_some_and(|head| head.covariance() == Covariance::Learned);
         if learned { &ALL } else { &ALL[1..] }
     }
 
+    /// Whether it has a likelihood.
+    pub fn has_bits(self) -> bool {
+        self.eta == 1.0
+    }
+
     /// Its name in tables.
-    pub fn label(self) -> &'static str {
-        match self {
-            Method::Learned => "learned G",
-            Method::ZeroHessian => "H = 0",
-            Method::BetaTilde => "β̃",
-            Method::Ddim => "DDIM",
+    pub fn label(self) -> String {
+        match (self.has_bits(), self.covariance) {
+            (true, covariance) => covariance.label(),
+            (false, Covariance::BetaTilde) => "DDIM".into(),
+            (false, covariance) => format!("DDIM, {}", covariance.label()),
         }
     }
 
     /// Its name in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Method::Ddim => "ddim",
-            other => other.covariance().name(),
+    pub fn name(self) -> String {
+        match (self.has_bits(), self.covariance) {
+            (true, covariance) => covariance.to_string(),
+            (false, Covariance::BetaTilde) => "ddim".into(),
+            (false, covariance) => format!("ddim-{covariance}"),
         }
-    }
-
-    fn covariance(self) -> Covariance {
-        match self {
-            Method::Learned => Covariance::Learned,
-            Method::ZeroHessian => Covariance::ZeroHessian,
-            Method::BetaTilde | Method::Ddim => Covariance::BetaTilde,
-        }
-    }
-
-    fn eta(self) -> f64 {
-        if self == Method::Ddim { 0.0 } else { 1.0 }
     }
 }
 
@@ -152,7 +160,7 @@ impl<'a> Judge<'a> {
         steps: usize,
         sheet: usize,
     ) -> Result<(Record, Sheet)> {
-        let bits = if method == Method::Ddim { None } else { Some(self.bits(run, method, steps)?) };
+        let bits = method.has_bits().then(|| self.bits(run, method, steps)).transpose()?;
         let wanted = if self.frechet.is_some() { self.settings.samples.max(sheet) } else { sheet };
         let levels = if wanted > 0 { self.samples(run, method, steps, wanted)? } else { Vec::new() };
         let d: usize = self.image.iter().product();
@@ -169,7 +177,7 @@ impl<'a> Judge<'a> {
 
     /// Bits per dimension and their standard error over images.
     fn bits(&self, run: &Run, method: Method, steps: usize) -> Result<(f64, f64)> {
-        let reverse = Reverse::new(&run.model, method.covariance(), 1.0)?;
+        let reverse = Reverse::new(&run.model, method.covariance, 1.0)?;
         let elbo = Elbo::of_levels(reverse, even_trajectory(&**run.schedule(), steps)?, 1);
         let x = self.levels.to_kind(run.model.kind()).to_device(run.model.device());
         let seed = self.seed().derive("bits");
@@ -177,9 +185,25 @@ impl<'a> Judge<'a> {
         Ok(estimate.bits_per_dim(self.levels.size()[1] as usize))
     }
 
+    /// Seconds per image and step of sampling `images` in `steps`: the least of three.
+    pub fn seconds_per_step(
+        &self,
+        run: &Run,
+        method: Method,
+        (images, steps): (usize, usize),
+    ) -> Result<f64> {
+        let mut least = f64::INFINITY;
+        for _ in 0..3 {
+            let begun = std::time::Instant::now();
+            self.samples(run, method, steps, images)?;
+            least = least.min(begun.elapsed().as_secs_f64() / (images * steps) as f64);
+        }
+        Ok(least)
+    }
+
     /// Levels of samples, image after image.
     fn samples(&self, run: &Run, method: Method, steps: usize, n: usize) -> Result<Vec<f64>> {
-        let step = Ancestral::new(&run.model, method.covariance(), method.eta(), LastStep::Mean)?;
+        let step = Ancestral::new(&run.model, method.covariance, method.eta, LastStep::Mean)?;
         let grid = even_trajectory(&**run.schedule(), steps)?;
         let seed = self.seed().derive("samples");
         let scaled = sample_in_batches(n, self.settings.batch, |rows| run_chain(&step, &grid, seed, rows))?;

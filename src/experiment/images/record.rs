@@ -28,7 +28,7 @@ impl Record {
     pub(in crate::experiment) fn cells(&self) -> [String; 6] {
         [
             self.arm.clone(),
-            self.method.name().into(),
+            self.method.name(),
             self.steps.to_string(),
             table::number(self.bits.map(|b| b.0)),
             table::number(self.bits.map(|b| b.1)),

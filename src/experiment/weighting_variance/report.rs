@@ -113,7 +113,7 @@ impl Report {
             out += &format!("\n![](figure-2-{}.svg)\n", schedule.to_lowercase());
         }
         out += "\n## Published\n\nFigure 2 has learning curves of DDPM++ on CIFAR-10 and ImageNet 32×32, no numbers: without \
-                importance sampling the loss with likelihood weighting is much noisier, and bounds are worse.\n";
+                importance sampling the loss with likelihood weighting is much noisier.\n";
         out + &format!("\nThis run took {:.0} s.\n", self.seconds)
     }
 

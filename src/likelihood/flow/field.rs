@@ -67,6 +67,11 @@ impl Field for FlowField<'_> {
         }
     }
 
+    /// The log-densities.
+    fn alone(&self) -> i64 {
+        self.directions.columns()
+    }
+
     /// `∇·v = (d cos²φ − tr G)/(sin φ cos φ)`: follows the negative part of `tr G`.
     fn observe(&self, angle: &[f64], y: &Tensor, slope: &Tensor, rows: &[i64]) {
         let Directions::Exact = self.directions else { return };

@@ -14,13 +14,14 @@ use tweedie::metric::{
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
 use tweedie::run::{DataRecord, Run};
-use tweedie::sample::{Ancestral, run_chain};
+use tweedie::sample::{Ancestral, Clipped, Step, run_chain};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::MOST_ROWS;
 use crate::console::Progress;
-use crate::sample::{LastName, SpacingName, given};
+use crate::sample::{ClipNoise, LastName, clipped_json, given, say_clipped};
+use crate::spacing::Grids;
 
 /// How many samples published figures take.
 const PROTOCOL: usize = 50_000;
@@ -55,15 +56,17 @@ pub struct ImageOptions {
     /// Write the statistics of the reference's features, for --reference
     #[arg(long, value_name = "FILE.npz")]
     save_reference: Option<PathBuf>,
-    /// What the last step puts out: the posterior mean, or a draw
-    #[arg(long, default_value = "mean")]
-    last_step: LastName,
+    /// What the last step puts out: the posterior mean, or a draw [default: mean]
+    #[arg(long, value_name = "WHICH")]
+    last_step: Option<LastName>,
     /// From 0 (DDIM) to 1 (ancestral)
     #[arg(long, value_name = "ETA", default_value_t = 1.0)]
     eta: f64,
     /// Hold the predicted clean image between black and white at every step
     #[arg(long)]
     clip: bool,
+    #[command(flatten)]
+    clip_noise: ClipNoise,
     /// Neighbours of precision, recall, density and coverage
     #[arg(long, value_name = "NUMBER", default_value_t = 3)]
     neighbours: usize,
@@ -133,7 +136,7 @@ pub fn measure(
     options: &ImageOptions,
     covariances: &[Covariance],
     steps: &[usize],
-    spacing: SpacingName,
+    grids: &mut Grids,
     seed: Seed,
     batch: usize,
     quiet: bool,
@@ -146,6 +149,7 @@ pub fn measure(
         let problem = format!("{} is a run of a table", run.dir.path().display());
         return Err(Error::config("--metrics", problem, "fd, is and pr are of images: ask for nll or mmd"));
     };
+    options.clip_noise.check(run, options.last_step)?;
     let Some(weights) = weights else {
         let remedy = "give pytorch-fid's weights, or EfficientNet-Lite0's (scripts/fetch-efficientnet.sh)";
         return Err(Error::config("--inception", "fd, is and pr look at images by a network", remedy));
@@ -194,8 +198,9 @@ pub fn measure(
     let cells =
         covariances.iter().flat_map(|&covariance| steps.iter().map(move |&steps| (covariance, steps)));
     for (covariance, steps) in cells {
-        let last = options.last_step.get();
-        let grid = spacing.get().elbo_grid(&**run.schedule(), steps);
+        let last = options.last_step.unwrap_or(LastName::Mean).get();
+        let mut clipped = Clipped::default();
+        let grid = grids.of(covariance, steps)?;
         let mut drawn = Drawn::new(extractor.network().dim());
         let mut progress =
             Progress::new(&format!("sample, {covariance}, K = {steps}"), *samples as u64, quiet);
@@ -203,14 +208,17 @@ pub fn measure(
             let end = (start + batch).min(*samples);
             let rows = start as u64..end as u64;
             let model = given(&run.model, None, rows.clone());
-            let step = Ancestral::new(&model, covariance, options.eta, last)?;
+            let step =
+                options.clip_noise.of(Ancestral::new(&model, covariance, options.eta, last)?, &grid)?;
             let step = if options.clip { step.within(-1.0, 1.0) } else { step };
             let scaled = run_chain(&step, &grid, seed, rows)?;
+            clipped += step.clipped();
             let features = look(drawn.levels(&run.data.scaling.inverse(&to_vec(&scaled))));
             drawn.keep(features, metrics, kept.saturating_sub(start));
             progress.at(end as u64);
         }
         progress.finish();
+        say_clipped(quiet, &clipped);
         let about = |samples: usize, reference: Option<String>| {
             json!({
                 "steps": steps,
@@ -218,6 +226,8 @@ pub fn measure(
                 "last_step": last,
                 "eta": options.eta,
                 "clip": options.clip,
+                "clip_noise": options.clip_noise.levels,
+                "clipped": clipped_json(&clipped),
                 "samples": samples,
                 "reference": reference,
                 "features": extractor.network().name(),

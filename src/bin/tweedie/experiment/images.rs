@@ -1,9 +1,11 @@
-//! `tweedie experiment few-steps`, `hessian-ablation` and `image-grid`
+//! `tweedie experiment few-steps`, `hessian-ablation`, `image-grid` and `covariance-table`
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use tweedie::Result;
+use tweedie::covariance::Covariance;
+use tweedie::experiment::covariance_table::CovarianceTable;
 use tweedie::experiment::few_steps::FewSteps;
 use tweedie::experiment::hessian_ablation::HessianAblation;
 use tweedie::experiment::image_grid::ImageGrid;
@@ -228,5 +230,83 @@ impl GridArguments {
         }
         let work = |progress: &mut dyn FnMut(&str, f64)| experiment.run(&output.out, progress);
         output.run("image-grid", work, |report, dir| report.write(dir))
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Judges every covariance of one trained score: bits per dimension, Fréchet distance with DDPM's and DDIM's steps, the cost of a step. \
+Nothing is trained: heads are runs of `tweedie train --score-from RUN --objective lm|ocm|npr`. Writes covariance-table.md, .csv and \
+curves. Fréchet distances are given with --features alone.
+
+Examples:
+  tweedie experiment covariance-table --out results/covariances --run runs/score --head runs/lm --head runs/ocm --test t10k-images-idx3-ubyte.gz
+  tweedie experiment covariance-table --out results/look --run runs/score --quick")]
+pub struct CovarianceArguments {
+    #[command(flatten)]
+    output: Output,
+    /// The run whose score is everybody's
+    #[arg(long, value_name = "RUN")]
+    run: PathBuf,
+    /// A run with a covariance head on that score; give it again for more
+    #[arg(long, value_name = "RUN")]
+    head: Vec<PathBuf>,
+    /// Covariances that need no head
+    #[arg(
+        long,
+        value_name = "A,B,…",
+        value_delimiter = ',',
+        default_value = "beta-tilde,beta,zero-hessian,analytic,rademacher-1",
+        long_help = crate::sample::COVARIANCES
+    )]
+    covariances: Vec<Covariance>,
+    /// Numbers of sampling steps
+    #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "10,25,50,100,200,1000")]
+    steps: Vec<usize>,
+    /// Test images of their own [default: the run's]
+    #[arg(long, value_name = "IMAGES")]
+    test: Option<PathBuf>,
+    /// Test images for bits per dimension, the first so many
+    #[arg(long, value_name = "ROWS", default_value_t = 256)]
+    rows: usize,
+    /// Weights of a feature network (pytorch-fid's Inception, EfficientNet-Lite0): Fréchet distances are given with it alone
+    #[arg(long, value_name = "FILE")]
+    features: Option<PathBuf>,
+    /// Samples for a Fréchet distance
+    #[arg(long, value_name = "SAMPLES", default_value_t = 1000)]
+    samples: usize,
+    /// Test images that samples are compared with, the first so many
+    #[arg(long, value_name = "ROWS", default_value_t = 10_000)]
+    reference: usize,
+    /// Images computed at a time; results do not depend on it
+    #[arg(long, value_name = "B", default_value_t = 64)]
+    eval_batch: usize,
+}
+
+impl CovarianceArguments {
+    pub fn run(&self) -> Result<()> {
+        let images = Settings {
+            test: self.test.clone(),
+            rows: self.rows,
+            samples: self.samples,
+            reference: self.reference,
+            batch: self.eval_batch,
+            features: self.features.clone(),
+            device: self.output.prepare()?,
+            seed: self.output.seed,
+            ..Settings::default()
+        };
+        let mut experiment = CovarianceTable {
+            images,
+            run: self.run.clone(),
+            heads: self.head.clone(),
+            covariances: self.covariances.clone(),
+            steps: self.steps.clone(),
+        };
+        if self.output.quick {
+            experiment = experiment.quick();
+        }
+        let work = |progress: &mut dyn FnMut(&str, f64)| experiment.run(progress);
+        self.output.run("covariance-table", work, |report, dir| report.write(dir))
     }
 }
