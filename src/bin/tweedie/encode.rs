@@ -181,7 +181,8 @@ fn read_latents(run: &Run, path: &PathBuf, class: Option<&String>) -> Result<(Te
     let of_columns = |columns: usize| found.len() == columns && (nameless || found == names[..columns]);
     let class = class.map(|name| run.data.class(name)).transpose()?;
     let kept = of_columns(names.len());
-    if !kept && !(class.is_some() && of_columns(dim)) {
+    let with_class = class.is_some() && of_columns(dim);
+    if !kept && !with_class {
         let few = |names: &[String]| {
             let dots = if names.len() > 4 { ", …" } else { "" };
             format!("{} ({}{dots})", names.len(), names[..names.len().min(4)].join(", "))
