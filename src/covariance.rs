@@ -34,7 +34,7 @@ pub enum Covariance {
     BetaTilde,
     /// `G = I`, that is `H = 0`: what the Likelihood Matching paper calls its score-matching sampler.
     ZeroHessian,
-    /// `G = (1 − E‖ε̂‖²/d) I`, one number per `t`, measured on data: Analytic-DPM.
+    /// `G = E‖ε − ε̂‖²/d I`, one number per `t`, measured on data: Analytic-DPM.
     Analytic,
     /// Between β̃ and β, coordinate by coordinate, as the model's head says (I-DDPM); ancestral steps only.
     Interpolated,

@@ -56,7 +56,7 @@ pub trait Denoiser {
     fn for_rows(&self, _rows: &[i64]) -> Option<Box<dyn Denoiser + '_>> {
         None
     }
-    /// What was measured of `E‖ε̂‖²`, where it was: what [`crate::covariance::Covariance::Analytic`] takes.
+    /// What was measured of `E‖ε − ε̂‖²`, where it was: what [`crate::covariance::Covariance::Analytic`] takes.
     fn noise_statistics(&self) -> Option<&NoiseStatistics> {
         None
     }

@@ -299,7 +299,7 @@ impl Run {
         Ok(run)
     }
 
-    /// Measures `E‖ε̂‖²` on at most `limit` training rows for [`crate::covariance::Covariance::Analytic`] and keeps it with
+    /// Measures `E‖ε − ε̂‖²` on at most `limit` training rows for [`crate::covariance::Covariance::Analytic`] and keeps it with
     /// the run.
     ///
     /// # Errors

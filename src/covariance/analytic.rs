@@ -1,4 +1,4 @@
-//! The analytic isotropic covariance of Analytic-DPM (Bao et al. 2022): one number per `t`, measured on data.
+//! The isotropic covariance of Analytic-DPM (Bao et al. 2022): one number per `t`, measured on data.
 
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
@@ -9,8 +9,9 @@ use crate::noise::{Noise, Seed};
 use crate::tensor::{column, squared_norm, to_vec};
 use crate::{Error, Result};
 
-/// `Γ(t) = E‖ε̂(x_t)‖²/d` over data and noise, at times even in the log signal-to-noise ratio and linear in it between:
-/// the isotropic `G` of least divergence is `(1 − Γ(t)) I` (Theorem 1 there, in our units).
+/// `Γ(t) = E‖ε − ε̂(x_t)‖²/d` over data and noise, at times even in the log signal-to-noise ratio and linear in it between: the
+/// isotropic `G = Γ(t) I` of least divergence under any score. For the exact score it is Analytic-DPM's `1 − E‖ε̂‖²/d`
+/// (Theorem 1 there, in our units), whose estimate is a small difference of noisy numbers where `G` is small.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NoiseStatistics {
     /// `ln(α²/σ²)`, falling.
@@ -44,7 +45,7 @@ impl NoiseStatistics {
         for i in 0..times {
             let t = schedule.importance_time(i as f64 / (times - 1) as f64);
             let seed = seed.derive(&format!("time {i}"));
-            let (mut squares, mut known) = (Vec::with_capacity(n as usize), Vec::with_capacity(n as usize));
+            let mut squares = Vec::with_capacity(n as usize);
             for start in (0..n).step_by(batch.max(1)) {
                 let count = (batch as i64).min(n - start);
                 let x0 = rows.narrow(0, start, count).to_kind(model.kind()).to_device(model.device());
@@ -54,12 +55,10 @@ impl NoiseStatistics {
                 let alpha = column(at.iter().map(|&t| schedule.alpha(t)), &x0);
                 let sigma = column(at.iter().map(|&t| schedule.sigma(t)), &x0);
                 let noise = no_grad(|| model.noise(&(x0 * alpha + &z * sigma), &at));
-                let per_dim =
-                    |x: &Tensor| to_vec(&squared_norm(x)).into_iter().map(|square| square / d as f64);
-                squares.extend(per_dim(&noise));
-                known.extend(per_dim(&z));
+                squares
+                    .extend(to_vec(&squared_norm(&(z - noise))).into_iter().map(|square| square / d as f64));
             }
-            let (value, error) = controlled(&squares, &known);
+            let (value, error) = mean_and_error(&squares);
             if !value.is_finite() {
                 let problem = format!("the model's noise is not finite at t = {t:.3e}");
                 return Err(Error::numeric(problem, "train longer at a lower learning rate"));
@@ -77,7 +76,7 @@ impl NoiseStatistics {
         let (i, j) = (next.max(1) - 1, next.min(self.mean.len() - 1));
         let gap = self.log_snr[i] - self.log_snr[j];
         let along = if gap > 0.0 { (self.log_snr[i] - log_snr) / gap } else { 0.0 };
-        (1.0 - (self.mean[i] + (self.mean[j] - self.mean[i]) * along)).clamp(0.0, 1.0)
+        (self.mean[i] + (self.mean[j] - self.mean[i]) * along).clamp(0.0, 1.0)
     }
 
     /// The largest Monte-Carlo standard error of `Γ`.
@@ -95,18 +94,6 @@ impl NoiseStatistics {
         let falling = self.log_snr.windows(2).all(|pair| pair[0] > pair[1]);
         (!finite || !falling).then_some("holds numbers that are not finite, or times out of order")
     }
-}
-
-/// The mean of `values` and its standard error, with `known`, whose mean is 1, as a control variate: where `ε̂` is nearly `ε` most
-/// of the noise of `‖ε̂‖²` is that of `‖ε‖²`.
-fn controlled(values: &[f64], known: &[f64]) -> (f64, f64) {
-    let (mean, of_known) = (mean_and_error(values).0, mean_and_error(known).0);
-    let pairs = || values.iter().zip(known).map(|(v, k)| (v - mean, k - of_known));
-    let (covariance, variance) =
-        (pairs().map(|(v, k)| v * k).sum::<f64>(), pairs().map(|(_, k)| k * k).sum::<f64>());
-    let slope = if variance > 0.0 { covariance / variance } else { 0.0 };
-    let rest: Vec<f64> = values.iter().zip(known).map(|(v, k)| v - slope * (k - 1.0)).collect();
-    mean_and_error(&rest)
 }
 
 #[cfg(test)]
@@ -139,9 +126,9 @@ mod tests {
                 let error = 4.0 * found.largest_error() + 2e-3;
                 assert!((g - exact).abs() < error, "{schedule:?} at {t}: {g} {exact} ± {error}");
             }
-            assert!(found.largest_error() < 0.01 && found.problem().is_none());
-            // near T, where ε̂ is all but ε, the control variate leaves next to nothing
-            assert!(found.std_error[199] < 1e-3, "{:?}", found.std_error[199]);
+            assert!(found.largest_error() < 0.02 && found.problem().is_none());
+            // near T, where the data are all but unknown, G is small and known to a few per cent of itself
+            assert!(found.std_error[199] < 0.03 * found.mean[199], "{found:?}");
         }
     }
 }

@@ -243,7 +243,7 @@ impl Model {
         self.backbone.score_size()
     }
 
-    /// Keeps what was measured of `E‖ε̂‖²`, for the analytic covariance.
+    /// Keeps what was measured of `E‖ε − ε̂‖²`, for the analytic covariance.
     pub fn set_noise_statistics(&mut self, statistics: NoiseStatistics) {
         self.statistics = Some(statistics);
     }

@@ -260,7 +260,7 @@ pub fn make_ready(run: &mut Run, covariance: Covariance, batch: usize, quiet: bo
     if covariance == Covariance::Analytic && run.model.noise_statistics().is_none() {
         say(quiet, format!("measuring the noise of the score on {STATISTICS_ROWS} training rows"));
         let error = run.measure_noise(STATISTICS_ROWS, batch)?.largest_error();
-        say(quiet, format!("kept with the run; largest standard error of E|ε̂|²/d: {error:.1e}"));
+        say(quiet, format!("kept with the run; largest standard error of E|ε − ε̂|²/d: {error:.1e}"));
     }
     Ok(())
 }
