@@ -79,7 +79,7 @@ fn tables_agree_with_torchdiffeq() {
     }
 }
 
-/// At the usual tolerance, to keep it short: the gap is 4e-5 at 1e-6 and 4e-6 at 1e-7 (docs/benchmarks.md).
+/// At the usual tolerance, to keep it short: the gap goes on falling with the tolerance (docs/benchmarks.md).
 #[test]
 fn images_agree_with_torchdiffeq_under_the_same_probes() {
     assert_eq!(read("probes.safetensors")("probes"), probes(), "write the probes and the references anew");
