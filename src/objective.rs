@@ -3,6 +3,7 @@
 mod covariance_matching;
 mod dsm;
 mod likelihood_matching;
+mod pairs;
 mod variational_bound;
 mod zero_hessian;
 

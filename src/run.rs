@@ -98,6 +98,8 @@ fn base_from_json(value: serde_json::Value, kind: BaseKind) -> std::result::Resu
 
 /// Where a run keeps what was measured of its noise, and at how many times that is.
 const STATISTICS: &str = "noise-statistics.json";
+/// Training rows that the analytic covariance is measured on, and times.
+pub const STATISTICS_ROWS: usize = 1000;
 const STATISTICS_TIMES: usize = 200;
 
 /// Writes a JSON file, whole or not at all.
@@ -299,12 +301,12 @@ impl Run {
         Ok(run)
     }
 
-    /// Measures `E‖ε − ε̂‖²` on at most `limit` training rows for [`crate::covariance::Covariance::Analytic`] and keeps it with
+    /// Measures `E‖ε − ε̂‖²` on at most [`STATISTICS_ROWS`] training rows for [`crate::covariance::Covariance::Analytic`] and keeps it with
     /// the run.
     ///
     /// # Errors
     /// If the training data are not at hand or no longer the same, or the run is conditioned on classes.
-    pub fn measure_noise(&mut self, limit: usize, batch: usize) -> Result<&NoiseStatistics> {
+    pub fn measure_noise(&mut self, batch: usize) -> Result<&NoiseStatistics> {
         if self.model.classes() > 0 {
             let problem = "analytic, of a model conditioned on classes";
             return Err(Error::config("covariance", problem, "take another"));
@@ -317,11 +319,54 @@ impl Run {
             Error::config("covariance", problem, "restore the data, or take another covariance")
         })?;
         let seed = Seed(self.config.seed).derive("noise statistics");
-        let rows = prepared.training_rows(limit, seed.derive("rows"));
+        let rows = prepared.training_rows(STATISTICS_ROWS, seed.derive("rows"));
         let statistics = NoiseStatistics::measure(&self.model, &rows, STATISTICS_TIMES, batch, seed)?;
         self.dir.write_json(STATISTICS, &statistics)?;
         self.model.set_noise_statistics(statistics);
         Ok(self.model.noise_statistics().expect("just set"))
+    }
+
+    /// Gives an imported run the data that its model is of: what it is judged on, and what a head on it is trained on.
+    ///
+    /// # Errors
+    /// If the data are of another shape or with other classes, or the run has other data.
+    pub fn give_data(&mut self, data: DataConfig) -> Result<()> {
+        let prepared = Prepared::read(&data, self.config.seed)?;
+        let record = prepared.record;
+        if record.image != self.data.image || record.scaling != self.data.scaling {
+            let shape = |image: Option<[usize; 3]>| match image {
+                Some([channels, height, width]) => format!("images of {channels} × {height} × {width}"),
+                None => "a table".into(),
+            };
+            let problem = format!(
+                "{} holds {}, the model is of {}",
+                data.source,
+                shape(record.image),
+                shape(self.data.image)
+            );
+            return Err(Error::config(
+                "--data",
+                problem,
+                "give images of its shape, or bring them to it with --size",
+            ));
+        }
+        if record.classes.len() != self.data.classes.len() {
+            let problem = format!(
+                "{} holds {} classes, the model has {}",
+                data.source,
+                record.classes.len(),
+                self.data.classes.len()
+            );
+            return Err(Error::config("--data", problem, "give images of its classes"));
+        }
+        let own = &self.data.fingerprint;
+        if !own.is_empty() && *own != record.fingerprint {
+            let problem = format!("{} has other data: {}", self.dir.path().display(), self.data.source);
+            return Err(Error::config("--data", problem, "give those, or another directory"));
+        }
+        (self.config.data, self.data) = (data, record);
+        self.dir.write_json("data.json", &self.data)?;
+        self.dir.write_config(&self.config)
     }
 
     /// The data that the run was trained on, read and dealt again, where they are at hand and still the same.

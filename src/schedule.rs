@@ -138,6 +138,33 @@ impl Default for ScheduleConfig {
 }
 
 impl ScheduleConfig {
+    /// Sub-variance-preserving, `β` from 0.1 to 20 as the default.
+    pub fn sub_vp() -> ScheduleConfig {
+        ScheduleConfig::SubVp { beta_min: 0.1, beta_max: 20.0 }
+    }
+
+    /// Variance exploding, `σ` from 0.01 to 50.
+    pub fn ve() -> ScheduleConfig {
+        ScheduleConfig::Ve { sigma_min: 0.01, sigma_max: 50.0 }
+    }
+
+    /// The cosine law with offset 0.008.
+    pub fn cosine() -> ScheduleConfig {
+        ScheduleConfig::Cosine { offset: 0.008 }
+    }
+
+    /// The kind in words.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ScheduleConfig::Vp { .. } => "VP",
+            ScheduleConfig::SubVp { .. } => "subVP",
+            ScheduleConfig::Ve { .. } => "VE",
+            ScheduleConfig::Cosine { .. } => "VP, cosine",
+            ScheduleConfig::Theory { .. } => "VP, theory",
+            ScheduleConfig::Discrete { .. } => "VP, discrete",
+        }
+    }
+
     /// The schedule, or an error that names the field.
     pub fn build(&self) -> Result<Arc<dyn Schedule>> {
         let bad = |field: &str, problem: String, remedy: &str| Err(Error::config(field, problem, remedy));

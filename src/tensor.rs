@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::AddAssign;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, with_grad};
 
 /// The elements, row after row, in f64, from any kind and device.
 pub fn to_vec(x: &Tensor) -> Vec<f64> {
@@ -35,6 +35,13 @@ pub(crate) fn sum_last(x: &Tensor) -> Tensor {
 /// `Σ_j x_j²` over the last dimension.
 pub(crate) fn squared_norm(x: &Tensor) -> Tensor {
     sum_last(&x.square())
+}
+
+/// `vᵀ ∂y/∂x` for an output `y` `[b, m]` of rows `x` `[b, d]` that are apart from each other and traced; `v` `[b, m]` or `[m]`. The
+/// graph is kept for further products, or freed.
+pub(crate) fn vector_jacobian_product(y: &Tensor, x: &Tensor, v: &Tensor, keep_graph: bool) -> Tensor {
+    let along = with_grad(|| (y * v).sum(None::<Kind>));
+    Tensor::run_backward(&[along], &[x], keep_graph, false).remove(0)
 }
 
 /// So many numbers of so many: what was clipped.

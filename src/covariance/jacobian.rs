@@ -6,7 +6,7 @@ use tch::{Kind, Tensor, with_grad};
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::sym_matrix::SymMatrix;
-use crate::tensor::{per_row, sum_over};
+use crate::tensor::{per_row, sum_over, vector_jacobian_product};
 use crate::tweedie::Jet;
 
 /// Variances of the noise are held above this: a trained field is the score of no density everywhere, and a reverse law
@@ -54,9 +54,8 @@ fn products(model: &dyn Denoiser, x: &Tensor, t: &[f64], directions: &Tensor) ->
     let of_each: Vec<Tensor> = (0..m)
         .map(|i| {
             let v = directions.select(0, i);
-            let along = with_grad(|| (&noise * &v).sum(None::<Kind>));
-            let gradient = Tensor::run_backward(&[along], &[&x], i + 1 < m, false).remove(0);
-            v - gradient * &sigma
+            let product = vector_jacobian_product(&noise, &x, &v, i + 1 < m);
+            v - product * &sigma
         })
         .collect();
     (noise.detach(), Tensor::stack(&of_each, 1))

@@ -52,8 +52,6 @@ pub struct Report {
 
 /// Images of a timing, and its steps.
 const TIMED: (usize, usize) = (16, 5);
-/// Training images that the analytic covariance is measured on.
-const STATISTICS_ROWS: usize = 500;
 
 impl CovarianceTable {
     /// The same at sizes that show only that it runs.
@@ -73,7 +71,7 @@ impl CovarianceTable {
         check_steps(&self.steps, &**runs[0].schedule())?;
         self.check_heads(&runs)?;
         if self.covariances.contains(&Covariance::Analytic) && runs[0].model.noise_statistics().is_none() {
-            runs[0].measure_noise(STATISTICS_ROWS, self.images.batch)?;
+            runs[0].measure_noise(self.images.batch)?;
         }
         let judge = Judge::new(&self.images, &runs[0], extractor)?;
         runs.iter().try_for_each(|run| judge.check(run))?;
@@ -122,7 +120,7 @@ impl CovarianceTable {
     /// Every covariance, DDPM's steps first; β and I-DDPM's have no others.
     fn columns(&self, runs: &[Run]) -> Vec<Column> {
         let mut of: Vec<(usize, Covariance)> = self.covariances.iter().map(|&c| (0, c)).collect();
-        let head = |(run, own): (usize, &Run)| Some((run, own.model.config().head?.covariance()));
+        let head = |(run, own): (usize, &Run)| Some((run, own.model.head_covariance()?));
         of.extend(runs.iter().enumerate().filter_map(head));
         let column = |method: fn(Covariance) -> Method| {
             move |&(run, covariance): &(usize, Covariance)| Column {

@@ -177,8 +177,6 @@ pub struct Report {
     seconds: f64,
 }
 
-/// Largest dimension in which the divergence of a run is taken exactly.
-const EXACT_UP_TO: i64 = 16;
 /// Finer than this, the solver follows the rounding of a network in f32.
 const FINEST_OF_NETWORKS: f64 = 1e-6;
 
@@ -200,25 +198,9 @@ enum Modelled<'a> {
     Trained(&'a Run, Option<Vec<u32>>),
 }
 
-/// A schedule's kind in words.
-fn schedule_name(config: &ScheduleConfig) -> &'static str {
-    match config {
-        ScheduleConfig::Vp { .. } => "VP",
-        ScheduleConfig::SubVp { .. } => "subVP",
-        ScheduleConfig::Ve { .. } => "VE",
-        ScheduleConfig::Cosine { .. } => "VP, cosine",
-        ScheduleConfig::Theory { .. } => "VP, theory",
-        ScheduleConfig::Discrete { .. } => "VP, discrete",
-    }
-}
-
 /// The three SDEs at their usual settings.
 fn sdes() -> [ScheduleConfig; 3] {
-    [
-        ScheduleConfig::default(),
-        ScheduleConfig::SubVp { beta_min: 0.1, beta_max: 20.0 },
-        ScheduleConfig::Ve { sigma_min: 0.01, sigma_max: 50.0 },
-    ]
+    [ScheduleConfig::default(), ScheduleConfig::sub_vp(), ScheduleConfig::ve()]
 }
 
 impl Estimators {
@@ -266,7 +248,7 @@ impl Estimators {
         let x = law.sample(self.rows, Seed(self.seed).derive("rows"));
         Rows {
             data: format!("mixture, d = {}", law.dim()),
-            schedule: schedule_name(config),
+            schedule: config.name(),
             truth: Some(to_vec(&law.log_density(&x))),
             log_jacobian: vec![0.0; self.rows],
             x,
@@ -287,7 +269,7 @@ impl Estimators {
         let classes = labels.map(|labels| rows.iter().map(|&row| labels.of_rows[row]).collect());
         Ok(Rows {
             data: name,
-            schedule: schedule_name(&run.config.schedule),
+            schedule: run.config.schedule.name(),
             x: x.to_kind(run.model.kind()).to_device(run.model.device()),
             log_jacobian,
             truth: None,
@@ -306,8 +288,8 @@ impl Estimators {
         tolerances.sort_by(f64::total_cmp);
         let of_probes = tolerances.iter().copied().find(|&t| t >= 1e-5).unwrap_or(1e-5);
         let mut all = Vec::new();
-        if rows.x.size()[1] <= EXACT_UP_TO {
-            let divergence = Divergence::Exact;
+        let divergence = Divergence::Auto.resolve(rows.x.size()[1]);
+        if divergence == Divergence::Exact {
             all.extend(tolerances.iter().map(|&tolerance| Estimator::Flow { divergence, tolerance }));
         }
         let mut probes = self.probes.clone();
@@ -331,7 +313,7 @@ impl Estimators {
             let what = format!("{}, {}: {}", rows.data, rows.schedule, estimator.family());
             tasks.part(&what, done as f64 / estimators.len() as f64);
             let begun = Instant::now();
-            let estimate = in_batches(&rows.x, self.batch, |part, numbers| match &rows.model {
+            let mut estimate = in_batches(&rows.x, self.batch, |part, numbers| match &rows.model {
                 Modelled::Exact(oracle) => {
                     estimator.of(*oracle)?.log_likelihood(part, seed, numbers.start as u64)
                 }
@@ -341,9 +323,8 @@ impl Estimators {
                 }
             })?;
             let seconds = begun.elapsed().as_secs_f64() / n;
-            let Estimate { kind, estimator: name, evaluations, ref flags, .. } = estimate;
-            let values: Vec<f64> =
-                estimate.values.iter().zip(&rows.log_jacobian).map(|(v, j)| v + j).collect();
+            estimate.shift(&rows.log_jacobian);
+            let Estimate { values, kind, estimator: name, evaluations, flags, .. } = estimate;
             let truth = truth.get_or_insert_with(|| values.clone()).clone();
             let (data, dim, flagged) = (rows.data.clone(), rows.x.size()[1], flags.len());
             let schedule = rows.schedule;

@@ -68,12 +68,8 @@ impl Training {
 }
 
 /// The forward processes: VP, subVP and VE with the usual numbers.
-pub fn schedules() -> [(&'static str, ScheduleConfig); 3] {
-    [
-        ("VP", ScheduleConfig::default()),
-        ("subVP", ScheduleConfig::SubVp { beta_min: 0.1, beta_max: 20.0 }),
-        ("VE", ScheduleConfig::Ve { sigma_min: 0.01, sigma_max: 50.0 }),
-    ]
+pub fn schedules() -> [ScheduleConfig; 3] {
+    [ScheduleConfig::default(), ScheduleConfig::sub_vp(), ScheduleConfig::ve()]
 }
 
 /// The experiment's settings.
@@ -163,6 +159,13 @@ impl ScoreflowTable {
         if self.samples == 1 {
             return Err(Error::config("--samples", "1 has no covariance", "give two or more"));
         }
+        if self.config.data.classes {
+            return Err(Error::config(
+                "data.classes",
+                "true",
+                "the table has no place for classes: leave them out",
+            ));
+        }
         self.config.train.check()
     }
 
@@ -176,7 +179,8 @@ impl ScoreflowTable {
             let prepared = Prepared::read(&self.config.data, seed)?;
             let judge = Judge::new(self, &prepared, Seed(seed))?;
             (rows, bits) = (judge.rows.len(), prepared.record.image.is_some());
-            for (schedule, process) in schedules() {
+            for process in schedules() {
+                let schedule = process.name();
                 for training in Training::ALL {
                     let name = format!("{}-{}-{seed}", schedule.to_lowercase(), training.name());
                     let mut config = RunConfig {
@@ -259,13 +263,8 @@ impl<'a> Judge<'a> {
             self.experiment.device,
             seed,
         )?;
-        let parameters = run.model.parameters();
-        parameters.track(0, 0);
-        let frozen = |classes: Option<&[u32]>| Box::new(run.model.given(classes)) as Box<dyn Denoiser + '_>;
-        let (table, train) = (&self.prepared.table, &self.prepared.split.train);
-        dequantizer.fit(table, train, &frozen, DEQUANTIZER_DRAWS, &config, seed, &mut |_, _| ())?;
-        parameters.track(0, parameters.size());
-        run.dir.write_dequantizer(&dequantizer)?;
+        let rows = (&self.prepared.table, &self.prepared.split.train[..]);
+        run.train_dequantizer(&dequantizer, rows, DEQUANTIZER_DRAWS, &config, seed, &mut |_, _| ())?;
         Ok(dequantizer)
     }
 

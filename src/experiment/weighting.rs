@@ -113,7 +113,7 @@ impl Source {
         Ok((x.to_kind(Kind::Double), log_jacobian))
     }
 
-    /// The mean of `ln p` over test rows and its standard error, where the law is known.
+    /// `ln p` of each row, where the law is known.
     pub(super) fn truth(&self, x: &Tensor) -> Option<Vec<f64>> {
         match self {
             Source::Law { law, .. } => Some(to_vec(&law.log_density(x))),

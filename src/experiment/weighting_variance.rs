@@ -151,9 +151,9 @@ impl Objective for Recorded {
 /// Pairs (t, ε) per test row.
 const BOUND_DRAWS: usize = 100;
 
-/// The processes, by name.
-fn processes() -> [(&'static str, ScheduleConfig); 2] {
-    [("VP", ScheduleConfig::default()), ("subVP", ScheduleConfig::SubVp { beta_min: 0.1, beta_max: 20.0 })]
+/// The processes.
+fn processes() -> [ScheduleConfig; 2] {
+    [ScheduleConfig::default(), ScheduleConfig::sub_vp()]
 }
 
 impl WeightingVariance {
@@ -183,8 +183,8 @@ impl WeightingVariance {
         let (test, log_jacobian) = source.test_rows(self.rows, seed)?;
         let mut tasks = Tasks::new(processes().len() * Arm::ALL.len() * self.trials, progress);
         let mut curves = Vec::new();
-        for (schedule, config) in processes() {
-            let process = config.build()?;
+        for config in processes() {
+            let (schedule, process) = (config.name(), config.build()?);
             for arm in Arm::ALL {
                 for trial in 0..self.trials {
                     let what = format!("{schedule}, {}, training {}", arm.name(), trial + 1);
@@ -202,12 +202,17 @@ impl WeightingVariance {
                         &mut tasks,
                     )?;
                     let x = test.to_kind(model.kind()).to_device(model.device());
-                    let estimate =
+                    let mut estimate =
                         ScoreMatchingBound::new(&model, BOUND_DRAWS).log_likelihood(&x, seed, 0)?;
-                    let values: Vec<f64> =
-                        estimate.values.iter().zip(&log_jacobian).map(|(v, j)| v + j).collect();
+                    estimate.shift(&log_jacobian);
                     let losses = to_vec(&Tensor::stack(&recorded.losses.take(), 0));
-                    curves.push(Curve { schedule, arm, trial, losses, bound: mean_and_error(&values) });
+                    curves.push(Curve {
+                        schedule,
+                        arm,
+                        trial,
+                        losses,
+                        bound: mean_and_error(&estimate.values),
+                    });
                     tasks.end(&what);
                 }
             }

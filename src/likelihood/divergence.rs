@@ -5,7 +5,7 @@ use tch::{Tensor, no_grad, with_grad};
 
 use crate::model::Denoiser;
 use crate::noise::Noise;
-use crate::tensor::{squared_norm, sum_last};
+use crate::tensor::{squared_norm, sum_last, vector_jacobian_product};
 use crate::{Error, Result};
 
 /// How `∇·ε̂` is had from vector–Jacobian products.
@@ -191,8 +191,7 @@ fn products_by_repeating(
     let x = x.repeat_interleave_self_int(repeats, 0, None).detach().set_requires_grad(true);
     let e = directions.reshape([b * repeats, d]);
     let noise = with_grad(|| model.correction(&x, &times));
-    let along = with_grad(|| (&noise * e.to_kind(noise.kind())).sum(None::<tch::Kind>));
-    let gradient = Tensor::run_backward(&[along], &[&x], false, false).remove(0);
+    let gradient = vector_jacobian_product(&noise, &x, &e.to_kind(noise.kind()), false);
     let product = sum_last(&(gradient.to_kind(tch::Kind::Double) * e));
     let noise = noise.detach().view([b, repeats, d]).select(1, 0).to_kind(tch::Kind::Double);
     (noise, product.view([b, repeats]))
@@ -205,8 +204,7 @@ fn products_one_by_one(model: &dyn Denoiser, x: &Tensor, t: &[f64], directions: 
     let products: Vec<Tensor> = (0..repeats)
         .map(|i| {
             let e = directions.select(1, i);
-            let along = with_grad(|| (&noise * e.to_kind(noise.kind())).sum(None::<tch::Kind>));
-            let gradient = Tensor::run_backward(&[along], &[&x], i + 1 < repeats, false).remove(0);
+            let gradient = vector_jacobian_product(&noise, &x, &e.to_kind(noise.kind()), i + 1 < repeats);
             sum_last(&(gradient.to_kind(tch::Kind::Double) * e))
         })
         .collect();

@@ -11,7 +11,7 @@ use super::mlp::MlpConfig;
 use super::parameters::Parameters;
 use super::unet::{HeadBody, UNetConfig};
 use super::{Denoiser, HeadTrunk, Interpolation, Parametrization, Structure};
-use crate::covariance::NoiseStatistics;
+use crate::covariance::{Covariance, NoiseStatistics};
 use crate::noise::Seed;
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
@@ -226,6 +226,11 @@ impl Model {
             NetworkConfig::Mlp(_) => 0,
             NetworkConfig::UNet(config) => config.classes,
         }
+    }
+
+    /// The covariance that the head is for, where there is a head.
+    pub fn head_covariance(&self) -> Option<Covariance> {
+        self.config.head.map(|head| head.covariance())
     }
 
     /// The base distribution.

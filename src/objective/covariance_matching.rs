@@ -1,14 +1,14 @@
 //! Covariance heads by regression, under a frozen score: Optimal Covariance Matching, and what it is compared with.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, with_grad};
+use tch::{Tensor, with_grad};
 
 use super::Objective;
-use super::dsm::repeat;
+use super::pairs::{Pairs, times};
 use crate::grid::TimeLaw;
 use crate::model::Denoiser;
 use crate::noise::Noise;
-use crate::tensor::{column, squared_norm};
+use crate::tensor::{squared_norm, vector_jacobian_product};
 
 /// What the head's `G` is fitted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,30 +41,27 @@ pub struct CovarianceMatching {
 
 impl Objective for CovarianceMatching {
     fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor {
-        let (rows, d) = x0.size2().expect("rows of data");
         let schedule = &**model.schedule();
-        let n = self.draws as i64;
-        let t: Vec<f64> =
-            noise.uniform(self.draws).into_iter().map(|u| self.time.time(schedule, u)).collect();
-        let shape = [rows * n, d];
-        let z = noise.normal((n * d) as usize, x0.kind(), x0.device()).view(shape);
-        let x0 = repeat(x0, n);
-        let sigma = column(t.iter().map(|&t| schedule.sigma(t)), &x0);
-        let x = x0 * column(t.iter().map(|&t| schedule.alpha(t)), &z) + &z * &sigma;
+        let t = times(self.time, schedule, self.draws, noise);
+        let pairs = Pairs::draw(schedule, x0, &t, noise);
+        let Pairs { z, x, sigma, .. } = &pairs;
         let loss = match self.target {
             Target::Jacobian => {
-                let v = noise.rademacher((n * d) as usize, x.kind(), x.device()).view(shape);
-                let product = vector_jacobian_product(model, &x, &t, &v) * sigma;
-                let g = model.jet(&x, &t).g;
+                let v = noise.rademacher((self.draws as i64 * model.dim()) as usize, x.kind(), x.device());
+                let v = v.view_as(x);
+                let input = x.detach().set_requires_grad(true);
+                let noise = with_grad(|| model.noise(&input, &t));
+                let product = vector_jacobian_product(&noise, &input, &v, false) * sigma;
+                let g = model.jet(x, &t).g;
                 squared_norm(&(g.matvec(&v) - v + product))
             }
             Target::Residual => {
-                let jet = model.jet(&x, &t);
+                let jet = model.jet(x, &t);
                 squared_norm(&(jet.g.diagonal() - (z - jet.noise.detach()).square()))
             }
-            Target::SecondMoment => squared_norm(&(model.second_moment(&x, &t) - z.square())),
+            Target::SecondMoment => squared_norm(&(model.second_moment(x, &t) - z.square())),
         };
-        loss.view([rows, n]).mean_dim([1i64].as_slice(), false, None::<Kind>)
+        pairs.mean(&loss)
     }
 
     fn draws(&self) -> usize {
@@ -80,16 +77,11 @@ impl Objective for CovarianceMatching {
     }
 }
 
-/// `∂(vᵀε̂)/∂x`, `[b, d]`, a constant to what is trained.
-fn vector_jacobian_product(model: &dyn Denoiser, x: &Tensor, t: &[f64], v: &Tensor) -> Tensor {
-    let x = x.detach().set_requires_grad(true);
-    let along = with_grad(|| (model.noise(&x, t) * v).sum(None::<Kind>));
-    Tensor::run_backward(&[along], &[&x], false, false).remove(0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use tch::Kind;
 
     use super::*;
     use crate::likelihood::mean_and_error;

@@ -1,14 +1,15 @@
 //! Denoising score matching: the "SM" baseline, and ScoreFlow's likelihood weighting.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::Objective;
+use super::pairs::{Pairs, times};
 use crate::grid::TimeLaw;
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::schedule::Schedule;
-use crate::tensor::{column, per_row, squared_norm};
+use crate::tensor::{per_row, squared_norm};
 use crate::{Error, Result};
 
 /// The weight `w(t)` of the loss on `‖ε̂ − ε‖²`.
@@ -101,18 +102,11 @@ impl DenoisingScoreMatching {
 
 impl Objective for DenoisingScoreMatching {
     fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor {
-        let (rows, d) = x0.size2().expect("rows of data");
         let schedule = &**model.schedule();
-        let n = self.draws as i64;
-        let t: Vec<f64> =
-            noise.uniform(self.draws).into_iter().map(|u| self.time.time(schedule, u)).collect();
-        let z = noise.normal((n * d) as usize, x0.kind(), x0.device()).view([rows * n, d]);
-        let x0 = repeat(x0, n);
-        let alpha = column(t.iter().map(|&t| schedule.alpha(t)), &x0);
-        let sigma = column(t.iter().map(|&t| schedule.sigma(t)), &x0);
-        let error = squared_norm(&(model.noise(&(&x0 * alpha + &z * sigma), &t) - z));
-        let weighted = error * per_row(t.iter().map(|&t| self.factor(schedule, t)), &x0);
-        weighted.view([rows, n]).mean_dim([1i64].as_slice(), false, None::<Kind>)
+        let t = times(self.time, schedule, self.draws, noise);
+        let pairs = Pairs::draw(schedule, x0, &t, noise);
+        let error = squared_norm(&(model.noise(&pairs.x, &t) - &pairs.z));
+        pairs.mean(&(error * per_row(t.iter().map(|&t| self.factor(schedule, t)), x0)))
     }
 
     fn draws(&self) -> usize {
@@ -122,11 +116,6 @@ impl Objective for DenoisingScoreMatching {
     fn trains_head(&self) -> bool {
         false
     }
-}
-
-/// Each row `n` times in a row, `[b n, d]`.
-pub(super) fn repeat(x: &Tensor, n: i64) -> Tensor {
-    if n == 1 { x.shallow_clone() } else { x.repeat_interleave_self_int(n, 0, None) }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The variational bound of the discrete-time chain as a loss: what trains I-DDPM's variances.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::Objective;
-use super::dsm::repeat;
+use super::pairs::Pairs;
 use crate::covariance::{Covariance, Reverse, log_bounds};
 use crate::gaussian::{Gaussian, LN_2PI};
 use crate::model::Denoiser;
@@ -55,9 +55,8 @@ impl Steps {
 
 impl Objective for VariationalBound {
     fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor {
-        let (rows, d) = x0.size2().expect("rows of data");
         let schedule = &**model.schedule();
-        let (n, steps) = (self.draws as i64, Steps::new(schedule));
+        let steps = Steps::new(schedule);
         let drawn: Vec<(f64, f64, f64)> = noise
             .uniform(self.draws)
             .into_iter()
@@ -65,30 +64,27 @@ impl Objective for VariationalBound {
             .map(|(k, u)| steps.at(((k % self.draws) as f64 + u) / self.draws as f64))
             .collect();
         let (s, t): (Vec<f64>, Vec<f64>) = drawn.iter().map(|&(s, t, _)| (s, t)).unzip();
-        let z = noise.normal((n * d) as usize, x0.kind(), x0.device()).view([rows * n, d]);
-        let x0 = repeat(x0, n);
-        let alpha = column(t.iter().map(|&t| schedule.alpha(t)), &x0);
-        let x = &x0 * alpha + z * column(t.iter().map(|&t| schedule.sigma(t)), &x0);
+        let pairs = Pairs::draw(schedule, x0, &t, noise);
+        let Pairs { x0, x, .. } = &pairs;
 
         let reverse = Reverse::new(model, Covariance::Interpolated, 1.0).expect("a head that interpolates");
-        let Gaussian { mean, cov } = reverse.at(&x, &s, &t);
+        let Gaussian { mean, cov } = reverse.at(x, &s, &t);
         let law = Gaussian::new(mean.detach(), cov);
         let forward: Vec<ForwardBridge> =
             s.iter().zip(&t).map(|(&s, &t)| ForwardBridge::new(schedule, s, t)).collect();
-        let mean = x * column(forward.iter().map(|f| f.of_xt), &x0)
-            + &x0 * column(forward.iter().map(|f| f.of_x0), &x0);
-        let variance = per_row(forward.iter().map(|f| f.variance), &x0);
+        let mean = x * column(forward.iter().map(|f| f.of_xt), x0)
+            + x0 * column(forward.iter().map(|f| f.of_x0), x0);
+        let variance = per_row(forward.iter().map(|f| f.variance), x0);
         // a KL is a cross-entropy less an entropy; the decoder, whose x_0 is given, is the cross-entropy alone
         let entropy = per_row(
             forward.iter().map(|f| match f.variance {
                 0.0 => 0.0,
-                variance => 0.5 * d as f64 * (1.0 + LN_2PI + variance.ln()),
+                variance => 0.5 * model.dim() as f64 * (1.0 + LN_2PI + variance.ln()),
             }),
-            &x0,
+            x0,
         );
         let term = law.cov.trace_inv() * variance * 0.5 - law.log_prob(&mean) - entropy;
-        let weighted = term * per_row(drawn.iter().map(|(_, _, weight)| *weight), &x0);
-        weighted.view([rows, n]).mean_dim([1i64].as_slice(), false, None::<Kind>)
+        pairs.mean(&(term * per_row(drawn.iter().map(|(_, _, weight)| *weight), x0)))
     }
 
     fn draws(&self) -> usize {
@@ -108,7 +104,7 @@ impl Objective for VariationalBound {
 mod tests {
     use std::sync::Arc;
 
-    use tch::Device;
+    use tch::{Device, Kind};
 
     use super::*;
     use crate::covariance::tests_of_interpolation::Constant;

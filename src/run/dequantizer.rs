@@ -2,9 +2,12 @@
 
 use tch::Device;
 
-use super::{DataRecord, RunDir, checkpoint};
+use super::{DataRecord, Run, RunDir, checkpoint};
+use crate::data::Table;
 use crate::dequantize::{Variational, VariationalConfig};
+use crate::model::Denoiser;
 use crate::noise::Seed;
+use crate::train::TrainConfig;
 use crate::{Error, Result};
 
 /// Its file in a run directory.
@@ -12,6 +15,31 @@ const FILE: &str = "dequantizer.safetensors";
 /// The header's key of the configuration.
 const CONFIG: &str = "dequantizer";
 const REMEDY: &str = "train one again with `tweedie dequantize RUN --replace`";
+
+impl Run {
+    /// Trains `dequantizer` on these rows of a table under the run's frozen model, `draws` pairs (t, ε) per row and step, and
+    /// keeps it with the run. `progress` gets the steps done and the loss.
+    ///
+    /// # Errors
+    /// As [`Variational::fit`], and if the directory cannot be written.
+    pub fn train_dequantizer(
+        &self,
+        dequantizer: &Variational,
+        (table, rows): (&Table, &[usize]),
+        draws: usize,
+        config: &TrainConfig,
+        seed: Seed,
+        progress: &mut dyn FnMut(u64, f64),
+    ) -> Result<()> {
+        let parameters = self.model.parameters();
+        parameters.track(0, 0);
+        let frozen = |classes: Option<&[u32]>| Box::new(self.model.given(classes)) as Box<dyn Denoiser + '_>;
+        let fitted = dequantizer.fit(table, rows, &frozen, draws, config, seed, progress);
+        parameters.track(0, parameters.size());
+        fitted?;
+        self.dir.write_dequantizer(dequantizer)
+    }
+}
 
 impl RunDir {
     /// Whether the run has a variational dequantiser.

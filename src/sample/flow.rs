@@ -19,7 +19,12 @@ pub struct FlowSampler<'a> {
 impl<'a> FlowSampler<'a> {
     /// Sampling of `model` at `rtol = atol = 1e-5`.
     pub fn new(model: &'a dyn Denoiser) -> FlowSampler<'a> {
-        FlowSampler { flow: ProbabilityFlow::new(model) }
+        FlowSampler::of(ProbabilityFlow::new(model))
+    }
+
+    /// Sampling by this flow.
+    pub fn of(flow: ProbabilityFlow<'a>) -> FlowSampler<'a> {
+        FlowSampler { flow }
     }
 
     /// With these tolerances of a step.

@@ -211,17 +211,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let uniform = bound(&Uniform::new(&run.data.scaling))?;
 
-    let parameters = run.model.parameters();
-    parameters.track(0, 0);
     let mut progress = Progress::new("dequantize", config.iterations, quiet);
-    let frozen = |classes: Option<&[u32]>| Box::new(run.model.given(classes)) as Box<dyn Denoiser + '_>;
-    dequantizer.fit(&table, &train, &frozen, arguments.draws, &config, seed, &mut |done, loss| {
+    let rows = (&table, &train[..]);
+    run.train_dequantizer(&dequantizer, rows, arguments.draws, &config, seed, &mut |done, loss| {
         progress.at(done);
         progress.note(&format!("loss {loss:.4}"));
     })?;
     progress.finish();
-    parameters.track(0, parameters.size());
-    run.dir.write_dequantizer(&dequantizer)?;
 
     let variational = bound(&dequantizer)?;
     // the same rows and the same pairs (t, ε)

@@ -240,7 +240,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let dequantizer = arguments.dequantization.of(&run)?;
     let mut lines: Vec<(String, String, f64, f64)> = Vec::new();
     if metrics.contains(&MetricName::Nll) {
-        let own = run.model.config().head.map(|head| head.covariance());
+        let own = run.model.head_covariance();
         let asked = match arguments.covariance.is_empty() {
             true => own.into_iter().chain(Covariance::FIXED).collect(),
             false => arguments.covariance.clone(),

@@ -12,13 +12,13 @@ use crate::MOST_STEPS;
 pub struct SolverArguments {
     /// Relative tolerance of the probability-flow ODE [default: 1e-5]
     #[arg(long, value_name = "TOL")]
-    rtol: Option<f64>,
+    pub rtol: Option<f64>,
     /// Absolute tolerance, in network units and nats [default: 1e-5]
     #[arg(long, value_name = "TOL")]
-    atol: Option<f64>,
+    pub atol: Option<f64>,
     /// Evaluations of the flow that a row may take before it counts as not solved [default: 5000]
     #[arg(long, value_name = "N")]
-    max_evaluations: Option<usize>,
+    pub max_evaluations: Option<usize>,
 }
 
 impl SolverArguments {

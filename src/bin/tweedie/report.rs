@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut grids = Grids::new(&run, None, images, batch, quiet);
     let uniform = Uniform::new(&run.data.scaling);
 
-    let own = run.model.config().head.map(|head| head.covariance());
+    let own = run.model.head_covariance();
     let judged_by = own.unwrap_or(Covariance::BetaTilde);
     let mut flags = Vec::new();
     let mut likelihood_vs_steps = Vec::new();

@@ -10,7 +10,7 @@ use tweedie::data::{OutputFile, TableFormat, write_table};
 use tweedie::model::{Denoiser, Given, Model};
 use tweedie::noise::Seed;
 use tweedie::plot::{Sheet, sheet_of};
-use tweedie::run::Run;
+use tweedie::run::{Run, STATISTICS_ROWS};
 use tweedie::sample::{
     Ancestral, Clipped, DpmSolver, EulerMaruyama, FlowSampler, Heun, LastStep, PredictorCorrector, Step,
     run_chain, sample_in_batches,
@@ -19,6 +19,7 @@ use tweedie::tensor::{Count, to_vec};
 use tweedie::{Error, Result};
 
 use crate::console::{Progress, print_json, say};
+use crate::flow::SolverArguments;
 use crate::spacing::{Grids, SpacingName};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
 
@@ -189,12 +190,8 @@ struct OtherOptions {
     /// Signal-to-noise ratio r of a Langevin step, predictor-corrector [default: 0.16]
     #[arg(long, value_name = "R")]
     snr: Option<f64>,
-    /// Relative tolerance of a step, flow [default: 1e-5]
-    #[arg(long)]
-    rtol: Option<f64>,
-    /// Absolute tolerance of a step in the network's units, flow [default: 1e-5]
-    #[arg(long)]
-    atol: Option<f64>,
+    #[command(flatten)]
+    solver: SolverArguments,
 }
 
 /// Refuses options of another sampler than the one asked for.
@@ -208,8 +205,9 @@ fn check_options(arguments: &Arguments) -> Result<()> {
         ("--clip-noise", ancestral.clip_noise.levels.is_some(), SamplerName::Ancestral),
         ("--corrector-steps", others.corrector_steps.is_some(), SamplerName::PredictorCorrector),
         ("--snr", others.snr.is_some(), SamplerName::PredictorCorrector),
-        ("--rtol", others.rtol.is_some(), SamplerName::Flow),
-        ("--atol", others.atol.is_some(), SamplerName::Flow),
+        ("--rtol", others.solver.rtol.is_some(), SamplerName::Flow),
+        ("--atol", others.solver.atol.is_some(), SamplerName::Flow),
+        ("--max-evaluations", others.solver.max_evaluations.is_some(), SamplerName::Flow),
     ];
     let name = |sampler: SamplerName| {
         let value = sampler.to_possible_value().expect("every sampler has a name");
@@ -230,7 +228,7 @@ pub type StepOf<'e> = dyn for<'a> Fn(&'a dyn Denoiser) -> Result<Box<dyn Step + 
 
 /// The covariance that a run's head is for; without one the model's own `G`.
 pub fn own_covariance(run: &Run) -> Covariance {
-    run.model.config().head.map_or(Covariance::Learned, |head| head.covariance())
+    run.model.head_covariance().unwrap_or(Covariance::Learned)
 }
 
 /// Ancestral steps with the covariance that a model's head is for.
@@ -242,12 +240,9 @@ pub fn ancestral(model: &dyn Denoiser) -> Result<Box<dyn Step + '_>> {
     Ok(Box::new(Ancestral::new(model, covariance, 1.0, LastStep::Noise)?))
 }
 
-/// Training rows that the analytic covariance is measured on.
-const STATISTICS_ROWS: usize = 1000;
-
 /// Says what 'learned' is for a run without a head, and measures what the analytic covariance needs, at its first use.
 pub fn make_ready(run: &mut Run, covariance: Covariance, batch: usize, quiet: bool) -> Result<()> {
-    match run.model.config().head.map(|head| head.covariance()) {
+    match run.model.head_covariance() {
         None if covariance == Covariance::Learned => {
             say(quiet, "note: this run has no covariance head: 'learned' is the covariance of its base");
         }
@@ -259,7 +254,7 @@ pub fn make_ready(run: &mut Run, covariance: Covariance, batch: usize, quiet: bo
     }
     if covariance == Covariance::Analytic && run.model.noise_statistics().is_none() {
         say(quiet, format!("measuring the noise of the score on {STATISTICS_ROWS} training rows"));
-        let error = run.measure_noise(STATISTICS_ROWS, batch)?.largest_error();
+        let error = run.measure_noise(batch)?.largest_error();
         say(quiet, format!("kept with the run; largest standard error of E|ε − ε̂|²/d: {error:.1e}"));
     }
     Ok(())
@@ -360,8 +355,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         SamplerName::Flow => sample_in_batches(n, batch, |rows| {
             let end = rows.end;
             let model = given(&run.model, class, rows.clone());
-            let (rtol, atol) = (others.rtol.unwrap_or(1e-5), others.atol.unwrap_or(1e-5));
-            let part = FlowSampler::new(&model).tolerance(rtol, atol)?.sample(seed, rows);
+            let part = FlowSampler::of(others.solver.flow(&model, 1.0)?).sample(seed, rows);
             progress.at(end);
             part
         })?,

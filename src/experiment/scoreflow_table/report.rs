@@ -92,7 +92,7 @@ impl Report {
             |c| Some(c.frechet),
         ];
         let mut lines = Vec::new();
-        for (schedule, _) in schedules() {
+        for schedule in schedules().map(|process| process.name()) {
             for &training in trainings {
                 let cells = values.iter().map(|&value| self.summary(schedule, training, value, over_dsm));
                 lines

@@ -22,7 +22,7 @@ impl Report {
             ("weighting-variance-curves.csv".to_string(), self.curves_csv()),
             ("weighting-variance.md".to_string(), self.markdown()),
         ];
-        for (schedule, _) in processes() {
+        for schedule in processes().map(|process| process.name()) {
             files.push((format!("figure-2-{}.svg", schedule.to_lowercase()), self.figure(schedule)));
         }
         write_all(dir, &files)
@@ -91,7 +91,7 @@ impl Report {
             e.trials,
             e.seed
         );
-        for (schedule, _) in processes() {
+        for schedule in processes().map(|process| process.name()) {
             let head = ["", "mean loss", "variance", "ratio", "relative variance", "bound, nats per row"];
             let number = |(mean, error): (f64, f64)| match error.is_finite() {
                 true => format!("{mean:.3e} ± {error:.0e}"),

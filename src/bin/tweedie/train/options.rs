@@ -53,9 +53,9 @@ impl ScheduleName {
     fn get(self) -> ScheduleConfig {
         match self {
             ScheduleName::Vp => ScheduleConfig::default(),
-            ScheduleName::SubVp => ScheduleConfig::SubVp { beta_min: 0.1, beta_max: 20.0 },
-            ScheduleName::Ve => ScheduleConfig::Ve { sigma_min: 0.01, sigma_max: 50.0 },
-            ScheduleName::Cosine => ScheduleConfig::Cosine { offset: 0.008 },
+            ScheduleName::SubVp => ScheduleConfig::sub_vp(),
+            ScheduleName::Ve => ScheduleConfig::ve(),
+            ScheduleName::Cosine => ScheduleConfig::cosine(),
         }
     }
 }
