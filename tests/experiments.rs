@@ -407,3 +407,84 @@ fn covariance_table() {
     assert!(page.contains("| ocm, learned G |") && page.contains("Cost of a sampling step"), "{page}");
     refused(&[&command[..], &few[..], &["--run", &other]].concat(), &["--head", "another score"]);
 }
+
+/// From the folder of a diffusers model to the table in one command, which finds the score and the heads of its first call
+/// finished; images of another shape and heads that cannot be are refused.
+#[test]
+fn covariance_table_of_a_diffusers_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    write_images(&dir.path().join("images"));
+    let config = "[schedule]\nkind = \"discrete\"\nsteps = 100\nlaw = \"linear\"\nbeta_start = 0.001\nbeta_end = 0.2\n\
+                  [model]\nprediction = \"epsilon\"\n[model.network]\nkind = \"unet\"\nshape = [1, 8, 8]\nwidths = [8, 8]\n\
+                  attention = [false, false]\ngroups = 4\nmiddle_attention = false\nsteps = 100\n[train]\nbatch_size = 4\n\
+                  [base]\nkind = \"isotropic\"\n";
+    std::fs::write(at("small.toml"), config).unwrap();
+    let (config, images, score, pipeline, out) =
+        (at("small.toml"), at("images"), at("score"), at("pipeline"), at("out"));
+    let train = ["train", "--config", &config, "--data", &images, "--iterations", "3", "--objective", "sm"];
+    succeed(&[&train[..], &["--out", &score]].concat());
+    succeed(&["export", &score, "--out", &pipeline]);
+    let table = ["experiment", "covariance-table", "--out", &out, "--run", &pipeline, "--steps", "2,5"];
+    let few =
+        ["--rows", "2", "--covariances", "beta", "--iterations", "2", "--batch-size", "4", "--terms", "3"];
+    let command = [&table[..], &few[..], &["--train", "lm-1,ocm,npr,sn,iddpm"]].concat();
+    refused(&command, &["--data", "no data of its own"]);
+    refused(&[&command[..], &["--data", &images, "--size", "4x4"]].concat(), &["--data", "--size"]);
+    refused(&[&table[..], &["--data", &images, "--train", "ocm-x"]].concat(), &["ocm-x", "rank"]);
+    let command = [&command[..], &["--data", &images]].concat();
+    succeed(&command);
+    let found: Vec<(String, String)> = rows(&dir.path().join("out/covariance-table.csv"))
+        .into_iter()
+        .filter(|row| row["steps"] == "5" && !row["bits_per_dim"].is_empty())
+        .inspect(|row| assert!(number(row, "bits_per_dim").is_finite()))
+        .map(|row| (row["run"].clone(), row["method"].clone()))
+        .collect();
+    let learned = ["lm-1", "ocm", "npr", "sn"].map(|head| (head.to_string(), "learned".to_string()));
+    let beta = ("score".to_string(), "beta".to_string());
+    let iddpm = ("iddpm".to_string(), "interpolated".to_string());
+    assert_eq!(found, [&[beta], &learned[..], &[iddpm]].concat());
+    let page = std::fs::read_to_string(at("out/covariance-table.md")).unwrap();
+    assert!(
+        page.contains("Of more than 3 terms") && page.contains("Trained here: lm-1, ocm, npr, sn, iddpm"),
+        "{page}"
+    );
+    let changed = |run: &str| {
+        std::fs::metadata(at(&format!("out/runs/{run}/ema.safetensors"))).unwrap().modified().unwrap()
+    };
+    let before = (changed("score"), changed("ocm"));
+    succeed(&command);
+    assert_eq!(before, (changed("score"), changed("ocm")));
+}
+
+/// Covariances of the score of a table: nats per row, and Fréchet distances of the columns.
+#[test]
+fn covariance_table_of_a_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (score, out) = (at("score"), at("out"));
+    let train =
+        ["train", "--data", "mixture:two-gaussians", "--iterations", "3", "--width", "8", "--depth", "1"];
+    succeed(&[&train[..], &["--objective", "sm", "--out", &score]].concat());
+    let command = ["experiment", "covariance-table", "--out", &out, "--run", &score, "--steps", "3"];
+    let few = ["--rows", "50", "--samples", "50", "--iterations", "2", "--train", "ocm"];
+    let command = [&command[..], &few[..], &["--covariances", "beta,full"]].concat();
+    succeed(&command);
+    let table = rows(&dir.path().join("out/covariance-table.csv"));
+    let lines: Vec<(&str, &str)> =
+        table.iter().map(|row| (row["run"].as_str(), row["method"].as_str())).collect();
+    let expected = [
+        ("score", "beta"),
+        ("score", "full"),
+        ("ocm", "learned"),
+        ("score", "ddim-full"),
+        ("ocm", "ddim-learned"),
+    ];
+    assert_eq!(lines, expected);
+    for row in &table {
+        assert!(number(row, "frechet_distance") > 0.0, "{row:?}");
+        assert_eq!(row["nats_per_row"].is_empty(), row["method"].starts_with("ddim"), "{row:?}");
+    }
+    refused(&[&command[..], &["--data", "mixture:two-gaussians"]].concat(), &["--data", "leave it out"]);
+    refused(&[&command[..], &["--features", &at("score/config.toml")]].concat(), &["score/config.toml"]);
+}

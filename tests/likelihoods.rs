@@ -253,6 +253,31 @@ fn the_elbo_is_tight_in_many_steps() {
     }
 }
 
+/// A few of the terms of a bound, drawn out of stretches, have the mean of all: the closed form at `K = 400`. All of them are the
+/// bound itself, and a term fewer is not.
+#[test]
+fn some_terms_have_the_mean_of_all() {
+    let schedule: Arc<dyn Schedule> = Arc::new(Vp::default());
+    let oracle = Oracle::new(mixture(2, 1), schedule.clone());
+    let x = oracle.mixture.sample(10, Seed(8));
+    let gaussian = Gaussian::of(&oracle.mixture, &*schedule, &x);
+    let grid = Spacing::LogSnr.elbo_grid(&*schedule, 400);
+    let lost = lost_by_beta(&*schedule, &grid, &gaussian.values);
+    let elbo = |grid: &[f64], draws| {
+        Elbo::new(Reverse::new(&oracle, Covariance::Beta, 1.0).unwrap(), grid.to_vec(), draws)
+    };
+    let estimate = elbo(&grid, 40).at_most(12).log_likelihood(&repeated(&x, 100), Seed(9), 0).unwrap();
+    let (mean, error) = gap(&estimate, &gaussian.bound(), 100);
+    println!("{mean:.4} ± {error:.4}, should be {:.4}", -lost);
+    assert!((mean + lost).abs() < 3.0 * error && error < 0.1, "{mean} ± {error}, {lost}");
+    assert_eq!(estimate.evaluations, 12.0 * 40.0);
+
+    let five = Spacing::LogSnr.elbo_grid(&*schedule, 5);
+    let values = |elbo: Elbo| elbo.log_likelihood(&x, Seed(9), 0).unwrap().values;
+    assert_eq!(values(elbo(&five, 2)), values(elbo(&five, 2).at_most(5)));
+    assert_ne!(values(elbo(&five, 2)), values(elbo(&five, 2).at_most(4)));
+}
+
 /// An exact model whose noise is wrong by `0.3 sin 2z`, `z = x/√(α² + σ²)` about unit scale.
 struct Bent(Oracle);
 
@@ -321,10 +346,14 @@ fn values_do_not_depend_on_the_batch() {
         let elbo_grid = Spacing::default().elbo_grid(&*schedule, 5);
         let reverse = Reverse::new(&oracle, Covariance::Learned, 1.0).unwrap();
         let probes = Divergence::Gaussian { probes: 2 };
-        let estimators: [Box<dyn LogLikelihood>; 4] = [
+        let estimators: [Box<dyn LogLikelihood>; 5] = [
             Box::new(ProbabilityFlow::new(&oracle).divergence(probes).unwrap()),
             Box::new(ScoreMatchingBound::new(&oracle, 3)),
             Box::new(ScoreMatchingBound::new(&oracle, 3).with_divergence(probes).unwrap()),
+            Box::new(
+                Elbo::new(Reverse::new(&oracle, Covariance::Beta, 1.0).unwrap(), elbo_grid.clone(), 2)
+                    .at_most(3),
+            ),
             Box::new(Elbo::new(reverse, elbo_grid, 2)),
         ];
         for estimator in estimators {

@@ -1,28 +1,35 @@
-//! Every covariance on one frozen score (Optimal Covariance Matching, Tables 3, 4, 5 and 8): bits per dimension and Fréchet
-//! distance over the number of steps, with DDPM's and DDIM's steps, and what a step costs.
+//! Every covariance on one frozen score (Optimal Covariance Matching, Tables 3, 4, 5 and 8): likelihood and Fréchet distance
+//! over the number of steps, with DDPM's and DDIM's steps, and what a step costs. The score is a run's, of images or of a
+//! table, or a diffusers model's.
+
+mod head;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::images::arm::run_name;
 use super::images::judge::{Judge, Method};
-use super::images::{Record, Settings, by_steps, check_steps, csv, curves};
-use super::runs::Tasks;
+use super::images::{Record, Settings, Unit, by_steps, check_steps, csv, curves};
+use super::runs::{Tasks, trained};
 use super::{table, write_all};
 use crate::covariance::Covariance;
+use crate::data::TableOptions;
 use crate::model::Denoiser;
-use crate::run::Run;
+use crate::run::{DataConfig, Run, RunConfig, import};
 use crate::{Error, Result};
+pub use head::Head;
 
 /// The experiment's settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CovarianceTable {
-    /// The protocol; nothing is trained.
+    /// The budget of heads that are trained, and the protocol. Data are given for a score of diffusers alone.
     pub images: Settings,
-    /// The run whose score is everybody's.
+    /// The run whose score is everybody's, or the folder of a diffusers model.
     pub run: PathBuf,
     /// Runs with a covariance head on that score.
     pub heads: Vec<PathBuf>,
+    /// Heads that are trained on it.
+    pub train: Vec<Head>,
     /// Covariances that need no head.
     pub covariances: Vec<Covariance>,
     /// Numbers of sampling steps `K`.
@@ -45,6 +52,7 @@ pub struct Report {
     pub records: Vec<Record>,
     /// Seconds per image and step of sampling, beside its covariance: the least over all numbers of steps.
     pub seconds_per_step: Vec<(String, f64)>,
+    unit: Unit,
     protocol: String,
     distance: Option<&'static str>,
     seconds: f64,
@@ -52,6 +60,10 @@ pub struct Report {
 
 /// Images of a timing, and its steps.
 const TIMED: (usize, usize) = (16, 5);
+/// Rows of a table's, whose steps are quick.
+const TIMED_ROWS: (usize, usize) = (1000, 5);
+/// The run of an imported score.
+const SCORE: &str = "score";
 
 impl CovarianceTable {
     /// The same at sizes that show only that it runs.
@@ -61,32 +73,42 @@ impl CovarianceTable {
         CovarianceTable { images: self.images.quick(), steps, ..self }
     }
 
-    /// Judges every covariance. `progress` gets a line and the fraction done.
-    pub fn run(&self, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
+    /// Trains the heads in `out/runs` and judges every covariance. `progress` gets a line and the fraction done.
+    pub fn run(&self, out: &Path, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
         let begun = Instant::now();
         let extractor = self.images.extractor()?;
-        let load = |path: &PathBuf| Run::load(path, self.images.device);
-        let mut runs: Vec<Run> =
-            std::iter::once(&self.run).chain(&self.heads).map(load).collect::<Result<_>>()?;
+        let dir = out.join("runs");
+        let mut runs = vec![self.score(&dir)?];
         check_steps(&self.steps, &**runs[0].schedule())?;
+        for path in &self.heads {
+            runs.push(Run::load(path, self.images.device)?);
+        }
         self.check_heads(&runs)?;
+        if !self.train.is_empty() {
+            // what is wrong with the test rows is found before anything is trained
+            Judge::new(&self.images, &runs[0], None)?;
+            self.train(&dir, &mut runs, &mut |what, part| progress(what, 0.5 * part))?;
+        }
         if self.covariances.contains(&Covariance::Analytic) && runs[0].model.noise_statistics().is_none() {
             runs[0].measure_noise(self.images.batch)?;
         }
         let judge = Judge::new(&self.images, &runs[0], extractor)?;
         runs.iter().try_for_each(|run| judge.check(run))?;
         let columns = self.columns(&runs);
-        let mut tasks = Tasks::new(columns.len() * self.steps.len(), progress);
+        let timed = if judge.unit() == Unit::BitsPerDim { TIMED } else { TIMED_ROWS };
+        let begin = if self.train.is_empty() { 0.0 } else { 0.5 };
+        let mut rest = |what: &str, part: f64| progress(what, begin + (1.0 - begin) * part);
+        let mut tasks = Tasks::new(columns.len() * self.steps.len(), &mut rest);
         let (mut records, mut seconds_per_step) = (Vec::new(), Vec::new());
         for Column { run, name, method } in &columns {
             for &steps in &self.steps {
                 records.push(judge.measure(&runs[*run], name, *method, steps, 0)?.0);
                 tasks.end(&format!("{name}, {}, K = {steps}", method.label()));
             }
-            if method.has_bits() {
+            if method.has_likelihood() {
                 seconds_per_step.push((
                     format!("{name}, {}", method.label()),
-                    judge.seconds_per_step(&runs[*run], *method, TIMED)?,
+                    judge.seconds_per_step(&runs[*run], *method, timed)?,
                 ));
             }
         }
@@ -94,10 +116,59 @@ impl CovarianceTable {
             experiment: self.clone(),
             records,
             seconds_per_step,
+            unit: judge.unit(),
             protocol: judge.protocol(),
             distance: judge.distance_name(),
             seconds: begun.elapsed().as_secs_f64(),
         })
+    }
+
+    /// The run whose score is everybody's: the one given, or one made of a diffusers model in `runs`, with the data given.
+    fn score(&self, runs: &Path) -> Result<Run> {
+        let (device, data) = (self.images.device, &self.images.data);
+        if self.run.join("config.toml").exists() || !self.run.is_dir() {
+            if !data.is_empty() {
+                let problem = format!("{} is a run, which has its data", self.run.display());
+                return Err(Error::config("--data", problem, "leave it out, or give test rows with --test"));
+            }
+            return Run::load(&self.run, device);
+        }
+        if data.is_empty() {
+            let problem =
+                format!("{} is no run, and a diffusers model has no data of its own", self.run.display());
+            return Err(Error::config("--data", problem, "give a run, or the images that the model is of"));
+        }
+        let path = runs.join(SCORE);
+        if !path.join("config.toml").exists() {
+            import(&self.run, &path, device)?;
+        }
+        let mut score = Run::load(&path, device)?;
+        let split = if self.images.test.is_some() { [0.9, 0.1, 0.0] } else { DataConfig::default().split };
+        let table = TableOptions { size: self.images.size, ..TableOptions::default() };
+        score.give_data(DataConfig { source: data.clone(), split, table, ..DataConfig::default() })?;
+        Ok(score)
+    }
+
+    /// Trains the heads in `dir`, or goes on with them, or finds them finished, and adds their runs.
+    fn train(&self, dir: &Path, runs: &mut Vec<Run>, progress: &mut dyn FnMut(&str, f64)) -> Result<()> {
+        let score = &runs[0];
+        let prepared = score.prepared().ok_or_else(|| {
+            let problem =
+                format!("{} is not at hand, or no longer the data of this run", score.config.data.source);
+            Error::config("--train", problem, "restore the data, or give trained heads with --head")
+        })?;
+        let configs: Vec<RunConfig> =
+            self.train.iter().map(|head| head.run(&score.config, &self.images)).collect();
+        configs.iter().try_for_each(|config| config.train.check())?;
+        let mut tasks = Tasks::new(configs.len(), progress);
+        let mut heads = Vec::new();
+        for (head, config) in self.train.iter().zip(&configs) {
+            let (path, device) = (dir.join(head.to_string()), self.images.device);
+            trained(&path, config, &prepared, Some(score), device, &head.to_string(), &mut tasks)?;
+            heads.push(Run::load(&path, device)?);
+        }
+        runs.extend(heads);
+        Ok(())
     }
 
     /// Refuses a head on another score.
@@ -106,7 +177,7 @@ impl CovarianceTable {
         let own = score(&runs[0]);
         for (run, path) in runs[1..].iter().zip(&self.heads) {
             let (problem, remedy) = if run.model.config().head.is_none() {
-                ("has no covariance head", "give runs of lm, ocm or npr with --head")
+                ("has no covariance head", "give runs of lm, ocm, npr, sn or iddpm with --head")
             } else if run.model.score_size() != own.size()[0] || !score(run).equal(&own) {
                 ("has another score", "train heads on the run's score: --score-from RUN")
             } else {
@@ -139,10 +210,11 @@ impl Report {
     /// Writes `covariance-table.csv`, `covariance-table.md` and the figures into `dir`.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let title = "Every covariance on one score";
+        let label = format!("{}, ± s.e.", self.unit.label());
         let mut files = vec![
-            ("covariance-table.csv", csv(&self.records)),
+            ("covariance-table.csv", csv(&self.records, self.unit)),
             ("covariance-table.md", self.markdown()),
-            ("covariance-table-bits.svg", curves(&self.records, title, "bits per dimension, ± s.e.", false)),
+            ("covariance-table-likelihood.svg", curves(&self.records, title, &label, false)),
         ];
         if let Some(name) = self.distance {
             files.push(("covariance-table-distance.svg", curves(&self.records, title, name, true)));
@@ -166,14 +238,32 @@ impl Report {
         lines
     }
 
+    /// What the heads that were trained cost, for a page.
+    fn budget(&self) -> String {
+        let (e, settings) = (&self.experiment, &self.experiment.images);
+        if e.train.is_empty() {
+            return String::new();
+        }
+        let heads: Vec<String> = e.train.iter().map(|head| head.to_string()).collect();
+        format!(
+            " Trained here: {}; {} steps each of Adam (step size {}, cosine decay, moving average) on {} pairs (x_t, t).",
+            heads.join(", "),
+            settings.iterations,
+            settings.learning_rate,
+            settings.pairs
+        )
+    }
+
     fn markdown(&self) -> String {
         let steps = &self.experiment.steps;
         let mut out = format!(
             "# Every covariance on one score\n\nOptimal Covariance Matching, Tables 3, 4, 5 and 8. The score is that of {}; only the \
              covariance of a reverse step differs. {} DDIM with another covariance than β̃ draws x_0 from its posterior \
-             (OCM-DDIM).\n\n## Bits per dimension\n\n{}",
+             (OCM-DDIM).{}\n\n## Negative log-likelihood, {}\n\n{}",
             self.experiment.run.display(),
             self.protocol,
+            self.budget(),
+            self.unit.label(),
             by_steps(&self.records, steps, false)
         );
         if let Some(name) = self.distance {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::images::arm::{Arm, Studio, run_name};
 use super::images::judge::{Judge, Method};
-use super::images::{Record, Settings, by_steps, check_steps, csv, curves};
+use super::images::{Record, Settings, Unit, by_steps, check_steps, csv, curves};
 use super::runs::Tasks;
 use super::write_all;
 use crate::model::HeadTrunk;
@@ -78,6 +78,10 @@ impl FewSteps {
         let given: Result<Vec<Run>> =
             self.runs.iter().map(|path| Run::load(path, self.images.device)).collect();
         let mut runs = given?;
+        if let Some(table) = runs.iter().find(|run| run.data.image.is_none()) {
+            let problem = format!("{} is of a table", table.dir.path().display());
+            return Err(Error::config("--run", problem, "give runs of images"));
+        }
         match &runs[..] {
             [] => check_steps(&self.steps, &*self.images.schedule()?)?,
             given => given.iter().try_for_each(|run| check_steps(&self.steps, &**run.schedule()))?,
@@ -142,7 +146,7 @@ impl Report {
         let bits =
             curves(&self.records, "Bits per dimension in few steps", "bits per dimension, ± s.e.", false);
         let mut files = vec![
-            ("few-steps.csv", csv(&self.records)),
+            ("few-steps.csv", csv(&self.records, Unit::BitsPerDim)),
             ("few-steps.md", self.markdown()),
             ("few-steps-bits.svg", bits),
         ];

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::images::arm::{Arm, Studio};
 use super::images::judge::{Judge, Method};
-use super::images::{Record, Settings, by_steps, check_steps, csv, curves};
+use super::images::{Record, Settings, Unit, by_steps, check_steps, csv, curves};
 use super::runs::Tasks;
 use super::write_all;
 use crate::Result;
@@ -83,7 +83,7 @@ impl HessianAblation {
         let judge = Judge::new(&self.images, &runs[0], extractor)?;
         let mut records = Vec::new();
         for (arm, run) in arms.iter().zip(&runs) {
-            for &method in Method::of(run).iter().filter(|method| method.has_bits()) {
+            for &method in Method::of(run).iter().filter(|method| method.has_likelihood()) {
                 for &steps in &self.steps {
                     records.push(judge.measure(run, &arm.name, method, steps, 0)?.0);
                 }
@@ -105,7 +105,7 @@ impl Report {
     pub fn write(&self, dir: &Path) -> Result<()> {
         let bits = curves(&self.records, "With and without the Hessian", "bits per dimension, ± s.e.", false);
         let mut files = vec![
-            ("hessian-ablation.csv", csv(&self.records)),
+            ("hessian-ablation.csv", csv(&self.records, Unit::BitsPerDim)),
             ("hessian-ablation.md", self.markdown()),
             ("hessian-ablation-bits.svg", bits),
         ];

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::images::arm::{Arm, Studio};
 use super::images::judge::{Judge, Method};
-use super::images::{COLUMNS, Record, Settings, by_steps, check_steps};
+use super::images::{Record, Settings, Unit, by_steps, check_steps};
 use super::runs::Tasks;
 use super::{table, write_all};
 use crate::model::HeadTrunk;
@@ -175,7 +175,8 @@ impl Report {
             cell.records.iter().map(move |r| with_cell(r.cells(), n.to_string(), rank.to_string()))
         });
         let sm = self.score_matching.iter().map(|r| with_cell(r.cells(), String::new(), String::new()));
-        let head = with_cell(COLUMNS.map(String::from), "transitions".into(), "rank".into());
+        let head =
+            with_cell(Unit::BitsPerDim.columns().map(String::from), "transitions".into(), "rank".into());
         table::csv(&head, &sm.chain(cells).collect::<Vec<_>>())
     }
 

@@ -1,5 +1,5 @@
 //! What the experiments on images have in common: arms trained under one budget, each an ordinary run directory
-//! ([`arm`]), and judged by one protocol ([`judge`]).
+//! ([`arm`]), and judged by one protocol ([`judge`], for tables too).
 //!
 //! An arm whose run is there and finished is not trained again; one that was interrupted goes on where it was left.
 
@@ -17,8 +17,8 @@ use crate::metric::Extractor;
 use crate::model::UNetConfig;
 use crate::schedule::{Schedule, ScheduleConfig};
 use crate::{Error, Result};
-pub use record::Record;
-pub(super) use record::{COLUMNS, by_steps, csv, curves};
+pub use record::{Record, Unit};
+pub(super) use record::{by_steps, csv, curves};
 
 /// Settings of every experiment on images.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,8 +37,10 @@ pub struct Settings {
     pub pairs: usize,
     /// Adam's step size.
     pub learning_rate: f64,
-    /// At most this many test images for bits per dimension.
+    /// At most this many test images, or rows, for likelihoods.
     pub rows: usize,
+    /// At most this many terms of a bound per row; 0: all.
+    pub terms: usize,
     /// Samples for a Fréchet distance.
     pub samples: usize,
     /// At most this many test images that samples are compared with.
@@ -64,6 +66,7 @@ impl Default for Settings {
             pairs: 64,
             learning_rate: 1e-3,
             rows: 256,
+            terms: 0,
             samples: 1_000,
             reference: 10_000,
             batch: 64,
@@ -117,6 +120,10 @@ impl Settings {
             std::fs::metadata(test).map_err(Error::io(test))?;
         }
         Error::check_count("--rows", self.rows, 1_000_000_000)?;
+        if self.terms == 1 {
+            let remedy = "give 2 or more, or 0 for all";
+            return Err(Error::config("--terms", "1 is the decoder's alone", remedy));
+        }
         Error::check_count("--samples", self.samples, 1_000_000_000)?;
         Error::check_count("--reference", self.reference, 1_000_000_000)?;
         Error::check_count("--eval-batch", self.batch, 1_000_000)?;

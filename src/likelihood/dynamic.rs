@@ -34,9 +34,13 @@ impl StepCosts {
                 let numbers = start as u64..(start + count) as u64;
                 let z = Noise::new(seed, numbers).normal(d as usize, x0.kind(), x0.device());
                 let xt = &x0 * schedule.alpha(t) + z * schedule.sigma(t);
-                let jet = elbo.jet(&xt, &vec![t; count as usize]);
+                let t = vec![t; count as usize];
+                let jet = elbo.jet(&xt, &t);
                 for (sum, &s) in sums.iter_mut().zip(times) {
-                    *sum -= elbo.step_term(&x0, &xt, &jet, s, t).sum(tch::Kind::Double).double_value(&[]);
+                    *sum -= elbo
+                        .step_term(&x0, &xt, &jet, &vec![s; t.len()], &t)
+                        .sum(tch::Kind::Double)
+                        .double_value(&[]);
                 }
             }
             let finite = |mean: f64| if mean.is_finite() { mean } else { f64::INFINITY };

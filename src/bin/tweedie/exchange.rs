@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use tweedie::Result;
-use tweedie::run::{self, Run};
+use tweedie::data::TableOptions;
+use tweedie::run::{self, DataConfig, Run};
 
 use crate::Common;
 use crate::console::{print_json, say};
@@ -22,6 +23,12 @@ pub struct ImportArguments {
     /// The run directory to make
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
+    /// The images that the model is of: what `evaluate` and the analytic covariance read of them
+    #[arg(long, value_name = "IMAGES")]
+    data: Option<String>,
+    /// Bring these images to this height and width
+    #[arg(long, value_name = "HxW", value_parser = crate::train::size, requires = "data")]
+    size: Option<[usize; 2]>,
     #[command(flatten)]
     common: Common,
 }
@@ -45,6 +52,12 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
     let remark = run::import(&arguments.dir, &arguments.out, device)?;
     if let Some(remark) = remark {
         say(arguments.common.quiet, format!("note: {remark}"));
+    }
+    if let Some(source) = &arguments.data {
+        let mut run = Run::load(&arguments.out, device)?;
+        let table = TableOptions { size: arguments.size, ..TableOptions::default() };
+        let (source, classes) = (source.clone(), !run.data.classes.is_empty());
+        run.give_data(DataConfig { source, classes, table, ..DataConfig::default() })?;
     }
     done(&arguments.out, &arguments.common);
     Ok(())

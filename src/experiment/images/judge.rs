@@ -1,19 +1,19 @@
-//! How runs on images are judged: bits per dimension of test images, Fréchet distance of samples, sheets of samples.
+//! How runs are judged: likelihood of test rows, Fréchet distance of samples, sheets of samples that are images.
 
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Record, Settings};
+use super::{Record, Settings, Unit};
 use crate::covariance::{Covariance, Reverse};
-use crate::data::Table;
-use crate::grid::even_trajectory;
+use crate::data::{Scaling, Table};
+use crate::grid::{Spacing, even_trajectory};
 use crate::likelihood::{Elbo, LogLikelihood};
 use crate::metric::{Extractor, FeatureMoments, FeatureStatistics, frechet_distance};
 use crate::model::Denoiser;
 use crate::noise::Seed;
 use crate::plot::{Sheet, sheet_of};
-use crate::run::{Run, level_rows};
+use crate::run::{Run, level_rows, scaled_rows};
 use crate::sample::{Ancestral, LastStep, run_chain, sample_in_batches};
 use crate::tensor::to_vec;
 use crate::{Error, Result};
@@ -50,18 +50,18 @@ impl Method {
     /// What a run can be sampled by: all four, or without a head that says `G` all but the learned.
     pub fn of(run: &Run) -> &'static [Method] {
         const ALL: [Method; 4] = [Method::LEARNED, Method::ZERO_HESSIAN, Method::BETA_TILDE, Method::DDIM];
-        let learned = run.model.config().head.is_some_and(|head| head.covariance() == Covariance::Learned);
+        let learned = run.model.head_covariance() == Some(Covariance::Learned);
         if learned { &ALL } else { &ALL[1..] }
     }
 
     /// Whether it has a likelihood.
-    pub fn has_bits(self) -> bool {
+    pub fn has_likelihood(self) -> bool {
         self.eta == 1.0
     }
 
     /// Its name in tables.
     pub fn label(self) -> String {
-        match (self.has_bits(), self.covariance) {
+        match (self.has_likelihood(), self.covariance) {
             (true, covariance) => covariance.label(),
             (false, Covariance::BetaTilde) => "DDIM".into(),
             (false, covariance) => format!("DDIM, {}", covariance.label()),
@@ -70,7 +70,7 @@ impl Method {
 
     /// Its name in files.
     pub fn name(self) -> String {
-        match (self.has_bits(), self.covariance) {
+        match (self.has_likelihood(), self.covariance) {
             (true, covariance) => covariance.to_string(),
             (false, Covariance::BetaTilde) => "ddim".into(),
             (false, covariance) => format!("ddim-{covariance}"),
@@ -78,71 +78,143 @@ impl Method {
     }
 }
 
-/// Test images of one kind, and the protocol.
+/// Test rows of one kind, and the protocol.
 pub struct Judge<'a> {
     settings: &'a Settings,
-    image: [usize; 3],
-    /// The data that the runs must be of, unless the test images have a file of their own.
+    /// What the runs must be of.
+    scaling: Scaling,
+    /// Channels, height and width, where rows are images.
+    image: Option<[usize; 3]>,
+    /// The data that the runs must be of, unless the test rows have a file of their own.
     dealt: Option<(String, u64, [f64; 3])>,
-    /// Levels at their bins' centres, network units, `[n, d]`.
-    levels: Tensor,
-    frechet: Option<(Extractor, FeatureStatistics)>,
+    /// In network units, `[n, d]`: levels of images at their bins' centres.
+    rows: Tensor,
+    /// What brings the rows' log-densities to the data's units; of levels nothing.
+    offsets: Vec<f64>,
+    frechet: Option<(Features, FeatureStatistics)>,
+}
+
+/// What Fréchet distances are of.
+enum Features {
+    /// Of images, a network's.
+    Network(Extractor),
+    /// Of tables, the columns in the network's units.
+    Columns,
+}
+
+impl Features {
+    /// Of rows in the network's units, images at their levels.
+    fn statistics(&self, rows: &Tensor, judged: &Judge) -> Result<FeatureStatistics> {
+        match (self, judged.image) {
+            (Features::Network(extractor), Some(image)) => statistics(extractor, &judged.levels(rows), image),
+            _ => {
+                let mut moments = FeatureMoments::new(rows.size()[1] as usize);
+                moments.push(&rows.to_kind(Kind::Double).to_device(Device::Cpu));
+                moments.statistics("columns")
+            }
+        }
+    }
 }
 
 impl<'a> Judge<'a> {
-    /// Reads the test images of `run`: those given, or the run's own. `extractor` is what Fréchet distances are of.
+    /// Reads the test rows of `run`: those given, or the run's own. `extractor` is what Fréchet distances of images are of;
+    /// those of tables are of their columns.
     pub fn new(settings: &'a Settings, run: &Run, extractor: Option<Extractor>) -> Result<Judge<'a>> {
-        let image = image_of(run)?;
-        let (table, mut rows) = test_images(run, settings.test.as_deref())?;
-        let with_reference = |extractor: Extractor| {
-            let reference = rows.iter().take(settings.reference).map(|&row| table.row(row));
-            let reference: Vec<f64> = reference.flatten().map(|&level| level.into()).collect();
-            let statistics = statistics(&extractor, &reference, image)?;
-            Ok::<_, Error>((extractor, statistics))
+        check_classes(run)?;
+        let (scaling, image) = (run.data.scaling.clone(), run.data.image);
+        let (table, mut rows) = test_rows(run, settings.test.as_deref())?;
+        let seed = Seed(settings.seed).derive("judge").derive("test rows");
+        let features = match (image, extractor) {
+            (Some(_), extractor) => extractor.map(Features::Network),
+            (None, None) => Some(Features::Columns),
+            (None, Some(_)) => {
+                let problem = format!("{} is of a table", run.dir.path().display());
+                return Err(Error::config("--features", problem, "leave it out: it is for images"));
+            }
         };
-        let frechet = extractor.map(with_reference).transpose()?;
+        let in_network_units = |rows: &[usize]| match image {
+            Some(_) => (level_rows(&table, rows, &scaling), vec![0.0; rows.len()]),
+            None => scaled_rows(&table, rows, &scaling, seed),
+        };
+        let reference = match features {
+            Some(_) => in_network_units(&rows[..rows.len().min(settings.reference)]).0,
+            None => Tensor::zeros([0, scaling.dim() as i64], (Kind::Double, Device::Cpu)),
+        };
         rows.truncate(settings.rows);
-        let levels = level_rows(&table, &rows, &run.data.scaling);
+        let (rows, offsets) = in_network_units(&rows);
         let dealt = settings.test.is_none().then(|| dealt(run));
-        Ok(Judge { settings, image, dealt, levels, frechet })
+        let mut judge = Judge { settings, scaling, image, dealt, rows, offsets, frechet: None };
+        judge.frechet = features
+            .map(|features| {
+                let statistics = features.statistics(&reference, &judge)?;
+                Ok::<_, Error>((features, statistics))
+            })
+            .transpose()?;
+        Ok(judge)
     }
 
-    /// Refuses a run of other images, or one for which test images were training images.
+    /// Refuses a run of other data, or one for which test rows were training rows.
     pub fn check(&self, run: &Run) -> Result<()> {
+        check_classes(run)?;
         let path = run.dir.path().display();
-        if image_of(run)? != self.image {
-            let problem = format!("{path} is of images of another shape");
-            return Err(Error::config("--run", problem, "give runs of the same images"));
+        if run.data.image != self.image || run.data.scaling != self.scaling {
+            let problem = format!("{path} is of other data: of another shape, or scaled otherwise");
+            return Err(Error::config("--run", problem, "give runs of the same data"));
         }
         if self.dealt.as_ref().is_some_and(|own| *own != dealt(run)) {
-            let problem = format!("{path} has other test images than the first run");
-            let remedy = "give runs of the same images, dealt alike, or test images with --test";
+            let problem = format!("{path} has other test rows than the first run");
+            let remedy = "give runs of the same data, dealt alike, or test rows with --test";
             return Err(Error::config("--run", problem, remedy));
         }
         Ok(())
     }
 
+    /// What likelihoods are given in.
+    pub fn unit(&self) -> Unit {
+        if self.image.is_some() { Unit::BitsPerDim } else { Unit::NatsPerRow }
+    }
+
     /// What the Fréchet distances are called, where there are any.
     pub fn distance_name(&self) -> Option<&'static str> {
-        self.frechet.as_ref().map(|(extractor, _)| extractor.network().distance_name())
+        self.frechet.as_ref().map(|(features, _)| match features {
+            Features::Network(extractor) => extractor.network().distance_name(),
+            Features::Columns => "FD-columns",
+        })
     }
 
     /// The protocol, for a page.
     pub fn protocol(&self) -> String {
-        let n = self.levels.size()[0];
-        let mut out = format!(
-            "Bits per dimension: the first {n} test images, an upper bound by the K-step ELBO on the even trajectory of \
-             OCM and Analytic-DPM with the discretised decoder, one draw per step, ± one standard error over images. \
-             Samples: the same K steps, last step the mean, the same seeds for every method."
-        );
+        let n = self.rows.size()[0];
+        let mut out = match self.image {
+            Some(_) => format!(
+                "Bits per dimension: the first {n} test images, an upper bound by the K-step ELBO on the even trajectory of \
+                 OCM and Analytic-DPM with the discretised decoder, one draw per step, ± one standard error over images."
+            ),
+            None => format!(
+                "Nats per row: −ln p of the first {n} test rows in the data's own units, an upper bound by the K-step ELBO on \
+                 the grid even in the angle of signal and noise, one draw per step, ± one standard error over rows."
+            ),
+        };
+        if self.settings.terms > 0 {
+            out += &format!(
+                " Of more than {} terms so many are drawn for each row, one out of each of as many stretches.",
+                self.settings.terms
+            );
+        }
+        out += " Samples: the same K steps, last step the mean, the same seeds for every method.";
         out += &match &self.frechet {
-            Some((extractor, statistics)) => format!(
-                " {}: {} samples against the first {} test images, Fréchet distance of the features of {}; it is \
-                 biased upwards for few samples and comparable within this page only.",
-                extractor.network().distance_name(),
+            Some((features, statistics)) => format!(
+                " {}: {} samples against the first {} test {}; it is biased upwards for few samples and comparable within \
+                 this page only.",
+                self.distance_name().unwrap_or_default(),
                 self.settings.samples,
                 statistics.count.unwrap_or(0),
-                extractor.network().name(),
+                match features {
+                    Features::Network(extractor) =>
+                        format!("images, Fréchet distance of the features of {}", extractor.network().name()),
+                    Features::Columns =>
+                        "rows, Fréchet distance of the columns in the network's units: their means and covariance".into(),
+                }
             ),
             None => {
                 " No Fréchet distances: they need the weights of a feature network (--features FILE).".into()
@@ -151,7 +223,8 @@ impl<'a> Judge<'a> {
         out
     }
 
-    /// Everything about `run`, called `arm`, under `method` in `steps` steps, and a sheet of the first `sheet` samples.
+    /// Everything about `run`, called `arm`, under `method` in `steps` steps, and a sheet of the first `sheet` samples, which
+    /// must be images.
     pub fn measure(
         &self,
         run: &Run,
@@ -160,29 +233,50 @@ impl<'a> Judge<'a> {
         steps: usize,
         sheet: usize,
     ) -> Result<(Record, Sheet)> {
-        let bits = method.has_bits().then(|| self.bits(run, method, steps)).transpose()?;
+        let nll = method.has_likelihood().then(|| self.nll(run, method, steps)).transpose()?;
         let wanted = if self.frechet.is_some() { self.settings.samples.max(sheet) } else { sheet };
-        let levels = if wanted > 0 { self.samples(run, method, steps, wanted)? } else { Vec::new() };
-        let d: usize = self.image.iter().product();
+        let samples = match wanted {
+            0 => Tensor::zeros([0, self.scaling.dim() as i64], (Kind::Double, Device::Cpu)),
+            wanted => self.samples(run, method, steps, wanted)?,
+        };
         let frechet = match &self.frechet {
             None => None,
-            Some((extractor, reference)) => {
-                let samples = statistics(extractor, &levels[..self.settings.samples * d], self.image)?;
-                Some(frechet_distance(&samples, reference)?)
+            Some((features, reference)) => {
+                let judged = samples.narrow(0, 0, self.settings.samples as i64);
+                Some(frechet_distance(&features.statistics(&judged, self)?, reference)?)
             }
         };
-        let record = Record { arm: arm.into(), method, steps, bits, frechet };
-        Ok((record, self.sheet(&levels[..sheet * d])))
+        let record = Record { arm: arm.into(), method, steps, nll, frechet };
+        Ok((record, self.sheet(&self.levels(&samples.narrow(0, 0, sheet as i64)))))
     }
 
-    /// Bits per dimension and their standard error over images.
-    fn bits(&self, run: &Run, method: Method, steps: usize) -> Result<(f64, f64)> {
+    /// The negative log-likelihood and its standard error over rows.
+    fn nll(&self, run: &Run, method: Method, steps: usize) -> Result<(f64, f64)> {
         let reverse = Reverse::new(&run.model, method.covariance, 1.0)?;
-        let elbo = Elbo::of_levels(reverse, even_trajectory(&**run.schedule(), steps)?, 1);
-        let x = self.levels.to_kind(run.model.kind()).to_device(run.model.device());
+        let grid = self.grid(run, steps)?;
+        let mut elbo = match self.image {
+            Some(_) => Elbo::of_levels(reverse, grid, 1),
+            None => Elbo::new(reverse, grid, 1),
+        };
+        if self.settings.terms > 0 {
+            elbo = elbo.at_most(self.settings.terms);
+        }
+        let x = self.rows.to_kind(run.model.kind()).to_device(run.model.device());
         let seed = self.seed().derive("bits");
-        let estimate = elbo.in_batches(&x, seed, self.settings.batch, &mut |_| ())?;
-        Ok(estimate.bits_per_dim(self.levels.size()[1] as usize))
+        let mut estimate = elbo.in_batches(&x, seed, self.settings.batch, &mut |_| ())?;
+        estimate.shift(&self.offsets);
+        Ok(match self.unit() {
+            Unit::BitsPerDim => estimate.bits_per_dim(self.scaling.dim()),
+            Unit::NatsPerRow => (-estimate.mean(), estimate.std_error()),
+        })
+    }
+
+    /// The times of `steps` steps, for likelihoods and for samples.
+    fn grid(&self, run: &Run, steps: usize) -> Result<Vec<f64>> {
+        match self.image {
+            Some(_) => even_trajectory(&**run.schedule(), steps),
+            None => Ok(Spacing::default().elbo_grid(&**run.schedule(), steps)),
+        }
     }
 
     /// Seconds per image and step of sampling `images` in `steps`: the least of three.
@@ -195,25 +289,30 @@ impl<'a> Judge<'a> {
         let mut least = f64::INFINITY;
         for _ in 0..3 {
             let begun = std::time::Instant::now();
-            self.samples(run, method, steps, images)?;
+            drop(self.samples(run, method, steps, images)?);
             least = least.min(begun.elapsed().as_secs_f64() / (images * steps) as f64);
         }
         Ok(least)
     }
 
-    /// Levels of samples, image after image.
-    fn samples(&self, run: &Run, method: Method, steps: usize, n: usize) -> Result<Vec<f64>> {
+    /// Samples in the network's units, `[n, d]`.
+    fn samples(&self, run: &Run, method: Method, steps: usize, n: usize) -> Result<Tensor> {
         let step = Ancestral::new(&run.model, method.covariance, method.eta, LastStep::Mean)?;
-        let grid = even_trajectory(&**run.schedule(), steps)?;
+        let grid = self.grid(run, steps)?;
         let seed = self.seed().derive("samples");
-        let scaled = sample_in_batches(n, self.settings.batch, |rows| run_chain(&step, &grid, seed, rows))?;
-        let levels = run.data.scaling.inverse(&to_vec(&scaled));
-        Ok(levels.into_iter().map(|level| level.clamp(0.0, 255.0)).collect())
+        sample_in_batches(n, self.settings.batch, |rows| run_chain(&step, &grid, seed, rows))
+    }
+
+    /// Levels of images in the network's units, image after image.
+    fn levels(&self, rows: &Tensor) -> Vec<f64> {
+        let levels = self.scaling.inverse(&to_vec(rows));
+        levels.into_iter().map(|level| level.clamp(0.0, 255.0)).collect()
     }
 
     fn sheet(&self, levels: &[f64]) -> Sheet {
-        let images = levels.len() / self.image.iter().product::<usize>();
-        sheet_of(levels, self.image, (images as f64).sqrt().ceil() as usize, (0.0, 255.0))
+        let images = levels.len() / self.scaling.dim();
+        let image = self.image.unwrap_or([1, 1, self.scaling.dim()]);
+        sheet_of(levels, image, (images as f64).sqrt().ceil() as usize, (0.0, 255.0))
     }
 
     fn seed(&self) -> Seed {
@@ -221,23 +320,21 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn image_of(run: &Run) -> Result<[usize; 3]> {
-    let path = run.dir.path().display();
+fn check_classes(run: &Run) -> Result<()> {
     if run.model.classes() > 0 {
-        let problem = format!("{path} is conditioned on classes");
+        let problem = format!("{} is conditioned on classes", run.dir.path().display());
         return Err(Error::config("--run", problem, "give runs without classes"));
     }
-    let problem = || format!("{path} is of a table");
-    run.data.image.ok_or_else(|| Error::config("--run", problem(), "give runs of images"))
+    Ok(())
 }
 
-/// What decides which images are test images.
+/// What decides which rows are test rows.
 fn dealt(run: &Run) -> (String, u64, [f64; 3]) {
     (run.data.fingerprint.clone(), run.data.split_seed, run.config.data.split)
 }
 
-/// Test images of a run: the table they are in and their rows.
-fn test_images(run: &Run, given: Option<&Path>) -> Result<(Table, Vec<usize>)> {
+/// Test rows of a run: the table they are in and their numbers.
+fn test_rows(run: &Run, given: Option<&Path>) -> Result<(Table, Vec<usize>)> {
     if let Some(path) = given {
         let table = run.data.read_table(path, &run.config.data.table)?;
         let rows = (0..table.rows()).collect();
@@ -245,13 +342,11 @@ fn test_images(run: &Run, given: Option<&Path>) -> Result<(Table, Vec<usize>)> {
     }
     match run.prepared() {
         Some(own) if !own.split.test.is_empty() => Ok((own.table, own.split.test)),
-        Some(_) => {
-            Err(Error::config("--test", "the run kept no test images", "give test images with --test"))
-        }
+        Some(_) => Err(Error::config("--test", "the run kept no test rows", "give test rows with --test")),
         None => Err(Error::config(
             "--test",
-            format!("{} is not at hand, or no longer the images of this run", run.config.data.source),
-            "give test images with --test",
+            format!("{} is not at hand, or no longer the data of this run", run.config.data.source),
+            "give test rows with --test",
         )),
     }
 }

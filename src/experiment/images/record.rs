@@ -4,6 +4,34 @@ use super::judge::Method;
 use crate::experiment::table;
 use crate::plot::{LineChart, Scale, Series};
 
+/// What a negative log-likelihood is given in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Of images.
+    BitsPerDim,
+    /// Of tables, in the data's own units.
+    NatsPerRow,
+}
+
+impl Unit {
+    /// In words.
+    pub fn label(self) -> &'static str {
+        match self {
+            Unit::BitsPerDim => "bits per dimension",
+            Unit::NatsPerRow => "nats per row",
+        }
+    }
+
+    /// The columns of a CSV file of records.
+    pub(in crate::experiment) fn columns(self) -> [&'static str; 6] {
+        let [nll, error] = match self {
+            Unit::BitsPerDim => ["bits_per_dim", "bits_per_dim_std_error"],
+            Unit::NatsPerRow => ["nats_per_row", "nats_per_row_std_error"],
+        };
+        ["run", "method", "steps", nll, error, "frechet_distance"]
+    }
+}
+
 /// One run under one method in so many steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -13,8 +41,8 @@ pub struct Record {
     pub method: Method,
     /// `K`.
     pub steps: usize,
-    /// Bits per dimension and their standard error; none for DDIM.
-    pub bits: Option<(f64, f64)>,
+    /// Negative log-likelihood per row and its standard error; none for DDIM.
+    pub nll: Option<(f64, f64)>,
     /// Fréchet distance, where features are at hand.
     pub frechet: Option<f64>,
 }
@@ -24,32 +52,28 @@ impl Record {
         format!("{}, {}", self.arm, self.method.label())
     }
 
-    /// The cells of its row under [`COLUMNS`].
+    /// The cells of its row under [`Unit::columns`].
     pub(in crate::experiment) fn cells(&self) -> [String; 6] {
         [
             self.arm.clone(),
             self.method.name(),
             self.steps.to_string(),
-            table::number(self.bits.map(|b| b.0)),
-            table::number(self.bits.map(|b| b.1)),
+            table::number(self.nll.map(|b| b.0)),
+            table::number(self.nll.map(|b| b.1)),
             table::number(self.frechet),
         ]
     }
 
-    /// Bits per dimension, or with `distance` the Fréchet distance, which has no error.
+    /// The negative log-likelihood, or with `distance` the Fréchet distance, which has no error.
     pub(in crate::experiment) fn value(&self, distance: bool) -> Option<(f64, f64)> {
-        if distance { self.frechet.map(|d| (d, f64::NAN)) } else { self.bits }
+        if distance { self.frechet.map(|d| (d, f64::NAN)) } else { self.nll }
     }
 }
 
-/// The columns of a CSV file of records.
-pub(in crate::experiment) const COLUMNS: [&str; 6] =
-    ["run", "method", "steps", "bits_per_dim", "bits_per_dim_std_error", "frechet_distance"];
-
 /// All records.
-pub(in crate::experiment) fn csv(records: &[Record]) -> String {
+pub(in crate::experiment) fn csv(records: &[Record], unit: Unit) -> String {
     let rows: Vec<Vec<String>> = records.iter().map(|r| r.cells().to_vec()).collect();
-    table::csv(&COLUMNS, &rows)
+    table::csv(&unit.columns(), &rows)
 }
 
 /// Runs and methods in the order of the records, each with its records.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use tweedie::Result;
 use tweedie::covariance::Covariance;
-use tweedie::experiment::covariance_table::CovarianceTable;
+use tweedie::experiment::covariance_table::{CovarianceTable, Head};
 use tweedie::experiment::few_steps::FewSteps;
 use tweedie::experiment::hessian_ablation::HessianAblation;
 use tweedie::experiment::image_grid::ImageGrid;
@@ -32,30 +32,68 @@ struct ImageOptions {
     /// Which U-Net is trained
     #[arg(long, default_value = "small", help_heading = "Budget of every training")]
     network: NetworkName,
+    #[command(flatten)]
+    budget: Budget,
+    #[command(flatten)]
+    protocol: Protocol,
+}
+
+/// What a training takes.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Budget of every training")]
+struct Budget {
     /// Steps of the optimiser
-    #[arg(long, value_name = "I", default_value_t = 5000, help_heading = "Budget of every training")]
+    #[arg(long, value_name = "I", default_value_t = 5000)]
     iterations: u64,
-    /// Pairs (x_t, t) per step: PAIRS / N images
-    #[arg(long, value_name = "PAIRS", default_value_t = 64, help_heading = "Budget of every training")]
+    /// Pairs (x_t, t) per step: PAIRS / N rows
+    #[arg(long, value_name = "PAIRS", default_value_t = 64)]
     batch_size: usize,
     /// Adam's step size
-    #[arg(long, value_name = "RATE", default_value_t = 1e-3, help_heading = "Budget of every training")]
+    #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
     learning_rate: f64,
-    /// Test images for bits per dimension, the first so many
-    #[arg(long, value_name = "ROWS", default_value_t = 256, help_heading = "Protocol")]
+}
+
+/// How runs are judged.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Protocol")]
+struct Protocol {
+    /// Test images, or rows, for likelihoods, the first so many
+    #[arg(long, value_name = "ROWS", default_value_t = 256)]
     rows: usize,
+    /// Terms of a likelihood's bound that are computed for each row, drawn among all where there are more; 0: all
+    #[arg(long, value_name = "TERMS", default_value_t = 0)]
+    terms: usize,
     /// Weights of a feature network (pytorch-fid's Inception, EfficientNet-Lite0): Fréchet distances are given with it alone
-    #[arg(long, value_name = "FILE", help_heading = "Protocol")]
+    #[arg(long, value_name = "FILE")]
     features: Option<PathBuf>,
     /// Samples for a Fréchet distance
-    #[arg(long, value_name = "SAMPLES", default_value_t = 1000, help_heading = "Protocol")]
+    #[arg(long, value_name = "SAMPLES", default_value_t = 1000)]
     samples: usize,
     /// Test images that samples are compared with, the first so many
-    #[arg(long, value_name = "ROWS", default_value_t = 10_000, help_heading = "Protocol")]
+    #[arg(long, value_name = "ROWS", default_value_t = 10_000)]
     reference: usize,
     /// Images computed at a time when judging; results do not depend on it
-    #[arg(long, value_name = "B", default_value_t = 64, help_heading = "Protocol")]
+    #[arg(long, value_name = "B", default_value_t = 64)]
     eval_batch: usize,
+}
+
+impl Protocol {
+    fn settings(&self, output: &Output, budget: &Budget) -> Result<Settings> {
+        Ok(Settings {
+            iterations: budget.iterations,
+            pairs: budget.batch_size,
+            learning_rate: budget.learning_rate,
+            rows: self.rows,
+            terms: self.terms,
+            samples: self.samples,
+            reference: self.reference,
+            batch: self.eval_batch,
+            features: self.features.clone(),
+            device: output.prepare()?,
+            seed: output.seed,
+            ..Settings::default()
+        })
+    }
 }
 
 impl ImageOptions {
@@ -66,16 +104,7 @@ impl ImageOptions {
             test: self.test.clone(),
             // the shape follows the images
             network: self.network.config([1, 32, 32]),
-            iterations: self.iterations,
-            pairs: self.batch_size,
-            learning_rate: self.learning_rate,
-            rows: self.rows,
-            samples: self.samples,
-            reference: self.reference,
-            batch: self.eval_batch,
-            features: self.features.clone(),
-            device: self.output.prepare()?,
-            seed: self.output.seed,
+            ..self.protocol.settings(&self.output, &self.budget)?
         })
     }
 }
@@ -235,22 +264,35 @@ impl GridArguments {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Judges every covariance of one trained score: bits per dimension, Fréchet distance with DDPM's and DDIM's steps, the cost of a step. \
-Nothing is trained: heads are runs of `tweedie train --score-from RUN --objective lm|ocm|npr`. Writes covariance-table.md, .csv and \
-curves. Fréchet distances are given with --features alone.
+Judges every covariance of one score: likelihood, Fréchet distance with DDPM's and DDIM's steps, the cost of a step. The score is a \
+run's, of images or of a table, or a diffusers model's, of which a run is made in DIR/runs/score. Heads are runs of `tweedie train \
+--score-from RUN --objective lm|ocm|npr|sn|iddpm`, or are trained here: kept in DIR/runs, the same command goes on with them. \
+Writes covariance-table.md, .csv and curves. Fréchet distances of images are given with --features alone; those of tables are of \
+the columns.
 
 Examples:
   tweedie experiment covariance-table --out results/covariances --run runs/score --head runs/lm --head runs/ocm --test t10k-images-idx3-ubyte.gz
+  tweedie experiment covariance-table --out results/digits --run runs/digits --train lm-4,ocm,npr
+  tweedie experiment covariance-table --out results/ddpm --run ddpm-folder --data images/ --train lm-4,ocm --features inception.pth
   tweedie experiment covariance-table --out results/look --run runs/score --quick")]
 pub struct CovarianceArguments {
     #[command(flatten)]
     output: Output,
-    /// The run whose score is everybody's
+    /// The run whose score is everybody's, or the folder of a diffusers model
     #[arg(long, value_name = "RUN")]
     run: PathBuf,
+    /// Images that a diffusers model is of; a run has its data
+    #[arg(long, value_name = "IMAGES")]
+    data: Option<String>,
+    /// Bring these images to this height and width
+    #[arg(long, value_name = "HxW", value_parser = crate::train::size)]
+    size: Option<[usize; 2]>,
     /// A run with a covariance head on that score; give it again for more
     #[arg(long, value_name = "RUN")]
     head: Vec<PathBuf>,
+    /// Heads to train on that score: lm, lm-R, ocm, ocm-R (of rank R; without it diagonal), npr, sn, iddpm
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    train: Vec<Head>,
     /// Covariances that need no head
     #[arg(
         long,
@@ -263,50 +305,35 @@ pub struct CovarianceArguments {
     /// Numbers of sampling steps
     #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "10,25,50,100,200,1000")]
     steps: Vec<usize>,
-    /// Test images of their own [default: the run's]
-    #[arg(long, value_name = "IMAGES")]
-    test: Option<PathBuf>,
-    /// Test images for bits per dimension, the first so many
-    #[arg(long, value_name = "ROWS", default_value_t = 256)]
-    rows: usize,
-    /// Weights of a feature network (pytorch-fid's Inception, EfficientNet-Lite0): Fréchet distances are given with it alone
+    /// Test images, or rows, of their own [default: the run's]
     #[arg(long, value_name = "FILE")]
-    features: Option<PathBuf>,
-    /// Samples for a Fréchet distance
-    #[arg(long, value_name = "SAMPLES", default_value_t = 1000)]
-    samples: usize,
-    /// Test images that samples are compared with, the first so many
-    #[arg(long, value_name = "ROWS", default_value_t = 10_000)]
-    reference: usize,
-    /// Images computed at a time; results do not depend on it
-    #[arg(long, value_name = "B", default_value_t = 64)]
-    eval_batch: usize,
+    test: Option<PathBuf>,
+    #[command(flatten)]
+    budget: Budget,
+    #[command(flatten)]
+    protocol: Protocol,
 }
 
 impl CovarianceArguments {
     pub fn run(&self) -> Result<()> {
         let images = Settings {
+            data: self.data.clone().unwrap_or_default(),
+            size: self.size,
             test: self.test.clone(),
-            rows: self.rows,
-            samples: self.samples,
-            reference: self.reference,
-            batch: self.eval_batch,
-            features: self.features.clone(),
-            device: self.output.prepare()?,
-            seed: self.output.seed,
-            ..Settings::default()
+            ..self.protocol.settings(&self.output, &self.budget)?
         };
         let mut experiment = CovarianceTable {
             images,
             run: self.run.clone(),
             heads: self.head.clone(),
+            train: self.train.clone(),
             covariances: self.covariances.clone(),
             steps: self.steps.clone(),
         };
         if self.output.quick {
             experiment = experiment.quick();
         }
-        let work = |progress: &mut dyn FnMut(&str, f64)| experiment.run(progress);
+        let work = |progress: &mut dyn FnMut(&str, f64)| experiment.run(&self.output.out, progress);
         self.output.run("covariance-table", work, |report, dir| report.write(dir))
     }
 }
