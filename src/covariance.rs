@@ -3,6 +3,7 @@
 mod analytic;
 mod interpolated;
 mod jacobian;
+mod spectrum;
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,6 +21,7 @@ pub use analytic::NoiseStatistics;
 pub(crate) use interpolated::log_bounds;
 #[cfg(test)]
 pub(crate) use interpolated::tests as tests_of_interpolation;
+pub use spectrum::{MOST_COLUMNS, Spectrum};
 
 /// Where `Cov[x_0|x_t]`, hence the covariance of a reverse step, comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

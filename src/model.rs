@@ -22,7 +22,7 @@ use crate::tweedie::Jet;
 pub use base::{Base, BaseConfig, BaseKind};
 pub use embedding::TimeEmbedding;
 pub use given::Given;
-pub use head::{HeadConfig, Parametrization, Structure};
+pub use head::{HeadConfig, HeadStart, Parametrization, Structure};
 pub use mlp::{Form, HeadTrunk, MlpConfig};
 pub(crate) use parameters::{Builder, linear};
 pub use parameters::{Entry, Parameters};

@@ -98,9 +98,13 @@ fn base_from_json(value: serde_json::Value, kind: BaseKind) -> std::result::Resu
 
 /// Where a run keeps what was measured of its noise, and at how many times that is.
 const STATISTICS: &str = "noise-statistics.json";
-/// Training rows that the analytic covariance is measured on, and times.
-pub const STATISTICS_ROWS: usize = 1000;
 const STATISTICS_TIMES: usize = 200;
+const HEAD_START: &str = "head-start.json";
+
+/// Training rows that the analytic covariance of rows of `columns` numbers is measured on: it averages over both.
+pub fn statistics_rows(columns: usize) -> usize {
+    (100_000 / columns.max(1)).clamp(100, 1000)
+}
 
 /// Writes a JSON file, whole or not at all.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
@@ -200,7 +204,26 @@ impl RunDir {
     /// The untrained model of this run.
     pub fn initial_model(&self, config: &RunConfig, device: Device) -> Result<Model> {
         let base = self.base(config)?;
-        config.model.init(base, config.schedule.build()?, device, Seed(config.seed).derive("initialisation"))
+        let seed = Seed(config.seed).derive("initialisation");
+        let mut model = config.model.init(base, config.schedule.build()?, device, seed)?;
+        if config.model.starts_from_measurement() {
+            model.set_head_start(self.statistics(HEAD_START, RETRAIN)?);
+        }
+        Ok(model)
+    }
+
+    /// Writes what the outputs of a head with [`crate::model::HeadStart::Analytic`] correct: part of the model, as the base is.
+    pub fn write_head_start(&self, statistics: &NoiseStatistics) -> Result<()> {
+        self.write_json(HEAD_START, statistics)
+    }
+
+    /// What was measured of a score.
+    fn statistics(&self, file: &str, remedy: &str) -> Result<NoiseStatistics> {
+        let statistics: NoiseStatistics = self.read_json(file)?;
+        match statistics.problem() {
+            Some(problem) => Err(Error::checkpoint(self.file(file), problem, remedy)),
+            None => Ok(statistics),
+        }
     }
 
     /// Writes what is needed to resume, then the parameters to use. What was measured of others is no longer true.
@@ -291,26 +314,18 @@ impl Run {
         model.parameters().assign(&flat.to_device(device));
         let mut run = Run { dir, config, data, model };
         if run.dir.file(STATISTICS).exists() {
-            let statistics: NoiseStatistics = run.dir.read_json(STATISTICS)?;
-            if let Some(problem) = statistics.problem() {
-                let remedy = "delete it: it is measured anew when it is needed";
-                return Err(Error::checkpoint(run.dir.file(STATISTICS), problem, remedy));
-            }
-            run.model.set_noise_statistics(statistics);
+            let remedy = "delete it: it is measured anew when it is needed";
+            run.model.set_noise_statistics(run.dir.statistics(STATISTICS, remedy)?);
         }
         Ok(run)
     }
 
-    /// Measures `E‖ε − ε̂‖²` on at most [`STATISTICS_ROWS`] training rows for [`crate::covariance::Covariance::Analytic`] and keeps it with
+    /// Measures `E‖ε − ε̂‖²` on [`statistics_rows`] training rows for [`crate::covariance::Covariance::Analytic`] and keeps it with
     /// the run.
     ///
     /// # Errors
     /// If the training data are not at hand or no longer the same, or the run is conditioned on classes.
     pub fn measure_noise(&mut self, batch: usize) -> Result<&NoiseStatistics> {
-        if self.model.classes() > 0 {
-            let problem = "analytic, of a model conditioned on classes";
-            return Err(Error::config("covariance", problem, "take another"));
-        }
         let prepared = self.prepared().ok_or_else(|| {
             let source = &self.config.data.source;
             let problem = format!(
@@ -318,12 +333,24 @@ impl Run {
             );
             Error::config("covariance", problem, "restore the data, or take another covariance")
         })?;
-        let seed = Seed(self.config.seed).derive("noise statistics");
-        let rows = prepared.training_rows(STATISTICS_ROWS, seed.derive("rows"));
-        let statistics = NoiseStatistics::measure(&self.model, &rows, STATISTICS_TIMES, batch, seed)?;
+        let statistics = self.statistics_on(&prepared, batch)?;
         self.dir.write_json(STATISTICS, &statistics)?;
         self.model.set_noise_statistics(statistics);
         Ok(self.model.noise_statistics().expect("just set"))
+    }
+
+    /// What [`Run::measure_noise`] measures, on the training rows of `prepared`.
+    ///
+    /// # Errors
+    /// If the run is conditioned on classes, or not finite.
+    pub fn statistics_on(&self, prepared: &Prepared, batch: usize) -> Result<NoiseStatistics> {
+        if self.model.classes() > 0 {
+            let problem = "analytic, of a model conditioned on classes";
+            return Err(Error::config("covariance", problem, "take another"));
+        }
+        let seed = Seed(self.config.seed).derive("noise statistics");
+        let rows = prepared.training_rows(statistics_rows(self.data.scaling.dim()), seed.derive("rows"));
+        NoiseStatistics::measure(&self.model, &rows, STATISTICS_TIMES, batch, seed)
     }
 
     /// Gives an imported run the data that its model is of: what it is judged on, and what a head on it is trained on.

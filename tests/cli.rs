@@ -457,6 +457,43 @@ fn heads_are_trained_on_a_finished_score() {
     fail(&[&["sample", &at("iddpm"), "--eta", "0"], &interpolated[..]].concat(), 2, &["eta"]);
 }
 
+/// A head's rank is chosen by the spectrum of the score it is trained on, and it starts from the noise measured of that score, which
+/// is kept with it. Without such a score there is neither.
+#[test]
+fn heads_start_where_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (data, score, run) = (at("people.csv"), at("score"), at("run"));
+    write_table(Path::new(&data));
+    let train = ["train", "--data", &data, "--iterations", "20", "--threads", "1"];
+    let of_score = ["--objective", "sm", "--base", "gaussian", "--width", "16", "--quiet", "--out", &score];
+    succeed(&[&train[..], &of_score[..]].concat());
+    let start = ["--head-start", "analytic"];
+    fail(&[&train[..], &start[..], &["--out", &run]].concat(), 2, &["head.start", "--score-from"]);
+    fail(&[&train[..], &["--rank", "auto", "--out", &run]].concat(), 2, &["--rank", "--score-from"]);
+    let head = [&train[..], &start[..], &["--score-from", &score, "--out", &run]].concat();
+    fail(&[&head[..], &["--objective", "iddpm"]].concat(), 2, &["start", "leave it out"]);
+    assert!(!Path::new(&run).join("config.toml").exists());
+    let asked = [&head[..], &["--objective", "ocm", "--rank", "auto"]].concat();
+    let said = tweedie(&asked);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    let rank = said.lines().find_map(|line| line.strip_prefix("rank ")?.split(':').next()).expect("a rank");
+    let config = std::fs::read_to_string(Path::new(&run).join("config.toml")).unwrap();
+    assert!(
+        config.contains(&format!("low-rank = {rank}")) && config.contains("start = \"analytic\""),
+        "{config}"
+    );
+    let kept = Path::new(&run).join("head-start.json");
+    let scored = ["score", &run, &data, "--steps", "5", "--quiet"];
+    let before = succeed(&scored);
+    succeed(&["train", "--out", &run, "--resume", "--iterations", "30", "--quiet"]);
+    assert_ne!(succeed(&scored), before);
+    std::fs::write(&kept, "{\"log_snr\": [1.0], \"mean\": [], \"std_error\": []}").unwrap();
+    fail(&scored, 2, &["head-start.json"]);
+    std::fs::remove_file(&kept).unwrap();
+    fail(&scored, 2, &["head-start.json", "is missing"]);
+}
+
 #[test]
 fn mistakes_are_named_in_one_line() {
     let dir = tempfile::tempdir().unwrap();

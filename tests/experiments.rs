@@ -452,6 +452,18 @@ fn covariance_table_of_a_diffusers_model() {
     let changed = |run: &str| {
         std::fs::metadata(at(&format!("out/runs/{run}/ema.safetensors"))).unwrap().modified().unwrap()
     };
+    // a head takes what it started from along
+    let (folder, again) = (at("exported"), at("again"));
+    succeed(&["export", &at("out/runs/ocm"), "--out", &folder]);
+    succeed(&["import", &folder, "--out", &again, "--data", &images]);
+    let drawn = |run: &str| {
+        let samples = at("samples.npy");
+        succeed(&["sample", run, "-n", "2", "--steps", "3", "-o", &samples]);
+        std::fs::read(&samples).unwrap()
+    };
+    assert_eq!(drawn(&at("out/runs/ocm")), drawn(&again));
+    succeed(&["evaluate", &again, "--steps", "2", "--rows", "2", "--metrics", "nll"]);
+
     let before = (changed("score"), changed("ocm"));
     succeed(&command);
     assert_eq!(before, (changed("score"), changed("ocm")));

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
-use tweedie::covariance::{Covariance, Reverse};
+use tweedie::covariance::{Covariance, NoiseStatistics, Reverse};
 use tweedie::grid::{TimeLaw, even_trajectory};
 use tweedie::likelihood::{Elbo, LogLikelihood, ProbabilityFlow, mean_and_error};
 use tweedie::model::{
-    Base, Denoiser, HeadConfig, HeadTrunk, MlpConfig, Model, ModelConfig, NetworkConfig, Parametrization,
-    Structure,
+    Base, Denoiser, HeadConfig, HeadStart, HeadTrunk, MlpConfig, Model, ModelConfig, NetworkConfig,
+    Parametrization, Structure,
 };
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target};
@@ -22,7 +22,7 @@ fn mixture() -> GaussianMixture {
 }
 
 fn model(structure: Structure) -> Model {
-    let head = HeadConfig { structure, parametrization: Parametrization::Posterior };
+    let head = HeadConfig { structure, ..HeadConfig::default() };
     let config = ModelConfig { head: Some(head), ..ModelConfig::default() };
     config.init(Base::Mixture(mixture()), Arc::new(Vp::default()), Device::Cpu, Seed(1)).unwrap()
 }
@@ -52,6 +52,34 @@ fn an_untrained_model_is_its_base() {
         };
         let error = largest(found - expected);
         assert!(error < tolerance, "{structure:?}: G is off by {error}");
+    }
+}
+
+/// A head with a start of its own corrects that: before training G is what was measured, at the times it was measured at; ε̂ stays the
+/// base's.
+#[test]
+fn a_head_starts_from_what_was_measured() {
+    let data = rows(200);
+    let oracle = Oracle::new(mixture(), Arc::new(Vp::default()));
+    let measured = NoiseStatistics::measure(&oracle, &data, 50, 100, Seed(2)).unwrap();
+    let vp = Vp::default();
+    let t: Vec<f64> = (0..20).map(|i| vp.importance_time(i as f64 / 19.0)).collect();
+    let x = rows(20);
+    for (parametrization, rank) in
+        [(Parametrization::Posterior, 0), (Parametrization::Posterior, 2), (Parametrization::SecondMoment, 0)]
+    {
+        let structure = Structure::LowRank(rank);
+        let head = HeadConfig { structure, parametrization, start: HeadStart::Analytic };
+        let config = ModelConfig { head: Some(head), ..ModelConfig::default() };
+        let mut model =
+            config.init(Base::Mixture(mixture()), Arc::new(vp.clone()), Device::Cpu, Seed(1)).unwrap();
+        model.set_head_start(measured.clone());
+        let jet = model.jet(&x, &t);
+        let expected: Vec<f64> = t.iter().map(|&t| measured.g(vp.log_snr(t))).collect();
+        let expected = Tensor::from_slice(&expected).unsqueeze(-1);
+        let error = largest((jet.g.diagonal() - &expected) / (&expected + 1e-3));
+        assert!(error < if rank > 0 { 2e-2 } else { 1e-3 }, "{parametrization:?}, {rank}: off by {error}");
+        assert!(largest(jet.noise - oracle.noise(&x.to_kind(Kind::Double), &t)) < 1e-5);
     }
 }
 
@@ -173,7 +201,7 @@ fn running_out_of_time_ends_with_a_validation() {
 /// chain of 20 steps.
 fn on_chain(base: Base, parametrization: Parametrization) -> Model {
     let chain = ScheduleConfig::Discrete { steps: 20, law: StepLaw::Linear, beta_start: 0.01, beta_end: 0.4 };
-    let head = Some(HeadConfig { structure: Structure::LowRank(0), parametrization });
+    let head = Some(HeadConfig::diagonal(parametrization));
     let network = MlpConfig { head_trunk: HeadTrunk::Separate, width: 64, ..MlpConfig::default() };
     let config = ModelConfig { network: NetworkConfig::Mlp(network), head, ..ModelConfig::default() };
     config.init(base, chain.build().unwrap(), Device::Cpu, Seed(1)).unwrap()
@@ -260,7 +288,11 @@ fn variances_between_the_two_are_learned() {
 /// A head that says something else than a matrix is diagonal, and belongs to its objective.
 #[test]
 fn heads_belong_to_their_objectives() {
-    let head = |rank, parametrization| HeadConfig { structure: Structure::LowRank(rank), parametrization };
+    let head = |rank, parametrization| HeadConfig {
+        structure: Structure::LowRank(rank),
+        parametrization,
+        ..HeadConfig::default()
+    };
     let matching = |target| ObjectiveConfig::CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 };
     let (sn, npr, iddpm) = (
         matching(Target::SecondMoment),

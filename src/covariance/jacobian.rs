@@ -34,11 +34,21 @@ pub(super) fn diagonal(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Jet {
 
 /// `ε̂` and all of `G`, by `d` products: symmetrised, its eigenvalues held above 0. For small `d`.
 pub(super) fn full(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Jet {
-    let (noise, products) = products(model, x, t, &unit_vectors(model, x));
-    let symmetric = ((&products + products.transpose(1, 2)) * 0.5).to_kind(Kind::Double);
+    let (noise, symmetric) = symmetrised(model, x, t);
     let (values, vectors) = symmetric.linalg_eigh("L");
     let held = (&vectors * values.clamp_min(FLOOR).unsqueeze(1)).matmul(&vectors.transpose(1, 2));
     Jet { noise, g: SymMatrix::Full(held.to_kind(x.kind())) }
+}
+
+/// The eigenvalues of `G`, symmetrised, `[b, d]` in f64, rising.
+pub(super) fn eigenvalues(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Tensor {
+    symmetrised(model, x, t).1.linalg_eigvalsh("L")
+}
+
+/// `ε̂`, and the symmetric part of `G` by `d` products, `[b, d, d]` in f64.
+fn symmetrised(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> (Tensor, Tensor) {
+    let (noise, products) = products(model, x, t, &unit_vectors(model, x));
+    (noise, ((&products + products.transpose(1, 2)) * 0.5).to_kind(Kind::Double))
 }
 
 fn unit_vectors(model: &dyn Denoiser, x: &Tensor) -> Tensor {

@@ -89,8 +89,8 @@ impl CovarianceTable {
             Judge::new(&self.images, &runs[0], None)?;
             self.train(&dir, &mut runs, &mut |what, part| progress(what, 0.5 * part))?;
         }
-        if self.covariances.contains(&Covariance::Analytic) && runs[0].model.noise_statistics().is_none() {
-            runs[0].measure_noise(self.images.batch)?;
+        if self.covariances.contains(&Covariance::Analytic) {
+            self.measure(&mut runs[0])?;
         }
         let judge = Judge::new(&self.images, &runs[0], extractor)?;
         runs.iter().try_for_each(|run| judge.check(run))?;
@@ -149,17 +149,28 @@ impl CovarianceTable {
         Ok(score)
     }
 
+    /// Measures the noise of the score, if that was not done.
+    fn measure(&self, score: &mut Run) -> Result<()> {
+        match score.model.noise_statistics() {
+            None => score.measure_noise(self.images.batch).map(drop),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Trains the heads in `dir`, or goes on with them, or finds them finished, and adds their runs.
     fn train(&self, dir: &Path, runs: &mut Vec<Run>, progress: &mut dyn FnMut(&str, f64)) -> Result<()> {
-        let score = &runs[0];
-        let prepared = score.prepared().ok_or_else(|| {
-            let problem =
-                format!("{} is not at hand, or no longer the data of this run", score.config.data.source);
+        let prepared = runs[0].prepared().ok_or_else(|| {
+            let source = &runs[0].config.data.source;
+            let problem = format!("{source} is not at hand, or no longer the data of this run");
             Error::config("--train", problem, "restore the data, or give trained heads with --head")
         })?;
         let configs: Vec<RunConfig> =
-            self.train.iter().map(|head| head.run(&score.config, &self.images)).collect();
+            self.train.iter().map(|head| head.run(&runs[0].config, &self.images)).collect();
         configs.iter().try_for_each(|config| config.train.check())?;
+        if configs.iter().any(|config| config.model.starts_from_measurement()) {
+            self.measure(&mut runs[0])?;
+        }
+        let score = &runs[0];
         let mut tasks = Tasks::new(configs.len(), progress);
         let mut heads = Vec::new();
         for (head, config) in self.train.iter().zip(&configs) {

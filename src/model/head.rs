@@ -36,6 +36,18 @@ pub enum Parametrization {
     Interpolation,
 }
 
+/// The `G` that a head's outputs correct, and hence start from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadStart {
+    /// The base distribution's.
+    #[default]
+    Base,
+    /// Analytic-DPM's `Γ(t) I`, measured on data under the score that the head is trained on, which is frozen. Nearer than that
+    /// of an isotropic base where coordinates are strongly correlated, as pixels are.
+    Analytic,
+}
+
 /// A covariance head as plain data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,11 +56,18 @@ pub struct HeadConfig {
     pub structure: Structure,
     /// How raw outputs become `G`.
     pub parametrization: Parametrization,
+    /// What they correct.
+    #[serde(default)]
+    pub start: HeadStart,
 }
 
 impl Default for HeadConfig {
     fn default() -> Self {
-        HeadConfig { structure: Structure::LowRank(4), parametrization: Parametrization::Posterior }
+        HeadConfig {
+            structure: Structure::LowRank(4),
+            parametrization: Parametrization::Posterior,
+            start: HeadStart::Base,
+        }
     }
 }
 
@@ -60,14 +79,19 @@ const LITERAL_START: f64 = 0.1;
 /// The scale of factors at the start: not 0, where their gradient vanishes.
 pub(super) const FACTOR_GAIN: f64 = 0.03;
 
-/// The least `G` from a second moment: `G = 0` would leave a density none.
-const LEAST: f64 = 1e-6;
+/// The least `G` from a measurement or a second moment: `G = 0` would leave a density none.
+pub(super) const LEAST: f64 = 1e-6;
 
 fn limited(x: &Tensor) -> Tensor {
     (x / LOG_LIMIT).tanh() * LOG_LIMIT
 }
 
 impl HeadConfig {
+    /// A diagonal head.
+    pub fn diagonal(parametrization: Parametrization) -> HeadConfig {
+        HeadConfig { structure: Structure::LowRank(0), parametrization, ..HeadConfig::default() }
+    }
+
     /// Raw outputs needed per row: `d (1 + r)`, or `d (d + 1)/2` for [`Structure::Full`].
     pub fn outputs(&self, dim: i64) -> i64 {
         match self.structure {
@@ -92,8 +116,14 @@ impl HeadConfig {
     /// Checks that the head can have its form.
     ///
     /// # Errors
-    /// If the parametrization is of diagonals alone, and the structure another.
+    /// If the parametrization is of diagonals alone and the structure another, or corrects no `G` and is to start from one.
     pub fn check(&self) -> Result<()> {
+        let corrects =
+            matches!(self.parametrization, Parametrization::Posterior | Parametrization::SecondMoment);
+        if self.start == HeadStart::Analytic && !corrects {
+            let problem = "analytic, of a head whose outputs correct no G";
+            return Err(Error::config("start", problem, "leave it out"));
+        }
         let name = match self.parametrization {
             Parametrization::Posterior | Parametrization::PaperLiteral => return Ok(()),
             Parametrization::SecondMoment => "a head for second moments (sn)",
@@ -177,7 +207,8 @@ mod tests {
     #[test]
     fn every_output_has_a_gradient_at_the_start() {
         for parametrization in [Parametrization::Posterior, Parametrization::PaperLiteral] {
-            let head = HeadConfig { structure: Structure::LowRank(2), parametrization };
+            let structure = Structure::LowRank(2);
+            let head = HeadConfig { structure, parametrization, ..HeadConfig::default() };
             let start =
                 Tensor::cat(&[Tensor::zeros([2, 3], F64), Tensor::ones([2, 6], F64) * FACTOR_GAIN], 1);
             let raw = start.set_requires_grad(true);

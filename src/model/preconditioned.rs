@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::base::Base;
-use super::head::{HeadConfig, second_moment};
+use super::head::{HeadConfig, HeadStart, LEAST, second_moment};
 use super::mlp::MlpConfig;
 use super::parameters::Parameters;
 use super::unet::{HeadBody, UNetConfig};
@@ -16,7 +16,7 @@ use crate::noise::Seed;
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
 use crate::tensor::{column, per_row};
-use crate::tweedie::Jet;
+use crate::tweedie::{Jet, scalar_g};
 use crate::{Error, Result};
 
 /// Raw outputs of a backbone.
@@ -179,10 +179,17 @@ pub struct Model {
     backbone: Box<dyn Backbone>,
     second_moment: f64,
     statistics: Option<NoiseStatistics>,
+    /// The `G` that the head's outputs correct, where it is not the base's.
+    head_start: Option<NoiseStatistics>,
     device: Device,
 }
 
 impl ModelConfig {
+    /// Whether the head corrects what was measured of the score, [`Model::set_head_start`].
+    pub fn starts_from_measurement(&self) -> bool {
+        self.head.is_some_and(|head| head.start == HeadStart::Analytic)
+    }
+
     /// A model on `base`, with weights drawn from `seed`.
     pub fn init(&self, base: Base, schedule: Arc<dyn Schedule>, device: Device, seed: Seed) -> Result<Model> {
         let dim = base.dim();
@@ -209,6 +216,7 @@ impl ModelConfig {
             backbone,
             second_moment,
             statistics: None,
+            head_start: None,
             device,
         })
     }
@@ -251,6 +259,27 @@ impl Model {
     /// Keeps what was measured of `E‖ε − ε̂‖²`, for the analytic covariance.
     pub fn set_noise_statistics(&mut self, statistics: NoiseStatistics) {
         self.statistics = Some(statistics);
+    }
+
+    /// What the head's outputs correct under [`HeadStart::Analytic`](super::HeadStart): part of what the model is.
+    pub fn set_head_start(&mut self, statistics: NoiseStatistics) {
+        self.head_start = Some(statistics);
+    }
+
+    /// What was set.
+    pub fn head_start(&self) -> Option<&NoiseStatistics> {
+        self.head_start.as_ref()
+    }
+
+    /// The base's `ε̂`, and the `G` that the head's outputs correct.
+    fn reference(&self, x: &Tensor, t: &[f64], full: bool) -> Jet {
+        match &self.head_start {
+            None => self.fast_base.jet(x, &*self.schedule, t, full),
+            Some(statistics) => {
+                let g = t.iter().map(|&t| statistics.g(self.schedule.log_snr(t)).max(LEAST));
+                Jet { noise: self.fast_base.noise(x, &*self.schedule, t), g: scalar_g(g, x) }
+            }
+        }
     }
 
     /// Runs `f` with dropout, where the network has any, of batch number `batch`.
@@ -312,7 +341,7 @@ impl Model {
     /// a mixture).
     pub(super) fn jet_given(&self, x: &Tensor, t: &[f64], classes: Option<&Tensor>) -> Jet {
         let full = self.config.head.is_some_and(|head| head.wants_full_base());
-        let base = self.fast_base.jet(x, &*self.schedule, t, full);
+        let base = self.reference(x, t, full);
         let outputs = self.forward(x, t, classes, true);
         let noise = self.noise_from(&outputs.noise, x, t, || base.noise.shallow_clone());
         let g: SymMatrix = match (&self.config.head, &outputs.head) {
@@ -328,7 +357,7 @@ impl Model {
     pub(super) fn second_moment_given(&self, x: &Tensor, t: &[f64], classes: Option<&Tensor>) -> Tensor {
         if self.config.head.is_some_and(|head| head.parametrization == Parametrization::SecondMoment) {
             let raw = self.forward(x, t, classes, true).head.expect("a head that was asked for");
-            return second_moment(&raw, &self.fast_base.jet(x, &*self.schedule, t, false));
+            return second_moment(&raw, &self.reference(x, t, false));
         }
         self.jet_given(x, t, classes).second_moment()
     }

@@ -9,10 +9,11 @@ use tch::{Device, Tensor};
 use super::checkpoint::parameter_bytes;
 use super::exchange::{read_json, read_tensors, read_unet, write_unet};
 use super::{DataConfig, DataRecord, Run, RunConfig, RunDir, base_from_json, base_to_json, write_json};
+use crate::covariance::NoiseStatistics;
 use crate::data::{OutputFile, Scaling, pixel_columns};
 use crate::model::{
-    Backbone, Base, BaseConfig, BaseKind, Entry, HeadConfig, Model, ModelConfig, NetworkConfig,
-    Parametrization, Prediction, Structure, UNetConfig,
+    Backbone, Base, BaseConfig, BaseKind, Entry, HeadConfig, HeadStart, Model, ModelConfig, NetworkConfig,
+    Parametrization, Prediction, UNetConfig,
 };
 use crate::noise::Seed;
 use crate::objective::{ObjectiveConfig, Target, Weighting};
@@ -141,6 +142,9 @@ struct Head {
     /// The base that they correct.
     base_kind: BaseKind,
     base: serde_json::Value,
+    /// What they correct in its place, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start: Option<NoiseStatistics>,
 }
 
 /// The folder of the covariance head in a pipeline; diffusers leaves it alone.
@@ -197,11 +201,10 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         Some(part) => (part.base_kind, base_of(part, &dir.join(HEAD))?),
         None => (BaseKind::Isotropic, Base::standard(dim)),
     };
-    let own =
-        HeadConfig { structure: Structure::LowRank(0), parametrization: Parametrization::Interpolation };
-    let (network, head) = match exported {
-        Some(Head { network, head, .. }) => (network, Some(head)),
-        None => (network, (all > score_size).then_some(own)),
+    let own = HeadConfig::diagonal(Parametrization::Interpolation);
+    let (network, head, start) = match exported {
+        Some(Head { network, head, start, .. }) => (network, Some(head), start),
+        None => (network, (all > score_size).then_some(own), None),
     };
     let time = crate::grid::TimeLaw::Uniform;
     let config = RunConfig {
@@ -234,7 +237,12 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         dropped: [0; 2],
         fingerprint: String::new(),
     };
-    let model = config.model.init(base, config.schedule.build()?, device, Seed(0))?;
+    let run = RunDir::create(out)?;
+    run.write_setup(&record, &base)?;
+    if let Some(start) = &start {
+        run.write_head_start(start)?;
+    }
+    let model = run.initial_model(&config, device)?;
     let first = |length: i64| net.parameters().flat().narrow(0, 0, length);
     let parameters = match beside {
         true => {
@@ -245,8 +253,6 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         false => vec![first(all)],
     };
     model.parameters().assign(&Tensor::cat(&parameters, 0));
-    let run = RunDir::create(out)?;
-    run.write_setup(&record, model.base())?;
     run.checkpoint(&model, &State::new(&model))?;
     run.write_config(&config)?;
     Ok(remark)
@@ -260,6 +266,11 @@ fn read_head(dir: &Path, score: &UNetConfig) -> Result<Option<Head>> {
     let path = dir.join(HEAD_CONFIG);
     let head: Head = read_json(&path, "export the run again")?;
     let alike = |network: &UNetConfig| NetworkConfig::UNet(network.clone()).score_only();
+    let asks = head.head.start == HeadStart::Analytic;
+    if asks != head.start.is_some() || head.start.as_ref().is_some_and(|start| start.problem().is_some()) {
+        let problem = "lacks what the head corrects, or has it damaged";
+        return Err(Error::checkpoint(&path, problem, "export the run again"));
+    }
     if alike(&head.network) != alike(score) {
         let problem = "is of a head on another network";
         return Err(Error::checkpoint(&path, problem, "leave the folders of an export together"));
@@ -339,7 +350,8 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
         let weights = parameter_bytes(&head_entries(&run.model), run.model.parameters().flat(), &[]);
         OutputFile::create(dir.join(HEAD_WEIGHTS))?.finish(&weights)?;
         let (base_kind, base) = (run.config.base.kind, base_to_json(run.model.base()));
-        let part = Head { network: network.clone(), head: *head, base_kind, base };
+        let start = run.model.head_start().cloned();
+        let part = Head { network: network.clone(), head: *head, base_kind, base, start };
         write_json(&dir.join(HEAD_CONFIG), &part)?;
     }
     if network.classes > 0 {

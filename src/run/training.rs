@@ -6,7 +6,7 @@ use std::time::Instant;
 use tch::{Device, Tensor, no_grad};
 
 use super::{Prepared, Run, RunConfig, RunDir};
-use crate::model::{Base, Model};
+use crate::model::{Base, Denoiser, Model};
 use crate::noise::Seed;
 use crate::train::State;
 use crate::{Error, Result};
@@ -23,6 +23,9 @@ pub struct Training {
 
 /// How much of a training's time the fit of its base may take.
 const BASE_SHARE: f64 = 2.0 / 3.0;
+
+/// Rows whose noise is measured at a time.
+const MEASURED_AT_ONCE: usize = 64;
 
 impl Training {
     /// A new run in `path`: fits the base, or takes base and score of `donor`, and writes the first checkpoint, so that a
@@ -41,6 +44,7 @@ impl Training {
         let any = Base::standard(prepared.record.scaling.dim() as i64);
         config.model.init(any, config.schedule.build()?, device, seed)?;
         config.model.head.as_ref().map_or(Ok(()), |head| config.objective.check_head(head))?;
+        let objective = config.objective.build()?;
         let dir = RunDir::create(path)?;
         let started = Instant::now();
         let base = match donor {
@@ -55,6 +59,21 @@ impl Training {
             }
         };
         dir.write_setup(&prepared.record, &base)?;
+        if config.model.starts_from_measurement() {
+            let donor = donor.filter(|_| !objective.trains_score()).ok_or_else(|| {
+                let problem = "analytic, where no score is given and frozen";
+                Error::config(
+                    "head.start",
+                    problem,
+                    "give --score-from RUN with an objective that trains the head",
+                )
+            })?;
+            let measured = match donor.model.noise_statistics() {
+                Some(measured) => measured.clone(),
+                None => donor.statistics_on(prepared, MEASURED_AT_ONCE)?,
+            };
+            dir.write_head_start(&measured)?;
+        }
         // read back, so that a resumed training has the same bits
         let model = dir.initial_model(config, device)?;
         if let Some(donor) = donor {

@@ -10,7 +10,7 @@ use tweedie::data::{OutputFile, TableFormat, write_table};
 use tweedie::model::{Denoiser, Given, Model};
 use tweedie::noise::Seed;
 use tweedie::plot::{Sheet, sheet_of};
-use tweedie::run::{Run, STATISTICS_ROWS};
+use tweedie::run::{Run, statistics_rows};
 use tweedie::sample::{
     Ancestral, Clipped, DpmSolver, EulerMaruyama, FlowSampler, Heun, LastStep, PredictorCorrector, Step,
     run_chain, sample_in_batches,
@@ -253,7 +253,8 @@ pub fn make_ready(run: &mut Run, covariance: Covariance, batch: usize, quiet: bo
         _ => (),
     }
     if covariance == Covariance::Analytic && run.model.noise_statistics().is_none() {
-        say(quiet, format!("measuring the noise of the score on {STATISTICS_ROWS} training rows"));
+        let rows = statistics_rows(run.data.scaling.dim());
+        say(quiet, format!("measuring the noise of the score on {rows} training rows"));
         let error = run.measure_noise(batch)?.largest_error();
         say(quiet, format!("kept with the run; largest standard error of E|ε − ε̂|²/d: {error:.1e}"));
     }

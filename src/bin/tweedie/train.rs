@@ -1,6 +1,7 @@
 //! `tweedie train`
 
 mod options;
+mod rank;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -120,6 +121,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 .as_ref()
                 .map(|path| donor(path, &config, &prepared, device))
                 .transpose()?;
+            if let Some(donor) = &donor {
+                arguments.choose_rank(&mut config, donor, &prepared)?;
+            }
             let training =
                 Training::begin(&arguments.out, &config, &prepared, &validation, donor.as_ref(), device)?;
             let components = training.model.base().components();

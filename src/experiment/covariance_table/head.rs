@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use crate::grid::TimeLaw;
 use crate::model::{
-    HeadBody, HeadConfig, HeadTrunk, MlpConfig, ModelConfig, NetworkConfig, Parametrization, Structure,
-    UNetConfig,
+    HeadBody, HeadConfig, HeadStart, HeadTrunk, MlpConfig, ModelConfig, NetworkConfig, Parametrization,
+    Structure, UNetConfig,
 };
 use crate::objective::{LmForm, ObjectiveConfig, ScoreGradient, Target};
 use crate::run::RunConfig;
@@ -86,25 +86,34 @@ impl Head {
         }
     }
 
+    /// Whether its outputs correct a `G`.
+    fn corrects(self) -> bool {
+        self != Head::Iddpm
+    }
+
     fn config(self) -> HeadConfig {
-        let diagonal = |parametrization| HeadConfig { structure: Structure::LowRank(0), parametrization };
         match self {
             Head::Lm(rank) | Head::Ocm(rank) => {
                 HeadConfig { structure: Structure::LowRank(rank), ..HeadConfig::default() }
             }
-            Head::Npr => diagonal(Parametrization::Posterior),
-            Head::Sn => diagonal(Parametrization::SecondMoment),
-            Head::Iddpm => diagonal(Parametrization::Interpolation),
+            Head::Npr => HeadConfig::diagonal(Parametrization::Posterior),
+            Head::Sn => HeadConfig::diagonal(Parametrization::SecondMoment),
+            Head::Iddpm => HeadConfig::diagonal(Parametrization::Interpolation),
         }
     }
 
     /// The run that trains the head on the score of `score`. On a U-Net it sits on the last features, with a residual block of
-    /// its own; on a network for rows it is a network of its own. Times are uniform in `t` for images and in the log
+    /// its own, and starts from the analytic covariance; on a network for rows it is a network of its own, and starts from the base.
+    /// Times are uniform in `t` for images and in the log
     /// signal-to-noise ratio for tables; every head takes as many pairs (x_t, t) per step.
     pub(super) fn run(self, score: &RunConfig, settings: &Settings) -> RunConfig {
+        let mut head = self.config();
         let (network, time) = match score.model.network.score_only() {
             NetworkConfig::UNet(network) => {
                 let network = UNetConfig { head_body: HeadBody::Complex, ..network };
+                if self.corrects() {
+                    head.start = HeadStart::Analytic;
+                }
                 (NetworkConfig::UNet(network), TimeLaw::Uniform)
             }
             NetworkConfig::Mlp(network) => {
@@ -114,7 +123,7 @@ impl Head {
         };
         let draws = if matches!(self, Head::Lm(_)) { TRANSITIONS } else { 1 };
         RunConfig {
-            model: ModelConfig { network, head: Some(self.config()), ..score.model.clone() },
+            model: ModelConfig { network, head: Some(head), ..score.model.clone() },
             objective: self.objective(time),
             train: TrainConfig {
                 iterations: settings.iterations,

@@ -8,11 +8,11 @@ use super::law::Law;
 use crate::Result;
 use crate::covariance::Covariance;
 use crate::grid::{Spacing, TimeLaw};
+use crate::model::Parametrization;
 use crate::model::{
     Base, BaseConfig, BaseKind, Denoiser, Form, HeadConfig, HeadTrunk, MlpConfig, Model, ModelConfig,
     NetworkConfig,
 };
-use crate::model::{Parametrization, Structure};
 use crate::noise::{Noise, Seed};
 use crate::objective::{LmForm, ObjectiveConfig, ScoreGradient, Weighting};
 use crate::sample::{Ancestral, LastStep, Step, run_chain};
@@ -121,10 +121,7 @@ pub fn train(
             head_trunk: recipe.head_trunk,
             replicates: numbers.len() as i64,
         }),
-        head: transitions.map(|_| HeadConfig {
-            structure: Structure::LowRank(0),
-            parametrization: Parametrization::Posterior,
-        }),
+        head: transitions.map(|_| HeadConfig::diagonal(Parametrization::Posterior)),
         finest_scale: recipe.finest_scale,
         ..ModelConfig::default()
     }

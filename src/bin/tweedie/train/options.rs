@@ -7,7 +7,8 @@ use tweedie::covariance::Covariance;
 use tweedie::data::{Dequantize, Marginals, Missing};
 use tweedie::grid::TimeLaw;
 use tweedie::model::{
-    BaseKind, HeadConfig, HeadTrunk, NetworkConfig, Parametrization, Precision, Structure, UNetConfig,
+    BaseKind, HeadConfig, HeadStart, HeadTrunk, NetworkConfig, Parametrization, Precision, Structure,
+    UNetConfig,
 };
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target, Weighting};
 use tweedie::run::{DataRecord, RunConfig};
@@ -68,6 +69,12 @@ enum Mode {
     Dsm,
     /// The score is frozen; the head is trained
     Head,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum HeadStartName {
+    Base,
+    Analytic,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -166,9 +173,13 @@ pub struct Arguments {
     /// The distribution that the network corrects
     #[arg(long, help_heading = "Model")]
     base: Option<BaseName>,
-    /// Rank of the covariance head: 0 is diagonal; or full [default: 4, or the number of columns]
-    #[arg(long, value_name = "R|full", help_heading = "Model")]
-    rank: Option<String>,
+    /// Rank of the covariance head: 0 is diagonal; full; or auto, with --score-from: the least that leaves a tenth of the norm of the
+    /// score's own G [default: 4, or the number of columns]
+    #[arg(long, value_name = "R|full|auto", help_heading = "Model")]
+    pub(super) rank: Option<String>,
+    /// What the head starts from and corrects: the base's G, or, with --score-from, E|ε − ε̂|²/d of that score, measured at its first use
+    #[arg(long, value_name = "START", help_heading = "Model")]
+    head_start: Option<HeadStartName>,
     /// Take H = ReLU(U) + VVᵀ as the paper's text does
     #[arg(long, help_heading = "Model")]
     paper_literal: bool,
@@ -231,10 +242,6 @@ pub fn size(text: &str) -> std::result::Result<[usize; 2], String> {
     let (height, width) = text.split_once('x').ok_or("not HxW, such as 32x32")?;
     let side = |text: &str| text.parse().map_err(|_| format!("{text:?} is not a number of pixels"));
     Ok([side(height)?, side(width)?])
-}
-
-fn diagonal(parametrization: Parametrization) -> HeadConfig {
-    HeadConfig { structure: Structure::LowRank(0), parametrization }
 }
 
 impl Arguments {
@@ -483,8 +490,8 @@ impl Arguments {
         let head = config.model.head.get_or_insert_with(HeadConfig::default);
         match self.objective {
             None => (),
-            Some(ObjectiveName::Sn) => *head = diagonal(Parametrization::SecondMoment),
-            Some(ObjectiveName::Iddpm) => *head = diagonal(Parametrization::Interpolation),
+            Some(ObjectiveName::Sn) => *head = HeadConfig::diagonal(Parametrization::SecondMoment),
+            Some(ObjectiveName::Iddpm) => *head = HeadConfig::diagonal(Parametrization::Interpolation),
             Some(_) if head.covariance() != Covariance::Learned => *head = HeadConfig::default(),
             Some(_) if head.parametrization == Parametrization::SecondMoment => *head = HeadConfig::default(),
             Some(_) => (),
@@ -492,12 +499,24 @@ impl Arguments {
         match self.rank.as_deref() {
             None => (),
             Some("full") => head.structure = Structure::Full,
+            // chosen once the score is at hand
+            Some("auto") if self.score_from.is_some() => head.structure = Structure::LowRank(0),
+            Some("auto") => {
+                let remedy = "give --score-from with it, or a number";
+                return Err(Error::config("--rank", "auto, where no score is given", remedy));
+            }
             Some(rank) => {
                 let rank = rank.parse().ok().filter(|r| *r >= 0);
-                let wrong =
-                    || Error::config("--rank", format!("{:?}", self.rank), "give a number from 0, or full");
+                let wrong = || {
+                    Error::config("--rank", format!("{:?}", self.rank), "give a number from 0, full, or auto")
+                };
                 head.structure = Structure::LowRank(rank.ok_or_else(wrong)?);
             }
+        }
+        match self.head_start {
+            None => (),
+            Some(HeadStartName::Base) => head.start = HeadStart::Base,
+            Some(HeadStartName::Analytic) => head.start = HeadStart::Analytic,
         }
         if self.paper_literal {
             head.parametrization = Parametrization::PaperLiteral;
