@@ -2,7 +2,7 @@
 
 mod analytic;
 mod interpolated;
-mod jacobian;
+pub(crate) mod jacobian;
 
 use std::fmt;
 use std::str::FromStr;
