@@ -50,7 +50,7 @@ impl Default for CovarianceToy {
             recipe: Recipe::default(),
             times: vec![0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9],
             rows: 400,
-            samples: 1000,
+            samples: 500,
             steps: vec![5, 10, 20, 50],
             seed: 0,
         }

@@ -50,8 +50,8 @@ impl Default for Recipe {
         Recipe {
             width: 64,
             depth: 2,
-            iterations: 3000,
-            score_iterations: 6000,
+            iterations: 2000,
+            score_iterations: 4000,
             rows: 32,
             draws: 4,
             learning_rate: 5e-3,

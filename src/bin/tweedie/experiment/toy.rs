@@ -15,7 +15,7 @@ struct Sizes {
     /// Trainings of every network, each with rows of its own to be judged on [default: 5]
     #[arg(long, value_name = "TRIALS")]
     trials: Option<usize>,
-    /// Steps of the optimiser for a head [default: 3000]
+    /// Steps of the optimiser for a head [default: 2000]
     #[arg(long, value_name = "I")]
     iterations: Option<u64>,
     /// Hidden units of every network [default: 64]
@@ -53,10 +53,10 @@ pub struct CovarianceToyArguments {
     output: Output,
     #[command(flatten)]
     sizes: Sizes,
-    /// Steps of the optimiser for a learned score [default: 6000]
+    /// Steps of the optimiser for a learned score [default: 4000]
     #[arg(long, value_name = "I")]
     score_iterations: Option<u64>,
-    /// Samples of each trial [default: 1000]
+    /// Samples of each trial [default: 500]
     #[arg(long, value_name = "SAMPLES")]
     samples: Option<usize>,
     /// Numbers of steps K [default: 5,10,20,50]
