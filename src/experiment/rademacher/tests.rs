@@ -21,7 +21,7 @@ fn errors_fall_as_the_root_of_the_products() {
     let report = tiny.run(&mut |_, _| ()).unwrap();
     for at in &report.laws[0].times {
         let (slope, error) = at.slope(&tiny.probes).unwrap();
-        println!("t = {}: slope {slope} ± {error}, {:?}", at.t, at.errors);
+        println!("t = {}: slope {slope} ± {error}", at.t);
         assert!((slope + 0.5).abs() < 4.0 * error && error < 0.05, "{slope} ± {error}");
         for (m, errors) in tiny.probes.iter().zip(&at.errors) {
             let squares: Vec<f64> = errors.iter().map(|e| e * e * *m as f64).collect();
@@ -29,15 +29,14 @@ fn errors_fall_as_the_root_of_the_products() {
             let theory = at.predicted.powi(2);
             assert!((mean - theory).abs() < 4.0 * error, "M = {m}: {mean} ± {error}, {theory}");
         }
-        // held in [0, 1] or not, the same numbers where all is within
-        assert!(at.held[3].iter().zip(&at.errors[3]).all(|(held, error)| *held <= error + 1e-12));
     }
     let dir = tempfile::tempdir().unwrap();
     report.write(dir.path()).unwrap();
     assert!(dir.path().join("rademacher-mixture10.svg").exists());
 }
 
-/// Where `G` is diagonal one product is exact, and there is no slope.
+/// Where `G` is diagonal one product is exact, and there is no slope. Held in [0, 1] it is not where the exact variances are
+/// above 1, as between the nine Gaussians at t = 0.3.
 #[test]
 fn one_product_is_exact_where_the_covariance_is_diagonal() {
     let tiny = Rademacher { probes: vec![1, 3], rows: 20, ..tiny(Law::Nine) };
@@ -45,6 +44,7 @@ fn one_product_is_exact_where_the_covariance_is_diagonal() {
     for at in &report.laws[0].times {
         assert!(at.errors[0].iter().all(|error| *error < 1e-9), "{:?}", at.errors);
         assert_eq!(at.slope(&tiny.probes), None);
+        assert!(at.held[0].iter().all(|error| if at.t < 0.2 { *error < 1e-9 } else { *error > 0.05 }));
     }
 }
 
