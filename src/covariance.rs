@@ -2,7 +2,7 @@
 
 mod analytic;
 mod interpolated;
-mod jacobian;
+pub(crate) mod jacobian;
 mod spectrum;
 
 use std::fmt;

@@ -500,3 +500,48 @@ fn covariance_table_of_a_table() {
     refused(&[&command[..], &["--data", "mixture:two-gaussians"]].concat(), &["--data", "leave it out"]);
     refused(&[&command[..], &["--features", &at("score/config.toml")]].concat(), &["score/config.toml"]);
 }
+
+/// Every covariance on a known law, where G = 0 has an error of 1 on both scores; and the diagonal by random signs, whose
+/// error falls with the number of products.
+#[test]
+fn covariances_of_known_laws() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_string_lossy().into_owned();
+    let sizes = ["--out", &out, "--quick", "--law", "mixture2", "--iterations", "5", "--rows", "20"];
+    let toy = ["experiment", "covariance-toy", "--score-iterations", "5", "--samples", "20"];
+    succeed(&[&toy[..], &sizes, &["--steps", "3"]].concat());
+    let table = rows(&dir.path().join("covariance-toy.csv"));
+    let of = |quantity: &str, score: &str| {
+        table.iter().filter(|row| row["quantity"] == quantity && row["score"] == score).collect::<Vec<_>>()
+    };
+    for score in ["true", "learned"] {
+        // seven heads, Analytic-DPM, Rademacher, β̃, β, G = I; and of the learned score its Jacobian; three times
+        let errors = of("error", score);
+        assert_eq!(errors.len(), 3 * if score == "true" { 12 } else { 13 });
+        let zero = errors.iter().filter(|row| row["arm"].starts_with("β̃"));
+        assert!(zero.clone().count() == 3 && zero.clone().all(|row| number(row, "mean") == 1.0));
+        // β and I-DDPM are of ancestral steps; the exact G is sampled with the true score
+        let of_law = usize::from(score == "true");
+        assert_eq!(of("mmd2-ddpm", score).len(), 12 + of_law);
+        assert_eq!(of("mmd2-ddim", score).len(), 10 + of_law);
+    }
+    assert!(table.iter().all(|row| number(row, "mean").is_finite()));
+    let page = std::fs::read_to_string(dir.path().join("covariance-toy.md")).unwrap();
+    assert!(page.contains("## mixture2: 5 Gaussians") && page.contains("OCM / NPR:"), "{page}");
+    assert!(dir.path().join("covariance-toy-mixture2-true-diagonal-error.svg").exists());
+
+    succeed(&[&["experiment", "rademacher", "--probes", "1,4"][..], &sizes].concat());
+    let table = rows(&dir.path().join("rademacher.csv"));
+    let slopes: Vec<f64> =
+        table.iter().filter(|row| row["quantity"] == "slope").map(|row| number(row, "mean")).collect();
+    assert!(slopes.len() == 2 && slopes.iter().all(|slope| (-1.0..0.0).contains(slope)), "{slopes:?}");
+    let page = std::fs::read_to_string(dir.path().join("rademacher.md")).unwrap();
+    assert!(page.contains("| Rademacher, M = 4 | 1 | 4 |") && page.contains("M ≥ 100"), "{page}");
+
+    let refuse = |which: &str, rest: &[&str], words: &[&str]| {
+        refused(&[&["experiment", which, "--out", &out, "--quick"][..], rest].concat(), words);
+    };
+    refuse("covariance-toy", &["--law", "ten"], &["--law", "mixture64"]);
+    refuse("covariance-toy", &["--trials", "0"], &["--trials"]);
+    refuse("rademacher", &["--probes", "4,2"], &["--probes", "rising"]);
+}

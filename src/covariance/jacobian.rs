@@ -55,8 +55,8 @@ fn unit_vectors(model: &dyn Denoiser, x: &Tensor) -> Tensor {
     Tensor::eye(model.dim(), (x.kind(), x.device()))
 }
 
-/// `ε̂` `[b, d]` and `G v` for each of `directions` `[m, d]`, `[b, m, d]`.
-fn products(model: &dyn Denoiser, x: &Tensor, t: &[f64], directions: &Tensor) -> (Tensor, Tensor) {
+/// `ε̂` `[b, d]` and `G v` for each of `directions` `[m, d]`, or of each row's own `[m, b, d]`; `[b, m, d]`.
+pub(crate) fn products(model: &dyn Denoiser, x: &Tensor, t: &[f64], directions: &Tensor) -> (Tensor, Tensor) {
     let m = directions.size()[0];
     let x = x.detach().set_requires_grad(true);
     let noise = with_grad(|| model.noise(&x, t));

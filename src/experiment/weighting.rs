@@ -177,10 +177,10 @@ impl Source {
 }
 
 /// Passes progress on.
-struct Listener<'a, 'b> {
-    tasks: &'a mut Tasks<'b>,
-    what: &'a str,
-    iterations: u64,
+pub(super) struct Listener<'a, 'b> {
+    pub tasks: &'a mut Tasks<'b>,
+    pub what: &'a str,
+    pub iterations: u64,
 }
 
 impl Hooks for Listener<'_, '_> {

@@ -4,6 +4,7 @@ mod cost;
 mod estimators;
 mod images;
 mod scoreflow;
+mod toy;
 mod weighting;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +41,10 @@ enum Which {
     ImageGrid(images::GridArguments),
     /// Every covariance on one score of images: Optimal Covariance Matching, Tables 3, 4, 5 and 8
     CovarianceTable(images::CovarianceArguments),
+    /// Every covariance against the exact one on known laws: Optimal Covariance Matching, Figure 3
+    CovarianceToy(toy::CovarianceToyArguments),
+    /// The diagonal by random signs beside a learned one: Optimal Covariance Matching, Figure 1
+    Rademacher(toy::RademacherArguments),
     /// Likelihood, bound and distance over forward processes and weightings: ScoreFlow, Table 2
     ScoreflowTable(scoreflow::TableArguments),
     /// Error and cost of every log-likelihood, where the truth is known and on runs
@@ -118,6 +123,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Which::HessianAblation(arguments) => arguments.run(),
         Which::ImageGrid(arguments) => arguments.run(),
         Which::CovarianceTable(arguments) => arguments.run(),
+        Which::CovarianceToy(arguments) => arguments.run(),
+        Which::Rademacher(arguments) => arguments.run(),
         Which::ScoreflowTable(arguments) => arguments.run(),
         Which::Estimators(arguments) => arguments.run(),
         Which::WeightingVariance(arguments) => arguments.run(),
