@@ -1,6 +1,7 @@
 //! The papers' experiments, one file per figure or table.
 
 mod clusters;
+pub mod consistency;
 pub mod cost;
 pub mod covariance_table;
 pub mod estimators;
@@ -10,9 +11,11 @@ pub mod image_grid;
 pub mod images;
 pub mod mixture;
 pub mod parameter_estimation;
+mod regression;
 mod runs;
 pub mod scoreflow_table;
 mod table;
+pub mod theory;
 pub mod weighting;
 pub mod weighting_interpolation;
 pub mod weighting_variance;

@@ -10,7 +10,7 @@ use super::loss::Form;
 use super::study::{Cell, GROUPS, PARAMETERS, Setting};
 use super::{REFERENCE, Report, TRANSITIONS, overlapping, separated};
 use crate::Result;
-use crate::experiment::write_all;
+use crate::experiment::{regression, write_all};
 use crate::grid::TimeLaw;
 
 /// Table 2 of the paper, rows in its order (labels lost in our copy): MAE and standard error at n = 100, then
@@ -307,8 +307,8 @@ impl Report {
                 let _ = write!(out, "| {} | {} |", setting.name, estimator.name());
                 for (_, group) in &GROUPS {
                     let points: Vec<(f64, f64)> =
-                        cells.iter().map(|c| ((c.n as f64).ln(), c.group_mae(group).ln())).collect();
-                    let _ = write!(out, " {:.3} |", slope(&points));
+                        cells.iter().map(|c| (c.n as f64, c.group_mae(group))).collect();
+                    let _ = write!(out, " {:.3} |", regression::exponent(&points).0);
                 }
                 out.push('\n');
             }
@@ -361,13 +361,4 @@ impl Report {
         }
         out.push_str("\n![noise by N, overlapping](gradient-noise-overlapping.svg)\n![noise by N, separated](gradient-noise-separated.svg)\n");
     }
-}
-
-/// Least-squares slope.
-fn slope(points: &[(f64, f64)]) -> f64 {
-    let n = points.len() as f64;
-    let (mx, my) = (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
-    let (num, den) =
-        points.iter().fold((0.0, 0.0), |(a, b), p| (a + (p.0 - mx) * (p.1 - my), b + (p.0 - mx).powi(2)));
-    num / den
 }

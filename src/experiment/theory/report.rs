@@ -1,0 +1,403 @@
+//! The experiment's table, page and figures.
+
+use std::path::Path;
+
+use super::chain::Chain;
+use super::path::{Divergence, Nats};
+use super::{Measured, Report, Sampler, samplers};
+use crate::Result;
+use crate::experiment::{regression, table, write_all};
+use crate::plot::{LineChart, Scale, Series};
+
+const COLUMNS: [&str; 18] = [
+    "part",
+    "dim",
+    "chain",
+    "steps",
+    "sampler",
+    "delta",
+    "path",
+    "path_std_error",
+    "excess",
+    "excess_std_error",
+    "decoder",
+    "decoder_std_error",
+    "prior",
+    "elbo_gap",
+    "elbo_gap_std_error",
+    "total_variation",
+    "output_divergence",
+    "output_lost",
+];
+
+/// What is followed over `K`: the path's divergence, of an error what it adds.
+fn followed(sampler: Sampler, divergence: &Divergence) -> Nats {
+    match sampler {
+        Sampler::Exact(_) => divergence.steps,
+        Sampler::Score(_) | Sampler::Hessian(_) => divergence.excess,
+    }
+}
+
+impl Measured {
+    fn place(&self, sampler: Sampler) -> Option<usize> {
+        self.samplers.iter().position(|s| *s == sampler)
+    }
+
+    /// Prior, steps and decoder.
+    fn sum(&self, divergence: &Divergence) -> Nats {
+        let parts = [self.path.prior, divergence.steps, divergence.decoder];
+        (parts.iter().map(|p| p.0).sum(), parts.iter().map(|p| p.1 * p.1).sum::<f64>().sqrt())
+    }
+
+    /// By how many standard errors the ELBO is off the sum of the parts.
+    fn disagreement(&self, divergence: &Divergence) -> f64 {
+        let ((sum, error), elbo) = (self.sum(divergence), divergence.elbo.unwrap_or((f64::NAN, f64::NAN)));
+        (elbo.0 - sum) / elbo.1.hypot(error)
+    }
+}
+
+impl Report {
+    /// Writes `theory.csv`, `theory.md` and the figures into `dir`.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let mut rows = cells("steps", &self.over_steps);
+        rows.extend(cells("errors", &self.over_sizes));
+        let mut files = vec![
+            ("theory.csv".to_string(), table::csv(&COLUMNS, &rows)),
+            ("theory.md".to_string(), self.markdown()),
+        ];
+        for chain in Chain::ALL {
+            for dim in self.dims() {
+                files.push((format!("path-{dim}-{}.svg", chain.key()), self.path_figure(dim, chain)));
+            }
+            files.push((format!("output-{}.svg", chain.key()), self.output_figure(chain)));
+        }
+        files.push(("errors.svg".into(), self.errors_figure()));
+        write_all(dir, &files)
+    }
+
+    fn dims(&self) -> Vec<i64> {
+        self.over_sizes.iter().map(|m| m.dim).collect()
+    }
+
+    fn of(&self, dim: i64, chain: Chain) -> impl Iterator<Item = &Measured> {
+        self.over_steps.iter().filter(move |m| m.dim == dim && m.chain == chain)
+    }
+
+    /// The exponent in the chain's fineness of what `pick` says of a sampler, over the larger half of the numbers of steps, and its
+    /// standard error from the residuals.
+    fn exponent_of(&self, dim: i64, chain: Chain, pick: impl Fn(&Measured) -> Option<f64>) -> Nats {
+        let from = self.fitted_from();
+        let points: Vec<(f64, f64)> = self
+            .of(dim, chain)
+            .filter(|m| m.steps >= from)
+            .filter_map(|m| pick(m).map(|value| (chain.fineness(m.steps), value)))
+            .collect();
+        regression::exponent(&points)
+    }
+
+    /// The exponent of `pick` of a sampler's divergence from the path.
+    pub fn exponent(
+        &self,
+        dim: i64,
+        chain: Chain,
+        sampler: Sampler,
+        pick: impl Fn(&Divergence) -> Nats,
+    ) -> (f64, f64) {
+        self.exponent_of(dim, chain, |m| m.place(sampler).map(|i| pick(&m.path.samplers[i]).0))
+    }
+
+    fn markdown(&self) -> String {
+        let steps = &self.experiment.steps;
+        let mut out = format!(
+            "# Theorem 1 on mixtures\n\nMixtures of mean 0 and about unit variance in 1, 2 and 10 dimensions with their exact score and \
+             Hessian; {} rows, seed {}. *Schedule (18)*: the paper's, c0 = 1, c1 = 3, T = K, all its steps; *VP, log-SNR*: β from 0.1 to \
+             20, K − 1 steps even in the log signal-to-noise ratio from ε = 1e-3. Exponents are of T/ln T for (18), whose longest step \
+             is c1 ln T/T, and of K for VP, fitted to K ≥ {}; ± is the standard error from the residuals.\n\n\
+             *Path*: KL of the exact path from x_T to x_(t_1) against the sampler's, in nats, exact but for the mean over the rows. The \
+             prior's part and the last step's (from t_1 to 0) stand apart: −ELBO less the entropy is the sum of the three.\n",
+            self.experiment.rows,
+            self.experiment.seed,
+            self.fitted_from()
+        );
+        self.exponents(&mut out);
+        for dim in self.dims() {
+            for chain in Chain::ALL {
+                self.values(&mut out, dim, chain);
+            }
+        }
+        self.elbos(&mut out);
+        self.outputs(&mut out);
+        self.errors(&mut out);
+        out + &format!(
+            "\nNumbers of steps: {}. This run took {:.0} s.\n",
+            steps.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+            self.seconds
+        )
+    }
+
+    fn exponents(&self, out: &mut String) {
+        *out += "\n## Exponents of the path's divergence\n\nThe theory: −1 for a covariance that is off, −2 for the exact one; what an \
+                 error adds: 0 for the score's, −1 for the Hessian's.\n\n";
+        let columns: Vec<(i64, Chain)> =
+            self.dims().into_iter().flat_map(|dim| Chain::ALL.map(|chain| (dim, chain))).collect();
+        let mut head = vec![String::new()];
+        head.extend(columns.iter().map(|(dim, chain)| format!("d = {dim}, {}", chain.name())));
+        let rows: Vec<Vec<String>> = samplers(2)
+            .into_iter()
+            .map(|sampler| {
+                let cell = |&(dim, chain): &(i64, Chain)| {
+                    let known = self.of(dim, chain).any(|m| m.place(sampler).is_some());
+                    let fitted = known.then(|| self.exponent(dim, chain, sampler, |d| followed(sampler, d)));
+                    table::measured(fitted, 3)
+                };
+                std::iter::once(sampler.name()).chain(columns.iter().map(cell)).collect()
+            })
+            .collect();
+        *out += &table::markdown(&head, &rows);
+    }
+
+    fn values(&self, out: &mut String, dim: i64, chain: Chain) {
+        *out += &format!("\n### Path, d = {dim}, {}\n\n", chain.name());
+        let all: Vec<&Measured> = self.of(dim, chain).collect();
+        let head: Vec<String> =
+            std::iter::once(String::new()).chain(all.iter().map(|m| format!("K = {}", m.steps))).collect();
+        let mut rows: Vec<Vec<String>> = samplers(dim)
+            .into_iter()
+            .map(|sampler| {
+                let cell = |m: &&Measured| {
+                    let nats = m.place(sampler).map(|i| followed(sampler, &m.path.samplers[i]));
+                    nats.map_or(String::new(), small)
+                };
+                let name = match sampler {
+                    Sampler::Exact(_) => sampler.name(),
+                    Sampler::Score(_) | Sampler::Hessian(_) => format!("{}: what it adds", sampler.name()),
+                };
+                std::iter::once(name).chain(all.iter().map(cell)).collect()
+            })
+            .collect();
+        rows.push(
+            std::iter::once("the prior's part".into())
+                .chain(all.iter().map(|m| small(m.path.prior)))
+                .collect(),
+        );
+        *out += &table::markdown(&head, &rows);
+        *out += &format!("\n![](path-{dim}-{}.svg)\n", chain.key());
+    }
+
+    fn elbos(&self, out: &mut String) {
+        *out += "\n## −ELBO less the entropy\n\nThe program's own K-step ELBO on the same rows with other noise, less their −ln p, beside \
+                 the sum of prior, path and decoder.\n\n";
+        let head = ["", "K", "sampler", "−ELBO − entropy", "sum of the parts"];
+        let mut rows = Vec::new();
+        for m in self.over_steps.iter().filter(|m| m.chain == Chain::LogSnr && self.shown(m.steps)) {
+            for (sampler, divergence) in m.samplers.iter().zip(&m.path.samplers) {
+                rows.push(vec![
+                    format!("d = {}", m.dim),
+                    m.steps.to_string(),
+                    sampler.name(),
+                    table::measured(divergence.elbo, 3),
+                    small(m.sum(divergence)),
+                ]);
+            }
+        }
+        *out += &table::markdown(&head, &rows);
+        let all: Vec<f64> =
+            self.over_steps.iter().flat_map(|m| m.path.samplers.iter().map(|d| m.disagreement(d))).collect();
+        let worst = all.iter().fold(0.0, |worst: f64, z| worst.max(z.abs()));
+        *out += &format!(
+            "\nOf all {} pairs the two differ by at most {worst:.1} standard errors, in {} by more than two.\n",
+            all.len(),
+            all.iter().filter(|z| z.abs() > 2.0).count()
+        );
+    }
+
+    /// The first, a middle and the last number of steps.
+    fn shown(&self, steps: usize) -> bool {
+        let all = &self.experiment.steps;
+        [all[0], all[all.len() / 2], all[all.len() - 1]].contains(&steps)
+    }
+
+    /// The first of the larger half of the numbers of steps, of few the first but one, so that three are left to fit.
+    fn fitted_from(&self) -> usize {
+        let steps = &self.experiment.steps;
+        steps[(steps.len() / 2).min(steps.len() - 3)]
+    }
+
+    fn outputs(&self, out: &mut String) {
+        *out += "\n## The output, d = 1\n\nTotal variation ½∫|p − q| and KL(q ‖ p) of the sampler's law of x_(t_1) against the data's there, by \
+                 quadrature (no samples): the sampler's density is carried through every step on a grid of points.\n";
+        for chain in Chain::ALL {
+            let all: Vec<&Measured> = self.of(1, chain).collect();
+            let mut head = vec![chain.name().to_string(), String::new()];
+            head.extend(all.iter().map(|m| format!("K = {}", m.steps)));
+            head.push("exponent".into());
+            let mut rows = Vec::new();
+            for sampler in samplers(1) {
+                for (name, pick) in DISTANCES {
+                    let value = |m: &Measured| Some(pick(&m.output.as_ref()?[m.place(sampler)?]));
+                    let mut row = vec![sampler.name(), name.to_string()];
+                    row.extend(all.iter().map(|m| value(m).map_or(String::new(), |v| format!("{v:.2e}"))));
+                    row.push(table::measured(Some(self.exponent_of(1, chain, value)), 3));
+                    rows.push(row);
+                }
+            }
+            *out += &format!("\n{}\n![](output-{}.svg)\n", table::markdown(&head, &rows), chain.key());
+        }
+        let lost = self.over_steps.iter().chain(&self.over_sizes).filter_map(|m| m.output.as_ref()).flatten();
+        let lost = lost.map(|d| d.lost).fold(0.0, f64::max);
+        *out += &format!("\nThe largest part of a law that was lost on the way: {lost:.0e}.\n");
+    }
+
+    fn errors(&self, out: &mut String) {
+        *out += "\n## Errors of score and Hessian\n\nThe score is s + δφ, or the Hessian H + δΦ, with a smooth random field of E‖φ‖² = E‖Φ‖² = d at \
+                 every t (that of the score of N(0, I)); the other is exact. Schedule (18) at the largest K. *Limit*: ½ δ² d ∫g² of the \
+                 score's, ¼ δ² d Σ k⁴ of the Hessian's.\n\n";
+        let head =
+            ["", "error", "δ", "added to the path", "over its limit", "total variation", "KL of the output"];
+        let mut rows = Vec::new();
+        let mut exponents = String::new();
+        for m in &self.over_sizes {
+            for (i, (sampler, divergence)) in m.samplers.iter().zip(&m.path.samplers).enumerate() {
+                let size = sampler.size();
+                let limit = size
+                    * size
+                    * if matches!(sampler, Sampler::Score(_)) { m.of_score } else { m.of_hessian };
+                let output = m.output.as_ref().map(|all| all[i]);
+                rows.push(vec![
+                    format!("d = {}", m.dim),
+                    kind(*sampler).into(),
+                    size.to_string(),
+                    small(divergence.excess),
+                    format!("{:.4} ± {:.4}", divergence.excess.0 / limit, divergence.excess.1 / limit),
+                    output.map_or(String::new(), |o| format!("{:.3e}", o.total_variation)),
+                    output.map_or(String::new(), |o| format!("{:.3e}", o.divergence)),
+                ]);
+            }
+            for of in ["score", "Hessian"] {
+                let mine = || m.samplers.iter().enumerate().filter(|(_, s)| kind(**s) == of);
+                let path = mine().map(|(i, s)| (s.size(), m.path.samplers[i].excess.0)).collect::<Vec<_>>();
+                exponents += &format!("\n- d = {}, {of}: path {}", m.dim, exponent(&path));
+                let Some(output) = &m.output else { continue };
+                for (name, pick) in DISTANCES {
+                    let points: Vec<_> = mine().map(|(i, s)| (s.size(), pick(&output[i]))).collect();
+                    exponents += &format!(", {name} of the output {}", exponent(&points));
+                }
+            }
+        }
+        *out += &table::markdown(&head, &rows);
+        *out += &format!("\nExponents in δ:\n{exponents}\n\n![](errors.svg)\n");
+    }
+
+    fn path_figure(&self, dim: i64, chain: Chain) -> String {
+        let series = samplers(dim).into_iter().map(|sampler| {
+            let points: Vec<(f64, Nats)> = self
+                .of(dim, chain)
+                .filter_map(|m| {
+                    m.place(sampler).map(|i| (m.steps as f64, followed(sampler, &m.path.samplers[i])))
+                })
+                .collect();
+            let (x, nats): (Vec<f64>, Vec<Nats>) = points.into_iter().unzip();
+            Series::line(sampler.name(), x, nats.iter().map(|n| n.0).collect())
+                .with_error(nats.iter().map(|n| n.1).collect())
+        });
+        let y = "KL of the path, nats, ± s.e.; of an error what it adds";
+        chart(format!("d = {dim}, {}", chain.name()), "steps K", y, series.collect())
+    }
+
+    fn output_figure(&self, chain: Chain) -> String {
+        let series = samplers(1).into_iter().map(|sampler| {
+            let value =
+                |m: &Measured| Some((m.steps as f64, m.output.as_ref()?[m.place(sampler)?].total_variation));
+            let (x, y) = self.of(1, chain).filter_map(value).unzip();
+            Series::line(sampler.name(), x, y)
+        });
+        chart(
+            format!("d = 1, {}", chain.name()),
+            "steps K",
+            "total variation of the output",
+            series.collect(),
+        )
+    }
+
+    fn errors_figure(&self) -> String {
+        let Some(m) = self.over_sizes.iter().find(|m| m.dim == 1) else { return String::new() };
+        let series = ["score", "Hessian"].into_iter().flat_map(|of| {
+            DISTANCES.map(|(name, pick)| {
+                let mine = m.samplers.iter().zip(m.output.iter().flatten()).filter(|(s, _)| kind(**s) == of);
+                let (x, y) = mine.map(|(s, distance)| (s.size(), pick(distance))).unzip();
+                Series::line(format!("{of}: {name}"), x, y)
+            })
+        });
+        chart(
+            format!("d = 1, schedule (18), K = {}", m.steps),
+            "δ",
+            "distance of the output",
+            series.collect(),
+        )
+    }
+}
+
+type Pick = fn(&super::Distance) -> f64;
+/// The distances of an output.
+const DISTANCES: [(&str, Pick); 2] = [("TV", |d| d.total_variation), ("KL", |d| d.divergence)];
+
+fn kind(sampler: Sampler) -> &'static str {
+    match sampler {
+        Sampler::Exact(_) => "none",
+        Sampler::Score(_) => "score",
+        Sampler::Hessian(_) => "Hessian",
+    }
+}
+
+fn exponent(points: &[(f64, f64)]) -> String {
+    table::measured(Some(regression::exponent(points)), 3)
+}
+
+/// Nats over many orders of magnitude.
+fn small((value, error): Nats) -> String {
+    format!("{value:.2e} ± {error:.0e}")
+}
+
+fn chart(title: String, x_label: &str, y_label: &str, series: Vec<Series>) -> String {
+    LineChart {
+        title,
+        x_label: x_label.into(),
+        y_label: y_label.into(),
+        x_scale: Scale::Log,
+        y_scale: Scale::Log,
+        series,
+        ..Default::default()
+    }
+    .to_svg(760, 480)
+}
+
+fn cells(part: &str, all: &[Measured]) -> Vec<Vec<String>> {
+    let exact = |value: f64| format!("{value:.6e}");
+    let row = |m: &Measured, i: usize| {
+        let (sampler, d) = (m.samplers[i], &m.path.samplers[i]);
+        let output = m.output.as_ref().map(|all| all[i]);
+        let of_elbo = |pick: fn(Nats) -> f64| d.elbo.map_or(String::new(), |nats| exact(pick(nats)));
+        let of_output = |pick: Pick| output.map_or(String::new(), |o| exact(pick(&o)));
+        vec![
+            part.to_string(),
+            m.dim.to_string(),
+            m.chain.key().to_string(),
+            m.steps.to_string(),
+            sampler.key(),
+            sampler.size().to_string(),
+            exact(d.steps.0),
+            exact(d.steps.1),
+            exact(d.excess.0),
+            exact(d.excess.1),
+            exact(d.decoder.0),
+            exact(d.decoder.1),
+            exact(m.path.prior.0),
+            of_elbo(|nats| nats.0),
+            of_elbo(|nats| nats.1),
+            of_output(|o| o.total_variation),
+            of_output(|o| o.divergence),
+            of_output(|o| o.lost),
+        ]
+    };
+    all.iter().flat_map(|m| (0..m.samplers.len()).map(move |i| row(m, i))).collect()
+}

@@ -1,0 +1,173 @@
+use super::law::line;
+use super::*;
+use crate::likelihood::mean_and_error;
+use crate::noise::Noise;
+use crate::tensor::to_vec;
+
+fn small() -> Theory {
+    Theory { rows: 300, steps: vec![10, 20, 40, 80], perturbations: vec![0.1, 0.2], seed: 1 }
+}
+
+fn exact(oracle: &Oracle) -> Perturbed<'_> {
+    Perturbed { oracle, statistics: None, score: None, hessian: None }
+}
+
+/// Prior, steps and decoder add up to what the crate's ELBO says, which knows nothing of them, under every covariance and error:
+/// within four standard errors of both.
+#[test]
+fn the_parts_are_the_elbos() {
+    for law in laws() {
+        for chain in Chain::ALL {
+            let found = small().measure(&law, chain, 12, samplers(law.dim()), true).unwrap();
+            for (sampler, divergence) in found.samplers.iter().zip(&found.path.samplers) {
+                let parts =
+                    [found.path.prior, divergence.steps, divergence.decoder, divergence.elbo.unwrap()];
+                let error = parts.iter().map(|part| part.1 * part.1).sum::<f64>().sqrt();
+                let gap = parts[0].0 + parts[1].0 + parts[2].0 - parts[3].0;
+                assert!(gap.abs() < 4.0 * error, "d = {}, {}: {gap} ± {error}", law.dim(), sampler.name());
+                assert!(divergence.steps.0 > 0.0 && error < 2.0 + 0.3 * parts[3].0, "{parts:?}");
+            }
+        }
+    }
+}
+
+/// On a Gaussian the exact sampler's path is exact; H = 0 and β are off by a closed form, as `q(x_s|x_t)` has the covariance
+/// `λ² + c²g`, the same everywhere.
+#[test]
+fn a_gaussian_has_no_error_but_its_covariance() {
+    let law = GaussianMixture::new(&[1.0], &[[0.0, 0.0]], &[0.6]).unwrap();
+    let all = samplers(2)[1..3].iter().copied().chain([Sampler::EXACT]).collect();
+    let (schedule, grid) = Chain::LogSnr.steps(20);
+    let found = small().measure(&law, Chain::LogSnr, 20, all, false).unwrap();
+    let expected = |variance: &dyn Fn(crate::tweedie::Bridge, f64) -> f64| -> f64 {
+        let of = |gap: &[f64]| {
+            let bridge = crate::tweedie::Bridge::new(&*schedule, gap[0], gap[1], 1.0);
+            let g = crate::tweedie::isotropic_g(&*schedule, gap[1], 0.36);
+            let exact = bridge.lambda2 + bridge.c * bridge.c * g;
+            let ratio = exact / variance(bridge, schedule.transition(gap[0], gap[1]).k2);
+            ratio - 1.0 - ratio.ln()
+        };
+        grid[1..].windows(2).map(of).sum()
+    };
+    let steps: Vec<f64> = found.path.samplers.iter().map(|s| s.steps.0).collect();
+    let beta = expected(&|_, k2| k2);
+    let zero_hessian = expected(&|bridge, _| bridge.lambda2 + bridge.c * bridge.c);
+    assert!((steps[0] - beta).abs() < 1e-10 * beta, "{} {beta}", steps[0]);
+    assert!((steps[1] - zero_hessian).abs() < 1e-10 * zero_hessian, "{} {zero_hessian}", steps[1]);
+    assert!(steps[2].abs() < 1e-10, "{}", steps[2]);
+}
+
+/// The output on a Gaussian: its variance goes from `σ_T²` by `v_s = (1/m − c(1 − …))² v_t + Cov`, and a law of another variance is
+/// apart in closed form.
+#[test]
+fn the_output_of_a_gaussian_is_a_gaussian() {
+    let law = GaussianMixture::new(&[1.0], &[[0.0]], &[0.6]).unwrap();
+    let (schedule, grid) = Chain::Theorem.steps(12);
+    let oracle = Oracle::new(law, schedule.clone());
+    let axis = Axis::new(&oracle, &grid[1..]);
+    for covariance in [Covariance::Beta, Covariance::ZeroHessian, Covariance::Learned] {
+        let reverse = Reverse::new(&oracle, covariance, 1.0).unwrap();
+        let found = output::distance(&oracle, &reverse, &grid[1..], &axis).unwrap();
+        let mut v = schedule.sigma2(1.0);
+        for gap in grid[1..].windows(2).rev() {
+            let bridge = crate::tweedie::Bridge::new(&*schedule, gap[0], gap[1], 1.0);
+            let g = crate::tweedie::isotropic_g(&*schedule, gap[1], 0.36);
+            // ε̂ = σ x/(α²v + σ²) = (1 − g) x/σ
+            let slope = bridge.inv_m - bridge.c * (1.0 - g) / schedule.sigma(gap[1]);
+            let own = match covariance {
+                Covariance::Beta => schedule.transition(gap[0], gap[1]).k2,
+                Covariance::ZeroHessian => bridge.lambda2 + bridge.c * bridge.c,
+                _ => bridge.lambda2 + bridge.c * bridge.c * g,
+            };
+            v = slope * slope * v + own;
+        }
+        let data = schedule.alpha(grid[1]).powi(2) * 0.36 + schedule.sigma2(grid[1]);
+        let kl = 0.5 * (data / v - 1.0 - (data / v).ln());
+        assert!((found.divergence - kl).abs() < 1e-10, "{covariance}: {} {kl}", found.divergence);
+        assert!(
+            found.lost < 1e-10 && found.total_variation <= (0.5 * found.divergence).sqrt() + 1e-12,
+            "{found:?}"
+        );
+    }
+}
+
+/// A mixture's output against draws of the same steps: `E x²` and `E x³` within four standard errors; and it does not depend on the
+/// axis.
+#[test]
+fn the_output_is_that_of_the_sampler() {
+    let (schedule, grid) = Chain::LogSnr.steps(6);
+    let oracle = Oracle::new(line(), schedule.clone());
+    let model = exact(&oracle);
+    let reverse = Reverse::new(&model, Covariance::Learned, 1.0).unwrap();
+    let axis = Axis::new(&oracle, &grid[1..]);
+    let coarse = output::distance(&oracle, &reverse, &grid[1..], &axis).unwrap();
+    let fine = Axis::with_spacing(10.0, 0.004);
+    let finer = output::distance(&oracle, &reverse, &grid[1..], &fine).unwrap();
+    assert!((coarse.total_variation - finer.total_variation).abs() < 1e-6, "{coarse:?} {finer:?}");
+    assert!((coarse.divergence - finer.divergence).abs() < 1e-10, "{coarse:?} {finer:?}");
+    let n = 20_000;
+    let mut noise = Noise::new(Seed(7), 0..n as u64);
+    let mut normals = || noise.normal(1, tch::Kind::Double, tch::Device::Cpu);
+    let mut x = normals() * schedule.sigma(1.0);
+    for gap in grid[1..].windows(2).rev() {
+        x = reverse.at(&x, &vec![gap[0]; n], &vec![gap[1]; n]).sample(&normals());
+    }
+    let density = output::density(&reverse, &grid[1..], &fine).unwrap();
+    for power in [2, 3] {
+        let moment = fine.mean(&density, |x| x.powi(power));
+        let draws: Vec<f64> = to_vec(&x).into_iter().map(|x| x.powi(power)).collect();
+        let (mean, error) = mean_and_error(&draws);
+        assert!((mean - moment).abs() < 4.0 * error, "E x^{power}: {moment}, drawn {mean} ± {error}");
+    }
+}
+
+/// What the theory says, at small sizes: the path's divergence falls as 1/K for covariances that are off and as 1/K² for the exact
+/// one; an error δ of the score adds `½ δ² d ∫g²`, one of the Hessian `¼ δ² d Σ k⁴`; an output is no farther than its path
+/// (Pinsker).
+#[test]
+fn slopes_and_sizes_are_the_theorys() {
+    let report = Theory { rows: 100, steps: vec![40, 80, 160, 320], ..small() }.run(&mut |_, _| ()).unwrap();
+    for (dim, chain) in [(1, Chain::Theorem), (1, Chain::LogSnr), (2, Chain::LogSnr)] {
+        for (sampler, expected) in [
+            (Sampler::Exact(Covariance::ZeroHessian), -1.0),
+            (Sampler::Exact(Covariance::Analytic), -1.0),
+            (Sampler::EXACT, -2.0),
+        ] {
+            let (slope, _) = report.exponent(dim, chain, sampler, |s| s.steps);
+            assert!((slope - expected).abs() < 0.15, "d = {dim}, {}: {slope}", sampler.name());
+        }
+    }
+    for measured in &report.over_sizes {
+        for (sampler, divergence) in measured.samplers.iter().zip(&measured.path.samplers) {
+            let limit = match sampler {
+                Sampler::Score(size) => size * size * measured.of_score,
+                Sampler::Hessian(size) => size * size * measured.of_hessian,
+                Sampler::Exact(_) => unreachable!("errors alone"),
+            };
+            let ratio = divergence.excess.0 / limit;
+            // a mean of 100 rows, and steps of some length
+            let error = 4.0 * divergence.excess.1 / limit;
+            assert!((ratio - 1.0).abs() < error + 0.1, "d = {}, {}: {ratio}", measured.dim, sampler.name());
+        }
+    }
+    for measured in report.over_steps.iter().chain(&report.over_sizes) {
+        let Some(output) = &measured.output else { continue };
+        for (divergence, distance) in measured.path.samplers.iter().zip(output) {
+            let path = measured.path.prior.0.max(0.0) + divergence.steps.0 + 4.0 * divergence.steps.1;
+            assert!(distance.total_variation < (0.5 * path).sqrt(), "{distance:?} {divergence:?}");
+            assert!(distance.divergence < path + 1e-9, "{distance:?} {divergence:?}");
+        }
+    }
+}
+
+#[test]
+fn bad_settings_name_the_field() {
+    let refused = |theory: Theory, field: &str| {
+        let message = theory.run(&mut |_, _| ()).unwrap_err().to_string();
+        assert!(message.contains(field), "{message}");
+    };
+    refused(Theory { steps: vec![4, 10, 20, 40], ..small() }, "--steps");
+    refused(Theory { steps: vec![10, 40, 20, 80], ..small() }, "--steps");
+    refused(Theory { perturbations: vec![0.1, 0.7], ..small() }, "--perturbations");
+    refused(Theory { rows: 1, ..small() }, "--rows");
+}
