@@ -16,7 +16,7 @@ use tch::{Device, Kind, no_grad};
 use self::chain::Chain;
 use self::law::laws;
 use self::output::{Axis, Distance};
-use self::path::Path;
+use self::path::{Divergence, Nats, Path};
 use self::perturbation::{Field, Perturbed};
 use crate::covariance::{Covariance, NoiseStatistics, Reverse};
 use crate::noise::Seed;
@@ -93,6 +93,17 @@ impl Sampler {
     }
 }
 
+/// What was found of one sampler.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged {
+    /// The sampler.
+    pub sampler: Sampler,
+    /// Its divergence from the exact path.
+    pub path: Divergence,
+    /// Its output's distance from the data's law, in one dimension.
+    pub output: Option<Distance>,
+}
+
 /// All samplers on one law and chain.
 #[derive(Clone, Debug)]
 pub struct Measured {
@@ -102,16 +113,23 @@ pub struct Measured {
     pub chain: Chain,
     /// `K`.
     pub steps: usize,
+    /// `KL(q(x_{t_K}) ‖ N(0, σ²I))`, which all samplers have.
+    pub prior: Nats,
     /// The samplers.
-    pub samplers: Vec<Sampler>,
-    /// Their divergences from the exact path, in the same order.
-    pub path: Path,
-    /// Their outputs' distances from the data's law, in one dimension.
-    pub output: Option<Vec<Distance>>,
+    pub judged: Vec<Judged>,
+    /// Those of so long steps that an error of the Hessian leaves no positive definite covariance, hence no density.
+    pub without_density: Vec<Sampler>,
     /// `½ d ln(α²_{t_1}/α²_T)`: the path's divergence under a score that is off by 1, in the limit of short steps.
     pub of_score: f64,
     /// `¼ d Σ k⁴`: likewise of the Hessian.
     pub of_hessian: f64,
+}
+
+impl Measured {
+    /// What was found of a sampler, if it is here.
+    pub fn of(&self, sampler: Sampler) -> Option<&Judged> {
+        self.judged.iter().find(|judged| judged.sampler == sampler)
+    }
 }
 
 /// What the experiment found; [`Report::write`] makes files of it.
@@ -230,38 +248,38 @@ impl Theory {
             })
             .collect::<Result<_>>()?;
         let pairs: Vec<(&Perturbed, Covariance)> = models.iter().map(|(model, c)| (model, *c)).collect();
-        no_grad(|| {
-            let path = path::measure(&oracle, &pairs, &grid, self.rows, with_elbo, seed)?;
-            let bad = path.samplers.iter().position(|s| !s.steps.0.is_finite());
-            if let Some(bad) = bad {
-                let problem = format!(
-                    "{} at {k} steps has a covariance that is not positive definite",
-                    samplers[bad].name()
-                );
-                return Err(Error::numeric(problem, "give more --steps or smaller --perturbations"));
-            }
-            let from_first = &grid[1..];
-            let output = match dim {
-                1 => {
-                    let axis = Axis::new(&oracle, from_first);
-                    let of = |&(model, c): &(&Perturbed, Covariance)| {
-                        output::distance(&oracle, &Reverse::new(model, c, 1.0)?, from_first, &axis)
-                    };
-                    Some(pairs.iter().map(of).collect::<Result<_>>()?)
-                }
-                _ => None,
+        let from_first = &grid[1..];
+        let Path { prior, samplers: paths } =
+            no_grad(|| path::measure(&oracle, &pairs, &grid, self.rows, with_elbo, seed))?;
+        let axis = (dim == 1).then(|| Axis::new(&oracle, from_first));
+        let (mut judged, mut without_density) = (Vec::new(), Vec::new());
+        for ((&sampler, &(model, covariance)), path) in samplers.iter().zip(&pairs).zip(paths) {
+            let reverse = Reverse::new(model, covariance, 1.0)?;
+            let output = match &axis {
+                Some(axis) => no_grad(|| output::distance(&oracle, &reverse, from_first, axis)).map(Some),
+                None => Ok(None),
             };
-            let transitions = || from_first.windows(2).map(|gap| schedule.transition(gap[0], gap[1]));
-            Ok(Measured {
-                dim,
-                chain,
-                steps: k,
-                path,
-                output,
-                of_score: -(dim as f64) * transitions().map(|step| step.m.ln()).sum::<f64>(),
-                of_hessian: 0.25 * dim as f64 * transitions().map(|step| step.k2 * step.k2).sum::<f64>(),
-                samplers,
-            })
+            let finite = path.steps.0.is_finite() && path.elbo.is_none_or(|elbo| elbo.0.is_finite());
+            match (sampler, output) {
+                (_, Ok(output)) if finite => judged.push(Judged { sampler, path, output }),
+                (Sampler::Hessian(_), _) => without_density.push(sampler),
+                (_, Err(error)) => return Err(error),
+                (_, Ok(_)) => {
+                    let problem = format!("{}, {k} steps: the divergence is not finite", sampler.name());
+                    return Err(Error::numeric(problem, "give more --steps"));
+                }
+            }
+        }
+        let transitions = || from_first.windows(2).map(|gap| schedule.transition(gap[0], gap[1]));
+        Ok(Measured {
+            dim,
+            chain,
+            steps: k,
+            prior,
+            judged,
+            without_density,
+            of_score: -(dim as f64) * transitions().map(|step| step.m.ln()).sum::<f64>(),
+            of_hessian: 0.25 * dim as f64 * transitions().map(|step| step.k2 * step.k2).sum::<f64>(),
         })
     }
 }

@@ -38,12 +38,12 @@ pub struct Divergence {
 }
 
 /// All samplers' divergences over one grid.
-#[derive(Clone, Debug)]
-pub struct Path {
+#[derive(Debug)]
+pub(super) struct Path {
     /// `KL(q(x_{t_K}) ‖ N(0, σ²I))`, which all have.
-    pub prior: Nats,
+    pub(super) prior: Nats,
     /// In the order in which the samplers were given.
-    pub samplers: Vec<Divergence>,
+    pub(super) samplers: Vec<Divergence>,
 }
 
 /// Draws of `x_s` and `x_t` for the same rows.

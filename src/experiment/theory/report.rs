@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::chain::Chain;
 use super::path::{Divergence, Nats};
-use super::{Measured, Report, Sampler, samplers};
+use super::{Judged, Measured, Report, Sampler, samplers};
 use crate::Result;
 use crate::experiment::{regression, table, write_all};
 use crate::plot::{LineChart, Scale, Series};
@@ -39,20 +39,16 @@ fn followed(sampler: Sampler, divergence: &Divergence) -> Nats {
 }
 
 impl Measured {
-    fn place(&self, sampler: Sampler) -> Option<usize> {
-        self.samplers.iter().position(|s| *s == sampler)
-    }
-
     /// Prior, steps and decoder.
-    fn sum(&self, divergence: &Divergence) -> Nats {
-        let parts = [self.path.prior, divergence.steps, divergence.decoder];
+    fn sum(&self, path: &Divergence) -> Nats {
+        let parts = [self.prior, path.steps, path.decoder];
         (parts.iter().map(|p| p.0).sum(), parts.iter().map(|p| p.1 * p.1).sum::<f64>().sqrt())
     }
 
     /// By how many standard errors the ELBO is off the sum of the parts.
-    fn disagreement(&self, divergence: &Divergence) -> f64 {
-        let ((sum, error), elbo) = (self.sum(divergence), divergence.elbo.unwrap_or((f64::NAN, f64::NAN)));
-        (elbo.0 - sum) / elbo.1.hypot(error)
+    fn disagreement(&self, path: &Divergence) -> Option<f64> {
+        let ((sum, error), elbo) = (self.sum(path), path.elbo?);
+        Some((elbo.0 - sum) / elbo.1.hypot(error))
     }
 }
 
@@ -103,7 +99,7 @@ impl Report {
         sampler: Sampler,
         pick: impl Fn(&Divergence) -> Nats,
     ) -> (f64, f64) {
-        self.exponent_of(dim, chain, |m| m.place(sampler).map(|i| pick(&m.path.samplers[i]).0))
+        self.exponent_of(dim, chain, |m| m.of(sampler).map(|judged| pick(&judged.path).0))
     }
 
     fn markdown(&self) -> String {
@@ -146,7 +142,7 @@ impl Report {
             .into_iter()
             .map(|sampler| {
                 let cell = |&(dim, chain): &(i64, Chain)| {
-                    let known = self.of(dim, chain).any(|m| m.place(sampler).is_some());
+                    let known = self.of(dim, chain).filter(|m| m.of(sampler).is_some()).count() > 2;
                     let fitted = known.then(|| self.exponent(dim, chain, sampler, |d| followed(sampler, d)));
                     table::measured(fitted, 3)
                 };
@@ -165,8 +161,7 @@ impl Report {
             .into_iter()
             .map(|sampler| {
                 let cell = |m: &&Measured| {
-                    let nats = m.place(sampler).map(|i| followed(sampler, &m.path.samplers[i]));
-                    nats.map_or(String::new(), small)
+                    m.of(sampler).map_or(String::new(), |judged| small(followed(sampler, &judged.path)))
                 };
                 let name = match sampler {
                     Sampler::Exact(_) => sampler.name(),
@@ -176,11 +171,13 @@ impl Report {
             })
             .collect();
         rows.push(
-            std::iter::once("the prior's part".into())
-                .chain(all.iter().map(|m| small(m.path.prior)))
-                .collect(),
+            std::iter::once("the prior's part".into()).chain(all.iter().map(|m| small(m.prior))).collect(),
         );
         *out += &table::markdown(&head, &rows);
+        for m in all.iter().filter(|m| !m.without_density.is_empty()) {
+            let names: Vec<String> = m.without_density.iter().map(|s| s.name()).collect();
+            *out += &format!("\nNo density at K = {}: {}.\n", m.steps, names.join(", "));
+        }
         *out += &format!("\n![](path-{dim}-{}.svg)\n", chain.key());
     }
 
@@ -190,19 +187,22 @@ impl Report {
         let head = ["", "K", "sampler", "−ELBO − entropy", "sum of the parts"];
         let mut rows = Vec::new();
         for m in self.over_steps.iter().filter(|m| m.chain == Chain::LogSnr && self.shown(m.steps)) {
-            for (sampler, divergence) in m.samplers.iter().zip(&m.path.samplers) {
+            for Judged { sampler, path, .. } in &m.judged {
                 rows.push(vec![
                     format!("d = {}", m.dim),
                     m.steps.to_string(),
                     sampler.name(),
-                    table::measured(divergence.elbo, 3),
-                    small(m.sum(divergence)),
+                    table::measured(path.elbo, 3),
+                    small(m.sum(path)),
                 ]);
             }
         }
         *out += &table::markdown(&head, &rows);
-        let all: Vec<f64> =
-            self.over_steps.iter().flat_map(|m| m.path.samplers.iter().map(|d| m.disagreement(d))).collect();
+        let all: Vec<f64> = self
+            .over_steps
+            .iter()
+            .flat_map(|m| m.judged.iter().filter_map(|judged| m.disagreement(&judged.path)))
+            .collect();
         let worst = all.iter().fold(0.0, |worst: f64, z| worst.max(z.abs()));
         *out += &format!(
             "\nOf all {} pairs the two differ by at most {worst:.1} standard errors, in {} by more than two.\n",
@@ -234,7 +234,7 @@ impl Report {
             let mut rows = Vec::new();
             for sampler in samplers(1) {
                 for (name, pick) in DISTANCES {
-                    let value = |m: &Measured| Some(pick(&m.output.as_ref()?[m.place(sampler)?]));
+                    let value = |m: &Measured| Some(pick(&m.of(sampler)?.output?));
                     let mut row = vec![sampler.name(), name.to_string()];
                     row.extend(all.iter().map(|m| value(m).map_or(String::new(), |v| format!("{v:.2e}"))));
                     row.push(table::measured(Some(self.exponent_of(1, chain, value)), 3));
@@ -243,8 +243,8 @@ impl Report {
             }
             *out += &format!("\n{}\n![](output-{}.svg)\n", table::markdown(&head, &rows), chain.key());
         }
-        let lost = self.over_steps.iter().chain(&self.over_sizes).filter_map(|m| m.output.as_ref()).flatten();
-        let lost = lost.map(|d| d.lost).fold(0.0, f64::max);
+        let all = self.over_steps.iter().chain(&self.over_sizes).flat_map(|m| &m.judged);
+        let lost = all.filter_map(|judged| judged.output).map(|d| d.lost).fold(0.0, f64::max);
         *out += &format!("\nThe largest part of a law that was lost on the way: {lost:.0e}.\n");
     }
 
@@ -257,29 +257,28 @@ impl Report {
         let mut rows = Vec::new();
         let mut exponents = String::new();
         for m in &self.over_sizes {
-            for (i, (sampler, divergence)) in m.samplers.iter().zip(&m.path.samplers).enumerate() {
+            for Judged { sampler, path, output } in &m.judged {
                 let size = sampler.size();
                 let limit = size
                     * size
                     * if matches!(sampler, Sampler::Score(_)) { m.of_score } else { m.of_hessian };
-                let output = m.output.as_ref().map(|all| all[i]);
                 rows.push(vec![
                     format!("d = {}", m.dim),
                     kind(*sampler).into(),
                     size.to_string(),
-                    small(divergence.excess),
-                    format!("{:.4} ± {:.4}", divergence.excess.0 / limit, divergence.excess.1 / limit),
+                    small(path.excess),
+                    format!("{:.4} ± {:.4}", path.excess.0 / limit, path.excess.1 / limit),
                     output.map_or(String::new(), |o| format!("{:.3e}", o.total_variation)),
                     output.map_or(String::new(), |o| format!("{:.3e}", o.divergence)),
                 ]);
             }
             for of in ["score", "Hessian"] {
-                let mine = || m.samplers.iter().enumerate().filter(|(_, s)| kind(**s) == of);
-                let path = mine().map(|(i, s)| (s.size(), m.path.samplers[i].excess.0)).collect::<Vec<_>>();
+                let mine = || m.judged.iter().filter(|judged| kind(judged.sampler) == of);
+                let path = mine().map(|j| (j.sampler.size(), j.path.excess.0)).collect::<Vec<_>>();
                 exponents += &format!("\n- d = {}, {of}: path {}", m.dim, exponent(&path));
-                let Some(output) = &m.output else { continue };
-                for (name, pick) in DISTANCES {
-                    let points: Vec<_> = mine().map(|(i, s)| (s.size(), pick(&output[i]))).collect();
+                for (name, pick) in DISTANCES.into_iter().filter(|_| m.dim == 1) {
+                    let of_output = |j: &Judged| j.output.map(|o| (j.sampler.size(), pick(&o)));
+                    let points: Vec<_> = mine().filter_map(of_output).collect();
                     exponents += &format!(", {name} of the output {}", exponent(&points));
                 }
             }
@@ -292,9 +291,7 @@ impl Report {
         let series = samplers(dim).into_iter().map(|sampler| {
             let points: Vec<(f64, Nats)> = self
                 .of(dim, chain)
-                .filter_map(|m| {
-                    m.place(sampler).map(|i| (m.steps as f64, followed(sampler, &m.path.samplers[i])))
-                })
+                .filter_map(|m| m.of(sampler).map(|j| (m.steps as f64, followed(sampler, &j.path))))
                 .collect();
             let (x, nats): (Vec<f64>, Vec<Nats>) = points.into_iter().unzip();
             Series::line(sampler.name(), x, nats.iter().map(|n| n.0).collect())
@@ -306,8 +303,7 @@ impl Report {
 
     fn output_figure(&self, chain: Chain) -> String {
         let series = samplers(1).into_iter().map(|sampler| {
-            let value =
-                |m: &Measured| Some((m.steps as f64, m.output.as_ref()?[m.place(sampler)?].total_variation));
+            let value = |m: &Measured| Some((m.steps as f64, m.of(sampler)?.output?.total_variation));
             let (x, y) = self.of(1, chain).filter_map(value).unzip();
             Series::line(sampler.name(), x, y)
         });
@@ -323,8 +319,8 @@ impl Report {
         let Some(m) = self.over_sizes.iter().find(|m| m.dim == 1) else { return String::new() };
         let series = ["score", "Hessian"].into_iter().flat_map(|of| {
             DISTANCES.map(|(name, pick)| {
-                let mine = m.samplers.iter().zip(m.output.iter().flatten()).filter(|(s, _)| kind(**s) == of);
-                let (x, y) = mine.map(|(s, distance)| (s.size(), pick(distance))).unzip();
+                let mine = m.judged.iter().filter(|j| kind(j.sampler) == of);
+                let (x, y) = mine.filter_map(|j| Some((j.sampler.size(), pick(&j.output?)))).unzip();
                 Series::line(format!("{of}: {name}"), x, y)
             })
         });
@@ -373,9 +369,8 @@ fn chart(title: String, x_label: &str, y_label: &str, series: Vec<Series>) -> St
 
 fn cells(part: &str, all: &[Measured]) -> Vec<Vec<String>> {
     let exact = |value: f64| format!("{value:.6e}");
-    let row = |m: &Measured, i: usize| {
-        let (sampler, d) = (m.samplers[i], &m.path.samplers[i]);
-        let output = m.output.as_ref().map(|all| all[i]);
+    let row = |m: &Measured, judged: &Judged| {
+        let Judged { sampler, path: d, output } = judged;
         let of_elbo = |pick: fn(Nats) -> f64| d.elbo.map_or(String::new(), |nats| exact(pick(nats)));
         let of_output = |pick: Pick| output.map_or(String::new(), |o| exact(pick(&o)));
         vec![
@@ -391,7 +386,7 @@ fn cells(part: &str, all: &[Measured]) -> Vec<Vec<String>> {
             exact(d.excess.1),
             exact(d.decoder.0),
             exact(d.decoder.1),
-            exact(m.path.prior.0),
+            exact(m.prior.0),
             of_elbo(|nats| nats.0),
             of_elbo(|nats| nats.1),
             of_output(|o| o.total_variation),
@@ -399,5 +394,5 @@ fn cells(part: &str, all: &[Measured]) -> Vec<Vec<String>> {
             of_output(|o| o.lost),
         ]
     };
-    all.iter().flat_map(|m| (0..m.samplers.len()).map(move |i| row(m, i))).collect()
+    all.iter().flat_map(|m| m.judged.iter().map(|judged| row(m, judged)).collect::<Vec<_>>()).collect()
 }

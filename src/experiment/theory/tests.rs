@@ -18,14 +18,14 @@ fn exact(oracle: &Oracle) -> Perturbed<'_> {
 fn the_parts_are_the_elbos() {
     for law in laws() {
         for chain in Chain::ALL {
-            let found = small().measure(&law, chain, 12, samplers(law.dim()), true).unwrap();
-            for (sampler, divergence) in found.samplers.iter().zip(&found.path.samplers) {
-                let parts =
-                    [found.path.prior, divergence.steps, divergence.decoder, divergence.elbo.unwrap()];
+            let found = small().measure(&law, chain, 30, samplers(law.dim()), true).unwrap();
+            assert!(found.without_density.is_empty());
+            for Judged { sampler, path, .. } in &found.judged {
+                let parts = [found.prior, path.steps, path.decoder, path.elbo.unwrap()];
                 let error = parts.iter().map(|part| part.1 * part.1).sum::<f64>().sqrt();
                 let gap = parts[0].0 + parts[1].0 + parts[2].0 - parts[3].0;
                 assert!(gap.abs() < 4.0 * error, "d = {}, {}: {gap} ± {error}", law.dim(), sampler.name());
-                assert!(divergence.steps.0 > 0.0 && error < 2.0 + 0.3 * parts[3].0, "{parts:?}");
+                assert!(path.steps.0 > 0.0 && error < 2.0 + 0.3 * parts[3].0, "{parts:?}");
             }
         }
     }
@@ -49,7 +49,7 @@ fn a_gaussian_has_no_error_but_its_covariance() {
         };
         grid[1..].windows(2).map(of).sum()
     };
-    let steps: Vec<f64> = found.path.samplers.iter().map(|s| s.steps.0).collect();
+    let steps: Vec<f64> = found.judged.iter().map(|j| j.path.steps.0).collect();
     let beta = expected(&|_, k2| k2);
     let zero_hessian = expected(&|bridge, _| bridge.lambda2 + bridge.c * bridge.c);
     assert!((steps[0] - beta).abs() < 1e-10 * beta, "{} {beta}", steps[0]);
@@ -138,7 +138,7 @@ fn slopes_and_sizes_are_the_theorys() {
         }
     }
     for measured in &report.over_sizes {
-        for (sampler, divergence) in measured.samplers.iter().zip(&measured.path.samplers) {
+        for Judged { sampler, path: divergence, .. } in &measured.judged {
             let limit = match sampler {
                 Sampler::Score(size) => size * size * measured.of_score,
                 Sampler::Hessian(size) => size * size * measured.of_hessian,
@@ -151,9 +151,9 @@ fn slopes_and_sizes_are_the_theorys() {
         }
     }
     for measured in report.over_steps.iter().chain(&report.over_sizes) {
-        let Some(output) = &measured.output else { continue };
-        for (divergence, distance) in measured.path.samplers.iter().zip(output) {
-            let path = measured.path.prior.0.max(0.0) + divergence.steps.0 + 4.0 * divergence.steps.1;
+        for Judged { path: divergence, output, .. } in &measured.judged {
+            let Some(distance) = output else { continue };
+            let path = measured.prior.0.max(0.0) + divergence.steps.0 + 4.0 * divergence.steps.1;
             assert!(distance.total_variation < (0.5 * path).sqrt(), "{distance:?} {divergence:?}");
             assert!(distance.divergence < path + 1e-9, "{distance:?} {divergence:?}");
         }
