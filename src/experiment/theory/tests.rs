@@ -64,10 +64,10 @@ fn the_output_of_a_gaussian_is_a_gaussian() {
     let law = GaussianMixture::new(&[1.0], &[[0.0]], &[0.6]).unwrap();
     let (schedule, grid) = Chain::Theorem.steps(12);
     let oracle = Oracle::new(law, schedule.clone());
-    let axis = Axis::new(&oracle, &grid[1..]);
+    let axes = Axes::new(&oracle, &grid[1..]);
     for covariance in [Covariance::Beta, Covariance::ZeroHessian, Covariance::Learned] {
         let reverse = Reverse::new(&oracle, covariance, 1.0).unwrap();
-        let found = output::distance(&oracle, &reverse, &grid[1..], &axis).unwrap();
+        let found = output::distance(&oracle, &reverse, &grid[1..], &axes).unwrap();
         let mut v = schedule.sigma2(1.0);
         for gap in grid[1..].windows(2).rev() {
             let bridge = crate::tweedie::Bridge::new(&*schedule, gap[0], gap[1], 1.0);
@@ -99,9 +99,9 @@ fn the_output_is_that_of_the_sampler() {
     let oracle = Oracle::new(line(), schedule.clone());
     let model = exact(&oracle);
     let reverse = Reverse::new(&model, Covariance::Learned, 1.0).unwrap();
-    let axis = Axis::new(&oracle, &grid[1..]);
-    let coarse = output::distance(&oracle, &reverse, &grid[1..], &axis).unwrap();
-    let fine = Axis::with_spacing(10.0, 0.004);
+    let axes = Axes::new(&oracle, &grid[1..]);
+    let coarse = output::distance(&oracle, &reverse, &grid[1..], &axes).unwrap();
+    let fine = Axes::finer(&oracle, &grid[1..], 2.5);
     let finer = output::distance(&oracle, &reverse, &grid[1..], &fine).unwrap();
     assert!((coarse.total_variation - finer.total_variation).abs() < 1e-6, "{coarse:?} {finer:?}");
     assert!((coarse.divergence - finer.divergence).abs() < 1e-10, "{coarse:?} {finer:?}");
@@ -126,14 +126,37 @@ fn the_output_is_that_of_the_sampler() {
 /// (Pinsker).
 #[test]
 fn slopes_and_sizes_are_the_theorys() {
-    let report = Theory { rows: 100, steps: vec![40, 80, 160, 320], ..small() }.run(&mut |_, _| ()).unwrap();
-    for (dim, chain) in [(1, Chain::Theorem), (1, Chain::LogSnr), (2, Chain::LogSnr)] {
+    let experiment = Theory { rows: 60, steps: vec![40, 80, 160, 320], ..small() };
+    let mut report = Report { experiment, over_steps: Vec::new(), over_sizes: Vec::new(), seconds: f64::NAN };
+    let theory = report.experiment.clone();
+    let cases = [(1, Chain::Theorem), (1, Chain::LogSnr), (2, Chain::LogSnr)];
+    let [line, plane, ten] = laws();
+    for (law, chain) in [&line, &line, &plane].into_iter().zip(cases.map(|case| case.1)) {
+        let samplers = vec![
+            Sampler::Exact(Covariance::Beta),
+            Sampler::Exact(Covariance::ZeroHessian),
+            Sampler::Exact(Covariance::Analytic),
+            Sampler::EXACT,
+        ];
+        let of = |&k: &usize| theory.measure(law, chain, k, samplers.clone(), false).unwrap();
+        report.over_steps.extend(theory.steps.iter().map(of));
+    }
+    let errors = [Sampler::Score(0.1), Sampler::Score(0.2), Sampler::Hessian(0.1), Sampler::Hessian(0.2)];
+    let of =
+        |law: &GaussianMixture| theory.measure(law, Chain::Theorem, 160, errors.to_vec(), false).unwrap();
+    report.over_sizes = [&line, &plane, &ten].map(of).into();
+    for (dim, chain) in cases {
         for (sampler, expected) in [
+            (Sampler::Exact(Covariance::Beta), -1.0),
             (Sampler::Exact(Covariance::ZeroHessian), -1.0),
             (Sampler::Exact(Covariance::Analytic), -1.0),
             (Sampler::EXACT, -2.0),
         ] {
+            // of H = 0 the schedule (18), ever longer, has ln²T/T: exponents −1 + 1/(ln T − 1), that is −0.71 to −0.79
+            let longer = chain == Chain::Theorem && sampler == Sampler::Exact(Covariance::ZeroHessian);
+            let expected = if longer { -0.75 } else { expected };
             let (slope, _) = report.exponent(dim, chain, sampler, |s| s.steps);
+            println!("d = {dim}, {chain:?}, {}: {slope:.3}", sampler.name());
             assert!((slope - expected).abs() < 0.15, "d = {dim}, {}: {slope}", sampler.name());
         }
     }
@@ -145,7 +168,7 @@ fn slopes_and_sizes_are_the_theorys() {
                 Sampler::Exact(_) => unreachable!("errors alone"),
             };
             let ratio = divergence.excess.0 / limit;
-            // a mean of 100 rows, and steps of some length
+            // a mean of 60 rows, and steps of some length
             let error = 4.0 * divergence.excess.1 / limit;
             assert!((ratio - 1.0).abs() < error + 0.1, "d = {}, {}: {ratio}", measured.dim, sampler.name());
         }
