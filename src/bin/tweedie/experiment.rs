@@ -30,7 +30,7 @@ pub struct Arguments {
 enum Which {
     /// Samples of mixtures in few steps: Likelihood Matching, Figures 2(a, b) and 3
     Mixture(Output),
-    /// A parametric family fitted by LM, SM and maximum likelihood: Likelihood Matching, Table 2 and Theorem 2
+    /// A parametric family fitted by LM, SM and maximum likelihood: Likelihood Matching, Table 2
     ParameterEstimation(Output),
     /// Seconds, memory and sampling time beside score matching: Likelihood Matching, Tables 3 and 4
     Cost(cost::Arguments),

@@ -10,7 +10,7 @@ use super::loss::Form;
 use super::study::{Cell, GROUPS, PARAMETERS, Setting};
 use super::{REFERENCE, Report, TRANSITIONS, overlapping, separated};
 use crate::Result;
-use crate::experiment::{regression, write_all};
+use crate::experiment::write_all;
 use crate::grid::TimeLaw;
 
 /// Table 2 of the paper, rows in its order (labels lost in our copy): MAE and standard error at n = 100, then
@@ -54,9 +54,7 @@ impl Report {
         let mut out = String::from(
             "part,setting,n,estimator,draws,replicates,parameter,truth,mae,std_error,bias,unconverged,degenerate\n",
         );
-        for (part, cells) in
-            [("table", &self.table), ("doubled", &self.doubled), ("consistency", &self.consistency)]
-        {
+        for (part, cells) in [("table", &self.table), ("doubled", &self.doubled)] {
             for c in cells {
                 let truth = c.setting.truth.natural();
                 for (j, parameter) in PARAMETERS.iter().enumerate() {
@@ -130,7 +128,6 @@ impl Report {
         self.ratios(&mut out);
         self.beside_the_paper(&mut out);
         self.doubling(&mut out);
-        self.rates(&mut out);
         self.noises(&mut out);
         out
     }
@@ -293,27 +290,6 @@ impl Report {
             }
             out.push('\n');
         }
-    }
-
-    fn rates(&self, out: &mut String) {
-        out.push_str("\n## Against n (Theorem 2)\n\nSlope of ln MAE on ln n by least squares over the sizes in the figures; 1/√n is −0.5.\n\n| setting | estimator | means | sds | weight |\n|---|---|--:|--:|--:|\n");
-        for setting in SETTINGS.map(|s| s()) {
-            for estimator in [Estimator::MaximumLikelihood, REFERENCE] {
-                let cells = self
-                    .consistency
-                    .iter()
-                    .filter(|c| c.setting.name == setting.name && c.estimator == estimator);
-                let cells: Vec<&Cell> = cells.collect();
-                let _ = write!(out, "| {} | {} |", setting.name, estimator.name());
-                for (_, group) in &GROUPS {
-                    let points: Vec<(f64, f64)> =
-                        cells.iter().map(|c| (c.n as f64, c.group_mae(group))).collect();
-                    let _ = write!(out, " {:.3} |", regression::exponent(&points).0);
-                }
-                out.push('\n');
-            }
-        }
-        out.push_str("\n![MAE against n, overlapping](mae-overlapping.svg)\n![MAE against n, separated](mae-separated.svg)\n");
     }
 
     fn noises(&self, out: &mut String) {
