@@ -24,6 +24,19 @@ pub(super) fn slope_of_measured(points: &[(f64, f64, f64)]) -> (f64, f64) {
     (along / spread, spread.sqrt().recip())
 }
 
+/// The slope of [`slope`] with the larger of two standard errors: from the residuals, or from those of `y`, which stand third.
+pub(super) fn slope_of_noisy(points: &[(f64, f64, f64)]) -> (f64, f64) {
+    let plain: Vec<(f64, f64)> = points.iter().map(|&(x, y, _)| (x, y)).collect();
+    let (slope, from_residuals) = slope(&plain);
+    let centre = plain.iter().map(|p| p.0).sum::<f64>() / plain.len() as f64;
+    let (mut spread, mut carried) = (0.0, 0.0);
+    for (x, _, error) in points {
+        spread += (x - centre).powi(2);
+        carried += ((x - centre) * error).powi(2);
+    }
+    (slope, from_residuals.max(carried.sqrt() / spread))
+}
+
 /// The exponent `p` of `y ∝ x^p` and its standard error from the residuals.
 pub(super) fn exponent(points: &[(f64, f64)]) -> (f64, f64) {
     slope(&points.iter().map(|(x, y)| (x.ln(), y.ln())).collect::<Vec<_>>())
@@ -31,7 +44,17 @@ pub(super) fn exponent(points: &[(f64, f64)]) -> (f64, f64) {
 
 /// The exponent `p` of `y ∝ x^p` from `(x, y, standard error of y)`, and its standard error from those of `y`.
 pub(super) fn exponent_of_measured(points: &[(f64, f64, f64)]) -> (f64, f64) {
-    slope_of_measured(&points.iter().map(|(x, y, e)| (x.ln(), y.ln(), e / y)).collect::<Vec<_>>())
+    slope_of_measured(&logarithms(points))
+}
+
+/// The exponent `p` of `y ∝ x^p` from `(x, y, standard error of y)`, of which the law need not hold to within those: with the larger
+/// of both standard errors.
+pub(super) fn exponent_of_noisy(points: &[(f64, f64, f64)]) -> (f64, f64) {
+    slope_of_noisy(&logarithms(points))
+}
+
+fn logarithms(points: &[(f64, f64, f64)]) -> Vec<(f64, f64, f64)> {
+    points.iter().map(|(x, y, e)| (x.ln(), y.ln(), e / y)).collect()
 }
 
 #[cfg(test)]

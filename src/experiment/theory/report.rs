@@ -79,27 +79,32 @@ impl Report {
         self.over_steps.iter().filter(move |m| m.dim == dim && m.chain == chain)
     }
 
-    /// The exponent in the chain's fineness of what `pick` says of a sampler, over the larger half of the numbers of steps, and its
-    /// standard error from the residuals.
-    fn exponent_of(&self, dim: i64, chain: Chain, pick: impl Fn(&Measured) -> Option<f64>) -> Nats {
+    /// The exponent in the chain's fineness of what `pick` says of a sampler and its standard error, over the larger half of the
+    /// numbers of steps; with the larger of the standard errors from the residuals and from those.
+    fn exponent_of(&self, dim: i64, chain: Chain, pick: impl Fn(&Measured) -> Option<Nats>) -> Nats {
         let from = self.fitted_from();
-        let points: Vec<(f64, f64)> = self
+        let points: Vec<(f64, f64, f64)> = self
             .of(dim, chain)
             .filter(|m| m.steps >= from)
-            .filter_map(|m| pick(m).map(|value| (chain.fineness(m.steps), value)))
+            .filter_map(|m| pick(m).map(|(value, error)| (chain.fineness(m.steps), value, error)))
             .collect();
-        regression::exponent(&points)
+        regression::exponent_of_noisy(&points)
     }
 
-    /// The exponent of `pick` of a sampler's divergence from the path.
+    /// The exponent of `pick` of a sampler's divergence from the path, and its standard error.
     pub fn exponent(
         &self,
         dim: i64,
         chain: Chain,
         sampler: Sampler,
         pick: impl Fn(&Divergence) -> Nats,
-    ) -> (f64, f64) {
-        self.exponent_of(dim, chain, |m| m.of(sampler).map(|judged| pick(&judged.path).0))
+    ) -> Nats {
+        self.exponent_of(dim, chain, |m| m.of(sampler).map(|judged| pick(&judged.path)))
+    }
+
+    /// The exponent of `pick` of a sampler's output on the line, which has no noise, and its standard error.
+    pub fn output_exponent(&self, chain: Chain, sampler: Sampler, pick: Pick) -> Nats {
+        self.exponent_of(1, chain, |m| Some((pick(&m.of(sampler)?.output?), 0.0)))
     }
 
     fn markdown(&self) -> String {
@@ -108,7 +113,8 @@ impl Report {
             "# Theorem 1 on mixtures\n\nMixtures of mean 0 and about unit variance in 1, 2 and 10 dimensions with their exact score and \
              Hessian; {} rows, seed {}. *Schedule (18)*: the paper's, c0 = 1, c1 = 3, T = K, all its steps; *VP, log-SNR*: β from 0.1 to \
              20, K − 1 steps even in the log signal-to-noise ratio from ε = 1e-3. Exponents are of T/ln T for (18), whose longest step \
-             is c1 ln T/T, and of K for VP, fitted to K ≥ {}; ± is the standard error from the residuals.\n\n\
+             is c1 ln T/T, and of K for VP, fitted to K ≥ {}; ± is the larger of the standard errors from the residuals and from \
+             those of the values.\n\n\
              *Path*: KL of the exact path from x_T to x_(t_1) against the sampler's, in nats, exact but for the mean over the rows. The \
              prior's part and the last step's (from t_1 to 0) stand apart: −ELBO less the entropy is the sum of the three.\n",
             self.experiment.rows,
@@ -240,7 +246,7 @@ impl Report {
                     let value = |m: &Measured| Some(pick(&m.of(sampler)?.output?));
                     let mut row = vec![sampler.name(), name.to_string()];
                     row.extend(all.iter().map(|m| value(m).map_or(String::new(), |v| format!("{v:.2e}"))));
-                    row.push(table::measured(Some(self.exponent_of(1, chain, value)), 3));
+                    row.push(table::measured(Some(self.output_exponent(chain, sampler, pick)), 3));
                     rows.push(row);
                 }
             }
@@ -336,7 +342,8 @@ impl Report {
     }
 }
 
-type Pick = fn(&super::Distance) -> f64;
+/// A distance of an output.
+pub type Pick = fn(&super::Distance) -> f64;
 /// The distances of an output.
 const DISTANCES: [(&str, Pick); 2] = [("TV", |d| d.total_variation), ("KL", |d| d.divergence)];
 
