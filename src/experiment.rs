@@ -1,6 +1,7 @@
 //! The papers' experiments, one file per figure or table.
 
 mod clusters;
+pub mod consistency;
 pub mod cost;
 pub mod covariance_table;
 pub mod covariance_toy;
@@ -12,12 +13,15 @@ pub mod hessian_ablation;
 pub mod image_grid;
 pub mod images;
 mod laws;
+mod learner;
 pub mod mixture;
 pub mod parameter_estimation;
 pub mod rademacher;
+mod regression;
 mod runs;
 pub mod scoreflow_table;
 mod table;
+pub mod theory;
 mod trials;
 pub mod weighting;
 pub mod weighting_interpolation;

@@ -38,10 +38,18 @@ impl Gaussian {
         (spread + chol.log_det() + chol.inv_quad(&(mean - &self.mean))) * 0.5
     }
 
-    /// `KL(self ‖ other)` for any two covariances, through dense matrices: `O(d³)`, for checks and small `d`.
+    /// `KL(self ‖ other)` for any two covariances, `[b]`: `O(d)` where `other`'s is a multiple of the identity or diagonal, else
+    /// through dense matrices, `O(d³)`.
     pub fn kl(&self, other: &Gaussian) -> Tensor {
-        let ratio = other.cov.to_dense().inverse().matmul(&self.cov.to_dense());
-        let trace = sum_last(&ratio.diagonal(0, 1, 2));
+        let trace = match &other.cov {
+            SymMatrix::Isotropic { .. } | SymMatrix::Diagonal(_) => {
+                sum_last(&(self.cov.diagonal() / other.cov.diagonal()))
+            }
+            SymMatrix::LowRank { .. } | SymMatrix::Full(_) => {
+                let ratio = other.cov.to_dense().inverse().matmul(&self.cov.to_dense());
+                sum_last(&ratio.diagonal(0, 1, 2))
+            }
+        };
         let chol = other.cov.cholesky();
         let shift = chol.inv_quad(&(&self.mean - &other.mean));
         (trace + shift + chol.log_det() - self.cov.log_det() - self.cov.dim() as f64) * 0.5

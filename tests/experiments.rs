@@ -545,3 +545,72 @@ fn covariances_of_known_laws() {
     refuse("covariance-toy", &["--trials", "0"], &["--trials"]);
     refuse("rademacher", &["--probes", "4,2"], &["--probes", "rising"]);
 }
+
+/// Theorem 1 at a few steps: every covariance and error on three laws and two chains, the output in one dimension alone.
+#[test]
+fn theory() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_string_lossy().into_owned();
+    let command = ["experiment", "theory", "--out", &out, "--quick", "--rows", "20"];
+    succeed(&[&command[..], &["--steps", "5,20,24,30", "--perturbations", "0.05,0.1"]].concat());
+    let table = rows(&dir.path().join("theory.csv"));
+    let count = |part: &str, dim: &str, sampler: &str| {
+        let mine = |row: &&BTreeMap<String, String>| {
+            row["part"] == part && row["dim"] == dim && row["sampler"] == sampler
+        };
+        table.iter().filter(mine).count()
+    };
+    for dim in ["1", "2", "10"] {
+        for sampler in ["beta-tilde", "beta", "zero-hessian", "analytic", "full", "score-0.1"] {
+            assert_eq!(count("steps", dim, sampler), 2 * 4, "{dim} {sampler}");
+        }
+        assert_eq!(count("steps", dim, "diagonal"), if dim == "1" { 0 } else { 8 });
+        assert_eq!(count("errors", dim, "score-0.05"), 1);
+        assert_eq!(count("errors", dim, "hessian-0.1"), 1);
+    }
+    for row in &table {
+        assert!(number(row, "path") > 0.0 && number(row, "path_std_error") > 0.0, "{row:?}");
+        assert_eq!(row["total_variation"].is_empty(), row["dim"] != "1", "{row:?}");
+        assert_eq!(row["elbo_gap"].is_empty(), row["part"] == "errors", "{row:?}");
+        let path = |sampler: &str| {
+            let same = |other: &&BTreeMap<String, String>| {
+                ["part", "dim", "chain", "steps"].iter().all(|name| other[*name] == row[*name])
+                    && other["sampler"] == sampler
+            };
+            table.iter().find(same).map_or(0.0, |other| number(other, "path"))
+        };
+        assert!(number(row, "path") >= path("full") - 1e-12, "the exact covariance is the best: {row:?}");
+    }
+    let page = std::fs::read_to_string(dir.path().join("theory.md")).unwrap();
+    assert!(
+        page.contains("Exponents in δ") && page.contains("No density at K = 5: Hessian off by 0.1"),
+        "{page}"
+    );
+    assert!(
+        dir.path().join("path-10-theorem.svg").exists() && dir.path().join("output-log-snr.svg").exists()
+    );
+    refused(&[&command[..], &["--steps", "3,10,20,40"]].concat(), &["--steps", "5 to 100000"]);
+    refused(&[&command[..], &["--perturbations", "0.1,2"]].concat(), &["--perturbations"]);
+}
+
+/// Theorem 2 at few replicates: every estimator at every size beside maximum likelihood.
+#[test]
+fn consistency() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_string_lossy().into_owned();
+    let command =
+        ["experiment", "consistency", "--out", &out, "--quick", "--replicates", "4", "--draws", "16"];
+    succeed(&[&command[..], &["--sizes", "30,40,50,60"]].concat());
+    let table = rows(&dir.path().join("consistency.csv"));
+    assert_eq!(table.len(), 2 * 4 * 5 * 3);
+    for row in &table {
+        assert!(number(row, "rmse") > 0.0 && number(row, "efficiency") > 0.0, "{row:?}");
+        if row["estimator"] == "maximum likelihood" {
+            assert_eq!((number(row, "efficiency"), number(row, "efficiency_std_error")), (1.0, 0.0));
+        }
+    }
+    let page = std::fs::read_to_string(dir.path().join("consistency.md")).unwrap();
+    assert!(page.contains("| LM path, N = 10 |") && page.contains("rate: means"), "{page}");
+    assert!(dir.path().join("consistency-separated.svg").exists());
+    refused(&[&command[..], &["--sizes", "5,40,50,60"]].concat(), &["--sizes", "seven parameters"]);
+}

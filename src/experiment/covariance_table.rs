@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::images::arm::run_name;
 use super::images::judge::{Judge, Method};
 use super::images::{Record, Settings, Unit, by_steps, check_steps, csv, curves};
+pub use super::learner::{HeadObjective, Learner};
 use super::runs::{Tasks, trained};
 use super::{table, write_all};
 use crate::covariance::Covariance;
@@ -17,7 +18,7 @@ use crate::data::TableOptions;
 use crate::model::Denoiser;
 use crate::run::{DataConfig, Run, RunConfig, import};
 use crate::{Error, Result};
-pub use head::Head;
+use head::run_of;
 
 /// The experiment's settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +30,7 @@ pub struct CovarianceTable {
     /// Runs with a covariance head on that score.
     pub heads: Vec<PathBuf>,
     /// Heads that are trained on it.
-    pub train: Vec<Head>,
+    pub train: Vec<Learner>,
     /// Covariances that need no head.
     pub covariances: Vec<Covariance>,
     /// Numbers of sampling steps `K`.
@@ -165,7 +166,7 @@ impl CovarianceTable {
             Error::config("--train", problem, "restore the data, or give trained heads with --head")
         })?;
         let configs: Vec<RunConfig> =
-            self.train.iter().map(|head| head.run(&runs[0].config, &self.images)).collect();
+            self.train.iter().map(|&learner| run_of(learner, &runs[0].config, &self.images)).collect();
         configs.iter().try_for_each(|config| config.train.check())?;
         if configs.iter().any(|config| config.model.starts_from_measurement()) {
             self.measure(&mut runs[0])?;
@@ -173,9 +174,10 @@ impl CovarianceTable {
         let score = &runs[0];
         let mut tasks = Tasks::new(configs.len(), progress);
         let mut heads = Vec::new();
-        for (head, config) in self.train.iter().zip(&configs) {
-            let (path, device) = (dir.join(head.to_string()), self.images.device);
-            trained(&path, config, &prepared, Some(score), device, &head.to_string(), &mut tasks)?;
+        for (learner, config) in self.train.iter().zip(&configs) {
+            let name = learner.name();
+            let (path, device) = (dir.join(&name), self.images.device);
+            trained(&path, config, &prepared, Some(score), device, &name, &mut tasks)?;
             heads.push(Run::load(&path, device)?);
         }
         runs.extend(heads);
@@ -255,7 +257,7 @@ impl Report {
         if e.train.is_empty() {
             return String::new();
         }
-        let heads: Vec<String> = e.train.iter().map(|head| head.to_string()).collect();
+        let heads: Vec<String> = e.train.iter().map(|learner| learner.name()).collect();
         format!(
             " Trained here: {}; {} steps each of Adam (step size {}, cosine decay, moving average) on {} pairs (x_t, t).",
             heads.join(", "),

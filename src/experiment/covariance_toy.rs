@@ -10,8 +10,9 @@ use tch::Tensor;
 
 use super::headed::Headed;
 pub use super::heads::Recipe;
-use super::heads::{Learner, Method, TRAINING_ROWS, Training};
+use super::heads::{TRAINING_ROWS, Training};
 pub use super::laws::Law;
+use super::learner::{HeadObjective, Learner};
 use super::runs::Tasks;
 use crate::covariance::{Covariance, NoiseStatistics};
 use crate::model::{Denoiser, Model};
@@ -180,10 +181,10 @@ const STATISTICS: (usize, usize) = (100, 2000);
 
 /// The heads that are learned for rows of `dim` numbers.
 fn learners(dim: i64) -> Vec<Learner> {
-    let mut all = vec![Learner::diagonal(Method::Lm), Learner::diagonal(Method::Ocm)];
-    all.extend([Method::Npr, Method::Sn, Method::Iddpm].map(Learner::diagonal));
+    let mut all = vec![Learner::diagonal(HeadObjective::Lm), Learner::diagonal(HeadObjective::Ocm)];
+    all.extend([HeadObjective::Npr, HeadObjective::Sn, HeadObjective::Iddpm].map(Learner::diagonal));
     for rank in [2, 4].into_iter().filter(|rank| *rank <= dim) {
-        all.extend([Method::Lm, Method::Ocm].map(|method| Learner { method, rank }));
+        all.extend([HeadObjective::Lm, HeadObjective::Ocm].map(|by| Learner { by, rank }));
     }
     all
 }

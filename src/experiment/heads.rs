@@ -1,22 +1,20 @@
 //! Covariance heads learned on a given score, each by a small network of its own, and that score where it is learned. Trials
 //! are trained side by side, a network for each.
 
-use std::fmt;
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
 use super::headed::OnScore;
+use super::learner::Learner;
 use super::runs::Tasks;
 use super::weighting::Listener;
-use crate::covariance::Covariance;
 use crate::grid::TimeLaw;
 use crate::model::{
     Base, BaseConfig, BaseKind, Denoiser, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig,
-    Parametrization, Structure,
 };
 use crate::noise::Seed;
-use crate::objective::{LmForm, Objective, ObjectiveConfig, ScoreGradient, Target, Weighting};
+use crate::objective::{Objective, ObjectiveConfig, Weighting};
 use crate::schedule::Schedule;
 use crate::train::{State, TensorRows, TrainConfig, Trainer};
 use crate::{Error, Result};
@@ -88,90 +86,6 @@ impl Recipe {
     }
 }
 
-/// What a head is learned by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// Likelihood Matching under the frozen score.
-    Lm,
-    /// Optimal Covariance Matching.
-    Ocm,
-    /// The squared residual.
-    Npr,
-    /// The squared noise.
-    Sn,
-    /// The variational bound.
-    Iddpm,
-}
-
-/// A head to be learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Learner {
-    /// By what.
-    pub method: Method,
-    /// The rank of its factor; 0: diagonal.
-    pub rank: i64,
-}
-
-impl fmt::Display for Learner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.method {
-            Method::Lm => "LM",
-            Method::Ocm => "OCM",
-            Method::Npr => "NPR",
-            Method::Sn => "SN",
-            Method::Iddpm => "I-DDPM",
-        };
-        match self.rank {
-            0 => f.write_str(name),
-            rank => write!(f, "{name}, r = {rank}"),
-        }
-    }
-}
-
-impl Learner {
-    /// The diagonal head of `method`.
-    pub const fn diagonal(method: Method) -> Learner {
-        Learner { method, rank: 0 }
-    }
-
-    /// What the head's outputs say.
-    pub fn parametrization(self) -> Parametrization {
-        match self.method {
-            Method::Sn => Parametrization::SecondMoment,
-            Method::Iddpm => Parametrization::Interpolation,
-            _ => Parametrization::Posterior,
-        }
-    }
-
-    fn head(self) -> HeadConfig {
-        HeadConfig { structure: Structure::LowRank(self.rank), parametrization: self.parametrization() }
-    }
-
-    /// The covariance that reads the head.
-    pub fn covariance(self) -> Covariance {
-        self.head().covariance()
-    }
-
-    fn objective(self, draws: usize) -> Result<Box<dyn Objective>> {
-        let time = TimeLaw::LogSnr;
-        let matching = |target| ObjectiveConfig::CovarianceMatching { target, time, draws };
-        let config = match self.method {
-            Method::Lm => ObjectiveConfig::Lm {
-                transitions: draws,
-                form: LmForm::Marginal,
-                time,
-                score: ScoreGradient::Frozen,
-            },
-            Method::Ocm => matching(Target::Jacobian),
-            Method::Npr => matching(Target::Residual),
-            Method::Sn => matching(Target::SecondMoment),
-            Method::Iddpm => ObjectiveConfig::VariationalBound { draws },
-        };
-        config.check_head(&self.head())?;
-        config.build()
-    }
-}
-
 /// Trainings on the rows of one law.
 pub(super) struct Training<'a> {
     pub recipe: &'a Recipe,
@@ -198,7 +112,7 @@ impl Training<'_> {
         what: &str,
         tasks: &mut Tasks,
     ) -> Result<Model> {
-        let objective = learner.objective(self.recipe.draws)?;
+        let objective = learner.objective(TimeLaw::LogSnr, self.recipe.draws).build()?;
         let objective = OnScore { objective, score, parametrization: learner.parametrization() };
         // one seed for all: they see the same rows, times and noise
         self.fit(Some(learner.head()), &objective, self.recipe.iterations, "head", what, tasks)

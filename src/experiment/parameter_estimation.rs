@@ -1,4 +1,4 @@
-//! The parameter-estimation experiment of Likelihood Matching (§5.1, Table 2, Theorem 2): how well score matching
+//! The parameter-estimation experiment of Likelihood Matching (§5.1, Table 2): how well score matching
 //! and Likelihood Matching estimate the parameters of a known family, against maximum likelihood.
 //!
 //! The family is a mixture of two isotropic Gaussians in the plane ([`family`]); its score and its `G` at every
@@ -75,8 +75,6 @@ pub struct Report {
     pub table: Vec<Cell>,
     /// Some estimators of the table on the same data with twice the draws.
     pub doubled: Vec<Cell>,
-    /// Theorem 2: maximum likelihood and Likelihood Matching at growing sample sizes.
-    pub consistency: Vec<Cell>,
     /// Gradient noise at the truth.
     pub noise: Vec<GradientNoise>,
     /// Wall-clock seconds.
@@ -154,7 +152,7 @@ impl ParameterEstimation {
                 done += noise_work(estimator);
             }
         }
-        let mut cells = [const { Vec::new() }; 3];
+        let mut cells = [const { Vec::new() }; 2];
         for (blocks, cells) in plan.iter().zip(&mut cells) {
             for block in blocks {
                 cells.extend(block.run(seed, &vp, &pool, &mut |finished| {
@@ -168,9 +166,9 @@ impl ParameterEstimation {
                 done += block.work();
             }
         }
-        let [table, doubled, consistency] = cells;
+        let [table, doubled] = cells;
         let seconds = begun.elapsed().as_secs_f64();
-        Ok(Report { experiment: self.clone(), table, doubled, consistency, noise, seconds })
+        Ok(Report { experiment: self.clone(), table, doubled, noise, seconds })
     }
 
     fn check(&self) -> Result<()> {
@@ -194,8 +192,8 @@ impl ParameterEstimation {
         Ok(())
     }
 
-    /// The blocks of the table, of the doubling check and of the figure.
-    fn plan(&self) -> [Vec<Block>; 3] {
+    /// The blocks of the table and of the doubling check.
+    fn plan(&self) -> [Vec<Block>; 2] {
         let replicates = if self.quick { self.replicates.min(10) } else { self.replicates };
         let draws = if self.quick { self.draws.min(40) } else { self.draws };
         let settings = [overlapping(), separated()];
@@ -220,18 +218,7 @@ impl ParameterEstimation {
                 estimators: checked.clone(),
             })
             .into();
-        let sizes: &[usize] = if self.quick { &[50, 200] } else { &[50, 100, 200, 400, 800, 1600] };
-        let mut consistency = Vec::new();
-        for setting in settings {
-            consistency.extend(sizes.iter().map(|&n| Block {
-                setting,
-                n,
-                replicates: (replicates / 5).max(2),
-                draws: draws.min(60),
-                estimators: vec![Estimator::MaximumLikelihood, REFERENCE],
-            }));
-        }
-        [table, doubled, consistency]
+        [table, doubled]
     }
 }
 

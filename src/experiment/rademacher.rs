@@ -9,8 +9,9 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::headed::Headed;
 pub use super::heads::Recipe;
-use super::heads::{Learner, Method, TRAINING_ROWS, Training};
+use super::heads::{TRAINING_ROWS, Training};
 pub use super::laws::Law;
+use super::learner::{HeadObjective, Learner};
 use super::runs::Tasks;
 use super::trials::{gaps, noised, relative_errors};
 use crate::covariance::{Covariance, Reverse, jacobian};
@@ -146,7 +147,7 @@ impl Rademacher {
         let seed = Seed(self.seed).derive("rademacher").derive(law.name());
         let rows = oracle.mixture.sample(TRAINING_ROWS, seed.derive("training rows"));
         let training = Training { recipe: &self.recipe, trials: self.trials, rows: &rows, schedule, seed };
-        let learner = Learner::diagonal(Method::Ocm);
+        let learner = Learner::diagonal(HeadObjective::Ocm);
         let head = training.head(learner, &oracle, &format!("{}, training the head", law.name()), tasks)?;
         let headed = |score| Headed {
             score,

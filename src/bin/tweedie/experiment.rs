@@ -1,9 +1,11 @@
 //! `tweedie experiment`
 
+mod consistency;
 mod cost;
 mod estimators;
 mod images;
 mod scoreflow;
+mod theory;
 mod toy;
 mod weighting;
 
@@ -29,7 +31,7 @@ pub struct Arguments {
 enum Which {
     /// Samples of mixtures in few steps: Likelihood Matching, Figures 2(a, b) and 3
     Mixture(Output),
-    /// A parametric family fitted by LM, SM and maximum likelihood: Likelihood Matching, Table 2 and Theorem 2
+    /// A parametric family fitted by LM, SM and maximum likelihood: Likelihood Matching, Table 2
     ParameterEstimation(Output),
     /// Seconds, memory and sampling time beside score matching: Likelihood Matching, Tables 3 and 4
     Cost(cost::Arguments),
@@ -49,6 +51,10 @@ enum Which {
     ScoreflowTable(scoreflow::TableArguments),
     /// Error and cost of every log-likelihood, where the truth is known and on runs
     Estimators(estimators::Arguments),
+    /// Divergence and distance against steps and errors, with exact scores: Likelihood Matching, Theorem 1
+    Theory(theory::Arguments),
+    /// Errors of estimators against the sample size: Likelihood Matching, Theorem 2
+    Consistency(consistency::Arguments),
     /// The variance of the loss with and without importance sampling: ScoreFlow, Figure 2
     WeightingVariance(weighting::VarianceArguments),
     /// Likelihood and samples under weightings between σ² and likelihood: ScoreFlow, §7
@@ -127,6 +133,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Which::Rademacher(arguments) => arguments.run(),
         Which::ScoreflowTable(arguments) => arguments.run(),
         Which::Estimators(arguments) => arguments.run(),
+        Which::Theory(arguments) => arguments.run(),
+        Which::Consistency(arguments) => arguments.run(),
         Which::WeightingVariance(arguments) => arguments.run(),
         Which::WeightingInterpolation(arguments) => arguments.run(),
     }

@@ -54,9 +54,7 @@ impl Report {
         let mut out = String::from(
             "part,setting,n,estimator,draws,replicates,parameter,truth,mae,std_error,bias,unconverged,degenerate\n",
         );
-        for (part, cells) in
-            [("table", &self.table), ("doubled", &self.doubled), ("consistency", &self.consistency)]
-        {
+        for (part, cells) in [("table", &self.table), ("doubled", &self.doubled)] {
             for c in cells {
                 let truth = c.setting.truth.natural();
                 for (j, parameter) in PARAMETERS.iter().enumerate() {
@@ -130,7 +128,6 @@ impl Report {
         self.ratios(&mut out);
         self.beside_the_paper(&mut out);
         self.doubling(&mut out);
-        self.rates(&mut out);
         self.noises(&mut out);
         out
     }
@@ -295,27 +292,6 @@ impl Report {
         }
     }
 
-    fn rates(&self, out: &mut String) {
-        out.push_str("\n## Against n (Theorem 2)\n\nSlope of ln MAE on ln n by least squares over the sizes in the figures; 1/√n is −0.5.\n\n| setting | estimator | means | sds | weight |\n|---|---|--:|--:|--:|\n");
-        for setting in SETTINGS.map(|s| s()) {
-            for estimator in [Estimator::MaximumLikelihood, REFERENCE] {
-                let cells = self
-                    .consistency
-                    .iter()
-                    .filter(|c| c.setting.name == setting.name && c.estimator == estimator);
-                let cells: Vec<&Cell> = cells.collect();
-                let _ = write!(out, "| {} | {} |", setting.name, estimator.name());
-                for (_, group) in &GROUPS {
-                    let points: Vec<(f64, f64)> =
-                        cells.iter().map(|c| ((c.n as f64).ln(), c.group_mae(group).ln())).collect();
-                    let _ = write!(out, " {:.3} |", slope(&points));
-                }
-                out.push('\n');
-            }
-        }
-        out.push_str("\n![MAE against n, overlapping](mae-overlapping.svg)\n![MAE against n, separated](mae-separated.svg)\n");
-    }
-
     fn noises(&self, out: &mut String) {
         out.push_str("\n## Noise of the gradient at the truth\n\nPer draw (x, t): with M independent draws per datum, noise adds the given number over M to the estimates' variance, in units of maximum likelihood's own variance (mean of the seven parameters). So it is also the number of draws that doubles the variance. In brackets the variance of the gradient itself, tr(F⁻¹V)/7 per draw with F the Fisher information, and that of the loss in nats².\n");
         for setting in SETTINGS.map(|s| s()) {
@@ -361,13 +337,4 @@ impl Report {
         }
         out.push_str("\n![noise by N, overlapping](gradient-noise-overlapping.svg)\n![noise by N, separated](gradient-noise-separated.svg)\n");
     }
-}
-
-/// Least-squares slope.
-fn slope(points: &[(f64, f64)]) -> f64 {
-    let n = points.len() as f64;
-    let (mx, my) = (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
-    let (num, den) =
-        points.iter().fold((0.0, 0.0), |(a, b), p| (a + (p.0 - mx) * (p.1 - my), b + (p.0 - mx).powi(2)));
-    num / den
 }

@@ -70,13 +70,6 @@ impl Cell {
         self.errors[i][group.clone()].iter().map(|e| e.abs()).sum::<f64>() / group.len() as f64
     }
 
-    /// Standard error of [`Cell::group_mae`].
-    pub fn group_mae_error(&self, group: &std::ops::Range<usize>) -> f64 {
-        let (mean, count) = (self.group_mae(group), self.errors.len() as f64);
-        let square: f64 = (0..self.errors.len()).map(|i| (self.group_error(i, group) - mean).powi(2)).sum();
-        (square / (count * (count - 1.0))).sqrt()
-    }
-
     /// Mean absolute error over a group.
     pub fn group_mae(&self, group: &std::ops::Range<usize>) -> f64 {
         (0..self.errors.len()).map(|i| self.group_error(i, group)).sum::<f64>() / self.errors.len() as f64

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use tweedie::Result;
 use tweedie::covariance::Covariance;
-use tweedie::experiment::covariance_table::{CovarianceTable, Head};
+use tweedie::experiment::covariance_table::{CovarianceTable, Learner};
 use tweedie::experiment::few_steps::FewSteps;
 use tweedie::experiment::hessian_ablation::HessianAblation;
 use tweedie::experiment::image_grid::ImageGrid;
@@ -292,7 +292,7 @@ pub struct CovarianceArguments {
     head: Vec<PathBuf>,
     /// Heads to train on that score: lm, lm-R, ocm, ocm-R (of rank R; without it diagonal), npr, sn, iddpm
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
-    train: Vec<Head>,
+    train: Vec<Learner>,
     /// Covariances that need no head
     #[arg(
         long,
