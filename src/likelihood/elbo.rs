@@ -1,7 +1,5 @@
 //! The K-step evidence lower bound, for densities and for the levels of images.
 
-use std::ops::Range;
-
 use tch::{Tensor, no_grad};
 
 use super::discrete::DiscreteDecoder;
@@ -55,9 +53,11 @@ impl<'a> Elbo<'a> {
         Elbo { decoder: Decoder::Levels(decoder), name, ..elbo }
     }
 
-    /// With at most `terms ≥ 2` of its terms computed for each row and draw: the decoder's, and of the others one out of each of as many
-    /// stretches of like length, drawn evenly and counted for its stretch. The expectation stays; the spread over rows, and with
-    /// it the standard error of their mean, has the drawing in it.
+    /// With at most `terms ≥ 2` of its terms computed for each row and draw: the decoder's, and of the others some that are drawn, spread
+    /// over the quantiles of their law, and weighted by the inverses of their probabilities. Half of the law is in proportion to the
+    /// change of the log signal-to-noise ratio over a step, as is `½ d G Δ ln(α²/σ²)`, the term of a score with that `G` under β̃; half
+    /// is even over the steps. The expectation stays; the spread over rows, and with it the standard error of their mean, has the
+    /// drawing in it.
     pub fn at_most(self, terms: usize) -> Elbo<'a> {
         assert!(terms > 1, "an estimate needs the decoder and another term");
         let name = match terms < self.grid.len() - 1 {
@@ -91,12 +91,43 @@ impl<'a> Elbo<'a> {
         self.step_term(x0, &xt, &jet, &s, &t)
     }
 
-    /// The terms that make up one draw: for each, the stretch of steps that it is drawn from, row by row.
-    fn stretches(&self) -> Vec<Range<usize>> {
+    /// The law of drawn terms, where not all are computed: its mass up to each of the steps from the second.
+    fn law_of_terms(&self) -> Option<Vec<f64>> {
         let steps = self.grid.len() - 1;
-        let n = self.most_terms.min(steps) - 1;
-        let bound = |j: usize| 1 + j * (steps - 1) / n.max(1);
-        std::iter::once(0..1).chain((0..n).map(|j| bound(j)..bound(j + 1))).collect()
+        if self.most_terms >= steps {
+            return None;
+        }
+        let log_snr = |t: f64| self.reverse.model().schedule().log_snr(t);
+        let total = log_snr(self.grid[1]) - log_snr(self.grid[steps]);
+        let mass = self.grid[1..].windows(2).scan(0.0, |mass, pair| {
+            *mass += (log_snr(pair[0]) - log_snr(pair[1])) / total + 1.0 / (steps - 1) as f64;
+            Some(0.5 * *mass)
+        });
+        Some(mass.collect())
+    }
+
+    /// All terms at one draw of each, summed, `[b]`; or those that `law` gives.
+    fn sum_of_terms(&self, x0: &Tensor, law: Option<&[f64]>, noise: &mut Noise) -> Tensor {
+        let rows = x0.size()[0] as usize;
+        let mut total = self.term(x0, &vec![0; rows], noise);
+        let Some(mass) = law else {
+            for i in 1..self.grid.len() - 1 {
+                total += self.term(x0, &vec![i; rows], noise);
+            }
+            return total;
+        };
+        let n = self.most_terms - 1;
+        for j in 0..n {
+            let drawn: Vec<usize> = (noise.uniform(1).iter())
+                .map(|u| (j as f64 + u) / n as f64)
+                .map(|u| mass.partition_point(|mass| *mass <= u).min(mass.len() - 1))
+                .collect();
+            let probability = |&i: &usize| mass[i] - if i > 0 { mass[i - 1] } else { 0.0 };
+            let weight = per_row(drawn.iter().map(|i| 1.0 / (n as f64 * probability(i))), &total);
+            let steps: Vec<usize> = drawn.iter().map(|i| i + 1).collect();
+            total += self.term(x0, &steps, noise) * weight;
+        }
+        total
     }
 
     /// What [`Elbo::step_term`] takes of `x_t`.
@@ -153,21 +184,12 @@ impl LogLikelihood for Elbo<'_> {
     fn log_likelihood(&self, x: &Tensor, seed: Seed, first_row: u64) -> Result<Estimate> {
         let rows = x.size()[0] as usize;
         let mut noise = Noise::new(seed, first_row..first_row + rows as u64);
-        let stretches = self.stretches();
+        let law = self.law_of_terms();
         let mut draws: Vec<Vec<f64>> = vec![Vec::with_capacity(self.draws); rows];
         no_grad(|| {
             let prior = self.prior(x);
             for _ in 0..self.draws {
-                let mut total = prior.copy();
-                for stretch in &stretches {
-                    let i = match stretch.len() {
-                        1 => vec![stretch.start; rows],
-                        n => {
-                            noise.uniform(1).iter().map(|u| stretch.start + (u * n as f64) as usize).collect()
-                        }
-                    };
-                    total += self.term(x, &i, &mut noise) * stretch.len() as f64;
-                }
+                let total = &prior + self.sum_of_terms(x, law.as_deref(), &mut noise);
                 draws.iter_mut().zip(to_vec(&total)).for_each(|(all, value)| all.push(value));
             }
         });
@@ -188,7 +210,7 @@ impl LogLikelihood for Elbo<'_> {
             offsets: vec![0.0; rows],
             std_errors,
             draws: self.draws,
-            evaluations: (stretches.len() * self.draws) as f64,
+            evaluations: (self.most_terms.min(self.grid.len() - 1) * self.draws) as f64,
             flags,
         })
     }

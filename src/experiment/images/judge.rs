@@ -196,10 +196,7 @@ impl<'a> Judge<'a> {
             ),
         };
         if self.settings.terms > 0 {
-            out += &format!(
-                " Of more than {} terms so many are drawn for each row, one out of each of as many stretches.",
-                self.settings.terms
-            );
+            out += &format!(" Of more than {} terms so many are drawn for each row.", self.settings.terms);
         }
         out += " Samples: the same K steps, last step the mean, the same seeds for every method.";
         out += &match &self.frechet {
