@@ -8,8 +8,8 @@ use crate::experiment::{table, write_all};
 use crate::likelihood::mean_and_error;
 use crate::plot::{LineChart, Scale, Series, Style};
 
-/// Below this a diagonal is exact, and its error rounding.
-const EXACT: f64 = 1e-9;
+/// Below this what is off the diagonal is rounding (of `‖G‖²`, 1e-16 of it), and one product exact.
+const EXACT: f64 = 1e-6;
 
 impl AtTime {
     /// The slope of `ln error` on `ln M` by least squares, trial by trial: mean and standard error; nothing where one product
