@@ -51,7 +51,7 @@ pub struct Report {
     pub experiment: CovarianceTable,
     /// Every covariance, way of stepping and number of steps.
     pub records: Vec<Record>,
-    /// Seconds per image and step of sampling, beside its covariance: the least over all numbers of steps.
+    /// Seconds per image and step of sampling, beside its covariance: the least of some rounds.
     pub seconds_per_step: Vec<(String, f64)>,
     unit: Unit,
     protocol: String,
@@ -63,6 +63,8 @@ pub struct Report {
 const TIMED: (usize, usize) = (16, 5);
 /// Rows of a table's, whose steps are quick.
 const TIMED_ROWS: (usize, usize) = (1000, 5);
+/// Times that each is timed.
+const ROUNDS: usize = 5;
 /// The run of an imported score.
 const SCORE: &str = "score";
 
@@ -100,17 +102,24 @@ impl CovarianceTable {
         let begin = if self.train.is_empty() { 0.0 } else { 0.5 };
         let mut rest = |what: &str, part: f64| progress(what, begin + (1.0 - begin) * part);
         let mut tasks = Tasks::new(columns.len() * self.steps.len(), &mut rest);
-        let (mut records, mut seconds_per_step) = (Vec::new(), Vec::new());
+        let mut records = Vec::new();
         for Column { run, name, method } in &columns {
             for &steps in &self.steps {
                 records.push(judge.measure(&runs[*run], name, *method, steps, 0)?.0);
                 tasks.end(&format!("{name}, {}, K = {steps}", method.label()));
             }
-            if method.has_likelihood() {
-                seconds_per_step.push((
-                    format!("{name}, {}", method.label()),
-                    judge.seconds_per_step(&runs[*run], *method, timed)?,
-                ));
+        }
+        let mut seconds_per_step: Vec<(String, f64)> = Vec::new();
+        // in turn, so that what else the machine does falls on all alike
+        for round in 0..ROUNDS {
+            for (i, Column { run, name, method }) in
+                columns.iter().filter(|column| column.method.has_likelihood()).enumerate()
+            {
+                let seconds = judge.seconds_per_step(&runs[*run], *method, timed)?;
+                match round {
+                    0 => seconds_per_step.push((format!("{name}, {}", method.label()), seconds)),
+                    _ => seconds_per_step[i].1 = seconds_per_step[i].1.min(seconds),
+                }
             }
         }
         Ok(Report {
@@ -298,7 +307,7 @@ impl Report {
             })
             .collect();
         out += &format!(
-            "\n## Cost of a sampling step\n\nMilliseconds per image, the least of three, and relative to the first.\n\n{}",
+            "\n## Cost of a sampling step\n\nMilliseconds per image, the least of {ROUNDS} rounds over all, and relative to the first.\n\n{}",
             table::markdown(&["", "ms", "ratio"], &cost)
         );
         out + &format!("\nThis run took {:.0} s.\n", self.seconds)

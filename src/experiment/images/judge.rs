@@ -276,20 +276,11 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Seconds per image and step of sampling `images` in `steps`: the least of three.
-    pub fn seconds_per_step(
-        &self,
-        run: &Run,
-        method: Method,
-        (images, steps): (usize, usize),
-    ) -> Result<f64> {
-        let mut least = f64::INFINITY;
-        for _ in 0..3 {
-            let begun = std::time::Instant::now();
-            drop(self.samples(run, method, steps, images)?);
-            least = least.min(begun.elapsed().as_secs_f64() / (images * steps) as f64);
-        }
-        Ok(least)
+    /// Seconds per row and step of sampling `rows` in `steps`.
+    pub fn seconds_per_step(&self, run: &Run, method: Method, (rows, steps): (usize, usize)) -> Result<f64> {
+        let begun = std::time::Instant::now();
+        drop(self.samples(run, method, steps, rows)?);
+        Ok(begun.elapsed().as_secs_f64() / (rows * steps) as f64)
     }
 
     /// Samples in the network's units, `[n, d]`.
