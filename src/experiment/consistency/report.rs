@@ -51,10 +51,10 @@ impl Report {
             .expect("a block has maximum likelihood")
     }
 
-    /// The first of the larger half of the sample sizes.
+    /// The first of the larger half of the sample sizes, of few the last but two, so that three are left to fit.
     fn fitted_from(&self) -> usize {
         let sizes = &self.experiment.sample_sizes;
-        sizes[sizes.len() / 2]
+        sizes[(sizes.len() / 2).min(sizes.len() - 3)]
     }
 
     /// The exponent of a group's RMSE in `n`, and its standard error from those of the RMSEs.

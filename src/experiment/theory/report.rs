@@ -226,7 +226,7 @@ impl Report {
         [all[0], all[all.len() / 2], all[all.len() - 1]].contains(&steps)
     }
 
-    /// The first of the larger half of the numbers of steps, of few the first but one, so that three are left to fit.
+    /// The first of the larger half of the numbers of steps, of few the last but two, so that three are left to fit.
     fn fitted_from(&self) -> usize {
         let steps = &self.experiment.steps;
         steps[(steps.len() / 2).min(steps.len() - 3)]

@@ -160,7 +160,7 @@ fn slopes_and_sizes_are_the_theorys() {
             assert!(error < 0.3 && (slope - of_path).abs() < 0.1 + 4.0 * error, "{name}: {slope} ± {error}");
             if dim == 1 {
                 let (slope, _) = report.output_exponent(chain, sampler, |d| d.total_variation);
-                assert!((slope - expected).abs() < 0.15, "{name}, output: {slope}");
+                assert!((slope - expected).abs() < 0.25, "{name}, output: {slope}");
                 let (slope, _) = report.output_exponent(chain, sampler, |d| d.divergence);
                 assert!((slope - 2.0 * expected).abs() < 0.5, "{name}, output: {slope}");
             }
