@@ -95,6 +95,7 @@ fn few_steps() {
     for row in &table {
         // a deterministic sampler has no such likelihood
         assert_eq!(row["bits_per_dim"].is_empty(), row["method"] == "ddim", "{row:?}");
+        assert!((0.0..=1.0).contains(&number(row, "noise_clipped")), "{row:?}");
         if row["method"] == "learned" {
             assert!(number(row, "bits_per_dim").is_finite() && number(row, "bits_per_dim_std_error") > 0.0);
         }

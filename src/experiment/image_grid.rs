@@ -167,7 +167,7 @@ impl Report {
 
     /// The columns of every record, with `N` and `r` after the run's name.
     fn csv(&self) -> String {
-        let with_cell = |[run, rest @ ..]: [String; 6], transitions: String, rank: String| {
+        let with_cell = |[run, rest @ ..]: [String; 7], transitions: String, rank: String| {
             [run, transitions, rank].into_iter().chain(rest).collect::<Vec<_>>()
         };
         let cells = self.cells.iter().flat_map(|cell| {

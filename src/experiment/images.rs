@@ -45,6 +45,9 @@ pub struct Settings {
     pub samples: usize,
     /// At most this many test images that samples are compared with.
     pub reference: usize,
+    /// Samples of images end as published: the noise of the last step but one moves a pixel by at most so many of 255 levels in the
+    /// mean ([`crate::sample::Ancestral::clip_noise`]); 0: as the covariance says.
+    pub clip_noise: f64,
     /// Images computed at a time when judging.
     pub batch: usize,
     /// Weights of the network whose features Fréchet distances are of; without them there are none.
@@ -69,6 +72,7 @@ impl Default for Settings {
             terms: 0,
             samples: 1_000,
             reference: 10_000,
+            clip_noise: 1.0,
             batch: 64,
             features: None,
             device: Device::Cpu,
@@ -123,6 +127,10 @@ impl Settings {
         if self.terms == 1 {
             let remedy = "give 2 or more, or 0 for all";
             return Err(Error::config("--terms", "1 is the decoder's alone", remedy));
+        }
+        if !(self.clip_noise >= 0.0 && self.clip_noise.is_finite()) {
+            let remedy = "give a number of levels, 1 or 2, or 0 for none";
+            return Err(Error::config("--clip-noise", self.clip_noise.to_string(), remedy));
         }
         Error::check_count("--samples", self.samples, 1_000_000_000)?;
         Error::check_count("--reference", self.reference, 1_000_000_000)?;

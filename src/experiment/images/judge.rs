@@ -14,8 +14,8 @@ use crate::model::Denoiser;
 use crate::noise::Seed;
 use crate::plot::{Sheet, sheet_of};
 use crate::run::{Run, level_rows, scaled_rows};
-use crate::sample::{Ancestral, LastStep, run_chain, sample_in_batches};
-use crate::tensor::to_vec;
+use crate::sample::{Ancestral, Clipped, LastStep, Step, run_chain, sample_in_batches};
+use crate::tensor::{Count, to_vec};
 use crate::{Error, Result};
 
 /// A way to take a reverse step.
@@ -199,6 +199,13 @@ impl<'a> Judge<'a> {
             out += &format!(" Of more than {} terms so many are drawn for each row.", self.settings.terms);
         }
         out += " Samples: the same K steps, last step the mean, the same seeds for every method.";
+        if self.image.is_some() && self.settings.clip_noise > 0.0 {
+            out += &format!(
+                " The noise of the last step but one moves a pixel by at most {} of 255 levels in the mean, as published; \
+                 noise_clipped in the CSV file is the share of variances that this held.",
+                self.settings.clip_noise
+            );
+        }
         out += &match &self.frechet {
             Some((features, statistics)) => format!(
                 " {}: {} samples against the first {} test {}; it is biased upwards for few samples and comparable within \
@@ -232,10 +239,15 @@ impl<'a> Judge<'a> {
     ) -> Result<(Record, Sheet)> {
         let nll = method.has_likelihood().then(|| self.nll(run, method, steps)).transpose()?;
         let wanted = if self.frechet.is_some() { self.settings.samples.max(sheet) } else { sheet };
-        let samples = match wanted {
-            0 => Tensor::zeros([0, self.scaling.dim() as i64], (Kind::Double, Device::Cpu)),
+        let (samples, clipped) = match wanted {
+            0 => (
+                Tensor::zeros([0, self.scaling.dim() as i64], (Kind::Double, Device::Cpu)),
+                Clipped::default(),
+            ),
             wanted => self.samples(run, method, steps, wanted)?,
         };
+        let Clipped { noise: Count { some, all }, .. } = clipped;
+        let clipped = (all > 0).then(|| some as f64 / all as f64);
         let frechet = match &self.frechet {
             None => None,
             Some((features, reference)) => {
@@ -243,7 +255,7 @@ impl<'a> Judge<'a> {
                 Some(frechet_distance(&features.statistics(&judged, self)?, reference)?)
             }
         };
-        let record = Record { arm: arm.into(), method, steps, nll, frechet };
+        let record = Record { arm: arm.into(), method, steps, nll, frechet, clipped };
         Ok((record, self.sheet(&self.levels(&samples.narrow(0, 0, sheet as i64)))))
     }
 
@@ -283,12 +295,16 @@ impl<'a> Judge<'a> {
         Ok(begun.elapsed().as_secs_f64() / (rows * steps) as f64)
     }
 
-    /// Samples in the network's units, `[n, d]`.
-    fn samples(&self, run: &Run, method: Method, steps: usize, n: usize) -> Result<Tensor> {
-        let step = Ancestral::new(&run.model, method.covariance, method.eta, LastStep::Mean)?;
+    /// Samples in the network's units, `[n, d]`, and what was clipped.
+    fn samples(&self, run: &Run, method: Method, steps: usize, n: usize) -> Result<(Tensor, Clipped)> {
+        let mut step = Ancestral::new(&run.model, method.covariance, method.eta, LastStep::Mean)?;
         let grid = self.grid(run, steps)?;
+        if self.image.is_some() && self.settings.clip_noise > 0.0 {
+            step = step.clip_noise(self.settings.clip_noise, grid[1])?;
+        }
         let seed = self.seed().derive("samples");
-        sample_in_batches(n, self.settings.batch, |rows| run_chain(&step, &grid, seed, rows))
+        let samples = sample_in_batches(n, self.settings.batch, |rows| run_chain(&step, &grid, seed, rows))?;
+        Ok((samples, step.clipped()))
     }
 
     /// Levels of images in the network's units, image after image.

@@ -23,12 +23,12 @@ impl Unit {
     }
 
     /// The columns of a CSV file of records.
-    pub(in crate::experiment) fn columns(self) -> [&'static str; 6] {
+    pub(in crate::experiment) fn columns(self) -> [&'static str; 7] {
         let [nll, error] = match self {
             Unit::BitsPerDim => ["bits_per_dim", "bits_per_dim_std_error"],
             Unit::NatsPerRow => ["nats_per_row", "nats_per_row_std_error"],
         };
-        ["run", "method", "steps", nll, error, "frechet_distance"]
+        ["run", "method", "steps", nll, error, "frechet_distance", "noise_clipped"]
     }
 }
 
@@ -45,6 +45,8 @@ pub struct Record {
     pub nll: Option<(f64, f64)>,
     /// Fréchet distance, where features are at hand.
     pub frechet: Option<f64>,
+    /// The share of variances at the end of the samples' chains that were clipped, where any is held.
+    pub clipped: Option<f64>,
 }
 
 impl Record {
@@ -53,7 +55,7 @@ impl Record {
     }
 
     /// The cells of its row under [`Unit::columns`].
-    pub(in crate::experiment) fn cells(&self) -> [String; 6] {
+    pub(in crate::experiment) fn cells(&self) -> [String; 7] {
         [
             self.arm.clone(),
             self.method.name(),
@@ -61,6 +63,7 @@ impl Record {
             table::number(self.nll.map(|b| b.0)),
             table::number(self.nll.map(|b| b.1)),
             table::number(self.frechet),
+            table::number(self.clipped),
         ]
     }
 

@@ -72,6 +72,10 @@ struct Protocol {
     /// Test images that samples are compared with, the first so many
     #[arg(long, value_name = "ROWS", default_value_t = 10_000)]
     reference: usize,
+    /// Levels of 255 that the noise of a chain's last step but one may move a pixel by, in the mean: the published end of a chain
+    /// of images, 1 or 2; 0: whatever the covariance says
+    #[arg(long, value_name = "Y", default_value_t = 1.0)]
+    clip_noise: f64,
     /// Images computed at a time when judging; results do not depend on it
     #[arg(long, value_name = "B", default_value_t = 64)]
     eval_batch: usize,
@@ -87,6 +91,7 @@ impl Protocol {
             terms: self.terms,
             samples: self.samples,
             reference: self.reference,
+            clip_noise: self.clip_noise,
             batch: self.eval_batch,
             features: self.features.clone(),
             device: output.prepare()?,
