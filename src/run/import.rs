@@ -237,12 +237,8 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         dropped: [0; 2],
         fingerprint: String::new(),
     };
-    let run = RunDir::create(out)?;
-    run.write_setup(&record, &base)?;
-    if let Some(start) = &start {
-        run.write_head_start(start)?;
-    }
-    let model = run.initial_model(&config, device)?;
+    // what cannot be is refused before anything is written
+    let model = config.model.init(base, config.schedule.build()?, device, Seed(0))?;
     let first = |length: i64| net.parameters().flat().narrow(0, 0, length);
     let parameters = match beside {
         true => {
@@ -253,6 +249,11 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         false => vec![first(all)],
     };
     model.parameters().assign(&Tensor::cat(&parameters, 0));
+    let run = RunDir::create(out)?;
+    run.write_setup(&record, model.base())?;
+    if let Some(start) = &start {
+        run.write_head_start(start)?;
+    }
     run.checkpoint(&model, &State::new(&model))?;
     run.write_config(&config)?;
     Ok(remark)

@@ -173,7 +173,7 @@ pub struct Arguments {
     /// The distribution that the network corrects
     #[arg(long, help_heading = "Model")]
     base: Option<BaseName>,
-    /// Rank of the covariance head: 0 is diagonal; full; or auto, with --score-from: the least that leaves a tenth of the norm of the
+    /// Rank of the covariance head: 0 is diagonal; full; or auto, with --score-from: the least, up to 32, that leaves a tenth of the norm of the
     /// score's own G [default: 4, or the number of columns]
     #[arg(long, value_name = "R|full|auto", help_heading = "Model")]
     pub(super) rank: Option<String>,

@@ -34,7 +34,7 @@ impl Arguments {
         say(
             self.common.quiet,
             format!(
-                "rank {rank}: beside it {} of the norm of the score's G is left, beside rank 0 {} ({points} points)",
+                "rank {rank}: beside it {} of the norm of the score's G is left, beside rank 0 {} ({points} points; at most rank {MOST_RANK})",
                 percent(rank),
                 percent(0)
             ),
