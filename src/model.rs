@@ -22,6 +22,7 @@ use crate::tweedie::Jet;
 pub use base::{Base, BaseConfig, BaseKind};
 pub use embedding::TimeEmbedding;
 pub use given::Given;
+pub(crate) use head::g_of_second_moment;
 pub use head::{HeadConfig, HeadStart, Parametrization, Structure};
 pub use mlp::{Form, HeadTrunk, MlpConfig};
 pub(crate) use parameters::{Builder, linear};

@@ -40,6 +40,7 @@ use crate::tensor::to_vec;
 use crate::train::{Metric, State};
 use crate::{Error, Result};
 pub use config::{DataConfig, RunConfig};
+use data::in_words;
 pub use data::{DataRecord, Prepared, TableRows, dequantized_rows, level_rows, scaled_rows};
 pub use exchange::{read_unet, write_unet};
 pub use import::{export, import};
@@ -361,16 +362,8 @@ impl Run {
         let prepared = Prepared::read(&data, self.config.seed)?;
         let record = prepared.record;
         if record.image != self.data.image || record.scaling != self.data.scaling {
-            let shape = |image: Option<[usize; 3]>| match image {
-                Some([channels, height, width]) => format!("images of {channels} × {height} × {width}"),
-                None => "a table".into(),
-            };
-            let problem = format!(
-                "{} holds {}, the model is of {}",
-                data.source,
-                shape(record.image),
-                shape(self.data.image)
-            );
+            let (found, own) = (in_words(record.image), in_words(self.data.image));
+            let problem = format!("{} holds {found}, the model is of {own}", data.source);
             return Err(Error::config(
                 "--data",
                 problem,

@@ -87,15 +87,14 @@ impl CovarianceTable {
             runs.push(Run::load(path, self.images.device)?);
         }
         self.check_heads(&runs)?;
+        // what is wrong with the test rows is found before anything is trained
+        let judge = Judge::new(&self.images, &runs[0], extractor)?;
         if !self.train.is_empty() {
-            // what is wrong with the test rows is found before anything is trained
-            Judge::new(&self.images, &runs[0], None)?;
             self.train(&dir, &mut runs, &mut |what, part| progress(what, 0.5 * part))?;
         }
         if self.covariances.contains(&Covariance::Analytic) {
             self.measure(&mut runs[0])?;
         }
-        let judge = Judge::new(&self.images, &runs[0], extractor)?;
         runs.iter().try_for_each(|run| judge.check(run))?;
         let columns = self.columns(&runs);
         let timed = if judge.unit() == Unit::BitsPerDim { TIMED } else { TIMED_ROWS };

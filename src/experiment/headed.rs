@@ -6,15 +6,11 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::covariance::NoiseStatistics;
-use crate::model::{Denoiser, Interpolation, Parametrization};
+use crate::model::{Denoiser, Interpolation, Parametrization, g_of_second_moment};
 use crate::noise::Noise;
 use crate::objective::Objective;
 use crate::schedule::Schedule;
-use crate::sym_matrix::SymMatrix;
 use crate::tweedie::Jet;
-
-/// The least `G` from a second moment, as [`Parametrization::SecondMoment`] has it.
-const LEAST: f64 = 1e-6;
 
 /// `ε̂` of a score, and `G` of a head on a network of its own, where there is one.
 pub(super) struct Headed<'a> {
@@ -43,9 +39,7 @@ impl Denoiser for Headed<'_> {
         let Some((head, parametrization)) = self.head else { return self.score.jet(x, t) };
         let noise = no_grad(|| self.noise(x, t));
         let g = match parametrization {
-            Parametrization::SecondMoment => {
-                SymMatrix::Diagonal((self.second_moment(x, t) - noise.square()).clamp(LEAST, 1.0))
-            }
+            Parametrization::SecondMoment => g_of_second_moment(&self.second_moment(x, t), &noise),
             _ => head.jet(&x.to_kind(head.kind()), t).g.to_kind(x.kind()),
         };
         Jet { noise, g }

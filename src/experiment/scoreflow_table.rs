@@ -5,7 +5,7 @@ mod report;
 use std::f64::consts::LN_2;
 use std::path::Path;
 
-use tch::{Device, Kind, Tensor};
+use tch::Device;
 
 use super::runs::{Tasks, trained};
 use crate::dequantize::{Dequantized, Dequantizer, Uniform, Variational, VariationalConfig};
@@ -221,7 +221,7 @@ impl<'a> Judge<'a> {
         let seed = seed.derive("judge");
         let all = scaled_rows(&prepared.table, &rows, &prepared.record.scaling, seed.derive("reference")).0;
         rows.truncate(experiment.rows);
-        Ok(Judge { experiment, prepared, seed, rows, test: statistics(&all)? })
+        Ok(Judge { experiment, prepared, seed, rows, test: FeatureMoments::of(&all).statistics("rows")? })
     }
 
     fn cell(&self, run: &Run, schedule: &'static str, training: Training, seed: u64) -> Result<Cell> {
@@ -230,7 +230,7 @@ impl<'a> Judge<'a> {
             sampler.sample(self.seed.derive("samples"), rows)
         });
         let frechet = match samples {
-            Ok(samples) => frechet_distance(&statistics(&samples)?, &self.test)?,
+            Ok(samples) => frechet_distance(&FeatureMoments::of(&samples).statistics("rows")?, &self.test)?,
             Err(Error::Numeric { .. }) => f64::NAN,
             Err(error) => return Err(error),
         };
@@ -293,10 +293,4 @@ impl<'a> Judge<'a> {
             evaluations: nll.evaluations,
         })
     }
-}
-
-fn statistics(rows: &Tensor) -> Result<FeatureStatistics> {
-    let mut moments = FeatureMoments::new(rows.size()[1] as usize);
-    moments.push(&rows.to_kind(Kind::Double));
-    moments.statistics("rows")
 }

@@ -34,6 +34,13 @@ impl FeatureMoments {
         }
     }
 
+    /// Of these rows `[n, dim]`.
+    pub fn of(rows: &Tensor) -> FeatureMoments {
+        let mut moments = FeatureMoments::new(rows.size()[1] as usize);
+        moments.push(rows);
+        moments
+    }
+
     /// Adds rows `[n, dim]` of any kind and device.
     pub fn push(&mut self, rows: &Tensor) {
         assert_eq!(rows.size()[1..], self.mean.size(), "features of rows and of the moments");

@@ -141,9 +141,7 @@ impl HeadConfig {
         let d = base.g.dim();
         match (self.structure, self.parametrization) {
             (_, Parametrization::Interpolation) => base.g,
-            (_, Parametrization::SecondMoment) => {
-                SymMatrix::Diagonal((second_moment(raw, &base) - noise.square()).clamp(LEAST, 1.0))
-            }
+            (_, Parametrization::SecondMoment) => g_of_second_moment(&second_moment(raw, &base), noise),
             (Structure::LowRank(rank), Parametrization::Posterior) => {
                 let of_base = base.g.diagonal();
                 let diag = &of_base * limited(&raw.narrow(1, 0, d)).exp();
@@ -178,6 +176,11 @@ impl HeadConfig {
 /// `h = E[ε²|x_t]` from raw outputs `[b, d]` and the base's jet.
 pub(super) fn second_moment(raw: &Tensor, base: &Jet) -> Tensor {
     base.second_moment() * limited(raw).exp()
+}
+
+/// `G = diag(h − ε̂²)` held in `[0, 1]`, as its authors do (SN), from `h = E[ε²|x_t]` and `ε̂`, `[b, d]` each.
+pub(crate) fn g_of_second_moment(h: &Tensor, noise: &Tensor) -> SymMatrix {
+    SymMatrix::Diagonal((h - noise.square()).clamp(LEAST, 1.0))
 }
 
 /// The raw factor `[b, d, r]`, column after column, so that what broadcasts over the rank runs along `d`.

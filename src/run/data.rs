@@ -58,11 +58,7 @@ impl DataRecord {
         let options = TableOptions { columns, drop: Vec::new(), unique: false, ..options.clone() };
         let mut table = Table::read(path, &options)?;
         if table.image != self.image {
-            let shape = |image: Option<[usize; 3]>| match image {
-                Some([channels, height, width]) => format!("images of {channels} × {height} × {width}"),
-                None => "a table".to_string(),
-            };
-            let problem = format!("holds {}, the run is of {}", shape(table.image), shape(self.image));
+            let problem = format!("holds {}, the run is of {}", in_words(table.image), in_words(self.image));
             return Err(Error::data(path, problem, "give data of the same kind and shape"));
         }
         into_classes(&mut table, &self.classes)?;
@@ -81,6 +77,14 @@ impl DataRecord {
             let remedy = format!("give one of {}, or its number from 0", self.classes.join(", "));
             Error::config("--class", format!("{name:?} is no class of this run"), remedy)
         })
+    }
+}
+
+/// What rows are: images of this shape, or those of a table.
+pub(super) fn in_words(image: Option<[usize; 3]>) -> String {
+    match image {
+        Some([channels, height, width]) => format!("images of {channels} × {height} × {width}"),
+        None => "a table".into(),
     }
 }
 

@@ -107,11 +107,7 @@ impl Features {
     fn statistics(&self, rows: &Tensor, judged: &Judge) -> Result<FeatureStatistics> {
         match (self, judged.image) {
             (Features::Network(extractor), Some(image)) => statistics(extractor, &judged.levels(rows), image),
-            _ => {
-                let mut moments = FeatureMoments::new(rows.size()[1] as usize);
-                moments.push(&rows.to_kind(Kind::Double).to_device(Device::Cpu));
-                moments.statistics("columns")
-            }
+            _ => FeatureMoments::of(rows).statistics("columns"),
         }
     }
 }
