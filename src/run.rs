@@ -395,6 +395,11 @@ impl Run {
         (own.record.fingerprint == self.data.fingerprint).then_some(own)
     }
 
+    /// What has to be said beside every figure of this run, a sentence each.
+    pub fn remarks(&self) -> Vec<String> {
+        self.data.remarks.clone()
+    }
+
     /// The schedule of the run.
     pub fn schedule(&self) -> &Arc<dyn crate::schedule::Schedule> {
         self.model.schedule()

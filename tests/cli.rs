@@ -1,32 +1,11 @@
 //! The program as a user runs it: the main job end to end, mistakes, interruptions.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-fn tweedie(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tweedie")).args(args).output().expect("the program starts")
-}
+mod common;
 
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn succeed(args: &[&str]) -> String {
-    let output = tweedie(args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    stdout(&output)
-}
-
-/// Runs, expects `code` and one line on standard error that contains every one of `words`.
-fn fail(args: &[&str], code: i32, words: &[&str]) {
-    let output = tweedie(args);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {message}");
-    assert_eq!(message.lines().filter(|l| l.starts_with("error:")).count(), 1, "{args:?}: {message}");
-    for word in words {
-        assert!(message.contains(word), "{args:?}: no '{word}' in: {message}");
-    }
-}
+use common::{fail, succeed, tweedie};
 
 /// A table of 300 rows: two correlated columns and a count.
 fn write_table(path: &Path) {

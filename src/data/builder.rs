@@ -228,6 +228,7 @@ impl Builder<f32> {
             source: self.path,
             image: None,
             labels: None,
+            files: Vec::new(),
             dropped_rows: self.skipped.len(),
             dropped_duplicates: 0,
             cells: self.cells,

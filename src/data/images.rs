@@ -23,13 +23,15 @@ struct Images {
     shape: [usize; 3],
     levels: Vec<u8>,
     labels: Option<Labels>,
+    /// The file of each, as a path below the folder; empty where all are in one file.
+    files: Vec<String>,
     /// Files left out because they could not be decoded.
     corrupt: usize,
 }
 
 impl Images {
     fn new(shape: [usize; 3], levels: Vec<u8>) -> Images {
-        Images { shape, levels, labels: None, corrupt: 0 }
+        Images { shape, levels, labels: None, files: Vec::new(), corrupt: 0 }
     }
 
     fn count(&self) -> usize {
@@ -86,6 +88,7 @@ pub(super) fn read(path: &Path, options: &TableOptions) -> Result<Option<Table>>
     table.image = Some(images.shape);
     table.dropped_rows = images.corrupt;
     table.labels = images.labels;
+    table.files = images.files;
     if options.unique {
         table.drop_duplicates();
     }

@@ -118,6 +118,8 @@ pub struct Table {
     pub image: Option<[usize; 3]>,
     /// The classes of images, where their files tell of any.
     pub labels: Option<Labels>,
+    /// The file of each image, as a path below `source`; empty where rows are of one file.
+    pub files: Vec<String>,
     /// Rows left out because of missing cells.
     pub dropped_rows: usize,
     /// Rows left out because an equal row came before ([`TableOptions::unique`]).
@@ -195,6 +197,7 @@ impl Table {
             source: PathBuf::new(),
             image: None,
             labels: None,
+            files: Vec::new(),
             dropped_rows: 0,
             dropped_duplicates: 0,
             cells,
@@ -285,6 +288,9 @@ impl Table {
                 if let Some(labels) = &mut self.labels {
                     labels.of_rows[kept] = labels.of_rows[row];
                 }
+                if !self.files.is_empty() {
+                    self.files.swap(kept, row);
+                }
                 kept += 1;
             }
             source += 1;
@@ -294,6 +300,7 @@ impl Table {
         if let Some(labels) = &mut self.labels {
             labels.of_rows.truncate(kept);
         }
+        self.files.truncate(kept);
         self.skipped = skipped;
         self.dropped_duplicates = duplicates.len();
     }

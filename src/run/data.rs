@@ -32,6 +32,9 @@ pub struct DataRecord {
     pub dropped: [usize; 2],
     /// The table's fingerprint.
     pub fingerprint: String,
+    /// What a reader of any figure of the run has to know of its data, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 impl DataRecord {
@@ -185,6 +188,7 @@ impl Prepared {
             split_seed: seed,
             dropped: [table.dropped_rows, table.dropped_duplicates],
             fingerprint: table.fingerprint(),
+            remarks: Vec::new(),
         };
         Ok(Prepared { table, validation, split, record, flip: config.flip })
     }

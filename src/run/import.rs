@@ -236,6 +236,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         split_seed: 0,
         dropped: [0; 2],
         fingerprint: String::new(),
+        remarks: Vec::new(),
     };
     // what cannot be is refused before anything is written
     let model = config.model.init(base, config.schedule.build()?, device, Seed(0))?;

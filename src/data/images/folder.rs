@@ -54,9 +54,12 @@ pub(super) fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
     }
     let channels = if good.iter().any(|(_, p)| p.color().has_color()) { 3 } else { 1 };
     let classes: Option<Vec<String>> = good.iter().map(|(file, _)| class_of(dir, file)).collect();
+    let below = |file: &PathBuf| file.strip_prefix(dir).unwrap_or(file).display().to_string();
+    let files = good.iter().map(|(file, _)| below(file)).collect();
     let levels = good.iter().flat_map(|(_, picture)| planes_of(picture, channels)).collect();
     Ok(Images {
         labels: classes.map(|classes| Labels::of_names(&classes)),
+        files,
         corrupt: broken.len(),
         ..Images::new([channels, height as usize, width as usize], levels)
     })
