@@ -132,6 +132,7 @@ pub fn score_rows(
         let mut estimate = in_batches(&x, batch, |part, numbers| {
             let model = run.model.given(classes.as_ref().map(|classes| &classes[numbers.clone()]));
             let estimate = estimator(&model)?.log_likelihood(part, seed, numbers.start as u64)?;
+            progress.stage(&estimate.estimator);
             progress.at(done + numbers.end as u64);
             Ok(estimate)
         })?;
