@@ -167,7 +167,9 @@ impl RunDir {
         RunDir::check_free(path)?;
         for name in FILES.iter().chain(&[STATISTICS, HEAD_START]) {
             match std::fs::remove_file(dir.file(name)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(dir.file(name))(e)),
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(dir.file(name))(e));
+                }
                 _ => (),
             }
         }

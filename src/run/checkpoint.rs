@@ -130,14 +130,17 @@ impl Setup {
 
     /// Refuses a file whose parameters belong to another setup.
     fn check(&self, about: &BTreeMap<String, String>) -> Problem<()> {
-        let other = |key: &str, own: &str| about.get(key).is_some_and(|found| !found.is_empty() && found != own);
+        let other =
+            |key: &str, own: &str| about.get(key).is_some_and(|found| !found.is_empty() && found != own);
         if other(Setup::DATA, &self.data) {
             return Err("belongs to a training on other data than data.json says".into());
         }
         if other(Setup::DIGEST, &self.digest) {
-            return Err("belongs to another run: its parameters were trained with another scaling, base, network or \
+            return Err(
+                "belongs to another run: its parameters were trained with another scaling, base, network or \
                         schedule than data.json, base.json and config.toml say"
-                .into());
+                    .into(),
+            );
         }
         Ok(())
     }
@@ -213,7 +216,9 @@ impl StateHeader {
             seconds: number(about, "seconds")?,
             since_best: number(about, "since_best")?,
             best: optional("best").then(|| number(about, "best")).transpose()?,
-            best_iteration: optional("best_iteration").then(|| number(about, "best_iteration")).transpose()?,
+            best_iteration: optional("best_iteration")
+                .then(|| number(about, "best_iteration"))
+                .transpose()?,
         })
     }
 }
@@ -232,9 +237,7 @@ pub(super) fn read_state(bytes: &[u8], model: &Model, setup: &Setup) -> Problem<
     let flat = |name: &str| Ok::<_, String>(tensor(&file, name, &[size])?.to_device(device));
     let header = StateHeader::of(&about)?;
     let best = match header.best {
-        Some(value) => {
-            Some(Best { value, iteration: header.best_iteration, parameters: flat("best")? })
-        }
+        Some(value) => Some(Best { value, iteration: header.best_iteration, parameters: flat("best")? }),
         None => None,
     };
     let pending = about.get("pending").map(|line| serde_json::from_str(line)).transpose();

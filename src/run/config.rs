@@ -101,7 +101,11 @@ impl RunConfig {
     pub fn read(path: &Path) -> Result<(RunConfig, Given)> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let text = String::from_utf8(bytes).map_err(|_| {
-            Error::data(path, "is not text in UTF-8", "give a configuration file, as the config.toml of a run")
+            Error::data(
+                path,
+                "is not text in UTF-8",
+                "give a configuration file, as the config.toml of a run",
+            )
         })?;
         let config = RunConfig::from_toml(&text, path)?;
         Ok((config, Given(toml::from_str(&text).unwrap_or_default())))
@@ -154,7 +158,9 @@ fn differ(
             differ(&path, a.get(name), b.get(name), found);
         }
     } else if a != b {
-        let text = |value: Option<&toml::Value>| value.map_or("none".to_string(), |v| v.to_string().replace('\n', " "));
+        let text = |value: Option<&toml::Value>| {
+            value.map_or("none".to_string(), |v| v.to_string().replace('\n', " "))
+        };
         found.push((path.to_string(), text(a), text(b)));
     }
 }
@@ -197,7 +203,9 @@ mod tests {
         for path in ["seed", "train", "train.batch_size", "model.head.start"] {
             assert!(given.has(path), "{path}");
         }
-        for path in ["data", "train.learning_rate", "base.kind", "seed.x", "model.head.structure", "batch_size"] {
+        for path in
+            ["data", "train.learning_rate", "base.kind", "seed.x", "model.head.structure", "batch_size"]
+        {
             assert!(!given.has(path), "{path}");
         }
         std::fs::write(&path, [0xff, 0xfe, 0]).unwrap();

@@ -72,7 +72,8 @@ impl RunDir {
             .map_err(|e| broken(format!("has a configuration that cannot be read: {e}")))?;
         // the seed is of weights that are overwritten
         let dequantizer = config.init(&data.scaling, data.image, device, Seed(0))?;
-        let flat = checkpoint::read_parameters(&bytes, dequantizer.parameters(), &self.setup()?).map_err(broken)?;
+        let flat =
+            checkpoint::read_parameters(&bytes, dequantizer.parameters(), &self.setup()?).map_err(broken)?;
         dequantizer.parameters().assign(&flat.to_device(device));
         Ok(dequantizer)
     }

@@ -351,7 +351,8 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
     if let Some(head) = &run.config.model.head {
         let dir = out.join(HEAD);
         std::fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
-        let weights = parameter_bytes(&head_entries(&run.model), run.model.parameters().flat(), &Setup::default(), &[]);
+        let weights =
+            parameter_bytes(&head_entries(&run.model), run.model.parameters().flat(), &Setup::default(), &[]);
         OutputFile::create(dir.join(HEAD_WEIGHTS))?.finish(&weights)?;
         let (base_kind, base) = (run.config.base.kind, base_to_json(run.model.base()));
         let start = run.model.head_start().cloned();

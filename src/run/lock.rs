@@ -45,7 +45,9 @@ impl Lock {
                 Err(Error::config("run directory", problem, "wait until it ends, or give another directory"))
             }
             // not every network file system has locks
-            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => Ok(Lock { _file: None }),
+            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {
+                Ok(Lock { _file: None })
+            }
             Err(TryLockError::Error(e)) => Err(Error::io(&path)(e)),
         }
     }
@@ -62,9 +64,8 @@ fn temporary_of(name: &str) -> Option<&str> {
 /// lock writes. Returns how many.
 pub(super) fn sweep(dir: &Path, names: &[&str]) -> usize {
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    let left_over = |name: &str| {
-        temporary_of(name).is_some_and(|of| names.contains(&of) || names.contains(&"*"))
-    };
+    let left_over =
+        |name: &str| temporary_of(name).is_some_and(|of| names.contains(&of) || names.contains(&"*"));
     entries
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
@@ -101,7 +102,8 @@ mod tests {
         std::mem::forget(left);
         let before = std::fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(before, 1);
-        let others = [".report.html.abcdef.tmp", ".ema.safetensors.tmp", "ema.safetensors.abcdef.tmp", "x.tmp"];
+        let others =
+            [".report.html.abcdef.tmp", ".ema.safetensors.tmp", "ema.safetensors.abcdef.tmp", "x.tmp"];
         others.iter().for_each(|name| std::fs::write(at(name), "").unwrap());
         assert_eq!(sweep(dir.path(), &["config.toml", "ema.safetensors"]), 1);
         assert!(others.iter().all(|name| at(name).exists()));

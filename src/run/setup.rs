@@ -9,9 +9,9 @@ use crate::{Error, Result};
 
 /// FNV-1a, in hexadecimal.
 fn hash(text: &str) -> String {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     format!("{hash:016x}")
 }
 
@@ -30,8 +30,9 @@ impl RunDir {
     /// As [`RunDir::setup`] of a run whose configuration will be `config`.
     pub(super) fn setup_under(&self, config: &str) -> Result<Setup> {
         let remedy = "restore the file from a copy of the run";
-        let config: toml::Table = toml::from_str(config)
-            .map_err(|e| Error::checkpoint(self.file("config.toml"), format!("cannot be read: {e}"), remedy))?;
+        let config: toml::Table = toml::from_str(config).map_err(|e| {
+            Error::checkpoint(self.file("config.toml"), format!("cannot be read: {e}"), remedy)
+        })?;
         let config = serde_json::to_value(config).expect("plain data");
         let (data, base): (Value, Value) = (self.read_json("data.json")?, self.read_json("base.json")?);
         let parts = json!([

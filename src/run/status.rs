@@ -97,7 +97,9 @@ impl Run {
     pub(super) fn unfinished(&self) -> Option<String> {
         let status = match self.dir.status() {
             Ok(status) => status?,
-            Err(error) => return Some(format!("it is not known whether the training of this run finished: {error}")),
+            Err(error) => {
+                return Some(format!("it is not known whether the training of this run finished: {error}"));
+            }
         };
         if status.is_finished() {
             return None;
@@ -105,7 +107,9 @@ impl Run {
         let (done, all) = (status.iteration, self.config.train.iterations);
         let at = format!("iteration {done} of {all}");
         if self.dir.is_busy() {
-            return Some(format!("this run is still being trained (last checkpoint at {at}): figures will change"));
+            return Some(format!(
+                "this run is still being trained (last checkpoint at {at}): figures will change"
+            ));
         }
         let weights = if done == 0 { ": its network is untrained" } else { "" };
         Some(format!(

@@ -108,7 +108,8 @@ impl Training {
         dir.lock()?;
         let model = dir.initial_model(config, device)?;
         let mut state = dir.state(&model)?;
-        if prepared.record.image.is_some() && state.best.as_ref().is_some_and(|best| best.iteration.is_none()) {
+        if prepared.record.image.is_some() && state.best.as_ref().is_some_and(|best| best.iteration.is_none())
+        {
             // an earlier version judged images by another bound
             (state.best, state.since_best) = (None, 0);
         }

@@ -89,7 +89,9 @@ impl Validation {
                     let grid = Spacing::default().elbo_grid(schedule, self.steps);
                     Elbo::new(reverse, grid, 1).log_likelihood(part, self.seed, first)
                 }
-                None => ScoreMatchingBound::new(&given, self.steps / 2).log_likelihood(part, self.seed, first),
+                None => {
+                    ScoreMatchingBound::new(&given, self.steps / 2).log_likelihood(part, self.seed, first)
+                }
             };
             if stop() { Err(Error::Interrupted("validation".into())) } else { estimate }
         });
