@@ -60,6 +60,17 @@ pub enum Error {
         remedy: String,
     },
 
+    /// A computation failed on one row of many.
+    #[error("row {}: {problem}; {remedy}", row + 1)]
+    Row {
+        /// The number of the row among those that were given, from 0.
+        row: u64,
+        /// What happened.
+        problem: String,
+        /// What to change.
+        remedy: String,
+    },
+
     /// The user stopped the work; what was done is saved.
     #[error("{0}")]
     Interrupted(String),
@@ -96,6 +107,21 @@ impl Error {
         Error::Numeric { problem: problem.into(), remedy: remedy.into() }
     }
 
+    /// An [`Error::Row`].
+    pub fn row(row: u64, problem: impl Into<String>, remedy: impl Into<String>) -> Error {
+        Error::Row { row, problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// An [`Error::Row`] with the row called by its `name`, as its file has it; any other as it is.
+    pub fn named(self, name: impl FnOnce(u64) -> String) -> Error {
+        match self {
+            Error::Row { row, problem, remedy } => {
+                Error::Numeric { problem: format!("{}: {problem}", name(row)), remedy }
+            }
+            other => other,
+        }
+    }
+
     /// Refuses a count that is 0, or more than `most`, beyond which no machine follows.
     pub fn check_count<C>(field: &str, value: C, most: usize) -> Result<()>
     where
@@ -113,7 +139,7 @@ impl Error {
         match self {
             Error::Io { source, .. } => matches!(source.kind(), std::io::ErrorKind::NotFound),
             Error::Data { .. } | Error::Config { .. } | Error::Checkpoint { .. } => true,
-            Error::Numeric { .. } | Error::Interrupted(_) => false,
+            Error::Numeric { .. } | Error::Row { .. } | Error::Interrupted(_) => false,
         }
     }
 }

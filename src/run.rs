@@ -41,7 +41,9 @@ use crate::train::{Metric, State};
 use crate::{Error, Result};
 pub use config::{DataConfig, RunConfig};
 use data::in_words;
-pub use data::{DataRecord, Prepared, TableRows, dequantized_rows, level_rows, scaled_rows};
+pub use data::{
+    DataRecord, Prepared, TableRows, dequantized_from, dequantized_rows, level_rows, scaled_rows,
+};
 pub use exchange::{read_unet, write_unet};
 pub use import::{export, import};
 pub use training::Training;

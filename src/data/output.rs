@@ -1,8 +1,9 @@
 //! Files that appear complete or not at all.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
 
 use tempfile::NamedTempFile;
 
@@ -11,7 +12,10 @@ use crate::{Error, Result};
 /// A file being written: it takes its name only by [`OutputFile::commit`].
 ///
 /// Until then the bytes stand in a temporary file in the same directory, which is removed if the `OutputFile` is
-/// dropped; a file that had the name before stays as it was. A device or pipe (`/dev/stdout`) is written directly.
+/// dropped; a file that had the name before stays as it was. A device or pipe is written directly, and so is standard output,
+/// whose name is `-`.
+///
+/// A program that is told to stop calls [`abandon_outputs`] before it ends.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
@@ -20,8 +24,70 @@ pub struct OutputFile {
 
 #[derive(Debug)]
 enum Inner {
-    Temporary(BufWriter<NamedTempFile>),
+    // the mark is dropped after the file
+    Temporary(BufWriter<NamedTempFile>, Mark),
     Direct(BufWriter<File>),
+    Standard(BufWriter<Stdout>),
+}
+
+/// A file that is being written in this process.
+#[derive(Debug)]
+struct Unfinished {
+    temporary: PathBuf,
+    path: PathBuf,
+    kept: bool,
+}
+
+static UNFINISHED: Mutex<Vec<Unfinished>> = Mutex::new(Vec::new());
+
+fn unfinished() -> MutexGuard<'static, Vec<Unfinished>> {
+    UNFINISHED.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Takes a file off the list of those being written.
+#[derive(Debug)]
+struct Mark(PathBuf);
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        unfinished().retain(|file| file.temporary != self.0);
+    }
+}
+
+/// A file that was not finished when the work was stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Abandoned {
+    /// The name that it was to have; what had that name before is as it was.
+    pub path: PathBuf,
+    /// Where what was done of it is, where that is of use.
+    pub so_far: Option<PathBuf>,
+}
+
+/// Removes the temporary files of every [`OutputFile`] of this process, or gives what is done of them a name of its own
+/// ([`OutputFile::keep_so_far`]), and says which there were. For a program that is about to end: no file can be
+/// committed afterwards.
+pub fn abandon_outputs() -> Vec<Abandoned> {
+    let mut files = unfinished();
+    let abandoned = files.drain(..).map(|file| {
+        let so_far = partial(&file.path);
+        let kept = file.kept && std::fs::rename(&file.temporary, &so_far).is_ok();
+        let _ = std::fs::remove_file(&file.temporary);
+        Abandoned { path: file.path, so_far: kept.then_some(so_far) }
+    });
+    let abandoned = abandoned.collect();
+    std::mem::forget(files);
+    abandoned
+}
+
+/// `scores.csv` becomes `scores.partial.csv`.
+fn partial(path: &Path) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(".partial");
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
 }
 
 impl OutputFile {
@@ -32,6 +98,10 @@ impl OutputFile {
     /// directory.
     pub fn create(path: impl AsRef<Path>) -> Result<OutputFile> {
         let given = path.as_ref();
+        if given == Path::new("-") {
+            let inner = Inner::Standard(BufWriter::new(std::io::stdout()));
+            return Ok(OutputFile { path: given.to_owned(), inner });
+        }
         // Writing through a symbolic link replaces what it points to, not the link.
         let path = std::fs::canonicalize(given).unwrap_or_else(|_| given.to_owned());
         let old = std::fs::metadata(&path).ok();
@@ -57,18 +127,34 @@ impl OutputFile {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
+        let mut files = unfinished();
         let file = builder
             .tempfile_in(directory(&path))
             .map_err(|source| Error::Io { path: given.to_owned(), source })?;
+        let temporary = file.path().to_owned();
+        let mark = Mark(temporary.clone());
+        files.push(Unfinished { temporary, path: path.clone(), kept: false });
+        drop(files);
         if let Some(old) = old {
             let _ = file.as_file().set_permissions(old.permissions());
         }
-        Ok(OutputFile { path, inner: Inner::Temporary(BufWriter::with_capacity(1 << 16, file)) })
+        Ok(OutputFile { path, inner: Inner::Temporary(BufWriter::with_capacity(1 << 16, file), mark) })
     }
 
     /// The name that the file will have.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Says that what has been written and flushed up to now is of use without the rest: if the work is stopped, it takes the name
+    /// of the file with `.partial` before the extension.
+    pub fn keep_so_far(&self) {
+        if let Inner::Temporary(_, Mark(temporary)) = &self.inner {
+            unfinished()
+                .iter_mut()
+                .filter(|file| file.temporary == *temporary)
+                .for_each(|file| file.kept = true);
+        }
     }
 
     /// Writes `bytes` as the rest of the file and commits it.
@@ -89,11 +175,16 @@ impl OutputFile {
         let failed = |e: std::io::Error| Error::io(&path)(e);
         match inner {
             Inner::Direct(mut file) => file.flush().map_err(failed),
-            Inner::Temporary(mut writer) => {
+            Inner::Standard(mut file) => file.flush().map_err(failed),
+            Inner::Temporary(mut writer, _mark) => {
                 writer.flush().map_err(failed)?;
                 let (file, _) = writer.into_parts();
                 file.as_file().sync_all().map_err(failed)?;
-                file.persist(&path).map_err(|e| failed(e.error))?;
+                {
+                    // not while the process abandons its files
+                    let _files = unfinished();
+                    file.persist(&path).map_err(|e| failed(e.error))?;
+                }
                 // The new name is on the disk only once its directory is; not every system can do this.
                 if let Ok(directory) = File::open(directory(&path)) {
                     let _ = directory.sync_all();
@@ -107,15 +198,17 @@ impl OutputFile {
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         match &mut self.inner {
-            Inner::Temporary(file) => file.write(bytes),
+            Inner::Temporary(file, _) => file.write(bytes),
             Inner::Direct(file) => file.write(bytes),
+            Inner::Standard(file) => file.write(bytes),
         }
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         match &mut self.inner {
-            Inner::Temporary(file) => file.flush(),
+            Inner::Temporary(file, _) => file.flush(),
             Inner::Direct(file) => file.flush(),
+            Inner::Standard(file) => file.flush(),
         }
     }
 }
@@ -147,6 +240,13 @@ mod tests {
         out.commit().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_done_has_a_name_of_its_own() {
+        let name = |path: &str| partial(Path::new(path));
+        assert_eq!(name("a/scores.csv"), Path::new("a/scores.partial.csv"));
+        assert_eq!(name("scores"), Path::new("scores.partial"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use tch::{Tensor, no_grad};
 
 use super::discrete::DiscreteDecoder;
-use super::{Estimate, Flag, Kind, LogLikelihood, mean_and_error};
+use super::{Estimate, Kind, LogLikelihood, mean_and_error, without_number};
 use crate::Result;
 use crate::covariance::{Covariance, Reverse};
 use crate::model::Denoiser;
@@ -193,16 +193,10 @@ impl LogLikelihood for Elbo<'_> {
                 draws.iter_mut().zip(to_vec(&total)).for_each(|(all, value)| all.push(value));
             }
         });
-        let (values, std_errors): (Vec<f64>, Vec<f64>) = draws.iter().map(|d| mean_and_error(d)).unzip();
-        let flags = values
-            .iter()
-            .enumerate()
-            .filter(|(_, v)| !v.is_finite())
-            .map(|(row, _)| Flag {
-                row,
-                reason: "not finite: a covariance of this row is not positive definite".into(),
-            })
-            .collect();
+        let (mut values, std_errors): (Vec<f64>, Vec<f64>) = draws.iter().map(|d| mean_and_error(d)).unzip();
+        let reason =
+            "not finite: a covariance of this row is not positive definite, or the model is not finite there";
+        let flags = without_number(&mut values, x, reason);
         Ok(Estimate {
             kind: Kind::LowerBound,
             estimator: self.name.clone(),

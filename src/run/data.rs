@@ -251,8 +251,19 @@ pub fn dequantized_rows(
     dequantizer: &dyn Dequantizer,
     seed: Seed,
 ) -> Dequantized {
+    dequantized_from(table, rows, dequantizer, seed, 0)
+}
+
+/// As [`dequantized_rows`] for rows that are part of a whole, of which the first is number `first` from 0.
+pub fn dequantized_from(
+    table: &Table,
+    rows: &[usize],
+    dequantizer: &dyn Dequantizer,
+    seed: Seed,
+    first: u64,
+) -> Dequantized {
     let levels = raw_rows(table, rows.iter().copied());
-    dequantizer.dequantize(&levels, &mut Noise::new(seed, 0..rows.len() as u64))
+    dequantizer.dequantize(&levels, &mut Noise::new(seed, first..first + rows.len() as u64))
 }
 
 /// As [`scaled_rows`] at the centres of the bins of dequantised columns, `[n, d]`: what a decoder of levels scores.

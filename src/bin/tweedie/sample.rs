@@ -18,7 +18,7 @@ use tweedie::sample::{
 use tweedie::tensor::{Count, to_vec};
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, print_json, say};
+use crate::console::{Progress, check_output, print_json, remark, say};
 use crate::flow::SolverArguments;
 use crate::spacing::{Grids, SpacingName};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
@@ -304,7 +304,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !png {
         TableFormat::of(&arguments.out)?;
     }
+    check_output("--out", &arguments.out, &[], &arguments.run, arguments.common.json)?;
     let mut run = Run::load(&arguments.run, device)?;
+    let remarks = remark(&run);
     if arguments.ancestral.clip && run.data.image.is_none() {
         let problem = format!("{} is a run of a table", run.dir.path().display());
         return Err(Error::config("--clip", problem, "leave it out: it is for images"));
@@ -370,7 +372,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(pictures) => pictures.write(out, &values, n, arguments.common.quiet)?,
     }
     if arguments.common.json {
-        let mut answer = json!({ "samples": n, "steps": arguments.steps, "out": arguments.out });
+        let mut answer =
+            json!({ "samples": n, "steps": arguments.steps, "out": arguments.out, "remarks": remarks });
         if clipped != Clipped::default() {
             answer["clipped"] = clipped_json(&clipped);
         }

@@ -19,7 +19,7 @@ use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::MOST_ROWS;
-use crate::console::Progress;
+use crate::console::{Progress, check_output};
 use crate::sample::{ClipNoise, LastName, clipped_json, given, say_clipped};
 use crate::spacing::Grids;
 
@@ -73,6 +73,14 @@ pub struct ImageOptions {
 }
 
 impl ImageOptions {
+    /// Refuses a --save-reference in place of an input, before any work.
+    pub fn check(&self, run: &Path, data: Option<&Path>) -> Result<()> {
+        let Some(out) = &self.save_reference else { return Ok(()) };
+        let given = [data, self.reference.as_deref(), self.weights.as_deref()];
+        let inputs: Vec<&Path> = given.into_iter().flatten().collect();
+        check_output("--save-reference", out, &inputs, run, false)
+    }
+
     /// Whether a network was given.
     pub fn is_asked(&self) -> bool {
         self.weights.is_some()
