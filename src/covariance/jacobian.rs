@@ -5,7 +5,7 @@ use tch::{Kind, Tensor, with_grad};
 
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
-use crate::sym_matrix::SymMatrix;
+use crate::sym_matrix::{SymMatrix, eigen_rows, eigenvalue_rows};
 use crate::tensor::{per_row, sum_over, vector_jacobian_product};
 use crate::tweedie::Jet;
 
@@ -32,17 +32,18 @@ pub(super) fn diagonal(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Jet {
     Jet { noise, g: SymMatrix::Diagonal(products.diagonal(0, 1, 2).clamp_min(FLOOR)) }
 }
 
-/// `ε̂` and all of `G`, by `d` products: symmetrised, its eigenvalues held above 0. For small `d`.
+/// `ε̂` and all of `G`, by `d` products: symmetrised, its eigenvalues held above 0. For small `d`. NaN in a row whose
+/// Jacobian is not finite.
 pub(super) fn full(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Jet {
     let (noise, symmetric) = symmetrised(model, x, t);
-    let (values, vectors) = symmetric.linalg_eigh("L");
+    let (values, vectors) = eigen_rows(&symmetric);
     let held = (&vectors * values.clamp_min(FLOOR).unsqueeze(1)).matmul(&vectors.transpose(1, 2));
     Jet { noise, g: SymMatrix::Full(held.to_kind(x.kind())) }
 }
 
-/// The eigenvalues of `G`, symmetrised, `[b, d]` in f64, rising.
+/// The eigenvalues of `G`, symmetrised, `[b, d]` in f64, rising; NaN in a row whose Jacobian is not finite.
 pub(super) fn eigenvalues(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Tensor {
-    symmetrised(model, x, t).1.linalg_eigvalsh("L")
+    eigenvalue_rows(&symmetrised(model, x, t).1)
 }
 
 /// `ε̂`, and the symmetric part of `G` by `d` products, `[b, d, d]` in f64.

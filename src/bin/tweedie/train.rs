@@ -44,6 +44,9 @@ impl Hooks for Console<'_> {
             if metric.skipped > 0 {
                 text += &format!(", {} steps skipped", metric.skipped);
             }
+            if metric.skipped_rows > 0 {
+                text += &format!(", {} rows without a finite loss left out", metric.skipped_rows);
+            }
             self.progress.message(text);
         }
         Ok(())
