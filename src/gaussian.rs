@@ -107,10 +107,8 @@ mod tests {
         let f64 = (Kind::Double, Device::Cpu);
         let dense = Tensor::stack(&[Tensor::ones([2, 2], f64), Tensor::eye(2, f64)], 0);
         let singular = Gaussian::new(Tensor::zeros([2, 2], f64), SymMatrix::Full(dense));
-        let standard = Gaussian::new(
-            Tensor::zeros([2, 2], f64),
-            SymMatrix::isotropic(Tensor::ones([2], f64), 2),
-        );
+        let standard =
+            Gaussian::new(Tensor::zeros([2, 2], f64), SymMatrix::isotropic(Tensor::ones([2], f64), 2));
         let kl = crate::tensor::to_vec(&standard.kl(&singular));
         assert!(kl[0].is_nan() && kl[1].abs() < 1e-12, "{kl:?}");
     }

@@ -129,8 +129,7 @@ pub(crate) fn eigen_rows(matrix: &Tensor) -> (Tensor, Tensor) {
         // one that does not converge is found by itself
         let each = (0..safe.size()[0]).map(|i| {
             let row = safe.narrow(0, i, 1);
-            row.f_linalg_eigh("L")
-                .unwrap_or_else(|_| (row.select(1, 0) * f64::NAN, row.full_like(f64::NAN)))
+            row.f_linalg_eigh("L").unwrap_or_else(|_| (row.select(1, 0) * f64::NAN, row.full_like(f64::NAN)))
         });
         let (values, vectors): (Vec<Tensor>, Vec<Tensor>) = each.unzip();
         (Tensor::cat(&values, 0), Tensor::cat(&vectors, 0))
@@ -597,9 +596,8 @@ mod tests {
         let half = Tensor::from_slice(&[1.0, -2.0, 0.5]);
         let singular = half.outer(&half).unsqueeze(0);
         let a = SymMatrix::Full(Tensor::cat(&[&singular, &singular.full_like(f64::NAN)], 0));
-        let draws: Vec<Tensor> = (0..3)
-            .map(|i| a.sample(&Tensor::eye(3, F64).narrow(0, i, 1).expand([2, 3], false)))
-            .collect();
+        let draws: Vec<Tensor> =
+            (0..3).map(|i| a.sample(&Tensor::eye(3, F64).narrow(0, i, 1).expand([2, 3], false))).collect();
         let map = Tensor::stack(&draws, 1);
         let found = map.transpose(1, 2).matmul(&map);
         close(&found.narrow(0, 0, 1), &singular, 1e-12, "singular");

@@ -105,6 +105,11 @@ impl HeadConfig {
         self.structure == Structure::Full && self.parametrization == Parametrization::Posterior
     }
 
+    /// Whether the outputs correct a given `G`, and the head can start from what was measured.
+    pub fn corrects(&self) -> bool {
+        matches!(self.parametrization, Parametrization::Posterior | Parametrization::SecondMoment)
+    }
+
     /// Where the reverse step's covariance comes from with this head.
     pub fn covariance(&self) -> Covariance {
         match self.parametrization {
@@ -118,9 +123,7 @@ impl HeadConfig {
     /// # Errors
     /// If the parametrization is of diagonals alone and the structure another, or corrects no `G` and is to start from one.
     pub fn check(&self) -> Result<()> {
-        let corrects =
-            matches!(self.parametrization, Parametrization::Posterior | Parametrization::SecondMoment);
-        if self.start == HeadStart::Analytic && !corrects {
+        if self.start == HeadStart::Analytic && !self.corrects() {
             let problem = "analytic, of a head whose outputs correct no G";
             return Err(Error::config("start", problem, "leave it out"));
         }

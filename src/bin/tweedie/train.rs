@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 use tweedie::covariance::Covariance;
 use tweedie::grid::Spacing;
-use tweedie::model::{Denoiser, Model, ModelConfig};
+use tweedie::model::{Base, BaseKind, Denoiser, Model, ModelConfig};
 use tweedie::noise::Seed;
 use tweedie::run::{DataRecord, Prepared, Run, RunConfig, RunDir, Training};
 use tweedie::sample::{Ancestral, LastStep, run_chain};
@@ -132,6 +132,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let components = training.model.base().components();
             if components > 1 {
                 say(quiet, format!("base: a mixture of {components} Gaussians"));
+            }
+            let (rows, columns) = (prepared.record.rows[0], prepared.record.scaling.dim());
+            let full = config.base.kind != BaseKind::Isotropic && donor.is_none();
+            if full && Base::shrinks(rows as i64, columns as i64) {
+                let what = format!(
+                    "note: {rows} training rows have no covariance of {columns} columns of their own; that of the base is \
+                     drawn towards a multiple of the identity"
+                );
+                say(quiet, what);
             }
             training
         }
