@@ -286,6 +286,15 @@ impl RunDir {
     }
 }
 
+/// What [`Run::measure_noise`] found.
+#[derive(Debug)]
+pub struct Measured {
+    /// The largest standard error of `E‖ε − ε̂‖²/d` over times.
+    pub largest_error: f64,
+    /// Why it was not kept with the run and is measured anew at its next use, where that is so.
+    pub not_kept: Option<Error>,
+}
+
 impl Run {
     /// Loads a run for use on `device`.
     pub fn load(path: impl AsRef<Path>, device: Device) -> Result<Run> {
@@ -324,11 +333,11 @@ impl Run {
     }
 
     /// Measures `E‖ε − ε̂‖²` on [`statistics_rows`] training rows for [`crate::covariance::Covariance::Analytic`] and keeps it with
-    /// the run.
+    /// the run, where its directory can be written.
     ///
     /// # Errors
     /// If the training data are not at hand or no longer the same, or the run is conditioned on classes.
-    pub fn measure_noise(&mut self, batch: usize) -> Result<&NoiseStatistics> {
+    pub fn measure_noise(&mut self, batch: usize) -> Result<Measured> {
         let prepared = self.prepared().ok_or_else(|| {
             let source = &self.config.data.source;
             let problem = format!(
@@ -337,9 +346,30 @@ impl Run {
             Error::config("covariance", problem, "restore the data, or take another covariance")
         })?;
         let statistics = self.statistics_on(&prepared, batch)?;
-        self.dir.write_json(STATISTICS, &statistics)?;
+        let measured = Measured {
+            largest_error: statistics.largest_error(),
+            not_kept: self.dir.write_json(STATISTICS, &statistics).err(),
+        };
         self.model.set_noise_statistics(statistics);
-        Ok(self.model.noise_statistics().expect("just set"))
+        Ok(measured)
+    }
+
+    /// What was measured of this run's noise on the training rows of `prepared`, now or before. Measured now it is kept with
+    /// the run for the next, if those are the run's own data and its directory can be written.
+    ///
+    /// # Errors
+    /// As [`Run::statistics_on`].
+    pub fn statistics_for(&self, prepared: &Prepared, batch: usize) -> Result<NoiseStatistics> {
+        if let Some(measured) = self.model.noise_statistics() {
+            return Ok(measured.clone());
+        }
+        let measured = self.statistics_on(prepared, batch)?;
+        let (own, given) = (&self.data, &prepared.record);
+        if own.fingerprint == given.fingerprint && own.split_seed == given.split_seed {
+            // a score that is only to be read serves as well
+            let _ = self.dir.write_json(STATISTICS, &measured);
+        }
+        Ok(measured)
     }
 
     /// What [`Run::measure_noise`] measures, on the training rows of `prepared`.

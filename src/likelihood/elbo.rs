@@ -86,7 +86,7 @@ impl<'a> Elbo<'a> {
             Decoder::Levels(_) if i.first() == Some(&0) => {
                 Jet { noise: model.noise(&xt, &t), g: scalar_g(vec![1.0; t.len()], &xt) }
             }
-            _ => self.jet(&xt, &t),
+            _ => self.jet(&xt, &t, noise),
         };
         self.step_term(x0, &xt, &jet, &s, &t)
     }
@@ -131,8 +131,8 @@ impl<'a> Elbo<'a> {
     }
 
     /// What [`Elbo::step_term`] takes of `x_t`.
-    pub(super) fn jet(&self, xt: &Tensor, t: &[f64]) -> Jet {
-        let Jet { noise, g } = self.reverse.jet(xt, t);
+    pub(super) fn jet(&self, xt: &Tensor, t: &[f64], streams: &mut Noise) -> Jet {
+        let Jet { noise, g } = self.reverse.jet(xt, t, streams);
         Jet { noise: self.reverse.hold(noise, xt, t).0, g }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tch::{Device, Tensor, no_grad};
 
 use super::{Prepared, Run, RunConfig, RunDir};
-use crate::model::{Base, Denoiser, Model};
+use crate::model::{Base, Model};
 use crate::noise::Seed;
 use crate::train::State;
 use crate::{Error, Result};
@@ -68,11 +68,7 @@ impl Training {
                     "give --score-from RUN with an objective that trains the head",
                 )
             })?;
-            let measured = match donor.model.noise_statistics() {
-                Some(measured) => measured.clone(),
-                None => donor.statistics_on(prepared, MEASURED_AT_ONCE)?,
-            };
-            dir.write_head_start(&measured)?;
+            dir.write_head_start(&donor.statistics_for(prepared, MEASURED_AT_ONCE)?)?;
         }
         // read back, so that a resumed training has the same bits
         let model = dir.initial_model(config, device)?;

@@ -10,7 +10,7 @@ use tweedie::data::{OutputFile, TableFormat, write_table};
 use tweedie::model::{Denoiser, Given, Model};
 use tweedie::noise::Seed;
 use tweedie::plot::{Sheet, sheet_of};
-use tweedie::run::{Run, statistics_rows};
+use tweedie::run::{Measured, Run, statistics_rows};
 use tweedie::sample::{
     Ancestral, Clipped, DpmSolver, EulerMaruyama, FlowSampler, Heun, LastStep, PredictorCorrector, Step,
     run_chain, sample_in_batches,
@@ -255,8 +255,12 @@ pub fn make_ready(run: &mut Run, covariance: Covariance, batch: usize, quiet: bo
     if covariance == Covariance::Analytic && run.model.noise_statistics().is_none() {
         let rows = statistics_rows(run.data.scaling.dim());
         say(quiet, format!("measuring the noise of the score on {rows} training rows"));
-        let error = run.measure_noise(batch)?.largest_error();
-        say(quiet, format!("kept with the run; largest standard error of E|ε − ε̂|²/d: {error:.1e}"));
+        let Measured { largest_error, not_kept } = run.measure_noise(batch)?;
+        let kept = match not_kept {
+            None => "kept with the run".into(),
+            Some(reason) => format!("not kept, and measured anew at the next use ({reason})"),
+        };
+        say(quiet, format!("{kept}; largest standard error of E|ε − ε̂|²/d: {largest_error:.1e}"));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 use tweedie::covariance::Covariance;
 use tweedie::grid::Spacing;
-use tweedie::model::{Denoiser, Model, ModelConfig};
+use tweedie::model::{Base, BaseKind, Denoiser, Model, ModelConfig};
 use tweedie::noise::Seed;
 use tweedie::run::{DataRecord, Prepared, Run, RunConfig, RunDir, Training};
 use tweedie::sample::{Ancestral, LastStep, run_chain};
@@ -43,6 +43,9 @@ impl Hooks for Console<'_> {
                 format!("iteration {}, {text}, validation bound {value:.4} {}", metric.iteration, self.unit);
             if metric.skipped > 0 {
                 text += &format!(", {} steps skipped", metric.skipped);
+            }
+            if metric.skipped_rows > 0 {
+                text += &format!(", {} rows without a finite loss left out", metric.skipped_rows);
             }
             self.progress.message(text);
         }
@@ -129,6 +132,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let components = training.model.base().components();
             if components > 1 {
                 say(quiet, format!("base: a mixture of {components} Gaussians"));
+            }
+            let (rows, columns) = (prepared.record.rows[0], prepared.record.scaling.dim());
+            let full = config.base.kind != BaseKind::Isotropic && donor.is_none();
+            if full && Base::shrinks(rows as i64, columns as i64) {
+                let what = format!(
+                    "note: {rows} training rows have no covariance of {columns} columns of their own; that of the base is \
+                     drawn towards a multiple of the identity"
+                );
+                say(quiet, what);
             }
             training
         }

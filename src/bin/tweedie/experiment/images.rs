@@ -165,8 +165,9 @@ impl FewStepsArguments {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Trains six runs under one budget: score matching; the quasi-likelihood with H = 0; score and head by the quasi-likelihood, and \
-the head by it under a score by score matching, both on a shared trunk and with networks of their own. Judges each with its \
+Trains seven runs under one budget: score matching; the quasi-likelihood with H = 0; score and head by the quasi-likelihood, and \
+the head by it under a score by score matching, both on a shared trunk and with networks of their own, the latter also on the \
+score's features without a gradient into them, the default of `tweedie train`. Judges each with its \
 learned covariance, H = 0 and β̃. Writes hessian-ablation.md, .csv and curves; runs are kept in DIR/runs: the same command goes \
 on with them. Fréchet distances are given with --features alone.
 
@@ -256,7 +257,12 @@ impl GridArguments {
                 GridMode::Dsm => ScoreGradient::Dsm,
                 GridMode::Joint => ScoreGradient::Joint,
             },
-            trunk: if self.separate { HeadTrunk::Separate } else { HeadTrunk::Shared },
+            trunk: match (self.separate, self.mode) {
+                (true, _) => HeadTrunk::Separate,
+                // the score is frozen: no gradient of the head can reach it
+                (false, GridMode::Head) => HeadTrunk::Shared,
+                (false, GridMode::Dsm | GridMode::Joint) => HeadTrunk::Detached,
+            },
             steps: self.steps.clone(),
         };
         if output.quick {
