@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use tweedie::data::{OutputFile, Split, Table};
+use tweedie::data::{OutputFile, Purpose, Split, Table};
 use tweedie::dequantize::{Dequantizer, TruncatedNormal, Uniform, VariationalConfig};
 use tweedie::likelihood::{ScoreMatchingBound, mean_and_error};
 use tweedie::model::Denoiser;
@@ -13,7 +13,7 @@ use tweedie::run::Run;
 use tweedie::train::TrainConfig;
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, print_json, say};
+use crate::console::{Progress, print_json, say, say_left_out};
 use crate::score::score_rows;
 use crate::{Common, MOST_ROWS};
 
@@ -132,9 +132,11 @@ struct Rows {
 }
 
 impl Rows {
-    fn read(run: &Run, data: Option<&PathBuf>) -> Result<Rows> {
+    fn read(run: &Run, data: Option<&PathBuf>, quiet: bool) -> Result<Rows> {
         if let Some(path) = data {
-            let table = run.data.read_table(path, &run.config.data.table)?;
+            let purpose = Purpose::Training;
+            let table = run.data.read_table_for(purpose, path, &run.config.data.table)?;
+            say_left_out(quiet, &table);
             let split = Split::new(table.rows(), [0.9, 0.1, 0.0], run.config.seed)?;
             return Ok(Rows { train: (table, split.train), held_out: (None, split.validation) });
         }
@@ -192,7 +194,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     // fails now, not after the training, where the directory cannot be written
     OutputFile::create(run.dir.file("dequantizer.safetensors"))?;
     let Rows { train: (table, train), held_out: (other, mut held_out) } =
-        Rows::read(&run, arguments.data.as_ref())?;
+        Rows::read(&run, arguments.data.as_ref(), quiet)?;
     held_out.truncate(arguments.validation_rows.unwrap_or(if images { 32 } else { 2000 }));
     let judged = other.as_ref().unwrap_or(&table);
     let batch = crate::batch_size(None, 2048, &run)?;

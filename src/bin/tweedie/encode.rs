@@ -14,7 +14,7 @@ use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::Common;
-use crate::console::{Progress, print_json, say};
+use crate::console::{Progress, print_json, say, say_left_out};
 use crate::flow::SolverArguments;
 use crate::sample::Pictures;
 
@@ -126,6 +126,7 @@ pub fn encode(arguments: &EncodeArguments) -> Result<()> {
     let run = Run::load(&arguments.run, device)?;
     let batch = crate::batch_size(arguments.batch_size, 4096, &run)?;
     let table = run.data.read_table(&arguments.data, &run.config.data.table)?;
+    say_left_out(quiet, &table);
     let out = OutputFile::create(&arguments.out)?;
     let rows: Vec<usize> = (0..table.rows()).collect();
     let x = match arguments.seed {

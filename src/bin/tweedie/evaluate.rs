@@ -14,11 +14,11 @@ use tweedie::likelihood::{bits_per_dim, mean_and_error};
 use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
 use tweedie::run::{Run, scaled_rows};
-use tweedie::sample::{Ancestral, LastStep};
+use tweedie::sample::Defaults;
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, print_json};
+use crate::console::{Progress, print_json, say_left_out};
 use crate::dequantize::{Dequantization, DequantizationName};
 use crate::sample::{COVARIANCES, StepOf, draw, make_ready, own_covariance};
 use crate::score::{elbo, ode, score_rows, usual_flow};
@@ -221,6 +221,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     let mut judged = Judged::read(&run, arguments.data.as_ref())?;
+    if arguments.data.is_some() {
+        say_left_out(quiet, &judged.table);
+    }
     if let Some(rows) = arguments.rows {
         Error::check_count("--rows", rows, MOST_ROWS)?;
         judged.rows.truncate(rows);
@@ -300,7 +303,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let (test, _) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed.derive("mmd"));
         for &covariance in sampled {
             let step: &StepOf =
-                &|model| Ok(Box::new(Ancestral::new(model, covariance, 1.0, LastStep::Noise)?));
+                &|model| Ok(Box::new(Defaults { covariance, ..run.default_sampler() }.step(model)?));
             for &steps in &arguments.steps {
                 let n = judged.rows.len().clamp(1000, 10_000);
                 let mut progress = Progress::new("sample", n as u64, quiet);

@@ -17,7 +17,7 @@ use tweedie::noise::Seed;
 use tweedie::run::{Run, dequantized_rows, level_rows};
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, print_json, say};
+use crate::console::{Progress, print_json, say, say_left_out};
 use crate::dequantize::{Dequantization, DequantizationName};
 use crate::flow::{DivergenceArguments, SolverArguments};
 use crate::sample::{COVARIANCES, make_ready, own_covariance};
@@ -259,6 +259,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut run = Run::load(&arguments.run, device)?;
     let batch = crate::batch_size(arguments.batch_size, 2048, &run)?;
     let table = run.data.read_table(&arguments.data, &run.config.data.table)?;
+    say_left_out(quiet, &table);
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
     let rows: Vec<usize> = (0..table.rows()).collect();
     let seed = Seed(arguments.seed);
