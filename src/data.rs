@@ -65,7 +65,7 @@ pub use place::Place;
 pub use scaling::{ColumnScaling, Dequantize, Grid, Marginals, ScaledColumn, Scaling, ScalingOptions};
 pub use spline::Spline;
 pub use split::{Split, subset};
-pub use table::{CellType, Column, ColumnKind, Missing, Table, TableOptions, read_numbers};
+pub use table::{CellType, Column, ColumnKind, LeftOut, Missing, Purpose, Table, TableOptions, read_numbers};
 pub(crate) use weights::read_safetensors;
 pub use weights::read_weights;
 pub use write::{TableFormat, write_table};

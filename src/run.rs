@@ -10,6 +10,7 @@
 //! | `state.safetensors` | what `--resume` needs, in one file so that it is never half new |
 //! | `metrics.jsonl` | one line per 100 steps |
 //! | `dequantizer.safetensors` | the variational dequantiser, where one was learned |
+//! | `scheduler.json` | how the pipeline that a model was imported from samples it, for its export |
 //! | `samples/…png` | of images, samples at every validation |
 //!
 //! Every file is written beside its name and renamed: a kill at any moment leaves the old one or the new one. A new
@@ -36,6 +37,7 @@ use crate::data::OutputFile;
 use crate::model::{Base, BaseKind, Denoiser, Model};
 use crate::noise::Seed;
 use crate::oracle::{GaussianMixture, MixtureParameters};
+use crate::sample::Defaults;
 use crate::tensor::to_vec;
 use crate::train::{Metric, State};
 use crate::{Error, Result};
@@ -306,6 +308,8 @@ impl Run {
             let problem = format!("has {} columns, base.json {}", data.scaling.dim(), model.dim());
             return Err(Error::checkpoint(dir.file("data.json"), problem, RETRAIN));
         }
+        data.check_image(&config.model.network)
+            .map_err(|problem| Error::checkpoint(dir.file("data.json"), problem, RETRAIN))?;
         if model.classes() != data.classes.len() as i64 {
             let problem = format!("has {} classes, the model {}", data.classes.len(), model.classes());
             return Err(Error::checkpoint(dir.file("data.json"), problem, RETRAIN));
@@ -430,6 +434,11 @@ impl Run {
     /// What has to be said beside every figure of this run, a sentence each.
     pub fn remarks(&self) -> Vec<String> {
         self.data.remarks.clone()
+    }
+
+    /// The sampler of this run where nothing else is requested.
+    pub fn default_sampler(&self) -> Defaults {
+        Defaults::new(&self.model, self.data.image.is_some())
     }
 
     /// The schedule of the run.

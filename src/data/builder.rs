@@ -229,6 +229,8 @@ impl Builder<f32> {
             image: None,
             labels: None,
             files: Vec::new(),
+            left_out: Vec::new(),
+            notes: Vec::new(),
             dropped_rows: self.skipped.len(),
             dropped_duplicates: 0,
             cells: self.cells,

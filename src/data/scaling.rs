@@ -137,8 +137,8 @@ pub struct Scaling {
     pub columns: Vec<ScaledColumn>,
 }
 
-/// The most pixels that a written scaling can claim.
-const MOST_PIXELS: usize = 1 << 28;
+/// The most pixels that a written scaling can claim: those of the largest image that is read.
+const MOST_PIXELS: usize = super::images::MOST_LEVELS;
 
 /// How a scaling is written: pixels, which are all alike, by their number.
 #[derive(Serialize, Deserialize)]

@@ -64,6 +64,36 @@ pub enum Missing {
     DropRows,
 }
 
+/// What a file is read for. Archives and folders that hold images for training and others for testing are read accordingly.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Rows to train on.
+    #[default]
+    Training,
+    /// Rows that a training is validated on.
+    Validation,
+    /// Rows that a finished run is judged on, scored or encoded.
+    Test,
+}
+
+/// Something of the source that is not in a table, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// What, in the plural: `linked folders`.
+    pub what: String,
+    /// How many.
+    pub count: usize,
+    /// The first of them, as a path below the source.
+    pub first: String,
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let more = if self.count > 1 { ", …" } else { "" };
+        write!(f, "{}: {} ({:?}{more})", self.what, self.count, self.first)
+    }
+}
+
 /// How to read a table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -86,6 +116,9 @@ pub struct TableOptions {
     pub size: Option<[usize; 2]>,
     /// Leave out and count images of a folder that cannot be decoded.
     pub skip_corrupt: bool,
+    /// What the rows are for; no part of a configuration.
+    #[serde(skip)]
+    pub purpose: Purpose,
 }
 
 /// How a text file is laid out, as given or guessed.
@@ -120,7 +153,11 @@ pub struct Table {
     pub labels: Option<Labels>,
     /// The file of each image, as a path below `source`; empty where rows are of one file.
     pub files: Vec<String>,
-    /// Rows left out because of missing cells.
+    /// What else of the source is not in the table: files and folders that are not read.
+    pub left_out: Vec<LeftOut>,
+    /// What a user should know of how the source was read, a sentence each without its full stop.
+    pub notes: Vec<String>,
+    /// Rows left out because of missing cells, or images that cannot be decoded.
     pub dropped_rows: usize,
     /// Rows left out because an equal row came before ([`TableOptions::unique`]).
     pub dropped_duplicates: usize,
@@ -140,9 +177,10 @@ impl Table {
     /// Text files are `.csv`, `.tsv`, `.tab`, `.txt`, `.dat`, `.data`, `.asc`; they are streamed, so that the table
     /// itself is the only copy in memory. NPY arrays are 1-D (one column) or 2-D, C or Fortran order. Images are IDX
     /// files (compressed by gzip or not), CIFAR-10's binary batches or the folder of them, NPY and NPZ arrays of
-    /// unsigned bytes `[n, H, W]`, `[n, H, W, C]` or `[n, C, H, W]`, and folders of PNG, JPEG and WebP; their labels
-    /// are CIFAR's, those of `…-labels-idx1-ubyte` beside `…-images-idx3-ubyte`, the arrays `labels` or `y` of an NPZ,
-    /// and the names of sub-folders where every image lies in one.
+    /// unsigned bytes `[n, H, W]`, `[n, H, W, C]` or `[n, C, H, W]`, and folders of PNG, JPEG, WebP, GIF, BMP and TIFF;
+    /// their labels are CIFAR's, those of `…-labels-idx1-ubyte` beside `…-images-idx3-ubyte`, the arrays `labels` or `y`
+    /// of an NPZ, and the names of sub-folders where every image lies in one. Of an NPZ with `x_train` and `x_test`, or
+    /// a folder of CIFAR-10's batches, [`TableOptions::purpose`] says which images are meant.
     ///
     /// # Errors
     /// Whatever in the file or the options cannot be used, with its place and the remedy.
@@ -198,6 +236,8 @@ impl Table {
             image: None,
             labels: None,
             files: Vec::new(),
+            left_out: Vec::new(),
+            notes: Vec::new(),
             dropped_rows: 0,
             dropped_duplicates: 0,
             cells,

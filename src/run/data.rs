@@ -5,9 +5,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::DataConfig;
 use crate::data::{
-    CellType, Column, ColumnKind, Scaling, ScalingOptions, Split, Table, TableOptions, subset,
+    CellType, Column, ColumnKind, Purpose, Scaling, ScalingOptions, Split, Table, TableOptions, subset,
 };
 use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
+use crate::model::NetworkConfig;
 use crate::noise::{Noise, Seed};
 use crate::oracle::named;
 use crate::train::Rows;
@@ -57,10 +58,39 @@ impl DataRecord {
             .collect()
     }
 
-    /// Reads another table with this run's columns.
+    /// Refuses an image's shape that is not that of its rows and of the network; the error is what was found.
+    pub(super) fn check_image(&self, network: &NetworkConfig) -> std::result::Result<(), String> {
+        let Some(shape) = self.image else { return Ok(()) };
+        let (dim, levels) =
+            (self.scaling.dim(), shape.iter().try_fold(1_usize, |n, &axis| n.checked_mul(axis)));
+        let found = in_words(self.image);
+        if levels != Some(dim) {
+            return Err(format!("has {found}, and {dim} columns"));
+        }
+        match network {
+            NetworkConfig::UNet(unet) if unet.shape.map(|n| n as usize) != shape => {
+                let own = in_words(Some(unet.shape.map(|n| n as usize)));
+                Err(format!("has {found}, the network is of {own}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads another table with this run's columns, to judge or score it: of what holds images for training and for testing
+    /// those for testing.
     pub fn read_table(&self, path: &std::path::Path, options: &TableOptions) -> Result<Table> {
+        self.read_table_for(Purpose::Test, path, options)
+    }
+
+    /// As [`DataRecord::read_table`], for any purpose.
+    pub fn read_table_for(
+        &self,
+        purpose: Purpose,
+        path: &std::path::Path,
+        options: &TableOptions,
+    ) -> Result<Table> {
         let columns = self.names().into_iter().map(String::from).collect();
-        let options = TableOptions { columns, drop: Vec::new(), unique: false, ..options.clone() };
+        let options = TableOptions { columns, drop: Vec::new(), unique: false, purpose, ..options.clone() };
         let mut table = Table::read(path, &options)?;
         if table.image != self.image {
             let problem = format!("holds {}, the run is of {}", in_words(table.image), in_words(self.image));
@@ -174,7 +204,8 @@ impl Prepared {
         };
         let names: Vec<String> = table.names().into_iter().map(String::from).collect();
         let read = |path| {
-            let options = TableOptions { columns: names, drop: Vec::new(), ..config.table.clone() };
+            let purpose = Purpose::Validation;
+            let options = TableOptions { columns: names, drop: Vec::new(), purpose, ..config.table.clone() };
             let mut table = Table::read(path, &options)?;
             into_classes(&mut table, &classes)?;
             Ok::<_, Error>(table)

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tch::{Device, Tensor, no_grad};
 
+use super::import::keep_sampling;
 use super::{Prepared, Run, RunConfig, RunDir};
 use crate::model::{Base, Model};
 use crate::noise::Seed;
@@ -76,6 +77,9 @@ impl Training {
             let size = model.score_size();
             let score = donor.model.parameters().flat().narrow(0, 0, size);
             no_grad(|| model.parameters().flat().narrow(0, 0, size).copy_(&score));
+        }
+        if let Some(donor) = donor {
+            keep_sampling(&donor.dir, &dir)?;
         }
         let state = State { seconds: started.elapsed().as_secs_f64(), ..State::new(&model) };
         dir.checkpoint(&model, &state)?;

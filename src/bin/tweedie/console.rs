@@ -101,6 +101,17 @@ pub fn say(quiet: bool, text: impl AsRef<str>) {
     }
 }
 
+/// What of a table's source is not in it, and how it was read.
+pub fn say_left_out(quiet: bool, table: &tweedie::data::Table) {
+    for note in &table.notes {
+        say(quiet, format!("data: {note}"));
+    }
+    if !table.left_out.is_empty() {
+        let all: Vec<String> = table.left_out.iter().map(ToString::to_string).collect();
+        say(quiet, format!("warning: not read of {}: {}", table.source.display(), all.join("; ")));
+    }
+}
+
 /// One JSON object on standard output.
 pub fn print_json(value: &serde_json::Value) {
     // within strings, and JSON has controls nowhere else

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use tweedie::data::{OutputFile, Split, Table, subset};
+use tweedie::data::{OutputFile, Purpose, Split, Table, subset};
 use tweedie::dequantize::{Dequantizer, TruncatedNormal, Uniform, VariationalConfig};
 use tweedie::likelihood::{ScoreMatchingBound, mean_and_error};
 use tweedie::model::Denoiser;
@@ -137,7 +137,7 @@ struct Rows {
 impl Rows {
     fn read(run: &Run, data: Option<&PathBuf>, reading: &Reading, quiet: bool) -> Result<Rows> {
         if let Some(path) = data {
-            let table = reading.table(run, path)?;
+            let table = run.data.read_table_for(Purpose::Training, path, &reading.options(run))?;
             left_out(&table, quiet);
             let split = Split::new(table.rows(), [0.9, 0.1, 0.0], run.config.seed)?;
             return Ok(Rows { train: (table, split.train), held_out: (None, split.validation) });

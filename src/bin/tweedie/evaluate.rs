@@ -15,7 +15,7 @@ use tweedie::likelihood::{Summary, bits_per_dim, mean_and_error};
 use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
 use tweedie::run::{Run, scaled_rows};
-use tweedie::sample::{Ancestral, LastStep};
+use tweedie::sample::Defaults;
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
@@ -550,7 +550,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let (test, _) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed.derive("mmd"));
         for &covariance in sampled {
             let step: &StepOf =
-                &|model| Ok(Box::new(Ancestral::new(model, covariance, 1.0, LastStep::Noise)?));
+                &|model| Ok(Box::new(Defaults { covariance, ..run.default_sampler() }.step(model)?));
             for &steps in &arguments.steps {
                 let n = judged.rows.len().clamp(1000, 10_000);
                 let mut progress = Progress::new("sample", n as u64, quiet);

@@ -8,7 +8,7 @@ use tweedie::Result;
 use tweedie::data::{Missing, Table, TableOptions};
 use tweedie::run::Run;
 
-use crate::console::say;
+use crate::console::{say, say_left_out};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum MissingName {
@@ -62,8 +62,9 @@ impl Reading {
 /// Rows that a line names, at most.
 const NAMED: usize = 10;
 
-/// Says which rows of the file are not in `table`; for JSON, their number and theirs.
+/// Says what of the source is not in `table`; for JSON, the number of rows left out and which.
 pub fn left_out(table: &Table, quiet: bool) -> Value {
+    say_left_out(quiet, table);
     let rows = table.left_out();
     let count = table.dropped_rows + table.dropped_duplicates;
     if count > 0 {

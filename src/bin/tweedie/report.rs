@@ -6,7 +6,6 @@ use clap::Args;
 use tweedie::covariance::Covariance;
 use tweedie::data::OutputFile;
 use tweedie::dequantize::Uniform;
-use tweedie::grid::Spacing;
 use tweedie::likelihood::mean_and_error;
 use tweedie::noise::Seed;
 use tweedie::plot::Series;
@@ -17,7 +16,7 @@ use tweedie::{Error, Result};
 
 use crate::console::{Progress, say};
 use crate::evaluate::{Judged, baselines};
-use crate::sample::{Pictures, ancestral, draw};
+use crate::sample::{Pictures, draw_by_default};
 use crate::score::{elbo, ode, score_rows, usual_flow};
 use crate::spacing::Grids;
 use crate::{Common, MOST_ROWS, MOST_STEPS};
@@ -34,7 +33,7 @@ pub struct Arguments {
     #[arg(long, value_name = "TEST")]
     data: Option<PathBuf>,
     /// Steps of the sampler whose samples are shown
-    #[arg(long, value_name = "K", default_value_t = 20)]
+    #[arg(long, value_name = "K", default_value_t = tweedie::sample::Defaults::STEPS)]
     steps: usize,
     /// Samples drawn
     #[arg(short, long, value_name = "N", default_value_t = 1000)]
@@ -128,8 +127,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     summary.push(("test rows".into(), judged.rows.len().to_string()));
 
     let mut progress = Progress::new("sample", arguments.n as u64, quiet);
-    let grid = Spacing::Angle.elbo_grid(&**run.schedule(), arguments.steps);
-    let (samples, _) = draw(&run, None, &ancestral, &grid, arguments.n, batch, seed, &mut progress)?;
+    let samples = draw_by_default(&run, arguments.steps, arguments.n, batch, seed, &mut progress)?;
     progress.finish();
     let samples = to_vec(&samples);
     let samples = run.data.scaling.inverse(&samples);

@@ -6,17 +6,15 @@ mod rank;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
-use tweedie::covariance::Covariance;
-use tweedie::grid::Spacing;
 use tweedie::model::{Base, BaseKind, Denoiser, Model, ModelConfig};
 use tweedie::noise::Seed;
 use tweedie::run::{DataRecord, Prepared, Run, RunConfig, RunDir, Training};
-use tweedie::sample::{Ancestral, LastStep, run_chain};
+use tweedie::sample::{Defaults, run_chain};
 use tweedie::tensor::to_vec;
 use tweedie::train::{Ended, Hooks, Metric, State, Trainer, Validation};
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, print_json, say};
+use crate::console::{Progress, print_json, say, say_left_out};
 use crate::sample::{LEVELS, Pictures, given};
 pub use options::{Arguments, size};
 
@@ -28,9 +26,8 @@ struct Console<'a> {
     unit: &'static str,
 }
 
-/// Samples in a sheet made while training, and their steps.
+/// Samples in a sheet made while training.
 const LOOK_SAMPLES: u64 = 16;
-const LOOK_STEPS: usize = 20;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -59,10 +56,9 @@ impl Hooks for Console<'_> {
     /// Images: a sheet of samples, the same noise every time.
     fn look(&mut self, model: &Model, iteration: u64) -> Result<()> {
         let Some(shape) = self.record.image else { return Ok(()) };
-        let covariance = model.config().head.map_or(Covariance::BetaTilde, |head| head.covariance());
+        let usual = Defaults::new(model, true);
         let model = given(model, None, 0..LOOK_SAMPLES);
-        let step = Ancestral::new(&model, covariance, 1.0, LastStep::Mean)?;
-        let grid = Spacing::default().elbo_grid(&**model.schedule(), LOOK_STEPS);
+        let (step, grid) = (usual.step(&model)?, usual.grid(&**model.schedule()));
         match run_chain(&step, &grid, Seed(self.config.seed).derive("look"), 0..LOOK_SAMPLES) {
             Ok(samples) => {
                 let levels = self.record.scaling.inverse(&to_vec(&samples));
@@ -272,6 +268,7 @@ fn describe(prepared: &Prepared, quiet: bool) {
     if record.dropped[1] > 0 {
         say(quiet, format!("data: {} duplicate rows left out", record.dropped[1]));
     }
+    say_left_out(quiet, &prepared.table);
     let duplicates = prepared.table.duplicate_rows();
     if duplicates > 0 {
         say(
