@@ -4,6 +4,8 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tweedie::Result;
+use tweedie::run::RunDir;
 
 /// Progress of one piece of work.
 pub struct Progress {
@@ -94,6 +96,16 @@ pub fn say(quiet: bool, text: impl AsRef<str>) {
     if !quiet {
         eprintln!("{}", text.as_ref());
     }
+}
+
+/// Says how many lines of a run's `metrics.jsonl` cannot be read, where there are any.
+pub fn note_damaged_metrics(dir: &RunDir, quiet: bool) -> Result<()> {
+    let damaged = dir.damaged_metrics()?;
+    if damaged > 0 {
+        let path = dir.file("metrics.jsonl");
+        say(quiet, format!("note: {}: {damaged} damaged lines are left out", path.display()));
+    }
+    Ok(())
 }
 
 /// One JSON object on standard output.

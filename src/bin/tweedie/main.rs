@@ -119,6 +119,9 @@ fn main() -> ExitCode {
     tweedie::device::keep_memory();
     let cli = Cli::parse();
     std::panic::set_hook(Box::new(|panic| {
+        if tweedie::error::is_catching() {
+            return;
+        }
         let message = panic.to_string().replace('\n', " ");
         match out_of_memory(&message) {
             true => eprintln!(
