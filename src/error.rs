@@ -1,5 +1,7 @@
 //! What can go wrong, said in one line: where, what was found, what to do.
 
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// The crate's result type.
@@ -76,6 +78,24 @@ pub enum Error {
     Interrupted(String),
 }
 
+thread_local! {
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic on this thread will be caught and reported as an [`Error`]: a decoder of other authors is then at work on
+/// a file, which is at fault. A panic hook that reports programming errors stays silent.
+pub fn is_catching() -> bool {
+    CATCHING.get()
+}
+
+/// What `f` returns; nothing where it panics.
+pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Option<T> {
+    let before = CATCHING.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(f)).ok();
+    CATCHING.set(before);
+    result
+}
+
 impl Error {
     /// An [`Error::Io`] for `path`, for use with `map_err`.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
@@ -137,7 +157,13 @@ impl Error {
     /// the program's exit code is then 2, else 1.
     pub fn is_request(&self) -> bool {
         match self {
-            Error::Io { source, .. } => matches!(source.kind(), std::io::ErrorKind::NotFound),
+            Error::Io { source, .. } => {
+                use std::io::ErrorKind::*;
+                // a name that is none, and text that is none
+                let request =
+                    [NotFound, IsADirectory, NotADirectory, InvalidFilename, InvalidInput, InvalidData];
+                request.contains(&source.kind())
+            }
             Error::Data { .. } | Error::Config { .. } | Error::Checkpoint { .. } => true,
             Error::Numeric { .. } | Error::Row { .. } | Error::Interrupted(_) => false,
         }

@@ -196,8 +196,30 @@ impl RunDir {
     }
 
     /// The data record.
+    ///
+    /// # Errors
+    /// If it is missing, damaged, or of rows that cannot be: images of another size than its scaling.
     pub fn data(&self) -> Result<DataRecord> {
-        self.read_json("data.json")
+        // pixels are written by their number: it is believed where the base has as many means
+        #[derive(Deserialize)]
+        struct Claim {
+            scaling: Pixels,
+        }
+        #[derive(Deserialize)]
+        struct Pixels {
+            pixels: Option<u64>,
+        }
+        let path = self.file("data.json");
+        let wrong = |problem: String| Error::checkpoint(&path, problem, RETRAIN);
+        let claim: Option<Claim> = serde_json::from_slice(&self.read("data.json")?).ok();
+        if let Some(pixels) = claim.and_then(|claim| claim.scaling.pixels)
+            && pixels > self.read("base.json")?.len() as u64
+        {
+            return Err(wrong(format!("claims {pixels} pixels, more than base.json has")));
+        }
+        let data: DataRecord = self.read_json("data.json")?;
+        data.check().map_err(wrong)?;
+        Ok(data)
     }
 
     /// The base distribution.
@@ -209,6 +231,14 @@ impl RunDir {
     /// The untrained model of this run.
     pub fn initial_model(&self, config: &RunConfig, device: Device) -> Result<Model> {
         let base = self.base(config)?;
+        let weights = self.file("ema.safetensors");
+        if let Ok(found) = std::fs::metadata(&weights) {
+            let asked = config.model.size(&*config.schedule.build()?, base.dim())?;
+            if asked.saturating_mul(2) as u64 > found.len() {
+                let problem = format!("holds {} bytes, config.toml asks for {asked} parameters", found.len());
+                return Err(Error::checkpoint(&weights, problem, RETRAIN));
+            }
+        }
         let seed = Seed(config.seed).derive("initialisation");
         let mut model = config.model.init(base, config.schedule.build()?, device, seed)?;
         if config.model.starts_from_measurement() {
@@ -270,14 +300,34 @@ impl RunDir {
         file.write_all(line.as_bytes()).map_err(Error::io(&path))
     }
 
-    /// The metrics so far; a line cut short by a kill is left out.
+    /// The metrics so far; lines that are damaged, or cut short by a kill, are left out.
     pub fn metrics(&self) -> Result<Vec<Metric>> {
+        Ok(self.metric_lines()?.0)
+    }
+
+    /// How many lines of `metrics.jsonl` are damaged: no JSON. The last one is not counted where it has no end, since a kill may
+    /// have cut it short.
+    pub fn damaged_metrics(&self) -> Result<usize> {
+        Ok(self.metric_lines()?.1)
+    }
+
+    fn metric_lines(&self) -> Result<(Vec<Metric>, usize)> {
         let path = self.file("metrics.jsonl");
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(source) => Err(Error::Io { path, source }),
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(Error::Io { path, source }),
+        };
+        let (mut metrics, mut damaged) = (Vec::new(), 0);
+        for line in bytes.split_inclusive(|&b| b == b'\n') {
+            match serde_json::from_slice(line) {
+                Ok(metric) => metrics.push(metric),
+                Err(_) if !line.ends_with(b"\n") => (),
+                // a loss that is not finite is written as null, which is none
+                Err(_) => damaged += usize::from(serde_json::from_slice::<serde_json::Value>(line).is_err()),
+            }
         }
+        Ok((metrics, damaged))
     }
 
     /// Drops the metrics after `iteration`: those of steps that a resumed training does again.
@@ -303,6 +353,13 @@ impl Run {
         let dir = RunDir::open(path)?;
         let config = dir.config()?;
         let data = dir.data()?;
+        if !dir.file("ema.safetensors").exists() {
+            return Err(Error::checkpoint(
+                dir.path(),
+                "has no checkpoint yet",
+                "let the training reach its first checkpoint, or go on with `tweedie train --resume`",
+            ));
+        }
         let model = dir.initial_model(&config, device)?;
         if model.dim() != data.scaling.dim() as i64 {
             let problem = format!("has {} columns, base.json {}", data.scaling.dim(), model.dim());
@@ -315,16 +372,7 @@ impl Run {
             return Err(Error::checkpoint(dir.file("data.json"), problem, RETRAIN));
         }
         let file = dir.file("ema.safetensors");
-        let bytes = match dir.read("ema.safetensors") {
-            Err(Error::Checkpoint { .. }) => {
-                return Err(Error::checkpoint(
-                    dir.path(),
-                    "has no checkpoint yet",
-                    "let the training reach its first checkpoint, or go on with `tweedie train --resume`",
-                ));
-            }
-            bytes => bytes?,
-        };
+        let bytes = dir.read("ema.safetensors")?;
         let flat = checkpoint::read_parameters(&bytes, model.parameters())
             .map_err(|problem| Error::checkpoint(&file, problem, RETRAIN))?;
         model.parameters().assign(&flat.to_device(device));

@@ -1,7 +1,8 @@
 //! Parquet tables in.
 
+mod claims;
+
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use parquet::basic::{ConvertedType, LogicalType, Type};
@@ -13,16 +14,20 @@ use parquet::schema::types::ColumnDescriptor;
 
 use super::builder::{Builder, Real, unique_names};
 use super::table::{CellType, TableOptions};
+use crate::error::caught;
 use crate::{Error, Result};
 
 /// Rows decoded at a time.
 const CHUNK_ROWS: usize = 4096;
+/// Numbers that a small file may claim, and further ones for each of its bytes: runs of equal ones take hardly any.
+const MOST_CELLS: u128 = 1 << 24;
+const MOST_PER_BYTE: u128 = 4096;
 
 /// Reads a Parquet file into `builder`.
 pub(super) fn read<T: Real>(path: &Path, options: &TableOptions, builder: &mut Builder<T>) -> Result<()> {
     // The decoder is not proof against every damaged file; a panic in it is the file's fault, not ours.
-    catch_unwind(AssertUnwindSafe(|| read_checked(path, options, builder)))
-        .unwrap_or_else(|_| Err(Error::data(path, "the Parquet file is damaged", "write it again")))
+    caught(|| read_checked(path, options, builder))
+        .unwrap_or_else(|| Err(Error::data(path, "the Parquet file is damaged", "write it again")))
 }
 
 fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Builder<T>) -> Result<()> {
@@ -35,8 +40,17 @@ fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Buil
             "the file is truncated or damaged: write it again",
         )
     };
-    let file = File::open(path).map_err(Error::io(path))?;
-    let file = SerializedFileReader::new(file).map_err(damaged)?;
+    let implausible = |problem: String| {
+        Error::data(
+            path,
+            format!("is no sound Parquet file: {problem}"),
+            "the file is damaged: write it again",
+        )
+    };
+    let mut raw = File::open(path).map_err(Error::io(path))?;
+    let bytes = raw.metadata().map_err(Error::io(path))?.len();
+    claims::check_footer(&mut raw).map_err(Error::io(path))?.map_err(implausible)?;
+    let file = SerializedFileReader::new(raw.try_clone().map_err(Error::io(path))?).map_err(damaged)?;
     let schema = file.metadata().file_metadata().schema_descr_ptr();
 
     // A field of the schema is a column of the table; a nested one has no or several leaves.
@@ -47,8 +61,12 @@ fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Buil
     }
     builder.choose(&columns)?;
     let mut leaves = Vec::new();
+    let mut first_leaf = vec![None; fields.len()];
+    for leaf in (0..schema.num_columns()).rev() {
+        first_leaf[schema.get_column_root_idx(leaf)] = Some(leaf);
+    }
     for (k, (field, name)) in builder.chosen.iter().enumerate() {
-        let leaf = (0..schema.num_columns()).find(|&leaf| schema.get_column_root_idx(leaf) == *field);
+        let leaf = first_leaf[*field];
         let plain = leaf
             .filter(|_| fields[*field].is_primitive())
             .map(|leaf| (leaf, Number::of(&schema.column(leaf))));
@@ -67,6 +85,12 @@ fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Buil
         }
     }
 
+    let claimed = file.metadata().row_groups().iter().map(|group| group.num_rows().max(0) as u128);
+    let cells = claimed.sum::<u128>() * leaves.len() as u128;
+    if cells > MOST_CELLS + MOST_PER_BYTE * u128::from(bytes) {
+        return Err(implausible(format!("it claims {cells} numbers in {bytes} bytes")));
+    }
+
     let mut row = vec![0.0; leaves.len()];
     for group in 0..file.num_row_groups() {
         let reader = file.get_row_group(group).map_err(damaged)?;
@@ -79,6 +103,11 @@ fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Buil
         })?;
         let mut columns = Vec::new();
         for (leaf, number) in &leaves {
+            let about = reader.metadata().column(*leaf);
+            let start = about.dictionary_page_offset().unwrap_or(about.data_page_offset());
+            claims::check_pages(&mut raw, start, about.compressed_size(), rows as u64)
+                .map_err(Error::io(path))?
+                .map_err(implausible)?;
             let column = reader.get_column_reader(*leaf).map_err(damaged)?;
             columns.push(Leaf {
                 reader: Reader::new(column, schema.column(*leaf).max_def_level()),

@@ -167,7 +167,22 @@ impl TryFrom<Stored> for Scaling {
                 Error::check_count("pixels", pixels, MOST_PIXELS)?;
                 Ok(Scaling::pixels(&pixel_columns(pixels)))
             }
-            Stored::Columns { columns } => Ok(Scaling { columns }),
+            Stored::Columns { columns } => {
+                for ScaledColumn { column, grid, map } in &columns {
+                    let positive = |x: f64| x > 0.0 && x.is_finite();
+                    let bins = grid.is_none_or(|grid| positive(grid.bin) && grid.origin.is_finite());
+                    let maps = match map {
+                        ColumnScaling::Affine { shift, scale } => positive(*scale) && shift.is_finite(),
+                        ColumnScaling::Gaussianize(_) => true,
+                    };
+                    if !(bins && maps) {
+                        let problem =
+                            format!("column `{}` has a scale or bin that is no length", column.name);
+                        return Err(Error::config("scaling", problem, "restore the file"));
+                    }
+                }
+                Ok(Scaling { columns })
+            }
         }
     }
 }

@@ -95,8 +95,8 @@ impl HeadConfig {
     /// Raw outputs needed per row: `d (1 + r)`, or `d (d + 1)/2` for [`Structure::Full`].
     pub fn outputs(&self, dim: i64) -> i64 {
         match self.structure {
-            Structure::LowRank(rank) => dim * (1 + rank),
-            Structure::Full => dim * (dim + 1) / 2,
+            Structure::LowRank(rank) => dim.saturating_mul(rank.saturating_add(1)),
+            Structure::Full => dim.saturating_mul(dim + 1) / 2,
         }
     }
 

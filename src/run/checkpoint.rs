@@ -9,6 +9,9 @@ use tch::{Device, Kind, Tensor};
 use crate::model::{Entry, Model, Parameters};
 use crate::train::{Best, State};
 
+/// More steps than any training takes.
+const MOST_STEPS: u64 = 1 << 53;
+
 type Problem<T> = std::result::Result<T, String>;
 
 fn bytes_of(x: &Tensor) -> Vec<u8> {
@@ -150,7 +153,13 @@ pub(super) fn read_state(bytes: &[u8], model: &Model) -> Problem<State> {
     let (file, about) = parse(bytes)?;
     let device = crate::model::Denoiser::device(model);
     let size = model.parameters().size();
-    let flat = |name: &str| Ok::<_, String>(tensor(&file, name, &[size])?.to_device(device));
+    let flat = |name: &str| {
+        let values = tensor(&file, name, &[size])?;
+        match values.isfinite().all().int64_value(&[]) {
+            0 => Err(format!("holds values of '{name}' that are not finite")),
+            _ => Ok(values.to_device(device)),
+        }
+    };
     fn number<T: std::str::FromStr>(about: &BTreeMap<String, String>, key: &str) -> Problem<T> {
         let value = about.get(key).ok_or_else(|| format!("has no '{key}'"))?;
         value.parse().map_err(|_| format!("has '{key}' = '{value}'"))
@@ -159,14 +168,19 @@ pub(super) fn read_state(bytes: &[u8], model: &Model) -> Problem<State> {
         true => Some(Best { value: number(&about, "best")?, parameters: flat("best")? }),
         false => None,
     };
+    let (iteration, seconds): (u64, f64) = (number(&about, "iteration")?, number(&about, "seconds")?);
+    let since_best: u64 = number(&about, "since_best")?;
+    if iteration.max(since_best) > MOST_STEPS || !(0.0..=1e12).contains(&seconds) {
+        return Err(format!("claims {iteration} iterations, {since_best} validations and {seconds} seconds"));
+    }
     Ok(State {
-        iteration: number(&about, "iteration")?,
-        seconds: number(&about, "seconds")?,
+        iteration,
+        seconds,
         parameters: flat("parameters")?,
         ema: flat("ema")?,
         first: flat("first")?,
         second: flat("second")?,
         best,
-        since_best: number(&about, "since_best")?,
+        since_best,
     })
 }

@@ -46,6 +46,22 @@ impl DataRecord {
         self.scaling.columns.iter().map(|c| c.column.name.as_str()).collect()
     }
 
+    /// What of a record from a file cannot be.
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
+        if self.scaling.dim() == 0 {
+            return Err("has no columns".into());
+        }
+        let Some(shape) = self.image else { return Ok(()) };
+        let pixels = shape.iter().try_fold(1usize, |pixels, &n| pixels.checked_mul(n));
+        if pixels != Some(self.scaling.dim()) {
+            return Err(format!("is of images {shape:?} with {} pixels", self.scaling.dim()));
+        }
+        match self.scaling.columns.iter().all(|column| column.grid.is_some()) {
+            true => Ok(()),
+            false => Err("is of images, some of whose pixels have no levels".into()),
+        }
+    }
+
     /// How samples are written: as the columns were.
     pub fn cell_types(&self) -> Vec<CellType> {
         self.scaling

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use super::checkpoint::parameter_bytes;
-use super::exchange::{read_json, read_tensors, read_unet, write_unet};
+use super::exchange::{check_size, read_json, read_tensors, read_unet, write_unet};
 use super::{DataConfig, DataRecord, Run, RunConfig, RunDir, base_from_json, base_to_json, write_json};
 use crate::covariance::NoiseStatistics;
 use crate::data::{OutputFile, Scaling, pixel_columns};
@@ -289,7 +289,13 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         fingerprint: String::new(),
         remarks: Vec::new(),
     };
-    // what cannot be is refused before anything is written
+    // what cannot be is refused before anything is made or written
+    if beside {
+        let weights = dir.join(HEAD).join(HEAD_WEIGHTS);
+        let bytes = std::fs::metadata(&weights).map_err(Error::io(&weights))?.len();
+        let of_head = config.model.size(&*config.schedule.build()?, dim)? - score_size;
+        check_size(&dir.join(HEAD).join(HEAD_CONFIG), of_head, (bytes / 4) as i64)?;
+    }
     let model = config.model.init(base, config.schedule.build()?, device, Seed(0))?;
     let first = |length: i64| net.parameters().flat().narrow(0, 0, length);
     let parameters = match beside {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tweedie::data::{Abandoned, abandon_outputs};
-use tweedie::run::Run;
+use tweedie::run::{Run, RunDir};
 use tweedie::{Error, Result};
 
 /// Progress of one piece of work.
@@ -110,6 +110,16 @@ pub fn say_left_out(quiet: bool, table: &tweedie::data::Table) {
         let all: Vec<String> = table.left_out.iter().map(ToString::to_string).collect();
         say(quiet, format!("warning: not read of {}: {}", table.source.display(), all.join("; ")));
     }
+}
+
+/// Says how many lines of a run's `metrics.jsonl` cannot be read, where there are any.
+pub fn note_damaged_metrics(dir: &RunDir, quiet: bool) -> Result<()> {
+    let damaged = dir.damaged_metrics()?;
+    if damaged > 0 {
+        let path = dir.file("metrics.jsonl");
+        say(quiet, format!("note: {}: {damaged} damaged lines are left out", path.display()));
+    }
+    Ok(())
 }
 
 /// One JSON object on standard output.

@@ -134,6 +134,9 @@ fn main() -> ExitCode {
     memory::answer_failures();
     let cli = Cli::parse();
     std::panic::set_hook(Box::new(|panic| {
+        if tweedie::error::is_catching() {
+            return;
+        }
         let message = panic.to_string().replace('\n', " ");
         match out_of_memory(&message) {
             true => console::tell(memory::OUT_OF_MEMORY),

@@ -14,7 +14,7 @@ use tweedie::run::Run;
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, say};
+use crate::console::{Progress, note_damaged_metrics, say};
 use crate::evaluate::{Judged, baselines};
 use crate::sample::{Pictures, draw_by_default};
 use crate::score::{elbo, ode, score_rows, usual_flow};
@@ -142,6 +142,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         sheets.push(("Test rows".to_string(), sheet(&wide)));
     }
     let metrics = run.dir.metrics()?;
+    note_damaged_metrics(&run.dir, quiet)?;
     let losses = metrics.iter().map(|m| MetricPoint {
         iteration: m.iteration,
         train_loss: m.loss,

@@ -14,7 +14,7 @@ use tweedie::tensor::to_vec;
 use tweedie::train::{Ended, Hooks, Metric, State, Trainer, Validation};
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, print_json, say, say_left_out};
+use crate::console::{Progress, note_damaged_metrics, print_json, say, say_left_out};
 use crate::sample::{LEVELS, Pictures, given};
 pub use options::{Arguments, size};
 
@@ -205,6 +205,7 @@ fn resumed(arguments: &Arguments) -> Result<(Option<RunDir>, RunConfig)> {
         ));
     }
     config.train.check()?;
+    note_damaged_metrics(&dir, arguments.common.quiet)?;
     Ok((Some(dir), config))
 }
 

@@ -8,6 +8,7 @@ use zip::ZipArchive;
 
 use super::{Images, damaged};
 use crate::data::npy::{Header, read_header};
+use crate::data::npz::check_packed;
 use crate::data::{Labels, Purpose};
 use crate::{Error, Result};
 
@@ -65,6 +66,7 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Option<Images>> {
 
 fn read_archive(path: &Path, file: BufReader<File>, purpose: Purpose) -> Result<Images> {
     let broken = |e: zip::result::ZipError| damaged(path, format!("cannot be read as an NPZ archive: {e}"));
+    let length = file.get_ref().metadata().map_err(Error::io(path))?.len();
     let mut archive = ZipArchive::new(file).map_err(broken)?;
     let mut arrays: Vec<(String, Header)> = Vec::new();
     for i in 0..archive.len() {
@@ -103,6 +105,7 @@ fn read_archive(path: &Path, file: BufReader<File>, purpose: Purpose) -> Result<
         let (name, header) = &arrays[i];
         let path = path.join(name);
         let mut entry = archive.by_name(&format!("{name}.npy")).map_err(broken)?;
+        check_packed(&path, header.bytes().unwrap_or(0), entry.compressed_size().min(length))?;
         read_header(&path, &mut entry)?;
         read_values(&path, header, &mut entry)
     };
