@@ -4,7 +4,6 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::noise::Seed;
 use crate::{Error, Result};
 
 /// Disjoint sets of rows that together are all rows; each increasing.
@@ -51,7 +50,9 @@ impl Split {
         // A fraction of zero gets no row, whatever the others round to.
         let (train, test) = if fractions[0] == 0.0 { (0, test + train) } else { (train, test) };
         let mut order: Vec<usize> = (0..rows).collect();
-        let mut random = generator(seed);
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut random = ChaCha8Rng::from_seed(key);
         for i in (1..rows).rev() {
             order.swap(i, below(&mut random, i as u64 + 1) as usize);
         }
@@ -66,30 +67,6 @@ impl Split {
             test: part(train + validation..train + validation + test),
         })
     }
-}
-
-/// `n` of `rows` drawn at random without replacement, in their own order; all of them where there are no more.
-///
-/// The draw is Knuth's selection sampling on the ChaCha8 stream of `seed`: the same on every platform.
-pub fn subset(rows: &[usize], n: usize, seed: Seed) -> Vec<usize> {
-    if n >= rows.len() {
-        return rows.to_vec();
-    }
-    let mut random = generator(seed.0);
-    let (mut drawn, mut missing) = (Vec::with_capacity(n), n as u64);
-    for (i, &row) in rows.iter().enumerate() {
-        if below(&mut random, (rows.len() - i) as u64) < missing {
-            drawn.push(row);
-            missing -= 1;
-        }
-    }
-    drawn
-}
-
-fn generator(seed: u64) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    ChaCha8Rng::from_seed(key)
 }
 
 /// A uniform integer below `n` (Lemire 2019, without bias). Here rather than from `rand`, whose methods may give
@@ -139,22 +116,6 @@ mod tests {
             counts[Split::new(10, [0.9, 0.0, 0.1], seed).unwrap().test[0]] += 1;
         }
         assert!(counts.iter().all(|c| (c - 400).abs() < 95), "{counts:?}");
-    }
-
-    /// Every row is equally likely: 4000 draws of 3 of 10 rows are Binomial(4000, 0.3) for each, sd 29.
-    #[test]
-    fn a_subset_is_a_seeded_draw() {
-        let rows: Vec<usize> = (0..10).map(|i| 7 * i).collect();
-        let mut counts = [0_i32; 10];
-        for seed in 0..4000 {
-            let drawn = subset(&rows, 3, Seed(seed));
-            assert!(drawn.len() == 3 && drawn.is_sorted());
-            drawn.iter().for_each(|row| counts[row / 7] += 1);
-        }
-        assert!(counts.iter().all(|c| (c - 1200).abs() < 145), "{counts:?}");
-        assert_eq!(subset(&rows, 3, Seed(1)), subset(&rows, 3, Seed(1)));
-        assert_eq!(subset(&rows, 10, Seed(1)), rows);
-        assert_eq!(subset(&rows, 99, Seed(1)), rows);
     }
 
     #[test]
