@@ -62,7 +62,7 @@ pub(crate) use npz::{NpzReader, NpzWriter};
 pub use output::OutputFile;
 pub use scaling::{ColumnScaling, Dequantize, Grid, Marginals, ScaledColumn, Scaling, ScalingOptions};
 pub use spline::Spline;
-pub use split::Split;
+pub use split::{Split, subset};
 pub use table::{CellType, Column, ColumnKind, Missing, Table, TableOptions, read_numbers};
 pub(crate) use weights::read_safetensors;
 pub use weights::read_weights;

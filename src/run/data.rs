@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::DataConfig;
-use crate::data::{CellType, Column, ColumnKind, Scaling, ScalingOptions, Split, Table, TableOptions};
+use crate::data::{
+    CellType, Column, ColumnKind, Scaling, ScalingOptions, Split, Table, TableOptions, subset,
+};
 use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
 use crate::noise::{Noise, Seed};
 use crate::oracle::named;
@@ -199,36 +201,39 @@ impl Prepared {
         TableRows { table: &self.table, rows: &self.split.train, scaling: &self.record.scaling, mirrored }
     }
 
-    /// Validation rows in the network's units, at most `limit`, `[n, d]`.
-    pub fn validation_rows(&self, limit: usize, seed: Seed) -> Tensor {
+    /// The table of the validation rows, and at most `limit` of them, drawn at random once for the split.
+    fn held_out(&self, limit: usize) -> (&Table, Vec<usize>) {
+        let seed = self.seed().derive("held-out rows");
         match &self.validation {
             Some(table) => {
-                let rows: Vec<usize> = (0..table.rows().min(limit)).collect();
-                scaled_rows(table, &rows, &self.record.scaling, seed).0
+                let all: Vec<usize> = (0..table.rows()).collect();
+                (table, subset(&all, limit, seed))
             }
-            None => {
-                let rows = &self.split.validation[..self.split.validation.len().min(limit)];
-                scaled_rows(&self.table, rows, &self.record.scaling, seed).0
-            }
+            None => (&self.table, subset(&self.split.validation, limit, seed)),
         }
-        .to_kind(Kind::Float)
+    }
+
+    fn seed(&self) -> Seed {
+        Seed(self.record.split_seed)
+    }
+
+    /// At most `limit` validation rows in the network's units, `[n, d]`: a draw that depends on the split and `limit` alone.
+    /// `seed` is that of the dequantisation.
+    pub fn validation_rows(&self, limit: usize, seed: Seed) -> Tensor {
+        let (table, rows) = self.held_out(limit);
+        scaled_rows(table, &rows, &self.record.scaling, seed).0.to_kind(Kind::Float)
     }
 
     /// The classes of [`Prepared::validation_rows`], where the model is conditioned on any.
     pub fn validation_classes(&self, limit: usize) -> Option<Vec<u32>> {
-        match &self.validation {
-            Some(table) => table.labels.as_ref().map(|l| l.of_rows[..table.rows().min(limit)].to_vec()),
-            None => {
-                let rows = &self.split.validation[..self.split.validation.len().min(limit)];
-                self.table.labels.as_ref().map(|l| rows.iter().map(|&row| l.of_rows[row]).collect())
-            }
-        }
+        let (table, rows) = self.held_out(limit);
+        table.labels.as_ref().map(|l| rows.iter().map(|&row| l.of_rows[row]).collect())
     }
 
-    /// The first `limit` training rows in the network's units.
+    /// At most `limit` training rows in the network's units, drawn as [`Prepared::validation_rows`] are, `[n, d]`.
     pub fn training_rows(&self, limit: usize, seed: Seed) -> Tensor {
-        let rows = &self.split.train[..self.split.train.len().min(limit)];
-        scaled_rows(&self.table, rows, &self.record.scaling, seed).0
+        let rows = subset(&self.split.train, limit, self.seed().derive("training rows"));
+        scaled_rows(&self.table, &rows, &self.record.scaling, seed).0
     }
 }
 
@@ -337,6 +342,18 @@ mod tests {
         // nobody asked
         let without = images(dir.path(), DataConfig::default());
         assert_eq!((without.training().classes(&rows), without.validation_classes(3)), (None, None));
+        // few rows are a draw, in a file that may be sorted: not the first four of the split in every run
+        let first = |prepared: &Prepared, limit| prepared.held_out(limit).1;
+        let (all, few) = (first(&without, 99), first(&without, 2));
+        assert!(few.iter().all(|row| all.contains(row)) && few.len() == 2, "{few:?} of {all:?}");
+        let drawn: std::collections::HashSet<Vec<usize>> = (0..20)
+            .map(|seed| {
+                let mut other = images(dir.path(), DataConfig::default());
+                other.record.split_seed = seed;
+                first(&other, 2)
+            })
+            .collect();
+        assert!(drawn.len() > 1, "{drawn:?}");
         assert_ne!(without.record.fingerprint, with.record.fingerprint);
     }
 
