@@ -12,10 +12,14 @@
 //! | `dequantizer.safetensors` | the variational dequantiser, where one was learned |
 //! | `scheduler.json` | how the pipeline that a model was imported from samples it, for its export |
 //! | `samples/…png` | of images, samples at every validation |
+//! | `about.json` | version, date and command that began the run |
+//! | `report.html` | the page that `tweedie report` writes |
 //!
 //! Every file is written beside its name and renamed: a kill at any moment leaves the old one or the new one. A new
-//! checkpoint takes the place of the old one, and is read only if its checksum is right.
+//! checkpoint takes the place of the old one, and is read only if its checksum is right. A symbolic link in the place of a
+//! file is replaced and never written through.
 
+mod about;
 mod checkpoint;
 mod config;
 mod data;
@@ -41,6 +45,7 @@ use crate::sample::Defaults;
 use crate::tensor::to_vec;
 use crate::train::{Metric, State};
 use crate::{Error, Result};
+pub use about::About;
 pub use config::{DataConfig, RunConfig};
 use data::in_words;
 pub use data::{
@@ -130,7 +135,7 @@ impl RunDir {
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
         let dir = RunDir { path: path.to_owned() };
         // fails now, not after the training, where the directory cannot be written
-        OutputFile::create(dir.file("state.safetensors"))?;
+        dir.output("state.safetensors")?;
         Ok(dir)
     }
 
@@ -157,8 +162,29 @@ impl RunDir {
         self.path.join(name)
     }
 
+    /// Opens a file of the run for writing; it takes its name once it is complete. A symbolic link of that name is
+    /// replaced, never followed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the directory cannot be written.
+    pub fn output(&self, name: &str) -> Result<OutputFile> {
+        OutputFile::replacing(self.file(name))
+    }
+
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        OutputFile::create(self.file(name))?.finish(bytes)
+        self.output(name)?.finish(bytes)
+    }
+
+    /// Refuses a symbolic link as the run's `name`, where writing would follow it.
+    fn refuse_link(&self, name: &str) -> Result<PathBuf> {
+        let path = self.file(name);
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => {
+                let problem = "is a symbolic link, which a run does not write through";
+                Err(Error::checkpoint(&path, problem, "delete the link"))
+            }
+            _ => Ok(path),
+        }
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
@@ -170,7 +196,7 @@ impl RunDir {
     }
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        write_json(&self.file(name), value)
+        self.write(name, &serde_json::to_vec_pretty(value).expect("plain data"))
     }
 
     fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
@@ -178,8 +204,9 @@ impl RunDir {
             .map_err(|e| Error::checkpoint(self.file(name), format!("cannot be read: {e}"), RETRAIN))
     }
 
-    /// Writes data record and base, which do not change while training.
+    /// Writes what does not change while training: data record, base, and how this process was called.
     pub fn write_setup(&self, data: &DataRecord, base: &Base) -> Result<()> {
+        self.write_json(about::FILE, &About::now())?;
         self.write_json("data.json", data)?;
         self.write_json("base.json", &base_to_json(base))
     }
@@ -220,6 +247,17 @@ impl RunDir {
         let data: DataRecord = self.read_json("data.json")?;
         data.check().map_err(wrong)?;
         Ok(data)
+    }
+
+    /// Version, date and command that began the run; none of a run that was begun before these were kept.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the file is damaged.
+    pub fn about(&self) -> Result<Option<About>> {
+        match self.file(about::FILE).exists() {
+            true => self.read_json(about::FILE).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// The base distribution.
@@ -286,14 +324,14 @@ impl RunDir {
 
     /// Writes a picture of samples at `iteration`.
     pub fn write_sheet(&self, iteration: u64, png: &[u8]) -> Result<()> {
-        let dir = self.file("samples");
+        let dir = self.refuse_link("samples")?;
         std::fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
-        OutputFile::create(dir.join(format!("{iteration:08}.png")))?.finish(png)
+        OutputFile::replacing(dir.join(format!("{iteration:08}.png")))?.finish(png)
     }
 
     /// Appends to `metrics.jsonl`.
     pub fn append_metric(&self, metric: &Metric) -> Result<()> {
-        let path = self.file("metrics.jsonl");
+        let path = self.refuse_link("metrics.jsonl")?;
         let line = serde_json::to_string(metric).expect("plain data") + "\n";
         let mut file =
             std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;

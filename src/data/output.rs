@@ -105,14 +105,32 @@ impl OutputFile {
         // Writing through a symbolic link replaces what it points to, not the link.
         let path = std::fs::canonicalize(given).unwrap_or_else(|_| given.to_owned());
         let old = std::fs::metadata(&path).ok();
+        if old.as_ref().is_some_and(|m| !m.is_file() && !m.is_dir()) {
+            let file = OpenOptions::new().write(true).open(&path).map_err(Error::io(given))?;
+            return Ok(OutputFile { path, inner: Inner::Direct(BufWriter::new(file)) });
+        }
+        OutputFile::temporary(given, path, old)
+    }
+
+    /// As [`OutputFile::create`] for a file of a directory that the program keeps, such as a run: what has the name is
+    /// replaced, whatever it is. A symbolic link there is replaced and never followed, so that a run from elsewhere
+    /// cannot direct what is written into another file.
+    ///
+    /// # Errors
+    /// As [`OutputFile::create`].
+    pub fn replacing(path: impl AsRef<Path>) -> Result<OutputFile> {
+        let path = path.as_ref();
+        OutputFile::temporary(path, path.to_owned(), std::fs::symlink_metadata(path).ok())
+    }
+
+    /// A temporary file beside `path`, which is the file `given` by the caller; `old` is what has the name now.
+    fn temporary(given: &Path, path: PathBuf, old: Option<std::fs::Metadata>) -> Result<OutputFile> {
         if old.as_ref().is_some_and(std::fs::Metadata::is_dir) || path.file_name().is_none() {
             let problem = format!("{} is a directory", given.display());
             return Err(Error::config("out", problem, "name a file in it"));
         }
-        if old.as_ref().is_some_and(|m| !m.is_file()) {
-            let file = OpenOptions::new().write(true).open(&path).map_err(Error::io(given))?;
-            return Ok(OutputFile { path, inner: Inner::Direct(BufWriter::new(file)) });
-        }
+        // the permissions of a link or device are not those of a file
+        let old = old.filter(std::fs::Metadata::is_file);
         if old.as_ref().is_some_and(|m| m.permissions().readonly()) {
             let refused = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
             return Err(Error::io(given)(refused));
@@ -240,6 +258,27 @@ mod tests {
         out.commit().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
+    }
+
+    /// In a directory of the program's own a link is replaced, and what it points to stays as it was.
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_replaced_and_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("precious"), "mine").unwrap();
+        for (link, target) in [("page", "precious"), ("dangling", "nowhere"), ("folder", ".")] {
+            std::os::unix::fs::symlink(at(target), at(link)).unwrap();
+            OutputFile::replacing(at(link)).unwrap().finish(b"page").unwrap();
+            assert!(std::fs::symlink_metadata(at(link)).unwrap().is_file(), "{link}");
+            assert_eq!(std::fs::read_to_string(at(link)).unwrap(), "page");
+        }
+        assert_eq!(std::fs::read_to_string(at("precious")).unwrap(), "mine");
+        assert!(!at("nowhere").exists());
+        // where a user names a file, a link is followed as anywhere else
+        std::os::unix::fs::symlink(at("precious"), at("named")).unwrap();
+        OutputFile::create(at("named")).unwrap().finish(b"new").unwrap();
+        assert_eq!(std::fs::read_to_string(at("precious")).unwrap(), "new");
     }
 
     #[test]

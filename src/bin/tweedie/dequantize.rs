@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use tweedie::data::{OutputFile, Purpose, Split, Table, subset};
+use tweedie::data::{Purpose, Split, Table, subset};
 use tweedie::dequantize::{Dequantizer, TruncatedNormal, Uniform, VariationalConfig};
 use tweedie::likelihood::{ScoreMatchingBound, mean_and_error};
 use tweedie::model::Denoiser;
@@ -195,7 +195,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         seed.derive("dequantiser"),
     )?;
     // fails now, not after the training, where the directory cannot be written
-    OutputFile::create(run.dir.file("dequantizer.safetensors"))?;
+    run.dir.output("dequantizer.safetensors")?;
     let Rows { train: (table, train), held_out: (other, mut held_out) } =
         Rows::read(&run, arguments.data.as_ref(), &arguments.reading, quiet)?;
     let limit = arguments.validation_rows.unwrap_or(if images { 32 } else { 2000 });
