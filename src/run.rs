@@ -212,8 +212,9 @@ impl RunDir {
     }
 
     /// Writes the configuration: last of all, after the first checkpoint, since a directory that has it is a run and
-    /// can be resumed.
+    /// can be resumed. Paths of data are written as absolute ones.
     pub fn write_config(&self, config: &RunConfig) -> Result<()> {
+        let config = RunConfig { data: config.data.absolute(), ..config.clone() };
         self.write("config.toml", config.to_toml().as_bytes())
     }
 
@@ -513,7 +514,10 @@ impl Run {
 
     /// The data that the run was trained on, read and dealt again, where they are at hand and still the same.
     pub fn prepared(&self) -> Option<Prepared> {
-        let own = Prepared::read(&self.config.data, self.config.seed).ok()?;
+        let read = |data: &DataConfig| Prepared::read(data, self.config.seed).ok();
+        // run and data may have been moved together: then the path as it was typed may hold
+        let typed = || read(&DataConfig { source: self.data.source.clone(), ..self.config.data.clone() });
+        let own = read(&self.config.data).or_else(typed)?;
         (own.record.fingerprint == self.data.fingerprint).then_some(own)
     }
 

@@ -187,6 +187,9 @@ fn echo(table: &Table, names: &[&str], columns: &[Vec<f64>], mut out: OutputFile
             if let Some(row) = position {
                 let value = *column.get(row).ok_or_else(|| changed(table))?;
                 format_number(&mut cell, CellType::Double, value);
+                if layout.decimal_comma {
+                    cell.iter_mut().filter(|byte| **byte == b'.').for_each(|byte| *byte = b',');
+                }
             }
             writer.write_field(&cell).map_err(failed)?;
         }
@@ -208,6 +211,7 @@ fn rewrite(table: &Table, names: &[&str], columns: &[Vec<f64>], out: OutputFile)
     if let Some(layout) = table.layout {
         options.delimiter = Some(layout.delimiter.into());
         options.header = Some(layout.header);
+        options.decimal = Some(if layout.decimal_comma { ',' } else { '.' });
     }
     let old: Vec<f64> = if table.source.as_os_str().is_empty() {
         table.values.iter().copied().map(f64::from).collect()

@@ -93,10 +93,7 @@ pub(super) fn read<T: Real>(path: &Path, _options: &TableOptions, builder: &mut 
                 let item = if header.fortran { column * count + r } else { r * columns + column };
                 *value = number.decode(&block[item * size..(item + 1) * size]);
             }
-            if let Err(bad) = builder.push(&row) {
-                let found = format!("{:?}", bad.value);
-                return Err(builder.bad_cell(&format!("row {}", start + r + 1), &bad, &found));
-            }
+            builder.push(&row, || format!("row {}", start + r + 1), |k, _| format!("{:?}", row[k]))?;
         }
     }
     Ok(())

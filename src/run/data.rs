@@ -5,7 +5,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::DataConfig;
 use crate::data::{
-    CellType, Column, ColumnKind, Purpose, Scaling, ScalingOptions, Split, Table, TableOptions, subset,
+    CellType, Column, ColumnKind, Purpose, Reader, Scaling, ScalingOptions, Split, Table, TableOptions,
+    subset,
 };
 use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
 use crate::model::NetworkConfig;
@@ -105,8 +106,12 @@ impl DataRecord {
         path: &std::path::Path,
         options: &TableOptions,
     ) -> Result<Table> {
-        let columns = self.names().into_iter().map(String::from).collect();
-        let options = TableOptions { columns, drop: Vec::new(), unique: false, purpose, ..options.clone() };
+        // a caller that has flags for tables says so
+        let reader = match options.reader {
+            Reader::Training => Reader::Other,
+            reader => reader,
+        };
+        let options = TableOptions { unique: false, reader, purpose, ..options.of_columns(&self.names()) };
         let mut table = Table::read(path, &options)?;
         if table.image != self.image {
             let problem = format!("holds {}, the run is of {}", in_words(table.image), in_words(self.image));
@@ -181,7 +186,7 @@ impl Prepared {
                     "give a table, images, or mixture:NAME",
                 ));
             }
-            None => Table::read(&config.source, &config.table)?,
+            None => Table::read_to_train(&config.source, &config.table, &config.scaling.dequantize)?,
         };
         if table.image.is_none() {
             for (flag, asked) in [("--flip", config.flip), ("--classes", config.classes)] {
@@ -193,7 +198,6 @@ impl Prepared {
                     ));
                 }
             }
-            table.check_columns(&config.scaling.dequantize)?;
         } else if config.scaling != ScalingOptions::default() {
             let problem = "the data are images, whose levels are dequantised and brought to [−1, 1]";
             return Err(Error::config("data.scaling", problem, "leave out --dequantize and --marginals"));
@@ -218,10 +222,13 @@ impl Prepared {
             Some(_) => Scaling::pixels(&table.columns),
             None => Scaling::fit(&table, &split.train, &config.scaling)?,
         };
-        let names: Vec<String> = table.names().into_iter().map(String::from).collect();
+        let remarks = match table.image {
+            Some(_) => Vec::new(),
+            None => [table.far_values(&scaling)?, table.remarks(&config.scaling.dequantize)].concat(),
+        };
         let read = |path| {
-            let purpose = Purpose::Validation;
-            let options = TableOptions { columns: names, drop: Vec::new(), purpose, ..config.table.clone() };
+            let options =
+                TableOptions { purpose: Purpose::Validation, ..config.table.of_columns(&table.names()) };
             let mut table = Table::read(path, &options)?;
             into_classes(&mut table, &classes)?;
             Ok::<_, Error>(table)
@@ -237,9 +244,16 @@ impl Prepared {
             split_seed: seed,
             dropped: [table.dropped_rows, table.dropped_duplicates],
             fingerprint: table.fingerprint(),
-            remarks: Vec::new(),
+            remarks,
         };
         Ok(Prepared { table, validation, split, record, flip: config.flip })
+    }
+
+    /// What a person has to be told of the data once: what the reader found in the file and left out of it, then the
+    /// remarks on the data, as warnings.
+    pub fn in_words(&self) -> Vec<String> {
+        let remarks = self.record.remarks.iter().map(|remark| format!("warning: {remark}"));
+        self.table.found_in_words().into_iter().chain(remarks).collect()
     }
 
     /// The rows to train on.

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tweedie::Result;
-use tweedie::data::{Missing, Table, TableOptions};
+use tweedie::data::{Missing, Reader, Table, TableOptions};
 use tweedie::run::Run;
 
 use crate::console::{say, say_left_out};
@@ -54,6 +54,7 @@ impl Reading {
             skip_corrupt: usual.skip_corrupt || self.skip_corrupt,
             delimiter: self.delimiter.or(usual.delimiter),
             header: self.header.or(usual.header),
+            reader: Reader::Scoring,
             ..usual.clone()
         }
     }

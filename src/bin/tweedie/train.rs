@@ -197,6 +197,8 @@ fn resumed(arguments: &Arguments) -> Result<(Option<RunDir>, RunConfig)> {
     comparable.train.max_seconds = stored.train.max_seconds;
     comparable.train.patience = stored.train.patience;
     comparable.train.checkpoint_every = stored.train.checkpoint_every;
+    comparable.data = comparable.data.absolute();
+    let stored = RunConfig { data: stored.data.absolute(), ..stored };
     if comparable != stored {
         return Err(Error::config(
             "--resume",
@@ -270,14 +272,21 @@ fn describe(prepared: &Prepared, quiet: bool) {
         say(quiet, format!("data: {} duplicate rows left out", record.dropped[1]));
     }
     say_left_out(quiet, &prepared.table);
-    let duplicates = prepared.table.duplicate_rows();
-    if duplicates > 0 {
-        say(
+    for line in prepared.in_words() {
+        say(quiet, line);
+    }
+    match prepared.table.surprising_duplicates() {
+        (0, _) => (),
+        (duplicates, true) => say(
             quiet,
             format!(
                 "warning: {duplicates} rows are duplicates; copies that fall into test make its likelihood too good \
-             (--unique leaves them out)"
+                 (--unique leaves them out)"
             ),
-        );
+        ),
+        (duplicates, false) => say(
+            quiet,
+            format!("data: {duplicates} rows equal an earlier one, as rows of discrete columns do"),
+        ),
     }
 }

@@ -133,6 +133,9 @@ pub struct Arguments {
     /// Delimiter of a text table [default: found]
     #[arg(long, value_name = "CHAR", help_heading = "Data")]
     delimiter: Option<char>,
+    /// What stands before the decimals of a text table, . or , [default: found]
+    #[arg(long, value_name = "CHAR", help_heading = "Data")]
+    decimal: Option<char>,
     /// Whether a text table has a header [default: found]
     #[arg(long, value_name = "BOOL", help_heading = "Data")]
     header: Option<bool>,
@@ -266,6 +269,9 @@ impl Arguments {
         }
         if self.delimiter.is_some() {
             table.delimiter = self.delimiter;
+        }
+        if self.decimal.is_some() {
+            table.decimal = self.decimal;
         }
         if self.header.is_some() {
             table.header = self.header;
