@@ -139,7 +139,7 @@ fn open_cuda_library() -> std::result::Result<(), String> {
                 return Ok(());
             }
             Err(reason) => {
-                let reason = one_line(&reason.to_string());
+                let reason = one_line(&reason);
                 if !reasons.contains(&reason) {
                     reasons.push(reason);
                 }
@@ -149,10 +149,11 @@ fn open_cuda_library() -> std::result::Result<(), String> {
     Err(format!("LibTorch's CUDA library cannot be opened ({})", reasons.join("; ")))
 }
 
-/// The loader's reason without line breaks.
+/// The loader's own reason, which is the innermost source of an error, without line breaks.
 #[cfg(unix)]
-fn one_line(reason: &str) -> String {
-    reason.split_whitespace().collect::<Vec<_>>().join(" ")
+fn one_line(error: &dyn std::error::Error) -> String {
+    let innermost = std::iter::successors(Some(error), |error| error.source()).last();
+    innermost.unwrap_or(error).to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(not(unix))]
