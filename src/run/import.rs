@@ -228,7 +228,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         true => (read_json::<Scheduler>(&path, "give the folder of a diffusers pipeline")?, None),
         false => {
             let remark = format!("no {SCHEDULER}: taken as predicting ε under DDPM's linear schedule");
-            (Scheduler::default(), Some(remark))
+            (Scheduler { sampling: Sampling::own(), ..Scheduler::default() }, Some(remark))
         }
     };
     let (schedule, prediction) = scheduler.meaning().map_err(|what| {
