@@ -53,6 +53,10 @@ columns the density is that of the value with uniform noise over its bin; for a 
 row's class, ln p(x|c). With --dequantization variational or truncated-normal it is a bound on ln [P(levels)/Π bin], \
 the tighter for it.
 
+A row too far out for a number has -inf and comes first among the anomalies; a row without a value has an empty cell. Rows are counted \
+as in the file. Scores of images are written as they are done: after Ctrl-C those so far are in FILE.partial.csv, and FILE is as it was. \
+Batch size and threads change scores by rounding alone: at most 1e-5 relative, of ode some ten times the solver's tolerances.
+
 Examples:
   tweedie score runs/wine new.csv -o scores.csv
   tweedie score runs/wine new.csv -o scores.csv --estimator ode
