@@ -230,8 +230,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 /// A way to get log-likelihoods from a model.
 pub trait LogLikelihood {
-    /// Log-likelihoods of `x` `[b, d]`. Row `i` draws from stream `first_row + i` of `seed`, so the result does not
-    /// depend on how rows are cut into batches.
+    /// Log-likelihoods of `x` `[b, d]`. Row `i` draws from stream `first_row + i` of `seed`, so the result
+    /// depends on how rows are cut into batches by rounding alone.
     fn log_likelihood(&self, x: &Tensor, seed: Seed, first_row: u64) -> Result<Estimate>;
 
     /// Whether rows are levels at the centres of their bins, scored as probabilities, and not points of a density.

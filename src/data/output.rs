@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use tempfile::NamedTempFile;
@@ -65,8 +66,12 @@ pub struct Abandoned {
 
 /// Removes the temporary files of every [`OutputFile`] of this process, or gives what is done of them a name of its own
 /// ([`OutputFile::keep_so_far`]), and says which there were. For a program that is about to end: no file can be
-/// committed afterwards.
+/// committed afterwards. A second call does nothing, and has nothing to say.
 pub fn abandon_outputs() -> Vec<Abandoned> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::SeqCst) {
+        return Vec::new();
+    }
     let mut files = unfinished();
     let abandoned = files.drain(..).map(|file| {
         let so_far = partial(&file.path);

@@ -97,7 +97,7 @@ pub struct Arguments {
     /// Seed of the samples
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Rows at a time; samples do not depend on it [default: 4096; 64 images]
+    /// Rows at a time; they change samples by rounding alone, those of flow within its tolerances [default: 4096; 64 images]
     #[arg(long, value_name = "B")]
     batch_size: Option<usize>,
     /// Height and width of one picture, for a PNG sheet or a folder of PNGs [default: square]

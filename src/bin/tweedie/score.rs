@@ -53,6 +53,10 @@ columns the density is that of the value with uniform noise over its bin; for a 
 row's class, ln p(x|c). With --dequantization variational or truncated-normal it is a bound on ln [P(levels)/Π bin], \
 the tighter for it.
 
+A row too far out for a number has -inf and comes first among the anomalies; a row without a value has an empty cell. Rows are counted \
+as in the file. Scores of images are written as they are done: after Ctrl-C those so far are in FILE.partial.csv, and FILE is as it was. \
+Batch size and threads change scores by rounding alone: at most 1e-5 relative, of ode some ten times the solver's tolerances.
+
 Examples:
   tweedie score runs/wine new.csv -o scores.csv
   tweedie score runs/wine new.csv -o scores.csv --estimator ode
@@ -373,6 +377,14 @@ fn json_number(value: f64) -> Value {
     }
 }
 
+/// Nats in a line for people.
+fn in_words(nats: f64) -> String {
+    match nats.abs() < 1e9 || !nats.is_finite() {
+        true => format!("{nats:.4}"),
+        false => format!("{nats:.4e}"),
+    }
+}
+
 /// A row for JSON: its number in its file, its image's path, and what is said of it.
 pub fn json_row(place: Place, more: Value) -> Value {
     let mut row = json!(place);
@@ -543,7 +555,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let error = match finite {
         0 | 1 => String::new(),
-        _ => format!(" ± {std_error:.4}"),
+        _ => format!(" ± {}", in_words(std_error)),
     };
     let mut more = match estimate.offset() {
         0.0 => String::new(),
@@ -559,7 +571,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         more += &format!("; {unsolved} more rows not solved");
     }
     let mut lines = vec![format!(
-        "{finite} rows: {mean:.4}{error} nats per row ({}; {}{more}; {:.0} network evaluations per row)",
+        "{finite} rows: {}{error} nats per row ({}; {}{more}; {:.0} network evaluations per row)",
+        in_words(mean),
         estimate.estimator,
         match estimate.kind {
             tweedie::likelihood::Kind::LowerBound => "a lower bound",
@@ -574,7 +587,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let Place { row: number, file } = table.place(row);
             let file = file.map_or_else(String::new, |file| format!("\t{}", in_line(&file)));
             let (value, error) = (estimate.values[row], estimate.std_errors[row]);
-            lines.push(format!("{number}\t{value:.4}\t{error:.4}{file}"));
+            lines.push(format!("{number}\t{}\t{}{file}", in_words(value), in_words(error)));
         }
     }
     // standard output may be where the rows went

@@ -76,7 +76,7 @@ struct Protocol {
     /// of images, 1 or 2; 0: whatever the covariance says
     #[arg(long, value_name = "Y", default_value_t = 1.0)]
     clip_noise: f64,
-    /// Images computed at a time when judging; results do not depend on it
+    /// Images computed at a time when judging; they change results by rounding alone
     #[arg(long, value_name = "B", default_value_t = 64)]
     eval_batch: usize,
 }

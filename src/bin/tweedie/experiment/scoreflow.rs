@@ -51,7 +51,7 @@ pub struct TableArguments {
     /// Samples for the Fréchet distance
     #[arg(long, value_name = "SAMPLES", default_value_t = 2000)]
     samples: usize,
-    /// Rows computed at a time when judging; results do not depend on it
+    /// Rows computed at a time when judging; they change results by rounding alone
     #[arg(long, value_name = "B", default_value_t = 512)]
     eval_batch: usize,
 }
