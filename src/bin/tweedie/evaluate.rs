@@ -9,7 +9,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 use tweedie::baseline::{self, KernelDensity};
 use tweedie::covariance::Covariance;
-use tweedie::data::{Split, Table};
+use tweedie::data::{Split, Table, subset};
 use tweedie::likelihood::{bits_per_dim, mean_and_error};
 use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
@@ -112,6 +112,8 @@ pub struct Arguments {
 pub struct Judged {
     pub table: Table,
     pub rows: Vec<usize>,
+    /// How many rows there were to choose from.
+    pub available: usize,
     /// Training rows and validation rows of a table in the network's units, for classical densities.
     pub reference: Option<(Tensor, Tensor)>,
 }
@@ -131,8 +133,8 @@ impl Judged {
         match (data, same) {
             (Some(path), _) => {
                 let table = run.data.read_table(path, &run.config.data.table)?;
-                let rows = (0..table.rows()).collect();
-                Ok(Judged { table, rows, reference })
+                let rows: Vec<usize> = (0..table.rows()).collect();
+                Ok(Judged { table, available: rows.len(), rows, reference })
             }
             (None, Some(own)) => {
                 let Split { test, .. } = own.split;
@@ -143,7 +145,7 @@ impl Judged {
                         "give test rows with --data",
                     ));
                 }
-                Ok(Judged { table: own.table, rows: test, reference })
+                Ok(Judged { table: own.table, available: test.len(), rows: test, reference })
             }
             (None, None) => Err(Error::config(
                 "--data",
@@ -151,6 +153,13 @@ impl Judged {
                 "give test rows with --data",
             )),
         }
+    }
+}
+
+impl Judged {
+    /// Keeps at most `rows` rows, drawn at random: the first of a file may be all of one kind.
+    pub fn draw(&mut self, rows: usize, seed: Seed) {
+        self.rows = subset(&self.rows, rows, seed.derive("rows"));
     }
 }
 
@@ -223,7 +232,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut judged = Judged::read(&run, arguments.data.as_ref())?;
     if let Some(rows) = arguments.rows {
         Error::check_count("--rows", rows, MOST_ROWS)?;
-        judged.rows.truncate(rows);
+        judged.draw(rows, seed);
     }
     let images = run.data.image.is_some();
     let levels = images && arguments.decoder == DecoderName::Levels;
