@@ -20,6 +20,7 @@ mod evaluate;
 mod exchange;
 mod experiment;
 mod flow;
+mod info;
 mod memory;
 mod reading;
 mod report;
@@ -72,6 +73,8 @@ enum Command {
     Experiment(experiment::Arguments),
     /// One self-contained HTML page about a run
     Report(report::Arguments),
+    /// What a run is: how its training ended, its data, sizes and figures so far
+    Info(info::Arguments),
     /// Make a run of a diffusers model, to sample, score and give a covariance
     Import(exchange::ImportArguments),
     /// Write the score of a run so that diffusers loads it
@@ -157,6 +160,7 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Experiment(arguments) => experiment::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Info(arguments) => info::run(&arguments),
         Command::Import(arguments) => exchange::import(&arguments),
         Command::Export(arguments) => exchange::export(&arguments),
     });
