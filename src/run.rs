@@ -11,6 +11,8 @@
 //! | `metrics.jsonl` | one line per 100 steps |
 //! | `dequantizer.safetensors` | the variational dequantiser, where one was learned |
 //! | `scheduler.json` | how the pipeline that a model was imported from samples it, for its export |
+//! | `status.json` | how far the training is, and how it ended |
+//! | `.lock` | locked while a process writes to the run |
 //! | `samples/…png` | of images, samples at every validation |
 //! | `about.json` | version, date and command that began the run |
 //! | `report.html` | the page that `tweedie report` writes |
@@ -26,11 +28,14 @@ mod data;
 mod dequantizer;
 mod exchange;
 mod import;
+mod lock;
+mod setup;
+mod status;
 mod training;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -43,23 +48,41 @@ use crate::noise::Seed;
 use crate::oracle::{GaussianMixture, MixtureParameters};
 use crate::sample::Defaults;
 use crate::tensor::to_vec;
-use crate::train::{Metric, State};
+use crate::train::{Ended, Metric, State, Watched};
 use crate::{Error, Result};
 pub use about::About;
-pub use config::{DataConfig, RunConfig};
+pub use config::{DataConfig, Given, RunConfig};
 use data::in_words;
 pub use data::{
     DataRecord, Prepared, TableRows, dequantized_from, dequantized_rows, level_rows, scaled_rows,
 };
 pub use exchange::{read_unet, write_unet};
 pub use import::{export, import};
+pub use status::Status;
 pub use training::Training;
 
 /// A run directory.
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
+    /// Held by this and its clones, where they may write.
+    lock: Option<Arc<lock::Lock>>,
+    /// What the parameters belong to, once it is known.
+    setup: Arc<OnceLock<checkpoint::Setup>>,
 }
+
+/// The files that the holder of the lock writes.
+const FILES: [&str; 9] = [
+    "config.toml",
+    "data.json",
+    "base.json",
+    "ema.safetensors",
+    "model.safetensors",
+    "state.safetensors",
+    "metrics.jsonl",
+    "dequantizer.safetensors",
+    status::FILE,
+];
 
 /// A finished (or interrupted) run, ready to be sampled and scored.
 pub struct Run {
@@ -122,34 +145,87 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 impl RunDir {
-    /// A new run directory; its parents are made. An existing run is never overwritten.
-    pub fn create(path: impl AsRef<Path>) -> Result<RunDir> {
+    /// Refuses a directory that holds a run.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it does.
+    pub fn check_free(path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        if path.join("config.toml").exists() {
-            return Err(Error::config(
+        match path.join("config.toml").exists() {
+            true => Err(Error::config(
                 "--out",
                 format!("{} already holds a run", path.display()),
                 "give --resume to go on with it, or another directory",
-            ));
+            )),
+            false => Ok(()),
         }
+    }
+
+    /// A new run directory; its parents are made. An existing run is never overwritten, and no other process can write to the
+    /// directory as long as this or a clone of it exists. What an earlier attempt left there is removed.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is a run, or another process is making one; [`Error::Io`] if the directory cannot be written.
+    pub fn create(path: impl AsRef<Path>) -> Result<RunDir> {
+        let path = path.as_ref();
+        RunDir::check_free(path)?;
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
-        let dir = RunDir { path: path.to_owned() };
+        let mut dir = RunDir { path: path.to_owned(), lock: None, setup: Arc::default() };
+        dir.lock()?;
+        // the process that had the lock until now may have made one
+        RunDir::check_free(path)?;
+        for name in FILES.iter().chain(&[STATISTICS, HEAD_START]) {
+            match std::fs::remove_file(dir.file(name)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(dir.file(name))(e));
+                }
+                _ => (),
+            }
+        }
         // fails now, not after the training, where the directory cannot be written
         dir.output("state.safetensors")?;
         Ok(dir)
     }
 
     /// An existing run directory.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it is none, or a training there has not come to its first checkpoint.
     pub fn open(path: impl AsRef<Path>) -> Result<RunDir> {
         let path = path.as_ref();
         if !path.join("config.toml").is_file() {
-            return Err(Error::checkpoint(
-                path,
-                "is not a run directory (it has no config.toml)",
-                "give the directory that `tweedie train --out` wrote",
-            ));
+            let (problem, remedy) = match (lock::is_locked(path), lock::was_begun(path)) {
+                (true, _) => (
+                    "has no checkpoint yet: a training is beginning there",
+                    "wait until it has begun its first step",
+                ),
+                (_, true) => (
+                    "has no checkpoint: its training ended before the first one, and nothing of it was kept",
+                    "start it again as the first time, without --resume",
+                ),
+                _ => (
+                    "is not a run directory (it has no config.toml)",
+                    "give the directory that `tweedie train --out` wrote",
+                ),
+            };
+            return Err(Error::checkpoint(path, problem, remedy));
         }
-        Ok(RunDir { path: path.to_owned() })
+        Ok(RunDir { path: path.to_owned(), lock: None, setup: Arc::default() })
+    }
+
+    /// Keeps other processes from writing to the run as long as this or a clone of it exists, and removes what killed ones have
+    /// left half-written.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if another process writes to the run now; [`Error::Io`] if the directory cannot be written.
+    pub fn lock(&mut self) -> Result<()> {
+        if self.lock.is_none() {
+            self.lock = Some(Arc::new(lock::Lock::take(&self.path)?));
+            lock::sweep(&self.path, &FILES);
+            lock::sweep(&self.path, &[HEAD_START]);
+            lock::sweep(&self.file("samples"), &["*"]);
+        }
+        Ok(())
     }
 
     /// The directory.
@@ -204,11 +280,13 @@ impl RunDir {
             .map_err(|e| Error::checkpoint(self.file(name), format!("cannot be read: {e}"), RETRAIN))
     }
 
-    /// Writes what does not change while training: data record, base, and how this process was called.
-    pub fn write_setup(&self, data: &DataRecord, base: &Base) -> Result<()> {
+    /// Writes what does not change while training, of a run whose configuration will be `config` ([`RunDir::write_config`]):
+    /// data record, base, and how this process was called.
+    pub fn write_setup(&self, data: &DataRecord, base: &Base, config: &RunConfig) -> Result<()> {
         self.write_json(about::FILE, &About::now())?;
         self.write_json("data.json", data)?;
-        self.write_json("base.json", &base_to_json(base))
+        self.write_json("base.json", &base_to_json(base))?;
+        self.setup_under(&config.to_toml()).map(drop)
     }
 
     /// Writes the configuration: last of all, after the first checkpoint, since a directory that has it is a run and
@@ -300,26 +378,39 @@ impl RunDir {
         }
     }
 
-    /// Writes what is needed to resume, then the parameters to use. What was measured of others is no longer true.
+    /// Writes what is needed to resume, then the parameters to use, and how far the training is. What was measured of others is
+    /// no longer true.
     pub fn checkpoint(&self, model: &Model, state: &State) -> Result<()> {
         let statistics = self.file(STATISTICS);
         match std::fs::remove_file(&statistics) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&statistics)(e)),
             _ => (),
         }
-        self.write("state.safetensors", &checkpoint::state_bytes(state))?;
+        let setup = self.setup()?;
+        self.write("state.safetensors", &checkpoint::state_bytes(state, &setup))?;
         let entries = model.parameters().entries();
         let about = [("iteration", state.iteration.to_string())];
         self.write(
             "model.safetensors",
-            &checkpoint::parameter_bytes(entries, model.parameters().flat(), &about),
+            &checkpoint::parameter_bytes(entries, model.parameters().flat(), &setup, &about),
         )?;
-        self.write("ema.safetensors", &checkpoint::parameter_bytes(entries, state.product(), &about))
+        let product = checkpoint::parameter_bytes(entries, state.product(), &setup, &about);
+        self.write("ema.safetensors", &product)?;
+        self.write_status(&Status::of(state, None))
+    }
+
+    /// Keeps how a training ended whose last checkpoint is of `state`, if the run that it leaves is whole.
+    ///
+    /// # Errors
+    /// If a file of the run is missing or damaged, for example because it was deleted while training.
+    pub fn finish(&self, state: &State, ended: Ended) -> Result<()> {
+        Run::load(&self.path, Device::Cpu)?;
+        self.write_status(&Status::of(state, Some(ended)))
     }
 
     /// The state to resume from.
     pub fn state(&self, model: &Model) -> Result<State> {
-        checkpoint::read_state(&self.read("state.safetensors")?, model)
+        checkpoint::read_state(&self.read("state.safetensors")?, model, &self.setup()?)
             .map_err(|problem| Error::checkpoint(self.file("state.safetensors"), problem, RETRAIN))
     }
 
@@ -412,7 +503,7 @@ impl Run {
         }
         let file = dir.file("ema.safetensors");
         let bytes = dir.read("ema.safetensors")?;
-        let flat = checkpoint::read_parameters(&bytes, model.parameters())
+        let flat = checkpoint::read_parameters(&bytes, model.parameters(), &dir.setup()?)
             .map_err(|problem| Error::checkpoint(&file, problem, RETRAIN))?;
         model.parameters().assign(&flat.to_device(device));
         let mut run = Run { dir, config, data, model };
@@ -455,12 +546,18 @@ impl Run {
             return Ok(measured.clone());
         }
         let measured = self.statistics_on(prepared, batch)?;
+        self.keep_statistics(prepared, &measured);
+        Ok(measured)
+    }
+
+    /// Keeps what was measured on the training rows of `prepared`, where those are the run's own data. A run that cannot be
+    /// written, or that another process is writing, goes without.
+    fn keep_statistics(&self, prepared: &Prepared, measured: &NoiseStatistics) {
         let (own, given) = (&self.data, &prepared.record);
         if own.fingerprint == given.fingerprint && own.split_seed == given.split_seed {
-            // a score that is only to be read serves as well
-            let _ = self.dir.write_json(STATISTICS, &measured);
+            let mut dir = self.dir.clone();
+            let _ = dir.lock().and_then(|()| dir.write_json(STATISTICS, measured));
         }
-        Ok(measured)
     }
 
     /// What [`Run::measure_noise`] measures, on the training rows of `prepared`.
@@ -468,13 +565,48 @@ impl Run {
     /// # Errors
     /// If the run is conditioned on classes, or not finite.
     pub fn statistics_on(&self, prepared: &Prepared, batch: usize) -> Result<NoiseStatistics> {
+        self.statistics_of(&self.model, prepared, batch)
+    }
+
+    /// As [`Run::measure_noise`] on the training rows of `prepared`, for a head that is to start from it: `progress` gets the
+    /// evaluations of the network done, and all. It is kept with the run where `prepared` are the run's own data and the run can be
+    /// written, so that it is done once.
+    ///
+    /// # Errors
+    /// If the run is conditioned on classes, or not finite.
+    pub fn measure_for_head(
+        &mut self,
+        prepared: &Prepared,
+        batch: usize,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<()> {
+        let rows = statistics_rows(self.data.scaling.dim()).min(prepared.split.train.len());
+        let all = (STATISTICS_TIMES * rows.div_ceil(batch.max(1))) as u64;
+        let (done, progress) = (std::cell::Cell::new(0), std::cell::RefCell::new(progress));
+        let count = || {
+            (progress.borrow_mut())(done.get(), all);
+            done.set(done.get() + 1);
+            false
+        };
+        let statistics = self.statistics_of(&Watched::new(&self.model, &count), prepared, batch)?;
+        self.keep_statistics(prepared, &statistics);
+        self.model.set_noise_statistics(statistics);
+        Ok(())
+    }
+
+    fn statistics_of(
+        &self,
+        model: &dyn Denoiser,
+        prepared: &Prepared,
+        batch: usize,
+    ) -> Result<NoiseStatistics> {
         if self.model.classes() > 0 {
             let problem = "analytic, of a model conditioned on classes";
             return Err(Error::config("covariance", problem, "take another"));
         }
         let seed = Seed(self.config.seed).derive("noise statistics");
         let rows = prepared.training_rows(statistics_rows(self.data.scaling.dim()), seed.derive("rows"));
-        NoiseStatistics::measure(&self.model, &rows, STATISTICS_TIMES, batch, seed)
+        NoiseStatistics::measure(model, &rows, STATISTICS_TIMES, batch, seed)
     }
 
     /// Gives an imported run the data that its model is of: what it is judged on, and what a head on it is trained on.
@@ -507,9 +639,14 @@ impl Run {
             let problem = format!("{} has other data: {}", self.dir.path().display(), self.data.source);
             return Err(Error::config("--data", problem, "give those, or another directory"));
         }
+        self.dir.lock()?;
+        let scaling = self.dir.read_json::<serde_json::Value>("data.json")?["scaling"].take();
+        let mut stored = serde_json::to_value(&record).expect("plain data");
+        // as it stands: checkpoints have its digest
+        stored["scaling"] = scaling;
+        self.dir.write_json("data.json", &stored)?;
         (self.config.data, self.data) = (data, record);
-        self.dir.write_json("data.json", &self.data)?;
-        self.dir.write_config(&self.config)
+        self.dir.rewrite_config(&self.config, &["data"])
     }
 
     /// The data that the run was trained on, read and dealt again, where they are at hand and still the same.
@@ -523,7 +660,7 @@ impl Run {
 
     /// What has to be said beside every figure of this run, a sentence each.
     pub fn remarks(&self) -> Vec<String> {
-        self.data.remarks.clone()
+        self.unfinished().into_iter().chain(self.data.remarks.iter().cloned()).collect()
     }
 
     /// The sampler of this run where nothing else is requested.

@@ -12,7 +12,7 @@ use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
 use crate::model::NetworkConfig;
 use crate::noise::{Noise, Seed};
 use crate::oracle::named;
-use crate::train::Rows;
+use crate::train::{Rows, TrainConfig, Validation};
 use crate::{Error, Result};
 
 /// What a run remembers of its data.
@@ -175,8 +175,10 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Reads `config`'s source and fits the scaling on its training rows.
+    /// Reads `config`'s source and fits the scaling on its training rows. The rows of a mixture and the split are drawn by
+    /// `config.split_seed`, or where that is not set by `seed`.
     pub fn read(config: &DataConfig, seed: u64) -> Result<Prepared> {
+        let seed = config.split_seed.unwrap_or(seed);
         let mut table = match config.source.strip_prefix("mixture:") {
             Some(name) => mixture_table(name, config.mixture_rows, Seed(seed))?,
             None if config.source.is_empty() => {
@@ -283,6 +285,29 @@ impl Prepared {
     pub fn validation_rows(&self, limit: usize, seed: Seed) -> Tensor {
         let (table, rows) = self.held_out(limit);
         scaled_rows(table, &rows, &self.record.scaling, seed).0.to_kind(Kind::Float)
+    }
+
+    /// The rows of [`Prepared::validation_rows`] at the centres of the bins of their levels, in the network's units, `[n, d]`: what
+    /// [`crate::train::Validation::of_levels`] judges a model of images on.
+    pub fn validation_levels(&self, limit: usize) -> Tensor {
+        let (table, rows) = self.held_out(limit);
+        level_rows(table, &rows, &self.record.scaling).to_kind(Kind::Float)
+    }
+
+    /// How a model of these data is judged while it is trained by `config`: images by their levels, in batches no larger than
+    /// those of training; `None` where there are no validation rows.
+    pub fn judge(&self, config: &TrainConfig, seed: Seed) -> Option<Validation> {
+        if self.record.rows[1] == 0 || config.validation_rows == 0 {
+            return None;
+        }
+        let limit = config.validation_rows;
+        let judge = match self.record.image {
+            Some(_) => {
+                Validation::of_levels(&self.validation_levels(limit), seed).in_batches_of(config.batch_size)
+            }
+            None => Validation::new(&self.validation_rows(limit, seed.derive("validation rows")), seed),
+        };
+        Some(judge.with_classes(self.validation_classes(limit)))
     }
 
     /// The classes of [`Prepared::validation_rows`], where the model is conditioned on any.

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
-use super::checkpoint::parameter_bytes;
+use super::checkpoint::{Setup, parameter_bytes};
 use super::write_json;
 use crate::data::{OutputFile, read_safetensors};
 use crate::model::{Backbone, Entry, UNet, UNet2DModel, UNetConfig};
@@ -66,7 +66,7 @@ pub fn write_unet(net: &UNet, dir: &Path) -> Result<()> {
     let parameters = net.parameters();
     let score: Vec<Entry> =
         parameters.entries().iter().filter(|e| e.offset < net.score_size()).cloned().collect();
-    let weights = parameter_bytes(&score, parameters.flat(), &[]);
+    let weights = parameter_bytes(&score, parameters.flat(), &Setup::default(), &[]);
     OutputFile::create(dir.join(WEIGHTS))?.finish(&weights)?;
     write_json(&dir.join(CONFIG), &model)
 }

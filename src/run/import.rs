@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use super::checkpoint::parameter_bytes;
+use super::checkpoint::{Setup, parameter_bytes};
 use super::exchange::{check_size, read_json, read_tensors, read_unet, write_unet};
 use super::{DataConfig, DataRecord, Run, RunConfig, RunDir, base_from_json, base_to_json, write_json};
 use crate::covariance::NoiseStatistics;
@@ -18,7 +18,7 @@ use crate::model::{
 use crate::noise::Seed;
 use crate::objective::{ObjectiveConfig, Target, Weighting};
 use crate::schedule::{ScheduleConfig, StepLaw};
-use crate::train::State;
+use crate::train::{Ended, State};
 use crate::{Error, Result};
 
 const SCHEDULER: &str = "scheduler_config.json";
@@ -308,13 +308,15 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     };
     model.parameters().assign(&Tensor::cat(&parameters, 0));
     let run = RunDir::create(out)?;
-    run.write_setup(&record, model.base())?;
+    run.write_setup(&record, model.base(), &config)?;
     if let Some(start) = &start {
         run.write_head_start(start)?;
     }
     run.write_json(SAMPLING, &scheduler.sampling)?;
-    run.checkpoint(&model, &State::new(&model))?;
+    let state = State::new(&model);
+    run.checkpoint(&model, &state)?;
     run.write_config(&config)?;
+    run.finish(&state, Ended::Finished)?;
     Ok(remark)
 }
 
@@ -420,7 +422,8 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
     if let Some(head) = &run.config.model.head {
         let dir = out.join(HEAD);
         std::fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
-        let weights = parameter_bytes(&head_entries(&run.model), run.model.parameters().flat(), &[]);
+        let weights =
+            parameter_bytes(&head_entries(&run.model), run.model.parameters().flat(), &Setup::default(), &[]);
         OutputFile::create(dir.join(HEAD_WEIGHTS))?.finish(&weights)?;
         let (base_kind, base) = (run.config.base.kind, base_to_json(run.model.base()));
         let start = run.model.head_start().cloned();

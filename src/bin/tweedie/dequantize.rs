@@ -172,7 +172,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ] {
         Error::check_count(flag, count, MOST_ROWS)?;
     }
-    let run = Run::load(&arguments.run, device)?;
+    let mut run = Run::load(&arguments.run, device)?;
+    run.dir.lock()?;
     let remarks = remark(&run);
     if run.dir.has_dequantizer() && !arguments.replace {
         let problem = format!("{} has a dequantiser already", run.dir.path().display());

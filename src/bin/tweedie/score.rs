@@ -168,6 +168,7 @@ fn score_each(
             let mut estimate = estimator(&model)?
                 .log_likelihood(&x, seed, numbers.start as u64)
                 .map_err(|e| e.named(|row| table.place(rows[row as usize]).to_string()))?;
+            progress.stage(&estimate.estimator);
             estimate.shift(&offsets);
             all.add(estimate);
             progress.at((numbers.start * draws + part.len() * (draw + 1)) as u64);
