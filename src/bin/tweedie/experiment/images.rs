@@ -120,6 +120,10 @@ Writes few-steps.md, few-steps.csv, curves over K and a sheet of samples for eac
 covariance (runs with a head), H = 0, β̃, DDIM. Runs that are trained are kept in DIR/runs: the same command goes on with \
 them, and finds finished ones finished. Fréchet distances are given with --features alone.
 
+Time: with the small network a step of 64 pairs takes about 1.15 s on one thread at 28x28, hence 5000 iterations an hour and a half \
+per training; two are trained without --run. Bits per dimension take about 8 s per 64 images in 20 steps, so K = 1000 is five \
+sixths of the judging.
+
 Examples:
   tweedie experiment few-steps --out results/few-steps --run runs/mnist-lm --run runs/mnist-sm
   tweedie experiment few-steps --out results/few-steps --data train-images-idx3-ubyte.gz --size 32x32 --steps 5,10,20,50
@@ -171,6 +175,9 @@ score's features without a gradient into them, the default of `tweedie train`. J
 learned covariance, H = 0 and β̃. Writes hessian-ablation.md, .csv and curves; runs are kept in DIR/runs: the same command goes \
 on with them. Fréchet distances are given with --features alone.
 
+Time: with the small network a step of 64 pairs takes about 1.15 s on one thread at 28x28, hence 5000 iterations an hour and a half \
+per training, nine hours for the six.
+
 Examples:
   tweedie experiment hessian-ablation --out results/ablation --data train-images-idx3-ubyte.gz
   tweedie experiment hessian-ablation --out results/look --data digits/ --quick")]
@@ -220,6 +227,9 @@ enum GridMode {
 Trains score matching and a run for every N and r, and judges each with its learned covariance. Writes image-grid.md, .csv and \
 a figure for each K; runs are kept in DIR/runs: the same command goes on with them. Fréchet distances are given with \
 --features alone.
+
+Time: with the small network a step of 64 pairs takes about 1.15 s on one thread at 28x28, hence 5000 iterations an hour and a half \
+per training, a day for the seventeen of the default; work for a GPU.
 
 Examples:
   tweedie experiment image-grid --out results/grid --data train-images-idx3-ubyte.gz
@@ -280,6 +290,9 @@ run's, of images or of a table, or a diffusers model's, of which a run is made i
 --score-from RUN --objective lm|ocm|npr|sn|iddpm`, or are trained here: kept in DIR/runs, the same command goes on with them. \
 Writes covariance-table.md, .csv and curves. Fréchet distances of images are given with --features alone; those of tables are of \
 the columns.
+
+Time: 9 min of processor time for a given score and four given heads on Fashion-MNIST (64 test images, --terms 25); 19 min for seven \
+heads trained on a table of 64 columns; 22 min for a diffusers model at 14x14 with three heads and distances.
 
 Examples:
   tweedie experiment covariance-table --out results/covariances --run runs/score --head runs/lm --head runs/ocm --test t10k-images-idx3-ubyte.gz
