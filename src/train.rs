@@ -143,6 +143,10 @@ pub struct Metric {
     pub clipped: u64,
     /// Steps since the last line that were left out because the gradient was not finite.
     pub skipped: u64,
+    /// Rows of the steps since the last line that were left out of their step because their loss was not finite: a
+    /// covariance without a factorisation, or numbers beyond single precision.
+    #[serde(default)]
+    pub skipped_rows: u64,
     /// Validation bound of the moving average, nats per row; larger is better. Of a table it is of the density in the network's
     /// units, of images of the probability of their levels (runs of earlier versions: of the density).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -385,7 +389,12 @@ impl Trainer {
                 true => model.with_dropout(seed.derive("dropout"), state.iteration * parts + part, loss),
                 false => loss(),
             })?;
-            let loss = loss.mean(None);
+            // a row without a loss is left out: none of its gradient is in the others'
+            let (finite, rows) = (loss.isfinite(), loss.numel() as f64);
+            let counted = finite.sum(loss.kind());
+            let loss = loss.where_self(&finite, &loss.zeros_like()).sum(loss.kind()) / &counted;
+            window.rows += rows;
+            window.lost_rows.push((-counted + rows).detach());
             losses = Some(losses.map_or_else(|| loss.detach(), |sum| sum + loss.detach()));
             let gradient = model.parameters().gradient(&loss, start, length);
             total = Some(match total {
@@ -462,6 +471,9 @@ fn on_average<T>(model: &Model, state: &mut State, f: impl FnOnce(&Model) -> Res
 struct Window {
     losses: Vec<Tensor>,
     norms: Vec<Tensor>,
+    /// Rows, and of them those without a finite loss, batch by batch.
+    rows: f64,
+    lost_rows: Vec<Tensor>,
     clip: f64,
     /// Seconds.
     waited: f64,
@@ -473,7 +485,9 @@ impl Window {
             |values: &mut Vec<Tensor>| -> Vec<f64> { to_vec(&Tensor::stack(&std::mem::take(values), 0)) };
         let (losses, norms) = (take(&mut self.losses), take(&mut self.norms));
         let skipped = norms.iter().filter(|n| !n.is_finite()).count();
-        if skipped * 2 > norms.len() || losses.iter().all(|l| !l.is_finite()) {
+        let lost_rows: f64 = take(&mut self.lost_rows).iter().sum();
+        let rows = std::mem::take(&mut self.rows);
+        if skipped * 2 > norms.len() || losses.iter().all(|l| !l.is_finite()) || lost_rows * 2.0 > rows {
             return Err(Error::numeric(
                 format!(
                     "training diverged before iteration {}: the loss or its gradient is not finite",
@@ -493,6 +507,7 @@ impl Window {
             gradient_norm: lengths.iter().sum::<f64>() / lengths.len().max(1) as f64,
             clipped: lengths.iter().filter(|n| **n > self.clip).count() as u64,
             skipped: skipped as u64,
+            skipped_rows: lost_rows as u64,
             validation: None,
             validation_std_error: None,
             learning_rate,

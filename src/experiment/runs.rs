@@ -53,7 +53,9 @@ pub(super) fn trained(
     let validation = prepared.validation_rows(rows, seed.derive("validation rows"));
     let training = if path.join("config.toml").exists() {
         let dir = RunDir::open(path)?;
-        if dir.config()? != *config {
+        let mut stored = dir.config()?;
+        stored.data = stored.data.absolute();
+        if stored != (RunConfig { data: config.data.absolute(), ..config.clone() }) {
             let problem = format!("{} holds a run with other settings", path.display());
             return Err(Error::config("--out", problem, "give another directory, or that run's settings"));
         }

@@ -9,6 +9,9 @@ use tch::{Device, Kind, Tensor};
 use crate::model::{Entry, Model, Parameters};
 use crate::train::{Best, State};
 
+/// More steps than any training takes.
+const MOST_STEPS: u64 = 1 << 53;
+
 type Problem<T> = std::result::Result<T, String>;
 
 fn bytes_of(x: &Tensor) -> Vec<u8> {
@@ -234,22 +237,32 @@ pub(super) fn read_state(bytes: &[u8], model: &Model, setup: &Setup) -> Problem<
     setup.check(&about)?;
     let device = crate::model::Denoiser::device(model);
     let size = model.parameters().size();
-    let flat = |name: &str| Ok::<_, String>(tensor(&file, name, &[size])?.to_device(device));
+    let flat = |name: &str| {
+        let values = tensor(&file, name, &[size])?;
+        match values.isfinite().all().int64_value(&[]) {
+            0 => Err(format!("holds values of '{name}' that are not finite")),
+            _ => Ok(values.to_device(device)),
+        }
+    };
     let header = StateHeader::of(&about)?;
     let best = match header.best {
         Some(value) => Some(Best { value, iteration: header.best_iteration, parameters: flat("best")? }),
         None => None,
     };
+    let StateHeader { iteration, seconds, since_best, .. } = header;
+    if iteration.max(since_best) > MOST_STEPS || !(0.0..=1e12).contains(&seconds) {
+        return Err(format!("claims {iteration} iterations, {since_best} validations and {seconds} seconds"));
+    }
     let pending = about.get("pending").map(|line| serde_json::from_str(line)).transpose();
     Ok(State {
-        iteration: header.iteration,
-        seconds: header.seconds,
+        iteration,
+        seconds,
         parameters: flat("parameters")?,
         ema: flat("ema")?,
         first: flat("first")?,
         second: flat("second")?,
         best,
-        since_best: header.since_best,
+        since_best,
         pending: pending.map_err(|e| format!("has a metric that cannot be read ({e})"))?,
     })
 }

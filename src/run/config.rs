@@ -15,7 +15,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// A table, or `mixture:NAME`.
+    /// A table, or `mixture:NAME`. A run keeps the absolute path.
     pub source: String,
     /// Rows for validation from a file of their own; else they are dealt from `source`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +50,19 @@ impl Default for DataConfig {
             table: TableOptions::default(),
             scaling: ScalingOptions::default(),
         }
+    }
+}
+
+impl DataConfig {
+    /// The same with paths that hold from any working directory. They are not resolved further: a link stays one.
+    pub fn absolute(&self) -> DataConfig {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let source = match self.source.as_str() {
+            "" => String::new(),
+            mixture if mixture.starts_with("mixture:") => mixture.to_owned(),
+            path => absolute(Path::new(path)).display().to_string(),
+        };
+        DataConfig { source, validation: self.validation.as_deref().map(absolute), ..self.clone() }
     }
 }
 

@@ -5,9 +5,11 @@ use tch::{Device, Kind, Tensor};
 
 use super::DataConfig;
 use crate::data::{
-    CellType, Column, ColumnKind, Scaling, ScalingOptions, Split, Table, TableOptions, subset,
+    CellType, Column, ColumnKind, Purpose, Reader, Scaling, ScalingOptions, Split, Table, TableOptions,
+    subset,
 };
 use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
+use crate::model::NetworkConfig;
 use crate::noise::{Noise, Seed};
 use crate::oracle::named;
 use crate::train::{Rows, TrainConfig, Validation};
@@ -45,6 +47,22 @@ impl DataRecord {
         self.scaling.columns.iter().map(|c| c.column.name.as_str()).collect()
     }
 
+    /// What of a record from a file cannot be.
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
+        if self.scaling.dim() == 0 {
+            return Err("has no columns".into());
+        }
+        let Some(shape) = self.image else { return Ok(()) };
+        let pixels = shape.iter().try_fold(1usize, |pixels, &n| pixels.checked_mul(n));
+        if pixels != Some(self.scaling.dim()) {
+            return Err(format!("is of images {shape:?} with {} pixels", self.scaling.dim()));
+        }
+        match self.scaling.columns.iter().all(|column| column.grid.is_some()) {
+            true => Ok(()),
+            false => Err("is of images, some of whose pixels have no levels".into()),
+        }
+    }
+
     /// How samples are written: as the columns were.
     pub fn cell_types(&self) -> Vec<CellType> {
         self.scaling
@@ -57,10 +75,43 @@ impl DataRecord {
             .collect()
     }
 
-    /// Reads another table with this run's columns.
+    /// Refuses an image's shape that is not that of its rows and of the network; the error is what was found.
+    pub(super) fn check_image(&self, network: &NetworkConfig) -> std::result::Result<(), String> {
+        let Some(shape) = self.image else { return Ok(()) };
+        let (dim, levels) =
+            (self.scaling.dim(), shape.iter().try_fold(1_usize, |n, &axis| n.checked_mul(axis)));
+        let found = in_words(self.image);
+        if levels != Some(dim) {
+            return Err(format!("has {found}, and {dim} columns"));
+        }
+        match network {
+            NetworkConfig::UNet(unet) if unet.shape.map(|n| n as usize) != shape => {
+                let own = in_words(Some(unet.shape.map(|n| n as usize)));
+                Err(format!("has {found}, the network is of {own}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads another table with this run's columns, to judge or score it: of what holds images for training and for testing
+    /// those for testing.
     pub fn read_table(&self, path: &std::path::Path, options: &TableOptions) -> Result<Table> {
-        let columns = self.names().into_iter().map(String::from).collect();
-        let options = TableOptions { columns, drop: Vec::new(), unique: false, ..options.clone() };
+        self.read_table_for(Purpose::Test, path, options)
+    }
+
+    /// As [`DataRecord::read_table`], for any purpose.
+    pub fn read_table_for(
+        &self,
+        purpose: Purpose,
+        path: &std::path::Path,
+        options: &TableOptions,
+    ) -> Result<Table> {
+        // a caller that has flags for tables says so
+        let reader = match options.reader {
+            Reader::Training => Reader::Other,
+            reader => reader,
+        };
+        let options = TableOptions { unique: false, reader, purpose, ..options.of_columns(&self.names()) };
         let mut table = Table::read(path, &options)?;
         if table.image != self.image {
             let problem = format!("holds {}, the run is of {}", in_words(table.image), in_words(self.image));
@@ -137,7 +188,7 @@ impl Prepared {
                     "give a table, images, or mixture:NAME",
                 ));
             }
-            None => Table::read(&config.source, &config.table)?,
+            None => Table::read_to_train(&config.source, &config.table, &config.scaling.dequantize)?,
         };
         if table.image.is_none() {
             for (flag, asked) in [("--flip", config.flip), ("--classes", config.classes)] {
@@ -149,7 +200,6 @@ impl Prepared {
                     ));
                 }
             }
-            table.check_columns(&config.scaling.dequantize)?;
         } else if config.scaling != ScalingOptions::default() {
             let problem = "the data are images, whose levels are dequantised and brought to [−1, 1]";
             return Err(Error::config("data.scaling", problem, "leave out --dequantize and --marginals"));
@@ -174,9 +224,13 @@ impl Prepared {
             Some(_) => Scaling::pixels(&table.columns),
             None => Scaling::fit(&table, &split.train, &config.scaling)?,
         };
-        let names: Vec<String> = table.names().into_iter().map(String::from).collect();
+        let remarks = match table.image {
+            Some(_) => Vec::new(),
+            None => [table.far_values(&scaling)?, table.remarks(&config.scaling.dequantize)].concat(),
+        };
         let read = |path| {
-            let options = TableOptions { columns: names, drop: Vec::new(), ..config.table.clone() };
+            let options =
+                TableOptions { purpose: Purpose::Validation, ..config.table.of_columns(&table.names()) };
             let mut table = Table::read(path, &options)?;
             into_classes(&mut table, &classes)?;
             Ok::<_, Error>(table)
@@ -192,9 +246,16 @@ impl Prepared {
             split_seed: seed,
             dropped: [table.dropped_rows, table.dropped_duplicates],
             fingerprint: table.fingerprint(),
-            remarks: Vec::new(),
+            remarks,
         };
         Ok(Prepared { table, validation, split, record, flip: config.flip })
+    }
+
+    /// What a person has to be told of the data once: what the reader found in the file and left out of it, then the
+    /// remarks on the data, as warnings.
+    pub fn in_words(&self) -> Vec<String> {
+        let remarks = self.record.remarks.iter().map(|remark| format!("warning: {remark}"));
+        self.table.found_in_words().into_iter().chain(remarks).collect()
     }
 
     /// The rows to train on.
@@ -276,8 +337,19 @@ pub fn dequantized_rows(
     dequantizer: &dyn Dequantizer,
     seed: Seed,
 ) -> Dequantized {
+    dequantized_from(table, rows, dequantizer, seed, 0)
+}
+
+/// As [`dequantized_rows`] for rows that are part of a whole, of which the first is number `first` from 0.
+pub fn dequantized_from(
+    table: &Table,
+    rows: &[usize],
+    dequantizer: &dyn Dequantizer,
+    seed: Seed,
+    first: u64,
+) -> Dequantized {
     let levels = raw_rows(table, rows.iter().copied());
-    dequantizer.dequantize(&levels, &mut Noise::new(seed, 0..rows.len() as u64))
+    dequantizer.dequantize(&levels, &mut Noise::new(seed, first..first + rows.len() as u64))
 }
 
 /// As [`scaled_rows`] at the centres of the bins of dequantised columns, `[n, d]`: what a decoder of levels scores.

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use tch::{Device, Tensor, no_grad};
 
+use super::import::keep_sampling;
 use super::{Prepared, Run, RunConfig, RunDir, Status};
-use crate::model::{Base, Denoiser, Model};
+use crate::model::{Base, Model};
 use crate::noise::Seed;
 use crate::train::State;
 use crate::{Error, Result};
@@ -69,11 +70,7 @@ impl Training {
                     "give --score-from RUN with an objective that trains the head",
                 )
             })?;
-            let measured = match donor.model.noise_statistics() {
-                Some(measured) => measured.clone(),
-                None => donor.statistics_on(prepared, MEASURED_AT_ONCE)?,
-            };
-            dir.write_head_start(&measured)?;
+            dir.write_head_start(&donor.statistics_for(prepared, MEASURED_AT_ONCE)?)?;
         }
         // read back, so that a resumed training has the same bits
         let model = dir.initial_model(config, device)?;
@@ -81,6 +78,9 @@ impl Training {
             let size = model.score_size();
             let score = donor.model.parameters().flat().narrow(0, 0, size);
             no_grad(|| model.parameters().flat().narrow(0, 0, size).copy_(&score));
+        }
+        if let Some(donor) = donor {
+            keep_sampling(&donor.dir, &dir)?;
         }
         // measuring is of the donor, done once, and takes nothing from the time that training is given
         let state = State { seconds, ..State::new(&model) };

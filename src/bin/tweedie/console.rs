@@ -1,9 +1,14 @@
-//! Progress on standard error: a bar on a terminal, a line now and then elsewhere.
+//! What the program says. Progress on standard error: a bar on a terminal, a line now and then elsewhere. Names that come from
+//! files are no commands to the terminal, and a reader that has gone is no failure.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tweedie::data::{Abandoned, abandon_outputs};
+use tweedie::run::{Run, RunDir};
+use tweedie::{Error, Result};
 
 /// How far a piece of work is, in units and in time.
 #[derive(Clone, Copy)]
@@ -197,18 +202,187 @@ impl std::fmt::Display for Rounded {
 /// A remark on standard error, unless quiet.
 pub fn say(quiet: bool, text: impl AsRef<str>) {
     if !quiet {
-        eprintln!("{}", text.as_ref());
+        tell(text.as_ref());
     }
+}
+
+/// What of a table's source is not in it, and how it was read.
+pub fn say_left_out(quiet: bool, table: &tweedie::data::Table) {
+    for note in &table.notes {
+        say(quiet, format!("data: {note}"));
+    }
+    if !table.left_out.is_empty() {
+        let all: Vec<String> = table.left_out.iter().map(ToString::to_string).collect();
+        say(quiet, format!("warning: not read of {}: {}", table.source.display(), all.join("; ")));
+    }
+}
+
+/// Says how many lines of a run's `metrics.jsonl` cannot be read, where there are any.
+pub fn note_damaged_metrics(dir: &RunDir, quiet: bool) -> Result<()> {
+    let damaged = dir.damaged_metrics()?;
+    if damaged > 0 {
+        let path = dir.file("metrics.jsonl");
+        say(quiet, format!("note: {}: {damaged} damaged lines are left out", path.display()));
+    }
+    Ok(())
 }
 
 /// One JSON object on standard output.
 pub fn print_json(value: &serde_json::Value) {
-    println!("{value}");
+    // within strings, and JSON has controls nowhere else
+    let spell = |c: char| match acts_on_terminal(c) {
+        true => format!("\\u{:04x}", c as u32),
+        false => c.to_string(),
+    };
+    print_line(&value.to_string().chars().map(spell).collect::<String>());
+}
+
+/// What has to be known beside any figure, sample or latent of `run`: each a line on standard error, said whether or not the
+/// command is quiet, since a figure is not whole without it; and returned for the JSON answer, under `remarks`.
+pub fn remark(run: &Run) -> Vec<String> {
+    let remarks = run.remarks();
+    remarks.iter().for_each(|text| tell(&format!("note: {text}")));
+    remarks
+}
+
+/// Whether a terminal takes `c` for a command, or shows what follows in another order: controls, and marks of direction.
+fn acts_on_terminal(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+}
+
+/// `text` with all that acts on a terminal spelled out, but for the characters `kept`. Names come from files, and say anything.
+fn printable(text: &str, kept: &[char]) -> String {
+    let spell = |c: char| match acts_on_terminal(c) && !kept.contains(&c) {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(spell).collect()
+}
+
+/// One line on standard error, with what acts on a terminal spelled out, line breaks too. Where nobody reads any more, it is
+/// lost, and the work goes on. `eprintln!` of this program comes here.
+pub fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text, &[]));
+}
+
+/// Text on standard output, with what acts on a terminal spelled out but for line breaks and tabs. `println!` of this program
+/// comes here. Where nobody reads any more, as of `tweedie evaluate RUN | head -1`, the program ends.
+pub fn print_line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(e) = writeln!(out, "{}", printable(text, &['\n', '\t'])).and_then(|()| out.flush()) {
+        if e.kind() != ErrorKind::BrokenPipe {
+            tell(&format!("error: standard output: {e}"));
+            exit_now(1);
+        }
+        exit_now(CLOSED_PIPE);
+    }
+}
+
+/// A name within a line of output that tabs divide.
+pub fn in_line(name: &str) -> String {
+    printable(name, &[])
+}
+
+/// Exit code after Ctrl-C or a request to terminate: as a shell has it for what the signal ends, 128 + 2.
+pub const INTERRUPTED: u8 = 130;
+/// Exit code where the reader of standard output has gone: as a shell has it for what the signal ends, 128 + 13.
+pub const CLOSED_PIPE: u8 = 141;
+
+/// Ends the process at once, from any thread: files being written are removed, and nothing else is waited for.
+pub fn exit_now(code: u8) -> ! {
+    abandon_outputs();
+    #[cfg(unix)]
+    {
+        #[allow(unsafe_code)] // no safe binding exists
+        unsafe extern "C" {
+            fn _exit(code: i32) -> !;
+        }
+        // SAFETY: ends the process without running what LibTorch registered, under which its threads may still be at work
+        #[allow(unsafe_code)]
+        unsafe {
+            _exit(code.into())
+        }
+    }
+    #[cfg(not(unix))]
+    std::process::exit(code.into())
+}
+
+/// Lets Ctrl-C and requests to terminate end the program with what became of its files.
+pub fn end_when_interrupted() {
+    let end = || {
+        let files = abandon_outputs();
+        let mut text = String::from("stopped");
+        for Abandoned { path, so_far } in &files {
+            let before = if path.exists() { "is as it was" } else { "is not written" };
+            text += &format!("; {} {before}", path.display());
+            if let Some(so_far) = so_far {
+                text += &format!(", what is done is in {}", so_far.display());
+            }
+        }
+        tell(&text);
+        exit_now(INTERRUPTED)
+    };
+    // without it the signal itself ends the program
+    let _ = ctrlc::set_handler(end);
+}
+
+/// Refuses an output that is one of the `inputs`, or lies in `run`; `-` is standard output, which takes no JSON answer beside
+/// the rows.
+pub fn check_output(flag: &str, out: &Path, inputs: &[&Path], run: &Path, json: bool) -> Result<()> {
+    let bad = |problem: String, remedy: &str| Err(Error::config(flag, problem, remedy));
+    if out == Path::new("-") {
+        return match json {
+            true => {
+                bad("- and --json both take standard output".into(), "give --out a file, or leave out --json")
+            }
+            false => Ok(()),
+        };
+    }
+    let real = |path: &Path| path.canonicalize().ok();
+    let folder = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // where there is a file already, what it is by its own name; else where it will be
+    let place = real(out).or_else(|| Some(real(folder)?.join(out.file_name()?)));
+    let Some(place) = place else { return Ok(()) };
+    if inputs.iter().any(|input| real(input).as_ref() == Some(&place) || same_file(input, out)) {
+        let problem = format!("{} is the input, which it would replace", out.display());
+        return bad(problem, "give another file");
+    }
+    if real(run).is_some_and(|run| place.starts_with(run)) {
+        let problem = format!("{} lies in the run {}, whose files are its own", out.display(), run.display());
+        return bad(problem, "give a file outside of it");
+    }
+    Ok(())
+}
+
+/// Whether two names are of one file.
+fn same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let of = |path: &Path| path.metadata().ok().filter(|m| m.is_file()).map(|m| (m.dev(), m.ino()));
+        of(a).is_some() && of(a) == of(b)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (a, b);
+        false
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_no_commands_to_a_terminal() {
+        let name = "\u{1b}]0;owned\u{7}\u{1b}[31mred\nerror: \u{9b}2J\u{202e}é";
+        let shown = printable(name, &[]);
+        assert_eq!(shown, "\\u{1b}]0;owned\\u{7}\\u{1b}[31mred\\nerror: \\u{9b}2J\\u{202e}é");
+        assert_eq!(printable("a\tb\nc\r", &['\n', '\t']), "a\tb\nc\\r");
+    }
 
     /// 90 seconds are not four hours: the time that is left ends with what ends first, and so does the bar.
     #[test]

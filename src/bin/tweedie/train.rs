@@ -6,18 +6,16 @@ mod rank;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
-use tweedie::covariance::Covariance;
-use tweedie::grid::Spacing;
 use tweedie::likelihood::bits_per_dim;
-use tweedie::model::{Denoiser, Model, ModelConfig};
+use tweedie::model::{Base, BaseKind, Denoiser, Model, ModelConfig};
 use tweedie::noise::Seed;
 use tweedie::run::{DataRecord, Given, Prepared, Run, RunConfig, RunDir, Training};
-use tweedie::sample::{Ancestral, LastStep, run_chain, sample_in_batches};
+use tweedie::sample::{Defaults, run_chain, sample_in_batches};
 use tweedie::tensor::to_vec;
 use tweedie::train::{Ended, Hooks, Metric, State, Trainer, Watched};
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, print_json, say};
+use crate::console::{Progress, note_damaged_metrics, print_json, say, say_left_out};
 use crate::sample::{LEVELS, Pictures, given};
 pub use options::{Arguments, size};
 
@@ -31,9 +29,8 @@ struct Console<'a> {
     since_best: u64,
 }
 
-/// Samples in a sheet made while training, and their steps.
+/// Samples in a sheet made while training.
 const LOOK_SAMPLES: u64 = 16;
-const LOOK_STEPS: usize = 20;
 /// Validations without improvement after which that is said; then after twice as many, and so on.
 const FALLING: u64 = 3;
 
@@ -93,6 +90,9 @@ impl Hooks for Console<'_> {
             if metric.skipped > 0 {
                 text += &format!(", {} steps skipped", metric.skipped);
             }
+            if metric.skipped_rows > 0 {
+                text += &format!(", {} rows without a finite loss left out", metric.skipped_rows);
+            }
             self.progress.message(text);
             self.judge(value, metric.iteration);
         }
@@ -106,14 +106,13 @@ impl Hooks for Console<'_> {
     /// Images: a sheet of samples, the same noise every time.
     fn look(&mut self, model: &Model, iteration: u64) -> Result<()> {
         let Some(shape) = self.record.image else { return Ok(()) };
-        let covariance = model.config().head.map_or(Covariance::BetaTilde, |head| head.covariance());
-        let grid = Spacing::default().elbo_grid(&**model.schedule(), LOOK_STEPS);
+        let usual = Defaults::new(model, true);
+        let grid = usual.grid(&**model.schedule());
         let seed = Seed(self.config.seed).derive("look");
         let samples = sample_in_batches(LOOK_SAMPLES as usize, self.config.train.batch_size, |rows| {
             let model = given(model, None, rows.clone());
             let model = Watched::new(&model, &stopped);
-            let step = Ancestral::new(&model, covariance, 1.0, LastStep::Mean)?;
-            run_chain(&step, &grid, seed, rows)
+            run_chain(&usual.step(&model)?, &grid, seed, rows)
         });
         match samples {
             _ if stopped() => Ok(()),
@@ -275,6 +274,15 @@ fn begin(
     if components > 1 {
         say(quiet, format!("base: a mixture of {components} Gaussians"));
     }
+    let (rows, columns) = (prepared.record.rows[0], prepared.record.scaling.dim());
+    let full = config.base.kind != BaseKind::Isotropic && donor.is_none();
+    if full && Base::shrinks(rows as i64, columns as i64) {
+        let what = format!(
+            "note: {rows} training rows have no covariance of {columns} columns of their own; that of the base is \
+             drawn towards a multiple of the identity"
+        );
+        say(quiet, what);
+    }
     Ok(training)
 }
 
@@ -328,12 +336,13 @@ fn resumed(arguments: &Arguments) -> Result<(RunDir, RunConfig)> {
         }
     }
     arguments.apply(&mut config)?;
-    same_file(&mut config.data.source, &stored.data.source);
     let mut comparable = config.clone();
     comparable.train.iterations = stored.train.iterations;
     comparable.train.max_seconds = stored.train.max_seconds;
     comparable.train.patience = stored.train.patience;
     comparable.train.checkpoint_every = stored.train.checkpoint_every;
+    comparable.data = comparable.data.absolute();
+    let stored = RunConfig { data: stored.data.absolute(), ..stored };
     if let Some((path, own, asked)) = stored.differences(&comparable).first() {
         let flag = options::flag_of(path);
         return Err(Error::config(
@@ -356,15 +365,9 @@ fn resumed(arguments: &Arguments) -> Result<(RunDir, RunConfig)> {
         };
     }
     config.train.check()?;
+    note_damaged_metrics(&dir, arguments.common.quiet)?;
+    config.data = stored.data;
     Ok((dir, config))
-}
-
-/// Takes the stored name of a file for another name of the same file.
-fn same_file(source: &mut String, stored: &str) {
-    let place = |name: &str| std::fs::canonicalize(name).ok();
-    if *source != stored && place(source).is_some_and(|found| place(stored) == Some(found)) {
-        *source = stored.into();
-    }
 }
 
 /// The finished run whose base and score are taken; it must have the same data, network and schedule.
@@ -431,14 +434,22 @@ fn describe(prepared: &Prepared, quiet: bool) {
     if record.dropped[1] > 0 {
         say(quiet, format!("data: {} duplicate rows left out", record.dropped[1]));
     }
-    let duplicates = prepared.table.duplicate_rows();
-    if duplicates > 0 {
-        say(
+    say_left_out(quiet, &prepared.table);
+    for line in prepared.in_words() {
+        say(quiet, line);
+    }
+    match prepared.table.surprising_duplicates() {
+        (0, _) => (),
+        (duplicates, true) => say(
             quiet,
             format!(
                 "warning: {duplicates} rows are duplicates; copies that fall into test make its likelihood too good \
-             (--unique leaves them out)"
+                 (--unique leaves them out)"
             ),
-        );
+        ),
+        (duplicates, false) => say(
+            quiet,
+            format!("data: {duplicates} rows equal an earlier one, as rows of discrete columns do"),
+        ),
     }
 }

@@ -134,6 +134,9 @@ pub struct Arguments {
     /// Delimiter of a text table [default: found]
     #[arg(long, value_name = "CHAR", help_heading = "Data")]
     delimiter: Option<char>,
+    /// What stands before the decimals of a text table, . or , [default: found]
+    #[arg(long, value_name = "CHAR", help_heading = "Data")]
+    decimal: Option<char>,
     /// Whether a text table has a header [default: found]
     #[arg(long, value_name = "BOOL", help_heading = "Data")]
     header: Option<bool>,
@@ -183,8 +186,8 @@ pub struct Arguments {
     /// score's own G [default: 4, or the number of columns]
     #[arg(long, value_name = "R|full|auto", help_heading = "Model")]
     pub(super) rank: Option<String>,
-    /// What the head starts from and corrects: the base's G, or, with --score-from, E|ε − ε̂|²/d of that score, measured at its first use
-    /// [default: base]
+    /// What the head starts from and corrects: the base's G, or, with --score-from, E|ε − ε̂|²/d of that score, measured at its
+    /// first use and kept with it [default: analytic on a given score with an isotropic base, as of images, else base]
     #[arg(long, value_name = "START", help_heading = "Model")]
     head_start: Option<HeadStartName>,
     /// Take H = ReLU(U) + VVᵀ as the paper's text does
@@ -306,6 +309,9 @@ impl Arguments {
         }
         if self.delimiter.is_some() {
             table.delimiter = self.delimiter;
+        }
+        if self.decimal.is_some() {
+            table.decimal = self.decimal;
         }
         if self.header.is_some() {
             table.header = self.header;
@@ -568,7 +574,18 @@ impl Arguments {
                 head.structure = Structure::LowRank(rank.ok_or_else(wrong)?);
             }
         }
+        let frozen = self.score_from.is_some() && self.config.is_none() && !self.resume;
         match self.head_start {
+            // an isotropic base says one number for each time, which is better measured; the G of any other base knows more
+            None if frozen && config.base.kind == BaseKind::Isotropic => {
+                let classes = match &config.model.network {
+                    NetworkConfig::UNet(network) => network.classes,
+                    NetworkConfig::Mlp(_) => 0,
+                };
+                if head.corrects() && !self.paper_literal && classes == 0 {
+                    head.start = HeadStart::Analytic;
+                }
+            }
             None => (),
             Some(HeadStartName::Base) => head.start = HeadStart::Base,
             Some(HeadStartName::Analytic) => head.start = HeadStart::Analytic,
