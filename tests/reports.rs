@@ -102,7 +102,7 @@ fn a_run_is_reported_and_described() {
     let html = || std::fs::read_to_string(Path::new(&run).join("report.html")).unwrap();
     succeed(&[&report[..], &["--quiet"]].concat());
     let text = html();
-    
+
     for words in [
         "What the figures say",
         "On the same 40 test rows the model (ELBO, K = 100, learned covariance) is",

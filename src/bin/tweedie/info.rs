@@ -9,8 +9,8 @@ use tweedie::data::ColumnScaling;
 use tweedie::likelihood::bits_per_dim;
 use tweedie::model::{HeadConfig, NetworkConfig, Structure};
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target, Weighting};
-use tweedie::run::{About, DataRecord, Run, RunConfig, RunDir};
-use tweedie::train::Metric;
+use tweedie::run::{About, DataRecord, Run, RunConfig, RunDir, Status};
+use tweedie::train::{Ended, Metric};
 use tweedie::{Error, Result};
 
 use crate::Common;
@@ -92,6 +92,21 @@ fn ending(config: &RunConfig, data: &DataRecord, metrics: &[Metric]) -> Ending {
     Ending { how, iteration, best, seconds }
 }
 
+impl Ending {
+    /// As the run itself keeps it, where it does.
+    fn as_kept(self, status: Option<Status>) -> Ending {
+        let (Some(status), false) = (status, self.how == How::Imported) else { return self };
+        let how = match status.ended {
+            Some(Ended::Finished) => How::Finished,
+            Some(Ended::EarlyStop) => How::EarlyStop,
+            Some(Ended::OutOfTime) => How::OutOfTime,
+            Some(Ended::Stopped) | None => How::Unfinished,
+        };
+        let best = status.best_iteration.zip(status.best).or(self.best);
+        Ending { how, iteration: status.iteration, best, seconds: status.seconds }
+    }
+}
+
 /// What a run directory says of itself without its weights.
 pub struct Facts {
     pub about: Option<About>,
@@ -106,7 +121,8 @@ pub struct Facts {
 impl Facts {
     pub fn read(dir: &RunDir) -> Result<Facts> {
         let (about, config, data, metrics) = (dir.about()?, dir.config()?, dir.data()?, dir.metrics()?);
-        let ending = ending(&config, &data, &metrics);
+        // damaged, it is named where the run is loaded
+        let ending = ending(&config, &data, &metrics).as_kept(dir.status().ok().flatten());
         // runs without this file judged images by the density of dequantised pixels in the network's units
         let levels = data.image.is_some() && dir.file("status.json").exists();
         Ok(Facts { about, config, data, metrics, ending, levels })
