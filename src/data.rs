@@ -60,7 +60,9 @@ pub(crate) use images::pixel_columns;
 pub use labels::Labels;
 pub(crate) use npz::{NpzReader, NpzWriter};
 pub use output::OutputFile;
-pub use scaling::{ColumnScaling, Dequantize, Grid, Marginals, ScaledColumn, Scaling, ScalingOptions};
+pub use scaling::{
+    ColumnScaling, Dequantize, Grid, LEAST_GAIN, MarginalChoice, Marginals, ScaledColumn, Scaling, ScalingOptions,
+};
 pub use spline::Spline;
 pub use split::Split;
 pub use table::{CellType, Column, ColumnKind, Missing, Table, TableOptions, read_numbers};

@@ -12,12 +12,40 @@ const SPLINE_ROWS: usize = 1 << 20;
 /// A regular grid of a float column has at most so many steps: finer ones are the grid of `f32` itself.
 const GRID_STEPS: f64 = (1 << 21) as f64;
 
+/// A column is gaussianised by [`Marginals::Auto`] where that raises the log-likelihood of the column by itself by at
+/// least so many nats per row.
+pub const LEAST_GAIN: f64 = 0.2;
+/// [`Marginals::Auto`] compares the maps on at most so many training rows, evenly spaced.
+const COMPARED_ROWS: usize = 20_000;
+/// With fewer rows than this to compare the maps on, a column is standardised.
+const LEAST_COMPARED: usize = 40;
+/// A value that takes more than this share of a column that is not dequantised is an atom: no density can be
+/// compared there.
+const ATOM: f64 = 0.01;
+
+/// What [`Marginals::Auto`] chose for a column, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MarginalChoice {
+    /// The column's name.
+    pub column: String,
+    /// [`Marginals::Standardize`] or [`Marginals::Gaussianize`].
+    pub marginals: Marginals,
+    /// What gaussianising adds to the mean log-likelihood of the column by itself under a standard normal density in
+    /// scaled units, in nats per row, to three decimals: each half of the training rows is scored by the maps that
+    /// were fitted on the other half. None if too few rows could be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gain: Option<f64>,
+}
+
 /// What the maps make of each column by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Marginals {
-    /// Mean 0 and standard deviation 1.
+    /// Per column, [`Marginals::Gaussianize`] where it is worth at least [`LEAST_GAIN`] on training rows that it was
+    /// not fitted on, [`Marginals::Standardize`] elsewhere.
     #[default]
+    Auto,
+    /// Mean 0 and standard deviation 1.
     Standardize,
     /// Nearly standard normal, by a monotone spline.
     Gaussianize,
@@ -89,6 +117,20 @@ pub enum ColumnScaling {
 }
 
 impl ColumnScaling {
+    /// Whether the map is finite and strictly increasing; splines are by construction.
+    fn is_valid(&self) -> bool {
+        match self {
+            ColumnScaling::Affine { shift, scale } => shift.is_finite() && scale.is_normal() && *scale > 0.0,
+            ColumnScaling::Gaussianize(_) => true,
+        }
+    }
+
+    /// `ln` of the density that a standard normal density of the scaled value gives to the raw one.
+    fn log_density(&self, raw: f64) -> f64 {
+        let (scaled, derivative) = self.forward(raw);
+        derivative.ln() - 0.5 * (scaled * scaled + (2.0 * std::f64::consts::PI).ln())
+    }
+
     /// The scaled value and the derivative d scaled / d raw.
     pub fn forward(&self, raw: f64) -> (f64, f64) {
         match self {
@@ -167,7 +209,22 @@ impl TryFrom<Stored> for Scaling {
                 Error::check_count("pixels", pixels, MOST_PIXELS)?;
                 Ok(Scaling::pixels(&pixel_columns(pixels)))
             }
-            Stored::Columns { columns } => Ok(Scaling { columns }),
+            Stored::Columns { columns } => {
+                let broken = |column: &&ScaledColumn| {
+                    let grid = column.grid.is_none_or(|g| g.bin.is_normal() && g.bin > 0.0 && g.origin.is_finite());
+                    !(grid && column.map.is_valid())
+                };
+                match columns.iter().find(broken) {
+                    _ if columns.is_empty() => {
+                        Err(Error::config("scaling.columns", "there is none", "restore the file from a copy"))
+                    }
+                    Some(ScaledColumn { column, .. }) => {
+                        let problem = format!("the map of column `{}` is not increasing and finite", column.name);
+                        Err(Error::config("scaling.columns", problem, "restore the file from a copy"))
+                    }
+                    None => Ok(Scaling { columns }),
+                }
+            }
         }
     }
 }
@@ -184,6 +241,21 @@ impl Scaling {
     /// # Panics
     /// If a row does not exist.
     pub fn fit(table: &Table, rows: &[usize], options: &ScalingOptions) -> Result<Scaling> {
+        Ok(Scaling::choose(table, rows, options)?.0)
+    }
+
+    /// As [`Scaling::fit`], with what [`Marginals::Auto`] chose for each column; empty under other marginals.
+    ///
+    /// # Errors
+    /// As [`Scaling::fit`].
+    ///
+    /// # Panics
+    /// If a row does not exist.
+    pub fn choose(
+        table: &Table,
+        rows: &[usize],
+        options: &ScalingOptions,
+    ) -> Result<(Scaling, Vec<MarginalChoice>)> {
         if rows.is_empty() {
             return Err(Error::data(
                 &table.source,
@@ -205,9 +277,10 @@ impl Scaling {
             return Err(Error::config("dequantize", format!("there is no column `{unknown}`"), remedy));
         }
         let columns = table.columns.iter().enumerate();
-        let columns =
+        let fitted: Vec<_> =
             columns.map(|(k, column)| fit_column(table, rows, options, k, column)).collect::<Result<_>>()?;
-        Ok(Scaling { columns })
+        let (columns, choices): (Vec<_>, Vec<_>) = fitted.into_iter().unzip();
+        Ok((Scaling { columns }, choices.into_iter().flatten().collect()))
     }
 
     /// Pixel levels 0…255 to `[−1, 1]`, dequantised.
@@ -328,18 +401,14 @@ impl ScaledColumn {
     }
 }
 
+/// The column's map, and how [`Marginals::Auto`] chose it.
 fn fit_column(
     table: &Table,
     rows: &[usize],
     options: &ScalingOptions,
     k: usize,
     column: &Column,
-) -> Result<ScaledColumn> {
-    let stride = match options.marginals {
-        Marginals::Standardize => 1,
-        Marginals::Gaussianize => rows.len().div_ceil(SPLINE_ROWS),
-    };
-    let mut values: Vec<f64> = rows.iter().step_by(stride).map(|&row| table.row(row)[k].into()).collect();
+) -> Result<(ScaledColumn, Option<MarginalChoice>)> {
     let wanted = options.dequantize.takes(column);
     let grid = match (wanted, column.kind) {
         (false, _) => None,
@@ -353,43 +422,81 @@ fn fit_column(
             })?)
         }
     };
-    let constant = || {
+    let at_most = |most: usize| {
+        let stride = rows.len().div_ceil(most);
+        rows.iter().step_by(stride).map(|&row| f64::from(table.row(row)[k])).collect::<Vec<f64>>()
+    };
+    let choice = (options.marginals == Marginals::Auto).then(|| {
+        let gain = gain(&at_most(COMPARED_ROWS), grid, options);
+        let marginals = match gain {
+            Some(gain) if gain >= std::env::var("F_T").map_or(LEAST_GAIN, |t| t.parse().unwrap()) => Marginals::Gaussianize,
+            _ => Marginals::Standardize,
+        };
+        MarginalChoice { column: column.name.clone(), marginals, gain }
+    });
+    let map = match choice.as_ref().map_or(options.marginals, |choice| choice.marginals) {
+        Marginals::Gaussianize => gaussianized(at_most(SPLINE_ROWS), grid, options.knots),
+        Marginals::Standardize | Marginals::Auto => None,
+    };
+    let map = map.or_else(|| standardized(&at_most(usize::MAX), grid, options.floor)).ok_or_else(|| {
         let problem =
             format!("column `{}` is constant on the {} rows of the training part", column.name, rows.len());
         Error::data(&table.source, problem, format!("leave it out with --drop {}", column.name))
-    };
-    let affine = |values: &[f64]| {
-        let n = values.len() as f64;
-        let shift = values.iter().sum::<f64>() / n;
-        let variance = values.iter().map(|v| (v - shift).powi(2)).sum::<f64>() / n;
-        let noise = grid.map_or(0.0, |g| g.bin * g.bin / 12.0);
-        let scale = (variance + noise).sqrt().max(options.floor);
-        (scale > 0.0 && scale.is_finite())
-            .then(|| ColumnScaling::Affine { shift: decimal(shift), scale: decimal(scale) })
-            .ok_or_else(constant)
-    };
-    let map = match options.marginals {
-        Marginals::Standardize => affine(&values)?,
-        Marginals::Gaussianize => {
-            values.sort_unstable_by(f64::total_cmp);
-            if let Some(Grid { bin, .. }) = grid {
-                // The law of value plus noise has each value's mass evenly spread over its bin.
-                let ties: Vec<usize> = values.chunk_by(|a, b| a == b).map(<[f64]>::len).collect();
-                let mut start = 0;
-                for count in ties {
-                    for (i, value) in values[start..start + count].iter_mut().enumerate() {
-                        *value += bin * ((i as f64 + 0.5) / count as f64 - 0.5);
-                    }
-                    start += count;
-                }
+    })?;
+    Ok((ScaledColumn { column: column.clone(), grid, map }, choice))
+}
+
+/// The map to mean 0 and variance 1, noise within bins included; none if the values do not vary.
+fn standardized(values: &[f64], grid: Option<Grid>, floor: f64) -> Option<ColumnScaling> {
+    let n = values.len() as f64;
+    let shift = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - shift).powi(2)).sum::<f64>() / n;
+    let noise = grid.map_or(0.0, |g| g.bin * g.bin / 12.0);
+    let scale = (variance + noise).sqrt().max(floor);
+    (scale > 0.0 && scale.is_finite())
+        .then(|| ColumnScaling::Affine { shift: decimal(shift), scale: decimal(scale) })
+}
+
+/// The spline to nearly normal values; none if the values do not vary.
+fn gaussianized(mut values: Vec<f64>, grid: Option<Grid>, knots: usize) -> Option<ColumnScaling> {
+    values.sort_unstable_by(f64::total_cmp);
+    if let Some(Grid { bin, .. }) = grid {
+        // The law of value plus noise has each value's mass evenly spread over its bin.
+        let ties: Vec<usize> = values.chunk_by(|a, b| a == b).map(<[f64]>::len).collect();
+        let mut start = 0;
+        for count in ties {
+            for (i, value) in values[start..start + count].iter_mut().enumerate() {
+                *value += bin * ((i as f64 + 0.5) / count as f64 - 0.5);
             }
-            match Spline::gaussianize(&values, options.knots) {
-                Some(spline) => ColumnScaling::Gaussianize(spline),
-                None => affine(&values)?,
-            }
+            start += count;
         }
+    }
+    Spline::gaussianize(&values, knots).map(ColumnScaling::Gaussianize)
+}
+
+/// [`MarginalChoice::gain`] of a column with these training values.
+fn gain(values: &[f64], grid: Option<Grid>, options: &ScalingOptions) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let most = (ATOM * values.len() as f64).max(2.0) as usize;
+    let atom = |v: f64| {
+        let count = sorted.partition_point(|x| *x <= v) - sorted.partition_point(|x| *x < v);
+        grid.is_none() && count > most
     };
-    Ok(ScaledColumn { column: column.clone(), grid, map })
+    let half = |odd: usize| values.iter().copied().skip(odd).step_by(2).collect::<Vec<f64>>();
+    let (mut sum, mut compared) = (0.0, 0_usize);
+    for odd in 0..2 {
+        let (fitted, held_out) = (half(1 - odd), half(odd));
+        let affine = standardized(&fitted, grid, options.floor)?;
+        let spline = gaussianized(fitted, grid, options.knots)?;
+        for (i, &value) in held_out.iter().enumerate().filter(|(_, v)| !atom(**v)) {
+            // Weyl's sequence: evenly spread within bins
+            let noise = grid.map_or(0.0, |g| g.bin * ((i as f64 * 0.618_033_988_75).fract() - 0.5));
+            sum += spline.log_density(value + noise) - affine.log_density(value + noise);
+            compared += 1;
+        }
+    }
+    (compared >= LEAST_COMPARED).then(|| (1000.0 * sum / compared as f64).round() / 1000.0)
 }
 
 /// The grid whose step is the smallest gap between distinct values, if all values lie on it within what single

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 use tweedie::covariance::Covariance;
+use tweedie::data::{LEAST_GAIN, MarginalChoice, Marginals};
 use tweedie::grid::Spacing;
 use tweedie::model::{Denoiser, Model, ModelConfig};
 use tweedie::noise::Seed;
@@ -31,6 +32,9 @@ struct Console<'a> {
 /// Samples in a sheet made while training, and their steps.
 const LOOK_SAMPLES: u64 = 16;
 const LOOK_STEPS: usize = 20;
+
+/// Columns of one kind of marginals that are listed at the start.
+const MARGINALS_LISTED: usize = 24;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -238,6 +242,34 @@ fn donor(
     Ok(donor)
 }
 
+/// The rule of `--marginals auto`, and what it chose for each column.
+fn describe_marginals(choices: &[MarginalChoice], quiet: bool) {
+    if choices.is_empty() {
+        return;
+    }
+    let rule = "data: --marginals auto: gaussianize a column where its held-out training rows gain";
+    say(quiet, format!("{rule} {LEAST_GAIN} nats or more each, by themselves; else standardize"));
+    for (marginals, name) in
+        [(Marginals::Gaussianize, "gaussianize"), (Marginals::Standardize, "standardize")]
+    {
+        let of_kind: Vec<String> =
+            choices.iter().filter(|c| c.marginals == marginals).map(in_words).collect();
+        if !of_kind.is_empty() {
+            let more = of_kind.len().saturating_sub(MARGINALS_LISTED);
+            let listed = of_kind[..of_kind.len() - more].join(", ");
+            let more = if more > 0 { format!(" and {more} more (data.json has them)") } else { String::new() };
+            say(quiet, format!("data: {name} {listed}{more}"));
+        }
+    }
+}
+
+fn in_words(choice: &MarginalChoice) -> String {
+    match choice.gain {
+        Some(gain) => format!("{} ({gain:+.2} nats)", choice.column),
+        None => format!("{} (too few distinct rows to compare)", choice.column),
+    }
+}
+
 fn describe(prepared: &Prepared, quiet: bool) {
     let record = &prepared.record;
     let [train, validation, test] = record.rows;
@@ -249,6 +281,7 @@ fn describe(prepared: &Prepared, quiet: bool) {
         None => format!("{} columns", record.scaling.dim()),
     };
     say(quiet, format!("data: {what}; {train} training, {validation} validation, {test} test rows"));
+    describe_marginals(&record.marginals, quiet);
     if !record.classes.is_empty() {
         say(quiet, format!("data: {} classes: {}", record.classes.len(), record.classes.join(", ")));
     }
