@@ -429,7 +429,7 @@ fn fit_column(
     let choice = (options.marginals == Marginals::Auto).then(|| {
         let gain = gain(&at_most(COMPARED_ROWS), grid, options);
         let marginals = match gain {
-            Some(gain) if gain >= std::env::var("F_T").map_or(LEAST_GAIN, |t| t.parse().unwrap()) => Marginals::Gaussianize,
+            Some(gain) if gain >= LEAST_GAIN => Marginals::Gaussianize,
             _ => Marginals::Standardize,
         };
         MarginalChoice { column: column.name.clone(), marginals, gain }
