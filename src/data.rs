@@ -61,7 +61,8 @@ pub use labels::Labels;
 pub(crate) use npz::{NpzReader, NpzWriter};
 pub use output::OutputFile;
 pub use scaling::{
-    ColumnScaling, Dequantize, Grid, LEAST_GAIN, MarginalChoice, Marginals, ScaledColumn, Scaling, ScalingOptions,
+    ColumnScaling, Dequantize, Grid, LEAST_GAIN, MarginalChoice, Marginals, ScaledColumn, Scaling,
+    ScalingOptions,
 };
 pub use spline::Spline;
 pub use split::Split;

@@ -13,8 +13,15 @@ const SPLINE_ROWS: usize = 1 << 20;
 const GRID_STEPS: f64 = (1 << 21) as f64;
 
 /// A column is gaussianised by [`Marginals::Auto`] where that raises the log-likelihood of the column by itself by at
-/// least so many nats per row.
+/// least so many nats per row, and the column has a long tail or an edge.
 pub const LEAST_GAIN: f64 = 0.2;
+/// A tail is long that has a value so many deviations from the median, a deviation being the interquartile range over
+/// that of the standard normal distribution.
+const LONG_TAIL: f64 = 5.0;
+/// The interquartile range of the standard normal distribution.
+const NORMAL_IQR: f64 = 1.349;
+/// An end of the range is an edge if this share of the values lies within a hundredth of the range from it.
+const EDGE: f64 = 0.02;
 /// [`Marginals::Auto`] compares the maps on at most so many training rows, evenly spaced.
 const COMPARED_ROWS: usize = 20_000;
 /// With fewer rows than this to compare the maps on, a column is standardised.
@@ -35,14 +42,36 @@ pub struct MarginalChoice {
     /// were fitted on the other half. None if too few rows could be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gain: Option<f64>,
+    /// Whether a value lies more than five deviations from the median, a deviation being the interquartile range
+    /// over 1.349.
+    pub long_tail: bool,
+    /// Whether at least 2 % of the values lie within a hundredth of the range from one of its ends.
+    pub edge: bool,
+}
+
+impl MarginalChoice {
+    /// What the choice was made by, in a few words.
+    pub fn reason(&self) -> String {
+        let Some(gain) = self.gain else { return "too few distinct values to compare".into() };
+        let shape = match (self.long_tail, self.edge) {
+            (true, true) => ", long tail and edge",
+            (true, false) => ", long tail",
+            (false, true) => ", edge",
+            (false, false) if gain >= LEAST_GAIN => ", but neither long tail nor edge",
+            (false, false) => "",
+        };
+        format!("{gain:+.3} nats{shape}")
+    }
 }
 
 /// What the maps make of each column by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Marginals {
-    /// Per column, [`Marginals::Gaussianize`] where it is worth at least [`LEAST_GAIN`] on training rows that it was
-    /// not fitted on, [`Marginals::Standardize`] elsewhere.
+    /// Per column: [`Marginals::Gaussianize`] where the column has a long tail or an edge and gaussianising is worth at
+    /// least [`LEAST_GAIN`] on training rows that it was not fitted on, [`Marginals::Standardize`] elsewhere.
+    ///
+    /// A column of several peaks gains by itself too; without tail or edge they are left to the network.
     #[default]
     Auto,
     /// Mean 0 and standard deviation 1.
@@ -211,7 +240,8 @@ impl TryFrom<Stored> for Scaling {
             }
             Stored::Columns { columns } => {
                 let broken = |column: &&ScaledColumn| {
-                    let grid = column.grid.is_none_or(|g| g.bin.is_normal() && g.bin > 0.0 && g.origin.is_finite());
+                    let grid =
+                        column.grid.is_none_or(|g| g.bin.is_normal() && g.bin > 0.0 && g.origin.is_finite());
                     !(grid && column.map.is_valid())
                 };
                 match columns.iter().find(broken) {
@@ -219,7 +249,8 @@ impl TryFrom<Stored> for Scaling {
                         Err(Error::config("scaling.columns", "there is none", "restore the file from a copy"))
                     }
                     Some(ScaledColumn { column, .. }) => {
-                        let problem = format!("the map of column `{}` is not increasing and finite", column.name);
+                        let problem =
+                            format!("the map of column `{}` is not increasing and finite", column.name);
                         Err(Error::config("scaling.columns", problem, "restore the file from a copy"))
                     }
                     None => Ok(Scaling { columns }),
@@ -426,14 +457,8 @@ fn fit_column(
         let stride = rows.len().div_ceil(most);
         rows.iter().step_by(stride).map(|&row| f64::from(table.row(row)[k])).collect::<Vec<f64>>()
     };
-    let choice = (options.marginals == Marginals::Auto).then(|| {
-        let gain = gain(&at_most(COMPARED_ROWS), grid, options);
-        let marginals = match gain {
-            Some(gain) if gain >= LEAST_GAIN => Marginals::Gaussianize,
-            _ => Marginals::Standardize,
-        };
-        MarginalChoice { column: column.name.clone(), marginals, gain }
-    });
+    let choice = (options.marginals == Marginals::Auto)
+        .then(|| compared(&column.name, &at_most(COMPARED_ROWS), grid, options));
     let map = match choice.as_ref().map_or(options.marginals, |choice| choice.marginals) {
         Marginals::Gaussianize => gaussianized(at_most(SPLINE_ROWS), grid, options.knots),
         Marginals::Standardize | Marginals::Auto => None,
@@ -474,29 +499,46 @@ fn gaussianized(mut values: Vec<f64>, grid: Option<Grid>, knots: usize) -> Optio
     Spline::gaussianize(&values, knots).map(ColumnScaling::Gaussianize)
 }
 
-/// [`MarginalChoice::gain`] of a column with these training values.
-fn gain(values: &[f64], grid: Option<Grid>, options: &ScalingOptions) -> Option<f64> {
-    let mut sorted = values.to_vec();
+/// What [`Marginals::Auto`] chooses for a column of these training values.
+fn compared(name: &str, values: &[f64], grid: Option<Grid>, options: &ScalingOptions) -> MarginalChoice {
+    // Weyl's sequence: evenly spread within bins
+    let noise = |i: usize| grid.map_or(0.0, |g| g.bin * ((i as f64 * 0.618_033_988_75).fract() - 0.5));
+    let mut sorted: Vec<f64> = values.iter().enumerate().map(|(i, v)| v + noise(i)).collect();
     sorted.sort_unstable_by(f64::total_cmp);
-    let most = (ATOM * values.len() as f64).max(2.0) as usize;
+    let n = sorted.len();
+    let (low, high) = (sorted[0], sorted[n - 1]);
+    let quartile = |k: usize| sorted[k * (n - 1) / 4];
+    let deviation = (quartile(3) - quartile(1)) / NORMAL_IQR;
+    let farthest = (high - quartile(2)).max(quartile(2) - low);
+    let strip = 0.01 * (high - low);
+    let at_low = sorted.partition_point(|v| *v <= low + strip);
+    let at_high = n - sorted.partition_point(|v| *v < high - strip);
+    let long_tail = farthest > LONG_TAIL * deviation;
+    let edge = at_low.max(at_high) as f64 >= EDGE * n as f64;
+
+    let most = (ATOM * n as f64).max(2.0) as usize;
     let atom = |v: f64| {
         let count = sorted.partition_point(|x| *x <= v) - sorted.partition_point(|x| *x < v);
         grid.is_none() && count > most
     };
-    let half = |odd: usize| values.iter().copied().skip(odd).step_by(2).collect::<Vec<f64>>();
-    let (mut sum, mut compared) = (0.0, 0_usize);
-    for odd in 0..2 {
-        let (fitted, held_out) = (half(1 - odd), half(odd));
-        let affine = standardized(&fitted, grid, options.floor)?;
-        let spline = gaussianized(fitted, grid, options.knots)?;
-        for (i, &value) in held_out.iter().enumerate().filter(|(_, v)| !atom(**v)) {
-            // Weyl's sequence: evenly spread within bins
-            let noise = grid.map_or(0.0, |g| g.bin * ((i as f64 * 0.618_033_988_75).fract() - 0.5));
-            sum += spline.log_density(value + noise) - affine.log_density(value + noise);
-            compared += 1;
+    let of_half = |odd: usize| values.iter().copied().skip(odd).step_by(2).collect::<Vec<f64>>();
+    let gain = || {
+        let (mut sum, mut compared) = (0.0, 0_usize);
+        for odd in 0..2 {
+            let affine = standardized(&of_half(1 - odd), grid, options.floor)?;
+            let spline = gaussianized(of_half(1 - odd), grid, options.knots)?;
+            for (i, &value) in values.iter().enumerate().skip(odd).step_by(2).filter(|(_, v)| !atom(**v)) {
+                let value = value + noise(i);
+                sum += spline.log_density(value) - affine.log_density(value);
+                compared += 1;
+            }
         }
-    }
-    (compared >= LEAST_COMPARED).then(|| (1000.0 * sum / compared as f64).round() / 1000.0)
+        (compared >= LEAST_COMPARED).then(|| (1000.0 * sum / compared as f64).round() / 1000.0)
+    };
+    let gain = gain();
+    let gaussianize = (long_tail || edge) && gain.is_some_and(|gain| gain >= LEAST_GAIN);
+    let marginals = if gaussianize { Marginals::Gaussianize } else { Marginals::Standardize };
+    MarginalChoice { column: name.into(), marginals, gain, long_tail, edge }
 }
 
 /// The grid whose step is the smallest gap between distinct values, if all values lie on it within what single

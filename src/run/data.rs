@@ -5,7 +5,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::DataConfig;
 use crate::data::{
-    CellType, Column, ColumnKind, MarginalChoice, Marginals, Scaling, ScalingOptions, Split, Table, TableOptions,
+    CellType, Column, ColumnKind, MarginalChoice, Marginals, Scaling, ScalingOptions, Split, Table,
+    TableOptions,
 };
 use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
 use crate::noise::{Noise, Seed};

@@ -103,6 +103,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             if let (Some(donor), None) = (&arguments.score_from, &arguments.config) {
                 let donor = RunDir::open(donor)?.config()?;
                 (config.schedule, config.base) = (donor.schedule, donor.base);
+                config.data.scaling.marginals = donor.data.scaling.marginals;
                 config.model = ModelConfig { head: config.model.head, ..donor.model };
             }
             arguments.apply(&mut config)?;
@@ -247,26 +248,28 @@ fn describe_marginals(choices: &[MarginalChoice], quiet: bool) {
     if choices.is_empty() {
         return;
     }
-    let rule = "data: --marginals auto: gaussianize a column where its held-out training rows gain";
-    say(quiet, format!("{rule} {LEAST_GAIN} nats or more each, by themselves; else standardize"));
+    say(
+        quiet,
+        format!(
+            "data: --marginals auto gaussianizes a column that has a long tail or an edge and whose held-out training \
+             rows gain at least {LEAST_GAIN} nats each by it"
+        ),
+    );
     for (marginals, name) in
         [(Marginals::Gaussianize, "gaussianize"), (Marginals::Standardize, "standardize")]
     {
-        let of_kind: Vec<String> =
-            choices.iter().filter(|c| c.marginals == marginals).map(in_words).collect();
+        let of_kind: Vec<String> = choices
+            .iter()
+            .filter(|c| c.marginals == marginals)
+            .map(|c| format!("{} ({})", c.column, c.reason()))
+            .collect();
         if !of_kind.is_empty() {
             let more = of_kind.len().saturating_sub(MARGINALS_LISTED);
             let listed = of_kind[..of_kind.len() - more].join(", ");
-            let more = if more > 0 { format!(" and {more} more (data.json has them)") } else { String::new() };
+            let more =
+                if more > 0 { format!(" and {more} more (data.json has them)") } else { String::new() };
             say(quiet, format!("data: {name} {listed}{more}"));
         }
-    }
-}
-
-fn in_words(choice: &MarginalChoice) -> String {
-    match choice.gain {
-        Some(gain) => format!("{} ({gain:+.2} nats)", choice.column),
-        None => format!("{} (too few distinct rows to compare)", choice.column),
     }
 }
 

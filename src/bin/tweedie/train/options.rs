@@ -92,7 +92,7 @@ enum BaseName {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum MarginalsName {
-    /// Gaussianize the columns whose held-out rows gain at least 0.2 nats each by it, standardize the others
+    /// Gaussianize columns with a long tail or an edge where held-out rows gain by it; standardize the others
     Auto,
     /// Shift and scale each column
     Standardize,
