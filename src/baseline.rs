@@ -8,6 +8,9 @@ use crate::tensor::to_vec;
 use crate::{Error, Result};
 
 /// Log-densities of `test` rows under a full-covariance Gaussian fitted to `train`, nats per row.
+///
+/// # Errors
+/// [`Error::Config`] where `train` does not determine one: with no more rows than columns its covariance is singular.
 pub fn gaussian(train: &Tensor, test: &Tensor) -> Result<Vec<f64>> {
     let config = BaseConfig { kind: BaseKind::Gaussian, ..BaseConfig::default() };
     let Base::Mixture(law) = Base::fit(&config, train, &train.narrow(0, 0, 0))? else {

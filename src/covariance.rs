@@ -13,6 +13,7 @@ use tch::Tensor;
 
 use crate::gaussian::Gaussian;
 use crate::model::Denoiser;
+use crate::noise::Noise;
 use crate::sym_matrix::SymMatrix;
 use crate::tensor::{Count, column, per_row};
 use crate::tweedie::{Bridge, Jet, bridge, bridge_mean, scalar_g};
@@ -40,7 +41,8 @@ pub enum Covariance {
     Analytic,
     /// Between β̃ and β, coordinate by coordinate, as the model's head says (I-DDPM); ancestral steps only.
     Interpolated,
-    /// The diagonal of `I + σ²H` by so many vector–Jacobian products with random signs.
+    /// The diagonal of `I + σ²H` by so many vector–Jacobian products with random signs, drawn anew for every row and step
+    /// from the row's stream.
     Rademacher(usize),
     /// The exact diagonal of `I + σ²H`, by `d` products.
     Diagonal,
@@ -190,16 +192,17 @@ impl<'a> Reverse<'a> {
         self.covariance
     }
 
-    /// The law of `x_s` given `x_t` (`[b, d]`), for times `s < t` per row.
-    pub fn at(&self, x: &Tensor, s: &[f64], t: &[f64]) -> Gaussian {
-        let Jet { noise, g } = self.jet(x, t);
+    /// The distribution of `x_s` given `x_t` (`[b, d]`), for times `s < t` per row. `streams` are those of the rows, from
+    /// which [`Covariance::Rademacher`] draws its signs, anew at every call; the others leave them alone.
+    pub fn at(&self, x: &Tensor, s: &[f64], t: &[f64], streams: &mut Noise) -> Gaussian {
+        let Jet { noise, g } = self.jet(x, t, streams);
         let (noise, _) = self.hold(noise, x, t);
         self.law(x, &Jet { noise, g }, s, t)
     }
 
     /// What the law of every `x_s` is made from: `ε̂` as the model gives it, and the `G` of this covariance; of β nothing, of
-    /// I-DDPM's its `v`, as a diagonal.
-    pub(crate) fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
+    /// I-DDPM's its `v`, as a diagonal. `streams` as in [`Reverse::at`].
+    pub(crate) fn jet(&self, x: &Tensor, t: &[f64], streams: &mut Noise) -> Jet {
         let (model, schedule) = (self.model, &**self.model.schedule());
         let scalar = |g: &dyn Fn(f64) -> f64| Jet {
             noise: model.noise(x, t),
@@ -218,7 +221,7 @@ impl<'a> Reverse<'a> {
                 let (noise, v) = head.noise_and_v(x, t);
                 Jet { noise, g: SymMatrix::Diagonal(v) }
             }
-            Covariance::Rademacher(probes) => jacobian::rademacher(model, x, t, probes),
+            Covariance::Rademacher(probes) => jacobian::rademacher(model, x, t, probes, streams),
             Covariance::Diagonal => jacobian::diagonal(model, x, t),
             Covariance::Full => jacobian::full(model, x, t),
         }

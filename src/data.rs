@@ -8,7 +8,9 @@
 //!    remedy.
 //!    Images are tables of pixel levels, one row each, with their classes where the files tell of any ([`Labels`]).
 //! 2. [`Table::check_columns`] refuses columns under which a density does not exist: constant, repeated or
-//!    collinear ones, and those that single precision cannot resolve.
+//!    collinear ones, and those that single precision cannot resolve. [`Table::remarks`] says which columns have
+//!    repeated values and so, without dequantisation, no density either. [`Table::read_to_train`] says everything
+//!    that is wrong with a table at once.
 //! 3. [`Split::new`] deals the rows into training, validation and test parts, the same on every platform.
 //! 4. [`Scaling::fit`] finds, on the training rows, one monotone map per column from raw to network units, with
 //!    its log-derivative: a log-density in network units plus [`Scaling::log_jacobian`] is a log-density in the
@@ -42,12 +44,17 @@ mod append;
 mod builder;
 mod check;
 mod delimited;
+mod foreign;
 mod images;
 mod labels;
 mod npy;
 mod npz;
 mod output;
 mod parquet;
+mod place;
+mod precision;
+mod refusals;
+mod remarks;
 mod scaling;
 mod spline;
 mod split;
@@ -55,18 +62,21 @@ mod table;
 mod weights;
 mod write;
 
-pub use append::append_columns;
+pub use append::{ImageScores, append_columns};
 pub(crate) use images::pixel_columns;
 pub use labels::Labels;
 pub(crate) use npz::{NpzReader, NpzWriter};
-pub use output::OutputFile;
+pub use output::{Abandoned, OutputFile, abandon_outputs};
+pub use place::Place;
 pub use scaling::{
     ColumnScaling, Dequantize, Grid, LEAST_GAIN, MarginalChoice, Marginals, ScaledColumn, Scaling,
     ScalingOptions,
 };
 pub use spline::Spline;
-pub use split::Split;
-pub use table::{CellType, Column, ColumnKind, Missing, Table, TableOptions, read_numbers};
+pub use split::{Split, subset};
+pub use table::{
+    CellType, Column, ColumnKind, Found, LeftOut, Missing, Purpose, Reader, Table, TableOptions, read_numbers,
+};
 pub(crate) use weights::read_safetensors;
 pub use weights::read_weights;
 pub use write::{TableFormat, write_table};

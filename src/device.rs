@@ -1,14 +1,50 @@
 //! Devices by name, and LibTorch's CUDA library, which has to be opened at run time.
 //!
 //! The linker drops `libtorch_cuda.so`, to which nothing refers, so that one binary serves machines with and without a
-//! GPU. Where the library lies beside `libtorch_cpu.so` or on the library path, opening it registers CUDA.
+//! GPU. Where the library lies beside `libtorch_cpu.so` or on the library path, opening it registers CUDA. It has to be
+//! opened before anything asks about CUDA: LibTorch keeps its answer to the first question for ever, which without the
+//! library is "no devices".
 
 use tch::{Cuda, Device};
 
 use crate::{Error, Result};
 
 /// `cpu`, `cuda` or `cuda:N`. A CUDA device is opened and checked; the error says what is missing.
+///
+/// Call it before anything else that may ask LibTorch about CUDA, seeding its generator included: what is asked before
+/// the CUDA library is open gets "no devices", and so does everything after it.
 pub fn open(name: &str) -> Result<Device> {
+    open_with(&LibTorch, name)
+}
+
+/// What of LibTorch a device takes; tests watch the order of the calls.
+trait Runtime {
+    /// Opens the CUDA library; an error is the loader's own reason.
+    fn open_cuda_library(&self) -> std::result::Result<(), String>;
+    /// How many CUDA devices LibTorch sees. Never to be asked before the library is open.
+    fn cuda_devices(&self) -> usize;
+    /// Lets cuDNN choose its algorithms by trial.
+    fn prefer_fast_algorithms(&self);
+}
+
+/// LibTorch itself: the only place of the crate that asks about CUDA.
+struct LibTorch;
+
+impl Runtime for LibTorch {
+    fn open_cuda_library(&self) -> std::result::Result<(), String> {
+        open_cuda_library()
+    }
+
+    fn cuda_devices(&self) -> usize {
+        if Cuda::is_available() { Cuda::device_count() as usize } else { 0 }
+    }
+
+    fn prefer_fast_algorithms(&self) {
+        Cuda::cudnn_set_benchmark(true);
+    }
+}
+
+fn open_with(runtime: &dyn Runtime, name: &str) -> Result<Device> {
     let index = match name {
         "cpu" => return Ok(Device::Cpu),
         "cuda" => Some(0),
@@ -19,13 +55,13 @@ pub fn open(name: &str) -> Result<Device> {
     let Some(index) = index else {
         return Err(fail("not a device".into(), "give cpu, cuda or cuda:N"));
     };
-    if let Err(problem) = open_cuda_library() {
+    if let Err(problem) = runtime.open_cuda_library() {
         return Err(fail(
             problem,
             "install PyTorch 2.11 with CUDA and put its lib directory on LD_LIBRARY_PATH, or use --device cpu",
         ));
     }
-    let count = if Cuda::is_available() { Cuda::device_count() as usize } else { 0 };
+    let count = runtime.cuda_devices();
     if index >= count {
         let remedy = if count == 0 {
             "check the NVIDIA driver (nvidia-smi), or use --device cpu"
@@ -34,7 +70,7 @@ pub fn open(name: &str) -> Result<Device> {
         };
         return Err(fail(format!("LibTorch sees {count} CUDA devices"), remedy));
     }
-    Cuda::cudnn_set_benchmark(true);
+    runtime.prefer_fast_algorithms();
     Ok(Device::Cuda(index))
 }
 
@@ -90,13 +126,10 @@ pub fn keep_memory() {
 #[allow(unsafe_code)] // loading a library runs its initialisers; nothing safe does it
 fn open_cuda_library() -> std::result::Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    if Cuda::is_available() {
-        return Ok(());
-    }
     let name = "libtorch_cuda.so";
     let beside = beside_libtorch().map(|dir| dir.join(name)).filter(|path| path.exists());
     let tries = beside.into_iter().chain([std::path::PathBuf::from(name)]);
-    let mut problem = String::new();
+    let mut reasons: Vec<String> = Vec::new();
     for path in tries {
         // SAFETY: LibTorch's own library, of the LibTorch that is already loaded; its initialisers register kernels.
         match unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
@@ -105,12 +138,22 @@ fn open_cuda_library() -> std::result::Result<(), String> {
                 std::mem::forget(library);
                 return Ok(());
             }
-            Err(_) => {
-                problem = format!("{name} of LibTorch is not beside libtorch_cpu.so nor on the library path")
+            Err(reason) => {
+                let reason = one_line(&reason);
+                if !reasons.contains(&reason) {
+                    reasons.push(reason);
+                }
             }
         }
     }
-    Err(problem)
+    Err(format!("LibTorch's CUDA library cannot be opened ({})", reasons.join("; ")))
+}
+
+/// The loader's own reason, which is the innermost source of an error, without line breaks.
+#[cfg(unix)]
+fn one_line(error: &dyn std::error::Error) -> String {
+    let innermost = std::iter::successors(Some(error), |error| error.source()).last();
+    innermost.unwrap_or(error).to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(not(unix))]
@@ -130,7 +173,107 @@ fn beside_libtorch() -> Option<std::path::PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
+
+    /// A LibTorch with so many devices, or without the library, that records what was called.
+    struct Recorded {
+        devices: std::result::Result<usize, &'static str>,
+        calls: RefCell<Vec<&'static str>>,
+    }
+
+    impl Recorded {
+        fn new(devices: std::result::Result<usize, &'static str>) -> Recorded {
+            Recorded { devices, calls: RefCell::default() }
+        }
+    }
+
+    impl Runtime for Recorded {
+        fn open_cuda_library(&self) -> std::result::Result<(), String> {
+            self.calls.borrow_mut().push("open");
+            self.devices.map(drop).map_err(String::from)
+        }
+        fn cuda_devices(&self) -> usize {
+            self.calls.borrow_mut().push("ask");
+            self.devices.unwrap()
+        }
+        fn prefer_fast_algorithms(&self) {
+            self.calls.borrow_mut().push("prefer");
+        }
+    }
+
+    /// The library is opened before anything is asked; without it nothing is asked; the CPU needs neither.
+    #[test]
+    fn the_library_is_opened_before_it_is_asked() {
+        let cases = [
+            (Ok(2), "cuda:1", "Cuda(1)", vec!["open", "ask", "prefer"]),
+            (Ok(0), "cuda", "sees 0 CUDA devices", vec!["open", "ask"]),
+            (Ok(1), "cuda:1", "give a smaller number", vec!["open", "ask"]),
+            (Err("libcudart.so.13: no such file"), "cuda", "libcudart.so.13: no such file", vec!["open"]),
+            (Ok(1), "cpu", "Cpu", vec![]),
+        ];
+        for (devices, name, said, calls) in cases {
+            let runtime = Recorded::new(devices);
+            let found = match open_with(&runtime, name) {
+                Ok(device) => format!("{device:?}"),
+                Err(error) => error.to_string(),
+            };
+            assert!(found.contains(said), "{name}: {found}");
+            assert_eq!(*runtime.calls.borrow(), calls, "{name}");
+        }
+    }
+
+    /// No other file of the crate asks about CUDA, so that nothing can ask before `open`; and this one only where it is
+    /// said that it may.
+    #[test]
+    fn nothing_else_asks_about_cuda() {
+        fn sources(dir: &std::path::Path, all: &mut Vec<std::path::PathBuf>) {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => sources(&path, all),
+                    false => all.push(path),
+                }
+            }
+        }
+        let mut all = Vec::new();
+        sources(std::path::Path::new("src"), &mut all);
+        assert!(all.len() > 100);
+        // what reads LibTorch's CUDA hooks; put together here so that this list is not found itself
+        let questions = [
+            ["Cuda::", "is_available"],
+            ["Cuda::", "device_count"],
+            ["Cuda::", "cudnn_is"],
+            ["cuda_if", "_available"],
+            ["has_", "cuda("],
+            ["version_", "cudnn"],
+            ["version_", "cudart"],
+        ];
+        for path in all {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for question in questions {
+                let expected = match path.ends_with("device.rs") && question[1].contains("_") {
+                    true if question[0] == "Cuda::" && question[1] != "cudnn_is" => 1,
+                    _ => 0,
+                };
+                let found = text.matches(&question.concat()).count();
+                assert_eq!(found, expected, "{}: {}", path.display(), question.concat());
+            }
+        }
+    }
+
+    /// The loader's own reason reaches the message.
+    #[cfg(unix)]
+    #[test]
+    fn the_reason_is_kept() {
+        // LibTorch for the CPU has no such library beside it
+        if let Err(error) = open("cuda") {
+            let text = error.to_string();
+            let kept = text.contains("libtorch_cuda.so") || text.contains("CUDA devices");
+            assert!(kept && !text.contains('\n'), "{text}");
+        }
+    }
 
     #[test]
     fn names() {

@@ -1,5 +1,7 @@
 //! What can go wrong, said in one line: where, what was found, what to do.
 
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// The crate's result type.
@@ -60,9 +62,38 @@ pub enum Error {
         remedy: String,
     },
 
+    /// A computation failed on one row of many.
+    #[error("row {}: {problem}; {remedy}", row + 1)]
+    Row {
+        /// The number of the row among those that were given, from 0.
+        row: u64,
+        /// What happened.
+        problem: String,
+        /// What to change.
+        remedy: String,
+    },
+
     /// The user stopped the work; what was done is saved.
     #[error("{0}")]
     Interrupted(String),
+}
+
+thread_local! {
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic on this thread will be caught and reported as an [`Error`]: a decoder of other authors is then at work on
+/// a file, which is at fault. A panic hook that reports programming errors stays silent.
+pub fn is_catching() -> bool {
+    CATCHING.get()
+}
+
+/// What `f` returns; nothing where it panics.
+pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Option<T> {
+    let before = CATCHING.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(f)).ok();
+    CATCHING.set(before);
+    result
 }
 
 impl Error {
@@ -96,6 +127,21 @@ impl Error {
         Error::Numeric { problem: problem.into(), remedy: remedy.into() }
     }
 
+    /// An [`Error::Row`].
+    pub fn row(row: u64, problem: impl Into<String>, remedy: impl Into<String>) -> Error {
+        Error::Row { row, problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// An [`Error::Row`] with the row called by its `name`, as its file has it; any other as it is.
+    pub fn named(self, name: impl FnOnce(u64) -> String) -> Error {
+        match self {
+            Error::Row { row, problem, remedy } => {
+                Error::Numeric { problem: format!("{}: {problem}", name(row)), remedy }
+            }
+            other => other,
+        }
+    }
+
     /// Refuses a count that is 0, or more than `most`, beyond which no machine follows.
     pub fn check_count<C>(field: &str, value: C, most: usize) -> Result<()>
     where
@@ -111,9 +157,15 @@ impl Error {
     /// the program's exit code is then 2, else 1.
     pub fn is_request(&self) -> bool {
         match self {
-            Error::Io { source, .. } => matches!(source.kind(), std::io::ErrorKind::NotFound),
+            Error::Io { source, .. } => {
+                use std::io::ErrorKind::*;
+                // a name that is none, and text that is none
+                let request =
+                    [NotFound, IsADirectory, NotADirectory, InvalidFilename, InvalidInput, InvalidData];
+                request.contains(&source.kind())
+            }
             Error::Data { .. } | Error::Config { .. } | Error::Checkpoint { .. } => true,
-            Error::Numeric { .. } | Error::Interrupted(_) => false,
+            Error::Numeric { .. } | Error::Row { .. } | Error::Interrupted(_) => false,
         }
     }
 }

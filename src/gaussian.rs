@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::sym_matrix::SymMatrix;
+use crate::sym_matrix::{Checked, SymMatrix};
 use crate::tensor::sum_last;
 
 /// `N(mean, cov)`, one per row: `mean` is `[b, d]`.
@@ -46,8 +46,11 @@ impl Gaussian {
                 sum_last(&(self.cov.diagonal() / other.cov.diagonal()))
             }
             SymMatrix::LowRank { .. } | SymMatrix::Full(_) => {
-                let ratio = other.cov.to_dense().inverse().matmul(&self.cov.to_dense());
-                sum_last(&ratio.diagonal(0, 1, 2))
+                // tr(S_o⁻¹ S) = tr(L⁻¹ S L⁻ᵀ), S_o = L Lᵀ
+                let chol = Checked::new(&other.cov.to_dense());
+                let solve = |x: &Tensor| chol.factor.linalg_solve_triangular(x, false, true, false);
+                let turned = solve(&solve(&self.cov.to_dense()).transpose(1, 2));
+                chol.mark(sum_last(&turned.diagonal(0, 1, 2)))
             }
         };
         let chol = other.cov.cholesky();
@@ -96,6 +99,18 @@ mod tests {
         let error = (q.kl_from_isotropic(&mean, &variance) - p.kl(&q)).abs().max().double_value(&[]);
         assert!(error < 1e-10, "{error}");
         assert!(q.kl(&q).abs().max().double_value(&[]) < 1e-12);
+    }
+
+    /// A singular covariance is NaN in its own row, not a panic.
+    #[test]
+    fn a_singular_covariance_is_an_error_of_its_row() {
+        let f64 = (Kind::Double, Device::Cpu);
+        let dense = Tensor::stack(&[Tensor::ones([2, 2], f64), Tensor::eye(2, f64)], 0);
+        let singular = Gaussian::new(Tensor::zeros([2, 2], f64), SymMatrix::Full(dense));
+        let standard =
+            Gaussian::new(Tensor::zeros([2, 2], f64), SymMatrix::isotropic(Tensor::ones([2], f64), 2));
+        let kl = crate::tensor::to_vec(&standard.kl(&singular));
+        assert!(kl[0].is_nan() && kl[1].abs() < 1e-12, "{kl:?}");
     }
 
     /// Entropy is minus the expected log-density: Monte Carlo within four standard errors.

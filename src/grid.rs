@@ -43,7 +43,9 @@ impl Spacing {
                 }
                 Spacing::Angle => {
                     let angle = |t: f64| schedule.sigma(t).atan2(schedule.alpha(t));
-                    let ratio = along(angle(first), angle(last), i).tan();
+                    // a process that jumps from the data has no angle below that after the jump
+                    let start = angle(first.max(f64::MIN_POSITIVE));
+                    let ratio = along(start, angle(last), i).tan();
                     schedule.time_of_log_snr(-2.0 * ratio.ln())
                 }
             })
@@ -168,18 +170,21 @@ impl TimeLaw {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::Vp;
+    use crate::schedule::{Ve, Vp};
 
     #[test]
     fn grids_increase_from_first_to_last() {
-        for vp in [Vp::default(), Vp::cosine(0.008)] {
+        let all: [&dyn Schedule; 3] = [&Vp::default(), &Vp::cosine(0.008), &Ve::default()];
+        for vp in all {
             for spacing in Spacing::ALL {
                 for steps in [1, 2, 10, 1000] {
-                    let grid = spacing.grid(&vp, steps, 1e-5);
+                    let from_data = spacing.grid(vp, steps, 0.0);
+                    assert!(from_data.windows(2).all(|w| w[0] < w[1]), "{spacing:?} {steps} from 0");
+                    let grid = spacing.grid(vp, steps, 1e-5);
                     assert_eq!((grid[0], grid[steps]), (1e-5, 1.0));
                     assert!(grid.windows(2).all(|w| w[0] < w[1]), "{spacing:?} {steps}");
                 }
-                assert_eq!(spacing.elbo_grid(&vp, 5).len(), 6);
+                assert_eq!(spacing.elbo_grid(vp, 5).len(), 6);
             }
         }
     }

@@ -17,6 +17,7 @@ use tch::Tensor;
 
 use crate::Result;
 use crate::noise::Seed;
+use crate::tensor::to_vec;
 pub use bound::ScoreMatchingBound;
 pub use discrete::DiscreteDecoder;
 pub(crate) use discrete::log_normal_between;
@@ -42,7 +43,8 @@ pub struct Estimate {
     pub kind: Kind,
     /// The estimator with its settings, for people: "ELBO, K = 100, learned covariance".
     pub estimator: String,
-    /// Nats per row, with their offsets.
+    /// Nats per row, with their offsets: −∞ for a row so far out that no number holds its log-likelihood, NaN for one without.
+    /// Either has a flag.
     pub values: Vec<f64>,
     /// Nats per row, contained in the values, that do not come from the model: the log-Jacobian of a scaling.
     pub offsets: Vec<f64>,
@@ -59,21 +61,52 @@ pub struct Estimate {
 /// A row whose likelihood is doubtful.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Flag {
-    /// The row, from 0.
+    /// The row, from 0, among those that were scored.
     pub row: usize,
     /// Why.
     pub reason: String,
 }
 
+/// The mean of log-likelihoods, and what is not in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// Mean over the rows with a finite value; NaN if there is none.
+    pub mean: f64,
+    /// Its standard error, rows taken as independent (it contains the draws' error); NaN of fewer than two.
+    pub std_error: f64,
+    /// Rows with a finite value.
+    pub finite: usize,
+    /// Rows whose value is −∞: with them the mean is −∞.
+    pub minus_infinity: usize,
+    /// Rows without a value.
+    pub unsolved: usize,
+}
+
+impl Summary {
+    /// The summary of `values`, nats per row.
+    pub fn of(values: &[f64]) -> Summary {
+        let finite: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+        let (mean, std_error) = mean_and_error(&finite);
+        let unsolved = values.iter().filter(|v| v.is_nan()).count();
+        let minus_infinity = values.len() - finite.len() - unsolved;
+        Summary { mean, std_error, finite: finite.len(), minus_infinity, unsolved }
+    }
+}
+
 impl Estimate {
-    /// Mean over rows.
-    pub fn mean(&self) -> f64 {
-        mean_and_error(&self.values).0
+    /// The mean over rows, its error, and what is not in them.
+    pub fn summary(&self) -> Summary {
+        Summary::of(&self.values)
     }
 
-    /// Standard error of the mean over rows, rows taken as independent (it contains the draws' error).
+    /// Mean over rows with a finite value; [`Estimate::summary`] counts the others.
+    pub fn mean(&self) -> f64 {
+        self.summary().mean
+    }
+
+    /// Standard error of [`Estimate::mean`], rows taken as independent (it contains the draws' error).
     pub fn std_error(&self) -> f64 {
-        mean_and_error(&self.values).1
+        self.summary().std_error
     }
 
     /// Adds nats per row that do not come from the model: to the values, and to the record of them.
@@ -102,15 +135,22 @@ impl Estimate {
         let middle = median(gaps.iter().copied());
         let spread = 1.4826 * median(gaps.iter().map(|g| (g - middle).abs()));
         let limit = middle + (8.0 * spread).max(5.0);
-        for (row, gap) in gaps.iter().enumerate().filter(|(_, gap)| **gap > limit) {
+        let known = self.doubted();
+        let doubtful = |row, gap: f64| gap > limit && !known.contains(&row);
+        for (row, gap) in gaps.iter().enumerate().filter(|&(row, gap)| doubtful(row, *gap)) {
             let reason = format!("{gap:.1} nats above the {}, {middle:.1} elsewhere", bound.estimator);
             self.flags.push(Flag { row, reason });
         }
     }
 
+    /// The rows with a flag.
+    pub fn doubted(&self) -> std::collections::HashSet<usize> {
+        self.flags.iter().map(|f| f.row).collect()
+    }
+
     /// The values of rows without a flag.
     pub fn believed(&self) -> Vec<f64> {
-        let doubted: std::collections::HashSet<usize> = self.flags.iter().map(|f| f.row).collect();
+        let doubted = self.doubted();
         (0..self.values.len()).filter(|r| !doubted.contains(r)).map(|r| self.values[r]).collect()
     }
 
@@ -125,6 +165,46 @@ impl Estimate {
         self.std_errors.extend(next.std_errors);
         self.flags.extend(next.flags.into_iter().map(|f| Flag { row: f.row + a, ..f }));
     }
+}
+
+/// Network units beyond which a row is too far out for a likelihood in single precision, training rows being of order 1:
+/// where it has none, that is why.
+pub const FAR: f64 = 1e6;
+
+/// Rows whose value is not finite: −∞ for those beyond [`FAR`], which is where it would be, NaN for others, for which there is
+/// another reason.
+fn without_number(values: &mut [f64], x: &Tensor, otherwise: &str) -> Vec<Flag> {
+    if values.iter().all(|value| value.is_finite()) {
+        return Vec::new();
+    }
+    let reach = farthest(x);
+    let lost = values.iter_mut().enumerate().filter(|(_, value)| !value.is_finite());
+    let flags = lost.map(|(row, value)| {
+        let (column, far) = reach[row];
+        let is_far = far > FAR;
+        *value = if is_far { f64::NEG_INFINITY } else { f64::NAN };
+        let reason = match is_far {
+            true => too_far(column, far),
+            false => otherwise.to_string(),
+        };
+        Flag { row, reason }
+    });
+    flags.collect()
+}
+
+fn too_far(column: usize, far: f64) -> String {
+    format!(
+        "column {} is {far:.1e} from the middle of the training rows, in network units: too far for a number",
+        column + 1
+    )
+}
+
+/// The column of each row that is farthest from 0, and how far; of values that overflowed, infinitely.
+fn farthest(x: &Tensor) -> Vec<(usize, f64)> {
+    let (far, column) =
+        x.to_kind(tch::Kind::Double).abs().nan_to_num(f64::INFINITY, None, None).max_dim(1, false);
+    let columns = to_vec(&column.to_kind(tch::Kind::Double));
+    columns.into_iter().map(|column| column as usize).zip(to_vec(&far)).collect()
 }
 
 /// `−ln p/(d ln 2)`: bits per dimension of a log-likelihood in nats per row of `d` columns, in the units that it has. That of
@@ -150,8 +230,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 /// A way to get log-likelihoods from a model.
 pub trait LogLikelihood {
-    /// Log-likelihoods of `x` `[b, d]`. Row `i` draws from stream `first_row + i` of `seed`, so the result does not
-    /// depend on how rows are cut into batches.
+    /// Log-likelihoods of `x` `[b, d]`. Row `i` draws from stream `first_row + i` of `seed`, so the result
+    /// depends on how rows are cut into batches by rounding alone.
     fn log_likelihood(&self, x: &Tensor, seed: Seed, first_row: u64) -> Result<Estimate>;
 
     /// Whether rows are levels at the centres of their bins, scored as probabilities, and not points of a density.
@@ -214,6 +294,27 @@ mod tests {
         flow.flag_against(&bound);
         assert_eq!(flow.flags.iter().map(|f| f.row).collect::<Vec<_>>(), [17]);
         assert_eq!(flow.believed().len(), 99);
+    }
+
+    /// A row that overflows is −∞, one that has no value for another reason has none; the mean is of the others, which are counted.
+    #[test]
+    fn rows_without_a_number_say_why() {
+        let x = Tensor::from_slice(&[0.0, 1.0, -3e29, 2.0, 0.5, 0.5, 1.0, f64::INFINITY]).view([4, 2]);
+        let mut values = vec![-2.0, f64::NAN, f64::NAN, f64::NEG_INFINITY];
+        let flags = without_number(&mut values, &x, "no covariance");
+        assert!(values[1] == f64::NEG_INFINITY && values[2].is_nan() && values[3] == f64::NEG_INFINITY);
+        assert_eq!(flags.iter().map(|f| f.row).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(flags[0].reason.contains("column 1 is 3.0e29"), "{}", flags[0].reason);
+        assert_eq!(flags[1].reason, "no covariance");
+        assert!(flags[2].reason.contains("column 2"), "{}", flags[2].reason);
+        values.push(-4.0);
+        let Summary { mean, std_error, finite, minus_infinity, unsolved } = Summary::of(&values);
+        assert_eq!((mean, std_error, finite, minus_infinity, unsolved), (-3.0, 1.0, 2, 2, 1));
+        assert!(Summary::of(&[f64::NAN]).mean.is_nan());
+        // nor do they count as blown up, whatever the bound says of them
+        let mut flow = estimate(values.clone());
+        flow.flag_against(&estimate(vec![-2.0, -3.0, f64::NEG_INFINITY, -1.0, -4.0]));
+        assert!(flow.flags.is_empty(), "{:?}", flow.flags);
     }
 
     /// 8-bit levels uniform on 256 values have 8 bits; a density on `[−1, 1]` is 7 bits short of that per level.

@@ -30,7 +30,7 @@ pub use density::{DensityChart, GaussianKde};
 pub use histogram::Histogram;
 pub use line::LineChart;
 pub use pairs::PairGrid;
-pub use sheet::{Sheet, image_sheet, image_sheet_rgb, sheet_of};
+pub use sheet::{Sheet, image_sheet, image_sheet_rgb, picture_of, sheet_of};
 pub use svg::escape;
 
 pub(crate) use axis::{fixed, grouped, short};

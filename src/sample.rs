@@ -1,6 +1,7 @@
 //! Samplers: one loop, swappable steps.
 
 mod ancestral;
+mod defaults;
 mod dpm_solver;
 mod euler_maruyama;
 mod flow;
@@ -16,6 +17,7 @@ use crate::noise::{Noise, Seed};
 use crate::tensor::Count;
 use crate::{Error, Result};
 pub use ancestral::{Ancestral, LastStep};
+pub use defaults::Defaults;
 pub use dpm_solver::DpmSolver;
 pub use euler_maruyama::EulerMaruyama;
 pub use flow::FlowSampler;

@@ -99,7 +99,7 @@ pub enum ScheduleConfig {
     },
     /// Variance exploding.
     Ve {
-        /// `σ(0)`, in units of the scaled data.
+        /// `σ` right after the data, in units of the scaled data.
         sigma_min: f64,
         /// `σ(1)`.
         sigma_max: f64,
@@ -341,7 +341,9 @@ mod tests {
         let t = 1e-9;
         let b = 0.1 * t + 0.5 * 19.9 * t * t;
         assert!((SubVp::default().sigma(t) / (b - 0.5 * b * b) - 1.0).abs() < 1e-14);
+        // VE's noise starts at σ_min: what is small there is the variance of a step, not the level
         let c = 2.0 * 5000f64.ln() * t;
-        assert!((Ve::default().sigma2(t) / (1e-4 * (c + 0.5 * c * c)) - 1.0).abs() < 1e-14);
+        let step = Ve::default().transition(t, 2.0 * t).k2;
+        assert!((step / (1e-4 * (c + 1.5 * c * c)) - 1.0).abs() < 1e-13);
     }
 }

@@ -1,7 +1,7 @@
 //! One structured symmetric matrix per row: the form of Hessians, of `G` and of every covariance.
 
 use crate::tensor::{Count, squared_norm, sum_last};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// A batch of symmetric `d × d` matrices, one per row, in one of four forms.
 ///
@@ -41,10 +41,10 @@ enum Factor {
     LowRank {
         diag: Tensor,
         scaled: Tensor,
-        chol: Tensor,
+        chol: Checked,
     },
     /// `L` with `L Lᵀ` the matrix.
-    Full(Tensor),
+    Full(Checked),
 }
 
 /// The Cholesky-like factorisation of a positive definite [`SymMatrix`].
@@ -55,14 +55,99 @@ fn column(x: &Tensor) -> Tensor {
     x.unsqueeze(-1)
 }
 
-/// The lower Cholesky factor; a matrix that is not positive definite gives NaN in its own row only.
-fn cholesky_rows(matrix: &Tensor) -> Tensor {
+/// Lower Cholesky factors `[b, d, d]`, and which rows have none.
+///
+/// Every factorisation in a loss or a likelihood goes through here. The rest of a failed row may be anything, so its
+/// factor is the identity: what is computed from it is finite, has a gradient of 0 and is replaced by NaN at the end
+/// ([`Checked::mark`]), so that neither a value nor a gradient of another row is touched.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// `L`, and the identity where there is none.
+    pub factor: Tensor,
+    /// Whether the matrix is not positive definite or not finite, `[b]`.
+    pub failed: Tensor,
+}
+
+impl Checked {
+    /// Factors `matrix` `[b, d, d]`; differentiable.
+    pub fn new(matrix: &Tensor) -> Checked {
+        if !matrix.requires_grad() {
+            return Checked::without_gradient(matrix);
+        }
+        let failed = no_grad(|| failures(matrix));
+        let d = matrix.size()[1];
+        let identity = Tensor::eye(d, (matrix.kind(), matrix.device()));
+        let safe = identity.where_self(&column(&column(&failed)), matrix);
+        Checked { factor: safe.linalg_cholesky_ex(false, false).0, failed }
+    }
+
+    /// As [`Checked::new`] where no gradient is needed, by one factorisation instead of two.
+    pub fn without_gradient(matrix: &Tensor) -> Checked {
+        let (factor, failed) = factor_and_failures(matrix);
+        let identity = Tensor::eye(matrix.size()[1], (matrix.kind(), matrix.device()));
+        Checked { factor: identity.where_self(&column(&column(&failed)), &factor), failed }
+    }
+
+    /// `values` `[b]` with NaN where the factorisation failed, through which no gradient passes.
+    pub fn mark(&self, values: Tensor) -> Tensor {
+        values.masked_fill(&self.failed, f64::NAN)
+    }
+}
+
+fn factor_and_failures(matrix: &Tensor) -> (Tensor, Tensor) {
     let (factor, info) = matrix.linalg_cholesky_ex(false, false);
-    let failed = info.not_equal(0);
+    // LAPACK may take a NaN for a pivot: what is not finite has no factor either
+    let pivots = factor.diagonal(0, 1, 2);
+    let finite = pivots.isfinite().logical_and(&pivots.gt(0.0)).all_dim(-1, false);
+    (factor, info.not_equal(0).logical_or(&finite.logical_not()))
+}
+
+fn failures(matrix: &Tensor) -> Tensor {
+    factor_and_failures(matrix).1
+}
+
+/// `matrix` `[b, d, d]` with the identity for rows that are not finite, on which LibTorch fails for the whole batch, and
+/// which those are, `[b, 1, 1]`.
+fn finite_rows(matrix: &Tensor) -> (Tensor, Tensor) {
+    let finite = matrix.isfinite().flatten(1, 2).all_dim(-1, false);
+    let bad = column(&column(&finite.logical_not()));
+    let identity = Tensor::eye(matrix.size()[1], (matrix.kind(), matrix.device()));
+    (identity.where_self(&bad, matrix), bad)
+}
+
+/// Eigenvalues `[b, d]`, rising; NaN in the rows that are not finite.
+pub(crate) fn eigenvalue_rows(matrix: &Tensor) -> Tensor {
+    let (safe, bad) = finite_rows(matrix);
+    let values = safe.f_linalg_eigvalsh("L").unwrap_or_else(|_| eigen_rows(&safe).0);
+    values.masked_fill(&bad.squeeze_dim(-1), f64::NAN)
+}
+
+/// Eigenvalues `[b, d]`, rising, and eigenvectors `[b, d, d]`; NaN in the rows that are not finite or have none.
+pub(crate) fn eigen_rows(matrix: &Tensor) -> (Tensor, Tensor) {
+    let (safe, bad) = finite_rows(matrix);
+    let (values, vectors) = safe.f_linalg_eigh("L").unwrap_or_else(|_| {
+        // one that does not converge is found by itself
+        let each = (0..safe.size()[0]).map(|i| {
+            let row = safe.narrow(0, i, 1);
+            row.f_linalg_eigh("L").unwrap_or_else(|_| (row.select(1, 0) * f64::NAN, row.full_like(f64::NAN)))
+        });
+        let (values, vectors): (Vec<Tensor>, Vec<Tensor>) = each.unzip();
+        (Tensor::cat(&values, 0), Tensor::cat(&vectors, 0))
+    });
+    (values.masked_fill(&bad.squeeze_dim(-1), f64::NAN), vectors.masked_fill(&bad, f64::NAN))
+}
+
+/// A square root `R`, `R Rᵀ = A`, of positive semidefinite matrices `[b, d, d]`: the Cholesky factor where there is one,
+/// otherwise, as where `A` is singular up to rounding, that of the eigenvalues held at 0 and above; NaN in rows that are
+/// not finite.
+pub(crate) fn root_rows(matrix: &Tensor) -> Tensor {
+    let Checked { factor, failed } = Checked::without_gradient(matrix);
     if failed.any().int64_value(&[]) == 0 {
         return factor;
     }
-    factor.masked_fill(&column(&column(&failed)), f64::NAN)
+    let rows = failed.nonzero().squeeze_dim(-1);
+    let (values, vectors) = eigen_rows(&matrix.index_select(0, &rows));
+    factor.index_copy(0, &rows, &(vectors * values.clamp_min(0.0).sqrt().unsqueeze(1)))
 }
 
 impl SymMatrix {
@@ -238,10 +323,10 @@ impl SymMatrix {
                 let scaled = factor * column(&diag.rsqrt());
                 let r = factor.size()[2];
                 let identity = Tensor::eye(r, (diag.kind(), diag.device()));
-                let chol = cholesky_rows(&(scaled.transpose(1, 2).matmul(&scaled) + identity));
+                let chol = Checked::new(&(scaled.transpose(1, 2).matmul(&scaled) + identity));
                 Factor::LowRank { diag: diag.shallow_clone(), scaled, chol }
             }
-            SymMatrix::Full(a) => Factor::Full(cholesky_rows(a)),
+            SymMatrix::Full(a) => Factor::Full(Checked::new(a)),
         })
     }
 
@@ -261,7 +346,7 @@ impl SymMatrix {
     }
 
     /// A draw of `N(0, A)` from normals `[b, noise_dim]`: `D^{½} z + V ξ` in low-rank form (no root needed),
-    /// a Cholesky factor otherwise. `A` may be singular unless it is dense.
+    /// a Cholesky factor otherwise, or a root by eigenvalues where a dense `A` is singular.
     pub fn sample(&self, normals: &Tensor) -> Tensor {
         assert_eq!(normals.size(), [self.rows(), self.noise_dim()], "normals for a sample");
         match self {
@@ -272,7 +357,7 @@ impl SymMatrix {
                     (normals.narrow(1, 0, self.dim()), normals.narrow(1, self.dim(), factor.size()[2]));
                 z * diag.sqrt() + factor.matmul(&column(&xi)).squeeze_dim(-1)
             }
-            SymMatrix::Full(a) => cholesky_rows(a).matmul(&column(normals)).squeeze_dim(-1),
+            SymMatrix::Full(a) => root_rows(a).matmul(&column(normals)).squeeze_dim(-1),
         }
     }
 
@@ -283,14 +368,14 @@ impl SymMatrix {
             SymMatrix::Isotropic { .. } | SymMatrix::Diagonal(_) => self.sample(x),
             SymMatrix::LowRank { diag, factor } => {
                 let scaled = factor * column(&diag.rsqrt());
-                let (lambda, q) = scaled.transpose(1, 2).matmul(&scaled).linalg_eigh("L");
+                let (lambda, q) = eigen_rows(&scaled.transpose(1, 2).matmul(&scaled));
                 let basis = scaled.matmul(&q);
                 let weight: Tensor = ((lambda.clamp_min(0.0) + 1.0).sqrt() + 1.0).reciprocal();
                 let inner = column(&weight) * basis.transpose(1, 2).matmul(&column(x));
                 diag.sqrt() * (x + basis.matmul(&inner).squeeze_dim(-1))
             }
             SymMatrix::Full(a) => {
-                let (lambda, q) = a.linalg_eigh("L");
+                let (lambda, q) = eigen_rows(a);
                 let inner = column(&lambda.clamp_min(0.0).sqrt()) * q.transpose(1, 2).matmul(&column(x));
                 q.matmul(&inner).squeeze_dim(-1)
             }
@@ -305,9 +390,9 @@ impl Cholesky {
             Factor::Isotropic { value, dim } => value.log() * *dim as f64,
             Factor::Diagonal(u) => sum_last(&u.log()),
             Factor::LowRank { diag, chol, .. } => {
-                sum_last(&diag.log()) + sum_last(&chol.diagonal(0, 1, 2).log()) * 2.0
+                chol.mark(sum_last(&diag.log()) + sum_last(&chol.factor.diagonal(0, 1, 2).log()) * 2.0)
             }
-            Factor::Full(chol) => sum_last(&chol.diagonal(0, 1, 2).log()) * 2.0,
+            Factor::Full(chol) => chol.mark(sum_last(&chol.factor.diagonal(0, 1, 2).log()) * 2.0),
         }
     }
 
@@ -319,12 +404,12 @@ impl Cholesky {
             Factor::LowRank { diag, scaled, chol } => {
                 let y = x * diag.rsqrt();
                 let inner = scaled.transpose(1, 2).matmul(&column(&y));
-                let solved = chol.linalg_solve_triangular(&inner, false, true, false);
-                squared_norm(&y) - squared_norm(&solved.squeeze_dim(-1))
+                let solved = chol.factor.linalg_solve_triangular(&inner, false, true, false);
+                chol.mark(squared_norm(&y) - squared_norm(&solved.squeeze_dim(-1)))
             }
             Factor::Full(chol) => {
-                let solved = chol.linalg_solve_triangular(&column(x), false, true, false);
-                squared_norm(&solved.squeeze_dim(-1))
+                let solved = chol.factor.linalg_solve_triangular(&column(x), false, true, false);
+                chol.mark(squared_norm(&solved.squeeze_dim(-1)))
             }
         }
     }
@@ -336,13 +421,15 @@ impl Cholesky {
             Factor::Diagonal(u) => sum_last(&u.reciprocal()),
             Factor::LowRank { diag, scaled, chol } => {
                 let half = scaled * column(&diag.rsqrt());
-                let solved = chol.linalg_solve_triangular(&half.transpose(1, 2), false, true, false);
-                sum_last(&diag.reciprocal()) - sum_last(&squared_norm(&solved))
+                let solved = chol.factor.linalg_solve_triangular(&half.transpose(1, 2), false, true, false);
+                chol.mark(sum_last(&diag.reciprocal()) - sum_last(&squared_norm(&solved)))
             }
             Factor::Full(chol) => {
-                let identity = Tensor::eye(chol.size()[1], (chol.kind(), chol.device())).expand_as(chol);
-                let solved = chol.linalg_solve_triangular(&identity, false, true, false);
-                sum_last(&squared_norm(&solved))
+                let factor = &chol.factor;
+                let like = (factor.kind(), factor.device());
+                let identity = Tensor::eye(factor.size()[1], like).expand_as(factor);
+                let solved = factor.linalg_solve_triangular(&identity, false, true, false);
+                chol.mark(sum_last(&squared_norm(&solved)))
             }
         }
     }
@@ -454,6 +541,70 @@ mod tests {
         let (low, dense) = (value(false), value(true));
         close(&low.0, &dense.0, 1e-10, "gradient of the diagonal");
         close(&low.1, &dense.1, 1e-10, "gradient of the factor");
+    }
+
+    /// A factorisation that fails, by an indefinite matrix or one that is not finite, is an error of its row: NaN there, and
+    /// neither values nor gradients of the others, in any form, are touched.
+    #[test]
+    fn failed_rows_leave_the_others_alone() {
+        let (b, d, r) = (4, 3, 2);
+        let run = |broken: bool, full: bool| {
+            let (diag, factor, x) = (normal(1, &[b, d]).exp(), normal(2, &[b, d, r]), normal(3, &[b, d]));
+            let dense = SymMatrix::low_rank(diag.copy(), factor.copy()).to_dense();
+            if broken {
+                let _ = factor.select(0, 1).fill_(1e200);
+                let _ = dense.select(0, 1).fill_(-1.0);
+                let _ = dense.select(0, 3).fill_(f64::NAN);
+            }
+            let inputs = match full {
+                true => vec![dense.set_requires_grad(true), x.set_requires_grad(true)],
+                false => [diag, factor, x].map(|x| x.set_requires_grad(true)).into(),
+            };
+            let (a, x) = match &inputs[..] {
+                [dense, x] => (SymMatrix::Full(dense.shallow_clone()), x),
+                [diag, factor, x] => (SymMatrix::low_rank(diag.shallow_clone(), factor.shallow_clone()), x),
+                _ => unreachable!(),
+            };
+            let values = a.log_det() + a.inv_quad(x) + a.trace_inv();
+            let finite = values.isfinite();
+            values.where_self(&finite, &values.zeros_like()).sum(Kind::Double).backward();
+            (to_vec(&values), inputs.iter().map(Tensor::grad).collect::<Vec<_>>())
+        };
+        for (full, lost) in [(true, vec![1, 3]), (false, vec![1])] {
+            let (whole, broken) = (run(false, full), run(true, full));
+            for row in 0..b as usize {
+                match lost.contains(&row) {
+                    true => assert!(broken.0[row].is_nan(), "row {row}: {:?}", broken.0),
+                    false => assert_eq!(broken.0[row], whole.0[row], "row {row}"),
+                }
+                for (ours, reference) in broken.1.iter().zip(&whole.1) {
+                    let (ours, reference) = (ours.get(row as i64), reference.get(row as i64));
+                    // of a lost low-rank row only the factor's own overflow may remain, which its inputs had
+                    if !lost.contains(&row) {
+                        assert!(ours.equal(&reference), "gradient of row {row}, full: {full}");
+                    } else if full {
+                        assert_eq!(ours.abs().max().double_value(&[]), 0.0, "gradient of row {row}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A singular dense matrix is sampled all the same, `S Sᵀ = A`; one that is not finite gives NaN in its row.
+    #[test]
+    fn singular_matrices_are_sampled() {
+        let half = Tensor::from_slice(&[1.0, -2.0, 0.5]);
+        let singular = half.outer(&half).unsqueeze(0);
+        let a = SymMatrix::Full(Tensor::cat(&[&singular, &singular.full_like(f64::NAN)], 0));
+        let draws: Vec<Tensor> =
+            (0..3).map(|i| a.sample(&Tensor::eye(3, F64).narrow(0, i, 1).expand([2, 3], false))).collect();
+        let map = Tensor::stack(&draws, 1);
+        let found = map.transpose(1, 2).matmul(&map);
+        close(&found.narrow(0, 0, 1), &singular, 1e-12, "singular");
+        assert_eq!(map.get(1).isnan().all().int64_value(&[]), 1);
+        let (values, _) = eigen_rows(&a.to_dense());
+        assert!(values.get(1).isnan().all().int64_value(&[]) == 1);
+        assert!((values.get(0).double_value(&[2]) - 5.25).abs() < 1e-12);
     }
 
     #[test]

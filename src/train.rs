@@ -5,6 +5,7 @@ mod prefetch;
 mod rows;
 mod state;
 mod validation;
+mod watched;
 
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
@@ -20,6 +21,7 @@ pub(crate) use rows::Order;
 pub use rows::{Rows, TensorRows};
 pub use state::{Best, State};
 pub use validation::Validation;
+pub use watched::Watched;
 
 /// How to train, as plain data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +41,7 @@ pub struct TrainConfig {
     pub clip: f64,
     /// Decay of the exponential moving average of the parameters.
     pub ema: f64,
-    /// Micro-batches per step.
+    /// Micro-batches per step, at most 100 000.
     pub accumulation: u64,
     /// What products of weights and activations are computed in while training.
     pub precision: Precision,
@@ -49,10 +51,10 @@ pub struct TrainConfig {
     pub patience: u64,
     /// At most this many validation rows are used while training.
     pub validation_rows: usize,
-    /// Steps between checkpoints.
+    /// Steps between checkpoints; there is one every 60 seconds too.
     pub checkpoint_every: u64,
-    /// Training stops after this many seconds, the fit of the base included, and the step size falls in time for that;
-    /// 0: never.
+    /// Training stops after this many seconds, the fit of the base included, measuring for a head's start not, and the step
+    /// size falls in time for that; 0: never.
     pub max_seconds: f64,
 }
 
@@ -77,6 +79,10 @@ impl Default for TrainConfig {
     }
 }
 
+/// Micro-batches per step, and rows in one of them: beyond these no training comes to its second step.
+const MOST_ACCUMULATION: usize = 100_000;
+const MOST_ROWS: usize = 1_000_000_000;
+
 impl TrainConfig {
     /// Checks every field.
     pub fn check(&self) -> Result<()> {
@@ -90,6 +96,8 @@ impl TrainConfig {
         if let Some((field, _)) = positive.iter().find(|(_, v)| *v == 0) {
             return Err(Error::config(*field, "0", "give a number of at least 1"));
         }
+        Error::check_count("accumulation", self.accumulation, MOST_ACCUMULATION)?;
+        Error::check_count("batch-size", self.batch_size, MOST_ROWS)?;
         let real = [("learning-rate", self.learning_rate), ("clip", self.clip)];
         if let Some((field, value)) = real.iter().find(|(_, v)| !(*v > 0.0 && v.is_finite())) {
             return Err(Error::config(*field, format!("{value}"), "give a positive number"));
@@ -135,7 +143,12 @@ pub struct Metric {
     pub clipped: u64,
     /// Steps since the last line that were left out because the gradient was not finite.
     pub skipped: u64,
-    /// Validation bound of the moving average, nats per row in the network's units; larger is better.
+    /// Rows of the steps since the last line that were left out of their step because their loss was not finite: a
+    /// covariance without a factorisation, or numbers beyond single precision.
+    #[serde(default)]
+    pub skipped_rows: u64,
+    /// Validation bound of the moving average, nats per row; larger is better. Of a table it is of the density in the network's
+    /// units, of images of the probability of their levels (runs of earlier versions: of the density).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<f64>,
     /// Standard error of the validation bound over rows.
@@ -158,7 +171,8 @@ pub trait Hooks {
     }
     /// A step is done.
     fn step(&mut self, _iteration: u64) {}
-    /// The model holds its moving average, as at every validation.
+    /// The model holds its moving average, as at every validation. A look that is given up because of [`Hooks::stop`] is
+    /// repeated when the training is resumed.
     fn look(&mut self, _model: &Model, _iteration: u64) -> Result<()> {
         Ok(())
     }
@@ -166,7 +180,7 @@ pub trait Hooks {
     fn checkpoint(&mut self, _model: &Model, _state: &State) -> Result<()> {
         Ok(())
     }
-    /// Whether to stop now.
+    /// Whether to stop now: looked at between steps, micro-batches and evaluations of a validation. Once true it stays true.
     fn stop(&self) -> bool {
         false
     }
@@ -177,7 +191,8 @@ pub struct Silent;
 impl Hooks for Silent {}
 
 /// Why training ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Ended {
     /// All iterations were done.
     Finished,
@@ -198,6 +213,9 @@ pub struct Trainer {
 
 /// Steps between metric lines, and between looks at whether the loss is finite.
 const LOG_EVERY: u64 = 100;
+
+/// Seconds between checkpoints, at most.
+const CHECKPOINT_SECONDS: u64 = 60;
 
 impl Trainer {
     /// Trains `model` from `state` on. At the end the model holds the parameters that did best on `validation`, or
@@ -227,7 +245,7 @@ impl Trainer {
             return Err(Error::config("classes", problem, "give both, or neither"));
         }
         let parts = config.accumulation;
-        let batches = state.iteration * parts..config.iterations.saturating_mul(parts);
+        let batches = state.iteration.saturating_mul(parts)..config.iterations.saturating_mul(parts);
         let order = rows::Order::new(data.len(), config.batch_size, seed.derive("order"));
         model.parameters().assign(&state.parameters);
         let range = trained_range(model, objective);
@@ -257,47 +275,57 @@ impl Trainer {
         let mut window = Window { clip: config.clip, ..Window::default() };
         let mut ended = Ended::Finished;
         let out_of_time = |seconds: f64| config.max_seconds > 0.0 && seconds >= config.max_seconds;
-        while state.iteration < config.iterations {
-            if hooks.stop() {
-                ended = Ended::Stopped;
+        let (mut saved, mut stepped) = (started, false);
+        loop {
+            // of this step, or of the last one before an interruption
+            if state.pending.is_some() {
+                let validated = match self.look(model, validation, state, hooks)? {
+                    true => validation.is_some(),
+                    false => {
+                        ended = Ended::Stopped;
+                        break;
+                    }
+                };
+                if validated && config.patience > 0 && state.since_best >= config.patience {
+                    ended = Ended::EarlyStop;
+                    break;
+                }
+            }
+            if state.iteration >= config.iterations {
                 break;
             }
             if out_of_time(state.seconds) {
                 ended = Ended::OutOfTime;
                 break;
             }
-            let gradient = self.gradient(model, objective, batches, seed, state, range, &mut window)?;
+            let due = state.iteration.is_multiple_of(config.checkpoint_every);
+            if stepped && (due || saved.elapsed().as_secs() >= CHECKPOINT_SECONDS) {
+                save(model, state, hooks)?;
+                saved = std::time::Instant::now();
+            }
+            let gradient = match hooks.stop() {
+                true => None,
+                false => self.gradient(model, objective, batches, seed, state, range, &mut window, hooks)?,
+            };
+            let Some(gradient) = gradient else {
+                ended = Ended::Stopped;
+                break;
+            };
             self.step(model, state, gradient, range, &mut window);
+            stepped = true;
             state.iteration += 1;
             state.seconds = before + started.elapsed().as_secs_f64();
             hooks.step(state.iteration);
 
             let last = out_of_time(state.seconds) || state.iteration == config.iterations;
             let look = last || state.iteration.is_multiple_of(config.validate_every);
-            let validate = look && validation.is_some();
             if look || state.iteration.is_multiple_of(LOG_EVERY) {
-                let mut metric =
+                let metric =
                     window.close(state, config.learning_rate_at(state.iteration - 1, state.seconds))?;
-                if look {
-                    let iteration = state.iteration;
-                    let bound = on_average(model, state, |model| {
-                        hooks.look(model, iteration)?;
-                        validation.map(|validation| validation.bound(model)).transpose()
-                    })?;
-                    if let Some((value, error)) = bound {
-                        metric.validation = Some(value);
-                        metric.validation_std_error = Some(error);
-                        state.judge(value);
-                    }
+                match look {
+                    true => state.pending = Some(metric),
+                    false => hooks.metric(&metric)?,
                 }
-                hooks.metric(&metric)?;
-            }
-            if !last && state.iteration.is_multiple_of(config.checkpoint_every) {
-                save(model, state, hooks)?;
-            }
-            if validate && config.patience > 0 && state.since_best >= config.patience {
-                ended = Ended::EarlyStop;
-                break;
             }
         }
         save(model, state, hooks)?;
@@ -305,6 +333,35 @@ impl Trainer {
         Ok(ended)
     }
 
+    /// The look and the validation that are due, and their metric line. False if the hooks stopped them: they are still due
+    /// then.
+    fn look(
+        &self,
+        model: &Model,
+        validation: Option<&Validation>,
+        state: &mut State,
+        hooks: &mut dyn Hooks,
+    ) -> Result<bool> {
+        let iteration = state.iteration;
+        let bound = on_average(model, state, |model| {
+            hooks.look(model, iteration)?;
+            let stop = || hooks.stop();
+            let bound = validation.map(|validation| validation.bound_until(model, &stop)).transpose()?;
+            Ok((!stop()).then_some(bound.flatten()))
+        })?;
+        let (Some(bound), Some(mut metric)) = (bound, state.pending.take_if(|_| bound.is_some())) else {
+            return Ok(false);
+        };
+        if let Some((value, error)) = bound {
+            metric.validation = Some(value);
+            metric.validation_std_error = Some(error);
+            state.judge(value);
+        }
+        hooks.metric(&metric)?;
+        Ok(true)
+    }
+
+    /// The gradient of a step, or none if the hooks stopped it before its last micro-batch.
     fn gradient(
         &self,
         model: &Model,
@@ -314,10 +371,14 @@ impl Trainer {
         state: &State,
         (start, length): (i64, i64),
         window: &mut Window,
-    ) -> Result<Tensor> {
+        hooks: &dyn Hooks,
+    ) -> Result<Option<Tensor>> {
         let parts = self.config.accumulation;
-        let mut total: Option<Tensor> = None;
+        let (mut total, mut losses): (Option<Tensor>, Option<Tensor>) = (None, None);
         for part in 0..parts {
+            if part > 0 && hooks.stop() {
+                return Ok(None);
+            }
             let (mut batch, waited) = batches.next();
             window.waited += waited;
             let given = model.given(batch.classes.as_deref());
@@ -328,16 +389,23 @@ impl Trainer {
                 true => model.with_dropout(seed.derive("dropout"), state.iteration * parts + part, loss),
                 false => loss(),
             })?;
-            let loss = loss.mean(None);
-            window.losses.push(loss.detach());
+            // a row without a loss is left out: none of its gradient is in the others'
+            let (finite, rows) = (loss.isfinite(), loss.numel() as f64);
+            let counted = finite.sum(loss.kind());
+            let loss = loss.where_self(&finite, &loss.zeros_like()).sum(loss.kind()) / &counted;
+            window.rows += rows;
+            window.lost_rows.push((-counted + rows).detach());
+            losses = Some(losses.map_or_else(|| loss.detach(), |sum| sum + loss.detach()));
             let gradient = model.parameters().gradient(&loss, start, length);
             total = Some(match total {
                 None => gradient,
                 Some(total) => total + gradient,
             });
         }
-        let total = total.expect("at least one micro-batch");
-        Ok(if parts > 1 { total / parts as f64 } else { total })
+        let (total, losses) = total.zip(losses).expect("at least one micro-batch");
+        let of_step = |sum: Tensor| if parts > 1 { sum / parts as f64 } else { sum };
+        window.losses.push(of_step(losses));
+        Ok(Some(of_step(total)))
     }
 
     fn step(
@@ -403,6 +471,9 @@ fn on_average<T>(model: &Model, state: &mut State, f: impl FnOnce(&Model) -> Res
 struct Window {
     losses: Vec<Tensor>,
     norms: Vec<Tensor>,
+    /// Rows, and of them those without a finite loss, batch by batch.
+    rows: f64,
+    lost_rows: Vec<Tensor>,
     clip: f64,
     /// Seconds.
     waited: f64,
@@ -414,7 +485,9 @@ impl Window {
             |values: &mut Vec<Tensor>| -> Vec<f64> { to_vec(&Tensor::stack(&std::mem::take(values), 0)) };
         let (losses, norms) = (take(&mut self.losses), take(&mut self.norms));
         let skipped = norms.iter().filter(|n| !n.is_finite()).count();
-        if skipped * 2 > norms.len() || losses.iter().all(|l| !l.is_finite()) {
+        let lost_rows: f64 = take(&mut self.lost_rows).iter().sum();
+        let rows = std::mem::take(&mut self.rows);
+        if skipped * 2 > norms.len() || losses.iter().all(|l| !l.is_finite()) || lost_rows * 2.0 > rows {
             return Err(Error::numeric(
                 format!(
                     "training diverged before iteration {}: the loss or its gradient is not finite",
@@ -434,6 +507,7 @@ impl Window {
             gradient_norm: lengths.iter().sum::<f64>() / lengths.len().max(1) as f64,
             clipped: lengths.iter().filter(|n| **n > self.clip).count() as u64,
             skipped: skipped as u64,
+            skipped_rows: lost_rows as u64,
             validation: None,
             validation_std_error: None,
             learning_rate,

@@ -173,6 +173,7 @@ fn hessian_ablation() {
         ("lm-zero-hessian", 0),
         ("lm-joint-shared", 2),
         ("lm-joint-separate", 2),
+        ("lm-dsm-detached", 2),
         ("lm-dsm-shared", 2),
         ("lm-dsm-separate", 2),
     ] {
@@ -187,6 +188,13 @@ fn hessian_ablation() {
     assert!(page.contains("10.28 and 9.75") && page.contains("| lm-joint-separate, learned G |"), "{page}");
     let config = std::fs::read_to_string(at("out/runs/lm-zero-hessian/config.toml")).unwrap();
     assert!(config.contains("lm-zero-hessian") && !config.contains("[model.head]"), "{config}");
+    // what is compared differs in the objective, not in where it looks: one distribution of t, and heads whose gradient
+    // does not reach the score among them
+    for run in ["sm", "lm-zero-hessian", "lm-joint-shared", "lm-dsm-detached", "lm-dsm-separate"] {
+        let config = std::fs::read_to_string(at(&format!("out/runs/{run}/config.toml"))).unwrap();
+        assert!(config.contains("time = \"uniform\"") && !config.contains("log-snr"), "{run}: {config}");
+        assert_eq!(config.contains("head_trunk = \"detached\""), run == "lm-dsm-detached", "{run}: {config}");
+    }
 }
 
 /// Heads on one frozen score; with random weights for the feature network, Fréchet distances of everything.

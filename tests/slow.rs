@@ -34,3 +34,51 @@ fn the_exact_covariance_beats_beta() {
         assert!(exact + 2.0 * exact_error < at_most * beta, "K = {steps}: {exact} against {beta}");
     }
 }
+
+/// What the CUDA test runs again in a process of its own, since LibTorch answers for the life of a process.
+const ORDER: &str = "TWEEDIE_TEST_ORDER";
+
+/// The full PyTorch 2.11 for CUDA, no GPU needed: opened before anything is asked, LibTorch knows its CUDA library, here by
+/// the version of cuDNN; asked first, it does not, for ever. Run it with
+///
+///     TWEEDIE_CUDA_LIBTORCH=…/site-packages/torch/lib cargo test --test slow cuda -- --ignored
+#[test]
+#[ignore = "needs the full PyTorch 2.11 with CUDA in TWEEDIE_CUDA_LIBTORCH"]
+fn the_cuda_library_is_opened_before_it_is_asked() {
+    match std::env::var(ORDER).as_deref() {
+        Ok("open") => {
+            // without a GPU an error, but after the library is open
+            let opened = tweedie::device::open("cuda");
+            println!("{opened:?}");
+            println!("cuDNN {}", tch::utils::version_cudnn());
+        }
+        Ok(_) => {
+            assert!(!tch::Cuda::is_available());
+            let _ = tweedie::device::open("cuda");
+            println!("cuDNN {}", tch::utils::version_cudnn());
+        }
+        Err(_) => {
+            let Ok(library) = std::env::var("TWEEDIE_CUDA_LIBTORCH") else {
+                println!("skipped: TWEEDIE_CUDA_LIBTORCH is not set");
+                return;
+            };
+            let again = |order: &str| {
+                std::process::Command::new(std::env::current_exe().unwrap())
+                    .args(["the_cuda_library_is_opened_before_it_is_asked", "--exact"])
+                    .args(["--ignored", "--nocapture"])
+                    .env(ORDER, order)
+                    .env("LD_LIBRARY_PATH", &library)
+                    .output()
+                    .unwrap()
+            };
+            let opened = again("open");
+            let said = String::from_utf8_lossy(&opened.stdout).into_owned();
+            println!("{said}");
+            assert!(opened.status.success(), "{said}{}", String::from_utf8_lossy(&opened.stderr));
+            let version = said.lines().find_map(|line| line.strip_prefix("cuDNN ")?.parse::<i64>().ok());
+            assert!(version.is_some_and(|version| version > 80_000), "{said}");
+            // the fault this guards against is still LibTorch's way: if it is not, the order no longer matters
+            assert!(!again("ask").status.success(), "asked first, LibTorch now finds the library later");
+        }
+    }
+}

@@ -99,8 +99,10 @@ fn imported_variances_step_as_in_diffusers() {
     let (sample, noise) = (of("sample").unwrap().flatten(1, 3), of("noise").unwrap().flatten(1, 3));
     for run in [run, Run::load(at("again"), Device::Cpu).unwrap()] {
         let reverse = Reverse::new(&run.model, Covariance::Interpolated, 1.0).unwrap();
-        let next = reverse.at(&sample, &[0.003, 0.871], &[0.004, 0.872]).sample(&noise);
-        let far = reverse.at(&sample.narrow(0, 1, 1), &[0.772], &[0.872]).sample(&noise.narrow(0, 1, 1));
+        let streams = || Noise::new(Seed(0), 0..2);
+        let next = reverse.at(&sample, &[0.003, 0.871], &[0.004, 0.872], &mut streams()).sample(&noise);
+        let far = reverse.at(&sample.narrow(0, 1, 1), &[0.772], &[0.872], &mut Noise::new(Seed(0), 0..1));
+        let far = far.sample(&noise.narrow(0, 1, 1));
         for (name, ours) in [("next", next), ("far", far)] {
             let theirs = of(name).unwrap().flatten(1, 3);
             let error = gap(&ours, &theirs);
@@ -109,7 +111,8 @@ fn imported_variances_step_as_in_diffusers() {
     }
     let tilde = Run::load(at("again"), Device::Cpu).unwrap();
     let tilde = Reverse::new(&tilde.model, Covariance::BetaTilde, 1.0).unwrap();
-    let other = tilde.at(&sample, &[0.003, 0.871], &[0.004, 0.872]).sample(&noise);
+    let mut streams = Noise::new(Seed(0), 0..2);
+    let other = tilde.at(&sample, &[0.003, 0.871], &[0.004, 0.872], &mut streams).sample(&noise);
     assert!(gap(&other, &of("next").unwrap().flatten(1, 3)) > 1e-4, "the variances matter");
 
     std::fs::copy(folder("plain").join("config.json"), at("pipe/unet/config.json")).unwrap();
@@ -280,6 +283,40 @@ fn impossible_networks_name_their_field() {
     for preset in [UNetConfig::paper([3, 32, 32]), UNetConfig::ddpm_plus_plus([3, 32, 32], 4)] {
         preset.check().unwrap();
     }
+}
+
+/// Where the papers have attention. Likelihood Matching: the third block down and the second up, of four, which are both at
+/// the third resolution, in the score's network and the covariance's, and no dropout. ScoreFlow's DDPM++: at 16×16, the
+/// second resolution of 32×32, dropout 0.1.
+#[test]
+fn presets_are_the_papers() {
+    let names = |config: &UNetConfig| -> Vec<String> {
+        let net = config.init(1, Device::Cpu, Seed(0)).unwrap();
+        net.parameters().entries().iter().map(|entry| entry.name.clone()).collect()
+    };
+    // the layout at a size that is quickly made
+    let small = |config: UNetConfig| UNetConfig {
+        widths: vec![8; 4],
+        head_widths: vec![8; 4],
+        groups: 4,
+        head_trunk: HeadTrunk::Separate,
+        ..config
+    };
+    let paper = UNetConfig::paper([3, 32, 32]);
+    assert_eq!((&paper.widths[..], paper.blocks, paper.dropout), (&[128, 256, 256, 512][..], 2, 0.0));
+    assert_eq!((&paper.head_widths[..], paper.head_blocks), (&[64, 128, 128, 128][..], 1));
+    let names_of_paper = names(&small(paper));
+    for prefix in ["", "head."] {
+        for (i, direction) in (0..4).flat_map(|i| [(i, "down_blocks"), (i, "up_blocks")]) {
+            let attends = names_of_paper
+                .iter()
+                .any(|name| name.starts_with(&format!("{prefix}{direction}.{i}.attentions")));
+            let expected = (direction, i) == ("down_blocks", 2) || (direction, i) == ("up_blocks", 1);
+            assert_eq!(attends, expected, "{prefix}{direction}.{i}");
+        }
+    }
+    let plus = UNetConfig::ddpm_plus_plus([3, 32, 32], 4);
+    assert_eq!((&plus.attention[..], plus.dropout), (&[false, true, false, false][..], 0.1));
 }
 
 /// An imported pipeline is a model whose ε̂ at step `i`, `t = (i+1)/1000`, is what diffusers computes, whichever way

@@ -99,7 +99,8 @@ pub(crate) mod tests {
             let at = |v: f64, covariance| {
                 let model = Constant::new(schedule.clone(), v);
                 let x = model.oracle.mixture.sample(3, crate::noise::Seed(1));
-                let law = Reverse::new(&model, covariance, 1.0).unwrap().at(&x, &s, &t);
+                let mut streams = crate::noise::Noise::new(crate::noise::Seed(0), 0..3);
+                let law = Reverse::new(&model, covariance, 1.0).unwrap().at(&x, &s, &t, &mut streams);
                 (law.mean, law.cov.diagonal())
             };
             let (mean, large) = at(0.0, Covariance::Beta);

@@ -4,8 +4,8 @@
 use tch::{Kind, Tensor, with_grad};
 
 use crate::model::Denoiser;
-use crate::noise::{Noise, Seed};
-use crate::sym_matrix::SymMatrix;
+use crate::noise::Noise;
+use crate::sym_matrix::{SymMatrix, eigen_rows, eigenvalue_rows};
 use crate::tensor::{per_row, sum_over, vector_jacobian_product};
 use crate::tweedie::Jet;
 
@@ -14,14 +14,19 @@ use crate::tweedie::Jet;
 const FLOOR: f64 = 1e-6;
 
 /// `ε̂`, and the diagonal of `G` as the mean of `v ⊙ Gv` over `probes` vectors of random signs (Rademacher-M of OCM; Bekas et
-/// al. 2007), held in `[0, 1]` as its authors do. The vectors are the same for every row and time, so that a row does not depend on its batch.
-pub(super) fn rademacher(model: &dyn Denoiser, x: &Tensor, t: &[f64], probes: usize) -> Jet {
-    let signs = Noise::new(Seed(0).derive("rademacher covariance"), 0..probes as u64).rademacher(
-        model.dim() as usize,
-        x.kind(),
-        x.device(),
-    );
-    let (noise, products) = products(model, x, t, &signs);
+/// al. 2007), held in `[0, 1]` as its authors do. Each row draws vectors of its own from its stream, at every call anew: a row
+/// does not depend on its batch, and the errors of rows and steps are independent.
+pub(super) fn rademacher(
+    model: &dyn Denoiser,
+    x: &Tensor,
+    t: &[f64],
+    probes: usize,
+    streams: &mut Noise,
+) -> Jet {
+    let (rows, d) = x.size2().expect("rows");
+    let signs = streams.rademacher(probes * d as usize, x.kind(), x.device());
+    let signs = signs.view([rows, probes as i64, d]);
+    let (noise, products) = products(model, x, t, &signs.transpose(0, 1));
     let mean = sum_over(&(products * signs), 1) / probes as f64;
     Jet { noise, g: SymMatrix::Diagonal(mean.clamp(FLOOR, 1.0)) }
 }
@@ -32,17 +37,18 @@ pub(super) fn diagonal(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Jet {
     Jet { noise, g: SymMatrix::Diagonal(products.diagonal(0, 1, 2).clamp_min(FLOOR)) }
 }
 
-/// `ε̂` and all of `G`, by `d` products: symmetrised, its eigenvalues held above 0. For small `d`.
+/// `ε̂` and all of `G`, by `d` products: symmetrised, its eigenvalues held above 0. For small `d`. NaN in a row whose
+/// Jacobian is not finite.
 pub(super) fn full(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Jet {
     let (noise, symmetric) = symmetrised(model, x, t);
-    let (values, vectors) = symmetric.linalg_eigh("L");
+    let (values, vectors) = eigen_rows(&symmetric);
     let held = (&vectors * values.clamp_min(FLOOR).unsqueeze(1)).matmul(&vectors.transpose(1, 2));
     Jet { noise, g: SymMatrix::Full(held.to_kind(x.kind())) }
 }
 
-/// The eigenvalues of `G`, symmetrised, `[b, d]` in f64, rising.
+/// The eigenvalues of `G`, symmetrised, `[b, d]` in f64, rising; NaN in a row whose Jacobian is not finite.
 pub(super) fn eigenvalues(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Tensor {
-    symmetrised(model, x, t).1.linalg_eigvalsh("L")
+    eigenvalue_rows(&symmetrised(model, x, t).1)
 }
 
 /// `ε̂`, and the symmetric part of `G` by `d` products, `[b, d, d]` in f64.
@@ -76,6 +82,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::noise::Seed;
     use crate::oracle::{GaussianMixture, Oracle};
     use crate::schedule::Vp;
 
@@ -108,11 +115,45 @@ mod tests {
         let (oracle, x) = oracle();
         let exact = oracle.jet(&x, &T).g;
         let (probes, diagonal) = (4000, exact.diagonal());
-        let found = rademacher(&oracle, &x, &T, probes).g.diagonal();
+        let mut streams = Noise::new(Seed(8), 0..3);
+        let found = rademacher(&oracle, &x, &T, probes, &mut streams).g.diagonal();
         let others = exact.to_dense().square().sum_dim_intlist([2i64].as_slice(), false, None::<Kind>)
             - diagonal.square();
         let error = (others / probes as f64).sqrt();
         let within = (found - diagonal.clamp(FLOOR, 1.0)).abs().le_tensor(&(error * 4.0 + 1e-12));
+        assert_eq!(within.all().int64_value(&[]), 1);
+    }
+
+    /// Rows at one and the same `x_t` have signs of their own, and so has the next call; another seed has others; and a row
+    /// is the same in any batch. The errors of many rows then average out, which those of common signs do not.
+    #[test]
+    fn signs_are_of_the_row_and_the_step() {
+        let (oracle, x) = oracle();
+        let x = x.narrow(0, 1, 1).expand([400, 3], false).contiguous();
+        let t = vec![0.3; 400];
+        let at = |streams: &mut Noise, rows: std::ops::Range<i64>| {
+            let x = x.narrow(0, rows.start, rows.end - rows.start);
+            rademacher(&oracle, &x, &t[..x.size()[0] as usize], 1, streams).g.diagonal()
+        };
+        let mut streams = Noise::new(Seed(3), 0..400);
+        let (first, second) = (at(&mut streams, 0..400), at(&mut streams, 0..400));
+        let differ = |a: &Tensor, b: &Tensor| {
+            (a - b).abs().amax([1i64].as_slice(), false).gt(1e-6).sum(Kind::Int64).int64_value(&[])
+        };
+        assert!(differ(&first.narrow(0, 0, 399), &first.narrow(0, 1, 399)) > 200, "rows");
+        assert!(differ(&first, &second) > 200, "calls");
+        assert!(differ(&first, &at(&mut Noise::new(Seed(4), 0..400), 0..400)) > 200, "seeds");
+        let mut part = Noise::new(Seed(3), 17..30);
+        assert!(gap(&at(&mut part, 17..30), &first.narrow(0, 17, 13)) < 1e-12, "first call in another batch");
+        assert!(gap(&at(&mut part, 17..30), &second.narrow(0, 17, 13)) < 1e-12, "second call");
+        // unheld, one sign's error has the variance Σ_{j≠i} G_ij²; the mean of 400 rows a 400th of it
+        let exact = oracle.jet(&x.narrow(0, 0, 1), &[0.3]).g;
+        let others = exact.to_dense().square().sum_dim_intlist([2i64].as_slice(), false, None::<Kind>)
+            - exact.diagonal().square();
+        let signs = Noise::new(Seed(3), 0..400).rademacher(3, Kind::Double, x.device()).unsqueeze(0);
+        let products = products(&oracle, &x, &t, &signs).1.squeeze_dim(1) * signs.squeeze_dim(0);
+        let mean = products.mean_dim([0i64].as_slice(), true, None::<Kind>);
+        let within = (mean - exact.diagonal()).abs().le_tensor(&((others / 400.0).sqrt() * 4.0 + 1e-12));
         assert_eq!(within.all().int64_value(&[]), 1);
     }
 }

@@ -2,6 +2,9 @@
 
 use csv::ByteRecord;
 
+use std::io::Write;
+use std::ops::Range;
+
 use super::builder::{Builder, unique_names};
 use super::delimited::Records;
 use super::output::OutputFile;
@@ -36,6 +39,88 @@ pub fn append_columns(table: &Table, names: &[&str], columns: &[Vec<f64>], out: 
     match (TableFormat::of(out.path())?, table.layout) {
         (TableFormat::Csv | TableFormat::Tsv, Some(_)) => echo(table, names, columns, out),
         _ => rewrite(table, names, columns, out),
+    }
+}
+
+/// Scores of images, written batch by batch as they are done: CSV or TSV, one row per image with its number from 1 and, where the
+/// images are files, its path below their folder.
+///
+/// The file takes its name at the end, by [`ImageScores::finish`]. Work that is interrupted leaves the rows so far in a file with
+/// `.partial` in its name (see [`OutputFile::keep_so_far`]).
+pub struct ImageScores<'a> {
+    table: &'a Table,
+    delimiter: u8,
+    out: OutputFile,
+}
+
+impl<'a> ImageScores<'a> {
+    /// Writes the header: `image`, `file` where there are files, and `names`. None where the format takes no rows one by one
+    /// ([`TableFormat::Parquet`], [`TableFormat::Npy`]), and the file is then given back.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn begin(
+        table: &'a Table,
+        names: &[&str],
+        out: OutputFile,
+    ) -> Result<std::result::Result<ImageScores<'a>, OutputFile>> {
+        let delimiter = match TableFormat::of(out.path())? {
+            TableFormat::Csv => b',',
+            TableFormat::Tsv => b'\t',
+            TableFormat::Parquet | TableFormat::Npy => return Ok(Err(out)),
+        };
+        let mut scores = ImageScores { table, delimiter, out };
+        let file = if table.files.is_empty() { None } else { Some("file") };
+        scores.write(|writer| {
+            writer.write_record(["image"].into_iter().chain(file).chain(names.iter().copied()))
+        })?;
+        Ok(Ok(scores))
+    }
+
+    /// Adds the images `rows` of the table, `columns` being one vector for each name. They are in the file when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn push(&mut self, rows: Range<usize>, columns: &[&[f64]]) -> Result<()> {
+        let table = self.table;
+        self.write(|writer| {
+            let mut cell = Vec::new();
+            for (i, row) in rows.enumerate() {
+                let place = table.place(row);
+                writer.write_field(place.row.to_string())?;
+                if let Some(file) = &place.file {
+                    writer.write_field(file)?;
+                }
+                for column in columns {
+                    cell.clear();
+                    format_number(&mut cell, CellType::Double, column[i]);
+                    writer.write_field(&cell)?;
+                }
+                writer.write_record(None::<&[u8]>)?;
+            }
+            Ok(())
+        })?;
+        self.out.keep_so_far();
+        Ok(())
+    }
+
+    fn write(&mut self, f: impl FnOnce(&mut csv::Writer<&mut Vec<u8>>) -> csv::Result<()>) -> Result<()> {
+        let mut bytes = Vec::new();
+        {
+            let mut writer =
+                csv::WriterBuilder::new().delimiter(self.delimiter).flexible(true).from_writer(&mut bytes);
+            f(&mut writer).and_then(|()| Ok(writer.flush()?)).expect("a Vec takes all bytes");
+        }
+        let written = self.out.write_all(&bytes).and_then(|()| self.out.flush());
+        written.map_err(Error::io(self.out.path()))
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// As [`OutputFile::commit`].
+    pub fn finish(self) -> Result<()> {
+        self.out.commit()
     }
 }
 
@@ -102,6 +187,9 @@ fn echo(table: &Table, names: &[&str], columns: &[Vec<f64>], mut out: OutputFile
             if let Some(row) = position {
                 let value = *column.get(row).ok_or_else(|| changed(table))?;
                 format_number(&mut cell, CellType::Double, value);
+                if layout.decimal_comma {
+                    cell.iter_mut().filter(|byte| **byte == b'.').for_each(|byte| *byte = b',');
+                }
             }
             writer.write_field(&cell).map_err(failed)?;
         }
@@ -123,6 +211,7 @@ fn rewrite(table: &Table, names: &[&str], columns: &[Vec<f64>], out: OutputFile)
     if let Some(layout) = table.layout {
         options.delimiter = Some(layout.delimiter.into());
         options.header = Some(layout.header);
+        options.decimal = Some(if layout.decimal_comma { ',' } else { '.' });
     }
     let old: Vec<f64> = if table.source.as_os_str().is_empty() {
         table.values.iter().copied().map(f64::from).collect()

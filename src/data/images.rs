@@ -1,8 +1,10 @@
-//! Images in: IDX files (MNIST's format), CIFAR-10's binary batches, NumPy's arrays, folders of PNG, JPEG and WebP.
+//! Images in: IDX files (MNIST's format), CIFAR-10's binary batches, NumPy's arrays, folders of PNG, JPEG, WebP, GIF, BMP
+//! and TIFF.
 //!
 //! An image is a row of pixel levels 0…255, channel by channel, line by line.
 
 mod cifar;
+mod decode;
 mod folder;
 mod idx;
 mod numpy;
@@ -14,8 +16,11 @@ use image::imageops::FilterType;
 use rayon::prelude::*;
 
 use super::labels::Labels;
-use super::table::{Column, ColumnKind, Table, TableOptions};
+use super::table::{Column, ColumnKind, LeftOut, Purpose, Table, TableOptions};
 use crate::{Error, Result};
+
+/// The most levels of an image: 512 × 512 pixels in colour, 1024 × 1024 in grey. A row has a column for each.
+pub(super) const MOST_LEVELS: usize = 1 << 20;
 
 /// Levels of images of one shape.
 struct Images {
@@ -27,11 +32,16 @@ struct Images {
     files: Vec<String>,
     /// Files left out because they could not be decoded.
     corrupt: usize,
+    /// Whatever else was left out.
+    left_out: Vec<LeftOut>,
+    /// What a user should know of how they were read.
+    notes: Vec<String>,
 }
 
 impl Images {
     fn new(shape: [usize; 3], levels: Vec<u8>) -> Images {
-        Images { shape, levels, labels: None, files: Vec::new(), corrupt: 0 }
+        let (files, left_out, notes) = (Vec::new(), Vec::new(), Vec::new());
+        Images { shape, levels, labels: None, files, corrupt: 0, left_out, notes }
     }
 
     fn count(&self) -> usize {
@@ -51,6 +61,31 @@ impl Images {
         }
         Ok(Images { labels: Some(labels), ..self })
     }
+}
+
+/// Refuses images with more levels than a row can hold.
+fn check_levels(path: &Path, [channels, height, width]: [usize; 3], options: &TableOptions) -> Result<()> {
+    let most = |channels: usize| MOST_LEVELS / channels;
+    if height.checked_mul(width).is_some_and(|pixels| pixels <= most(channels)) {
+        return Ok(());
+    }
+    let problem = format!(
+        "an image of {height} × {width} pixels is more than the {} of the largest row",
+        most(channels)
+    );
+    if options.size.is_some() {
+        return Err(Error::config("--size", problem, "give a smaller size, for example 64x64"));
+    }
+    // about as high for its width, the longer side 64
+    let side = |length: usize| {
+        let scaled = (length as f64 * 8.0 / height.max(width) as f64).round() as usize;
+        8 * scaled.clamp(1, 8)
+    };
+    let remedy = match options.purpose {
+        Purpose::Test => "give images of the run's size".into(),
+        _ => format!("bring all to a smaller size, for example with --size {}x{}", side(height), side(width)),
+    };
+    Err(Error::data(path, problem, remedy))
 }
 
 /// A file that is not what it says.
@@ -75,9 +110,10 @@ pub(super) fn read(path: &Path, options: &TableOptions) -> Result<Option<Table>>
         }
         return Ok(None);
     };
+    let asked = &options.columns;
+    let images = in_colour(images, asked.len());
     let dim: usize = images.shape.iter().product();
     let columns = pixel_columns(dim);
-    let asked = &options.columns;
     let all = asked.len() == dim && asked.iter().zip(&columns).all(|(a, c)| *a == c.name);
     if !(asked.is_empty() || all) || !options.drop.is_empty() {
         let problem = format!("{} holds images of {:?} = {dim} pixels", path.display(), images.shape);
@@ -89,6 +125,8 @@ pub(super) fn read(path: &Path, options: &TableOptions) -> Result<Option<Table>>
     table.dropped_rows = images.corrupt;
     table.labels = images.labels;
     table.files = images.files;
+    table.left_out = images.left_out;
+    table.notes = images.notes;
     if options.unique {
         table.drop_duplicates();
     }
@@ -97,20 +135,40 @@ pub(super) fn read(path: &Path, options: &TableOptions) -> Result<Option<Table>>
 
 fn read_levels(path: &Path, folder: bool, options: &TableOptions) -> Result<Option<Images>> {
     let images = if folder {
-        match cifar::read_folder(path)? {
+        match cifar::read_folder(path, options.purpose)? {
             Some(images) => images,
             None => return folder::read(path, options).map(Some),
         }
     } else if let Some(images) = idx::read(path)? {
         images
-    } else if let Some(images) = numpy::read(path)? {
+    } else if let Some(images) = numpy::read(path, options.purpose)? {
         images
     } else if let Some(images) = cifar::read(path)? {
         images
     } else {
         return Ok(None);
     };
-    Ok(Some(fitted(images, options.size)))
+    let [channels, height, width] = images.shape;
+    let [height, width] = options.size.unwrap_or([height, width]);
+    check_levels(path, [channels, height, width], options)?;
+    let mut images = fitted(images, options.size);
+    // a mask or a label map, or levels of 0…1: near black
+    let brightest = images.levels.iter().max().copied().unwrap_or(0);
+    if (1..16).contains(&brightest) {
+        images.notes.push(format!("the brightest level is {brightest}: levels are taken to be 0…255"));
+    }
+    Ok(Some(images))
+}
+
+/// Grey images of a folder in colour, where the `columns` that are requested are those of colour images of their size.
+fn in_colour(images: Images, columns: usize) -> Images {
+    let [channels, height, width] = images.shape;
+    let pixels = height * width;
+    if channels != 1 || images.files.is_empty() || columns != 3 * pixels {
+        return images;
+    }
+    let levels = images.levels.chunks_exact(pixels).flat_map(|plane| [plane; 3].concat()).collect();
+    Images { shape: [3, height, width], levels, ..images }
 }
 
 /// The columns of images with so many levels: `p1`, `p2`, …

@@ -10,6 +10,8 @@ use crate::{Error, Result};
 
 /// A header longer than this is not one of a table.
 const MAX_HEADER: usize = 64 * 1024;
+/// A table has a name and a scaling for each column: more than the values of a few rows take.
+const MOST_COLUMNS: usize = 1 << 20;
 /// Rows decoded at a time.
 const CHUNK_ROWS: usize = 4096;
 
@@ -47,9 +49,9 @@ pub(super) fn read<T: Real>(path: &Path, _options: &TableOptions, builder: &mut 
             return Err(Error::data(path, format!("the array has the shape {:?}", header.shape), remedy));
         }
     };
-    if columns > 1 << 24 {
-        let remedy = "write the file again with numpy.save";
-        return Err(Error::data(path, format!("the NPY header claims {columns} columns"), remedy));
+    if columns > MOST_COLUMNS {
+        let problem = format!("the array has {columns} columns, more than the {MOST_COLUMNS} of any table");
+        return Err(Error::data(path, problem, "give a 2-D array, [rows, columns], or images (u8)"));
     }
     let size = number.size;
     let expected = (rows as u128) * (columns as u128) * (size as u128);
@@ -91,10 +93,7 @@ pub(super) fn read<T: Real>(path: &Path, _options: &TableOptions, builder: &mut 
                 let item = if header.fortran { column * count + r } else { r * columns + column };
                 *value = number.decode(&block[item * size..(item + 1) * size]);
             }
-            if let Err(bad) = builder.push(&row) {
-                let found = format!("{:?}", bad.value);
-                return Err(builder.bad_cell(&format!("row {}", start + r + 1), &bad, &found));
-            }
+            builder.push(&row, || format!("row {}", start + r + 1), |k, _| format!("{:?}", row[k]))?;
         }
     }
     Ok(())
@@ -138,6 +137,16 @@ impl Header {
         );
         let ordered = matches!(order, b'<' | b'>' | b'|' | b'=');
         (known && ordered).then(|| Number { kind, size: usize::from(size - b'0'), big_endian: order == b'>' })
+    }
+
+    /// The bytes of the values; nothing where they are neither numbers nor texts, or more than can be counted.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        let size = match (self.number(), self.text()) {
+            (Some(number), _) => number.size,
+            (None, Some((width, length))) => width * length,
+            (None, None) => return None,
+        };
+        self.shape.iter().try_fold(size as u64, |bytes, &n| bytes.checked_mul(n as u64))
     }
 
     /// Bytes per character and number of characters, where the values are texts.

@@ -11,19 +11,38 @@ use super::OutputFile;
 use super::npy::{self, Header};
 use crate::{Error, Result};
 
+/// Bytes that a compressed file may always claim to hold.
+const MOST_UNPACKED: u64 = 1 << 26;
+/// How many bytes one compressed byte may stand for beyond that. Deflate's own limit is 1032, which only equal bytes reach;
+/// pictures of ink on white stay below a hundred.
+const MOST_PACKED: u64 = 500;
+
+/// Refuses `claimed` bytes from `stored` compressed ones that no data are packed into.
+pub(super) fn check_packed(path: &Path, claimed: u64, stored: u64) -> Result<()> {
+    if claimed <= MOST_UNPACKED || claimed / MOST_PACKED <= stored {
+        return Ok(());
+    }
+    let problem =
+        format!("claims {claimed} bytes in {stored} compressed ones: one value over and over, or damage");
+    Err(Error::data(path, problem, "check how it was written, or save it without compression"))
+}
+
 /// An NPZ archive being read.
 pub(crate) struct NpzReader {
     path: PathBuf,
+    /// Of the whole file.
+    length: u64,
     archive: ZipArchive<BufReader<File>>,
 }
 
 impl NpzReader {
     pub fn open(path: &Path) -> Result<NpzReader> {
         let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
+        let length = file.get_ref().metadata().map_err(Error::io(path))?.len();
         let archive = ZipArchive::new(file).map_err(|e| {
             Error::data(path, format!("is no NPZ archive ({e})"), "give a file that numpy.savez wrote")
         })?;
-        Ok(NpzReader { path: path.to_owned(), archive })
+        Ok(NpzReader { path: path.to_owned(), length, archive })
     }
 
     /// The numbers of an array of this shape, whatever their type; nothing if it is not there. A caller that does not
@@ -52,8 +71,15 @@ impl NpzReader {
                 (None, Some(_)) => return Err(wrong("holds text, expected numbers".into())),
                 (None, None) => return Err(header.unsupported(&path)),
             };
-            let mut bytes = vec![0; count * number.size];
-            values.read_exact(&mut bytes).map_err(|e| wrong(format!("cannot be read ({e})")))?;
+            let expected = count * number.size;
+            let mut bytes = Vec::new();
+            values
+                .take(expected as u64)
+                .read_to_end(&mut bytes)
+                .map_err(|e| wrong(format!("cannot be read ({e})")))?;
+            if bytes.len() != expected {
+                return Err(wrong(format!("has {} bytes, expected {expected}", bytes.len())));
+            }
             let values: Vec<f64> = bytes.chunks_exact(number.size).map(|item| number.decode(item)).collect();
             Ok(match shape[..] {
                 // column after column
@@ -104,7 +130,9 @@ impl NpzReader {
                 "write the file again",
             )
         })?;
+        let stored = file.compressed_size().min(self.length);
         let header = npy::read_header(&self.path, &mut file)?;
+        check_packed(&self.path, header.bytes().unwrap_or(0), stored)?;
         decode(&header, &mut file).map(Some)
     }
 }

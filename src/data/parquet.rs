@@ -1,31 +1,38 @@
 //! Parquet tables in.
 
+mod claims;
+
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use parquet::basic::{ConvertedType, LogicalType, Type};
+use parquet::basic::{Compression, ConvertedType, LogicalType, Type};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::FileMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
 use super::builder::{Builder, Real, unique_names};
+use super::refusals::SCHEMA;
 use super::table::{CellType, TableOptions};
+use crate::error::caught;
 use crate::{Error, Result};
 
 /// Rows decoded at a time.
 const CHUNK_ROWS: usize = 4096;
+/// Numbers that a small file may claim, and further ones for each of its bytes: runs of equal ones take hardly any.
+const MOST_CELLS: u128 = 1 << 24;
+const MOST_PER_BYTE: u128 = 4096;
 
 /// Reads a Parquet file into `builder`.
-pub(super) fn read<T: Real>(path: &Path, options: &TableOptions, builder: &mut Builder<T>) -> Result<()> {
+pub(super) fn read<T: Real>(path: &Path, _options: &TableOptions, builder: &mut Builder<T>) -> Result<()> {
     // The decoder is not proof against every damaged file; a panic in it is the file's fault, not ours.
-    catch_unwind(AssertUnwindSafe(|| read_checked(path, options, builder)))
-        .unwrap_or_else(|_| Err(Error::data(path, "the Parquet file is damaged", "write it again")))
+    caught(|| read_checked(path, builder))
+        .unwrap_or_else(|| Err(Error::data(path, "the Parquet file is damaged", "write it again")))
 }
 
-fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Builder<T>) -> Result<()> {
+fn read_checked<T: Real>(path: &Path, builder: &mut Builder<T>) -> Result<()> {
     let damaged = |e: ParquetError| {
         let text = e.to_string();
         let first = text.lines().next().unwrap_or_default();
@@ -35,8 +42,17 @@ fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Buil
             "the file is truncated or damaged: write it again",
         )
     };
-    let file = File::open(path).map_err(Error::io(path))?;
-    let file = SerializedFileReader::new(file).map_err(damaged)?;
+    let implausible = |problem: String| {
+        Error::data(
+            path,
+            format!("is no sound Parquet file: {problem}"),
+            "the file is damaged: write it again",
+        )
+    };
+    let mut raw = File::open(path).map_err(Error::io(path))?;
+    let bytes = raw.metadata().map_err(Error::io(path))?.len();
+    claims::check_footer(&mut raw).map_err(Error::io(path))?.map_err(implausible)?;
+    let file = SerializedFileReader::new(raw.try_clone().map_err(Error::io(path))?).map_err(damaged)?;
     let schema = file.metadata().file_metadata().schema_descr_ptr();
 
     // A field of the schema is a column of the table; a nested one has no or several leaves.
@@ -45,26 +61,39 @@ fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Buil
     if columns.is_empty() {
         return Err(Error::data(path, "there are no columns", "check how the file was written"));
     }
+    let indices = index_columns(file.metadata().file_metadata());
+    for (position, column) in columns.iter().enumerate() {
+        if indices.contains(&column.name) {
+            builder.set_aside(position, "pandas wrote it as the rows' index");
+        }
+    }
     builder.choose(&columns)?;
     let mut leaves = Vec::new();
-    for (k, (field, name)) in builder.chosen.iter().enumerate() {
-        let leaf = (0..schema.num_columns()).find(|&leaf| schema.get_column_root_idx(leaf) == *field);
+    let mut first_leaf = vec![None; fields.len()];
+    for leaf in (0..schema.num_columns()).rev() {
+        first_leaf[schema.get_column_root_idx(leaf)] = Some(leaf);
+    }
+    for k in 0..builder.chosen.len() {
+        let field = builder.chosen[k].0;
+        let leaf = first_leaf[field];
         let plain = leaf
-            .filter(|_| fields[*field].is_primitive())
+            .filter(|_| fields[field].is_primitive())
             .map(|leaf| (leaf, Number::of(&schema.column(leaf))));
-        match plain {
-            Some((leaf, Some(number))) => {
-                leaves.push((leaf, number));
-                builder.cells[k] = number.cell;
-            }
-            _ if options.columns.is_empty() || plain.is_some() || leaf.is_some() => {
-                let found = leaf.map_or("an empty group".to_owned(), |leaf| {
-                    type_name(&schema.column(leaf), plain.is_none())
-                });
-                return Err(builder.not_numeric("schema", name, &found));
-            }
-            _ => return Err(builder.not_numeric("schema", name, "a nested column")),
+        if let Some((leaf, Some(number))) = plain {
+            leaves.push(Some((leaf, number)));
+            builder.cells[k] = number.cell;
+            continue;
         }
+        let found =
+            leaf.map_or("an empty group".to_owned(), |leaf| type_name(&schema.column(leaf), plain.is_none()));
+        builder.not_numeric(k, || SCHEMA.into(), &found)?;
+        leaves.push(None);
+    }
+
+    let claimed = file.metadata().row_groups().iter().map(|group| group.num_rows().max(0) as u128);
+    let cells = claimed.sum::<u128>() * leaves.len() as u128;
+    if cells > MOST_CELLS + MOST_PER_BYTE * u128::from(bytes) {
+        return Err(implausible(format!("it claims {cells} numbers in {bytes} bytes")));
     }
 
     let mut row = vec![0.0; leaves.len()];
@@ -78,12 +107,31 @@ fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Buil
             )
         })?;
         let mut columns = Vec::new();
-        for (leaf, number) in &leaves {
+        for leaf in &leaves {
+            let Some((leaf, number)) = leaf else {
+                columns.push(None);
+                continue;
+            };
+            let about = reader.metadata().column(*leaf);
+            let unread = match about.compression() {
+                Compression::BROTLI(_) => Some("brotli"),
+                Compression::LZO => Some("LZO"),
+                _ => None,
+            };
+            if let Some(codec) = unread {
+                let problem = format!("is compressed by {codec}, which is not read");
+                let remedy = "write it with compression snappy, zstd, gzip or none";
+                return Err(Error::data(path, problem, remedy));
+            }
+            let start = about.dictionary_page_offset().unwrap_or(about.data_page_offset());
+            claims::check_pages(&mut raw, start, about.compressed_size(), rows as u64)
+                .map_err(Error::io(path))?
+                .map_err(implausible)?;
             let column = reader.get_column_reader(*leaf).map_err(damaged)?;
-            columns.push(Leaf {
+            columns.push(Some(Leaf {
                 reader: Reader::new(column, schema.column(*leaf).max_def_level()),
                 number: *number,
-            });
+            }));
         }
         // No claim of a damaged file is trusted with more than this before its values appear.
         builder.reserve(rows.min(1 << 20))?;
@@ -92,6 +140,11 @@ fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Buil
         while done < rows {
             let count = CHUNK_ROWS.min(rows - done);
             for (column, block) in columns.iter_mut().zip(&mut blocks) {
+                let Some(column) = column else {
+                    block.clear();
+                    block.resize(count, f64::NAN);
+                    continue;
+                };
                 column.read(count, block).map_err(damaged)?;
                 if block.len() != count {
                     let problem =
@@ -107,11 +160,12 @@ fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Buil
                 for (value, block) in row.iter_mut().zip(&blocks) {
                     *value = block[r];
                 }
-                if let Err(bad) = builder.push(&row) {
-                    let found =
-                        if bad.value.is_nan() { "null or NaN".into() } else { format!("{:?}", bad.value) };
-                    return Err(builder.bad_cell(&format!("row {}", builder.seen()), &bad, &found));
-                }
+                let number = builder.seen() + 1;
+                let found = |k: usize, _| match row[k] {
+                    value if value.is_nan() => "null or NaN".into(),
+                    value => format!("{value:?}"),
+                };
+                builder.push(&row, || format!("row {number}"), found)?;
             }
             done += count;
         }
@@ -119,11 +173,28 @@ fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Buil
     Ok(())
 }
 
+/// The columns that pandas wrote an index of rows to: by its metadata, or by their names.
+fn index_columns(metadata: &FileMetaData) -> Vec<String> {
+    let pairs = metadata.key_value_metadata().into_iter().flatten();
+    let text = pairs.filter(|pair| pair.key == "pandas").find_map(|pair| pair.value.as_ref());
+    let value: Option<serde_json::Value> = text.and_then(|text| serde_json::from_str(text).ok());
+    let listed = value.as_ref().and_then(|value| value.get("index_columns")?.as_array());
+    let listed = listed.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned));
+    let fields = metadata.schema_descr().root_schema().get_fields().iter().map(|field| field.name());
+    let number = |name: &str| {
+        let middle = name.strip_prefix("__index_level_").and_then(|name| name.strip_suffix("__"));
+        middle.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    listed.chain(fields.filter(|name| number(name)).map(str::to_owned)).collect()
+}
+
 /// How the stored values of a column become numbers.
 #[derive(Debug, Clone, Copy)]
 struct Number {
     cell: CellType,
     unsigned: bool,
+    /// Bytes are a number in half precision, rather than a whole number, the highest byte first.
+    half: bool,
     /// By what a stored value is divided: a power of ten for decimals.
     divisor: f64,
 }
@@ -134,8 +205,9 @@ impl Number {
         if column.max_rep_level() > 0 || column.max_def_level() > 1 {
             return None;
         }
-        let number =
-            |cell, unsigned, scale: i32| Some(Number { cell, unsigned, divisor: 10_f64.powi(scale) });
+        let number = |cell, unsigned, scale: i32| {
+            Some(Number { cell, unsigned, half: false, divisor: 10_f64.powi(scale) })
+        };
         let integer = |unsigned| number(CellType::Integer, unsigned, 0);
         let decimal =
             |scale| number(if scale == 0 { CellType::Integer } else { CellType::Double }, false, scale);
@@ -165,9 +237,39 @@ impl Number {
                 ) => integer(false),
                 _ => None,
             },
-            Type::INT96 | Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY => None,
+            Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY => {
+                match (column.logical_type_ref(), column.converted_type()) {
+                    (Some(LogicalType::Decimal(kind)), _) => decimal(kind.scale),
+                    (None, ConvertedType::DECIMAL) => decimal(column.type_scale()),
+                    (Some(LogicalType::Float16), _) if column.type_length() == 2 => {
+                        number(CellType::Single, false, 0).map(|number| Number { half: true, ..number })
+                    }
+                    _ => None,
+                }
+            }
+            Type::INT96 => None,
         }
     }
+}
+
+/// A number in half precision from its bits (IEEE 754 binary16).
+fn half(bits: u16) -> f64 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
+    sign * match exponent {
+        0 => fraction * 2_f64.powi(-24),
+        0x1f if fraction == 0.0 => f64::INFINITY,
+        0x1f => f64::NAN,
+        _ => (1024.0 + fraction) * 2_f64.powi(exponent - 25),
+    }
+}
+
+/// A whole number in two's complement, the highest byte first. The length of one is not known to be sane.
+fn big_endian(bytes: &[u8]) -> f64 {
+    let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
+    let digits = bytes.iter().map(|&byte| f64::from(if negative { !byte } else { byte }));
+    let magnitude = digits.fold(0.0, |sum: f64, byte| 256.0 * sum + byte);
+    if negative { -1.0 - magnitude } else { magnitude }
 }
 
 fn type_name(column: &ColumnDescriptor, nested: bool) -> String {
@@ -191,6 +293,8 @@ enum Reader {
     Int64(Typed<parquet::data_type::Int64Type>),
     Float(Typed<parquet::data_type::FloatType>),
     Double(Typed<parquet::data_type::DoubleType>),
+    Bytes(Typed<parquet::data_type::ByteArrayType>),
+    FixedBytes(Typed<parquet::data_type::FixedLenByteArrayType>),
     Other,
 }
 
@@ -202,7 +306,9 @@ impl Reader {
             ColumnReader::Int64ColumnReader(r) => Reader::Int64(Typed::new(r, max_level)),
             ColumnReader::FloatColumnReader(r) => Reader::Float(Typed::new(r, max_level)),
             ColumnReader::DoubleColumnReader(r) => Reader::Double(Typed::new(r, max_level)),
-            _ => Reader::Other,
+            ColumnReader::ByteArrayColumnReader(r) => Reader::Bytes(Typed::new(r, max_level)),
+            ColumnReader::FixedLenByteArrayColumnReader(r) => Reader::FixedBytes(Typed::new(r, max_level)),
+            ColumnReader::Int96ColumnReader(_) => Reader::Other,
         }
     }
 }
@@ -210,7 +316,11 @@ impl Reader {
 impl Leaf {
     /// Replaces `out` by up to `count` values, NaN for nulls.
     fn read(&mut self, count: usize, out: &mut Vec<f64>) -> std::result::Result<(), ParquetError> {
-        let Number { unsigned, divisor, .. } = self.number;
+        let Number { unsigned, divisor, half: is_half, .. } = self.number;
+        let bytes = |bytes: &[u8]| match bytes {
+            &[low, high] if is_half => half(u16::from_le_bytes([low, high])),
+            bytes => big_endian(bytes) / divisor,
+        };
         match &mut self.reader {
             Reader::Bool(r) => r.read(count, out, |v| f64::from(u8::from(v))),
             Reader::Int32(r) if unsigned => r.read(count, out, |v| f64::from(v as u32)),
@@ -219,6 +329,8 @@ impl Leaf {
             Reader::Int64(r) => r.read(count, out, |v| v as f64 / divisor),
             Reader::Float(r) => r.read(count, out, f64::from),
             Reader::Double(r) => r.read(count, out, |v| v),
+            Reader::Bytes(r) => r.read(count, out, |v| bytes(v.data())),
+            Reader::FixedBytes(r) => r.read(count, out, |v| bytes(v.data())),
             Reader::Other => {
                 out.clear();
                 Ok(())
@@ -259,5 +371,30 @@ impl<T: DataType> Typed<T> {
             out.extend(self.levels.iter().map(value).map(|v| v.map_or(f64::NAN, &number)));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_and_decimals_are_numbers() {
+        // IEEE 754: 1, -2, 65504 (the largest), 2⁻²⁴ (the smallest), 1/3 rounded
+        for (bits, value) in [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (1, 5.960_464_477_539_063e-8),
+            (0x3555, 0.333_251_953_125),
+        ] {
+            assert_eq!(half(bits), value, "{bits:x}");
+        }
+        assert!(half(0x7e00).is_nan() && half(0xfc00) == f64::NEG_INFINITY);
+        assert_eq!(big_endian(&[0, 1, 0]), 256.0);
+        assert_eq!(big_endian(&[0xff, 0xff]), -1.0);
+        assert_eq!(big_endian(&[0xff, 0x7f]), -129.0);
+        assert_eq!(big_endian(&[0x80]), -128.0);
+        assert_eq!(big_endian(&[]), 0.0);
     }
 }

@@ -146,14 +146,6 @@ pub enum ColumnScaling {
 }
 
 impl ColumnScaling {
-    /// Whether the map is finite and strictly increasing; splines are by construction.
-    fn is_valid(&self) -> bool {
-        match self {
-            ColumnScaling::Affine { shift, scale } => shift.is_finite() && scale.is_normal() && *scale > 0.0,
-            ColumnScaling::Gaussianize(_) => true,
-        }
-    }
-
     /// `ln` of the density that a standard normal density of the scaled value gives to the raw one.
     fn log_density(&self, raw: f64) -> f64 {
         let (scaled, derivative) = self.forward(raw);
@@ -208,8 +200,8 @@ pub struct Scaling {
     pub columns: Vec<ScaledColumn>,
 }
 
-/// The most pixels that a written scaling can claim.
-const MOST_PIXELS: usize = 1 << 28;
+/// The most pixels that a written scaling can claim: those of the largest image that is read.
+const MOST_PIXELS: usize = super::images::MOST_LEVELS;
 
 /// How a scaling is written: pixels, which are all alike, by their number.
 #[derive(Serialize, Deserialize)]
@@ -239,22 +231,23 @@ impl TryFrom<Stored> for Scaling {
                 Ok(Scaling::pixels(&pixel_columns(pixels)))
             }
             Stored::Columns { columns } => {
-                let broken = |column: &&ScaledColumn| {
-                    let grid =
-                        column.grid.is_none_or(|g| g.bin.is_normal() && g.bin > 0.0 && g.origin.is_finite());
-                    !(grid && column.map.is_valid())
-                };
-                match columns.iter().find(broken) {
-                    _ if columns.is_empty() => {
-                        Err(Error::config("scaling.columns", "there is none", "restore the file from a copy"))
-                    }
-                    Some(ScaledColumn { column, .. }) => {
-                        let problem =
-                            format!("the map of column `{}` is not increasing and finite", column.name);
-                        Err(Error::config("scaling.columns", problem, "restore the file from a copy"))
-                    }
-                    None => Ok(Scaling { columns }),
+                if columns.is_empty() {
+                    return Err(Error::config("scaling", "it has no column", "restore the file"));
                 }
+                for ScaledColumn { column, grid, map } in &columns {
+                    let positive = |x: f64| x > 0.0 && x.is_normal();
+                    let bins = grid.is_none_or(|grid| positive(grid.bin) && grid.origin.is_finite());
+                    let maps = match map {
+                        ColumnScaling::Affine { shift, scale } => positive(*scale) && shift.is_finite(),
+                        ColumnScaling::Gaussianize(_) => true,
+                    };
+                    if !(bins && maps) {
+                        let problem =
+                            format!("column `{}` has a scale or bin that is no length", column.name);
+                        return Err(Error::config("scaling", problem, "restore the file"));
+                    }
+                }
+                Ok(Scaling { columns })
             }
         }
     }
@@ -541,25 +534,82 @@ fn compared(name: &str, values: &[f64], grid: Option<Grid>, options: &ScalingOpt
     MarginalChoice { column: name.into(), marginals, gain, long_tail, edge }
 }
 
-/// The grid whose step is the smallest gap between distinct values, if all values lie on it within what single
-/// precision can tell.
-fn regular_grid(mut values: Vec<f64>) -> Option<Grid> {
+/// The coarsest regular grid on which all values lie, within what single precision can tell: of decimal steps first, so
+/// that prices in cents are whole numbers of cents however far apart they are, else with the smallest gap between
+/// values as its step.
+pub(super) fn regular_grid(mut values: Vec<f64>) -> Option<Grid> {
     values.sort_unstable_by(f64::total_cmp);
     values.dedup();
     let (low, high) = (*values.first()?, *values.last()?);
     let rounding = 2.0 * f64::from(f32::EPSILON) * low.abs().max(high.abs());
-    let gap = values.windows(2).map(|w| w[1] - w[0]).min_by(f64::total_cmp)?;
+    let mut gaps: Vec<f64> = values.windows(2).map(|w| w[1] - w[0]).collect();
+    let gap = gaps.iter().copied().min_by(f64::total_cmp)?;
     if rounding > 0.1 * gap || (high - low) / gap > GRID_STEPS {
         return None;
     }
-    // The smallest gap carries a rounding error; the whole range over the number of steps hardly any.
-    let steps: f64 = values.windows(2).map(|w| ((w[1] - w[0]) / gap).round()).sum();
-    let on_grid = |bin: f64| {
-        let off = |v: &f64| (v - low - bin * ((v - low) / bin).round()).abs();
+    let on_grid = |origin: f64, bin: f64| {
+        let off = |v: &f64| (v - origin - bin * ((v - origin) / bin).round()).abs();
         values.iter().all(|v| off(v) <= rounding + 1e-6 * bin)
     };
+    for decimals in 0..=MOST_DECIMALS {
+        let unit = 10_f64.powi(decimals);
+        if rounding * unit > 0.1 || (high - low) * unit > GRID_STEPS || !on_grid(0.0, 1.0 / unit) {
+            continue;
+        }
+        let in_units = |v: f64| (v * unit).round() as i64;
+        let steps = values.iter().fold(0, |all, &v| gcd(all, (in_units(v) - in_units(low)).unsigned_abs()));
+        // divided, not multiplied, so that both are the nearest numbers to their decimals
+        return Some(Grid { bin: steps as f64 / unit, origin: in_units(low) as f64 / unit });
+    }
+    // Every gap carries a rounding error. The step is estimated from more and more of them, the smallest first, so that
+    // the number of steps in a wide one is right.
+    gaps.sort_unstable_by(f64::total_cmp);
+    let (mut length, mut steps) = (0.0, 0.0);
+    for gap in gaps {
+        let bin = if steps > 0.0 { length / steps } else { gap };
+        (length, steps) = (length + gap, steps + (gap / bin).round());
+    }
     let bin = (high - low) / steps;
     let short: f64 = format!("{bin:.5e}").parse().ok()?;
-    let bin = [short, decimal(bin)].into_iter().find(|&bin| on_grid(bin))?;
+    let bin = [short, decimal(bin)].into_iter().find(|&bin| on_grid(low, bin))?;
     Some(Grid { bin, origin: decimal(low) })
+}
+
+/// Decimals of a grid's step at most.
+const MOST_DECIMALS: i32 = 6;
+
+/// The greatest common divisor.
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grid(values: &[f32]) -> Option<(f64, f64)> {
+        regular_grid(values.iter().map(|&v| v.into()).collect()).map(|g| (g.bin, g.origin))
+    }
+
+    /// Steps and origins are the nearest numbers to their decimals, so that points print as they were written.
+    #[test]
+    fn decimal_grids_are_exact() {
+        assert_eq!(grid(&[0.0, 10.0, 100.01, 100.02, 1.0, 2.0]), Some((0.01, 0.0)));
+        assert_eq!(grid(&[36.0, 36.6, 37.1, 36.8, 35.2]), Some((0.1, 35.2)));
+        assert_eq!(grid(&[-0.5, 0.0, 2.5]), Some((0.5, -0.5)));
+        assert_eq!(grid(&[19.99, 1299.99, 5.49]), Some((0.5, 5.49)));
+        assert_eq!(grid(&[1e5, 1e5 + 0.25, 1e5 + 0.5]), Some((0.25, 1e5)));
+        let bin = 1.0 / 3.0;
+        let thirds: Vec<f32> =
+            [0, 1, 5, 300, 301, 2000].iter().map(|&i| (f64::from(i) * bin) as f32).collect();
+        assert!((grid(&thirds).unwrap().0 - bin).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_is_no_grid_is_refused() {
+        assert_eq!(grid(&[1.0]), None);
+        assert_eq!(grid(&[2.0, 3.0, std::f32::consts::PI]), None);
+        // cents of a million are finer than single precision there
+        assert_eq!(grid(&[1_234_567.9, 1_234_567.0, 10.01]), None);
+    }
 }

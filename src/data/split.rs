@@ -4,6 +4,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::noise::Seed;
 use crate::{Error, Result};
 
 /// Disjoint sets of rows that together are all rows; each increasing.
@@ -69,6 +70,26 @@ impl Split {
     }
 }
 
+/// `n` of `rows` drawn at random without replacement, in the order in which they stand in `rows`; all of them if there are no
+/// more than `n`. Files are often sorted, by class or by time, so that their first rows are no sample of them.
+///
+/// The draw depends on `seed`, `n` and the number of rows alone, and is the same on every platform.
+pub fn subset(rows: &[usize], n: usize, seed: Seed) -> Vec<usize> {
+    if n >= rows.len() {
+        return rows.to_vec();
+    }
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.derive("subset").0.to_le_bytes());
+    let mut random = ChaCha8Rng::from_seed(key);
+    let mut places: Vec<usize> = (0..rows.len()).collect();
+    for i in 0..n {
+        places.swap(i, i + below(&mut random, (rows.len() - i) as u64) as usize);
+    }
+    places.truncate(n);
+    places.sort_unstable();
+    places.into_iter().map(|place| rows[place]).collect()
+}
+
 /// A uniform integer below `n` (Lemire 2019, without bias). Here rather than from `rand`, whose methods may give
 /// other values in another version.
 fn below(random: &mut ChaCha8Rng, n: u64) -> u64 {
@@ -116,6 +137,24 @@ mod tests {
             counts[Split::new(10, [0.9, 0.0, 0.1], seed).unwrap().test[0]] += 1;
         }
         assert!(counts.iter().all(|c| (c - 400).abs() < 95), "{counts:?}");
+    }
+
+    /// A draw keeps the order, has no row twice, repeats, and takes each row equally often.
+    #[test]
+    fn a_subset_is_a_draw_and_not_the_first_rows() {
+        let rows: Vec<usize> = (0..20).map(|i| 100 + 3 * i).collect();
+        assert_eq!(subset(&rows, 20, Seed(0)), rows);
+        assert_eq!(subset(&rows, 99, Seed(0)), rows);
+        assert!(subset(&rows, 0, Seed(0)).is_empty());
+        let mut counts = [0_i32; 20];
+        // 4000 draws of 5 of 20: counts are Binomial(4000, 1/4), sd 27
+        for seed in 0..4000 {
+            let drawn = subset(&rows, 5, Seed(seed));
+            assert!(drawn.len() == 5 && drawn.windows(2).all(|pair| pair[0] < pair[1]), "{drawn:?}");
+            assert_eq!(drawn, subset(&rows, 5, Seed(seed)));
+            drawn.iter().for_each(|row| counts[(row - 100) / 3] += 1);
+        }
+        assert!(counts.iter().all(|c| (c - 1000).abs() < 136), "{counts:?}");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::builder::{Builder, Moments};
 use super::labels::Labels;
-use super::{delimited, images, npy, parquet};
+use super::precision::Sample;
+use super::{delimited, foreign, images, npy, parquet};
 use crate::{Error, Result};
 
 /// What the values of a column are.
@@ -64,19 +65,72 @@ pub enum Missing {
     DropRows,
 }
 
+/// What a file is read for. Archives and folders that hold images for training and others for testing are read accordingly.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Rows to train on.
+    #[default]
+    Training,
+    /// Rows that a training is validated on.
+    Validation,
+    /// Rows that a finished run is judged on, scored or encoded.
+    Test,
+}
+
+/// Something of the source that is not in a table, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// What, in the plural: `linked folders`.
+    pub what: String,
+    /// How many.
+    pub count: usize,
+    /// The first of them, as a path below the source.
+    pub first: String,
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let more = if self.count > 1 { ", …" } else { "" };
+        write!(f, "{}: {} ({:?}{more})", self.what, self.count, self.first)
+    }
+}
+
+/// Who reads a table: remedies name the flags that that command has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reader {
+    /// `tweedie train`, or whoever may choose the columns and how the file is read.
+    #[default]
+    Training,
+    /// A command that uses a trained model and has `--missing`.
+    Scoring,
+    /// A command without flags for tables.
+    Other,
+}
+
 /// How to read a table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TableOptions {
     /// What separates the cells of a text file; a space stands for any run of blanks. Guessed if absent.
     pub delimiter: Option<char>,
+    /// What stands before the decimals of a text file, `.` or `,`. Guessed if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decimal: Option<char>,
     /// Whether the first row of a text file holds names. Guessed if absent: it does if one of its cells is not a
-    /// number in a column that is numeric below.
+    /// number in a column that is numeric below, or if its cells count up from 0 or 1 and the columns hold decimals.
     pub header: Option<bool>,
-    /// The columns to use, by name or position from 1, in this order; all if empty.
+    /// The columns to use, by name or position from 1, in this order; all if empty. Where columns have numbers for
+    /// names, positions are refused.
     pub columns: Vec<String>,
     /// The columns to leave out, by name or position from 1.
     pub drop: Vec<String>,
+    /// Whether [`TableOptions::columns`] are the columns of a model, which are known by name alone. A text file in which
+    /// they are found under another delimiter or header than given is read so.
+    #[serde(skip)]
+    pub by_name: bool,
+    /// Whose flags remedies name.
+    #[serde(skip)]
+    pub reader: Reader,
     /// What to do with missing cells.
     pub missing: Missing,
     /// Keep only the first of equal rows.
@@ -86,6 +140,36 @@ pub struct TableOptions {
     pub size: Option<[usize; 2]>,
     /// Leave out and count images of a folder that cannot be decoded.
     pub skip_corrupt: bool,
+    /// What the rows are for; no part of a configuration.
+    #[serde(skip)]
+    pub purpose: Purpose,
+}
+
+impl TableOptions {
+    /// How another table with the columns of a model is read: these alone, by name, every row as it is.
+    pub fn of_columns(&self, names: &[&str]) -> TableOptions {
+        let columns = names.iter().map(|&name| name.to_owned()).collect();
+        TableOptions { columns, drop: Vec::new(), by_name: true, ..self.clone() }
+    }
+}
+
+/// What a reader found in a file: what a person has to be told once, since a guess may be wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// `text`, `Parquet` or `NPY`; empty for images and tables made in memory.
+    pub format: &'static str,
+    /// What separates the cells of a text file; a space stands for a run of blanks.
+    pub delimiter: Option<char>,
+    /// Whether a text file has a header.
+    pub header: Option<bool>,
+    /// Whether decimals stand after a comma.
+    pub decimal_comma: bool,
+    /// Lines at the top of a text file that are no part of the table: comments, `sep=;`.
+    pub preamble: usize,
+    /// Columns of the file.
+    pub columns: usize,
+    /// Columns that were left out unasked, and why.
+    pub left_out: Vec<(String, String)>,
 }
 
 /// How a text file is laid out, as given or guessed.
@@ -93,6 +177,11 @@ pub struct TableOptions {
 pub(super) struct Layout {
     pub delimiter: u8,
     pub header: bool,
+    /// Decimals stand after a comma.
+    pub decimal_comma: bool,
+    /// Bytes, after a byte-order mark, before the table, and the lines that end in them.
+    pub skip: u64,
+    pub skipped_lines: u64,
 }
 
 /// The format of an input file.
@@ -120,14 +209,22 @@ pub struct Table {
     pub labels: Option<Labels>,
     /// The file of each image, as a path below `source`; empty where rows are of one file.
     pub files: Vec<String>,
-    /// Rows left out because of missing cells.
+    /// What else of the source is not in the table: files and folders that are not read.
+    pub left_out: Vec<LeftOut>,
+    /// What a user should know of how the source was read, a sentence each without its full stop.
+    pub notes: Vec<String>,
+    /// Rows left out because of missing cells, or images that cannot be decoded.
     pub dropped_rows: usize,
     /// Rows left out because an equal row came before ([`TableOptions::unique`]).
     pub dropped_duplicates: usize,
+    /// What the reader found.
+    pub found: Found,
     /// The input's own types, for echoing.
     pub(super) cells: Vec<CellType>,
     /// Mean and deviation before rounding to single precision.
     pub(super) moments: Vec<Moments>,
+    /// Some of the rows before rounding.
+    pub(super) sample: Sample,
     /// Rows of the file that are not in the table, increasing, from 0.
     pub(super) skipped: Vec<usize>,
     pub(super) layout: Option<Layout>,
@@ -140,14 +237,16 @@ impl Table {
     /// Text files are `.csv`, `.tsv`, `.tab`, `.txt`, `.dat`, `.data`, `.asc`; they are streamed, so that the table
     /// itself is the only copy in memory. NPY arrays are 1-D (one column) or 2-D, C or Fortran order. Images are IDX
     /// files (compressed by gzip or not), CIFAR-10's binary batches or the folder of them, NPY and NPZ arrays of
-    /// unsigned bytes `[n, H, W]`, `[n, H, W, C]` or `[n, C, H, W]`, and folders of PNG, JPEG and WebP; their labels
-    /// are CIFAR's, those of `…-labels-idx1-ubyte` beside `…-images-idx3-ubyte`, the arrays `labels` or `y` of an NPZ,
-    /// and the names of sub-folders where every image lies in one.
+    /// unsigned bytes `[n, H, W]`, `[n, H, W, C]` or `[n, C, H, W]`, and folders of PNG, JPEG, WebP, GIF, BMP and TIFF;
+    /// their labels are CIFAR's, those of `…-labels-idx1-ubyte` beside `…-images-idx3-ubyte`, the arrays `labels` or `y`
+    /// of an NPZ, and the names of sub-folders where every image lies in one. Of an NPZ with `x_train` and `x_test`, or
+    /// a folder of CIFAR-10's batches, [`TableOptions::purpose`] says which images are meant.
     ///
     /// # Errors
     /// Whatever in the file or the options cannot be used, with its place and the remedy.
     pub fn read(path: impl AsRef<Path>, options: &TableOptions) -> Result<Table> {
         let path = path.as_ref();
+        foreign::refuse(path)?;
         if let Some(table) = images::read(path, options)? {
             return Ok(table);
         }
@@ -198,10 +297,14 @@ impl Table {
             image: None,
             labels: None,
             files: Vec::new(),
+            left_out: Vec::new(),
+            notes: Vec::new(),
             dropped_rows: 0,
             dropped_duplicates: 0,
+            found: Found::default(),
             cells,
             moments,
+            sample: Sample::default(),
             skipped: Vec::new(),
             layout: None,
             options: TableOptions::default(),
@@ -216,6 +319,59 @@ impl Table {
     /// The number of columns.
     pub fn dim(&self) -> usize {
         self.columns.len()
+    }
+
+    /// Where row `i` of the table stands among the rows of its file, from 1: rows that were left out count.
+    pub(crate) fn row_of_file(&self, i: usize) -> usize {
+        let mut at = i;
+        for &skipped in &self.skipped {
+            if skipped > at {
+                break;
+            }
+            at += 1;
+        }
+        at + 1
+    }
+
+    /// What the reader found in a table's file, a line each: layout and columns, and what was left out unasked.
+    /// Nothing for images and tables made in memory.
+    pub fn found_in_words(&self) -> Vec<String> {
+        let Found { format, delimiter, header, decimal_comma, preamble, columns, left_out } = &self.found;
+        if format.is_empty() {
+            return Vec::new();
+        }
+        let mut parts = vec![(*format).to_owned()];
+        match delimiter {
+            Some(' ') => parts.push("cells between blanks".into()),
+            Some('\t') => parts.push("cells between tabs".into()),
+            Some(_) if *columns == 1 => (),
+            Some(delimiter) => parts.push(format!("cells between `{delimiter}`")),
+            None => (),
+        }
+        if *decimal_comma {
+            parts.push("decimal commas".into());
+        }
+        match header {
+            Some(true) => parts.push("a header".into()),
+            Some(false) => parts.push("no header".into()),
+            None => (),
+        }
+        if *preamble > 0 {
+            let s = if *preamble == 1 { "" } else { "s" };
+            parts.push(format!("{preamble} line{s} before the table"));
+        }
+        let mut names: Vec<&str> = self.names().into_iter().take(8).collect();
+        if self.dim() > 8 {
+            names.push("…");
+        }
+        let of = if *columns == self.dim() { String::new() } else { format!(" of {columns}") };
+        let s = if *columns == 1 { "" } else { "s" };
+        let layout =
+            format!("found: {}; {}{of} column{s}: {}", parts.join(", "), self.dim(), names.join(", "));
+        let left_out = left_out.iter().map(|(name, why)| {
+            format!("found: column `{name}` is left out: {why} (to keep it, name it in --columns)")
+        });
+        [layout].into_iter().chain(left_out).collect()
     }
 
     /// The values of row `i`, from 0.
@@ -312,9 +468,12 @@ impl Table {
 /// # Errors
 /// As [`Table::read`].
 pub fn read_numbers(path: impl AsRef<Path>) -> Result<(Vec<String>, Vec<f64>)> {
-    let (path, options) = (path.as_ref(), TableOptions::default());
-    let mut builder: Builder<f64> = Builder::new(path, &options, false);
-    read_into(path, &options, &mut builder)?;
+    let path = path.as_ref();
+    let options = TableOptions { reader: Reader::Other, ..TableOptions::default() };
+    let options = &options;
+    foreign::refuse(path)?;
+    let mut builder: Builder<f64> = Builder::new(path, options, false);
+    read_into(path, options, &mut builder)?;
     if builder.values.is_empty() {
         return Err(Error::data(path, "there are no rows of data", "check how the file was written"));
     }
@@ -329,8 +488,14 @@ pub(super) fn read_into<T: super::builder::Real>(
 ) -> Result<Option<Layout>> {
     match input_format(path)? {
         InputFormat::Delimited => delimited::read(path, options, builder).map(Some),
-        InputFormat::Parquet => parquet::read(path, options, builder).map(|()| None),
-        InputFormat::Npy => npy::read(path, options, builder).map(|()| None),
+        InputFormat::Parquet => {
+            builder.found.format = "Parquet";
+            parquet::read(path, options, builder).map(|()| None)
+        }
+        InputFormat::Npy => {
+            builder.found.format = "NPY";
+            npy::read(path, options, builder).map(|()| None)
+        }
     }
 }
 

@@ -14,6 +14,17 @@ use crate::{Error, Result};
 /// A result whose error says what is wrong with a file.
 type Problem<T> = std::result::Result<T, String>;
 
+/// More axes than LibTorch follows.
+const MOST_AXES: usize = 64;
+/// Sums of products of two such numbers are exact in 128 bits.
+const MOST_ELEMENTS: i64 = 1 << 48;
+
+/// Whether a tensor can have this shape: LibTorch computes with every length, also beside one of 0.
+fn is_possible(shape: &[i64]) -> bool {
+    let count = shape.iter().try_fold(1i64, |count, &n| (n >= 0).then(|| count.saturating_mul(n.max(1))));
+    shape.len() <= MOST_AXES && count.is_some_and(|count| count <= MOST_ELEMENTS)
+}
+
 /// The tensors of a file by name, on the CPU.
 ///
 /// The file is safetensors, or what `torch.save` made of a dictionary of tensors (a state dict), in either of its
@@ -61,8 +72,20 @@ pub(crate) fn read_safetensors(bytes: &[u8]) -> Problem<BTreeMap<String, Tensor>
             Dtype::U8 => Kind::Uint8,
             other => return Err(format!("has '{name}' in {other:?}, which weights are not")),
         };
-        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-        tensors.insert(name, Tensor::from_data_size(view.data(), &shape, kind));
+        let shape: Option<Vec<i64>> = view.shape().iter().map(|&n| i64::try_from(n).ok()).collect();
+        let shape = shape.filter(|shape| is_possible(shape));
+        let shape = shape.ok_or_else(|| {
+            format!("has '{}' of the impossible shape {:?}", name.escape_debug(), view.shape())
+        })?;
+        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|e| {
+            let text = e.to_string();
+            format!(
+                "has '{}', which is no tensor ({})",
+                name.escape_debug(),
+                text.lines().next().unwrap_or_default()
+            )
+        })?;
+        tensors.insert(name, tensor);
     }
     Ok(tensors)
 }

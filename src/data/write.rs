@@ -32,7 +32,7 @@ pub enum TableFormat {
 }
 
 impl TableFormat {
-    /// The format that the extension of `path` asks for; to be checked before the work.
+    /// The format that the extension of `path` asks for; to be checked before the work. Standard output, `-`, takes CSV.
     ///
     /// # Errors
     /// [`Error::Config`] listing the extensions.
@@ -40,13 +40,18 @@ impl TableFormat {
         let path = path.as_ref();
         let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
         match extension.as_str() {
+            _ if path == Path::new("-") => Ok(TableFormat::Csv),
             "csv" => Ok(TableFormat::Csv),
             "tsv" | "tab" => Ok(TableFormat::Tsv),
             "parquet" | "pq" => Ok(TableFormat::Parquet),
             "npy" => Ok(TableFormat::Npy),
             _ => {
                 let problem = format!("cannot tell the format of {} from its extension", path.display());
-                Err(Error::config("out", problem, "end the name in .csv, .tsv, .parquet or .npy"))
+                Err(Error::config(
+                    "out",
+                    problem,
+                    "end the name in .csv, .tsv, .parquet or .npy, or give - for CSV on standard output",
+                ))
             }
         }
     }

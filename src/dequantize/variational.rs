@@ -85,9 +85,7 @@ impl VariationalConfig {
         device: Device,
         seed: Seed,
     ) -> Result<Variational> {
-        Error::check_count("couplings", self.couplings, MOST)?;
-        Error::check_count("components", self.components, MOST)?;
-        Error::check_count("width", self.width, MOST)?;
+        self.check()?;
         let columns = level_columns(scaling);
         let (m, d) = (columns.size()[0], scaling.dim() as i64);
         if m == 0 {
@@ -97,8 +95,55 @@ impl VariationalConfig {
         }
         let image = image.map(|shape| shape.map(|n| n as i64));
         let mut builder = Builder::default();
+        let layers = self.lay_out(&mut builder, image, m, d, seed);
+        let even: Vec<f32> = (0..m)
+            .map(|i| match image {
+                Some([_, height, width]) => ((i / width % height + i % width) % 2) as f32,
+                None => (i % 2) as f32,
+            })
+            .collect();
+        let even = Tensor::from_slice(&even);
+        Ok(Variational {
+            config: self.clone(),
+            scaling: scaling.clone(),
+            image,
+            given: Tensor::stack(&[&even, &(1.0 - &even)], 0).to_device(device),
+            columns,
+            parameters: builder.finish(device),
+            layers,
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        Error::check_count("couplings", self.couplings, MOST)?;
+        Error::check_count("components", self.components, MOST)?;
+        Error::check_count("width", self.width, MOST)
+    }
+
+    /// The number of parameters of [`VariationalConfig::init`], without making any.
+    ///
+    /// # Errors
+    /// If a number is 0.
+    pub fn size(&self, scaling: &Scaling, image: Option<[usize; 3]>) -> Result<i64> {
+        self.check()?;
+        let m = level_columns(scaling).size()[0];
+        let mut builder = Builder::counting();
+        let image = image.map(|shape| shape.map(|n| n as i64));
+        self.lay_out(&mut builder, image, m, scaling.dim() as i64, Seed(0));
+        Ok(builder.size())
+    }
+
+    /// The three weights of each step, for `m` levels among `d` columns.
+    fn lay_out(
+        &self,
+        builder: &mut Builder,
+        image: Option<[i64; 3]>,
+        m: i64,
+        d: i64,
+        seed: Seed,
+    ) -> Vec<[usize; 3]> {
         let outputs = 3 * self.components + 2;
-        let layers = (0..self.couplings)
+        (0..self.couplings)
             .map(|step| {
                 let name = |layer: usize| format!("coupling.{step}.{layer}");
                 let sizes = match image {
@@ -122,23 +167,7 @@ impl VariationalConfig {
                     }
                 })
             })
-            .collect();
-        let even: Vec<f32> = (0..m)
-            .map(|i| match image {
-                Some([_, height, width]) => ((i / width % height + i % width) % 2) as f32,
-                None => (i % 2) as f32,
-            })
-            .collect();
-        let even = Tensor::from_slice(&even);
-        Ok(Variational {
-            config: self.clone(),
-            scaling: scaling.clone(),
-            image,
-            given: Tensor::stack(&[&even, &(1.0 - &even)], 0).to_device(device),
-            columns,
-            parameters: builder.finish(device),
-            layers,
-        })
+            .collect()
     }
 }
 

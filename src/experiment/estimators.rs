@@ -15,6 +15,7 @@ use super::clusters::clusters;
 use super::images::arm::run_name;
 use super::runs::Tasks;
 use crate::covariance::{Covariance, Reverse};
+use crate::data::subset;
 use crate::grid::Spacing;
 use crate::likelihood::{
     Divergence, Elbo, Estimate, Kind, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, in_batches,
@@ -262,9 +263,9 @@ impl Estimators {
             let problem = format!("{name}: its test rows are not at hand ({})", run.config.data.source);
             Error::config("--run", problem, "put its data back, or give a run that kept test rows")
         })?;
-        let rows = &own.split.test[..own.split.test.len().min(self.rows)];
+        let rows = subset(&own.split.test, self.rows, Seed(self.seed));
         let seed = Seed(self.seed).derive("dequantise");
-        let (x, log_jacobian) = scaled_rows(&own.table, rows, &run.data.scaling, seed);
+        let (x, log_jacobian) = scaled_rows(&own.table, &rows, &run.data.scaling, seed);
         let labels = own.table.labels.as_ref();
         let classes = labels.map(|labels| rows.iter().map(|&row| labels.of_rows[row]).collect());
         Ok(Rows {

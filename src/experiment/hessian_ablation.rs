@@ -52,12 +52,14 @@ impl HessianAblation {
     }
 
     /// The arms: score matching; the quasi-likelihood of a score alone, `H = 0`; score and head together as in the paper, on a
-    /// shared trunk and with networks of their own; and the head by the quasi-likelihood under a score by score matching.
+    /// shared trunk and with networks of their own; and the head by the quasi-likelihood under a score by score matching, on
+    /// the score's features without a gradient into them (the default of `tweedie train`), with one, and with networks of
+    /// their own. All draw their times uniformly in `t`.
     pub fn arms(&self) -> Vec<Arm> {
         let zero = ObjectiveConfig::LmZeroHessian {
             transitions: self.transitions,
             form: LmForm::default(),
-            time: TimeLaw::default(),
+            time: TimeLaw::Uniform,
         };
         let lm = |name, trunk, score| Arm::lm(name, self.transitions, self.rank, trunk, score);
         vec![
@@ -65,6 +67,7 @@ impl HessianAblation {
             Arm { objective: zero, ..Arm::sm("lm-zero-hessian") },
             lm("lm-joint-shared", HeadTrunk::Shared, ScoreGradient::Joint),
             lm("lm-joint-separate", HeadTrunk::Separate, ScoreGradient::Joint),
+            lm("lm-dsm-detached", HeadTrunk::Detached, ScoreGradient::Dsm),
             lm("lm-dsm-shared", HeadTrunk::Shared, ScoreGradient::Dsm),
             lm("lm-dsm-separate", HeadTrunk::Separate, ScoreGradient::Dsm),
         ]
@@ -122,8 +125,10 @@ impl Report {
             "# What the Hessian is worth\n\nLikelihood Matching, §5.3. N = {}, rank {}. {} {}\n\n\
              Runs: *sm*, score matching; *lm-zero-hessian*, the paper's ablation: the quasi-likelihood trains the score with \
              H = 0 (G = I); *lm-joint*, the paper's training of score and head together; *lm-dsm*, the head by the \
-             quasi-likelihood under a score by score matching; *shared*, a head on the score's features; *separate*, a \
-             network of its own for the covariance, as in the paper. Each is sampled with its learned G, with H = 0 and \
+             quasi-likelihood under a score by score matching; *detached*, a head on the score's features whose gradient does \
+             not reach them, the default of `tweedie train`; *shared*, one whose gradient does: summed over pixels, the \
+             quasi-likelihood then outweighs the score's loss; *separate*, a network of its own for the covariance, as in the \
+             paper. Every arm draws its times uniformly in t. Each is sampled with its learned G, with H = 0 and \
              with β̃: *learned G* against *H = 0* of one run is what the covariance is worth in sampling, *lm-zero-hessian* \
              against *lm-joint*, both with H = 0, what it does to the score.\n\n## Bits per dimension\n\n{}",
             e.transitions,

@@ -98,7 +98,11 @@ impl ImageGrid {
             ScoreGradient::Joint => "joint",
             ScoreGradient::Dsm => "dsm",
         };
-        let trunk = if self.trunk == HeadTrunk::Separate { "separate" } else { "shared" };
+        let trunk = match self.trunk {
+            HeadTrunk::Separate => "separate",
+            HeadTrunk::Detached => "detached",
+            HeadTrunk::Shared => "shared",
+        };
         let donor = (self.score == ScoreGradient::Frozen).then(|| runs.join(SM));
         let mut arms = vec![Arm::sm(SM)];
         for &n in &self.transitions {
@@ -242,7 +246,8 @@ impl Report {
         };
         let trunk = match e.trunk {
             HeadTrunk::Separate => "a network of its own for the covariance",
-            _ => "a head on the score's features",
+            HeadTrunk::Detached => "a head on the score's features, into which its gradient does not go",
+            HeadTrunk::Shared => "a head on the score's features",
         };
         let mut out = format!(
             "# Transitions and rank\n\nLikelihood Matching, Figure 2(c). {how}; {trunk}. {} {} Cells: learned \

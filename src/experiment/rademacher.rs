@@ -223,7 +223,7 @@ impl Rademacher {
         };
         let with = |m: usize| -> Result<f64> {
             let reverse = Reverse::new(&score, Covariance::Rademacher(m), 1.0)?;
-            Ok(least(&|| drop(reverse.jet(&x, &at))))
+            Ok(least(&|| drop(reverse.jet(&x, &at, &mut Noise::new(Seed(0), 0..TIMED.0 as u64)))))
         };
         tasks.part("cost", 0.0);
         Ok((

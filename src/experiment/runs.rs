@@ -7,7 +7,7 @@ use tch::Device;
 use crate::model::Model;
 use crate::noise::Seed;
 use crate::run::{Prepared, Run, RunConfig, RunDir, Training};
-use crate::train::{Hooks, Metric, State, Trainer, Validation};
+use crate::train::{Ended, Hooks, Metric, State, Trainer};
 use crate::{Error, Result};
 
 /// Progress over tasks of like weight.
@@ -53,7 +53,9 @@ pub(super) fn trained(
     let validation = prepared.validation_rows(rows, seed.derive("validation rows"));
     let training = if path.join("config.toml").exists() {
         let dir = RunDir::open(path)?;
-        if dir.config()? != *config {
+        let mut stored = dir.config()?;
+        stored.data = stored.data.absolute();
+        if stored != (RunConfig { data: config.data.absolute(), ..config.clone() }) {
             let problem = format!("{} holds a run with other settings", path.display());
             return Err(Error::config("--out", problem, "give another directory, or that run's settings"));
         }
@@ -64,12 +66,14 @@ pub(super) fn trained(
     let Training { dir, model, mut state } = training;
     let what = format!("training {name}");
     if state.iteration < config.train.iterations {
-        let judge = (validation.size()[0] > 0)
-            .then(|| Validation::new(&validation, seed).with_classes(prepared.validation_classes(rows)));
+        let judge = prepared.judge(&config.train, seed);
         let trainer = Trainer { config: config.train.clone() };
         let (objective, rows) = (config.objective.build()?, prepared.training());
         let mut keeper = Keeper { dir: &dir, tasks, what: &what, iterations: config.train.iterations };
-        trainer.fit(&model, &*objective, &rows, judge.as_ref(), seed, &mut state, &mut keeper)?;
+        let ended = trainer.fit(&model, &*objective, &rows, judge.as_ref(), seed, &mut state, &mut keeper)?;
+        dir.finish(&state, ended)?;
+    } else {
+        dir.finish(&state, Ended::Finished)?;
     }
     tasks.end(&what);
     Ok(())

@@ -8,6 +8,7 @@ use std::path::Path;
 use tch::Device;
 
 use super::runs::{Tasks, trained};
+use crate::data::subset;
 use crate::dequantize::{Dequantized, Dequantizer, Uniform, Variational, VariationalConfig};
 use crate::grid::TimeLaw;
 use crate::likelihood::{LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error};
@@ -213,14 +214,14 @@ struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     fn new(experiment: &'a ScoreflowTable, prepared: &'a Prepared, seed: Seed) -> Result<Judge<'a>> {
-        let mut rows = prepared.split.test.clone();
-        if rows.len() < 2 {
-            let problem = format!("{} test rows", rows.len());
+        let all = &prepared.split.test;
+        if all.len() < 2 {
+            let problem = format!("{} test rows", all.len());
             return Err(Error::config("data.split", problem, "give more rows, or a larger test share"));
         }
         let seed = seed.derive("judge");
-        let all = scaled_rows(&prepared.table, &rows, &prepared.record.scaling, seed.derive("reference")).0;
-        rows.truncate(experiment.rows);
+        let rows = subset(all, experiment.rows, seed);
+        let all = scaled_rows(&prepared.table, all, &prepared.record.scaling, seed.derive("reference")).0;
         Ok(Judge { experiment, prepared, seed, rows, test: FeatureMoments::of(&all).statistics("rows")? })
     }
 

@@ -39,15 +39,24 @@ pub(super) fn g_at(reverse: &Reverse, x: &Tensor, t: f64) -> SymMatrix {
             let schedule = reverse.model().schedule();
             g_of_step(reverse, x, t - schedule.horizon() / schedule.steps() as f64, t)
         }
-        _ => reverse.jet(x, &vec![t; x.size()[0] as usize]).g.to_kind(Kind::Double),
+        _ => {
+            let rows = x.size()[0] as usize;
+            reverse.jet(x, &vec![t; rows], &mut signs(rows, t)).g.to_kind(Kind::Double)
+        }
     }
+}
+
+/// What random signs at `t` are drawn from, where no sampler has streams.
+fn signs(rows: usize, t: f64) -> Noise {
+    Noise::new(Seed(0).derive(&format!("signs at {t}")), 0..rows as u64)
 }
 
 /// `(Cov[x_s|x_t] − λ² I)/c²`: the bridge's covariance, solved for `G`. At `η = 1`.
 fn g_of_step(reverse: &Reverse, x: &Tensor, s: f64, t: f64) -> SymMatrix {
     let rows = x.size()[0];
     let Bridge { c, lambda2, .. } = Bridge::new(&**reverse.model().schedule(), s, t, 1.0);
-    let law = reverse.at(x, &vec![s; rows as usize], &vec![t; rows as usize]);
+    let n = rows as usize;
+    let law = reverse.at(x, &vec![s; n], &vec![t; n], &mut signs(n, t));
     let each = |value: f64| Tensor::full([rows], value, F64);
     law.cov.to_kind(Kind::Double).affine(&each(1.0 / (c * c)), &each(-lambda2 / (c * c)))
 }

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::clusters::clusters;
 use super::runs::Tasks;
-use crate::data::{Marginals, ScalingOptions};
+use crate::data::{Marginals, ScalingOptions, subset};
 use crate::model::{Base, BaseConfig, BaseKind, MlpConfig, Model, ModelConfig, NetworkConfig};
 use crate::noise::Seed;
 use crate::objective::Objective;
@@ -106,12 +106,12 @@ impl Source {
         let (x, log_jacobian) = match self {
             Source::Law { law, .. } => (law.sample(limit, seed.derive("test rows")), vec![0.0; limit]),
             Source::Table(prepared) => {
-                let rows = &prepared.split.test[..prepared.split.test.len().min(limit)];
+                let rows = subset(&prepared.split.test, limit, seed);
                 if rows.len() < 2 {
                     let problem = format!("{} test rows", rows.len());
                     return Err(Error::config("--data", problem, "give a table of more rows"));
                 }
-                scaled_rows(&prepared.table, rows, &prepared.record.scaling, seed.derive("test rows"))
+                scaled_rows(&prepared.table, &rows, &prepared.record.scaling, seed.derive("test rows"))
             }
         };
         Ok((x.to_kind(Kind::Double), log_jacobian))

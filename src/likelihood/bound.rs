@@ -3,7 +3,7 @@
 use tch::{Tensor, no_grad};
 
 use super::divergence::Divergence;
-use super::{Estimate, Flag, Kind, LogLikelihood, mean_and_error};
+use super::{Estimate, Kind, LogLikelihood, mean_and_error, without_number};
 use crate::Result;
 use crate::gaussian::Gaussian;
 use crate::model::Denoiser;
@@ -107,10 +107,9 @@ impl LogLikelihood for ScoreMatchingBound<'_> {
                 }
             }
         });
-        let (values, std_errors): (Vec<f64>, Vec<f64>) = draws.iter().map(|d| mean_and_error(d)).unzip();
-        let lost = values.iter().enumerate().filter(|(_, value)| !value.is_finite());
+        let (mut values, std_errors): (Vec<f64>, Vec<f64>) = draws.iter().map(|d| mean_and_error(d)).unzip();
         let reason = "not finite; look for extreme values in the row, or in the model's weights";
-        let flags = lost.map(|(row, _)| Flag { row, reason: reason.into() }).collect();
+        let flags = without_number(&mut values, x, reason);
         let (form, products) = match self.divergence {
             None => (String::new(), 0),
             Some(divergence) => {

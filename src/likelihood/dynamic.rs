@@ -32,10 +32,11 @@ impl StepCosts {
                 let count = (batch.max(1) as i64).min(n - start);
                 let x0 = rows.narrow(0, start, count).to_kind(model.kind()).to_device(model.device());
                 let numbers = start as u64..(start + count) as u64;
-                let z = Noise::new(seed, numbers).normal(d as usize, x0.kind(), x0.device());
+                let mut streams = Noise::new(seed, numbers);
+                let z = streams.normal(d as usize, x0.kind(), x0.device());
                 let xt = &x0 * schedule.alpha(t) + z * schedule.sigma(t);
                 let t = vec![t; count as usize];
-                let jet = elbo.jet(&xt, &t);
+                let jet = elbo.jet(&xt, &t, &mut streams);
                 for (sum, &s) in sums.iter_mut().zip(times) {
                     *sum -= elbo
                         .step_term(&x0, &xt, &jet, &vec![s; t.len()], &t)

@@ -3,7 +3,7 @@
 use tch::{Tensor, no_grad};
 
 use super::discrete::DiscreteDecoder;
-use super::{Estimate, Flag, Kind, LogLikelihood, mean_and_error};
+use super::{Estimate, Kind, LogLikelihood, mean_and_error, without_number};
 use crate::Result;
 use crate::covariance::{Covariance, Reverse};
 use crate::model::Denoiser;
@@ -86,7 +86,7 @@ impl<'a> Elbo<'a> {
             Decoder::Levels(_) if i.first() == Some(&0) => {
                 Jet { noise: model.noise(&xt, &t), g: scalar_g(vec![1.0; t.len()], &xt) }
             }
-            _ => self.jet(&xt, &t),
+            _ => self.jet(&xt, &t, noise),
         };
         self.step_term(x0, &xt, &jet, &s, &t)
     }
@@ -131,8 +131,8 @@ impl<'a> Elbo<'a> {
     }
 
     /// What [`Elbo::step_term`] takes of `x_t`.
-    pub(super) fn jet(&self, xt: &Tensor, t: &[f64]) -> Jet {
-        let Jet { noise, g } = self.reverse.jet(xt, t);
+    pub(super) fn jet(&self, xt: &Tensor, t: &[f64], streams: &mut Noise) -> Jet {
+        let Jet { noise, g } = self.reverse.jet(xt, t, streams);
         Jet { noise: self.reverse.hold(noise, xt, t).0, g }
     }
 
@@ -193,16 +193,10 @@ impl LogLikelihood for Elbo<'_> {
                 draws.iter_mut().zip(to_vec(&total)).for_each(|(all, value)| all.push(value));
             }
         });
-        let (values, std_errors): (Vec<f64>, Vec<f64>) = draws.iter().map(|d| mean_and_error(d)).unzip();
-        let flags = values
-            .iter()
-            .enumerate()
-            .filter(|(_, v)| !v.is_finite())
-            .map(|(row, _)| Flag {
-                row,
-                reason: "not finite: a covariance of this row is not positive definite".into(),
-            })
-            .collect();
+        let (mut values, std_errors): (Vec<f64>, Vec<f64>) = draws.iter().map(|d| mean_and_error(d)).unzip();
+        let reason =
+            "not finite: a covariance of this row is not positive definite, or the model is not finite there";
+        let flags = without_number(&mut values, x, reason);
         Ok(Estimate {
             kind: Kind::LowerBound,
             estimator: self.name.clone(),

@@ -22,7 +22,7 @@ use std::cell::RefCell;
 use tch::Tensor;
 
 use super::divergence::{Directions, Divergence};
-use super::{Estimate, Flag, Kind, LogLikelihood, mean_and_error};
+use super::{Estimate, FAR, Flag, Kind, LogLikelihood, farthest, mean_and_error, too_far};
 use crate::gaussian::LN_2PI;
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
@@ -40,8 +40,8 @@ const LATENT_NATS: f64 = 20.7;
 /// Cost: solver evaluations × (1 + products of the [`Divergence`]); error control counts the log-density as a
 /// coordinate, in nats. With probes each probe has its own log-density, and the standard error is over those.
 ///
-/// A row that is not solved is an error, which names it and the remedy; with [`ProbabilityFlow::keep_unsolved`] it has the
-/// value NaN and a flag. Flags name rows that are solved but doubtful:
+/// A row that is not solved is an [`Error::Row`] with the remedy; with [`ProbabilityFlow::keep_unsolved`] it has the value NaN
+/// and a flag. One that is not solved because it lies beyond [`FAR`] has the value −∞ and a flag in either case. Flags name rows that are solved but doubtful:
 /// - whose latent `x_T` lies where the prior has mass below 1e-9 (`‖x_T‖²/σ_T² > d + 2√(dτ) + 2τ`, Laurent & Massart
 ///   2000, Lemma 1): an extreme outlier, or a field that throws the row out;
 /// - on whose path `tr G = d − σ ∇·ε̂`, the trace of a posterior covariance, was negative and took more than
@@ -134,8 +134,7 @@ impl<'a> ProbabilityFlow<'a> {
         self
     }
 
-    /// The number of the first row that is encoded or decoded, from 0: errors name rows by their place in the whole,
-    /// counted from 1.
+    /// The number of the first row that is encoded or decoded, from 0: errors name rows by their place in the whole.
     pub fn first_row(mut self, first_row: u64) -> Self {
         self.first_row = first_row;
         self
@@ -259,8 +258,13 @@ impl<'a> ProbabilityFlow<'a> {
         };
         let products = directions.products(d);
         let ascent = self.ascend(x, directions, solver);
+        let reach = farthest(x);
+        let far = |row: usize| reach.get(row).filter(|(_, far)| *far > FAR).copied();
         if !self.keep_unsolved {
-            all_solved(&ascent.status, first_row)?;
+            let status: Vec<Status> = (ascent.status.iter().enumerate())
+                .map(|(row, &status)| if far(row).is_some() { Status::Done } else { status })
+                .collect();
+            all_solved(&status, first_row)?;
         }
         let squares = to_vec(&squared_norm(&ascent.latent));
         let log_dets = to_vec(&ascent.log_det);
@@ -271,12 +275,16 @@ impl<'a> ProbabilityFlow<'a> {
             let (value, error) = mean_and_error(&log_dets[row * columns..(row + 1) * columns]);
             let value = value - 0.5 * (squares[row] + d as f64 * LN_2PI);
             let solved = ascent.status[row].is_done() && value.is_finite();
-            if !solved && !self.keep_unsolved {
-                let number = first_row + row as u64 + 1;
-                let problem = format!("probability-flow ODE: log-likelihood of row {number} not finite");
-                return Err(Error::numeric(problem, LOOK));
+            let lost = if solved { None } else { far(row) };
+            if !solved && lost.is_none() && !self.keep_unsolved {
+                let problem = "probability-flow ODE: the log-likelihood is not finite";
+                return Err(Error::row(first_row + row as u64, problem, LOOK));
             }
-            values.push(if solved { value } else { f64::NAN });
+            values.push(match (solved, lost) {
+                (true, _) => value,
+                (false, Some(_)) => f64::NEG_INFINITY,
+                (false, None) => f64::NAN,
+            });
             std_errors.push(if !solved {
                 f64::NAN
             } else if draws == 0 {
@@ -285,7 +293,9 @@ impl<'a> ProbabilityFlow<'a> {
                 error
             });
             let mut flag = |reason: String| flags.push(Flag { row, reason });
-            if !ascent.status[row].is_done() {
+            if let Some((column, far)) = lost {
+                flag(too_far(column, far));
+            } else if !ascent.status[row].is_done() {
                 flag(format!("probability-flow ODE: {}", ascent.status[row]));
             } else if !value.is_finite() {
                 flag(format!("probability-flow ODE: not finite; {LOOK}"));
@@ -321,10 +331,10 @@ fn all_solved(status: &[Status], first_row: u64) -> Result<()> {
         None => Ok(()),
         Some(row) => {
             let count = status.iter().filter(|s| unsolved(s)).count();
-            let (all, number) = (status.len(), first_row + row as u64 + 1);
-            let problem = status[row].problem();
-            Err(Error::numeric(
-                format!("probability-flow ODE: {count} of {all} rows not solved, row {number}: {problem}"),
+            let (all, problem) = (status.len(), status[row].problem());
+            Err(Error::row(
+                first_row + row as u64,
+                format!("probability-flow ODE: {problem} ({count} of {all} rows not solved)"),
                 status[row].remedy(),
             ))
         }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::covariance::Covariance;
-use crate::sym_matrix::SymMatrix;
+use crate::sym_matrix::{SymMatrix, root_rows};
 use crate::tweedie::Jet;
 use crate::{Error, Result};
 
@@ -95,14 +95,19 @@ impl HeadConfig {
     /// Raw outputs needed per row: `d (1 + r)`, or `d (d + 1)/2` for [`Structure::Full`].
     pub fn outputs(&self, dim: i64) -> i64 {
         match self.structure {
-            Structure::LowRank(rank) => dim * (1 + rank),
-            Structure::Full => dim * (dim + 1) / 2,
+            Structure::LowRank(rank) => dim.saturating_mul(rank.saturating_add(1)),
+            Structure::Full => dim.saturating_mul(dim + 1) / 2,
         }
     }
 
     /// Whether the base must supply a dense `G`.
     pub fn wants_full_base(&self) -> bool {
         self.structure == Structure::Full && self.parametrization == Parametrization::Posterior
+    }
+
+    /// Whether the outputs correct a given `G`, and the head can start from what was measured.
+    pub fn corrects(&self) -> bool {
+        matches!(self.parametrization, Parametrization::Posterior | Parametrization::SecondMoment)
     }
 
     /// Where the reverse step's covariance comes from with this head.
@@ -118,9 +123,7 @@ impl HeadConfig {
     /// # Errors
     /// If the parametrization is of diagonals alone and the structure another, or corrects no `G` and is to start from one.
     pub fn check(&self) -> Result<()> {
-        let corrects =
-            matches!(self.parametrization, Parametrization::Posterior | Parametrization::SecondMoment);
-        if self.start == HeadStart::Analytic && !corrects {
+        if self.start == HeadStart::Analytic && !self.corrects() {
             let problem = "analytic, of a head whose outputs correct no G";
             return Err(Error::config("start", problem, "leave it out"));
         }
@@ -166,7 +169,7 @@ impl HeadConfig {
                 // a relative ridge of f32's resolution: near T the base's G can be as ill-conditioned as the data
                 let ridge = base.g.trace() * (1e-6 / d as f64);
                 let of_base = base.g.affine(&ridge.ones_like(), &ridge).to_dense();
-                let root = of_base.linalg_cholesky_ex(false, false).0.matmul(&lower);
+                let root = root_rows(&of_base).matmul(&lower);
                 SymMatrix::Full(root.matmul(&root.transpose(1, 2)))
             }
         }
@@ -185,7 +188,7 @@ pub(crate) fn g_of_second_moment(h: &Tensor, noise: &Tensor) -> SymMatrix {
 
 /// The raw factor `[b, d, r]`, column after column, so that what broadcasts over the rank runs along `d`.
 fn factor_columns(raw: &Tensor, d: i64, rank: i64) -> Tensor {
-    raw.narrow(1, d, d * rank).view([-1, rank, d]).transpose(1, 2)
+    raw.narrow(1, d, d * rank).view([raw.size()[0], rank, d]).transpose(1, 2)
 }
 
 /// A lower-triangular matrix from `d (d + 1)/2` numbers: the first `d` are the logarithms of the diagonal.
@@ -204,7 +207,42 @@ fn lower_triangular(raw: &Tensor, d: i64) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::to_vec;
     use tch::Device;
+
+    /// Rank 0, the paper's own r = 0, has the diagonal alone, in every form; so has an empty batch.
+    #[test]
+    fn rank_0_is_diagonal() {
+        for parametrization in [Parametrization::Posterior, Parametrization::PaperLiteral] {
+            let head = HeadConfig::diagonal(parametrization);
+            for rows in [0, 2] {
+                let noise = Tensor::zeros([rows, 3], F64);
+                let base = SymMatrix::isotropic(Tensor::full([rows], 0.5, F64), 3);
+                let base = Jet { noise: noise.shallow_clone(), g: base };
+                let raw = Tensor::zeros([rows, head.outputs(3)], F64);
+                let g = head.g(&raw, base, &noise, &Tensor::full([rows], 0.3, F64));
+                let SymMatrix::Diagonal(found) = g else { panic!("{g:?}") };
+                let expected = match parametrization {
+                    Parametrization::PaperLiteral => 1.0 + LITERAL_START * 0.09,
+                    _ => 0.5,
+                };
+                assert_eq!(found.size(), [rows, 3]);
+                assert!(to_vec(&found).iter().all(|v| (v - expected).abs() < 1e-12), "{found}");
+            }
+        }
+    }
+
+    /// A base `G` that is singular up to rounding, as near T of nearly collinear data, still has a correction.
+    #[test]
+    fn a_singular_base_has_a_root() {
+        let head = HeadConfig { structure: Structure::Full, ..HeadConfig::default() };
+        let raw = Tensor::zeros([1, head.outputs(2)], F64);
+        let noise = Tensor::zeros([1, 2], F64);
+        let off = Tensor::from_slice(&[1.0, 1.0 + 1e-3, 1.0 + 1e-3, 1.0]).view([1, 2, 2]);
+        let base = Jet { noise: noise.shallow_clone(), g: SymMatrix::Full(off) };
+        let found = head.g(&raw, base, &noise, &Tensor::full([1], 0.3, F64)).to_dense();
+        assert!((found - 1.0).abs().max().double_value(&[]) < 1e-2);
+    }
 
     /// At the outputs a network starts with, every raw number of every form moves `G`: nothing is stuck.
     #[test]

@@ -153,18 +153,7 @@ impl MlpConfig {
         self.check()?;
         let embedding = TimeEmbedding::new(schedule, self.frequencies);
         let mut builder = Builder::default();
-        let features = embedding.size();
-        let mut score = self.trunk(&mut builder, "score", dim, features, seed);
-        score.output = builder.linear("score.output", self.replicates, self.width, dim, 0.0, seed);
-        let score_size = builder.size();
-        let head = (head > 0).then(|| {
-            let mut trunk = match self.head_trunk {
-                HeadTrunk::Separate => self.trunk(&mut builder, "head", dim, features, seed),
-                _ => Trunk { blocks: Vec::new(), ..score },
-            };
-            trunk.output = self.head_output(&mut builder, dim, head, seed);
-            trunk
-        });
+        let (score_size, score, head) = self.lay_out(&mut builder, embedding.size(), dim, head, seed);
         Ok(Mlp {
             config: self.clone(),
             embedding,
@@ -173,6 +162,38 @@ impl MlpConfig {
             score,
             head,
         })
+    }
+
+    /// The number of parameters of [`MlpConfig::build`], without making any.
+    pub(super) fn size(&self, schedule: &dyn Schedule, dim: i64, head: i64) -> Result<i64> {
+        self.check()?;
+        let features = TimeEmbedding::new(schedule, self.frequencies).size();
+        let mut builder = Builder::counting();
+        self.lay_out(&mut builder, features, dim, head, Seed(0));
+        Ok(builder.size())
+    }
+
+    /// The number of the score's parameters, its trunk and the head's.
+    fn lay_out(
+        &self,
+        builder: &mut Builder,
+        features: i64,
+        dim: i64,
+        head: i64,
+        seed: Seed,
+    ) -> (i64, Trunk, Option<Trunk>) {
+        let mut score = self.trunk(builder, "score", dim, features, seed);
+        score.output = builder.linear("score.output", self.replicates, self.width, dim, 0.0, seed);
+        let score_size = builder.size();
+        let head = (head > 0).then(|| {
+            let mut trunk = match self.head_trunk {
+                HeadTrunk::Separate => self.trunk(builder, "head", dim, features, seed),
+                _ => Trunk { blocks: Vec::new(), ..score },
+            };
+            trunk.output = self.head_output(builder, dim, head, seed);
+            trunk
+        });
+        (score_size, score, head)
     }
 
     fn head_output(&self, builder: &mut Builder, dim: i64, outputs: i64, seed: Seed) -> usize {

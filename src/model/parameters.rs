@@ -33,16 +33,24 @@ pub struct Builder {
     entries: Vec<Entry>,
     values: Vec<Tensor>,
     size: i64,
+    counting: bool,
 }
 
 impl Builder {
-    /// Adds a parameter with these initial values; returns its index.
-    pub fn add(&mut self, name: impl Into<String>, values: Tensor) -> usize {
-        let shape = values.size();
-        let count: i64 = shape.iter().product();
-        self.entries.push(Entry { name: name.into(), shape, offset: self.size });
-        self.values.push(values.to_kind(Kind::Float).reshape([-1]));
-        self.size += count;
+    /// A builder that counts elements and makes none: what a configuration from a file asks for is compared with the weights
+    /// beside it before it is believed.
+    pub fn counting() -> Builder {
+        Builder { counting: true, ..Builder::default() }
+    }
+
+    /// Adds a parameter of this shape; returns its index.
+    fn add(&mut self, name: impl Into<String>, shape: &[i64], values: impl FnOnce() -> Tensor) -> usize {
+        let count = shape.iter().fold(1i64, |count, &n| count.saturating_mul(n));
+        self.entries.push(Entry { name: name.into(), shape: shape.to_vec(), offset: self.size });
+        if !self.counting {
+            self.values.push(values().to_kind(Kind::Float).reshape([-1]));
+        }
+        self.size = self.size.saturating_add(count);
         self.entries.len() - 1
     }
 
@@ -57,32 +65,39 @@ impl Builder {
         gain: f64,
         seed: Seed,
     ) -> usize {
-        let mut noise = Noise::new(seed.derive(name), 0..(replicates * inputs) as u64);
-        let z = noise.normal(outputs as usize, Kind::Float, Device::Cpu);
-        let weight = z.view([replicates, inputs, outputs]) * (gain / (inputs as f64).sqrt());
-        let index = self.add(format!("{name}.weight"), weight);
-        self.add(format!("{name}.bias"), Tensor::zeros([replicates, 1, outputs], (Kind::Float, Device::Cpu)));
+        let shape = [replicates, inputs, outputs];
+        let index = self.add(format!("{name}.weight"), &shape, || {
+            let mut noise = Noise::new(seed.derive(name), 0..(replicates * inputs) as u64);
+            let z = noise.normal(outputs as usize, Kind::Float, Device::Cpu);
+            z.view(shape) * (gain / (inputs as f64).sqrt())
+        });
+        self.constant(format!("{name}.bias"), &[replicates, 1, outputs], 0.0);
         index
     }
 
     /// Adds a parameter drawn `N(0, sd²)`; returns its index.
     pub fn normal(&mut self, name: impl Into<String>, shape: &[i64], sd: f64, seed: Seed) -> usize {
-        let each: i64 = shape[1..].iter().product();
-        let values = if sd == 0.0 {
-            Tensor::zeros(shape, (Kind::Float, Device::Cpu))
-        } else {
-            Noise::new(seed, 0..shape[0] as u64).normal(each as usize, Kind::Float, Device::Cpu) * sd
-        };
-        self.add(name, values.reshape(shape))
+        self.add(name, shape, || {
+            let each: i64 = shape[1..].iter().product();
+            match sd == 0.0 {
+                true => Tensor::zeros(shape, (Kind::Float, Device::Cpu)),
+                false => {
+                    Noise::new(seed, 0..shape[0] as u64).normal(each as usize, Kind::Float, Device::Cpu) * sd
+                }
+            }
+        })
     }
 
     /// Adds a parameter that is `value` everywhere; returns its index.
     pub fn constant(&mut self, name: impl Into<String>, shape: &[i64], value: f64) -> usize {
-        self.add(name, Tensor::full(shape, value, (Kind::Float, Device::Cpu)))
+        self.add(name, shape, || Tensor::full(shape, value, (Kind::Float, Device::Cpu)))
     }
 
     /// Zeroes the first `count` entries along `dim` of the parameter at `index`.
     pub fn zero_first(&mut self, index: usize, dim: i64, count: i64) {
+        if self.counting {
+            return;
+        }
         let shape = &self.entries[index].shape;
         let _ = self.values[index].view(&shape[..]).narrow(dim, 0, count).zero_();
     }
@@ -94,6 +109,7 @@ impl Builder {
 
     /// The parameters, on `device`.
     pub fn finish(self, device: Device) -> Parameters {
+        assert!(!self.counting, "parameters that were counted only");
         let flat = Tensor::cat(&self.values, 0).to_device(device);
         Parameters::over(flat, self.entries)
     }

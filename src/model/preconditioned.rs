@@ -100,6 +100,15 @@ impl NetworkConfig {
         }
     }
 
+    /// The number of parameters of the network for rows of `dim` numbers, with the raw outputs of `head`.
+    fn size(&self, schedule: &dyn Schedule, dim: i64, head: Option<&HeadConfig>) -> Result<i64> {
+        let outputs = head.map_or(0, |head| head.outputs(dim));
+        match self {
+            NetworkConfig::Mlp(config) => config.size(schedule, dim, outputs),
+            NetworkConfig::UNet(config) => config.size(outputs / dim),
+        }
+    }
+
     /// The network for rows of `dim` numbers, with the raw outputs of `head`.
     fn build(
         &self,
@@ -190,9 +199,16 @@ impl ModelConfig {
         self.head.is_some_and(|head| head.start == HeadStart::Analytic)
     }
 
-    /// A model on `base`, with weights drawn from `seed`.
-    pub fn init(&self, base: Base, schedule: Arc<dyn Schedule>, device: Device, seed: Seed) -> Result<Model> {
-        let dim = base.dim();
+    /// The number of parameters of a model for rows of `dim` numbers, without making any.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::init`], where a field cannot be.
+    pub fn size(&self, schedule: &dyn Schedule, dim: i64) -> Result<i64> {
+        self.check(dim)?;
+        self.network.size(schedule, dim, self.head.as_ref())
+    }
+
+    fn check(&self, dim: i64) -> Result<()> {
         if !(self.finest_scale > 0.0 && self.finest_scale.is_finite()) {
             let problem = format!("{}", self.finest_scale);
             return Err(Error::config("finest_scale", problem, "give a positive number (0.02 is usual)"));
@@ -203,7 +219,13 @@ impl ModelConfig {
             let remedy = format!("give a rank from 0 to the number of columns, {dim}, or full");
             return Err(Error::config("rank", format!("{rank}"), remedy));
         }
-        self.head.map_or(Ok(()), |head| head.check())?;
+        self.head.map_or(Ok(()), |head| head.check())
+    }
+
+    /// A model on `base`, with weights drawn from `seed`.
+    pub fn init(&self, base: Base, schedule: Arc<dyn Schedule>, device: Device, seed: Seed) -> Result<Model> {
+        let dim = base.dim();
+        self.check(dim)?;
         let backbone = self.network.build(&*schedule, dim, self.head.as_ref(), device, seed)?;
         let second_moment = base.second_moment();
         let base = base.to(device, Kind::Double);

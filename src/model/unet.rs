@@ -29,7 +29,31 @@ impl UNetConfig {
     pub fn init(&self, head: i64, device: Device, seed: Seed) -> Result<UNet> {
         self.check()?;
         let mut builder = Builder::default();
-        let mut maker = Maker { builder: &mut builder, config: self, seed };
+        let Layout { score_size, trunk, score, head } = self.lay_out(&mut builder, head, seed);
+        Ok(UNet {
+            config: self.clone(),
+            parameters: builder.finish(device),
+            score_size,
+            trunk,
+            score,
+            head,
+            training: AtomicBool::new(false),
+        })
+    }
+
+    /// The number of parameters of [`UNetConfig::init`] with `head` raw head outputs, without making any.
+    ///
+    /// # Errors
+    /// As [`UNetConfig::check`].
+    pub fn size(&self, head: i64) -> Result<i64> {
+        self.check()?;
+        let mut builder = Builder::counting();
+        self.lay_out(&mut builder, head, Seed(0));
+        Ok(builder.size())
+    }
+
+    fn lay_out(&self, builder: &mut Builder, head: i64, seed: Seed) -> Layout {
+        let mut maker = Maker { builder, config: self, seed };
         let channels = self.shape[0];
         let trunk = Trunk::new(&mut maker, "", &self.widths, self.blocks);
         let score = Output::new(&mut maker, ["conv_norm_out", "conv_out"], self.widths[0], channels, 0.0);
@@ -44,22 +68,22 @@ impl UNetConfig {
             };
             let block = (self.head_body == HeadBody::Complex)
                 .then(|| maker.res_block("head.resnet", features, features));
-            let outputs = head * channels;
+            let outputs = head.saturating_mul(channels);
             let names = ["head.conv_norm_out", "head.conv_out"];
             let output = Output::new(&mut maker, names, features, outputs, FACTOR_GAIN);
             maker.builder.zero_first(output.conv.weight, 0, channels);
             Head { trunk, block, output }
         });
-        Ok(UNet {
-            config: self.clone(),
-            parameters: builder.finish(device),
-            score_size,
-            trunk,
-            score,
-            head,
-            training: AtomicBool::new(false),
-        })
+        Layout { score_size, trunk, score, head }
     }
+}
+
+/// Where the parts of a network lie among its parameters.
+struct Layout {
+    score_size: i64,
+    trunk: Trunk,
+    score: Output,
+    head: Option<Head>,
 }
 
 #[derive(Debug)]

@@ -68,7 +68,7 @@ impl Objective for VariationalBound {
         let Pairs { x0, x, .. } = &pairs;
 
         let reverse = Reverse::new(model, Covariance::Interpolated, 1.0).expect("a head that interpolates");
-        let Gaussian { mean, cov } = reverse.at(x, &s, &t);
+        let Gaussian { mean, cov } = reverse.at(x, &s, &t, noise);
         let law = Gaussian::new(mean.detach(), cov);
         let forward: Vec<ForwardBridge> =
             s.iter().zip(&t).map(|(&s, &t)| ForwardBridge::new(schedule, s, t)).collect();

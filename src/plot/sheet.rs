@@ -89,6 +89,52 @@ pub fn sheet_of<T: Copy + Into<f64>>(
     }
 }
 
+/// One image of this shape at its own size, without a border: in colour where there are three channels, else the channels in
+/// grey, one below the other.
+///
+/// # Panics
+/// Where the length is not the image's size, or the range is empty.
+pub fn picture_of<T: Copy + Into<f64>>(image: &[T], shape: [usize; 3], (lo, hi): (f64, f64)) -> Sheet {
+    let [channels, height, width] = shape;
+    let pixels = height * width;
+    assert!(image.len() == channels * pixels, "{} values are no image of {shape:?}", image.len());
+    assert!(lo < hi, "the range of black {lo} to white {hi} is empty");
+    let mut levels = Levels { lo, hi, clipped: 0, non_finite: 0 };
+    let all: Vec<u8> = image.iter().map(|&value| levels.of(value.into())).collect();
+    let (w, h) = (width as u32, height as u32);
+    let fits = "levels of an image";
+    let image = match channels {
+        3 => {
+            let interleaved = (0..3 * pixels).map(|i| all[i % 3 * pixels + i / 3]).collect();
+            DynamicImage::ImageRgb8(RgbImage::from_raw(w, h, interleaved).expect(fits))
+        }
+        _ => DynamicImage::ImageLuma8(GrayImage::from_raw(w, h * channels as u32, all).expect(fits)),
+    };
+    Sheet { image, clipped: levels.clipped, non_finite: levels.non_finite }
+}
+
+/// From values to levels, counting what lies beyond.
+struct Levels {
+    lo: f64,
+    hi: f64,
+    clipped: usize,
+    non_finite: usize,
+}
+
+impl Levels {
+    fn of(&mut self, value: f64) -> u8 {
+        let Levels { lo, hi, .. } = *self;
+        if !value.is_finite() {
+            self.non_finite += 1;
+            return 0;
+        }
+        if value < lo || value > hi {
+            self.clipped += 1;
+        }
+        (255.0 * ((value - lo) / (hi - lo)).clamp(0.0, 1.0)).round() as u8
+    }
+}
+
 fn draw<T: Copy + Into<f64>>(
     images: &[T],
     [channels, height, width]: [usize; 3],
@@ -112,17 +158,7 @@ fn draw<T: Copy + Into<f64>>(
         (rows * cell_h + GUTTER) as u32,
         Rgb([PAPER; 3]),
     );
-    let (mut clipped, mut non_finite) = (0, 0);
-    let mut level = |value: f64| {
-        if !value.is_finite() {
-            non_finite += 1;
-            return 0;
-        }
-        if value < lo || value > hi {
-            clipped += 1;
-        }
-        (255.0 * ((value - lo) / (hi - lo)).clamp(0.0, 1.0)).round() as u8
-    };
+    let mut levels = Levels { lo, hi, clipped: 0, non_finite: 0 };
     for (i, image) in images.chunks_exact(size).enumerate() {
         let (left, top) = (GUTTER + i % columns * cell_w, GUTTER + i / columns * cell_h);
         for y in 0..height {
@@ -130,7 +166,7 @@ fn draw<T: Copy + Into<f64>>(
                 let at = y * width + x;
                 let mut pixel = [0; 3];
                 for (c, slot) in pixel.iter_mut().enumerate().take(channels) {
-                    *slot = level(image[c * height * width + at].into());
+                    *slot = levels.of(image[c * height * width + at].into());
                 }
                 if channels == 1 {
                     pixel = [pixel[0]; 3];
@@ -144,7 +180,7 @@ fn draw<T: Copy + Into<f64>>(
             }
         }
     }
-    (sheet, clipped, non_finite)
+    (sheet, levels.clipped, levels.non_finite)
 }
 
 #[cfg(test)]
@@ -177,6 +213,16 @@ mod tests {
         assert_eq!(back.get_pixel(10, 10).0, [255, 0, 128]);
         let error = sheet.save(folder.path().join("nowhere/x.png")).unwrap_err();
         assert!(error.to_string().contains("nowhere"), "{error}");
+    }
+
+    #[test]
+    fn one_picture_has_its_own_size_and_planes() {
+        // red, green and blue planes of 1 × 2 pixels
+        let colour = picture_of(&[0.0f64, 255.0, 10.4, 20.0, -3.0, 300.0], [3, 1, 2], (0.0, 255.0));
+        assert_eq!((colour.clipped, colour.non_finite), (2, 0));
+        assert_eq!(colour.image.to_rgb8().into_raw(), [0, 10, 0, 255, 20, 255]);
+        let grey = picture_of(&[0.0f32, 1.0, 0.5, f32::NAN], [1, 2, 2], (0.0, 1.0));
+        assert_eq!((grey.image.to_luma8().into_raw(), grey.non_finite), (vec![0, 255, 128, 0], 1));
     }
 
     #[test]

@@ -16,34 +16,71 @@ pub(super) fn summary(rows: &[(String, String)]) -> String {
     format!("<table class=\"key\"><tbody>\n{}</tbody></table>\n", rows.iter().map(row).collect::<String>())
 }
 
-/// Mean ± standard error, spread and lower tail of each estimator's scores, and the baselines' means.
+/// Mean ± standard error, spread and tails of each estimator's scores, and of other models' on the same rows.
 pub(super) fn scores(inputs: &ReportInputs) -> String {
-    let (mut rows, mut finest) = (String::new(), None);
-    for scores in inputs.scores.iter().filter(|s| !s.values.is_empty()) {
+    if inputs.scores.iter().all(|s| s.values.is_empty()) {
+        return String::new();
+    }
+    let mut rows = String::new();
+    for scores in inputs.scores.iter().chain(&inputs.baselines).filter(|s| !s.values.is_empty()) {
         let (sorted, skipped) = sorted_finite(scores.values.iter().copied());
         let moments = Moments::of(&sorted);
         let error = moments.sd / (sorted.len() as f64).sqrt();
         let number = |value| number(value, decimals(error));
-        finest = finest.max(decimals(error));
         let mut cells = vec![format!("{} ± {}", number(moments.mean), number(error)), number(moments.sd)];
         cells.extend([0.01, 0.5, 0.99].map(|p| number(quantile(&sorted, p))));
         cells.extend([grouped(sorted.len()), grouped(skipped)]);
         rows += &row(&scores.name, &cells);
     }
-    if rows.is_empty() {
-        return String::new();
-    }
-    for (name, mean) in &inputs.baselines {
-        let mut cells = vec![number(*mean, finest)];
-        cells.resize(7, String::new());
-        rows += &row(name, &cells);
-    }
     let heads = ["", "mean ± s.e.", "s.d.", "1 %", "median", "99 %", "rows", "not finite"];
-    let heads: String = heads.iter().map(|h| format!("<th scope=\"col\">{h}</th>")).collect();
+    let unit = match inputs.lower_is_better {
+        true => inputs.unit().to_string(),
+        false => format!("log-likelihoods in {}", inputs.unit()),
+    };
+    table("named", &heads, &rows)
+        + &format!(
+            "<p class=\"caption\">Figures of the test rows: {}; the standard error is over test rows. Quantiles and \
+             moments are of the finite values.</p>\n",
+            escape(&unit)
+        )
+}
+
+/// Every value of the plot against the number of steps, the worst included.
+pub(super) fn steps(inputs: &ReportInputs) -> String {
+    let all = &inputs.likelihood_vs_steps;
+    let mut steps: Vec<f64> = all.iter().flat_map(|s| s.x.iter().copied()).collect();
+    steps.sort_by(f64::total_cmp);
+    steps.dedup();
+    let mut rows = String::new();
+    for series in all {
+        let cell = |&step: &f64| {
+            let at = series.x.iter().position(|&x| x == step)?;
+            let error = series.error.as_ref().map_or(f64::NAN, |e| e[at]);
+            let value = |v| number(v, decimals(error));
+            Some(match error.is_finite() {
+                true => format!("{} ± {}", value(series.y[at]), value(error)),
+                false => short(series.y[at], 4),
+            })
+        };
+        let cells: Vec<String> = steps.iter().map(|step| cell(step).unwrap_or_default()).collect();
+        rows += &row(&series.name, &cells);
+    }
+    let heads: Vec<String> =
+        std::iter::once(String::new()).chain(steps.iter().map(|&k| format!("K = {}", short(k, 4)))).collect();
+    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+    table("named", &heads, &rows)
+        + &format!(
+            "<p class=\"caption\">The values of the figure, in {}, ± one standard error.</p>\n",
+            escape(inputs.unit())
+        )
+}
+
+/// A table that scrolls by itself where a screen is narrower than it.
+fn table(class: &str, heads: &[&str], rows: &str) -> String {
+    let heads: String = heads.iter().map(|h| format!("<th scope=\"col\">{}</th>", escape(h))).collect();
     format!(
-        "<div class=\"scroll\"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n\
-         <p class=\"caption\">Log-likelihoods in {}; the standard error is over test rows.</p>\n",
-        escape(inputs.unit())
+        "<div class=\"scroll\"><table class=\"{class}\"><thead><tr>{heads}</tr></thead>\n\
+         <tbody>\n{rows}</tbody></table></div>\n"
     )
 }
 
@@ -74,11 +111,7 @@ pub(super) fn marginals(inputs: &ReportInputs) -> String {
         }
     }
     let heads = ["column", "", "mean", "s.d.", "5 %", "median", "95 %", "KS distance"];
-    let heads: String = heads.iter().map(|h| format!("<th scope=\"col\">{h}</th>")).collect();
-    let table = format!(
-        "<div class=\"scroll\"><table class=\"paired\"><thead><tr>{heads}</tr></thead>\n\
-         <tbody>\n{rows}</tbody></table></div>\n"
-    );
+    let table = table("paired", &heads, &rows);
     let table = if columns > LONG {
         format!("<details>\n<summary>All {columns} columns</summary>\n{table}</details>\n")
     } else {
@@ -131,7 +164,7 @@ impl Moments {
 }
 
 /// The largest gap between the distribution functions of two ascending samples; NaN of none.
-fn kolmogorov_smirnov(a: &[f64], b: &[f64]) -> f64 {
+pub(super) fn kolmogorov_smirnov(a: &[f64], b: &[f64]) -> f64 {
     if a.is_empty() || b.is_empty() {
         return f64::NAN;
     }

@@ -9,6 +9,9 @@ use tch::{Device, Kind, Tensor};
 use crate::model::{Entry, Model, Parameters};
 use crate::train::{Best, State};
 
+/// More steps than any training takes.
+const MOST_STEPS: u64 = 1 << 53;
+
 type Problem<T> = std::result::Result<T, String>;
 
 fn bytes_of(x: &Tensor) -> Vec<u8> {
@@ -89,7 +92,12 @@ fn tensor(file: &SafeTensors, name: &str, shape: &[i64]) -> Problem<Tensor> {
 }
 
 /// One tensor per parameter, by name.
-pub(super) fn parameter_bytes(entries: &[Entry], flat: &Tensor, about: &[(&str, String)]) -> Vec<u8> {
+pub(super) fn parameter_bytes(
+    entries: &[Entry],
+    flat: &Tensor,
+    setup: &Setup,
+    about: &[(&str, String)],
+) -> Vec<u8> {
     let tensors = entries
         .iter()
         .map(|e| {
@@ -99,7 +107,46 @@ pub(super) fn parameter_bytes(entries: &[Entry], flat: &Tensor, about: &[(&str, 
         })
         .collect();
     let format = [("format", FORMAT.to_string())];
-    serialize(tensors, format.iter().chain(about).map(|(k, v)| (k.to_string(), v.clone())).collect())
+    let mut all: BTreeMap<String, String> = setup.entries().map(|(k, v)| (k.to_string(), v)).collect();
+    all.extend(format.iter().chain(about).map(|(k, v)| (k.to_string(), v.clone())));
+    serialize(tensors, all)
+}
+
+/// What the parameters in a file belong to: checked where they are read, and absent from files of earlier versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Setup {
+    /// The fingerprint of the training data; empty of an imported model.
+    pub data: String,
+    /// Of scaling, base, network and schedule.
+    pub digest: String,
+}
+
+impl Setup {
+    const DATA: &'static str = "data";
+    const DIGEST: &'static str = "setup";
+
+    fn entries(&self) -> impl Iterator<Item = (&'static str, String)> {
+        [(Setup::DATA, self.data.clone()), (Setup::DIGEST, self.digest.clone())]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+    }
+
+    /// Refuses a file whose parameters belong to another setup.
+    fn check(&self, about: &BTreeMap<String, String>) -> Problem<()> {
+        let other =
+            |key: &str, own: &str| about.get(key).is_some_and(|found| !found.is_empty() && found != own);
+        if other(Setup::DATA, &self.data) {
+            return Err("belongs to a training on other data than data.json says".into());
+        }
+        if other(Setup::DIGEST, &self.digest) {
+            return Err(
+                "belongs to another run: its parameters were trained with another scaling, base, network or \
+                        schedule than data.json, base.json and config.toml say"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
 }
 
 /// What [`parameter_bytes`] was told `about` under `key`.
@@ -108,9 +155,10 @@ pub(super) fn about(bytes: &[u8], key: &str) -> Problem<String> {
     about.remove(key).ok_or_else(|| format!("has no '{key}'"))
 }
 
-/// The flat parameters from what [`parameter_bytes`] wrote.
-pub(super) fn read_parameters(bytes: &[u8], like: &Parameters) -> Problem<Tensor> {
-    let (file, _) = parse(bytes)?;
+/// The flat parameters from what [`parameter_bytes`] wrote for the same `setup`.
+pub(super) fn read_parameters(bytes: &[u8], like: &Parameters, setup: &Setup) -> Problem<Tensor> {
+    let (file, about) = parse(bytes)?;
+    setup.check(&about)?;
     let parts: Problem<Vec<Tensor>> =
         like.entries().iter().map(|e| Ok(tensor(&file, &e.name, &e.shape)?.view(-1))).collect();
     let flat = Tensor::cat(&parts?, 0);
@@ -121,7 +169,7 @@ pub(super) fn read_parameters(bytes: &[u8], like: &Parameters) -> Problem<Tensor
 }
 
 /// Everything needed to resume, as flat tensors.
-pub(super) fn state_bytes(state: &State) -> Vec<u8> {
+pub(super) fn state_bytes(state: &State, setup: &Setup) -> Vec<u8> {
     let mut flat = vec![
         ("parameters", &state.parameters),
         ("ema", &state.ema),
@@ -134,9 +182,14 @@ pub(super) fn state_bytes(state: &State) -> Vec<u8> {
         ("seconds".to_string(), state.seconds.to_string()),
         ("since_best".to_string(), state.since_best.to_string()),
     ]);
+    about.extend(setup.entries().map(|(key, value)| (key.to_string(), value)));
     if let Some(best) = &state.best {
         flat.push(("best", &best.parameters));
         about.insert("best".into(), best.value.to_string());
+        about.extend(best.iteration.map(|iteration| ("best_iteration".to_string(), iteration.to_string())));
+    }
+    if let Some(metric) = &state.pending {
+        about.insert("pending".into(), serde_json::to_string(metric).expect("plain data"));
     }
     let tensors = flat
         .into_iter()
@@ -145,28 +198,71 @@ pub(super) fn state_bytes(state: &State) -> Vec<u8> {
     serialize(tensors, about)
 }
 
-/// The state from what [`state_bytes`] wrote, for `model`.
-pub(super) fn read_state(bytes: &[u8], model: &Model) -> Problem<State> {
+/// The numbers of a state, without its tensors.
+pub(super) struct StateHeader {
+    pub iteration: u64,
+    pub seconds: f64,
+    pub since_best: u64,
+    pub best: Option<f64>,
+    pub best_iteration: Option<u64>,
+}
+
+impl StateHeader {
+    pub(super) fn read(bytes: &[u8]) -> Problem<StateHeader> {
+        StateHeader::of(&parse(bytes)?.1)
+    }
+
+    fn of(about: &BTreeMap<String, String>) -> Problem<StateHeader> {
+        let optional = |key: &str| about.contains_key(key);
+        Ok(StateHeader {
+            iteration: number(about, "iteration")?,
+            seconds: number(about, "seconds")?,
+            since_best: number(about, "since_best")?,
+            best: optional("best").then(|| number(about, "best")).transpose()?,
+            best_iteration: optional("best_iteration")
+                .then(|| number(about, "best_iteration"))
+                .transpose()?,
+        })
+    }
+}
+
+fn number<T: std::str::FromStr>(about: &BTreeMap<String, String>, key: &str) -> Problem<T> {
+    let value = about.get(key).ok_or_else(|| format!("has no '{key}'"))?;
+    value.parse().map_err(|_| format!("has '{key}' = '{value}'"))
+}
+
+/// The state from what [`state_bytes`] wrote, for `model` and the same `setup`.
+pub(super) fn read_state(bytes: &[u8], model: &Model, setup: &Setup) -> Problem<State> {
     let (file, about) = parse(bytes)?;
+    setup.check(&about)?;
     let device = crate::model::Denoiser::device(model);
     let size = model.parameters().size();
-    let flat = |name: &str| Ok::<_, String>(tensor(&file, name, &[size])?.to_device(device));
-    fn number<T: std::str::FromStr>(about: &BTreeMap<String, String>, key: &str) -> Problem<T> {
-        let value = about.get(key).ok_or_else(|| format!("has no '{key}'"))?;
-        value.parse().map_err(|_| format!("has '{key}' = '{value}'"))
-    }
-    let best = match about.contains_key("best") {
-        true => Some(Best { value: number(&about, "best")?, parameters: flat("best")? }),
-        false => None,
+    let flat = |name: &str| {
+        let values = tensor(&file, name, &[size])?;
+        match values.isfinite().all().int64_value(&[]) {
+            0 => Err(format!("holds values of '{name}' that are not finite")),
+            _ => Ok(values.to_device(device)),
+        }
     };
+    let header = StateHeader::of(&about)?;
+    let best = match header.best {
+        Some(value) => Some(Best { value, iteration: header.best_iteration, parameters: flat("best")? }),
+        None => None,
+    };
+    let StateHeader { iteration, seconds, since_best, .. } = header;
+    if iteration.max(since_best) > MOST_STEPS || !(0.0..=1e12).contains(&seconds) {
+        return Err(format!("claims {iteration} iterations, {since_best} validations and {seconds} seconds"));
+    }
+    let pending = about.get("pending").map(|line| serde_json::from_str(line)).transpose();
     Ok(State {
-        iteration: number(&about, "iteration")?,
-        seconds: number(&about, "seconds")?,
+        iteration,
+        seconds,
         parameters: flat("parameters")?,
         ema: flat("ema")?,
         first: flat("first")?,
         second: flat("second")?,
         best,
-        since_best: number(&about, "since_best")?,
+        since_best,
+        pending: pending.map_err(|e| format!("has a metric that cannot be read ({e})"))?,
     })
 }

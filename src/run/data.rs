@@ -5,13 +5,14 @@ use tch::{Device, Kind, Tensor};
 
 use super::DataConfig;
 use crate::data::{
-    CellType, Column, ColumnKind, MarginalChoice, Marginals, Scaling, ScalingOptions, Split, Table,
-    TableOptions,
+    CellType, Column, ColumnKind, MarginalChoice, Marginals, Purpose, Reader, Scaling, ScalingOptions, Split,
+    Table, TableOptions, subset,
 };
 use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
+use crate::model::NetworkConfig;
 use crate::noise::{Noise, Seed};
 use crate::oracle::named;
-use crate::train::Rows;
+use crate::train::{Rows, TrainConfig, Validation};
 use crate::{Error, Result};
 
 /// What a run remembers of its data.
@@ -49,6 +50,22 @@ impl DataRecord {
         self.scaling.columns.iter().map(|c| c.column.name.as_str()).collect()
     }
 
+    /// What of a record from a file cannot be.
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
+        if self.scaling.dim() == 0 {
+            return Err("has no columns".into());
+        }
+        let Some(shape) = self.image else { return Ok(()) };
+        let pixels = shape.iter().try_fold(1usize, |pixels, &n| pixels.checked_mul(n));
+        if pixels != Some(self.scaling.dim()) {
+            return Err(format!("is of images {shape:?} with {} pixels", self.scaling.dim()));
+        }
+        match self.scaling.columns.iter().all(|column| column.grid.is_some()) {
+            true => Ok(()),
+            false => Err("is of images, some of whose pixels have no levels".into()),
+        }
+    }
+
     /// How samples are written: as the columns were.
     pub fn cell_types(&self) -> Vec<CellType> {
         self.scaling
@@ -61,10 +78,43 @@ impl DataRecord {
             .collect()
     }
 
-    /// Reads another table with this run's columns.
+    /// Refuses an image's shape that is not that of its rows and of the network; the error is what was found.
+    pub(super) fn check_image(&self, network: &NetworkConfig) -> std::result::Result<(), String> {
+        let Some(shape) = self.image else { return Ok(()) };
+        let (dim, levels) =
+            (self.scaling.dim(), shape.iter().try_fold(1_usize, |n, &axis| n.checked_mul(axis)));
+        let found = in_words(self.image);
+        if levels != Some(dim) {
+            return Err(format!("has {found}, and {dim} columns"));
+        }
+        match network {
+            NetworkConfig::UNet(unet) if unet.shape.map(|n| n as usize) != shape => {
+                let own = in_words(Some(unet.shape.map(|n| n as usize)));
+                Err(format!("has {found}, the network is of {own}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads another table with this run's columns, to judge or score it: of what holds images for training and for testing
+    /// those for testing.
     pub fn read_table(&self, path: &std::path::Path, options: &TableOptions) -> Result<Table> {
-        let columns = self.names().into_iter().map(String::from).collect();
-        let options = TableOptions { columns, drop: Vec::new(), unique: false, ..options.clone() };
+        self.read_table_for(Purpose::Test, path, options)
+    }
+
+    /// As [`DataRecord::read_table`], for any purpose.
+    pub fn read_table_for(
+        &self,
+        purpose: Purpose,
+        path: &std::path::Path,
+        options: &TableOptions,
+    ) -> Result<Table> {
+        // a caller that has flags for tables says so
+        let reader = match options.reader {
+            Reader::Training => Reader::Other,
+            reader => reader,
+        };
+        let options = TableOptions { unique: false, reader, purpose, ..options.of_columns(&self.names()) };
         let mut table = Table::read(path, &options)?;
         if table.image != self.image {
             let problem = format!("holds {}, the run is of {}", in_words(table.image), in_words(self.image));
@@ -137,8 +187,10 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Reads `config`'s source and fits the scaling on its training rows.
+    /// Reads `config`'s source and fits the scaling on its training rows. The rows of a mixture and the split are drawn by
+    /// `config.split_seed`, or where that is not set by `seed`.
     pub fn read(config: &DataConfig, seed: u64) -> Result<Prepared> {
+        let seed = config.split_seed.unwrap_or(seed);
         let mut table = match config.source.strip_prefix("mixture:") {
             Some(name) => mixture_table(name, config.mixture_rows, Seed(seed))?,
             None if config.source.is_empty() => {
@@ -148,7 +200,7 @@ impl Prepared {
                     "give a table, images, or mixture:NAME",
                 ));
             }
-            None => Table::read(&config.source, &config.table)?,
+            None => Table::read_to_train(&config.source, &config.table, &config.scaling.dequantize)?,
         };
         if table.image.is_none() {
             for (flag, asked) in [("--flip", config.flip), ("--classes", config.classes)] {
@@ -160,7 +212,6 @@ impl Prepared {
                     ));
                 }
             }
-            table.check_columns(&config.scaling.dequantize)?;
         } else if !fits_images(&config.scaling) {
             let problem = "the data are images, whose levels are dequantised and brought to [−1, 1]";
             return Err(Error::config("data.scaling", problem, "leave out --dequantize and --marginals"));
@@ -185,9 +236,13 @@ impl Prepared {
             Some(_) => (Scaling::pixels(&table.columns), Vec::new()),
             None => Scaling::choose(&table, &split.train, &config.scaling)?,
         };
-        let names: Vec<String> = table.names().into_iter().map(String::from).collect();
+        let remarks = match table.image {
+            Some(_) => Vec::new(),
+            None => [table.far_values(&scaling)?, table.remarks(&config.scaling.dequantize)].concat(),
+        };
         let read = |path| {
-            let options = TableOptions { columns: names, drop: Vec::new(), ..config.table.clone() };
+            let options =
+                TableOptions { purpose: Purpose::Validation, ..config.table.of_columns(&table.names()) };
             let mut table = Table::read(path, &options)?;
             into_classes(&mut table, &classes)?;
             Ok::<_, Error>(table)
@@ -204,9 +259,16 @@ impl Prepared {
             split_seed: seed,
             dropped: [table.dropped_rows, table.dropped_duplicates],
             fingerprint: table.fingerprint(),
-            remarks: Vec::new(),
+            remarks,
         };
         Ok(Prepared { table, validation, split, record, flip: config.flip })
+    }
+
+    /// What a person has to be told of the data once: what the reader found in the file and left out of it, then the
+    /// remarks on the data, as warnings.
+    pub fn in_words(&self) -> Vec<String> {
+        let remarks = self.record.remarks.iter().map(|remark| format!("warning: {remark}"));
+        self.table.found_in_words().into_iter().chain(remarks).collect()
     }
 
     /// The rows to train on.
@@ -215,36 +277,62 @@ impl Prepared {
         TableRows { table: &self.table, rows: &self.split.train, scaling: &self.record.scaling, mirrored }
     }
 
-    /// Validation rows in the network's units, at most `limit`, `[n, d]`.
-    pub fn validation_rows(&self, limit: usize, seed: Seed) -> Tensor {
+    /// The table of the validation rows, and at most `limit` of them, drawn at random once for the split.
+    fn held_out(&self, limit: usize) -> (&Table, Vec<usize>) {
+        let seed = self.seed().derive("held-out rows");
         match &self.validation {
             Some(table) => {
-                let rows: Vec<usize> = (0..table.rows().min(limit)).collect();
-                scaled_rows(table, &rows, &self.record.scaling, seed).0
+                let all: Vec<usize> = (0..table.rows()).collect();
+                (table, subset(&all, limit, seed))
             }
-            None => {
-                let rows = &self.split.validation[..self.split.validation.len().min(limit)];
-                scaled_rows(&self.table, rows, &self.record.scaling, seed).0
-            }
+            None => (&self.table, subset(&self.split.validation, limit, seed)),
         }
-        .to_kind(Kind::Float)
+    }
+
+    fn seed(&self) -> Seed {
+        Seed(self.record.split_seed)
+    }
+
+    /// At most `limit` validation rows in the network's units, `[n, d]`: a draw that depends on the split and `limit` alone.
+    /// `seed` is that of the dequantisation.
+    pub fn validation_rows(&self, limit: usize, seed: Seed) -> Tensor {
+        let (table, rows) = self.held_out(limit);
+        scaled_rows(table, &rows, &self.record.scaling, seed).0.to_kind(Kind::Float)
+    }
+
+    /// The rows of [`Prepared::validation_rows`] at the centres of the bins of their levels, in the network's units, `[n, d]`: what
+    /// [`crate::train::Validation::of_levels`] judges a model of images on.
+    pub fn validation_levels(&self, limit: usize) -> Tensor {
+        let (table, rows) = self.held_out(limit);
+        level_rows(table, &rows, &self.record.scaling).to_kind(Kind::Float)
+    }
+
+    /// How a model of these data is judged while it is trained by `config`: images by their levels, in batches no larger than
+    /// those of training; `None` where there are no validation rows.
+    pub fn judge(&self, config: &TrainConfig, seed: Seed) -> Option<Validation> {
+        if self.record.rows[1] == 0 || config.validation_rows == 0 {
+            return None;
+        }
+        let limit = config.validation_rows;
+        let judge = match self.record.image {
+            Some(_) => {
+                Validation::of_levels(&self.validation_levels(limit), seed).in_batches_of(config.batch_size)
+            }
+            None => Validation::new(&self.validation_rows(limit, seed.derive("validation rows")), seed),
+        };
+        Some(judge.with_classes(self.validation_classes(limit)))
     }
 
     /// The classes of [`Prepared::validation_rows`], where the model is conditioned on any.
     pub fn validation_classes(&self, limit: usize) -> Option<Vec<u32>> {
-        match &self.validation {
-            Some(table) => table.labels.as_ref().map(|l| l.of_rows[..table.rows().min(limit)].to_vec()),
-            None => {
-                let rows = &self.split.validation[..self.split.validation.len().min(limit)];
-                self.table.labels.as_ref().map(|l| rows.iter().map(|&row| l.of_rows[row]).collect())
-            }
-        }
+        let (table, rows) = self.held_out(limit);
+        table.labels.as_ref().map(|l| rows.iter().map(|&row| l.of_rows[row]).collect())
     }
 
-    /// The first `limit` training rows in the network's units.
+    /// At most `limit` training rows in the network's units, drawn as [`Prepared::validation_rows`] are, `[n, d]`.
     pub fn training_rows(&self, limit: usize, seed: Seed) -> Tensor {
-        let rows = &self.split.train[..self.split.train.len().min(limit)];
-        scaled_rows(&self.table, rows, &self.record.scaling, seed).0
+        let rows = subset(&self.split.train, limit, self.seed().derive("training rows"));
+        scaled_rows(&self.table, &rows, &self.record.scaling, seed).0
     }
 }
 
@@ -262,8 +350,19 @@ pub fn dequantized_rows(
     dequantizer: &dyn Dequantizer,
     seed: Seed,
 ) -> Dequantized {
+    dequantized_from(table, rows, dequantizer, seed, 0)
+}
+
+/// As [`dequantized_rows`] for rows that are part of a whole, of which the first is number `first` from 0.
+pub fn dequantized_from(
+    table: &Table,
+    rows: &[usize],
+    dequantizer: &dyn Dequantizer,
+    seed: Seed,
+    first: u64,
+) -> Dequantized {
     let levels = raw_rows(table, rows.iter().copied());
-    dequantizer.dequantize(&levels, &mut Noise::new(seed, 0..rows.len() as u64))
+    dequantizer.dequantize(&levels, &mut Noise::new(seed, first..first + rows.len() as u64))
 }
 
 /// As [`scaled_rows`] at the centres of the bins of dequantised columns, `[n, d]`: what a decoder of levels scores.
@@ -353,6 +452,18 @@ mod tests {
         // nobody asked
         let without = images(dir.path(), DataConfig::default());
         assert_eq!((without.training().classes(&rows), without.validation_classes(3)), (None, None));
+        // few rows are a draw, in a file that may be sorted: not the first four of the split in every run
+        let first = |prepared: &Prepared, limit| prepared.held_out(limit).1;
+        let (all, few) = (first(&without, 99), first(&without, 2));
+        assert!(few.iter().all(|row| all.contains(row)) && few.len() == 2, "{few:?} of {all:?}");
+        let drawn: std::collections::HashSet<Vec<usize>> = (0..20)
+            .map(|seed| {
+                let mut other = images(dir.path(), DataConfig::default());
+                other.record.split_seed = seed;
+                first(&other, 2)
+            })
+            .collect();
+        assert!(drawn.len() > 1, "{drawn:?}");
         assert_ne!(without.record.fingerprint, with.record.fingerprint);
     }
 

@@ -51,7 +51,8 @@ impl RunDir {
     pub fn write_dequantizer(&self, dequantizer: &Variational) -> Result<()> {
         let config = serde_json::to_string(dequantizer.config()).expect("plain data");
         let parameters = dequantizer.parameters();
-        let bytes = checkpoint::parameter_bytes(parameters.entries(), parameters.flat(), &[(CONFIG, config)]);
+        let (entries, about) = (parameters.entries(), [(CONFIG, config)]);
+        let bytes = checkpoint::parameter_bytes(entries, parameters.flat(), &self.setup()?, &about);
         self.write(FILE, &bytes)
     }
 
@@ -69,9 +70,14 @@ impl RunDir {
         let config = checkpoint::about(&bytes, CONFIG).map_err(broken)?;
         let config: VariationalConfig = serde_json::from_str(&config)
             .map_err(|e| broken(format!("has a configuration that cannot be read: {e}")))?;
+        let asked = config.size(&data.scaling, data.image)?;
+        if asked.saturating_mul(2) as u64 > bytes.len() as u64 {
+            return Err(broken(format!("holds {} bytes and asks for {asked} parameters", bytes.len())));
+        }
         // the seed is of weights that are overwritten
         let dequantizer = config.init(&data.scaling, data.image, device, Seed(0))?;
-        let flat = checkpoint::read_parameters(&bytes, dequantizer.parameters()).map_err(broken)?;
+        let flat =
+            checkpoint::read_parameters(&bytes, dequantizer.parameters(), &self.setup()?).map_err(broken)?;
         dequantizer.parameters().assign(&flat.to_device(device));
         Ok(dequantizer)
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
-use super::checkpoint::parameter_bytes;
+use super::checkpoint::{Setup, parameter_bytes};
 use super::write_json;
 use crate::data::{OutputFile, read_safetensors};
 use crate::model::{Backbone, Entry, UNet, UNet2DModel, UNetConfig};
@@ -41,8 +41,11 @@ pub fn read_unet(dir: &Path, device: Device) -> Result<UNet> {
     let config = UNetConfig::try_from(&model).map_err(|what| {
         Error::checkpoint(&path, format!("has {what}"), "this cannot be computed here; choose another model")
     })?;
-    let net = config.init(i64::from(model.has_variances()), device, Seed(0))?;
+    let head = i64::from(model.has_variances());
     let mut found = read_named(dir, &weight_files(dir)?)?;
+    // nothing is made that the weights do not fill; a head's normalisation is a copy
+    check_size(&path, config.size(head)?, found.values().map(|values| values.numel() as i64).sum())?;
+    let net = config.init(head, device, Seed(0))?;
     if model.has_variances() {
         split_head(&mut found, config.shape[0]);
     }
@@ -63,7 +66,7 @@ pub fn write_unet(net: &UNet, dir: &Path) -> Result<()> {
     let parameters = net.parameters();
     let score: Vec<Entry> =
         parameters.entries().iter().filter(|e| e.offset < net.score_size()).cloned().collect();
-    let weights = parameter_bytes(&score, parameters.flat(), &[]);
+    let weights = parameter_bytes(&score, parameters.flat(), &Setup::default(), &[]);
     OutputFile::create(dir.join(WEIGHTS))?.finish(&weights)?;
     write_json(&dir.join(CONFIG), &model)
 }
@@ -71,6 +74,16 @@ pub fn write_unet(net: &UNet, dir: &Path) -> Result<()> {
 /// Flat parameters in the order of `entries`, each found by its name in one of the `files` of `dir`.
 pub(super) fn read_tensors(dir: &Path, files: &[String], entries: &[Entry]) -> Result<Tensor> {
     arranged(dir, read_named(dir, files)?, entries)
+}
+
+/// Refuses a configuration whose network is larger than the weights beside it, up to as much again.
+pub(super) fn check_size(config: &Path, asked: i64, found: i64) -> Result<()> {
+    if asked / 2 > found {
+        let problem =
+            format!("asks for a network of {asked} parameters, and the weights beside it hold {found}");
+        return Err(Error::checkpoint(config, problem, "give a folder whose files belong together"));
+    }
+    Ok(())
 }
 
 /// Gives the head its layers: a copy of the score's normalisation, and what is beyond the first `channels` outputs of its
@@ -82,7 +95,8 @@ fn split_head(found: &mut BTreeMap<String, Tensor>, channels: i64) {
             found.insert(format!("head.{norm}"), values.copy());
         }
         // another number of outputs is left whole: its shape is refused
-        if let Some(values) = found.get(&conv).filter(|values| values.size()[0] == 2 * channels) {
+        if let Some(values) = found.get(&conv).filter(|values| values.size().first() == Some(&(2 * channels)))
+        {
             let [score, head] = [0, channels].map(|start| values.narrow(0, start, channels));
             found.insert(format!("head.{conv}"), head);
             found.insert(conv, score);
@@ -154,6 +168,10 @@ fn weight_files(dir: &Path) -> Result<Vec<String>> {
         if let Some(name) = files.iter().find(|name| name.contains(['/', '\\'])) {
             let problem = format!("names the file {name:?} outside its folder");
             return Err(Error::checkpoint(&index, problem, "download it again"));
+        }
+        if let Some(name) = files.iter().find(|name| !dir.join(name).is_file()) {
+            let problem = format!("names the file {name:?}, which is not beside it");
+            return Err(Error::checkpoint(&index, problem, "download the whole folder again"));
         }
         return Ok(files);
     }

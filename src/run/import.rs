@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use super::checkpoint::parameter_bytes;
-use super::exchange::{read_json, read_tensors, read_unet, write_unet};
+use super::checkpoint::{Setup, parameter_bytes};
+use super::exchange::{check_size, read_json, read_tensors, read_unet, write_unet};
 use super::{DataConfig, DataRecord, Run, RunConfig, RunDir, base_from_json, base_to_json, write_json};
 use crate::covariance::NoiseStatistics;
 use crate::data::{OutputFile, Scaling, pixel_columns};
@@ -18,10 +18,65 @@ use crate::model::{
 use crate::noise::Seed;
 use crate::objective::{ObjectiveConfig, Target, Weighting};
 use crate::schedule::{ScheduleConfig, StepLaw};
-use crate::train::State;
+use crate::train::{Ended, State};
 use crate::{Error, Result};
 
 const SCHEDULER: &str = "scheduler_config.json";
+
+/// Where an imported run keeps how its pipeline samples.
+const SAMPLING: &str = "scheduler.json";
+
+/// The fields of diffusers' DDPM scheduler that say how it samples, and nothing of what was trained. What a scheduler does
+/// not say is diffusers' default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Sampling {
+    clip_sample: bool,
+    clip_sample_range: f64,
+    thresholding: bool,
+    dynamic_thresholding_ratio: f64,
+    sample_max_value: f64,
+    timestep_spacing: String,
+    steps_offset: i64,
+    #[serde(deserialize_with = "null_or_variance")]
+    variance_type: String,
+}
+
+/// Schedulers of other samplers have no variance and say so.
+fn null_or_variance<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<String, D::Error> {
+    let given: Option<String> = Option::deserialize(from)?;
+    Ok(given.unwrap_or_else(|| Sampling::default().variance_type))
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Sampling {
+            clip_sample: true,
+            clip_sample_range: 1.0,
+            thresholding: false,
+            dynamic_thresholding_ratio: 0.995,
+            sample_max_value: 1.0,
+            timestep_spacing: "leading".into(),
+            steps_offset: 0,
+            variance_type: "fixed_small".into(),
+        }
+    }
+}
+
+impl Sampling {
+    /// That of a network trained here: as this crate's ancestral sampler, unclipped.
+    fn own() -> Sampling {
+        Sampling { clip_sample: false, ..Sampling::default() }
+    }
+
+    /// That of an exported score, which has no variances of its own beside it.
+    fn of_score(self) -> Sampling {
+        match self.variance_type.starts_with("learned") {
+            true => Sampling { variance_type: Sampling::default().variance_type, ..self },
+            false => self,
+        }
+    }
+}
 
 /// The fields of diffusers' DDPM and DDIM schedulers that say what was trained.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,11 +90,9 @@ struct Scheduler {
     beta_schedule: String,
     trained_betas: Option<Vec<f64>>,
     prediction_type: String,
-    variance_type: String,
     rescale_betas_zero_snr: bool,
-    /// Of the export: its samples are those of the ancestral sampler on an even grid, unclipped.
-    clip_sample: bool,
-    timestep_spacing: String,
+    #[serde(flatten)]
+    sampling: Sampling,
 }
 
 impl Default for Scheduler {
@@ -52,10 +105,8 @@ impl Default for Scheduler {
             beta_schedule: "linear".into(),
             trained_betas: None,
             prediction_type: "epsilon".into(),
-            variance_type: "fixed_small".into(),
             rescale_betas_zero_snr: false,
-            clip_sample: true,
-            timestep_spacing: "leading".into(),
+            sampling: Sampling::default(),
         }
     }
 }
@@ -117,7 +168,7 @@ impl Scheduler {
     /// What has to be assumed of a network's second half of outputs, where it has one (`doubled`); an error is what of it there
     /// is not here.
     fn variances(&self, doubled: bool) -> std::result::Result<Option<String>, String> {
-        match (&*self.variance_type, doubled) {
+        match (&*self.sampling.variance_type, doubled) {
             ("learned_range", true) => Ok(None),
             ("learned_range", false) => {
                 Err("the variance_type learned_range, of a network without it".into())
@@ -177,7 +228,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         true => (read_json::<Scheduler>(&path, "give the folder of a diffusers pipeline")?, None),
         false => {
             let remark = format!("no {SCHEDULER}: taken as predicting ε under DDPM's linear schedule");
-            (Scheduler::default(), Some(remark))
+            (Scheduler { sampling: Sampling::own(), ..Scheduler::default() }, Some(remark))
         }
     };
     let (schedule, prediction) = scheduler.meaning().map_err(|what| {
@@ -239,7 +290,13 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         fingerprint: String::new(),
         remarks: Vec::new(),
     };
-    // what cannot be is refused before anything is written
+    // what cannot be is refused before anything is made or written
+    if beside {
+        let weights = dir.join(HEAD).join(HEAD_WEIGHTS);
+        let bytes = std::fs::metadata(&weights).map_err(Error::io(&weights))?.len();
+        let of_head = config.model.size(&*config.schedule.build()?, dim)? - score_size;
+        check_size(&dir.join(HEAD).join(HEAD_CONFIG), of_head, (bytes / 4) as i64)?;
+    }
     let model = config.model.init(base, config.schedule.build()?, device, Seed(0))?;
     let first = |length: i64| net.parameters().flat().narrow(0, 0, length);
     let parameters = match beside {
@@ -252,12 +309,15 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     };
     model.parameters().assign(&Tensor::cat(&parameters, 0));
     let run = RunDir::create(out)?;
-    run.write_setup(&record, model.base())?;
+    run.write_setup(&record, model.base(), &config)?;
     if let Some(start) = &start {
         run.write_head_start(start)?;
     }
-    run.checkpoint(&model, &State::new(&model))?;
+    run.write_json(SAMPLING, &scheduler.sampling)?;
+    let state = State::new(&model);
+    run.checkpoint(&model, &state)?;
     run.write_config(&config)?;
+    run.finish(&state, Ended::Finished)?;
     Ok(remark)
 }
 
@@ -292,9 +352,18 @@ fn head_entries(model: &Model) -> Vec<Entry> {
     model.parameters().entries().iter().filter(|e| e.offset >= score).cloned().collect()
 }
 
+/// Takes over how the pipeline that `donor` was imported from samples, where there is one, for exports of `dir`.
+pub(super) fn keep_sampling(donor: &RunDir, dir: &RunDir) -> Result<()> {
+    match donor.file(SAMPLING).exists() {
+        true => dir.write_json(SAMPLING, &donor.read_json::<Sampling>(SAMPLING)?),
+        false => Ok(()),
+    }
+}
+
 /// Writes the score network of `run` at `out` as a `DDPMPipeline`, and its covariance head, where it has one, in a folder
-/// beside, which [`import`] reads. Diffusers has no pipeline that passes classes on: a network with classes is written
-/// without an index, for `UNet2DModel.from_pretrained`.
+/// beside, which [`import`] reads. How the pipeline samples (`clip_sample` among others) is as it was where the score was
+/// imported; of a score trained here samples are not clipped. Diffusers has no pipeline that passes classes on: a network
+/// with classes is written without an index, for `UNet2DModel.from_pretrained`.
 ///
 /// # Errors
 /// If the network is not a U-Net that predicts ε, v or x_0 under a discrete schedule, or files cannot be written.
@@ -325,6 +394,10 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
     if network.steps != steps as i64 {
         return Err(cannot("the network's steps are not the schedule's", "give both the same number"));
     }
+    let sampling = match run.dir.file(SAMPLING).exists() {
+        true => run.dir.read_json::<Sampling>(SAMPLING)?.of_score(),
+        false => Sampling::own(),
+    };
     let (beta_schedule, _) = LAWS.iter().find(|(_, l)| *l == law).expect("every law has its name");
     let scheduler = Scheduler {
         num_train_timesteps: steps,
@@ -332,7 +405,7 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
         beta_end,
         beta_schedule: beta_schedule.to_string(),
         prediction_type: prediction_type.to_string(),
-        clip_sample: false,
+        sampling,
         ..Scheduler::default()
     };
     let net = network.init(0, Device::Cpu, Seed(0))?;
@@ -350,7 +423,8 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
     if let Some(head) = &run.config.model.head {
         let dir = out.join(HEAD);
         std::fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
-        let weights = parameter_bytes(&head_entries(&run.model), run.model.parameters().flat(), &[]);
+        let weights =
+            parameter_bytes(&head_entries(&run.model), run.model.parameters().flat(), &Setup::default(), &[]);
         OutputFile::create(dir.join(HEAD_WEIGHTS))?.finish(&weights)?;
         let (base_kind, base) = (run.config.base.kind, base_to_json(run.model.base()));
         let start = run.model.head_start().cloned();

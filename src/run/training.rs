@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use tch::{Device, Tensor, no_grad};
 
-use super::{Prepared, Run, RunConfig, RunDir};
-use crate::model::{Base, Denoiser, Model};
+use super::import::keep_sampling;
+use super::{Prepared, Run, RunConfig, RunDir, Status};
+use crate::model::{Base, Model};
 use crate::noise::Seed;
 use crate::train::State;
 use crate::{Error, Result};
@@ -30,7 +31,7 @@ const MEASURED_AT_ONCE: usize = 64;
 impl Training {
     /// A new run in `path`: fits the base, or takes base and score of `donor`, and writes the first checkpoint, so that a
     /// kill at any later moment leaves a run that can be resumed. `validation` are the validation rows in the
-    /// network's units.
+    /// network's units. No other process can write to the run as long as this exists.
     pub fn begin(
         path: impl AsRef<Path>,
         config: &RunConfig,
@@ -58,7 +59,8 @@ impl Training {
                 Base::fit(&base, &rows, validation)?
             }
         };
-        dir.write_setup(&prepared.record, &base)?;
+        dir.write_setup(&prepared.record, &base, config)?;
+        let seconds = started.elapsed().as_secs_f64();
         if config.model.starts_from_measurement() {
             let donor = donor.filter(|_| !objective.trains_score()).ok_or_else(|| {
                 let problem = "analytic, where no score is given and frozen";
@@ -68,11 +70,7 @@ impl Training {
                     "give --score-from RUN with an objective that trains the head",
                 )
             })?;
-            let measured = match donor.model.noise_statistics() {
-                Some(measured) => measured.clone(),
-                None => donor.statistics_on(prepared, MEASURED_AT_ONCE)?,
-            };
-            dir.write_head_start(&measured)?;
+            dir.write_head_start(&donor.statistics_for(prepared, MEASURED_AT_ONCE)?)?;
         }
         // read back, so that a resumed training has the same bits
         let model = dir.initial_model(config, device)?;
@@ -81,15 +79,20 @@ impl Training {
             let score = donor.model.parameters().flat().narrow(0, 0, size);
             no_grad(|| model.parameters().flat().narrow(0, 0, size).copy_(&score));
         }
-        let state = State { seconds: started.elapsed().as_secs_f64(), ..State::new(&model) };
+        if let Some(donor) = donor {
+            keep_sampling(&donor.dir, &dir)?;
+        }
+        // measuring is of the donor, done once, and takes nothing from the time that training is given
+        let state = State { seconds, ..State::new(&model) };
         dir.checkpoint(&model, &state)?;
         dir.write_config(config)?;
         Ok(Training { dir, model, state })
     }
 
-    /// The run in `dir` where it was left. `field` is what an error about other data than the run's names.
+    /// The run in `dir` where it was left, which no other process can write to as long as this exists; its `config.toml` becomes
+    /// that of `config`, which may train longer. `field` is what an error about other data than the run's names.
     pub fn resume(
-        dir: RunDir,
+        mut dir: RunDir,
         config: &RunConfig,
         prepared: &Prepared,
         field: &str,
@@ -102,9 +105,19 @@ impl Training {
                 "restore the table, or start a new run with another --out",
             ));
         }
+        dir.lock()?;
         let model = dir.initial_model(config, device)?;
-        let state = dir.state(&model)?;
+        let mut state = dir.state(&model)?;
+        if prepared.record.image.is_some() && state.best.as_ref().is_some_and(|best| best.iteration.is_none())
+        {
+            // an earlier version judged images by another bound
+            (state.best, state.since_best) = (None, 0);
+        }
+        if dir.config()?.train != config.train {
+            dir.rewrite_config(config, &["train"])?;
+        }
         dir.truncate_metrics(state.iteration)?;
+        dir.write_status(&Status::of(&state, None))?;
         Ok(Training { dir, model, state })
     }
 }

@@ -89,7 +89,7 @@ impl Step for Ancestral<'_> {
     fn step(&self, x: &Tensor, s: f64, t: f64, noise: &mut Noise) -> Tensor {
         let rows = x.size()[0] as usize;
         let (s_rows, t_rows) = (vec![s; rows], vec![t; rows]);
-        let Jet { noise: predicted, g } = self.reverse.jet(x, &t_rows);
+        let Jet { noise: predicted, g } = self.reverse.jet(x, &t_rows, noise);
         let (predicted, clean) = self.reverse.hold(predicted, x, &t_rows);
         self.count(Clipped { clean, ..Clipped::default() });
         let mut law = self.reverse.law(x, &Jet { noise: predicted, g }, &s_rows, &t_rows);
@@ -152,7 +152,9 @@ mod tests {
         );
         let x = Tensor::full([4000, 1], 0.2, (tch::Kind::Double, tch::Device::Cpu));
         let plain = || Ancestral::new(&data, Covariance::Learned, 1.0, LastStep::Noise).unwrap();
-        let law = plain().reverse.at(&x, &[0.3; 4000], &[0.5; 4000]).cov.trace().double_value(&[0]);
+        let mut streams = Noise::new(Seed(0), 0..4000);
+        let law = plain().reverse.at(&x, &[0.3; 4000], &[0.5; 4000], &mut streams);
+        let law = law.cov.trace().double_value(&[0]);
         for (levels, expected, clipped) in
             [(2.0, (4.0f64 / 255.0).powi(2) * PI / 2.0, 4000), (1000.0, law, 0)]
         {
@@ -210,7 +212,8 @@ mod tests {
                 let of_clean = alpha_s - ratio * alpha_t;
                 let mean = &clean.mean * of_clean + &x * ratio;
                 let cov = clean.cov.to_dense() * of_clean.powi(2);
-                let ours = Reverse::new(&data, Covariance::Learned, 0.0).unwrap().at(&x, &[s; 2], &[t; 2]);
+                let ours = Reverse::new(&data, Covariance::Learned, 0.0).unwrap();
+                let ours = ours.at(&x, &[s; 2], &[t; 2], &mut Noise::new(Seed(0), 0..2));
                 let error = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
                 assert!(error(&ours.mean, &mean) < 1e-11, "{schedule:?} {s} {t}");
                 assert!(error(&ours.cov.to_dense(), &cov) < 1e-11, "{schedule:?} {s} {t}");

@@ -1,9 +1,11 @@
-//! The variance-exploding process of Song et al. 2021, §3.4: `α_t = 1`, `σ_t² = σ(t)² − σ(0)²`.
+//! The variance-exploding process of Song et al. 2021, §3.4 and appendix C: `α_t = 1`, `σ_t = σ_min (σ_max/σ_min)^t`.
 
 use super::{Schedule, Transition};
 
-/// `f = 0`, `g² = dσ(t)²/dt` with `σ(t) = σ_min (σ_max/σ_min)^t`. Started in the data, not in the data blurred by
-/// `σ_min`: `σ_0 = 0`. `ε = 1e-5`.
+/// `f = 0`, `g² = dσ_t²/dt` with `σ_t = σ_min (σ_max/σ_min)^t` for `t > 0`, and `σ_0 = 0` at the data themselves: the
+/// noise jumps to `σ_min` right after them, so that no time is spent on levels below it. `g²/σ²` is the constant
+/// `2 ln(σ_max/σ_min)`: the likelihood weighting is the `σ²` weighting up to a factor, and uniform times are the
+/// importance-sampled ones (ScoreFlow, Table 1). `ε = 1e-5`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ve {
     sigma_min: f64,
@@ -32,7 +34,7 @@ impl Ve {
         Ve { epsilon, ..self }
     }
 
-    /// `σ(t)²`.
+    /// `σ_t²` right after the data and later.
     fn blur2(&self, t: f64) -> f64 {
         self.sigma_min.powi(2) * (self.rate * t).exp()
     }
@@ -43,7 +45,7 @@ impl Schedule for Ve {
         1.0
     }
     fn sigma2(&self, t: f64) -> f64 {
-        self.sigma_min.powi(2) * (self.rate * t).exp_m1()
+        if t > 0.0 { self.blur2(t) } else { 0.0 }
     }
     fn drift(&self, _t: f64) -> f64 {
         0.0
@@ -52,12 +54,47 @@ impl Schedule for Ve {
         self.rate * self.blur2(t)
     }
     fn transition(&self, s: f64, t: f64) -> Transition {
-        Transition { m: 1.0, k2: self.blur2(s) * (self.rate * (t - s)).exp_m1() }
+        // from the data themselves there is the jump to σ_min beside the rest
+        let k2 = if s > 0.0 { self.blur2(s) * (self.rate * (t - s)).exp_m1() } else { self.sigma2(t) };
+        Transition { m: 1.0, k2 }
     }
     fn epsilon(&self) -> f64 {
         self.epsilon
     }
+    /// Ratios above `1/σ_min²`, which no time has, are at the data.
     fn time_of_log_snr(&self, log_snr: f64) -> f64 {
-        (((-log_snr).exp() / self.sigma_min.powi(2)).ln_1p() / self.rate).clamp(0.0, 1.0)
+        ((-log_snr - 2.0 * self.sigma_min.ln()) / self.rate).clamp(0.0, 1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objective::Weighting;
+
+    /// Song et al. 2021, appendix C, with their numbers: `σ_t = 0.01 · 5000^t` at every t > 0, none at the data.
+    #[test]
+    fn is_the_process_of_the_paper() {
+        let ve = Ve::default();
+        for (t, sigma) in [(1e-12, 0.01), (0.5, 0.01 * 5000f64.sqrt()), (1.0, 50.0)] {
+            assert!((ve.sigma(t) / sigma - 1.0).abs() < 1e-10, "σ({t}) = {}", ve.sigma(t));
+        }
+        assert_eq!((ve.sigma(0.0), ve.alpha(0.3), ve.drift(0.3)), (0.0, 1.0, 0.0));
+        assert_eq!(ve.transition(0.0, 0.4).k2, ve.sigma2(0.4));
+    }
+
+    /// ScoreFlow, Table 1: under VE the likelihood weighting is the plain one times `2 ln(σ_max/σ_min)`, and
+    /// importance-sampled times are uniform.
+    #[test]
+    fn the_two_weightings_are_one() {
+        let ve = Ve::default();
+        let rate = 2.0 * 5000f64.ln();
+        for t in [1e-5, 1e-3, 0.2, 1.0] {
+            assert!((Weighting::Likelihood.at(&ve, t) / rate - 1.0).abs() < 1e-12, "at {t}");
+        }
+        for u in [0.0, 0.3, 1.0] {
+            let uniform = 1e-5 + (1.0 - 1e-5) * u;
+            assert!((ve.importance_time(u) - uniform).abs() < 1e-12, "{u}: {}", ve.importance_time(u));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use tch::{Tensor, no_grad};
 
+use super::Metric;
 use crate::model::Model;
 
 /// The best parameters so far by validation.
@@ -9,6 +10,8 @@ use crate::model::Model;
 pub struct Best {
     /// Validation bound, nats per row.
     pub value: f64,
+    /// Steps done when it was found; unknown of a training that an earlier version began.
+    pub iteration: Option<u64>,
     /// Flat parameters.
     pub parameters: Tensor,
 }
@@ -32,6 +35,8 @@ pub struct State {
     pub best: Option<Best>,
     /// Validations since the best.
     pub since_best: u64,
+    /// The metric line of the step just done, where its look and validation are still to come.
+    pub pending: Option<Metric>,
 }
 
 impl State {
@@ -47,13 +52,14 @@ impl State {
             second: flat.zeros_like(),
             best: None,
             since_best: 0,
+            pending: None,
         })
     }
 
     /// Takes note of a validation of the moving average.
     pub(super) fn judge(&mut self, value: f64) {
         if value.is_finite() && self.best.as_ref().is_none_or(|best| value > best.value) {
-            self.best = Some(Best { value, parameters: self.ema.copy() });
+            self.best = Some(Best { value, iteration: Some(self.iteration), parameters: self.ema.copy() });
             self.since_best = 0;
         } else {
             self.since_best += 1;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use tweedie::data::{OutputFile, Split, Table};
+use tweedie::data::{Purpose, Split, Table, subset};
 use tweedie::dequantize::{Dequantizer, TruncatedNormal, Uniform, VariationalConfig};
 use tweedie::likelihood::{ScoreMatchingBound, mean_and_error};
 use tweedie::model::Denoiser;
@@ -13,7 +13,8 @@ use tweedie::run::Run;
 use tweedie::train::TrainConfig;
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, print_json, say};
+use crate::console::{Progress, print_json, remark, say};
+use crate::reading::{Reading, left_out};
 use crate::score::score_rows;
 use crate::{Common, MOST_ROWS};
 
@@ -121,6 +122,8 @@ pub struct Arguments {
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -132,9 +135,10 @@ struct Rows {
 }
 
 impl Rows {
-    fn read(run: &Run, data: Option<&PathBuf>) -> Result<Rows> {
+    fn read(run: &Run, data: Option<&PathBuf>, reading: &Reading, quiet: bool) -> Result<Rows> {
         if let Some(path) = data {
-            let table = run.data.read_table(path, &run.config.data.table)?;
+            let table = run.data.read_table_for(Purpose::Training, path, &reading.options(run))?;
+            left_out(&table, quiet);
             let split = Split::new(table.rows(), [0.9, 0.1, 0.0], run.config.seed)?;
             return Ok(Rows { train: (table, split.train), held_out: (None, split.validation) });
         }
@@ -168,7 +172,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ] {
         Error::check_count(flag, count, MOST_ROWS)?;
     }
-    let run = Run::load(&arguments.run, device)?;
+    let mut run = Run::load(&arguments.run, device)?;
+    run.dir.lock()?;
+    let remarks = remark(&run);
     if run.dir.has_dequantizer() && !arguments.replace {
         let problem = format!("{} has a dequantiser already", run.dir.path().display());
         return Err(Error::config("RUN", problem, "give --replace to train another in its place"));
@@ -190,10 +196,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         seed.derive("dequantiser"),
     )?;
     // fails now, not after the training, where the directory cannot be written
-    OutputFile::create(run.dir.file("dequantizer.safetensors"))?;
+    run.dir.output("dequantizer.safetensors")?;
     let Rows { train: (table, train), held_out: (other, mut held_out) } =
-        Rows::read(&run, arguments.data.as_ref())?;
-    held_out.truncate(arguments.validation_rows.unwrap_or(if images { 32 } else { 2000 }));
+        Rows::read(&run, arguments.data.as_ref(), &arguments.reading, quiet)?;
+    let limit = arguments.validation_rows.unwrap_or(if images { 32 } else { 2000 });
+    held_out = subset(&held_out, limit, seed);
     let judged = other.as_ref().unwrap_or(&table);
     let batch = crate::batch_size(None, 2048, &run)?;
     let bound = |dequantizer: &dyn Dequantizer| {
@@ -234,7 +241,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "rows": held_out.len(), "estimator": uniform.estimator, "unit": "nats per row, data units",
             "uniform": uniform.mean(), "uniform_std_error": uniform.std_error(),
             "variational": variational.mean(), "variational_std_error": variational.std_error(),
-            "gain": gain, "gain_std_error": error,
+            "gain": gain, "gain_std_error": error, "remarks": remarks,
         }));
         return Ok(());
     }

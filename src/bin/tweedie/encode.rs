@@ -14,16 +14,19 @@ use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::Common;
-use crate::console::{Progress, print_json, say};
+use crate::console::{Progress, check_output, print_json, remark, say};
 use crate::flow::SolverArguments;
+use crate::reading::{Reading, left_out};
 use crate::sample::Pictures;
+use crate::score::json_row;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
 A latent is x_T/σ_T, standard normal for rows of the model's law; its columns are named z_ and the data's names, in \
 double precision. Values of dequantised columns stand for the centres of their bins, so that a row has one latent; with \
 --seed they get the noise of their bins, and the latents a continuous law. A run with classes adds the column `class`. \
-Steps are solved at a tenth of the tolerances. Rows that do not come back within 1e-3 of a column's scale are counted.
+Steps are solved at a tenth of the tolerances. Rows that do not come back within 1e-3 of a column's scale are counted. \
+Batch size and threads change latents within some ten times the tolerances.
 
 Examples:
   tweedie encode runs/wine new.csv -o latents.npy
@@ -41,12 +44,14 @@ pub struct EncodeArguments {
     /// Do not decode the latents again to see whether the rows come back, which takes half of the time
     #[arg(long)]
     no_check: bool,
-    /// Rows at a time; latents do not depend on it [default: 4096; 64 images]
+    /// Rows at a time [default: 4096; 64 images]
     #[arg(long, value_name = "B")]
     batch_size: Option<usize>,
-    /// The latents: .npy, .parquet, .csv or .tsv
+    /// The latents: .npy, .parquet, .csv or .tsv; - is CSV on standard output
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
     #[command(flatten)]
     common: Common,
 }
@@ -66,13 +71,13 @@ pub struct DecodeArguments {
     class: Option<String>,
     #[command(flatten)]
     solver: SolverArguments,
-    /// Rows at a time; rows do not depend on it [default: 4096; 64 images]
+    /// Rows at a time [default: 4096; 64 images]
     #[arg(long, value_name = "B")]
     batch_size: Option<usize>,
     /// Height and width of one picture, for a PNG sheet [default: square]
     #[arg(long, value_name = "HxW")]
     shape: Option<String>,
-    /// Where to write: .csv, .tsv, .parquet, .npy, or .png for a sheet of pictures
+    /// Where to write: .csv, .tsv, .parquet, .npy, or .png for a sheet of pictures; - is CSV on standard output
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -123,9 +128,12 @@ pub fn encode(arguments: &EncodeArguments) -> Result<()> {
     let quiet = arguments.common.quiet;
     arguments.solver.check()?;
     TableFormat::of(&arguments.out)?;
+    check_output("--out", &arguments.out, &[&arguments.data], &arguments.run, arguments.common.json)?;
     let run = Run::load(&arguments.run, device)?;
+    let remarks = remark(&run);
     let batch = crate::batch_size(arguments.batch_size, 4096, &run)?;
-    let table = run.data.read_table(&arguments.data, &run.config.data.table)?;
+    let table = arguments.reading.table(&run, &arguments.data)?;
+    let left_out = left_out(&table, quiet);
     let out = OutputFile::create(&arguments.out)?;
     let rows: Vec<usize> = (0..table.rows()).collect();
     let x = match arguments.seed {
@@ -143,16 +151,17 @@ pub fn encode(arguments: &EncodeArguments) -> Result<()> {
             errors.extend(to_vec(&apart));
         }
         Ok(())
-    })?;
+    })
+    .map_err(|e| e.named(|row| table.place(row as usize).to_string()))?;
     let lost = errors.iter().filter(|&&error| error > LOST).count();
     let worst = (0..errors.len()).max_by(|&a, &b| errors[a].total_cmp(&errors[b]));
     if let (1.., Some(row)) = (lost, worst) {
-        let (all, number, error) = (rows.len(), row + 1, errors[row]);
+        let (all, place, error) = (rows.len(), table.place(row), errors[row]);
         say(
             quiet,
             format!(
-                "warning: {lost} of {all} rows come back no nearer than {LOST} of a column's scale, the worst, row \
-                 {number}, {error:.1e} away: lower --rtol and --atol, or look at the row (far from the others, errors grow)"
+                "warning: {lost} of {all} rows come back no nearer than {LOST} of a column's scale, the worst, \
+                 {place}, {error:.1e} away: lower --rtol and --atol, or look at the row (far from the others, errors grow)"
             ),
         );
     }
@@ -164,9 +173,12 @@ pub fn encode(arguments: &EncodeArguments) -> Result<()> {
     }
     write_table(out, &names, &vec![CellType::Double; names.len()], &latents)?;
     if arguments.common.json {
-        let mut answer = json!({ "rows": rows.len(), "columns": names.len(), "out": arguments.out });
+        let mut answer = json!({
+            "rows": rows.len(), "columns": names.len(), "out": arguments.out, "left_out": left_out, "remarks": remarks,
+        });
         if let Some(row) = worst {
-            answer["round_trip"] = json!({ "worst": errors[row], "row": row + 1, "lost": lost });
+            let round_trip = json!({ "worst": errors[row], "lost": lost });
+            answer["round_trip"] = json_row(table.place(row), round_trip);
         }
         print_json(&answer);
     }
@@ -222,7 +234,9 @@ pub fn decode(arguments: &DecodeArguments) -> Result<()> {
     if !png {
         TableFormat::of(&arguments.out)?;
     }
+    check_output("--out", &arguments.out, &[&arguments.latents], &arguments.run, arguments.common.json)?;
     let run = Run::load(&arguments.run, device)?;
+    let remarks = remark(&run);
     let batch = crate::batch_size(arguments.batch_size, 4096, &run)?;
     let (latents, classes) = read_latents(&run, &arguments.latents, arguments.class.as_ref())?;
     let pictures = png.then(|| Pictures::of(&run, arguments.shape.as_deref())).transpose()?;
@@ -240,7 +254,7 @@ pub fn decode(arguments: &DecodeArguments) -> Result<()> {
         Some(pictures) => pictures.write(out, &values, rows, quiet)?,
     }
     if arguments.common.json {
-        print_json(&json!({ "rows": rows, "out": arguments.out }));
+        print_json(&json!({ "rows": rows, "out": arguments.out, "remarks": remarks }));
     }
     Ok(())
 }

@@ -2,24 +2,26 @@
 
 mod images;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 use tweedie::baseline::{self, KernelDensity};
 use tweedie::covariance::Covariance;
-use tweedie::data::{Split, Table};
-use tweedie::likelihood::{bits_per_dim, mean_and_error};
+use tweedie::data::{Split, Table, TableOptions, subset};
+use tweedie::likelihood::{Summary, bits_per_dim, mean_and_error};
 use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
 use tweedie::run::{Run, scaled_rows};
-use tweedie::sample::{Ancestral, LastStep};
+use tweedie::sample::Defaults;
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, print_json};
+use crate::console::{Progress, print_json, remark, say};
 use crate::dequantize::{Dequantization, DequantizationName};
+use crate::reading::{Reading, left_out};
 use crate::sample::{COVARIANCES, StepOf, draw, make_ready, own_covariance};
 use crate::score::{elbo, ode, score_rows, usual_flow};
 use crate::spacing::{Grids, SpacingName};
@@ -64,6 +66,7 @@ enum DecoderName {
 Examples:
   tweedie evaluate runs/wine
   tweedie evaluate runs/wine --data test.csv --metrics nll --steps 10,100,1000
+  tweedie evaluate runs/wine --against runs/other
   tweedie evaluate runs/cifar --metrics fd,is,pr --inception pt_inception-2015-12-05-6726825d.pth
   tweedie evaluate runs/fashion --metrics fd --features .data/efficientnet-lite0-57934424.pth \\
     --samples 2000 --fewer-samples --save-reference fashion.npz")]
@@ -76,7 +79,10 @@ pub struct Arguments {
     /// What to measure [default: nll,mmd; of images nll, or fd where --inception is given]
     #[arg(long, value_delimiter = ',')]
     metrics: Vec<MetricName>,
-    /// At most this many test rows [default: all]
+    /// Another run on the same data: differences on the same rows, with their standard errors, under the same settings
+    #[arg(long, value_name = "RUN")]
+    against: Option<PathBuf>,
+    /// At most this many test rows, a draw by --seed [default: all]
     #[arg(long, value_name = "ROWS")]
     rows: Option<usize>,
     /// Numbers of steps
@@ -106,19 +112,31 @@ pub struct Arguments {
     common: Common,
     #[command(flatten)]
     images: images::ImageOptions,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 /// The rows a run is judged on, and those it was trained on where they are at hand.
 pub struct Judged {
     pub table: Table,
     pub rows: Vec<usize>,
+    /// How many rows there were to choose from.
+    pub available: usize,
     /// Training rows and validation rows of a table in the network's units, for classical densities.
     pub reference: Option<(Tensor, Tensor)>,
 }
 
+/// Rows that the bandwidth of a kernel density is chosen on, at most.
+const BANDWIDTH_ROWS: usize = 500;
+
 impl Judged {
     /// `data`, or the run's own test rows.
     pub fn read(run: &Run, data: Option<&PathBuf>) -> Result<Judged> {
+        Judged::read_as(run, data, &run.config.data.table)
+    }
+
+    /// As [`Judged::read`], `data` being read as `options` say.
+    fn read_as(run: &Run, data: Option<&PathBuf>, options: &TableOptions) -> Result<Judged> {
         // of images, the full covariance and all distances cost more than the network
         let compared = run.data.image.is_none();
         let same = if compared || data.is_none() { run.prepared() } else { None };
@@ -126,13 +144,14 @@ impl Judged {
         let reference = same.as_ref().filter(|_| compared).map(|own| {
             let train =
                 scaled_rows(&own.table, &own.split.train, &run.data.scaling, seed.derive("reference")).0;
-            (train, own.validation_rows(usize::MAX, seed.derive("validation rows")).to_kind(Kind::Double))
+            let validation = own.validation_rows(BANDWIDTH_ROWS, seed.derive("validation rows"));
+            (train, validation.to_kind(Kind::Double))
         });
         match (data, same) {
             (Some(path), _) => {
-                let table = run.data.read_table(path, &run.config.data.table)?;
-                let rows = (0..table.rows()).collect();
-                Ok(Judged { table, rows, reference })
+                let table = run.data.read_table(path, options)?;
+                let rows: Vec<usize> = (0..table.rows()).collect();
+                Ok(Judged { table, available: rows.len(), rows, reference })
             }
             (None, Some(own)) => {
                 let Split { test, .. } = own.split;
@@ -143,7 +162,7 @@ impl Judged {
                         "give test rows with --data",
                     ));
                 }
-                Ok(Judged { table: own.table, rows: test, reference })
+                Ok(Judged { table: own.table, available: test.len(), rows: test, reference })
             }
             (None, None) => Err(Error::config(
                 "--data",
@@ -152,32 +171,252 @@ impl Judged {
             )),
         }
     }
+
+    /// At most `limit` of the rows, drawn at random: a file may be sorted.
+    pub fn draw(&mut self, limit: usize, seed: Seed) {
+        self.rows = subset(&self.rows, limit, seed);
+    }
 }
 
-/// Classical densities on the same rows: name and nats per row in the data's own units.
-pub fn baselines(run: &Run, judged: &Judged) -> Result<Vec<(String, Vec<f64>)>> {
+/// What a model is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Baseline {
+    /// One with the mean and covariance of the training rows.
+    Gaussian,
+    Kernel,
+    /// The distribution that the model's network corrects.
+    Base,
+}
+
+/// A classical density on test rows.
+pub struct Classical {
+    pub name: String,
+    pub of: Baseline,
+    /// Nats per row in the data's own units, or why there is no such density.
+    pub values: std::result::Result<Vec<f64>, String>,
+}
+
+/// Classical densities on the same rows, those that cannot be among them.
+pub fn classical(run: &Run, judged: &Judged) -> Result<Vec<Classical>> {
     let seed = Seed(run.config.seed).derive("baselines");
     let (test, log_jacobian) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed);
     let in_data_units = |values: Vec<f64>| values.iter().zip(&log_jacobian).map(|(v, j)| v + j).collect();
     let mut all = Vec::new();
     if let Some((train, validation)) = &judged.reference {
-        all.push(("Gaussian, full covariance".into(), in_data_units(baseline::gaussian(train, &test)?)));
+        let (rows, columns) = train.size2().expect("rows");
+        let values = match rows > columns {
+            true => baseline::gaussian(train, &test).map(in_data_units).map_err(|e| e.to_string()),
+            false => Err(format!("{rows} training rows have no covariance in {columns} columns")),
+        };
+        all.push(Classical { name: "Gaussian, full covariance".into(), of: Baseline::Gaussian, values });
         if validation.size()[0] > 0 {
             let kde = KernelDensity::fit(train, validation)?;
-            all.push((
-                format!("kernel density, h = {:.2}", kde.bandwidth()),
-                in_data_units(kde.log_density(&test)),
-            ));
+            all.push(Classical {
+                name: format!("kernel density, h = {:.2}", kde.bandwidth()),
+                of: Baseline::Kernel,
+                values: Ok(in_data_units(kde.log_density(&test))),
+            });
         }
     }
     let base = run.model.base().to(Device::Cpu, Kind::Double);
     let components = base.components();
     let values = to_vec(&base.log_density(&test));
-    all.push((
-        format!("the model's base, {components} component{}", if components == 1 { "" } else { "s" }),
-        in_data_units(values),
-    ));
+    all.push(Classical {
+        name: format!("the model's base, {components} component{}", if components == 1 { "" } else { "s" }),
+        of: Baseline::Base,
+        values: Ok(in_data_units(values)),
+    });
     Ok(all)
+}
+
+/// Those of [`classical`] that there are: name and nats per row in the data's own units.
+pub fn baselines(run: &Run, judged: &Judged) -> Result<Vec<(String, Vec<f64>)>> {
+    let all = classical(run, judged)?;
+    Ok(all.into_iter().filter_map(|density| Some((density.name, density.values.ok()?))).collect())
+}
+
+/// A line of the answer.
+struct Line {
+    name: String,
+    kind: String,
+    /// Mean over rows and its standard error, NaN where there is none.
+    value: f64,
+    error: f64,
+    /// Nats of each row, NaN where a row is left out; none of what is not of rows.
+    rows: Option<Vec<f64>>,
+    /// Differences to what [`REFERENCES`] name, mean and standard error over the same rows.
+    less: [Option<(f64, f64)>; 3],
+}
+
+/// What lines are compared with, and what that is called in JSON.
+const REFERENCES: [(&str, &str); 3] =
+    [("− base", "minus_base"), ("− Gaussian", "minus_gaussian"), ("− against", "minus_against")];
+
+impl Line {
+    fn of_rows(name: String, kind: String, rows: Vec<f64>) -> Line {
+        let Summary { mean, std_error, minus_infinity, .. } = Summary::of(&rows);
+        let kind = match minus_infinity {
+            0 => kind,
+            lost => format!("{kind}, {lost} of {} rows at −∞ and left out", rows.len()),
+        };
+        Line { name, kind, value: mean, error: std_error, rows: Some(rows), less: [None; 3] }
+    }
+
+    /// Compares with the same rows of another density.
+    fn compare(&mut self, reference: usize, other: &[f64]) {
+        let Some(rows) = &self.rows else { return };
+        let differences = rows.iter().zip(other).map(|(a, b)| a - b).filter(|d| d.is_finite());
+        let differences: Vec<f64> = differences.collect();
+        self.less[reference] = (!differences.is_empty()).then(|| mean_and_error(&differences));
+    }
+
+    /// In bits per dimension, of which a likelier row has fewer.
+    fn to_bits(&mut self, dim: usize) {
+        let bits = |nats| bits_per_dim(nats, dim);
+        (self.value, self.error) = (bits(self.value), -bits(self.error));
+        let less = self.less.iter_mut().flatten();
+        less.for_each(|(mean, error)| (*mean, *error) = (bits(*mean), -bits(*error)));
+    }
+
+    fn json(&self) -> Value {
+        let mut line =
+            json!({ "name": self.name, "kind": self.kind, "value": self.value, "std_error": self.error });
+        for ((_, key), less) in REFERENCES.iter().zip(&self.less) {
+            if let Some((mean, error)) = less {
+                line[*key] = json!({ "mean": mean, "std_error": error });
+            }
+        }
+        line
+    }
+}
+
+/// Prints `lines` in columns that fit them, without the differences that no line has.
+fn print_lines(lines: &[Line], unit: &str) {
+    let shown: Vec<usize> = (0..3).filter(|&i| lines.iter().any(|line| line.less[i].is_some())).collect();
+    let with_error = |text: String, error: f64| match error.is_finite() {
+        true => format!("{text} ± {error:.3}"),
+        false => text,
+    };
+    let cells = |line: &Line| {
+        let value = match line.rows {
+            Some(_) => format!("{:.3}", line.value),
+            None => format!("{:.5}", line.value),
+        };
+        let differences = shown.iter().map(|&i| {
+            line.less[i].map_or_else(String::new, |(mean, error)| with_error(format!("{mean:+.3}"), error))
+        });
+        let first = [line.name.clone(), with_error(value, line.error)];
+        first.into_iter().chain(differences).collect::<Vec<String>>()
+    };
+    let head = [String::new(), unit.to_string()];
+    let head = head.into_iter().chain(shown.iter().map(|&i| REFERENCES[i].0.to_string())).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(lines.iter().map(cells)).collect();
+    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    for (i, row) in rows.iter().enumerate() {
+        let padded = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
+            0 => format!("{cell:width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        let kind = i.checked_sub(1).map_or("", |i| lines[i].kind.as_str());
+        println!("{}", format!("{}  {kind}", padded.collect::<Vec<_>>().join("  ")).trim_end());
+    }
+}
+
+/// How likelihoods are computed.
+struct Likelihoods<'a> {
+    arguments: &'a Arguments,
+    seed: Seed,
+    batch: usize,
+    /// Whether rows are images whose levels are scored.
+    levels: bool,
+}
+
+impl Likelihoods<'_> {
+    /// A line for each of `covariances` and each number of steps, and one of the ODE.
+    fn of(&self, run: &Run, judged: &Judged, covariances: &[Covariance]) -> Result<Vec<Line>> {
+        let Likelihoods { arguments, seed, batch, levels } = *self;
+        let (quiet, images) = (arguments.common.quiet, run.data.image.is_some());
+        let dequantizer = arguments.dequantization.of(run)?;
+        let mut lines = Vec::new();
+        let mut grids = Grids::new(run, arguments.spacing, levels, batch, quiet);
+        for &covariance in covariances {
+            for &steps in &arguments.steps {
+                let elbo = elbo(levels, covariance, grids.of(covariance, steps)?);
+                let estimate = score_rows(
+                    run,
+                    &judged.table,
+                    &judged.rows,
+                    &*dequantizer,
+                    1,
+                    seed,
+                    batch,
+                    quiet,
+                    &*elbo,
+                )?;
+                let unsolved = estimate.summary().unsolved;
+                let lost = match unsolved {
+                    0 => String::new(),
+                    _ => format!(", {unsolved} of {} rows without a value and left out", judged.rows.len()),
+                };
+                // less likelihood is more bits
+                let kind = format!("{} bound{lost}", if images { "upper" } else { "lower" });
+                lines.push(Line::of_rows(estimate.estimator, kind, estimate.values));
+            }
+        }
+        if !arguments.no_ode && !images {
+            let estimate =
+                ode(run, &usual_flow, &judged.table, &judged.rows, &*dequantizer, seed, batch, quiet)?;
+            let doubted = estimate.doubted();
+            let count = doubted.len();
+            let kind = format!("estimate, {count} of {} rows flagged and left out", estimate.values.len());
+            let mut rows = estimate.values;
+            doubted.into_iter().for_each(|row| rows[row] = f64::NAN);
+            lines.push(Line::of_rows(estimate.estimator, kind, rows));
+        }
+        Ok(lines)
+    }
+}
+
+/// The run to compare with, and the rows that both are judged on; `judged` keeps the same.
+fn read_against(
+    path: &PathBuf,
+    run: &Run,
+    judged: &mut Judged,
+    arguments: &Arguments,
+    device: Device,
+) -> Result<(Run, Judged)> {
+    let against = Run::load(path, device)?;
+    let bad = |problem: String, remedy: &str| Err(Error::config("--against", problem, remedy));
+    if against.data.names() != run.data.names() {
+        let problem = format!("{} is of other columns", path.display());
+        return bad(problem, "give a run on the same columns of the same data");
+    }
+    let options = arguments.reading.options(&against);
+    let mut other = Judged::read_as(&against, arguments.data.as_ref(), &options)?;
+    if other.table.values != judged.table.values {
+        let problem = format!("{} is of other rows: {}", path.display(), against.config.data.source);
+        return bad(problem, "give a run on the same data, or rows for both with --data");
+    }
+    if other.rows != judged.rows {
+        let theirs: HashSet<usize> = other.rows.iter().copied().collect();
+        let all = judged.rows.len();
+        judged.rows.retain(|row| theirs.contains(row));
+        let both = judged.rows.len();
+        if both == 0 {
+            let problem = format!("no test row of {} is one of {}", run.dir.path().display(), path.display());
+            return bad(problem, "train both with the same split, or give rows for both with --data");
+        }
+        let quiet = arguments.common.quiet;
+        say(
+            quiet,
+            format!(
+                "note: the runs split their rows differently; {both} of {all} test rows are test rows of both, and judged"
+            ),
+        );
+        other.rows = judged.rows.clone();
+    }
+    Ok((against, other))
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -187,7 +426,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Error::check_count("--steps", steps, MOST_STEPS)?;
     }
     arguments.dequantization.check(false)?;
+    arguments.images.check(&arguments.run, arguments.data.as_deref())?;
     let mut run = Run::load(&arguments.run, device)?;
+    let remarks = remark(&run);
     let batch = crate::batch_size(arguments.batch_size, 2048, &run)?;
     let seed = Seed(arguments.seed);
     let mut of_images: Vec<_> = arguments.metrics.iter().filter_map(|metric| metric.of_images()).collect();
@@ -214,16 +455,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !figures.is_empty() && arguments.metrics.iter().all(|metric| metric.of_images().is_some()) {
         match arguments.common.json {
             true => {
-                print_json(&json!({ "images": figures.iter().map(images::Figure::json).collect::<Vec<_>>() }))
+                let figures: Vec<Value> = figures.iter().map(images::Figure::json).collect();
+                print_json(&json!({ "images": figures, "remarks": remarks }))
             }
             false => images::print(&figures),
         }
         return Ok(());
     }
-    let mut judged = Judged::read(&run, arguments.data.as_ref())?;
+    let mut judged = Judged::read_as(&run, arguments.data.as_ref(), &arguments.reading.options(&run))?;
+    let left_out = left_out(&judged.table, quiet);
+    let mut against = (arguments.against.as_ref())
+        .map(|path| read_against(path, &run, &mut judged, arguments, device))
+        .transpose()?;
     if let Some(rows) = arguments.rows {
         Error::check_count("--rows", rows, MOST_ROWS)?;
-        judged.rows.truncate(rows);
+        judged.draw(rows, seed);
     }
     let images = run.data.image.is_some();
     let levels = images && arguments.decoder == DecoderName::Levels;
@@ -237,70 +483,76 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ([], false) => &[MetricName::Nll, MetricName::Mmd][..],
         (asked, _) => asked,
     };
-    let dequantizer = arguments.dequantization.of(&run)?;
-    let mut lines: Vec<(String, String, f64, f64)> = Vec::new();
+    if against.is_some() && !metrics.contains(&MetricName::Nll) {
+        let remedy = "give --metrics nll with it";
+        return Err(Error::config("--against", "differences are of log-likelihoods", remedy));
+    }
+    let mut lines: Vec<Line> = Vec::new();
+    let mut undefined = Vec::new();
     if metrics.contains(&MetricName::Nll) {
-        let own = run.model.head_covariance();
-        let asked = match arguments.covariance.is_empty() {
-            true => own.into_iter().chain(Covariance::FIXED).collect(),
+        let likelihoods = Likelihoods { arguments, seed, batch, levels };
+        // those that cost nothing, and the head's own
+        let usual = |own: Option<Covariance>| own.into_iter().chain(Covariance::FIXED).collect();
+        let covariances = match arguments.covariance.is_empty() {
+            true => usual(run.model.head_covariance()),
             false => arguments.covariance.clone(),
         };
-        let mut grids = Grids::new(&run, arguments.spacing, levels, batch, quiet);
-        for covariance in asked {
-            for &steps in &arguments.steps {
-                let elbo = elbo(levels, covariance, grids.of(covariance, steps)?);
-                let estimate = score_rows(
-                    &run,
-                    &judged.table,
-                    &judged.rows,
-                    &*dequantizer,
-                    1,
-                    seed,
-                    batch,
-                    quiet,
-                    &*elbo,
-                )?;
-                let flags = if estimate.flags.is_empty() {
-                    String::new()
-                } else {
-                    format!(", {} flagged", estimate.flags.len())
-                };
-                lines.push((
-                    estimate.estimator.clone(),
-                    // less likelihood is more bits
-                    format!("{} bound{flags}", if images { "upper" } else { "lower" }),
-                    estimate.mean(),
-                    estimate.std_error(),
-                ));
+        lines = likelihoods.of(&run, &judged, &covariances)?;
+        let all = classical(&run, &judged)?;
+        let rows_of = |of: Baseline| {
+            all.iter().find(|density| density.of == of).and_then(|density| density.values.as_ref().ok())
+        };
+        for density in &all {
+            let kind = if levels { "exact density of dequantised levels" } else { "exact" };
+            match &density.values {
+                Ok(rows) => lines.push(Line::of_rows(density.name.clone(), kind.into(), rows.clone())),
+                Err(why) => undefined.push((density.name.clone(), why.clone())),
             }
         }
-        if !arguments.no_ode && !images {
-            let estimate =
-                ode(&run, &usual_flow, &judged.table, &judged.rows, &*dequantizer, seed, batch, quiet)?;
-            let believed = estimate.believed();
-            let (mean, error) = mean_and_error(&believed);
-            let kind = format!(
-                "estimate, {} of {} rows flagged and left out",
-                estimate.values.len() - believed.len(),
-                estimate.values.len()
-            );
-            lines.push((estimate.estimator.clone(), kind, mean, error));
+        for (reference, of) in [(BASE, Baseline::Base), (GAUSSIAN, Baseline::Gaussian)] {
+            let Some(rows) = rows_of(of) else { continue };
+            let own = all.iter().find(|density| density.of == of).map(|density| density.name.as_str());
+            let others = lines.iter_mut().filter(|line| Some(line.name.as_str()) != own);
+            others.for_each(|line| line.compare(reference, rows));
         }
-        for (name, values) in baselines(&run, &judged)? {
-            let (mean, error) = mean_and_error(&values);
-            let kind = if levels { "exact density of dequantised levels" } else { "exact" };
-            lines.push((name, kind.into(), mean, error));
+        if let Some((other, other_judged)) = &mut against {
+            other_judged.rows = judged.rows.clone();
+            let own = run.model.head_covariance();
+            let theirs: Vec<Covariance> = (covariances.iter())
+                .map(|&covariance| match own == Some(covariance) && arguments.covariance.is_empty() {
+                    true => own_covariance(other),
+                    false => covariance,
+                })
+                .collect();
+            for &covariance in &theirs {
+                make_ready(other, covariance, batch, quiet)?;
+            }
+            let mut found = likelihoods.of(other, other_judged, &theirs)?;
+            for (line, other) in lines.iter_mut().zip(&found) {
+                line.compare(AGAINST, other.rows.as_deref().unwrap_or(&[]));
+            }
+            let is_base = |density: &Classical| density.of == Baseline::Base;
+            let theirs = classical(other, other_judged)?.into_iter().find(is_base);
+            if let Some(Classical { name, values: Ok(rows), .. }) = theirs {
+                let own = all.iter().find(|density| is_base(density)).map(|density| density.name.as_str());
+                let own = lines.iter_mut().find(|line| Some(line.name.as_str()) == own);
+                own.into_iter().for_each(|line| line.compare(AGAINST, &rows));
+                found.push(Line::of_rows(name, "exact".into(), rows));
+            }
+            for line in &mut found {
+                line.name = format!("against: {}", line.name);
+            }
+            lines.extend(found);
         }
     }
     if images {
-        let bits = |nats| bits_per_dim(nats, run.data.scaling.dim());
-        lines.iter_mut().for_each(|line| (line.2, line.3) = (bits(line.2), -bits(line.3)));
+        lines.iter_mut().for_each(|line| line.to_bits(run.data.scaling.dim()));
     }
     if metrics.contains(&MetricName::Mmd) {
         let (test, _) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed.derive("mmd"));
         for &covariance in sampled {
             let step: &StepOf =
-                &|model| Ok(Box::new(Ancestral::new(model, covariance, 1.0, LastStep::Noise)?));
+                &|model| Ok(Box::new(Defaults { covariance, ..run.default_sampler() }.step(model)?));
             for &steps in &arguments.steps {
                 let n = judged.rows.len().clamp(1000, 10_000);
                 let mut progress = Progress::new("sample", n as u64, quiet);
@@ -308,13 +560,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 let (samples, _) = draw(&run, None, step, &grid, n, batch, seed, &mut progress)?;
                 progress.finish();
                 let samples = samples.to_kind(Kind::Double).to_device(Device::Cpu);
-                let value = Mmd::default().u_statistic(&samples, &test);
-                lines.push((
-                    format!("MMD², K = {steps}, {covariance} covariance"),
-                    format!("U-statistic, {n} samples, network units"),
-                    value,
-                    f64::NAN,
-                ));
+                lines.push(Line {
+                    name: format!("MMD², K = {steps}, {covariance} covariance"),
+                    kind: format!("U-statistic, {n} samples, network units"),
+                    value: Mmd::default().u_statistic(&samples, &test),
+                    error: f64::NAN,
+                    rows: None,
+                    less: [None; 3],
+                });
             }
         }
     }
@@ -330,11 +583,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         other => format!("{unit}; {} dequantisation but for the classical densities", other.name()),
     };
     if arguments.common.json {
-        let rows: Vec<_> = lines
-            .iter()
-            .map(|(name, kind, value, error)| json!({ "name": name, "kind": kind, "value": value, "std_error": error }))
-            .collect();
-        let mut answer = json!({ "rows": judged.rows.len(), "unit": unit, "results": rows });
+        let undefined: Vec<Value> =
+            undefined.iter().map(|(name, why)| json!({ "name": name, "reason": why })).collect();
+        let mut answer = json!({
+            "rows": judged.rows.len(), "unit": unit,
+            "results": lines.iter().map(Line::json).collect::<Vec<_>>(), "undefined": undefined,
+            "left_out": left_out, "remarks": remarks,
+        });
+        if let Some((other, _)) = &against {
+            answer["against"] = json!(other.dir.path());
+        }
         if !figures.is_empty() {
             answer["images"] = figures.iter().map(images::Figure::json).collect();
         }
@@ -347,12 +605,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             println!("{} rows; log-likelihoods in nats per row, the data's own units", judged.rows.len())
         }
     }
-    let width = lines.iter().map(|l| l.0.chars().count()).max().unwrap_or(0);
-    for (name, kind, value, error) in &lines {
-        let error = if error.is_finite() { format!("± {error:.3}") } else { String::new() };
-        let value = if name.starts_with("MMD") { format!("{value:.5}") } else { format!("{value:.3}") };
-        println!("{name:width$}  {value:>10} {error:<8} {kind}");
+    print_lines(&lines, if images { "bits" } else { "nats" });
+    for (name, why) in &undefined {
+        println!("{name}: not defined: {why}");
+    }
+    if lines.iter().any(|line| line.less.iter().any(Option::is_some)) {
+        println!("± one standard error over rows; of differences (−) over the differences of the same rows");
     }
     images::print(&figures);
     Ok(())
 }
+
+/// Places in [`REFERENCES`].
+const BASE: usize = 0;
+const GAUSSIAN: usize = 1;
+const AGAINST: usize = 2;

@@ -29,6 +29,9 @@ pub struct ImportArguments {
     /// Bring these images to this height and width
     #[arg(long, value_name = "HxW", value_parser = crate::train::size, requires = "data")]
     size: Option<[usize; 2]>,
+    /// Leave out and count images that cannot be decoded
+    #[arg(long, requires = "data")]
+    skip_corrupt: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -55,7 +58,8 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
     }
     if let Some(source) = &arguments.data {
         let mut run = Run::load(&arguments.out, device)?;
-        let table = TableOptions { size: arguments.size, ..TableOptions::default() };
+        let (size, skip_corrupt) = (arguments.size, arguments.skip_corrupt);
+        let table = TableOptions { size, skip_corrupt, ..TableOptions::default() };
         let (source, classes) = (source.clone(), !run.data.classes.is_empty());
         run.give_data(DataConfig { source, classes, table, ..DataConfig::default() })?;
     }

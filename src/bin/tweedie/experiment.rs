@@ -10,8 +10,10 @@ mod toy;
 mod weighting;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 use tch::Device;
 use tweedie::data::OutputFile;
 use tweedie::experiment::mixture::Mixture;
@@ -19,7 +21,7 @@ use tweedie::experiment::parameter_estimation::ParameterEstimation;
 use tweedie::{Error, Result};
 
 use crate::Common;
-use crate::console::{Progress, say};
+use crate::console::{Progress, print_json, say};
 
 #[derive(Args, Debug)]
 pub struct Arguments {
@@ -30,8 +32,10 @@ pub struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Which {
     /// Samples of mixtures in few steps: Likelihood Matching, Figures 2(a, b) and 3
+    #[command(after_help = MIXTURE_HELP)]
     Mixture(Output),
     /// A parametric family fitted by LM, SM and maximum likelihood: Likelihood Matching, Table 2
+    #[command(after_help = ESTIMATION_HELP)]
     ParameterEstimation(Output),
     /// Seconds, memory and sampling time beside score matching: Likelihood Matching, Tables 3 and 4
     Cost(cost::Arguments),
@@ -61,12 +65,37 @@ enum Which {
     WeightingInterpolation(weighting::InterpolationArguments),
 }
 
+const MIXTURE_HELP: &str = "\
+Writes mixture.md, mixture.csv and figures: MMD² of samples of two mixtures against their laws in closed form, over steps, of \
+score matching, Likelihood Matching and exact scores.
+
+Time: half an hour of one thread (28 min of processor time).
+
+Examples:
+  tweedie experiment mixture --out results/mixture
+  tweedie experiment mixture --out results/look --quick";
+
+const ESTIMATION_HELP: &str = "\
+Writes parameter-estimation.md, parameter-estimation.csv and figures: errors of a parametric family's parameters by score \
+matching, Likelihood Matching and maximum likelihood on the same data.
+
+Time: seven minutes of two cores.
+
+Examples:
+  tweedie experiment parameter-estimation --out results/estimation
+  tweedie experiment parameter-estimation --out results/look --quick";
+
+/// What stands on the page of every experiment run with `--quick`.
+const QUICK_BANNER: &str = "\
+> **Made with `--quick`: the numbers on this page mean nothing.** Data, trainings and repetitions are cut down to see that the
+> experiment runs. Leave out `--quick` for figures.";
+
 #[derive(Args, Debug)]
 struct Output {
     /// Where CSV, SVG and Markdown are written
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Small sizes, for a look in a minute or two
+    /// Small sizes, to see in a minute or two that it runs; the numbers mean nothing, and the page says so
     #[arg(long)]
     quick: bool,
     /// Seed of everything random
@@ -91,6 +120,7 @@ impl Output {
         work: impl FnOnce(&mut dyn FnMut(&str, f64)) -> Result<R>,
         write: impl FnOnce(&R, &Path) -> Result<()>,
     ) -> Result<()> {
+        let started = Instant::now();
         let mut bar = Progress::new(name, 1000, self.common.quiet);
         let report = work(&mut |what, fraction| {
             bar.at((fraction * 1000.0) as u64);
@@ -98,9 +128,28 @@ impl Output {
         })?;
         bar.finish();
         write(&report, &self.out)?;
+        let page = self.out.join(format!("{name}.md"));
+        if self.quick {
+            let text = std::fs::read_to_string(&page).map_err(Error::io(&page))?;
+            OutputFile::create(&page)?.finish(with_banner(&text).as_bytes())?;
+        }
         say(self.common.quiet, "done");
-        println!("{}", self.out.join(format!("{name}.md")).display());
+        match self.common.json {
+            true => print_json(&json!({
+                "experiment": name, "page": page, "out": self.out, "quick": self.quick, "seed": self.seed,
+                "seconds": started.elapsed().as_secs_f64(),
+            })),
+            false => println!("{}", page.display()),
+        }
         Ok(())
+    }
+}
+
+/// A page with the banner of `--quick` below its title.
+fn with_banner(page: &str) -> String {
+    match page.split_once('\n') {
+        Some((title, rest)) if title.starts_with('#') => format!("{title}\n\n{QUICK_BANNER}\n{rest}"),
+        _ => format!("{QUICK_BANNER}\n\n{page}"),
     }
 }
 
@@ -137,5 +186,33 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Which::Consistency(arguments) => arguments.run(),
         Which::WeightingVariance(arguments) => arguments.run(),
         Which::WeightingInterpolation(arguments) => arguments.run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_banner_stands_below_the_title() {
+        let page = with_banner("# Mixtures\n\n| a |\n");
+        assert!(page.starts_with("# Mixtures\n\n> **Made with `--quick`"), "{page}");
+        assert!(page.ends_with("for figures.\n\n| a |\n"), "{page}");
+        assert!(with_banner("| a |\n").starts_with("> **Made with"));
+    }
+
+    /// Every experiment says in its help how long it takes.
+    #[test]
+    fn every_help_has_the_time() {
+        use clap::{CommandFactory, Parser};
+        #[derive(Parser)]
+        struct Program {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        for experiment in Program::command().get_subcommands_mut() {
+            let help = experiment.render_long_help().to_string();
+            assert!(help.contains("\nTime: "), "{}: {help}", experiment.get_name());
+        }
     }
 }

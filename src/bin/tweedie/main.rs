@@ -1,7 +1,17 @@
 //! `tweedie`: likelihood-trained diffusion models from the command line.
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 a failure of the work, 2 a
-//! mistake in the request.
+//! mistake in the request, 130 stopped by the user, 141 nobody reads the results any more.
+
+/// As `std::println!`, by way of [`console::print_line`], which every line on standard output goes through.
+macro_rules! println {
+    ($($text:tt)*) => { $crate::console::print_line(&format!($($text)*)) };
+}
+
+/// As `std::eprintln!`, by way of [`console::tell`], which every line on standard error goes through.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::console::tell(&format!($($text)*)) };
+}
 
 mod console;
 mod dequantize;
@@ -10,16 +20,21 @@ mod evaluate;
 mod exchange;
 mod experiment;
 mod flow;
+mod info;
+mod memory;
+mod reading;
 mod report;
 mod sample;
 mod score;
 mod spacing;
 mod train;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tch::Device;
+use tweedie::Error;
 
 /// Likelihood-trained diffusion models: densities with honest log-likelihoods, samples in few steps
 #[derive(Parser)]
@@ -58,6 +73,8 @@ enum Command {
     Experiment(experiment::Arguments),
     /// One self-contained HTML page about a run
     Report(report::Arguments),
+    /// What a run is: how its training ended, its data, sizes and figures so far
+    Info(info::Arguments),
     /// Make a run of a diffusers model, to sample, score and give a covariance
     Import(exchange::ImportArguments),
     /// Write the score of a run so that diffusers loads it
@@ -86,7 +103,7 @@ struct Common {
     /// Threads for tensor arithmetic [default: all cores]
     #[arg(long, value_name = "T")]
     threads: Option<usize>,
-    /// Say nothing but results and errors
+    /// Say nothing but results, what has to be known beside them, and errors
     #[arg(long)]
     quiet: bool,
     /// Results as one JSON object
@@ -112,22 +129,27 @@ impl Common {
 
 /// Whether LibTorch said that there was no memory left: on a GPU, on the CPU.
 fn out_of_memory(message: &str) -> bool {
-    ["out of memory", "can't allocate memory"].iter().any(|text| message.contains(text))
+    ["out of memory", "can't allocate memory", "bad_alloc"].iter().any(|text| message.contains(text))
 }
 
 fn main() -> ExitCode {
     tweedie::device::keep_memory();
+    memory::answer_failures();
     let cli = Cli::parse();
     std::panic::set_hook(Box::new(|panic| {
+        if tweedie::error::is_catching() {
+            return;
+        }
         let message = panic.to_string().replace('\n', " ");
         match out_of_memory(&message) {
-            true => eprintln!(
-                "error: out of memory; give a smaller --batch-size (train: with --accumulation for steps as large, \
-                 and --resume to go on from the last checkpoint), a smaller network, or --precision bf16 on a GPU"
-            ),
+            true => console::tell(memory::OUT_OF_MEMORY),
             false => eprintln!("error: internal: {message}; please report it with the command that led here"),
         }
     }));
+    // a training ends in its own way: it saves first
+    if !matches!(cli.command, Command::Train(_)) {
+        console::end_when_interrupted();
+    }
     let result = std::panic::catch_unwind(|| match cli.command {
         Command::Train(arguments) => train::run(&arguments),
         Command::Sample(arguments) => sample::run(&arguments),
@@ -138,11 +160,19 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Experiment(arguments) => experiment::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Info(arguments) => info::run(&arguments),
         Command::Import(arguments) => exchange::import(&arguments),
         Command::Export(arguments) => exchange::export(&arguments),
     });
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(Error::Interrupted(what))) => {
+            eprintln!("{what}");
+            ExitCode::from(console::INTERRUPTED)
+        }
+        Ok(Err(Error::Io { source, .. })) if source.kind() == ErrorKind::BrokenPipe => {
+            ExitCode::from(console::CLOSED_PIPE)
+        }
         Ok(Err(error)) => {
             eprintln!("error: {error}");
             ExitCode::from(if error.is_request() { 2 } else { 1 })

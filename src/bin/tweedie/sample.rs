@@ -1,6 +1,6 @@
 //! `tweedie sample`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -9,16 +9,16 @@ use tweedie::covariance::Covariance;
 use tweedie::data::{OutputFile, TableFormat, write_table};
 use tweedie::model::{Denoiser, Given, Model};
 use tweedie::noise::Seed;
-use tweedie::plot::{Sheet, sheet_of};
-use tweedie::run::{Run, statistics_rows};
+use tweedie::plot::{Sheet, picture_of, sheet_of};
+use tweedie::run::{Measured, Run, statistics_rows};
 use tweedie::sample::{
-    Ancestral, Clipped, DpmSolver, EulerMaruyama, FlowSampler, Heun, LastStep, PredictorCorrector, Step,
-    run_chain, sample_in_batches,
+    Ancestral, Clipped, Defaults, DpmSolver, EulerMaruyama, FlowSampler, Heun, LastStep, PredictorCorrector,
+    Step, run_chain, sample_in_batches,
 };
 use tweedie::tensor::{Count, to_vec};
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, print_json, say};
+use crate::console::{Progress, check_output, print_json, remark, say};
 use crate::flow::SolverArguments;
 use crate::spacing::{Grids, SpacingName};
 use crate::{Common, MOST_ROWS, MOST_STEPS};
@@ -69,6 +69,7 @@ Examples:
   tweedie sample runs/wine -n 1000 --sampler flow --rtol 1e-4 -o samples.parquet
   tweedie sample runs/wine -n 1000 --sampler heun --steps 18 -o samples.csv
   tweedie sample runs/digits -n 64 --steps 20 -o digits.png
+  tweedie sample runs/digits -n 1000 --steps 20 -o digits/
   tweedie sample runs/digits -n 64 --steps 20 --clip --clip-noise 2 -o digits.png
   tweedie sample runs/digits -n 16 --class 3 -o threes.png")]
 pub struct Arguments {
@@ -78,7 +79,7 @@ pub struct Arguments {
     #[arg(short, long, value_name = "N", default_value_t = 1000)]
     n: usize,
     /// Steps of the chain
-    #[arg(long, value_name = "K", default_value_t = 20)]
+    #[arg(long, value_name = "K", default_value_t = Defaults::STEPS)]
     steps: usize,
     /// Class of the samples, by name or number, of a run with classes [default: all in turn, from 0]
     #[arg(long, value_name = "CLASS")]
@@ -96,14 +97,15 @@ pub struct Arguments {
     /// Seed of the samples
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Rows at a time; samples do not depend on it [default: 4096; 64 images]
+    /// Rows at a time; they change samples by rounding alone, those of flow within its tolerances [default: 4096; 64 images]
     #[arg(long, value_name = "B")]
     batch_size: Option<usize>,
-    /// Height and width of one picture, for a PNG sheet [default: square]
+    /// Height and width of one picture, for a PNG sheet or a folder of PNGs [default: square]
     #[arg(long, value_name = "HxW")]
     shape: Option<String>,
-    /// Where to write: .csv, .tsv, .parquet, .npy, or .png for a sheet of pictures
-    #[arg(short, long, value_name = "FILE")]
+    /// Where to write: .csv, .tsv, .parquet, .npy, .png for a sheet of pictures, or a new folder, its name with a slash at the
+    /// end, for a PNG of each
+    #[arg(short, long, value_name = "FILE|DIR/")]
     out: PathBuf,
     #[command(flatten)]
     common: Common,
@@ -228,16 +230,22 @@ pub type StepOf<'e> = dyn for<'a> Fn(&'a dyn Denoiser) -> Result<Box<dyn Step + 
 
 /// The covariance that a run's head is for; without one the model's own `G`.
 pub fn own_covariance(run: &Run) -> Covariance {
-    run.model.head_covariance().unwrap_or(Covariance::Learned)
+    run.default_sampler().covariance
 }
 
-/// Ancestral steps with the covariance that a model's head is for.
-pub fn ancestral(model: &dyn Denoiser) -> Result<Box<dyn Step + '_>> {
-    let covariance = match model.interpolation() {
-        Some(_) => Covariance::Interpolated,
-        None => Covariance::Learned,
-    };
-    Ok(Box::new(Ancestral::new(model, covariance, 1.0, LastStep::Noise)?))
+/// `n` samples by the run's default sampler in so many steps, as [`draw`]: what `tweedie sample` writes by default.
+pub fn draw_by_default(
+    run: &Run,
+    steps: usize,
+    n: usize,
+    batch: usize,
+    seed: Seed,
+    progress: &mut Progress,
+) -> Result<Tensor> {
+    let usual = Defaults { steps, ..run.default_sampler() };
+    let grid = usual.grid(&**run.schedule());
+    let step: &StepOf = &|model| Ok(Box::new(usual.step(model)?));
+    Ok(draw(run, None, step, &grid, n, batch, seed, progress)?.0)
 }
 
 /// Says what 'learned' is for a run without a head, and measures what the analytic covariance needs, at its first use.
@@ -255,8 +263,12 @@ pub fn make_ready(run: &mut Run, covariance: Covariance, batch: usize, quiet: bo
     if covariance == Covariance::Analytic && run.model.noise_statistics().is_none() {
         let rows = statistics_rows(run.data.scaling.dim());
         say(quiet, format!("measuring the noise of the score on {rows} training rows"));
-        let error = run.measure_noise(batch)?.largest_error();
-        say(quiet, format!("kept with the run; largest standard error of E|ε − ε̂|²/d: {error:.1e}"));
+        let Measured { largest_error, not_kept } = run.measure_noise(batch)?;
+        let kept = match not_kept {
+            None => "kept with the run".into(),
+            Some(reason) => format!("not kept, and measured anew at the next use ({reason})"),
+        };
+        say(quiet, format!("{kept}; largest standard error of E|ε − ε̂|²/d: {largest_error:.1e}"));
     }
     Ok(())
 }
@@ -300,11 +312,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Error::check_count("--steps", arguments.steps, MOST_STEPS)?;
     let corrections = arguments.others.corrector_steps.unwrap_or(1);
     Error::check_count("--corrector-steps", corrections.max(1), MOST_STEPS)?;
-    let png = arguments.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
-    if !png {
-        TableFormat::of(&arguments.out)?;
+    let (out, quiet) = (&*arguments.out, arguments.common.quiet);
+    let folder = is_folder(out);
+    let png = !folder && out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
+    if !png && !folder {
+        TableFormat::of(out)?;
     }
+    check_output("--out", &arguments.out, &[], &arguments.run, arguments.common.json)?;
     let mut run = Run::load(&arguments.run, device)?;
+    let remarks = remark(&run);
     if arguments.ancestral.clip && run.data.image.is_none() {
         let problem = format!("{} is a run of a table", run.dir.path().display());
         return Err(Error::config("--clip", problem, "leave it out: it is for images"));
@@ -314,17 +330,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let class = arguments.class.as_ref().map(|name| run.data.class(name)).transpose()?;
     let covariance = arguments.ancestral.covariance.unwrap_or(own_covariance(&run));
     if arguments.sampler == SamplerName::Ancestral {
-        make_ready(&mut run, covariance, batch, arguments.common.quiet)?;
+        make_ready(&mut run, covariance, batch, quiet)?;
     }
-    let pictures = png.then(|| Pictures::of(&run, arguments.shape.as_deref())).transpose()?;
-    let out = OutputFile::create(&arguments.out)?;
-    let mut progress = Progress::new("sample", arguments.n as u64, arguments.common.quiet);
+    let pictures = (png || folder).then(|| Pictures::of(&run, arguments.shape.as_deref())).transpose()?;
+    let out = match folder {
+        true => Place::Folder(new_folder(out)?),
+        false => Place::File(OutputFile::create(out)?),
+    };
+    let mut progress = Progress::new("sample", arguments.n as u64, quiet);
     let (seed, n) = (Seed(arguments.seed), arguments.n);
     let others = &arguments.others;
     let grid = match arguments.sampler {
         SamplerName::Flow => Vec::new(),
-        _ => Grids::new(&run, Some(arguments.spacing), false, batch, arguments.common.quiet)
-            .of(covariance, arguments.steps)?,
+        _ => {
+            Grids::new(&run, Some(arguments.spacing), false, batch, quiet).of(covariance, arguments.steps)?
+        }
     };
     let mut clipped = Clipped::default();
     let mut chain = |step: &StepOf| {
@@ -335,12 +355,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let scaled = match arguments.sampler {
         SamplerName::Ancestral => {
             let options = &arguments.ancestral;
-            let last = match options.last_step {
-                Some(last) => last.get(),
-                None if run.data.image.is_some() => LastStep::Mean,
-                None => LastStep::Noise,
-            };
-            let eta = options.eta.unwrap_or(1.0);
+            let usual = run.default_sampler();
+            let last = options.last_step.map_or(usual.last, LastName::get);
+            let eta = options.eta.unwrap_or(usual.eta);
             chain(&|model| {
                 let step = options.clip_noise.of(Ancestral::new(model, covariance, eta, last)?, &grid)?;
                 Ok(Box::new(if options.clip { step.within(-1.0, 1.0) } else { step }))
@@ -362,21 +379,45 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         })?,
     };
     progress.finish();
-    say_clipped(arguments.common.quiet, &clipped);
+    say_clipped(quiet, &clipped);
     let scaled = to_vec(&scaled);
     let values = run.data.scaling.inverse(&scaled);
-    match pictures {
-        None => write_table(out, &run.data.names(), &run.data.cell_types(), &values)?,
-        Some(pictures) => pictures.write(out, &values, n, arguments.common.quiet)?,
+    match (out, pictures) {
+        (Place::File(out), None) => write_table(out, &run.data.names(), &run.data.cell_types(), &values)?,
+        (Place::File(out), Some(pictures)) => pictures.write(out, &values, n, quiet)?,
+        (Place::Folder(dir), Some(pictures)) => pictures.write_each(&dir, &values, quiet)?,
+        (Place::Folder(_), None) => unreachable!("a folder is of pictures"),
     }
     if arguments.common.json {
-        let mut answer = json!({ "samples": n, "steps": arguments.steps, "out": arguments.out });
+        let mut answer =
+            json!({ "samples": n, "steps": arguments.steps, "out": arguments.out, "remarks": remarks });
         if clipped != Clipped::default() {
             answer["clipped"] = clipped_json(&clipped);
         }
         print_json(&answer);
     }
     Ok(())
+}
+
+/// Where samples go.
+enum Place {
+    File(OutputFile),
+    Folder(PathBuf),
+}
+
+/// Whether a folder is meant: one that is there, or a name with a slash at its end.
+fn is_folder(out: &Path) -> bool {
+    out.is_dir() || out.as_os_str().to_string_lossy().ends_with(std::path::MAIN_SEPARATOR)
+}
+
+/// A folder without files, made where there is none: samples are not mixed with those of another call.
+fn new_folder(dir: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    if std::fs::read_dir(dir).map_err(Error::io(dir))?.next().is_some() {
+        let problem = format!("{} is a folder with files in it", dir.display());
+        return Err(Error::config("--out", problem, "give a new folder, or a file: .csv, .npy, .png"));
+    }
+    Ok(dir.to_owned())
 }
 
 /// Black and white of images.
@@ -425,11 +466,29 @@ impl Pictures {
     pub fn write(&self, out: OutputFile, values: &[f64], n: usize, quiet: bool) -> Result<()> {
         let sheet = self.sheet(values, (n as f64).sqrt().ceil() as usize, self.range(values));
         out.finish(&sheet.png())?;
-        if sheet.clipped > 0 {
-            let (clipped, all) = (sheet.clipped, values.len());
-            say(quiet, format!("{clipped} of {all} values lie outside the grey scale and were clipped"));
-        }
+        say_beyond(sheet.clipped, values.len(), quiet);
         Ok(())
+    }
+
+    /// Writes every row as a PNG file of its own size in `dir`, numbered from 0, and says what was clipped.
+    pub fn write_each(&self, dir: &Path, values: &[f64], quiet: bool) -> Result<()> {
+        let (size, range) = (self.shape.iter().product::<usize>(), self.range(values));
+        let digits = (values.len() / size).saturating_sub(1).to_string().len().max(6);
+        let mut beyond = 0;
+        for (i, row) in values.chunks_exact(size).enumerate() {
+            let picture = picture_of(row, self.shape, range);
+            picture.save(dir.join(format!("{i:0digits$}.png")))?;
+            beyond += picture.clipped;
+        }
+        say_beyond(beyond, values.len(), quiet);
+        Ok(())
+    }
+}
+
+/// Says how many values a picture could not show.
+fn say_beyond(clipped: usize, all: usize, quiet: bool) {
+    if clipped > 0 {
+        say(quiet, format!("{clipped} of {all} values lie outside the grey scale and were clipped"));
     }
 }
 

@@ -1,25 +1,33 @@
 //! `tweedie score`
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
+use tch::Tensor;
 use tweedie::covariance::{Covariance, Reverse};
-use tweedie::data::{CellType, OutputFile, Table, TableFormat, append_columns, write_table};
+use tweedie::data::{
+    CellType, ImageScores, OutputFile, Place, Table, TableFormat, append_columns, write_table,
+};
 use tweedie::dequantize::{Dequantized, Dequantizer};
 use tweedie::grid::Spacing;
 use tweedie::likelihood::{
-    Divergence, Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, bits_per_dim, in_batches,
-    mean_and_error,
+    Divergence, Elbo, Estimate, FAR, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, Summary,
+    bits_per_dim, mean_and_error,
 };
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
-use tweedie::run::{Run, dequantized_rows, level_rows};
+use tweedie::run::{Run, dequantized_from, level_rows};
+use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, print_json, say};
+use crate::console::{Progress, check_output, in_line, print_json, remark, say};
 use crate::dequantize::{Dequantization, DequantizationName};
 use crate::flow::{DivergenceArguments, SolverArguments};
+use crate::reading::{Reading, left_out};
 use crate::sample::{COVARIANCES, make_ready, own_covariance};
 use crate::spacing::{Grids, SpacingName};
 use crate::{Common, MOST_STEPS};
@@ -44,6 +52,10 @@ The columns log_likelihood and std_error are added to each row, in nats in the d
 columns the density is that of the value with uniform noise over its bin; for a run with classes it is that given the \
 row's class, ln p(x|c). With --dequantization variational or truncated-normal it is a bound on ln [P(levels)/Π bin], \
 the tighter for it.
+
+A row too far out for a number has -inf and comes first among the anomalies; a row without a value has an empty cell. Rows are counted \
+as in the file. Scores of images are written as they are done: after Ctrl-C those so far are in FILE.partial.csv, and FILE is as it was. \
+Batch size and threads change scores by rounding alone: at most 1e-5 relative, of ode some ten times the solver's tolerances.
 
 Examples:
   tweedie score runs/wine new.csv -o scores.csv
@@ -82,15 +94,17 @@ pub struct Arguments {
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Rows at a time; scores do not depend on it [default: 2048; 64 images]
+    /// Rows at a time [default: 2048; 64 images]
     #[arg(long, value_name = "B")]
     batch_size: Option<usize>,
     /// List the K least likely rows
     #[arg(long, value_name = "K")]
     anomalies: Option<usize>,
-    /// The rows with their scores: .csv, .tsv, .parquet or .npy
+    /// The rows with their scores: .csv, .tsv, .parquet or .npy; - is CSV on standard output
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
     #[command(flatten)]
     common: Common,
 }
@@ -100,7 +114,7 @@ pub type EstimatorOf<'e> = dyn for<'a> Fn(&'a dyn Denoiser) -> Result<Box<dyn Lo
 
 /// Log-likelihoods of `rows` of `table` in the data's own units, each given its class where the run has any: the estimate
 /// in network units plus the offset of `dequantizer` (of uniform noise the scaling's Jacobian), averaged over `draws`;
-/// levels have none. Each draw has its own dequantisation and its own noise.
+/// levels have none. Each draw has its own dequantisation and its own noise. Flags name rows by their place in `rows`.
 pub fn score_rows(
     run: &Run,
     table: &Table,
@@ -112,53 +126,113 @@ pub fn score_rows(
     quiet: bool,
     estimator: &EstimatorOf,
 ) -> Result<Estimate> {
+    score_each(run, table, rows, dequantizer, draws, seed, batch, quiet, estimator, &mut |_, _| Ok(()))
+}
+
+/// What is done with the scores of a batch of rows, whose places in `rows` these are, as soon as they are there.
+pub type WithBatch<'e> = dyn FnMut(Range<usize>, &Estimate) -> Result<()> + 'e;
+
+/// As [`score_rows`], batch by batch with all draws of each.
+fn score_each(
+    run: &Run,
+    table: &Table,
+    rows: &[usize],
+    dequantizer: &dyn Dequantizer,
+    draws: usize,
+    seed: Seed,
+    batch: usize,
+    quiet: bool,
+    estimator: &EstimatorOf,
+    with_batch: &mut WithBatch,
+) -> Result<Estimate> {
     let classes: Option<Vec<u32>> =
         table.labels.as_ref().map(|labels| rows.iter().map(|&row| labels.of_rows[row]).collect());
     let levels = estimator(&run.model)?.scores_levels();
-    let mut total: Option<(Estimate, Vec<Vec<f64>>)> = None;
     let mut progress = Progress::new("score", (rows.len() * draws) as u64, quiet);
-    for draw in 0..draws {
-        let seed = seed.derive(&format!("draw {draw}"));
-        let (x, log_jacobian) = match levels {
-            true => (level_rows(table, rows, &run.data.scaling), vec![0.0; rows.len()]),
-            false => {
-                let Dequantized { rows, offsets } =
-                    dequantized_rows(table, rows, dequantizer, seed.derive("dequantise"));
-                (rows, offsets)
-            }
-        };
-        let x = x.to_kind(run.model.kind()).to_device(run.model.device());
-        let done = (draw * rows.len()) as u64;
-        let mut estimate = in_batches(&x, batch, |part, numbers| {
-            let model = run.model.given(classes.as_ref().map(|classes| &classes[numbers.clone()]));
-            let estimate = estimator(&model)?.log_likelihood(part, seed, numbers.start as u64)?;
-            progress.at(done + numbers.end as u64);
-            Ok(estimate)
-        })?;
-        estimate.shift(&log_jacobian);
-        match &mut total {
-            None => {
-                let values = estimate.values.iter().map(|&v| vec![v]).collect();
-                total = Some((estimate, values));
-            }
-            Some((first, values)) => {
-                values.iter_mut().zip(&estimate.values).for_each(|(all, &v)| all.push(v));
-                first.offsets.iter_mut().zip(&estimate.offsets).for_each(|(sum, o)| *sum += o);
-                first.flags.extend(estimate.flags);
-            }
+    let mut of_batch = |numbers: Range<usize>| {
+        let part = &rows[numbers.clone()];
+        let model = run.model.given(classes.as_ref().map(|classes| &classes[numbers.clone()]));
+        let mut all = Draws::default();
+        for draw in 0..draws {
+            let seed = seed.derive(&format!("draw {draw}"));
+            let (x, offsets) = match levels {
+                true => (level_rows(table, part, &run.data.scaling), vec![0.0; part.len()]),
+                false => {
+                    let noise = seed.derive("dequantise");
+                    let Dequantized { rows, offsets } =
+                        dequantized_from(table, part, dequantizer, noise, numbers.start as u64);
+                    (rows, offsets)
+                }
+            };
+            let x = x.to_kind(run.model.kind()).to_device(run.model.device());
+            let mut estimate = estimator(&model)?
+                .log_likelihood(&x, seed, numbers.start as u64)
+                .map_err(|e| e.named(|row| table.place(rows[row as usize]).to_string()))?;
+            progress.stage(&estimate.estimator);
+            estimate.shift(&offsets);
+            all.add(estimate);
+            progress.at((numbers.start * draws + part.len() * (draw + 1)) as u64);
         }
+        let mut estimate = all.mean();
+        for flag in estimate.flags.iter_mut().filter(|flag| estimate.values[flag.row] == f64::NEG_INFINITY) {
+            flag.reason = too_far(run, table, part[flag.row]).unwrap_or_else(|| flag.reason.clone());
+        }
+        with_batch(numbers, &estimate)?;
+        Ok::<_, Error>(estimate)
+    };
+    let mut whole = of_batch(0..rows.len().min(batch))?;
+    for start in (0..rows.len()).step_by(batch).skip(1) {
+        whole.extend(of_batch(start..rows.len().min(start.saturating_add(batch)))?);
     }
     progress.finish();
-    let (mut estimate, values) = total.expect("at least one draw");
-    if draws > 1 {
-        let (means, errors) = values.iter().map(|v| mean_and_error(v)).unzip();
-        estimate.values = means;
-        estimate.std_errors = errors;
-        estimate.offsets.iter_mut().for_each(|sum| *sum /= draws as f64);
-        estimate.draws *= draws;
-        estimate.evaluations *= draws as f64;
+    Ok(whole)
+}
+
+/// The estimates of a batch, draw by draw.
+#[derive(Default)]
+struct Draws {
+    first: Option<Estimate>,
+    /// Of each row.
+    values: Vec<Vec<f64>>,
+}
+
+impl Draws {
+    fn add(&mut self, next: Estimate) {
+        let Some(first) = &mut self.first else {
+            self.values = next.values.iter().map(|&value| vec![value]).collect();
+            self.first = Some(next);
+            return;
+        };
+        self.values.iter_mut().zip(&next.values).for_each(|(all, &value)| all.push(value));
+        first.offsets.iter_mut().zip(&next.offsets).for_each(|(sum, offset)| *sum += offset);
+        // a row is flagged once, whatever the number of draws
+        let known: HashSet<usize> = first.flags.iter().map(|flag| flag.row).collect();
+        first.flags.extend(next.flags.into_iter().filter(|flag| !known.contains(&flag.row)));
     }
-    Ok(estimate)
+
+    /// Their mean, with the error that the draws of a row tell of.
+    fn mean(self) -> Estimate {
+        let mut estimate = self.first.expect("at least one draw");
+        let draws = self.values.first().map_or(1, Vec::len);
+        if draws > 1 {
+            let means = self.values.iter().map(|values| mean_and_error(values));
+            (estimate.values, estimate.std_errors) = means.unzip();
+            estimate.offsets.iter_mut().for_each(|sum| *sum /= draws as f64);
+            estimate.draws *= draws;
+            estimate.evaluations *= draws as f64;
+        }
+        estimate
+    }
+}
+
+/// Why a row of `table` has no log-likelihood but −∞, in the data's own units; None where it is no farther out than others are.
+fn too_far(run: &Run, table: &Table, row: usize) -> Option<String> {
+    let scaled = to_vec(&level_rows(table, &[row], &run.data.scaling));
+    let (column, far) = scaled.iter().map(|v| v.abs()).enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (far > FAR).then(|| {
+        let (name, value) = (run.data.names()[column], table.row(row)[column]);
+        format!("column `{name}` is {value:e}, {far:.0e} scales away from the training rows: no number is so small, taken for −∞")
+    })
 }
 
 /// The ELBO over `grid`, of densities or of the levels of images.
@@ -195,13 +269,30 @@ pub fn ode(
     batch: usize,
     quiet: bool,
 ) -> Result<Estimate> {
-    let mut estimate = score_rows(run, table, rows, dequantizer, 1, seed, batch, quiet, &|model| {
+    ode_each(run, flow, table, rows, dequantizer, seed, batch, quiet, &mut |_, _| Ok(()))
+}
+
+/// As [`ode`], batch by batch; what holds a row against its ELBO comes after all of them.
+fn ode_each(
+    run: &Run,
+    flow: &FlowOf,
+    table: &Table,
+    rows: &[usize],
+    dequantizer: &dyn Dequantizer,
+    seed: Seed,
+    batch: usize,
+    quiet: bool,
+    with_batch: &mut WithBatch,
+) -> Result<Estimate> {
+    let verified: &EstimatorOf = &|model| {
         let flow = flow(model)?.verify(true);
         Ok(Box::new(match dequantizer.time() {
             Some(time) => flow.from_time(time)?,
             None => flow,
         }))
-    })?;
+    };
+    let mut estimate =
+        score_each(run, table, rows, dequantizer, 1, seed, batch, quiet, verified, with_batch)?;
     if dequantizer.time().is_some() {
         return Ok(estimate);
     }
@@ -241,6 +332,117 @@ impl Arguments {
     }
 }
 
+impl Arguments {
+    /// Network evaluations of a row, where they are known before.
+    fn evaluations(&self) -> Option<usize> {
+        match self.estimator {
+            EstimatorName::Elbo | EstimatorName::Levels => Some(self.steps * self.draws),
+            EstimatorName::Bound | EstimatorName::BoundSm => Some(2 * self.draws.max(100)),
+            EstimatorName::Ode => None,
+        }
+    }
+
+    /// Says how long the scores of images take, where that is more than a minute.
+    fn say_how_long(&self, run: &Run, images: usize, batch: usize) {
+        let Some(evaluations) = self.evaluations().filter(|_| run.data.image.is_some()) else { return };
+        let at_once = images.min(batch) as i64;
+        let x = Tensor::zeros([at_once, run.model.dim()], (run.model.kind(), run.model.device()));
+        let classes = vec![0; at_once as usize];
+        let model = run.model.given((run.model.classes() > 0).then_some(&classes));
+        let t = vec![0.5 * run.schedule().horizon(); at_once as usize];
+        let once = || tch::no_grad(|| to_vec(&model.noise(&x, &t)));
+        once();
+        let started = Instant::now();
+        once();
+        let seconds = started.elapsed().as_secs_f64() / at_once as f64 * (images * evaluations) as f64;
+        if seconds > MINUTE {
+            let minutes = (seconds / MINUTE).ceil();
+            say(
+                self.common.quiet,
+                format!(
+                    "{images} images of {evaluations} network evaluations take {minutes} minutes or more; \
+                     fewer --draws and --steps take less"
+                ),
+            );
+        }
+    }
+}
+
+const MINUTE: f64 = 60.0;
+
+/// A log-likelihood for JSON, which has no infinity.
+fn json_number(value: f64) -> Value {
+    match value == f64::NEG_INFINITY {
+        true => "-inf".into(),
+        false => value.into(),
+    }
+}
+
+/// Nats in a line for people.
+fn in_words(nats: f64) -> String {
+    match nats.abs() < 1e9 || !nats.is_finite() {
+        true => format!("{nats:.4}"),
+        false => format!("{nats:.4e}"),
+    }
+}
+
+/// A row for JSON: its number in its file, its image's path, and what is said of it.
+pub fn json_row(place: Place, more: Value) -> Value {
+    let mut row = json!(place);
+    if let (Some(row), Value::Object(more)) = (row.as_object_mut(), more) {
+        row.extend(more);
+    }
+    row
+}
+
+/// What the scores go to.
+enum Scores<'a> {
+    /// Row by row, of images.
+    AsTheyCome(ImageScores<'a>),
+    AtTheEnd(OutputFile),
+    Nowhere,
+}
+
+/// The columns that scores are written in.
+const COLUMNS: [&str; 2] = ["log_likelihood", "std_error"];
+
+impl<'a> Scores<'a> {
+    fn begin(table: &'a Table, out: Option<OutputFile>, quiet: bool) -> Result<Scores<'a>> {
+        let Some(out) = out else { return Ok(Scores::Nowhere) };
+        if table.image.is_none() {
+            return Ok(Scores::AtTheEnd(out));
+        }
+        Ok(match ImageScores::begin(table, &COLUMNS, out)? {
+            Ok(scores) => Scores::AsTheyCome(scores),
+            Err(out) => {
+                if !table.files.is_empty() {
+                    let what =
+                        "this format holds no names: the images are numbered in the order of their paths";
+                    say(quiet, format!("note: {what}; .csv has the names"));
+                }
+                Scores::AtTheEnd(out)
+            }
+        })
+    }
+
+    fn finish(self, table: &Table, estimate: &Estimate) -> Result<()> {
+        let columns = || [estimate.values.clone(), estimate.std_errors.clone()];
+        match self {
+            Scores::Nowhere => Ok(()),
+            Scores::AsTheyCome(scores) => scores.finish(),
+            Scores::AtTheEnd(out) if table.image.is_some() => {
+                let [values, errors] = columns();
+                let cells: Vec<f64> = (0..values.len())
+                    .flat_map(|i| [table.place(i).row as f64, values[i], errors[i]])
+                    .collect();
+                let types = [CellType::Integer, CellType::Double, CellType::Double];
+                write_table(out, &["image", COLUMNS[0], COLUMNS[1]], &types, &cells)
+            }
+            Scores::AtTheEnd(out) => append_columns(table, &COLUMNS, &columns(), out),
+        }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let quiet = arguments.common.quiet;
@@ -255,20 +457,29 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.check_flow()?;
     if let Some(out) = &arguments.out {
         TableFormat::of(out)?;
+        check_output("--out", out, &[&arguments.data], &arguments.run, arguments.common.json)?;
     }
     let mut run = Run::load(&arguments.run, device)?;
+    let remarks = remark(&run);
     let batch = crate::batch_size(arguments.batch_size, 2048, &run)?;
-    let table = run.data.read_table(&arguments.data, &run.config.data.table)?;
+    let table = arguments.reading.table(&run, &arguments.data)?;
+    let left_out = left_out(&table, quiet);
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
+    let mut scores = Scores::begin(&table, out, quiet)?;
     let rows: Vec<usize> = (0..table.rows()).collect();
     let seed = Seed(arguments.seed);
     let covariance = arguments.covariance.unwrap_or(own_covariance(&run));
     if matches!(arguments.estimator, EstimatorName::Elbo | EstimatorName::Levels) {
         make_ready(&mut run, covariance, batch, quiet)?;
     }
+    arguments.say_how_long(&run, rows.len(), batch);
     let dequantizer = arguments.dequantization.of(&run)?;
-    let score = |draws, estimator: &EstimatorOf| {
-        score_rows(&run, &table, &rows, &*dequantizer, draws, seed, batch, quiet, estimator)
+    let mut write = |rows: Range<usize>, estimate: &Estimate| match &mut scores {
+        Scores::AsTheyCome(scores) => scores.push(rows, &[&estimate.values, &estimate.std_errors]),
+        _ => Ok(()),
+    };
+    let mut score = |draws, estimator: &EstimatorOf| {
+        score_each(&run, &table, &rows, &*dequantizer, draws, seed, batch, quiet, estimator, &mut write)
     };
     let mut estimate = match arguments.estimator {
         EstimatorName::Levels if run.data.image.is_none() => {
@@ -301,51 +512,41 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 let flow = arguments.solver.flow(model, 1.0)?.divergence(divergence)?;
                 Ok(flow.keep_unsolved(arguments.keep_unsolved))
             };
-            ode(&run, flow, &table, &rows, &*dequantizer, seed, batch, quiet)?
+            ode_each(&run, flow, &table, &rows, &*dequantizer, seed, batch, quiet, &mut write)?
         }
     };
     if dequantization != DequantizationName::Uniform {
         estimate.estimator += &format!(", {} dequantisation", dequantization.name());
     }
-    for flag in estimate.flags.iter().take(5) {
-        say(quiet, format!("warning: row {}: {}", flag.row + 1, flag.reason));
+    for flag in estimate.flags.iter().take(FLAGS) {
+        say(quiet, format!("warning: {}: {}", table.place(flag.row), flag.reason));
     }
-    if estimate.flags.len() > 5 {
-        say(quiet, format!("warning: {} more doubtful rows", estimate.flags.len() - 5));
+    if estimate.flags.len() > FLAGS {
+        say(quiet, format!("warning: {} more doubtful rows", estimate.flags.len() - FLAGS));
     }
-    if let Some(out) = out {
-        let columns = [estimate.values.clone(), estimate.std_errors.clone()];
-        if table.image.is_some() {
-            let [values, errors] = &columns;
-            let cells: Vec<f64> =
-                (0..rows.len()).flat_map(|i| [(i + 1) as f64, values[i], errors[i]]).collect();
-            let types = [CellType::Integer, CellType::Double, CellType::Double];
-            write_table(out, &["image", "log_likelihood", "std_error"], &types, &cells)?;
-        } else {
-            append_columns(&table, &["log_likelihood", "std_error"], &columns, out)?;
-        }
-    }
+    scores.finish(&table, &estimate)?;
+    // a row that has no value is no less likely than others
     let mut order = rows.clone();
-    order.sort_by(|&a, &b| estimate.values[a].total_cmp(&estimate.values[b]));
+    let rank = |row: usize| (estimate.values[row].is_nan(), estimate.values[row]);
+    order.sort_by(|&a, &b| rank(a).0.cmp(&rank(b).0).then(rank(a).1.total_cmp(&rank(b).1)));
     let anomalies: Vec<usize> = order.into_iter().take(arguments.anomalies.unwrap_or(0)).collect();
-    // what is not solved is left out of the figures, and said
-    let solved: Vec<f64> = match arguments.keep_unsolved {
-        true => estimate.values.iter().copied().filter(|v| !v.is_nan()).collect(),
-        false => estimate.values.clone(),
-    };
-    let (mean, std_error) = mean_and_error(&solved);
-    let unsolved = rows.len() - solved.len();
+    let Summary { mean, std_error, finite, minus_infinity, unsolved } = estimate.summary();
     let dim = run.data.scaling.dim();
     if arguments.common.json {
-        let listed: Vec<_> = anomalies
+        let listed = anomalies.iter().map(|&row| {
+            json_row(table.place(row), json!({ "log_likelihood": json_number(estimate.values[row]) }))
+        });
+        let flags = estimate
+            .flags
             .iter()
-            .map(|&r| json!({ "row": r + 1, "log_likelihood": estimate.values[r] }))
-            .collect();
+            .map(|flag| json_row(table.place(flag.row), json!({ "reason": flag.reason })));
         let mut answer = json!({
             "rows": rows.len(), "mean": mean, "std_error": std_error, "offset": estimate.offset(),
             "kind": estimate.kind, "estimator": estimate.estimator, "draws": estimate.draws,
-            "evaluations_per_row": estimate.evaluations, "flagged": estimate.flags.len(), "unsolved": unsolved,
-            "unit": "nats per row, data units", "anomalies": listed,
+            "evaluations_per_row": estimate.evaluations, "flagged": estimate.flags.len(),
+            "flags": flags.collect::<Vec<_>>(), "finite": finite, "minus_infinity": minus_infinity,
+            "unsolved": unsolved, "unit": "nats per row, data units", "anomalies": listed.collect::<Vec<_>>(),
+            "left_out": left_out, "remarks": remarks,
         });
         if table.image.is_some() {
             answer["bits_per_dim"] = bits_per_dim(mean, dim).into();
@@ -353,35 +554,53 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         print_json(&answer);
         return Ok(());
     }
-    let error = match solved.len() {
-        1 => String::new(),
-        _ => format!(" ± {std_error:.4}"),
+    let error = match finite {
+        0 | 1 => String::new(),
+        _ => format!(" ± {}", in_words(std_error)),
     };
-    let mut remarks = match estimate.offset() {
+    let mut more = match estimate.offset() {
         0.0 => String::new(),
         offset => format!("; offset {offset:+.4}, the data's units"),
     };
     if table.image.is_some() {
-        remarks = format!("; {:.4} bits per dimension{remarks}", bits_per_dim(mean, dim));
+        more = format!("; {:.4} bits per dimension{more}", bits_per_dim(mean, dim));
+    }
+    if minus_infinity > 0 {
+        more += &format!("; {minus_infinity} more rows at −∞, with which the mean is −∞");
     }
     if unsolved > 0 {
-        remarks += &format!("; {unsolved} more rows not solved");
+        more += &format!("; {unsolved} more rows not solved");
     }
-    println!(
-        "{} rows: {mean:.4}{error} nats per row ({}; {}{remarks}; {:.0} network evaluations per row)",
-        solved.len(),
+    let mut lines = vec![format!(
+        "{finite} rows: {}{error} nats per row ({}; {}{more}; {:.0} network evaluations per row)",
+        in_words(mean),
         estimate.estimator,
         match estimate.kind {
             tweedie::likelihood::Kind::LowerBound => "a lower bound",
             tweedie::likelihood::Kind::Estimate => "an estimate",
         },
         estimate.evaluations
-    );
+    )];
     if !anomalies.is_empty() {
-        println!("row\tlog_likelihood\tstd_error");
+        let named = !table.files.is_empty();
+        lines.push(format!("row\tlog_likelihood\tstd_error{}", if named { "\timage" } else { "" }));
         for row in anomalies {
-            println!("{}\t{:.4}\t{:.4}", row + 1, estimate.values[row], estimate.std_errors[row]);
+            let Place { row: number, file } = table.place(row);
+            let file = file.map_or_else(String::new, |file| format!("\t{}", in_line(&file)));
+            let (value, error) = (estimate.values[row], estimate.std_errors[row]);
+            lines.push(format!("{number}\t{}\t{}{file}", in_words(value), in_words(error)));
+        }
+    }
+    // standard output may be where the rows went
+    let beside_rows = arguments.out.as_deref() == Some(Path::new("-"));
+    for line in lines {
+        match beside_rows {
+            true => say(quiet, line),
+            false => println!("{line}"),
         }
     }
     Ok(())
 }
+
+/// Doubtful rows that are named on standard error.
+const FLAGS: usize = 5;

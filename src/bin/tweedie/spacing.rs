@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use tweedie::covariance::{Covariance, Reverse};
+use tweedie::data::subset;
 use tweedie::grid::{Spacing, even_trajectory};
 use tweedie::likelihood::{Elbo, StepCosts};
 use tweedie::noise::Seed;
@@ -98,7 +99,7 @@ impl<'a> Grids<'a> {
         let rows = match self.levels {
             true => {
                 let train = &prepared.split.train;
-                level_rows(&prepared.table, &train[..train.len().min(ROWS)], &run.data.scaling)
+                level_rows(&prepared.table, &subset(train, ROWS, seed), &run.data.scaling)
             }
             false => prepared.training_rows(ROWS, seed.derive("rows")),
         };

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::{Images, damaged};
-use crate::data::Labels;
+use crate::data::{Labels, Purpose};
 use crate::{Error, Result};
 
 /// A record of a batch: a label and three planes of 32×32.
 const RECORD: usize = 1 + 3 * 32 * 32;
 const TRAINING: [&str; 5] =
     ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
+const TEST: &str = "test_batch.bin";
 /// The classes, as `batches.meta.txt` names them.
 const CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
@@ -25,17 +26,23 @@ pub(super) fn read(path: &Path) -> Result<Option<Images>> {
     join(&[path.to_path_buf()]).map(Some)
 }
 
-/// The images of the training batches in `dir`; nothing where it holds none.
-pub(super) fn read_folder(dir: &Path) -> Result<Option<Images>> {
+/// The images of the training batches in `dir`, or, where they are not for training, of its test batch; nothing where it
+/// holds no training batch.
+pub(super) fn read_folder(dir: &Path, purpose: Purpose) -> Result<Option<Images>> {
     let batches = TRAINING.map(|name| dir.join(name));
     if !batches.iter().any(|path| path.is_file()) {
         return Ok(None);
     }
+    let (batches, beside, what) = match purpose {
+        Purpose::Training => (batches.to_vec(), "other training batches", "training batches"),
+        _ => (vec![dir.join(TEST)], "training batches", "test batch"),
+    };
     if let Some(missing) = batches.iter().find(|path| !path.is_file()) {
         let remedy = "fetch it, or give one batch instead of the folder (cat joins them)";
-        return Err(Error::data(missing, "is missing beside the other training batches", remedy));
+        return Err(Error::data(missing, format!("is missing beside the {beside}"), remedy));
     }
-    join(&batches).map(Some)
+    let images = join(&batches)?;
+    Ok(Some(Images { notes: vec![format!("the folder's {what} alone are read")], ..images }))
 }
 
 fn join(batches: &[PathBuf]) -> Result<Images> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 
 use super::{Images, damaged};
-use crate::data::Labels;
+use crate::data::{Labels, npz};
 use crate::{Error, Result};
 
 /// The first bytes of a file of unsigned bytes with three axes: images, lines, pixels.
@@ -26,7 +26,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Images>> {
     }
 }
 
-/// The contents of a file that begins with `magic`, decompressed; nothing for another file.
+/// The contents of a file that begins with `magic`, decompressed; nothing for another file. Of a compressed file no more is
+/// read than its header claims, and one byte that shows that there is more.
 fn contents(path: &Path, magic: [u8; 4]) -> Result<Option<Vec<u8>>> {
     let mut head = Vec::new();
     let open = || File::open(path).map_err(Error::io(path));
@@ -42,8 +43,17 @@ fn contents(path: &Path, magic: [u8; 4]) -> Result<Option<Vec<u8>>> {
     if decoder.read_exact(&mut first).is_err() || first != magic {
         return Ok(None);
     }
+    let broken = |e| damaged(path, format!("cannot be decompressed: {e}"));
+    let axes = usize::from(magic[3]);
     let mut bytes = first.to_vec();
-    decoder.read_to_end(&mut bytes).map_err(|e| damaged(path, format!("cannot be decompressed: {e}")))?;
+    decoder.by_ref().take(4 * axes as u64).read_to_end(&mut bytes).map_err(broken)?;
+    let claimed = (0..axes).map(|i| axis(&bytes, i).unwrap_or(0) as u64).fold(1, u64::saturating_mul);
+    let stored = std::fs::metadata(path).map_err(Error::io(path))?.len();
+    npz::check_packed(path, claimed, stored)?;
+    decoder.take(claimed.saturating_add(1)).read_to_end(&mut bytes).map_err(broken)?;
+    if bytes.len() as u64 > 4 + 4 * axes as u64 + claimed {
+        return Err(damaged(path, format!("holds more than the {claimed} bytes that its header claims")));
+    }
     Ok(Some(bytes))
 }
 

@@ -7,25 +7,51 @@ use std::path::Path;
 use zip::ZipArchive;
 
 use super::{Images, damaged};
-use crate::data::Labels;
 use crate::data::npy::{Header, read_header};
+use crate::data::npz::check_packed;
+use crate::data::{Labels, Purpose};
 use crate::{Error, Result};
 
-/// Names under which an archive with several arrays of images has the one that is meant, and its labels.
-const NAMES: [(&str, &str); 4] = [("images", "labels"), ("x", "y"), ("arr_0", "y"), ("x_train", "y_train")];
+/// Names under which an archive with several arrays of images has those that are meant, and their labels: whatever they
+/// are for, and for training, validation and testing alone.
+const NAMES: [(Option<Purpose>, &str, &str); 10] = [
+    (None, "images", "labels"),
+    (None, "x", "y"),
+    (None, "arr_0", "y"),
+    (Some(Purpose::Training), "x_train", "y_train"),
+    (Some(Purpose::Training), "train_images", "train_labels"),
+    (Some(Purpose::Validation), "x_val", "y_val"),
+    (Some(Purpose::Validation), "x_valid", "y_valid"),
+    (Some(Purpose::Validation), "val_images", "val_labels"),
+    (Some(Purpose::Test), "x_test", "y_test"),
+    (Some(Purpose::Test), "test_images", "test_labels"),
+];
+
+/// The names to look for, the first first: what is for another purpose is not meant, but test images validate where there
+/// are no others.
+fn names_for(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
+    let order: &[Option<Purpose>] = match purpose {
+        Purpose::Training => &[None, Some(Purpose::Training)],
+        Purpose::Validation => &[Some(Purpose::Validation), Some(Purpose::Test), None],
+        Purpose::Test => &[Some(Purpose::Test), None],
+    };
+    let of = |wanted: Option<Purpose>| NAMES.iter().filter(move |(own, ..)| *own == wanted);
+    order.iter().flat_map(|&wanted| of(wanted)).map(|&(_, name, labels)| (name, labels)).collect()
+}
+
 /// Names of labels whatever the images are called.
 const LABELS: [&str; 2] = ["labels", "y"];
 
 const SHAPES: &str = "[n, height, width], [n, height, width, 1 or 3] or [n, 1 or 3, height, width]";
 
 /// The images of `path`; nothing where it is neither an NPY file with three or more axes nor an archive.
-pub(super) fn read(path: &Path) -> Result<Option<Images>> {
+pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Option<Images>> {
     let open = || File::open(path).map(BufReader::new).map_err(Error::io(path));
     let mut head = Vec::new();
     open()?.take(6).read_to_end(&mut head).map_err(Error::io(path))?;
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
     if head.starts_with(b"PK") || extension == "npz" {
-        return read_archive(path, open()?).map(Some);
+        return read_archive(path, open()?, purpose).map(Some);
     }
     if head != b"\x93NUMPY" {
         return Ok(None);
@@ -38,8 +64,9 @@ pub(super) fn read(path: &Path) -> Result<Option<Images>> {
     }
 }
 
-fn read_archive(path: &Path, file: BufReader<File>) -> Result<Images> {
+fn read_archive(path: &Path, file: BufReader<File>, purpose: Purpose) -> Result<Images> {
     let broken = |e: zip::result::ZipError| damaged(path, format!("cannot be read as an NPZ archive: {e}"));
+    let length = file.get_ref().metadata().map_err(Error::io(path))?.len();
     let mut archive = ZipArchive::new(file).map_err(broken)?;
     let mut arrays: Vec<(String, Header)> = Vec::new();
     for i in 0..archive.len() {
@@ -55,16 +82,21 @@ fn read_archive(path: &Path, file: BufReader<File>) -> Result<Images> {
     let position = |name: &str| arrays.iter().position(|(n, _)| n == name);
     let fitting: Vec<usize> = (0..arrays.len()).filter(|&i| holds_images(&arrays[i].1)).collect();
     let (chosen, labels) = match fitting[..] {
-        [only] => (only, NAMES.iter().find(|(name, _)| arrays[only].0 == *name).map(|(_, labels)| *labels)),
+        [only] => (only, NAMES.iter().find(|(_, name, _)| arrays[only].0 == *name).map(|own| own.2)),
         _ => {
-            let named = NAMES.iter().find_map(|(name, labels)| {
-                position(name).filter(|i| fitting.contains(i)).map(|i| (i, Some(*labels)))
+            let named = names_for(purpose).into_iter().find_map(|(name, labels)| {
+                position(name).filter(|i| fitting.contains(i)).map(|i| (i, Some(labels)))
             });
             named.ok_or_else(|| {
                 let what = arrays.iter().map(|(name, h)| format!("{name} ({} {:?})", h.descr, h.shape));
                 let what = what.collect::<Vec<_>>().join(", ");
                 let problem = format!("the archive holds {} arrays of images: {what}", fitting.len());
-                let remedy = format!("save one array of u8 {SHAPES}, or call it images");
+                let remedy = match (purpose, fitting.len()) {
+                    (Purpose::Training, _) | (_, 0) => {
+                        format!("save one array of u8 {SHAPES}, or call it images")
+                    }
+                    _ => "call the one that is meant x_test, or save it alone".into(),
+                };
                 Error::data(path, problem, remedy)
             })?
         }
@@ -73,11 +105,17 @@ fn read_archive(path: &Path, file: BufReader<File>) -> Result<Images> {
         let (name, header) = &arrays[i];
         let path = path.join(name);
         let mut entry = archive.by_name(&format!("{name}.npy")).map_err(broken)?;
+        check_packed(&path, header.bytes().unwrap_or(0), entry.compressed_size().min(length))?;
         read_header(&path, &mut entry)?;
         read_values(&path, header, &mut entry)
     };
     let (name, header) = &arrays[chosen];
-    let images = arrange(&path.join(name), header, &values(chosen)?)?;
+    let mut images = arrange(&path.join(name), header, &values(chosen)?)?;
+    if fitting.len() > 1 {
+        images
+            .notes
+            .push(format!("of the archive's arrays of images {name} alone is read, {:?}", header.shape));
+    }
     let Some(place) = labels.into_iter().chain(LABELS).find_map(position) else { return Ok(images) };
     let ((name, header), values) = (&arrays[place], values(place)?);
     let path = path.join(name);

@@ -131,8 +131,14 @@ impl<'a> Storages<'a> {
         for (name, view) in object.tensors()? {
             let values = self.read.get(view.storage.key);
             let values = values.ok_or_else(|| format!("lacks the storage of '{}'", name.escape_debug()))?;
-            let tensor =
-                values.f_as_strided(&view.size, &view.stride, view.offset).map_err(|e| e.to_string())?;
+            let tensor = values.f_as_strided(&view.size, &view.stride, view.offset).map_err(|e| {
+                let text = e.to_string();
+                format!(
+                    "has '{}', which is no tensor ({})",
+                    name.escape_debug(),
+                    text.lines().next().unwrap_or_default()
+                )
+            })?;
             tensors.insert(name.to_string(), tensor);
         }
         Ok(tensors)

@@ -8,17 +8,13 @@ use std::collections::HashMap;
 
 use tch::Kind;
 
-use super::Problem;
+use super::{MOST_ELEMENTS, Problem, is_possible};
 
 /// Index of an object. All lie in one vector, so that dropping them does not recurse however deep they nest.
 type Id = usize;
 
 /// More than any checkpoint's dictionary has: some twenty a tensor.
 const MOST_OBJECTS: usize = 1 << 21;
-/// More axes than LibTorch follows.
-const MOST_AXES: usize = 64;
-/// Sums of products of two such numbers are exact in 128 bits.
-const MOST_ELEMENTS: i64 = 1 << 48;
 
 #[derive(Clone, Debug)]
 enum Object<'a> {
@@ -445,7 +441,7 @@ impl<'a> Machine<'a> {
             Ok(self.tuple(id)?.iter().map(|&id| whole(id)).collect::<Result<_, _>>()?)
         };
         let view = View { storage, offset: whole(offset)?, size: all(size)?, stride: all(stride)? };
-        if view.size.len() != view.stride.len() || view.size.len() > MOST_AXES {
+        if view.size.len() != view.stride.len() || !is_possible(&view.size) {
             return Err("has a tensor of impossible shape".into());
         }
         let elements = storage.elements.min(MOST_ELEMENTS as usize) as i128;

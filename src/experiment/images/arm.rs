@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::data::TableOptions;
 use crate::grid::TimeLaw;
 use crate::model::{
-    BaseConfig, BaseKind, HeadConfig, HeadTrunk, ModelConfig, NetworkConfig, Structure, UNetConfig,
+    BaseConfig, BaseKind, HeadConfig, HeadStart, HeadTrunk, ModelConfig, NetworkConfig, Structure, UNetConfig,
 };
 use crate::objective::{LmForm, ObjectiveConfig, ScoreGradient, Weighting};
 use crate::run::{DataConfig, Prepared, Run, RunConfig};
@@ -38,10 +38,10 @@ impl Arm {
         Arm { name: name.into(), objective, rank: 0, trunk: HeadTrunk::Shared, score_from: None }
     }
 
-    /// Likelihood Matching in marginal form, times uniform in the log signal-to-noise ratio, as `tweedie
-    /// train` on tables.
+    /// Likelihood Matching in marginal form, times uniform in `t` as in [`Arm::sm`], so that the two differ in the objective
+    /// alone: `tweedie train` on images.
     pub fn lm(name: &str, transitions: usize, rank: i64, trunk: HeadTrunk, score: ScoreGradient) -> Arm {
-        let (form, time) = (LmForm::default(), TimeLaw::default());
+        let (form, time) = (LmForm::default(), TimeLaw::Uniform);
         let objective = ObjectiveConfig::Lm { transitions, form, time, score };
         Arm { name: name.into(), objective, rank, trunk, score_from: None }
     }
@@ -102,10 +102,12 @@ impl<'a> Studio<'a> {
             return Err(Error::config("--batch-size", problem, "give more, or fewer --transitions"));
         }
         let network = UNetConfig { shape, head_trunk: arm.trunk, ..settings.network.clone() };
-        let head = arm
-            .objective
-            .trains_head()
-            .then(|| HeadConfig { structure: Structure::LowRank(arm.rank), ..HeadConfig::default() });
+        let head = arm.objective.trains_head().then(|| HeadConfig {
+            structure: Structure::LowRank(arm.rank),
+            // on a frozen score what was measured of it is the better start
+            start: if arm.score_from.is_some() { HeadStart::Analytic } else { HeadStart::Base },
+            ..HeadConfig::default()
+        });
         let config = RunConfig {
             seed: settings.seed,
             data: data_config(settings),

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Record, Settings, Unit};
 use crate::covariance::{Covariance, Reverse};
-use crate::data::{Scaling, Table};
+use crate::data::{Scaling, Table, subset};
 use crate::grid::{Spacing, even_trajectory};
 use crate::likelihood::{Elbo, LogLikelihood};
 use crate::metric::{Extractor, FeatureMoments, FeatureStatistics, frechet_distance};
@@ -118,7 +118,7 @@ impl<'a> Judge<'a> {
     pub fn new(settings: &'a Settings, run: &Run, extractor: Option<Extractor>) -> Result<Judge<'a>> {
         check_classes(run)?;
         let (scaling, image) = (run.data.scaling.clone(), run.data.image);
-        let (table, mut rows) = test_rows(run, settings.test.as_deref())?;
+        let (table, rows) = test_rows(run, settings.test.as_deref())?;
         let seed = Seed(settings.seed).derive("judge").derive("test rows");
         let features = match (image, extractor) {
             (Some(_), extractor) => extractor.map(Features::Network),
@@ -133,10 +133,10 @@ impl<'a> Judge<'a> {
             None => scaled_rows(&table, rows, &scaling, seed),
         };
         let reference = match features {
-            Some(_) => in_network_units(&rows[..rows.len().min(settings.reference)]).0,
+            Some(_) => in_network_units(&subset(&rows, settings.reference, seed)).0,
             None => Tensor::zeros([0, scaling.dim() as i64], (Kind::Double, Device::Cpu)),
         };
-        rows.truncate(settings.rows);
+        let rows = subset(&rows, settings.rows, seed);
         let (rows, offsets) = in_network_units(&rows);
         let dealt = settings.test.is_none().then(|| dealt(run));
         let mut judge = Judge { settings, scaling, image, dealt, rows, offsets, frechet: None };

@@ -93,7 +93,7 @@ impl Report {
              √(E‖diag(Ĝ − G)‖²/E‖diag G‖²), {} rows for each t, signs of its own for each row; means ± one standard error over {} \
              trials. In theory it is √(Σ_(i≠j) G_ij²/Σ G_ii²)/√M (*theory*, at M = 1), slope −½. *Held*: in [0, 1] at M = {}, as samplers \
              use it. OCM: a learned head under the same score, *worth* so many products. Seed {}.\n\nThe gap is ln p less the \
-             ELBO of {} steps, nats per row, with the library's estimator (signs common to all rows, held in [0, 1]). Passes are of the score \
+             ELBO of {} steps, nats per row, with the library's estimator (signs of its own for each row and step, held in [0, 1]). Passes are of the score \
              network, forward and back; a head of its own network is one more forward. Milliseconds are per 1000 rows of a score network \
              of the recipe's size, the least of several, on this machine.\n\n{}\n",
             e.rows,

@@ -7,6 +7,7 @@ use tch::Tensor;
 
 use crate::covariance::Reverse;
 use crate::model::Denoiser;
+use crate::noise::{Noise, Seed};
 use crate::oracle::Oracle;
 use crate::tensor::to_vec;
 use crate::tweedie::Bridge;
@@ -93,7 +94,8 @@ pub(super) fn density(reverse: &Reverse, grid: &[f64], Axes(axes): &Axes) -> Res
         axes[last].points.iter().map(|x| factor * (-0.5 * x * x / variance).exp()).collect();
     for i in (0..last).rev() {
         let (from, to, n) = (&axes[i + 1], &axes[i], density.len());
-        let law = reverse.at(&from.column(), &vec![grid[i]; n], &vec![grid[i + 1]; n]);
+        let mut streams = Noise::new(Seed(0), 0..n as u64);
+        let law = reverse.at(&from.column(), &vec![grid[i]; n], &vec![grid[i + 1]; n], &mut streams);
         let (means, variances) = (to_vec(&law.mean), to_vec(&law.cov.diagonal()));
         let mut next = vec![0.0; to.points.len()];
         for ((&mass, mean), variance) in density.iter().zip(means).zip(variances) {

@@ -70,6 +70,7 @@ pub(super) fn measure(
     let (x0, d) = (oracle.mixture.sample(rows, seed.derive("rows")), oracle.dim());
     let mut noise = Noise::new(seed.derive("path"), 0..rows as u64);
     let mut normals = || noise.normal(d as usize, x0.kind(), x0.device());
+    let mut signs = Noise::new(seed.derive("signs"), 0..rows as u64);
     let zeros = || vec![0.0; rows];
     let (mut shared, mut decoder, mut prior) = (zeros(), zeros(), zeros());
     let mut of_steps = vec![zeros(); samplers.len()];
@@ -91,7 +92,8 @@ pub(super) fn measure(
             } else {
                 *covariance
             };
-            let law = Reverse::new(*model, covariance, 1.0)?.at(&draw.xt, &vec![s; rows], &vec![t; rows]);
+            let reverse = Reverse::new(*model, covariance, 1.0)?;
+            let law = reverse.at(&draw.xt, &vec![s; rows], &vec![t; rows], &mut signs);
             let of_sampler = if i == 0 { &mut of_decoder } else { &mut of_steps };
             add(&mut of_sampler[j], &to_vec(&exact.kl(&law)));
         }

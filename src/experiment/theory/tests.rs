@@ -110,7 +110,8 @@ fn the_output_is_that_of_the_sampler() {
     let mut normals = || noise.normal(1, tch::Kind::Double, tch::Device::Cpu);
     let mut x = normals() * schedule.sigma(1.0);
     for gap in grid[1..].windows(2).rev() {
-        x = reverse.at(&x, &vec![gap[0]; n], &vec![gap[1]; n]).sample(&normals());
+        let mut streams = Noise::new(Seed(0), 0..n as u64);
+        x = reverse.at(&x, &vec![gap[0]; n], &vec![gap[1]; n], &mut streams).sample(&normals());
     }
     let density = output::density(&reverse, &grid[1..], &fine).unwrap();
     for power in [2, 3] {

@@ -77,7 +77,8 @@ impl Search {
     }
 }
 
-fn judge(mixture: &GaussianMixture, data: &Data) -> f64 {
+/// Mean log-density of the held-out rows, nats; NaN where there are none.
+pub(super) fn judge(mixture: &GaussianMixture, data: &Data) -> f64 {
     mixture.log_density(data.held_out).mean(None).double_value(&[])
 }
 

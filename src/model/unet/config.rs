@@ -93,24 +93,31 @@ impl Default for UNetConfig {
 
 impl UNetConfig {
     /// The network of the Likelihood Matching paper for images of 32×32 and more: 128, 256, 256, 512 channels with two
-    /// blocks, and 64, 128, 128, 128 with one where the head has a network of its own.
+    /// blocks, and 64, 128, 128, 128 with one where the head has a network of its own; in both, attention in the third
+    /// block down and the second up, which are at the third resolution, and no dropout.
     pub fn paper(shape: [i64; 3]) -> UNetConfig {
         UNetConfig {
             shape,
             widths: vec![128, 256, 256, 512],
             blocks: 2,
-            attention: vec![false, true, false, false],
+            attention: vec![false, false, true, false],
             groups: 32,
-            dropout: 0.1,
             head_widths: vec![64, 128, 128, 128],
             ..UNetConfig::default()
         }
     }
 
     /// ScoreFlow's DDPM++ for images of 32×32 (`blocks` 4, or 8 for its deep form): 128 channels times 1, 2, 2, 2,
-    /// attention at 16×16, rescaled residuals.
+    /// attention at 16×16, rescaled residuals, dropout 0.1.
     pub fn ddpm_plus_plus(shape: [i64; 3], blocks: i64) -> UNetConfig {
-        UNetConfig { widths: vec![128, 256, 256, 256], blocks, rescale: true, ..UNetConfig::paper(shape) }
+        UNetConfig {
+            widths: vec![128, 256, 256, 256],
+            attention: vec![false, true, false, false],
+            blocks,
+            dropout: 0.1,
+            rescale: true,
+            ..UNetConfig::paper(shape)
+        }
     }
 
     /// `d = C·H·W`.

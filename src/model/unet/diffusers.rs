@@ -88,7 +88,7 @@ impl UNet2DModel {
     /// Whether there are twice as many channels out as in: the second half says the variances of reverse steps, as
     /// [`crate::model::Parametrization::Interpolation`] means it (diffusers' `learned_range`).
     pub fn has_variances(&self) -> bool {
-        self.out_channels == 2 * self.in_channels
+        self.in_channels.checked_mul(2) == Some(self.out_channels)
     }
 }
 
@@ -125,7 +125,7 @@ impl TryFrom<&UNet2DModel> for UNetConfig {
             ),
             (
                 model.time_embedding_dim.is_some_and(|dim| {
-                    Some(&dim) != model.block_out_channels.first().map(|c| 4 * c).as_ref()
+                    Some(dim) != model.block_out_channels.first().and_then(|c| c.checked_mul(4))
                 }),
                 "a time embedding of another size than four times the first width".into(),
             ),

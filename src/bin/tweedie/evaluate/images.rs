@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::Covariance;
-use tweedie::data::{OutputFile, Table};
+use tweedie::data::{OutputFile, Purpose, Table};
 use tweedie::metric::{
     Extractor, FeatureMoments, FeatureStatistics, Features, frechet_distance, inception_score,
     precision_recall,
@@ -19,7 +19,7 @@ use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
 use crate::MOST_ROWS;
-use crate::console::Progress;
+use crate::console::{Progress, check_output, say_left_out};
 use crate::sample::{ClipNoise, LastName, clipped_json, given, say_clipped};
 use crate::spacing::Grids;
 
@@ -73,6 +73,14 @@ pub struct ImageOptions {
 }
 
 impl ImageOptions {
+    /// Refuses a --save-reference in place of an input, before any work.
+    pub fn check(&self, run: &Path, data: Option<&Path>) -> Result<()> {
+        let Some(out) = &self.save_reference else { return Ok(()) };
+        let given = [data, self.reference.as_deref(), self.weights.as_deref()];
+        let inputs: Vec<&Path> = given.into_iter().flatten().collect();
+        check_output("--save-reference", out, &inputs, run, false)
+    }
+
     /// Whether a network was given.
     pub fn is_asked(&self) -> bool {
         self.weights.is_some()
@@ -179,7 +187,7 @@ pub fn measure(
     let reference = if is_statistics {
         Some(read_statistics(reference.as_ref().expect("a file"), &extractor)?)
     } else if asked(Metric::Distance) || asked(Metric::PrecisionRecall) || out.is_some() {
-        let (table, rows, source) = reference_images(run, reference.as_deref())?;
+        let (table, rows, source) = reference_images(run, reference.as_deref(), quiet)?;
         let moments = asked(Metric::Distance) || out.is_some();
         let kept = if asked(Metric::PrecisionRecall) { rows.len().min(*samples) } else { 0 };
         Some(look_at_reference(&table, &rows, source, moments, kept, &extractor, batch, quiet, &look)?)
@@ -198,7 +206,7 @@ pub fn measure(
     let cells =
         covariances.iter().flat_map(|&covariance| steps.iter().map(move |&steps| (covariance, steps)));
     for (covariance, steps) in cells {
-        let last = options.last_step.unwrap_or(LastName::Mean).get();
+        let last = options.last_step.map_or(run.default_sampler().last, LastName::get);
         let mut clipped = Clipped::default();
         let grid = grids.of(covariance, steps)?;
         let mut drawn = Drawn::new(extractor.network().dim());
@@ -283,11 +291,13 @@ fn read_statistics(path: &Path, extractor: &Extractor) -> Result<Reference> {
 }
 
 /// Images, which of them, and what they are in words.
-fn reference_images(run: &Run, given: Option<&Path>) -> Result<(Table, Vec<usize>, String)> {
+fn reference_images(run: &Run, given: Option<&Path>, quiet: bool) -> Result<(Table, Vec<usize>, String)> {
     if let Some(path) = given {
         // whatever their classes
         let record = DataRecord { classes: Vec::new(), ..run.data.clone() };
-        let table = record.read_table(path, &run.config.data.table)?;
+        let purpose = Purpose::Training;
+        let table = record.read_table_for(purpose, path, &run.config.data.table)?;
+        say_left_out(quiet, &table);
         let rows = (0..table.rows()).collect();
         return Ok((table, rows, path.display().to_string()));
     }

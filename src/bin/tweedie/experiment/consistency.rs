@@ -11,6 +11,9 @@ use super::Output;
 Writes consistency.md, consistency.csv and figures: errors of maximum likelihood, Likelihood Matching with 2, 5 and 10 transitions \
 and score matching on a parametric family against the sample size, with their rates and efficiencies.
 
+Time: 150 replicates to n = 800 took 2 min 47 s of processor time; the default \
+has 5.5 times the draws of that. --quick 6 s.
+
 Examples:
   tweedie experiment consistency --out results/consistency
   tweedie experiment consistency --out results/consistency --replicates 50 --sizes 100,200,400,800")]

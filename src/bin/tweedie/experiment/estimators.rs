@@ -13,6 +13,8 @@ use super::Output;
 Writes estimators.md, estimators.csv and a figure for each set of rows: every log-likelihood with its error, evaluations and \
 time on two mixtures under VP, subVP and VE, where the truth is known, and on the test rows of the runs given.
 
+Time: 47 s of processor time without runs; --quick 3 s.
+
 Examples:
   tweedie experiment estimators --out results/estimators
   tweedie experiment estimators --out results/estimators --run runs/magic --rows 200")]
@@ -25,7 +27,7 @@ pub struct Arguments {
     /// Rows of each mixture, and at most so many of each run [default: 500]
     #[arg(long, value_name = "ROWS")]
     rows: Option<usize>,
-    /// Rows at a time; likelihoods do not depend on it
+    /// Rows at a time; they change likelihoods by rounding alone
     #[arg(long, value_name = "B", default_value_t = 2048)]
     batch_size: usize,
 }

@@ -76,7 +76,7 @@ struct Protocol {
     /// of images, 1 or 2; 0: whatever the covariance says
     #[arg(long, value_name = "Y", default_value_t = 1.0)]
     clip_noise: f64,
-    /// Images computed at a time when judging; results do not depend on it
+    /// Images computed at a time when judging; they change results by rounding alone
     #[arg(long, value_name = "B", default_value_t = 64)]
     eval_batch: usize,
 }
@@ -119,6 +119,10 @@ impl ImageOptions {
 Writes few-steps.md, few-steps.csv, curves over K and a sheet of samples for each run, method and K. Methods: the learned \
 covariance (runs with a head), H = 0, β̃, DDIM. Runs that are trained are kept in DIR/runs: the same command goes on with \
 them, and finds finished ones finished. Fréchet distances are given with --features alone.
+
+Time: with the small network a step of 64 pairs takes about 1.15 s on one thread at 28x28, hence 5000 iterations an hour and a half \
+per training; two are trained without --run. Bits per dimension take about 8 s per 64 images in 20 steps, so K = 1000 is five \
+sixths of the judging.
 
 Examples:
   tweedie experiment few-steps --out results/few-steps --run runs/mnist-lm --run runs/mnist-sm
@@ -165,10 +169,14 @@ impl FewStepsArguments {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Trains six runs under one budget: score matching; the quasi-likelihood with H = 0; score and head by the quasi-likelihood, and \
-the head by it under a score by score matching, both on a shared trunk and with networks of their own. Judges each with its \
+Trains seven runs under one budget: score matching; the quasi-likelihood with H = 0; score and head by the quasi-likelihood, and \
+the head by it under a score by score matching, both on a shared trunk and with networks of their own, the latter also on the \
+score's features without a gradient into them, the default of `tweedie train`. Judges each with its \
 learned covariance, H = 0 and β̃. Writes hessian-ablation.md, .csv and curves; runs are kept in DIR/runs: the same command goes \
 on with them. Fréchet distances are given with --features alone.
+
+Time: with the small network a step of 64 pairs takes about 1.15 s on one thread at 28x28, hence 5000 iterations an hour and a half \
+per training, nine hours for the six.
 
 Examples:
   tweedie experiment hessian-ablation --out results/ablation --data train-images-idx3-ubyte.gz
@@ -220,6 +228,9 @@ Trains score matching and a run for every N and r, and judges each with its lear
 a figure for each K; runs are kept in DIR/runs: the same command goes on with them. Fréchet distances are given with \
 --features alone.
 
+Time: with the small network a step of 64 pairs takes about 1.15 s on one thread at 28x28, hence 5000 iterations an hour and a half \
+per training, a day for the seventeen of the default; work for a GPU.
+
 Examples:
   tweedie experiment image-grid --out results/grid --data train-images-idx3-ubyte.gz
   tweedie experiment image-grid --out results/grid --data mnist/ --mode joint --separate --device cuda
@@ -256,7 +267,12 @@ impl GridArguments {
                 GridMode::Dsm => ScoreGradient::Dsm,
                 GridMode::Joint => ScoreGradient::Joint,
             },
-            trunk: if self.separate { HeadTrunk::Separate } else { HeadTrunk::Shared },
+            trunk: match (self.separate, self.mode) {
+                (true, _) => HeadTrunk::Separate,
+                // the score is frozen: no gradient of the head can reach it
+                (false, GridMode::Head) => HeadTrunk::Shared,
+                (false, GridMode::Dsm | GridMode::Joint) => HeadTrunk::Detached,
+            },
             steps: self.steps.clone(),
         };
         if output.quick {
@@ -274,6 +290,9 @@ run's, of images or of a table, or a diffusers model's, of which a run is made i
 --score-from RUN --objective lm|ocm|npr|sn|iddpm`, or are trained here: kept in DIR/runs, the same command goes on with them. \
 Writes covariance-table.md, .csv and curves. Fréchet distances of images are given with --features alone; those of tables are of \
 the columns.
+
+Time: 9 min of processor time for a given score and four given heads on Fashion-MNIST (64 test images, --terms 25); 19 min for seven \
+heads trained on a table of 64 columns; 22 min for a diffusers model at 14x14 with three heads and distances.
 
 Examples:
   tweedie experiment covariance-table --out results/covariances --run runs/score --head runs/lm --head runs/ocm --test t10k-images-idx3-ubyte.gz

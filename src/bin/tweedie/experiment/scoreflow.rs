@@ -17,6 +17,8 @@ Trains a score for VP, subVP and VE by plain score matching, with the likelihood
 too, and judges each: NLL by the probability-flow ODE, score-matching bound, Fréchet distance of samples. Writes \
 scoreflow-table.md and .csv; runs are kept in DIR/runs: the same command goes on with them.
 
+Time: 75 min of one busy thread on MAGIC (10 columns) with --iterations 6000 --rows 300 --dequantizer 0.
+
 Examples:
   tweedie experiment scoreflow-table --out results/table --data wine.csv --drop label
   tweedie experiment scoreflow-table --out results/table --config digits.toml
@@ -52,7 +54,7 @@ pub struct TableArguments {
     /// Samples for the Fréchet distance
     #[arg(long, value_name = "SAMPLES", default_value_t = 2000)]
     samples: usize,
-    /// Rows computed at a time when judging; results do not depend on it
+    /// Rows computed at a time when judging; they change results by rounding alone
     #[arg(long, value_name = "B", default_value_t = 512)]
     eval_batch: usize,
 }

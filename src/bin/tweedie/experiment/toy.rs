@@ -45,6 +45,9 @@ impl Sizes {
 Writes covariance-toy.md, covariance-toy.csv and figures: the error of every covariance against the exact one at each t, the K-step \
 ELBO below ln p, and MMD² of samples over K, with the true score and with a learned one.
 
+Time: 4 min 49 s of processor time for --law nine; with --iterations 1000 --score-iterations 2000 --steps 5,10,20 mixture2 took 1 min \
+55 s, mixture10 2 min 55 s and mixture64 5 min 29 s.
+
 Examples:
   tweedie experiment covariance-toy --out results/toy --law nine
   tweedie experiment covariance-toy --out results/toy --iterations 10000")]
@@ -88,6 +91,8 @@ impl CovarianceToyArguments {
 #[command(after_help = "\
 Writes rademacher.md, rademacher.csv and a figure for each law: the error of the diagonal of G by M products with random signs, its \
 slope in M, a learned head beside it, and what both cost.
+
+Time: 1 min 20 s of processor time with --iterations 1000.
 
 Examples:
   tweedie experiment rademacher --out results/rademacher

@@ -43,6 +43,8 @@ Writes weighting-variance.md, weighting-variance.csv, learning curves (weighting
 figure-2-subvp.svg): the variance of the loss while training with likelihood weighting, with uniform and with \
 importance-sampled times, and with σ² weighting.
 
+Time: 59 s of processor time with --iterations 1000, hence about 6 min by default; --quick 8 s.
+
 Examples:
   tweedie experiment weighting-variance --out results/variance
   tweedie experiment weighting-variance --out results/variance --data .data/magic.csv")]
@@ -80,6 +82,8 @@ impl VarianceArguments {
 #[command(after_help = "\
 Writes weighting-interpolation.md, weighting-interpolation.csv and figures: log-likelihood by the ODE and by the bound, and MMD² \
 of samples, of networks trained with weightings between σ² (p = 0) and likelihood weighting (p = 1).
+
+Time: 3 min 54 s of processor time with --iterations 2000 --rows 500; some ten minutes by default.
 
 Examples:
   tweedie experiment weighting-interpolation --out results/interpolation

@@ -11,7 +11,7 @@ use tweedie::model::{
     UNetConfig,
 };
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target, Weighting};
-use tweedie::run::{DataRecord, RunConfig};
+use tweedie::run::{DataRecord, Given, RunConfig};
 use tweedie::schedule::ScheduleConfig;
 use tweedie::{Error, Result};
 
@@ -116,41 +116,46 @@ pub struct Arguments {
     /// The run directory
     #[arg(long, value_name = "RUN")]
     pub(super) out: PathBuf,
-    /// A configuration file; flags win over it
+    /// A configuration file, as the config.toml of a run: what it gives wins over all defaults, flags win over it [default: none]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Go on with the run in --out
+    /// Go on with the run in --out from its last checkpoint; only --iterations, --max-seconds, --patience and --checkpoint-every
+    /// may be given with it
     #[arg(long)]
     pub(super) resume: bool,
-    /// Seed of everything random
+    /// Seed of everything random but the split [default: 0]
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
 
     /// Columns to use, by name or position from 1 [default: all]
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', help_heading = "Data")]
     columns: Vec<String>,
-    /// Columns to leave out
+    /// Columns to leave out [default: none]
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', help_heading = "Data")]
     drop: Vec<String>,
     /// Delimiter of a text table [default: found]
     #[arg(long, value_name = "CHAR", help_heading = "Data")]
     delimiter: Option<char>,
+    /// What stands before the decimals of a text table, . or , [default: found]
+    #[arg(long, value_name = "CHAR", help_heading = "Data")]
+    decimal: Option<char>,
     /// Whether a text table has a header [default: found]
     #[arg(long, value_name = "BOOL", help_heading = "Data")]
     header: Option<bool>,
-    /// Rows with missing cells: an error, or dropped and counted
+    /// Rows with missing cells: an error, or dropped and counted [default: error]
     #[arg(long, value_name = "error|drop-rows", help_heading = "Data")]
     missing: Option<String>,
     /// Drop duplicate rows
     #[arg(long, help_heading = "Data")]
     unique: bool,
-    /// Columns to dequantise by uniform noise: none, integers, or names
+    /// Columns to dequantise by uniform noise: none, integers, or names [default: none; images always are]
     #[arg(long, value_name = "WHICH", help_heading = "Data")]
     dequantize: Option<String>,
     /// How columns are brought to the network's units [default: auto]
     #[arg(long, help_heading = "Data")]
     marginals: Option<MarginalsName>,
     /// Bring images to this height and width: those no larger get a black border, others are resampled
+    /// [default: as they are]
     #[arg(long, value_name = "HxW", value_parser = size, help_heading = "Data")]
     size: Option<[usize; 2]>,
     /// Leave out and count images of a folder that cannot be decoded
@@ -162,81 +167,117 @@ pub struct Arguments {
     /// Mirror training images, left to right, in half of their draws
     #[arg(long, help_heading = "Data")]
     flip: bool,
-    /// Validation rows from a file of their own
+    /// Validation rows from a file of their own [default: a share of --data]
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     validation: Option<PathBuf>,
     /// Shares of training, validation and test rows [default: 0.8,0.1,0.1]
     #[arg(long, value_name = "A,B,C", value_delimiter = ',', num_args = 1, help_heading = "Data")]
     split: Vec<f64>,
+    /// Seed of the split, and of the rows of a mixture: the same for every --seed, so that seeds compare [default: 0, or that of
+    /// --score-from]
+    #[arg(long, value_name = "S", help_heading = "Data")]
+    split_seed: Option<u64>,
 
-    /// The forward process
+    /// The forward process [default: vp, or that of --score-from]
     #[arg(long, help_heading = "Model")]
     schedule: Option<ScheduleName>,
-    /// The distribution that the network corrects
+    /// The distribution that the network corrects [default: mixture; isotropic for images]
     #[arg(long, help_heading = "Model")]
     base: Option<BaseName>,
     /// Rank of the covariance head: 0 is diagonal; full; or auto, with --score-from: the least, up to 32, that leaves a tenth of the norm of the
     /// score's own G [default: 4, or the number of columns]
     #[arg(long, value_name = "R|full|auto", help_heading = "Model")]
     pub(super) rank: Option<String>,
-    /// What the head starts from and corrects: the base's G, or, with --score-from, E|ε − ε̂|²/d of that score, measured at its first use
+    /// What the head starts from and corrects: the base's G, or, with --score-from, E|ε − ε̂|²/d of that score, measured at its
+    /// first use and kept with it [default: analytic on a given score with an isotropic base, as of images, else base]
     #[arg(long, value_name = "START", help_heading = "Model")]
     head_start: Option<HeadStartName>,
     /// Take H = ReLU(U) + VVᵀ as the paper's text does
     #[arg(long, help_heading = "Model")]
     paper_literal: bool,
-    /// Hidden units
+    /// Hidden units, for tables [default: 128]
     #[arg(long, value_name = "W", help_heading = "Model")]
     width: Option<i64>,
-    /// Residual blocks
+    /// Residual blocks, for tables [default: 3]
     #[arg(long, value_name = "L", help_heading = "Model")]
     depth: Option<i64>,
-    /// A network of its own for the covariance, as in the paper
+    /// A network of its own for the covariance, as in the paper [default: a head on the score's network]
     #[arg(long, help_heading = "Model")]
     separate: bool,
 
-    /// What is minimised
+    /// What is minimised [default: lm]
     #[arg(long, help_heading = "Training")]
     objective: Option<ObjectiveName>,
-    /// Weight of the score-matching loss between σ² (0) and the likelihood weighting (1), for sm-lw and sm-lw-is
+    /// Weight of the score-matching loss between σ² (0) and the likelihood weighting (1), for sm-lw and sm-lw-is [default: 1]
     #[arg(long, value_name = "P", help_heading = "Training")]
     weighting: Option<f64>,
-    /// What trains the score under lm
+    /// What trains the score under lm [default: dsm]
     #[arg(long, help_heading = "Training")]
     mode: Option<Mode>,
-    /// Take the score from this finished run and train a covariance head on it
+    /// Take the score from this finished run and train a covariance head on it [default: none, the score is trained]
     #[arg(long, value_name = "RUN", help_heading = "Training")]
     pub(super) score_from: Option<PathBuf>,
-    /// Transitions per path under lm; draws per row under sm
+    /// Transitions per path under lm; draws per row under the other objectives [default: 4; 1]
     #[arg(long, value_name = "N", help_heading = "Training")]
     transitions: Option<usize>,
-    /// Steps of the optimiser
+    /// Steps of the optimiser [default: 20000]
     #[arg(long, value_name = "I", help_heading = "Training")]
     iterations: Option<u64>,
-    /// Rows per step
+    /// Rows per step [default: 256; 16 images]
     #[arg(long, value_name = "B", help_heading = "Training")]
     batch_size: Option<usize>,
-    /// Batches whose gradients are averaged for one step: A times B rows in the memory of B
+    /// Batches whose gradients are averaged for one step: A times B rows in the memory of B [default: 1]
     #[arg(long, value_name = "A", help_heading = "Training")]
     accumulation: Option<u64>,
-    /// Products of weights and activations of a U-Net in f32 or bf16 (for GPUs)
+    /// Products of weights and activations of a U-Net in f32 or bf16 (for GPUs) [default: f32]
     #[arg(long, value_enum, help_heading = "Training")]
     precision: Option<PrecisionName>,
-    /// Adam's step size
+    /// Adam's step size after 200 steps, from where it falls along a cosine [default: 0.003; 0.001 for images]
     #[arg(long, value_name = "RATE", help_heading = "Training")]
     learning_rate: Option<f64>,
-    /// Validations without improvement before stopping (0: never)
+    /// Validations, one every 500 steps, without improvement before stopping; 0: never [default: 10]
     #[arg(long, value_name = "P", help_heading = "Training")]
     patience: Option<u64>,
-    /// Stop after this many seconds
+    /// Stop after this many seconds, the fit of the base included; with --resume, this many more; 0: no limit [default: 0]
     #[arg(long, value_name = "SECONDS", help_heading = "Training")]
     max_seconds: Option<f64>,
-    /// Steps between checkpoints
+    /// Steps between checkpoints, besides one every 60 s [default: 1000]
     #[arg(long, value_name = "STEPS", help_heading = "Training")]
     checkpoint_every: Option<u64>,
 
     #[command(flatten)]
     pub(super) common: Common,
+}
+
+/// The flag that sets the field at this path of a configuration, or the path where there is none.
+pub(super) fn flag_of(path: &str) -> String {
+    let known = [
+        ("data.source", "--data"),
+        ("data.table.", ""),
+        ("data.scaling.", ""),
+        ("data.", ""),
+        ("base.kind", "--base"),
+        ("base", "--base"),
+        ("schedule", "--schedule"),
+        ("model.head.structure", "--rank"),
+        ("model.head.start", "--head-start"),
+        ("model.head.parametrization", "--paper-literal"),
+        ("model.head", "--objective"),
+        ("model.network.head_trunk", "--separate"),
+        ("model.network.", ""),
+        ("objective.transitions", "--transitions"),
+        ("objective.draws", "--transitions"),
+        ("objective.weighting", "--weighting"),
+        ("objective.score", "--mode"),
+        ("objective", "--objective"),
+        ("train.", ""),
+        ("seed", "--seed"),
+    ];
+    let (prefix, flag) = known.into_iter().find(|(prefix, _)| path.starts_with(prefix)).unwrap_or(("", ""));
+    match flag {
+        "" => format!("--{}", path[prefix.len()..].split('.').next().unwrap_or_default().replace('_', "-")),
+        flag => flag.into(),
+    }
 }
 
 /// `HxW`.
@@ -256,6 +297,9 @@ impl Arguments {
         }
         set(&mut config.data.source, &self.data);
         set(&mut config.seed, &self.seed);
+        if self.split_seed.is_some() {
+            config.data.split_seed = self.split_seed;
+        }
         config.data.flip |= self.flip;
         config.data.classes |= self.classes;
         let table = &mut config.data.table;
@@ -267,6 +311,9 @@ impl Arguments {
         }
         if self.delimiter.is_some() {
             table.delimiter = self.delimiter;
+        }
+        if self.decimal.is_some() {
+            table.decimal = self.decimal;
         }
         if self.header.is_some() {
             table.header = self.header;
@@ -354,36 +401,45 @@ impl Arguments {
         self.apply_head(config)
     }
 
-    /// What nobody asked for follows the data: a rank of at most the number of columns, and for images a small U-Net, an
-    /// isotropic base, times uniform in `t` (most of the range of log signal-to-noise ratios is finer than a level) and
-    /// numbers of rows that suit its cost.
-    pub(super) fn fit_to(&self, config: &mut RunConfig, data: &DataRecord) -> Result<()> {
+    /// The seconds of the flag.
+    pub(super) fn max_seconds(&self) -> Option<f64> {
+        self.max_seconds
+    }
+
+    /// What neither a flag nor the configuration file gives follows the data: a rank of at most the number of columns, and for
+    /// images a small U-Net, an isotropic base, times uniform in `t` (most of the range of log signal-to-noise ratios is finer
+    /// than a level) and numbers of rows that suit its cost.
+    pub(super) fn fit_to(&self, config: &mut RunConfig, data: &DataRecord, file: &Given) -> Result<()> {
         let columns = data.scaling.dim() as i64;
-        let asked = self.rank.is_some() || self.config.is_some();
+        let asked = self.resume || self.rank.is_some() || file.has("model.head.structure");
         if let (false, Some(HeadConfig { structure: Structure::LowRank(rank), .. })) =
             (asked, &mut config.model.head)
         {
             *rank = (*rank).min(columns);
         }
         let Some(shape) = data.image.filter(|_| !self.resume) else { return Ok(()) };
-        let (unasked, train) = (RunConfig::default(), &mut config.train);
-        if let (true, ObjectiveConfig::Lm { time, .. }) = (self.config.is_none(), &mut config.objective) {
+        let train = &mut config.train;
+        if let (false, ObjectiveConfig::Lm { time, .. }) = (file.has("objective.time"), &mut config.objective)
+        {
             *time = TimeLaw::Uniform;
         }
-        if self.batch_size.is_none() && train.batch_size == unasked.train.batch_size {
+        if self.batch_size.is_none() && !file.has("train.batch_size") {
             train.batch_size = 16;
         }
-        if self.learning_rate.is_none() && train.learning_rate == unasked.train.learning_rate {
+        if self.learning_rate.is_none() && !file.has("train.learning_rate") {
             train.learning_rate = 1e-3;
         }
-        if train.validation_rows == unasked.train.validation_rows {
+        if !file.has("train.validation_rows") {
             train.validation_rows = 128;
         }
-        if self.base.is_none() && self.score_from.is_none() && config.base.kind == unasked.base.kind {
+        // with a score of another run, base and network are that run's
+        let donor = self.score_from.is_some();
+        if self.base.is_none() && !donor && !file.has("base.kind") {
             config.base.kind = BaseKind::Isotropic;
         }
         let shape = shape.map(|n| n as i64);
-        if config.model.network.score_only() == unasked.model.network {
+        let perceptron = self.width.is_some() || self.depth.is_some();
+        if !perceptron && (!donor || self.config.is_some()) && !file.has("model.network") {
             let mut network = UNetConfig { shape, ..UNetConfig::default() };
             if self.separate {
                 network.head_trunk = HeadTrunk::Separate;
@@ -406,10 +462,15 @@ impl Arguments {
                     format!("the network takes images of {:?}, the data are {shape:?}", network.shape);
                 Err(Error::config("shape", problem, "bring the images to the network's size with --size"))
             }
-            NetworkConfig::Mlp(_) => Err(Error::config(
+            NetworkConfig::Mlp(_) if perceptron => Err(Error::config(
                 "--width, --depth",
                 "the data are images, for which the network is a U-Net",
                 "set its widths and blocks in a configuration file",
+            )),
+            NetworkConfig::Mlp(_) => Err(Error::config(
+                "model.network",
+                "the data are images, for which the network is a U-Net, and the configured one is a perceptron",
+                "give kind = \"unet\" there, or leave the section out",
             )),
         }
     }
@@ -516,7 +577,18 @@ impl Arguments {
                 head.structure = Structure::LowRank(rank.ok_or_else(wrong)?);
             }
         }
+        let frozen = self.score_from.is_some() && self.config.is_none() && !self.resume;
         match self.head_start {
+            // an isotropic base says one number for each time, which is better measured; the G of any other base knows more
+            None if frozen && config.base.kind == BaseKind::Isotropic => {
+                let classes = match &config.model.network {
+                    NetworkConfig::UNet(network) => network.classes,
+                    NetworkConfig::Mlp(_) => 0,
+                };
+                if head.corrects() && !self.paper_literal && classes == 0 {
+                    head.start = HeadStart::Analytic;
+                }
+            }
             None => (),
             Some(HeadStartName::Base) => head.start = HeadStart::Base,
             Some(HeadStartName::Analytic) => head.start = HeadStart::Analytic,
