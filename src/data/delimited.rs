@@ -72,9 +72,7 @@ pub(super) fn read<T: Real>(path: &Path, options: &TableOptions, builder: &mut B
                 Cell::Missing => f64::NAN,
                 Cell::Text => {
                     let line = || format!("line {}", records.line(&record));
-                    if builder.survey.is_none()
-                        && let Some(problem) = whole_line(&record, heads.as_ref(), layout)
-                    {
+                    if let Some(problem) = whole_line(&record, heads.as_ref(), layout) {
                         let remedy = "delete the line";
                         return Err(Error::data(path, format!("{} {problem}", line()), remedy));
                     }
