@@ -134,9 +134,7 @@ impl<T: Real> Builder<T> {
             chosen = wanted.iter().filter_map(|w| find(w)).collect();
         } else if !self.options.columns.is_empty() {
             let wanted = self.options.columns.iter();
-            chosen = wanted
-                .map(|w| find(w).ok_or_else(|| unknown("--columns", w)))
-                .collect::<Result<_>>()?;
+            chosen = wanted.map(|w| find(w).ok_or_else(|| unknown("--columns", w))).collect::<Result<_>>()?;
             let mut seen = HashSet::new();
             if let Some(column) = chosen.iter().find(|column| !seen.insert(**column)) {
                 let problem = format!("column `{}` is named twice", source[*column].name);
@@ -231,7 +229,9 @@ impl<T: Real> Builder<T> {
             let more = (self.values.len() / 8).max(4096 * row.len());
             let _ = self.values.try_reserve_exact(more);
         }
-        self.sample.push(row);
+        if !self.keep_missing {
+            self.sample.push(row);
+        }
         for (&value, moments) in row.iter().zip(&mut self.moments) {
             self.values.push(T::of(value));
             moments.push(value);

@@ -48,7 +48,12 @@ pub(super) fn read<T: Real>(path: &Path, options: &TableOptions, builder: &mut B
         preamble: layout.skipped_lines as usize,
         ..Found::default()
     };
-    if layout.header && width > 1 && options.columns.is_empty() && unnamed(&names[0]) && is_index(path, layout)? {
+    if layout.header
+        && width > 1
+        && options.columns.is_empty()
+        && unnamed(&names[0])
+        && is_index(path, layout)?
+    {
         builder.set_aside(0, "it has no name and numbers the rows, as an index written by pandas or R does");
     }
     let heads = layout.header.then(|| record.clone());
@@ -106,10 +111,15 @@ pub(super) fn read<T: Real>(path: &Path, options: &TableOptions, builder: &mut B
 }
 
 /// The error for a row of another width than the first.
-fn ragged(path: &Path, options: &TableOptions, records: &Records, record: &ByteRecord, width: usize) -> Error {
+fn ragged(
+    path: &Path,
+    options: &TableOptions,
+    records: &Records,
+    record: &ByteRecord,
+    width: usize,
+) -> Error {
     let found = record.len();
-    let what = if found == 1 { "1 cell" } else { &format!("{found} cells") };
-    let problem = format!("line {}: found {what}, expected {width}", records.line(record));
+    let problem = format!("line {}: found {found} cells, expected {width}", records.line(record));
     let comment = record.get(0).is_some_and(|cell| cell.starts_with(b"#"));
     let remedy = match (comment, for_training(options)) {
         (true, _) => "delete the line: comments are skipped at the top of a file alone",
@@ -297,7 +307,9 @@ fn hint(cell: &[u8], layout: Layout) -> &'static str {
     }
     let grouped = |mark: u8| {
         let mut groups = cell.split(|&b| b == mark);
-        groups.next().is_some() && groups.clone().next().is_some() && groups.all(|g| g.iter().take_while(|b| digit(b)).count() >= 3)
+        groups.next().is_some()
+            && groups.clone().next().is_some()
+            && groups.all(|g| g.iter().take_while(|b| digit(b)).count() >= 3)
     };
     if layout.decimal_comma && cell.contains(&b'.') {
         return " (with a point, where decimals stand after commas)";
@@ -441,7 +453,8 @@ impl Preamble {
                     (found.separator, found.last) = (Some(*separator), None);
                 }
                 [b'#', ..] if !line.to_ascii_lowercase().starts_with(b"#n/a") => {
-                    let hashes = text[start..end].iter().take_while(|b| matches!(b, b'#' | b' ' | b'\t')).count();
+                    let hashes =
+                        text[start..end].iter().take_while(|b| matches!(b, b'#' | b' ' | b'\t')).count();
                     found.last = Some((start + hashes, end));
                 }
                 [] if start > 0 => (),
@@ -468,7 +481,11 @@ fn guess(path: &Path, options: &TableOptions) -> Result<Layout> {
     match options.delimiter {
         Some(given) if !given.is_ascii() || matches!(given, '\n' | '\r' | '"' | '\0') => {
             let problem = format!("{given:?} cannot separate cells");
-            return Err(Error::config("--delimiter", problem, "give one ASCII character such as , or ; or |"));
+            return Err(Error::config(
+                "--delimiter",
+                problem,
+                "give one ASCII character such as , or ; or |",
+            ));
         }
         _ => (),
     }
@@ -515,7 +532,8 @@ fn guess_layout(sample: &[u8], options: &TableOptions, tabs: bool) -> Layout {
     let known = given.or(preamble.separator).or(tabs.then_some(b'\t'));
     let mut delimiter = known.unwrap_or_else(|| guess_delimiter(body, comma));
     let mut decimal_comma = comma.unwrap_or(false);
-    if known.is_none() && delimiter == b',' && comma != Some(false) && is_decimal_column(body, decimal_comma) {
+    if known.is_none() && delimiter == b',' && comma != Some(false) && is_decimal_column(body, decimal_comma)
+    {
         (delimiter, decimal_comma) = (b';', true);
     }
     let rows = sample_rows(body, delimiter);
@@ -625,7 +643,8 @@ fn is_decimal_column(sample: &[u8], given: bool) -> bool {
         return false;
     }
     let parts = || numbers.iter().map(|line| split_once(line, b','));
-    let leading_zero = parts().any(|(before, after)| matches!(before, b"-0") || (after.len() > 1 && after[0] == b'0'));
+    let leading_zero =
+        parts().any(|(before, after)| matches!(before, b"-0") || (after.len() > 1 && after[0] == b'0'));
     let length = split_once(numbers[0], b',').1.len();
     let even = numbers.len() > 1 && parts().all(|(_, after)| after.len() == length);
     given || header || (leading_zero && even)

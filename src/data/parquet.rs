@@ -58,15 +58,16 @@ fn read_checked<T: Real>(path: &Path, builder: &mut Builder<T>) -> Result<()> {
     for k in 0..builder.chosen.len() {
         let field = builder.chosen[k].0;
         let leaf = (0..schema.num_columns()).find(|&leaf| schema.get_column_root_idx(leaf) == field);
-        let plain =
-            leaf.filter(|_| fields[field].is_primitive()).map(|leaf| (leaf, Number::of(&schema.column(leaf))));
+        let plain = leaf
+            .filter(|_| fields[field].is_primitive())
+            .map(|leaf| (leaf, Number::of(&schema.column(leaf))));
         if let Some((leaf, Some(number))) = plain {
             leaves.push(Some((leaf, number)));
             builder.cells[k] = number.cell;
             continue;
         }
-        let found = leaf
-            .map_or("an empty group".to_owned(), |leaf| type_name(&schema.column(leaf), plain.is_none()));
+        let found =
+            leaf.map_or("an empty group".to_owned(), |leaf| type_name(&schema.column(leaf), plain.is_none()));
         builder.not_numeric(k, || SCHEMA.into(), &found)?;
         leaves.push(None);
     }
@@ -175,8 +176,9 @@ impl Number {
         if column.max_rep_level() > 0 || column.max_def_level() > 1 {
             return None;
         }
-        let number =
-            |cell, unsigned, scale: i32| Some(Number { cell, unsigned, half: false, divisor: 10_f64.powi(scale) });
+        let number = |cell, unsigned, scale: i32| {
+            Some(Number { cell, unsigned, half: false, divisor: 10_f64.powi(scale) })
+        };
         let integer = |unsigned| number(CellType::Integer, unsigned, 0);
         let decimal =
             |scale| number(if scale == 0 { CellType::Integer } else { CellType::Double }, false, scale);
@@ -350,9 +352,13 @@ mod tests {
     #[test]
     fn half_precision_and_decimals_are_numbers() {
         // IEEE 754: 1, -2, 65504 (the largest), 2⁻²⁴ (the smallest), 1/3 rounded
-        for (bits, value) in
-            [(0x3c00, 1.0), (0xc000, -2.0), (0x7bff, 65504.0), (1, 5.960_464_477_539_063e-8), (0x3555, 0.333_251_953_125)]
-        {
+        for (bits, value) in [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (1, 5.960_464_477_539_063e-8),
+            (0x3555, 0.333_251_953_125),
+        ] {
             assert_eq!(half(bits), value, "{bits:x}");
         }
         assert!(half(0x7e00).is_nan() && half(0xfc00) == f64::NEG_INFINITY);

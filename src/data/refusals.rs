@@ -213,8 +213,7 @@ fn survey(path: &Path, options: &TableOptions, dequantize: &Dequantize) -> Resul
         && let Some(&first) = missing.first()
     {
         let names: Vec<String> = missing.iter().take(6).map(|&k| format!("`{}`", names[k])).collect();
-        let more =
-            if missing.len() > 6 { format!(" and {} more", missing.len() - 6) } else { String::new() };
+        let more = if missing.len() > 6 { format!(" and {} more", missing.len() - 6) } else { String::new() };
         let problem = format!(
             "{} of {rows} rows have missing cells, in {}{more} (first: {})",
             rows - table.rows(),

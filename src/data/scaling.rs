@@ -458,7 +458,8 @@ mod tests {
         assert_eq!(grid(&[19.99, 1299.99, 5.49]), Some((0.5, 5.49)));
         assert_eq!(grid(&[1e5, 1e5 + 0.25, 1e5 + 0.5]), Some((0.25, 1e5)));
         let bin = 1.0 / 3.0;
-        let thirds: Vec<f32> = [0, 1, 5, 300, 301, 2000].iter().map(|&i| (f64::from(i) * bin) as f32).collect();
+        let thirds: Vec<f32> =
+            [0, 1, 5, 300, 301, 2000].iter().map(|&i| (f64::from(i) * bin) as f32).collect();
         assert!((grid(&thirds).unwrap().0 - bin).abs() < 1e-6);
     }
 

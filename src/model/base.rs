@@ -126,16 +126,7 @@ impl Base {
                 Ok(Base::Isotropic { mean, variance })
             }
             BaseKind::Gaussian => {
-                if n <= d {
-                    let problem =
-                        format!("gaussian: {n} training rows do not determine a covariance of {d} columns");
-                    return Err(Error::config("--base", problem, TOO_FEW_ROWS));
-                }
                 let covariance = covariance(&(&train - &mean), n, d);
-                if is_singular(&covariance) {
-                    let problem = "gaussian: the columns are nearly linear combinations of one another";
-                    return Err(Error::config("--base", problem, "give --base isotropic, or drop columns"));
-                }
                 let one = MixtureParameters {
                     weights: vec![1.0],
                     means: vec![to_vec(&mean)],
@@ -266,20 +257,6 @@ fn climb(start: usize, fit: impl Fn(usize) -> Option<Candidate>) -> Option<Candi
     best
 }
 
-/// What to do where a covariance cannot be fitted.
-const TOO_FEW_ROWS: &str = "give --base isotropic, more rows, or fewer columns";
-
-/// Whether a covariance is singular in double precision: its least eigenvalue is rounding error of its greatest.
-fn is_singular(covariance: &Tensor) -> bool {
-    match covariance.f_linalg_eigvalsh("L") {
-        Ok(values) => {
-            let (least, most) = (values.min().double_value(&[]), values.max().double_value(&[]));
-            least.is_nan() || least <= 1e-12 * most
-        }
-        Err(_) => true,
-    }
-}
-
 /// Iterations by which the priors are compared, and those that the best of them is given then.
 const TRIAL_ITERATIONS: usize = 20;
 const FURTHER_ITERATIONS: usize = 80;
@@ -325,18 +302,12 @@ fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Resu
     }
     match best {
         Some(best) => Ok(Base::Mixture(best.search.best)),
-        None => {
-            let (problem, remedy) = match config.components.iter().min() {
-                Some(&least) if least as i64 * (d + 1) <= used => (
-                    format!("mixture: none of {:?} Gaussians could be fitted to {used} rows", config.components),
-                    "give --base isotropic",
-                ),
-                _ => (
-                    format!("mixture: {used} training rows do not determine a covariance of {d} columns"),
-                    TOO_FEW_ROWS,
-                ),
-            };
-            Err(Error::config("--base", problem, remedy))
-        }
+        None => Err(Error::numeric(
+            format!(
+                "no Gaussian mixture with {:?} components could be fitted to {used} rows",
+                config.components
+            ),
+            "use --base gaussian, or smaller numbers of components",
+        )),
     }
 }

@@ -241,6 +241,9 @@ fn donor(
 }
 
 fn describe(prepared: &Prepared, quiet: bool) {
+    for line in prepared.in_words() {
+        say(quiet, line);
+    }
     let record = &prepared.record;
     let [train, validation, test] = record.rows;
     let what = match record.image {
@@ -262,10 +265,7 @@ fn describe(prepared: &Prepared, quiet: bool) {
     if record.dropped[1] > 0 {
         say(quiet, format!("data: {} duplicate rows left out", record.dropped[1]));
     }
-    for line in prepared.in_words() {
-        say(quiet, line);
-    }
-    match prepared.table.surprising_duplicates() {
+    match prepared.surprising_duplicates() {
         (0, _) => (),
         (duplicates, true) => say(
             quiet,
