@@ -457,6 +457,9 @@ fn describe_marginals(choices: &[MarginalChoice], quiet: bool) {
 }
 
 fn describe(prepared: &Prepared, quiet: bool) {
+    for line in prepared.in_words() {
+        say(quiet, line);
+    }
     let record = &prepared.record;
     let [train, validation, test] = record.rows;
     let what = match record.image {
@@ -484,10 +487,7 @@ fn describe(prepared: &Prepared, quiet: bool) {
         say(quiet, format!("data: {} duplicate rows left out", record.dropped[1]));
     }
     say_left_out(quiet, &prepared.table);
-    for line in prepared.in_words() {
-        say(quiet, line);
-    }
-    match prepared.table.surprising_duplicates() {
+    match prepared.surprising_duplicates() {
         (0, _) => (),
         (duplicates, true) => say(
             quiet,
