@@ -442,7 +442,7 @@ fn no_memory_is_no_crash() {
     assert!(!message.contains("internal"), "{message}");
 }
 
-/// Ctrl-C of a training before it has begun, or of anything without an output, ends as quietly.
+/// Ctrl-C of a command that writes no file ends as quietly.
 #[test]
 #[cfg(unix)]
 fn interrupted_scores_are_no_error() {
