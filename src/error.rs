@@ -69,6 +69,21 @@ pub enum Error {
 
 thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
+    static TRYING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread tries to allocate what may be too much, and reports it as an [`Error`]. An allocator that ends the
+/// program where the system has no memory left then leaves it to that.
+pub fn is_trying() -> bool {
+    TRYING.get()
+}
+
+/// What `f` returns, an allocation that may fail.
+pub(crate) fn trying<T>(f: impl FnOnce() -> T) -> T {
+    let before = TRYING.replace(true);
+    let result = f();
+    TRYING.set(before);
+    result
 }
 
 /// Whether a panic on this thread will be caught and reported as an [`Error`]: a decoder of other authors is then at work on
@@ -134,7 +149,8 @@ impl Error {
             Error::Io { source, .. } => {
                 use std::io::ErrorKind::*;
                 // a name that is none, and text that is none
-                let request = [NotFound, IsADirectory, NotADirectory, InvalidFilename, InvalidInput, InvalidData];
+                let request =
+                    [NotFound, IsADirectory, NotADirectory, InvalidFilename, InvalidInput, InvalidData];
                 request.contains(&source.kind())
             }
             Error::Data { .. } | Error::Config { .. } | Error::Checkpoint { .. } => true,

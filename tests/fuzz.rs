@@ -8,16 +8,19 @@
 //! `TWEEDIE_FUZZ_INPUTS` (for each reader), `TWEEDIE_FUZZ_SECONDS` (in all; instead of a number of inputs),
 //! `TWEEDIE_FUZZ_SEED`, `TWEEDIE_FUZZ_DIR` (where inputs are written: the one that ended the program stays there).
 
+mod common;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use common::with_header;
+use serde_json::json;
 use tch::{Device, Kind, Tensor};
 use tweedie::data::{
     CellType, Dequantize, Missing, OutputFile, Table, TableOptions, read_numbers, read_weights, write_table,
@@ -29,7 +32,7 @@ use tweedie::noise::Seed;
 use tweedie::run::{Prepared, Run, RunConfig, Training, import, write_unet};
 
 /// What one input may take.
-const MOST_SECONDS: u64 = 20;
+const MOST_SECONDS: f64 = 20.0;
 const MOST_BYTES: usize = 2 << 30;
 
 /// Counts what is allocated; refuses at once what no input may ask for.
@@ -217,8 +220,7 @@ type Entries = Vec<(String, Vec<u8>)>;
 
 fn unzip(bytes: &[u8]) -> Option<Entries> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).ok()?;
-    let names: Vec<String> =
-        archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
+    let names: Vec<String> = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
     let mut entry = |name: &String| {
         let mut content = Vec::new();
         archive.by_name(name).ok()?.read_to_end(&mut content).ok()?;
@@ -260,32 +262,6 @@ fn mend_png(bytes: &mut [u8]) {
     }
 }
 
-/// A safetensors file with this header before the tensors of `bytes`; a checksum of the program's own is made right.
-fn with_header(header: &[u8], values: &[u8]) -> Vec<u8> {
-    let join = |header: &[u8]| [&(header.len() as u64).to_le_bytes()[..], header, values].concat();
-    let file = join(header);
-    let mended = || -> Option<Vec<u8>> {
-        let tensors = safetensors::SafeTensors::deserialize(&file).ok()?;
-        let mut parsed: Value = serde_json::from_slice(header).ok()?;
-        let about = parsed.get("__metadata__")?.get("tweedie")?.as_str()?;
-        let mut about: BTreeMap<String, String> = serde_json::from_str(about).ok()?;
-        let views = tensors.tensors();
-        let mut views: Vec<(&str, &[usize], &[u8])> =
-            views.iter().map(|(name, view)| (&**name, view.shape(), view.data())).collect();
-        views.sort();
-        let mut crc = crc32fast::Hasher::new();
-        for (name, shape, bytes) in views {
-            crc.update(format!("{name} {shape:?}").as_bytes());
-            crc.update(bytes);
-        }
-        about.iter().filter(|(key, _)| *key != "crc32").for_each(|(k, v)| crc.update(format!("{k}={v}").as_bytes()));
-        about.insert("crc32".into(), format!("{:08x}", crc.finalize()));
-        parsed["__metadata__"]["tweedie"] = serde_json::to_string(&about).ok()?.into();
-        Some(join(&serde_json::to_vec(&parsed).ok()?))
-    };
-    mended().unwrap_or(file)
-}
-
 /// An input made of `seed`, with pieces of `other`.
 fn input(random: &mut Random, seed: &Sound, other: &Sound, words: &[&str]) -> Vec<u8> {
     let bytes = &seed.bytes;
@@ -296,9 +272,14 @@ fn input(random: &mut Random, seed: &Sound, other: &Sound, words: &[&str]) -> Ve
     if bytes.starts_with(b"PK") {
         let Some(mut entries) = unzip(bytes) else { return plain(random) };
         let i = random.below(entries.len());
-        let extra = unzip(&other.bytes).and_then(|others| others.into_iter().next_back()).unwrap_or_default().1;
+        let extra =
+            unzip(&other.bytes).and_then(|others| others.into_iter().next_back()).unwrap_or_default().1;
         match random.below(8) {
-            0 => entries[i].0 = String::from_utf8_lossy(&changed(random, entries[i].0.clone().as_bytes(), b"x", words)).into_owned(),
+            0 => {
+                entries[i].0 =
+                    String::from_utf8_lossy(&changed(random, entries[i].0.clone().as_bytes(), b"x", words))
+                        .into_owned()
+            }
             1 => drop(entries.remove(i)),
             _ => entries[i].1 = changed(random, &entries[i].1.clone(), &extra, words),
         }
@@ -327,8 +308,8 @@ fn input(random: &mut Random, seed: &Sound, other: &Sound, words: &[&str]) -> Ve
     plain(random)
 }
 
-/// When the input at work was begun, in milliseconds since the first; 0: none is.
-static BEGUN: AtomicU64 = AtomicU64::new(0);
+/// The number of the input at work, from 1; 0: none is.
+static AT_WORK: AtomicU64 = AtomicU64::new(0);
 /// The last panic, where it was and what it said.
 static PANIC: Mutex<String> = Mutex::new(String::new());
 /// One target at a time: memory is counted for all threads together.
@@ -337,19 +318,23 @@ static TURN: Mutex<()> = Mutex::new(());
 fn watch() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let start = Instant::now();
         std::panic::set_hook(Box::new(|panic| {
             if !tweedie::error::is_catching() {
                 *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string().replace('\n', " ");
             }
         }));
-        std::thread::spawn(move || {
+        std::thread::spawn(|| {
+            let (mut last, mut wall, mut seconds) = (0, Instant::now(), 0.0);
             loop {
-                std::thread::sleep(Duration::from_millis(200));
-                let (now, begun) = (start.elapsed().as_millis() as u64 + 1, BEGUN.load(Ordering::Relaxed));
-                if begun == u64::MAX {
-                    BEGUN.store(now, Ordering::Relaxed);
-                } else if begun > 0 && now > begun + 1000 * MOST_SECONDS {
+                std::thread::sleep(Duration::from_millis(500));
+                let now = AT_WORK.load(Ordering::Relaxed);
+                if now == 0 || now != last {
+                    (last, wall, seconds) = (now, Instant::now(), processor_seconds());
+                    continue;
+                }
+                // on a busy machine the clock says little; on an idle wait the processor does
+                let took = (processor_seconds() - seconds).max(wall.elapsed().as_secs_f64() / 20.0);
+                if took > MOST_SECONDS {
                     eprintln!("an input takes more than {MOST_SECONDS} seconds; it is the file last written");
                     std::process::abort();
                 }
@@ -358,12 +343,26 @@ fn watch() {
     });
 }
 
+/// What this process has used of processors; the clock's time where the system does not say.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // user and system time in hundredths, the 12th and 13th field after the name in brackets
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    let ticks: Vec<f64> = fields.filter_map(|field| field.parse().ok()).collect();
+    static START: OnceLock<Instant> = OnceLock::new();
+    match ticks[..] {
+        [user, system] => (user + system) / 100.0,
+        _ => START.get_or_init(Instant::now).elapsed().as_secs_f64(),
+    }
+}
+
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a whole number"))
 }
 
 fn place() -> PathBuf {
-    std::env::var_os("TWEEDIE_FUZZ_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from)
+    std::env::var_os("TWEEDIE_FUZZ_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from)
 }
 
 /// Files of `tests/data/fuzz/NAME`.
@@ -411,22 +410,23 @@ fn fuzz(target: Target) {
             _ => input(&mut random, seed, other, target.words),
         };
         let name = match seeds.get(done as usize) {
-            Some(seed) if first == 0 => &seed.name,
+            Some(whole) if first == 0 => &whole.name,
             _ => &seed.name,
         };
         let file = Sound { name: name.clone(), bytes };
         put(&file);
         let before = LIVE.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
-        let begun = Instant::now();
-        BEGUN.store(u64::MAX, Ordering::Relaxed);
+        let begun = processor_seconds();
+        AT_WORK.store(done + 1, Ordering::Relaxed);
         let result = catch_unwind(AssertUnwindSafe(|| (target.read)(&dir, &file.name, random.next())));
-        BEGUN.store(0, Ordering::Relaxed);
+        AT_WORK.store(0, Ordering::Relaxed);
         let peak = PEAK.load(Ordering::Relaxed).saturating_sub(before);
-        (slowest, largest) = (slowest.max(begun.elapsed().as_secs_f64()), largest.max(peak));
+        (slowest, largest) = (slowest.max(processor_seconds() - begun), largest.max(peak));
         let failure = match result {
             Err(_) => Some(PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             Ok(_) if peak > MOST_BYTES => Some(format!("took {peak} bytes")),
+            Ok(_) if processor_seconds() - begun > MOST_SECONDS => Some("took too long".into()),
             Ok(good) => {
                 accepted += u64::from(good);
                 None
@@ -435,7 +435,8 @@ fn fuzz(target: Target) {
         if let Some(what) = failure {
             let place: String = what.chars().take(70).collect();
             if failures.len() < 20 && !failures.contains_key(&place) {
-                let failed = place_of_failures(target.name).join(format!("{done}-{}", file.name.replace('/', "_")));
+                let failed =
+                    place_of_failures(target.name).join(format!("{done}-{}", file.name.replace('/', "_")));
                 std::fs::create_dir_all(failed.parent().unwrap()).unwrap();
                 std::fs::write(&failed, &file.bytes).unwrap();
                 eprintln!("{}: input {done}, {}: {what}", target.name, failed.display());
@@ -449,7 +450,7 @@ fn fuzz(target: Target) {
         done += 1;
     }
     eprintln!(
-        "{}: {done} inputs, {accepted} accepted, {:.1} s, slowest {slowest:.2} s, largest {:.0} MB",
+        "{}: {done} inputs, {accepted} accepted, {:.1} s, slowest {slowest:.2} s of a processor, largest {:.0} MB",
         target.name,
         started.elapsed().as_secs_f64(),
         largest as f64 / 1e6
@@ -483,18 +484,70 @@ fn read_table(dir: &Path, name: &str, choice: u64) -> bool {
     true
 }
 
+/// Bytes that stand for many more: read up to what their header claims and one byte more, or not at all.
+#[test]
+fn bombs_take_little_memory() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    let zeros = |head: &[u8], out: &mut dyn Write| {
+        out.write_all(head).unwrap();
+        let block = vec![0; 1 << 20];
+        (0..600).for_each(|_| out.write_all(&block).unwrap());
+    };
+    let idx = |n: u32| [&[0, 0, 8, 3][..], &n.to_be_bytes(), &[0, 0, 0, 8, 0, 0, 0, 8]].concat();
+    for (name, n, says) in [
+        ("small-images-idx3-ubyte.gz", 12, "holds more than the 768 bytes"),
+        ("true-images-idx3-ubyte.gz", 600 << 14, "629145600 bytes in"),
+    ] {
+        let file = std::fs::File::create(dir.path().join(name)).unwrap();
+        let mut file = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        zeros(&idx(n), &mut file);
+        file.finish().unwrap();
+        refused(&dir.path().join(name), says);
+    }
+    for (name, shape, says) in [
+        ("small.npz", "(12, 8, 8)", "found 769 bytes of values, expected 768"),
+        ("true.npz", "(9830400, 8, 8)", "629145600 bytes in"),
+    ] {
+        let file = std::fs::File::create(dir.path().join(name)).unwrap();
+        let mut archive = zip::ZipWriter::new(file);
+        let options =
+            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+        archive.start_file("images.npy", options).unwrap();
+        zeros(&npy_array("|u1", "False", shape, &[]), &mut archive);
+        archive.finish().unwrap();
+        refused(&dir.path().join(name), says);
+    }
+}
+
+/// Expects an error that says so, at no more than 300 MB.
+fn refused(path: &Path, says: &str) {
+    let before = LIVE.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let message = Table::read(path, &TableOptions::default()).unwrap_err().to_string();
+    let peak = PEAK.load(Ordering::Relaxed) - before;
+    assert!(message.contains(says), "{message}");
+    assert!(peak < 300 << 20, "{}: {peak} bytes", path.display());
+}
+
 #[test]
 fn delimited() {
     let rows: String = (0..30).map(|i| format!("{},{:.3},{}\n", i, (i as f64).sin(), i % 7)).collect();
     let seeds = vec![
         sound("a.csv", format!("a,b,c\n{rows}")),
-        sound("a.csv", format!("\u{feff}\"a\";\"b\";\"c\"\r\n{}", rows.replace(',', ";").replace('\n', "\r\n"))),
+        sound(
+            "a.csv",
+            format!("\u{feff}\"a\";\"b\";\"c\"\r\n{}", rows.replace(',', ";").replace('\n', "\r\n")),
+        ),
         sound("a.tsv", rows.replace(',', "\t")),
         sound("a.dat", format!("  x   y z\n{}", rows.replace(',', "   "))),
         sound("a", format!("x|y|z\n{}NA|?|\n\n1|2|\"3\n\"\n", rows.replace(',', "|"))),
         sound("a.csv", "x\n1e300\n-1e-300\n1e39\n16777217\n"),
     ];
-    let words = &["\"", "\"\"", "\r", "\n\n", "NA", "nan", "inf", "-", "+1e5", "1e999", ",", ";", "\t", "\u{feff}", "\0", "\u{202e}"];
+    let words = &[
+        "\"", "\"\"", "\r", "\n\n", "NA", "nan", "inf", "-", "+1e5", "1e999", ",", ";", "\t", "\u{feff}",
+        "\0", "\u{202e}",
+    ];
     fuzz(Target { name: "delimited", seeds, words, beside: Vec::new(), read: Box::new(read_table) });
 }
 
@@ -586,8 +639,24 @@ fn npy_array(kind: &str, fortran: &str, shape: &str, values: &[u8]) -> Vec<u8> {
 }
 
 const NPY_WORDS: &[&str] = &[
-    "'<f4'", "'>f8'", "'|u1'", "'<i8'", "'<U4'", "'|S70000'", "'|b1'", "True", "False", "(", ")", ",", "L", "'shape'",
-    "'descr'", "\\", "\n", "'",
+    "'<f4'",
+    "'>f8'",
+    "'|u1'",
+    "'<i8'",
+    "'<U4'",
+    "'|S70000'",
+    "'|b1'",
+    "True",
+    "False",
+    "(",
+    ")",
+    ",",
+    "L",
+    "'shape'",
+    "'descr'",
+    "\\",
+    "\n",
+    "'",
 ];
 
 #[test]
@@ -618,7 +687,8 @@ fn npz() {
 
 #[test]
 fn idx() {
-    let images = [&[0, 0, 8, 3, 0, 0, 0, 6, 0, 0, 0, 4, 0, 0, 0, 4][..], &(0..96).collect::<Vec<u8>>()].concat();
+    let images =
+        [&[0, 0, 8, 3, 0, 0, 0, 6, 0, 0, 0, 4, 0, 0, 0, 4][..], &(0..96).collect::<Vec<u8>>()].concat();
     let labels = [&[0, 0, 8, 1, 0, 0, 0, 6][..], &[0, 1, 2, 0, 1, 2]].concat();
     let seeds = vec![
         sound("t-images-idx3-ubyte", images.clone()),
@@ -630,7 +700,13 @@ fn idx() {
         let name = if name.contains("labels") { "t-images-idx3-ubyte" } else { name };
         read_table(dir, name, choice)
     };
-    fuzz(Target { name: "idx", seeds, words: &["\0\0\x08\x03", "\0\0\x08\x01"], beside, read: Box::new(read) });
+    fuzz(Target {
+        name: "idx",
+        seeds,
+        words: &["\0\0\x08\x03", "\0\0\x08\x01"],
+        beside,
+        read: Box::new(read),
+    });
 }
 
 #[test]
@@ -646,7 +722,8 @@ fn pictures() {
     let colours = image::RgbImage::from_fn(6, 5, |x, y| image::Rgb([(40 * x) as u8, (50 * y) as u8, 7]));
     let grey = image::GrayImage::from_fn(6, 5, |x, y| image::Luma([(30 * x + y) as u8]));
     let clear = image::RgbaImage::from_fn(6, 5, |x, y| image::Rgba([(40 * x) as u8, 3, 9, (50 * y) as u8]));
-    let deep = image::ImageBuffer::<image::Luma<u16>, _>::from_fn(6, 5, |x, y| image::Luma([(9000 * x + y) as u16]));
+    let deep =
+        image::ImageBuffer::<image::Luma<u16>, _>::from_fn(6, 5, |x, y| image::Luma([(9000 * x + y) as u16]));
     let file = |name: &str, picture: &image::DynamicImage, format: image::ImageFormat| {
         let mut bytes = Cursor::new(Vec::new());
         picture.write_to(&mut bytes, format).unwrap();
@@ -663,7 +740,10 @@ fn pictures() {
         file("a.webp", &colours.into(), WebP),
         file("a.webp", &clear.into(), WebP),
     ];
-    let words = &["IHDR", "PLTE", "tRNS", "IDAT", "IEND", "acTL", "iCCP", "eXIf", "RIFF", "VP8 ", "VP8L", "VP8X", "ALPH", "ANIM"];
+    let words = &[
+        "IHDR", "PLTE", "tRNS", "IDAT", "IEND", "acTL", "iCCP", "eXIf", "RIFF", "VP8 ", "VP8L", "VP8X",
+        "ALPH", "ANIM",
+    ];
     let read = |dir: &Path, _: &str, choice: u64| read_table(dir, "", choice);
     fuzz(Target { name: "pictures", seeds, words, beside: Vec::new(), read: Box::new(read) });
 }
@@ -689,8 +769,22 @@ fn safetensors_files() {
     });
     let seeds = vec![sound("a.safetensors", with_header(header.to_string().as_bytes(), &[1; 26]))];
     let words = &[
-        "\"F64\"", "\"F4\"", "\"F8_E4M3\"", "\"BOOL\"", "\"U8\"", "\"I16\"", "[0,18446744073709551615]",
-        "[9223372036854775807,0]", "[]", "\"shape\":", "\"dtype\":", "\"data_offsets\":", "{", "}", ",", "\"__metadata__\":{",
+        "\"F64\"",
+        "\"F4\"",
+        "\"F8_E4M3\"",
+        "\"BOOL\"",
+        "\"U8\"",
+        "\"I16\"",
+        "[0,18446744073709551615]",
+        "[9223372036854775807,0]",
+        "[]",
+        "\"shape\":",
+        "\"dtype\":",
+        "\"data_offsets\":",
+        "{",
+        "}",
+        ",",
+        "\"__metadata__\":{",
     ];
     fuzz(Target { name: "safetensors", seeds, words, beside: Vec::new(), read: Box::new(weights) });
 }
@@ -699,8 +793,25 @@ fn safetensors_files() {
 fn checkpoints() {
     let seeds = vec![sound("a.pth", reference("state.pth")), sound("a.pth", reference("state-legacy.pth"))];
     let words = &[
-        "ctorch._utils\n_rebuild_tensor_v2\n", "ctorch\nFloatStorage\n", "ccollections\nOrderedDict\n", "cos\nsystem\n",
-        "\u{1}", "(", ")", "t", "R", "Q", "}", "]", "u", "s", ".", "h\0", "q\0", "\x4b\0", "J\u{7f}\u{7f}\u{7f}\u{7f}",
+        "ctorch._utils\n_rebuild_tensor_v2\n",
+        "ctorch\nFloatStorage\n",
+        "ccollections\nOrderedDict\n",
+        "cos\nsystem\n",
+        "\u{1}",
+        "(",
+        ")",
+        "t",
+        "R",
+        "Q",
+        "}",
+        "]",
+        "u",
+        "s",
+        ".",
+        "h\0",
+        "q\0",
+        "\x4b\0",
+        "J\u{7f}\u{7f}\u{7f}\u{7f}",
     ];
     fuzz(Target { name: "checkpoint", seeds, words, beside: Vec::new(), read: Box::new(weights) });
 }
@@ -713,8 +824,29 @@ fn statistics() {
 }
 
 const JSON_WORDS: &[&str] = &[
-    "{", "}", "[", "]", "[[", "\"\"", ":", ",", "null", "true", "-", "1e400", "0.0", "\"pixels\": 268435456", "\"image\": [1, 2, 2],",
-    "\"none\"", "\"gaussian\"", "\"mixture\"", "\"isotropic\"", "\n[train]\n", "= ", "\"low-rank\" = ", "\u{1b}[31m",
+    "{",
+    "}",
+    "[",
+    "]",
+    "[[",
+    "\"\"",
+    ":",
+    ",",
+    "null",
+    "true",
+    "-",
+    "1e400",
+    "0.0",
+    "\"pixels\": 268435456",
+    "\"image\": [1, 2, 2],",
+    "\"none\"",
+    "\"gaussian\"",
+    "\"mixture\"",
+    "\"isotropic\"",
+    "\n[train]\n",
+    "= ",
+    "\"low-rank\" = ",
+    "\u{1b}[31m",
 ];
 
 /// The files of a run that is begun on `data`, and nothing but read from then on.
@@ -759,7 +891,8 @@ fn run_target(name: &'static str, make: impl FnOnce(&Path) -> RunConfig) {
 fn runs_of_tables() {
     run_target("run", |dir| {
         let path = dir.join("t.csv");
-        let rows: String = (0..80).map(|i| format!("{},{:.3}\n", i * i % 17, (f64::from(i) * 0.7).sin())).collect();
+        let rows: String =
+            (0..80).map(|i| format!("{},{:.3}\n", i * i % 17, (f64::from(i) * 0.7).sin())).collect();
         std::fs::write(&path, format!("n,x\n{rows}")).unwrap();
         let mut config = RunConfig::default();
         config.data.source = path.display().to_string();
@@ -806,7 +939,8 @@ fn diffusers_folders() {
     write_unet(&net, &dir.path().join("unet")).unwrap();
     let read = |name: &str| std::fs::read(dir.path().join("unet").join(name)).unwrap();
     let weights = "diffusion_pytorch_model.safetensors";
-    let map = json!({ "weight_map": { "conv_in.weight": "part.safetensors", "conv_in.bias": "part.safetensors" } });
+    let map =
+        json!({ "weight_map": { "conv_in.weight": "part.safetensors", "conv_in.bias": "part.safetensors" } });
     let scheduler = json!({ "_class_name": "DDPMScheduler", "num_train_timesteps": 10, "beta_start": 0.0001, "beta_end": 0.02,
         "beta_schedule": "linear", "prediction_type": "epsilon", "variance_type": "fixed_small" });
     let whole = vec![
@@ -834,9 +968,27 @@ fn diffusers_folders() {
         good
     };
     let words = &[
-        "16384", "[16384, 16384]", "[]", "\"AttnDownBlock2D\"", "\"DownBlock2D\"", "\"..\"", "\".\"", "\"\"", "\"/etc/hostname\"",
-        "null", "true", "{", "}", ":", ",", "\"out_channels\": 2,", "\"num_class_embeds\": 3,", "\"norm_num_groups\": 0,",
-        "[0,18446744073709551615]", "\"shape\":[]", "\"sample_size\": [4, 4],",
+        "16384",
+        "[16384, 16384]",
+        "[]",
+        "\"AttnDownBlock2D\"",
+        "\"DownBlock2D\"",
+        "\"..\"",
+        "\".\"",
+        "\"\"",
+        "\"/etc/hostname\"",
+        "null",
+        "true",
+        "{",
+        "}",
+        ":",
+        ",",
+        "\"out_channels\": 2,",
+        "\"num_class_embeds\": 3,",
+        "\"norm_num_groups\": 0,",
+        "[0,18446744073709551615]",
+        "\"shape\":[]",
+        "\"sample_size\": [4, 4],",
     ];
     fuzz(Target { name: "diffusers", seeds, words, beside, read: Box::new(import) });
 }

@@ -17,6 +17,9 @@ use super::labels::Labels;
 use super::table::{Column, ColumnKind, Table, TableOptions};
 use crate::{Error, Result};
 
+/// The numbers of an image: each is a column with a name. Colours at 1024 × 1024 have three million.
+const MOST_PIXELS: usize = 1 << 22;
+
 /// Levels of images of one shape.
 struct Images {
     /// Channels, height, width.
@@ -76,6 +79,11 @@ pub(super) fn read(path: &Path, options: &TableOptions) -> Result<Option<Table>>
         return Ok(None);
     };
     let dim: usize = images.shape.iter().product();
+    if dim > MOST_PIXELS {
+        let problem =
+            format!("holds images of {:?}: {dim} numbers each, of at most {MOST_PIXELS}", images.shape);
+        return Err(Error::data(path, problem, "bring them to a smaller size with --size HxW"));
+    }
     let columns = pixel_columns(dim);
     let asked = &options.columns;
     let all = asked.len() == dim && asked.iter().zip(&columns).all(|(a, c)| *a == c.name);

@@ -22,7 +22,8 @@ pub(super) fn check_packed(path: &Path, claimed: u64, stored: u64) -> Result<()>
     if claimed <= MOST_UNPACKED || claimed / MOST_PACKED <= stored {
         return Ok(());
     }
-    let problem = format!("claims {claimed} bytes in {stored} compressed ones: one value over and over, or damage");
+    let problem =
+        format!("claims {claimed} bytes in {stored} compressed ones: one value over and over, or damage");
     Err(Error::data(path, problem, "check how it was written, or save it without compression"))
 }
 
@@ -72,7 +73,10 @@ impl NpzReader {
             };
             let expected = count * number.size;
             let mut bytes = Vec::new();
-            values.take(expected as u64).read_to_end(&mut bytes).map_err(|e| wrong(format!("cannot be read ({e})")))?;
+            values
+                .take(expected as u64)
+                .read_to_end(&mut bytes)
+                .map_err(|e| wrong(format!("cannot be read ({e})")))?;
             if bytes.len() != expected {
                 return Err(wrong(format!("has {} bytes, expected {expected}", bytes.len())));
             }

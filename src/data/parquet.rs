@@ -41,7 +41,11 @@ fn read_checked<T: Real>(path: &Path, options: &TableOptions, builder: &mut Buil
         )
     };
     let implausible = |problem: String| {
-        Error::data(path, format!("is no sound Parquet file: {problem}"), "the file is damaged: write it again")
+        Error::data(
+            path,
+            format!("is no sound Parquet file: {problem}"),
+            "the file is damaged: write it again",
+        )
     };
     let mut raw = File::open(path).map_err(Error::io(path))?;
     let bytes = raw.metadata().map_err(Error::io(path))?.len();

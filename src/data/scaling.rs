@@ -176,7 +176,8 @@ impl TryFrom<Stored> for Scaling {
                         ColumnScaling::Gaussianize(_) => true,
                     };
                     if !(bins && maps) {
-                        let problem = format!("column `{}` has a scale or bin that is no length", column.name);
+                        let problem =
+                            format!("column `{}` has a scale or bin that is no length", column.name);
                         return Err(Error::config("scaling", problem, "restore the file"));
                     }
                 }

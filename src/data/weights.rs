@@ -74,10 +74,16 @@ pub(crate) fn read_safetensors(bytes: &[u8]) -> Problem<BTreeMap<String, Tensor>
         };
         let shape: Option<Vec<i64>> = view.shape().iter().map(|&n| i64::try_from(n).ok()).collect();
         let shape = shape.filter(|shape| is_possible(shape));
-        let shape = shape.ok_or_else(|| format!("has '{}' of the impossible shape {:?}", name.escape_debug(), view.shape()))?;
+        let shape = shape.ok_or_else(|| {
+            format!("has '{}' of the impossible shape {:?}", name.escape_debug(), view.shape())
+        })?;
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|e| {
             let text = e.to_string();
-            format!("has '{}', which is no tensor ({})", name.escape_debug(), text.lines().next().unwrap_or_default())
+            format!(
+                "has '{}', which is no tensor ({})",
+                name.escape_debug(),
+                text.lines().next().unwrap_or_default()
+            )
         })?;
         tensors.insert(name, tensor);
     }

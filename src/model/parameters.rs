@@ -81,7 +81,9 @@ impl Builder {
             let each: i64 = shape[1..].iter().product();
             match sd == 0.0 {
                 true => Tensor::zeros(shape, (Kind::Float, Device::Cpu)),
-                false => Noise::new(seed, 0..shape[0] as u64).normal(each as usize, Kind::Float, Device::Cpu) * sd,
+                false => {
+                    Noise::new(seed, 0..shape[0] as u64).normal(each as usize, Kind::Float, Device::Cpu) * sd
+                }
             }
         })
     }

@@ -79,7 +79,8 @@ pub(super) fn read_tensors(dir: &Path, files: &[String], entries: &[Entry]) -> R
 /// Refuses a configuration whose network is larger than the weights beside it, up to as much again.
 pub(super) fn check_size(config: &Path, asked: i64, found: i64) -> Result<()> {
     if asked / 2 > found {
-        let problem = format!("asks for a network of {asked} parameters, and the weights beside it hold {found}");
+        let problem =
+            format!("asks for a network of {asked} parameters, and the weights beside it hold {found}");
         return Err(Error::checkpoint(config, problem, "give a folder whose files belong together"));
     }
     Ok(())
@@ -94,7 +95,8 @@ fn split_head(found: &mut BTreeMap<String, Tensor>, channels: i64) {
             found.insert(format!("head.{norm}"), values.copy());
         }
         // another number of outputs is left whole: its shape is refused
-        if let Some(values) = found.get(&conv).filter(|values| values.size().first() == Some(&(2 * channels))) {
+        if let Some(values) = found.get(&conv).filter(|values| values.size().first() == Some(&(2 * channels)))
+        {
             let [score, head] = [0, channels].map(|start| values.narrow(0, start, channels));
             found.insert(format!("head.{conv}"), head);
             found.insert(conv, score);

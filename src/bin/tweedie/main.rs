@@ -10,6 +10,7 @@ mod evaluate;
 mod exchange;
 mod experiment;
 mod flow;
+mod memory;
 mod report;
 mod sample;
 mod score;
@@ -124,10 +125,7 @@ fn main() -> ExitCode {
         }
         let message = panic.to_string().replace('\n', " ");
         match out_of_memory(&message) {
-            true => eprintln!(
-                "error: out of memory; give a smaller --batch-size (train: with --accumulation for steps as large, \
-                 and --resume to go on from the last checkpoint), a smaller network, or --precision bf16 on a GPU"
-            ),
+            true => eprintln!("{}", memory::OUT_OF_MEMORY),
             false => eprintln!("error: internal: {message}; please report it with the command that led here"),
         }
     }));

@@ -133,7 +133,11 @@ impl<'a> Storages<'a> {
             let values = values.ok_or_else(|| format!("lacks the storage of '{}'", name.escape_debug()))?;
             let tensor = values.f_as_strided(&view.size, &view.stride, view.offset).map_err(|e| {
                 let text = e.to_string();
-                format!("has '{}', which is no tensor ({})", name.escape_debug(), text.lines().next().unwrap_or_default())
+                format!(
+                    "has '{}', which is no tensor ({})",
+                    name.escape_debug(),
+                    text.lines().next().unwrap_or_default()
+                )
             })?;
             tensors.insert(name.to_string(), tensor);
         }
