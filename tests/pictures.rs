@@ -307,7 +307,10 @@ fn tests_read_test_images() {
     );
     assert_eq!([training, validation, test].map(|purpose| rows(&medical, purpose)), [3, 1, 2]);
     let table = of(&medical, test).unwrap();
-    assert_eq!((table.row(0), table.labels.as_ref().unwrap().of_rows.clone()), (&[9.0, 10.0][..], vec![1, 0]));
+    assert_eq!(
+        (table.row(0), table.labels.as_ref().unwrap().of_rows.clone()),
+        (&[9.0, 10.0][..], vec![1, 0])
+    );
     let other = dir.path().join("other.npz");
     npz(&other, &[("a", &[1, 1, 2], &[1, 2]), ("b", &[1, 1, 2], &[3, 4])]);
     assert!(of(&other, test).unwrap_err().contains("x_test"));
