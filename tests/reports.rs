@@ -102,7 +102,7 @@ fn a_run_is_reported_and_described() {
     let html = || std::fs::read_to_string(Path::new(&run).join("report.html")).unwrap();
     succeed(&[&report[..], &["--quiet"]].concat());
     let text = html();
-    
+
     for words in [
         "What the figures say",
         "On the same 40 test rows the model (ELBO, K = 100, learned covariance) is",
@@ -260,4 +260,33 @@ fn quick_pages_bear_a_banner() {
     assert!(lines.next().unwrap().starts_with("# "), "{page}");
     assert!(lines.nth(1).unwrap().contains("the numbers on this page mean nothing"), "{page}");
     assert!(answer["seconds"].as_f64().unwrap() > 0.0, "{answer}");
+}
+
+/// The table at the head of docs/experiments.md: every link leads to a section, and every experiment has one.
+#[test]
+fn the_contents_of_the_experiments_lead_somewhere() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/experiments.md")).unwrap();
+    let anchor = |heading: &str| -> String {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
+        kept.collect::<String>().trim().to_lowercase().replace(' ', "-")
+    };
+    let headings = text.lines().filter(|line| line.starts_with("##"));
+    let anchors: Vec<String> = headings.map(|line| anchor(line.trim_start_matches('#'))).collect();
+    let links: Vec<&str> = text.split("](#").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    assert!(links.len() > 15);
+    for link in &links {
+        assert!(anchors.iter().any(|anchor| anchor == link), "{link} of {anchors:?}");
+    }
+    let help = succeed(&["experiment", "--help"]);
+    let commands = help.lines().skip_while(|line| !line.starts_with("Commands:")).skip(1);
+    let names: Vec<&str> = commands
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(names.len() > 12, "{names:?}");
+    for name in names {
+        assert!(text.contains(&format!("`{name}`](#")), "no entry for {name}");
+    }
 }

@@ -116,7 +116,7 @@ impl Facts {
     pub fn validation_label(&self) -> &'static str {
         match self.levels {
             true => "bits per dimension",
-            false => "bound, nats per row (network units)",
+            false => "bound, nats per row in the network's units",
         }
     }
 

@@ -27,7 +27,7 @@ pub struct Arguments {
     /// Rows of each mixture, and at most so many of each run [default: 500]
     #[arg(long, value_name = "ROWS")]
     rows: Option<usize>,
-    /// Rows at a time; likelihoods do not depend on it
+    /// Rows at a time; likelihoods depend on it by rounding alone
     #[arg(long, value_name = "B", default_value_t = 2048)]
     batch_size: usize,
 }

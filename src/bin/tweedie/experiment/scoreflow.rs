@@ -41,7 +41,7 @@ pub struct TableArguments {
     /// Repetitions
     #[arg(long, value_name = "N", default_value_t = 3)]
     seeds: u64,
-    /// Test rows to score, the first so many
+    /// Test rows to score, drawn at random by --seed
     #[arg(long, value_name = "ROWS", default_value_t = 500)]
     rows: usize,
     /// Steps of the optimiser for each variational dequantiser of levels; 0 leaves it out
@@ -53,7 +53,7 @@ pub struct TableArguments {
     /// Samples for the Fréchet distance
     #[arg(long, value_name = "SAMPLES", default_value_t = 2000)]
     samples: usize,
-    /// Rows computed at a time when judging; results do not depend on it
+    /// Rows computed at a time when judging; results depend on it by rounding alone
     #[arg(long, value_name = "B", default_value_t = 512)]
     eval_batch: usize,
 }
