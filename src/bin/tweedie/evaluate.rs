@@ -112,8 +112,6 @@ pub struct Arguments {
 pub struct Judged {
     pub table: Table,
     pub rows: Vec<usize>,
-    /// How many rows there were to choose from.
-    pub available: usize,
     /// Training rows and validation rows of a table in the network's units, for classical densities.
     pub reference: Option<(Tensor, Tensor)>,
 }
@@ -133,8 +131,8 @@ impl Judged {
         match (data, same) {
             (Some(path), _) => {
                 let table = run.data.read_table(path, &run.config.data.table)?;
-                let rows: Vec<usize> = (0..table.rows()).collect();
-                Ok(Judged { table, available: rows.len(), rows, reference })
+                let rows = (0..table.rows()).collect();
+                Ok(Judged { table, rows, reference })
             }
             (None, Some(own)) => {
                 let Split { test, .. } = own.split;
@@ -145,7 +143,7 @@ impl Judged {
                         "give test rows with --data",
                     ));
                 }
-                Ok(Judged { table: own.table, available: test.len(), rows: test, reference })
+                Ok(Judged { table: own.table, rows: test, reference })
             }
             (None, None) => Err(Error::config(
                 "--data",
@@ -154,12 +152,10 @@ impl Judged {
             )),
         }
     }
-}
 
-impl Judged {
-    /// Keeps at most `rows` rows, drawn at random: the first of a file may be all of one kind.
-    pub fn draw(&mut self, rows: usize, seed: Seed) {
-        self.rows = subset(&self.rows, rows, seed.derive("rows"));
+    /// At most `limit` of the rows, drawn at random: a file may be sorted.
+    pub fn draw(&mut self, limit: usize, seed: Seed) {
+        self.rows = subset(&self.rows, limit, seed);
     }
 }
 

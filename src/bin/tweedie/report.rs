@@ -83,6 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let facts = Facts::read(&run.dir)?;
     let seed = Seed(arguments.seed);
     let mut judged = Judged::read(&run, arguments.data.as_ref())?;
+    let available = judged.rows.len();
     judged.draw(rows, seed);
     let mut grids = Grids::new(&run, None, images, batch, quiet);
     let uniform = Uniform::new(&run.data.scaling);
@@ -142,10 +143,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ));
     let mut summary: Vec<(String, String)> =
         scores.iter().chain(&baselines).map(|s| (s.name.clone(), figure(s, unit))).collect();
-    let (used, all) = (judged.rows.len(), judged.available);
-    let rows_used = match used < all {
-        true => format!("{used} of {all}, drawn at random (seed {})", arguments.seed),
-        false => format!("all {all}"),
+    let used = judged.rows.len();
+    let rows_used = match used < available {
+        true => format!("{used} of {available}, drawn at random (seed {})", arguments.seed),
+        false => format!("all {available}"),
     };
     summary.push(("test rows".into(), rows_used));
 
