@@ -212,7 +212,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.common.json {
         let results: Vec<_> = inputs.scores.iter().chain(&inputs.baselines).map(result).collect();
         print_json(&json!({
-            "report": path, "rows": used, "unit": unit, "results": results, "verdict": inputs.verdict,
+            "report": path, "rows": used, "available": available, "unit": unit, "results": results, "verdict": inputs.verdict,
             "remarks": inputs.remarks,
         }));
         return Ok(());
@@ -246,5 +246,6 @@ fn figure(scores: &Scores, unit: &str) -> String {
         0 => String::new(),
         n => format!(" ({n} of {} rows are not finite and not in it)", scores.values.len()),
     };
-    format!("{mean:.3}{error} {unit}{rest}")
+    let value = format!("{mean:.3}{error}").replace('-', "−");
+    format!("{value} {unit}{rest}")
 }
