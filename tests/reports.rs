@@ -124,14 +124,9 @@ fn a_run_is_reported_and_described() {
 
     // info says the same without computing anything, in words and for programs
     let about = json(&["info", &run]);
-    for (key, value) in [
-        ("ended", "finished".into()),
-        ("finished", true.into()),
-        ("iteration", 40.into()),
-        ("iterations", 40.into()),
-    ] {
-        assert_eq!(about[key], value, "{key}: {about}");
-    }
+    assert_eq!(about["ended"], "finished", "{about}");
+    assert_eq!(about["finished"], true, "{about}");
+    assert_eq!((&about["iteration"], &about["iterations"]), (&40.into(), &40.into()), "{about}");
     assert_eq!(about["data"]["columns"], serde_json::json!(["a", "b"]));
     assert_eq!(about["data"]["rows"]["training"], 150);
     assert_eq!(about["best_iteration"], 40, "{about}");
