@@ -223,6 +223,7 @@ mod tests {
     fn documented_commands_can_be_given() {
         let mut text = include_str!("../../../docs/experiments.md").replace("\\\n", " ");
         for experiment in Program::command().get_subcommands_mut() {
+            text.push('\n');
             text += &experiment.get_after_help().map(ToString::to_string).unwrap_or_default();
         }
         let commands: Vec<&str> =
