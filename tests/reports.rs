@@ -107,7 +107,7 @@ fn a_run_is_reported_and_described() {
         "What the figures say",
         "On the same 40 test rows the model (ELBO, K = 100, learned covariance) is",
         "the model&#39;s base, 1 component",
-        "Gaussian, full covariance by",
+        "Gaussian, full covariance",
         "40 of 120, drawn at random (seed 0)",
         "150 training, 30 validation, 120 test",
         "standardised: all columns",
