@@ -63,9 +63,7 @@ pub use output::OutputFile;
 pub use scaling::{ColumnScaling, Dequantize, Grid, Marginals, ScaledColumn, Scaling, ScalingOptions};
 pub use spline::Spline;
 pub use split::Split;
-pub use table::{
-    CellType, Column, ColumnKind, LeftOut, Missing, Purpose, Table, TableOptions, read_numbers,
-};
+pub use table::{CellType, Column, ColumnKind, LeftOut, Missing, Purpose, Table, TableOptions, read_numbers};
 pub(crate) use weights::read_safetensors;
 pub use weights::read_weights;
 pub use write::{TableFormat, write_table};

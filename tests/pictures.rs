@@ -104,9 +104,7 @@ fn no_format_is_taken_in_part() {
 
 /// A TIFF structure with the orientation alone, as EXIF has it.
 fn exif(orientation: u8) -> Vec<u8> {
-    vec![
-        b'I', b'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, orientation, 0, 0, 0, 0, 0, 0, 0,
-    ]
+    vec![b'I', b'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, orientation, 0, 0, 0, 0, 0, 0, 0]
 }
 
 /// EXIF 2.32, 4.6.4 A: where the 0th row and the 0th column of the stored pixels are shown.
@@ -253,7 +251,8 @@ fn sixteen_bits_are_brought_to_eight_only_where_they_are_used() {
 
 /// An NPY file of bytes.
 fn npy(shape: &[usize], values: &[u8]) -> Vec<u8> {
-    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape:?}, }}").replace('[', "(");
+    let header =
+        format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape:?}, }}").replace('[', "(");
     let header = header.replace(']', ")");
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
     bytes.extend(((header.len() + 1) as u16).to_le_bytes());
@@ -308,7 +307,10 @@ fn tests_read_test_images() {
     );
     assert_eq!([training, validation, test].map(|purpose| rows(&medical, purpose)), [3, 1, 2]);
     let table = of(&medical, test).unwrap();
-    assert_eq!((table.row(0), table.labels.as_ref().unwrap().of_rows.clone()), (&[9.0, 10.0][..], vec![1, 0]));
+    assert_eq!(
+        (table.row(0), table.labels.as_ref().unwrap().of_rows.clone()),
+        (&[9.0, 10.0][..], vec![1, 0])
+    );
     let other = dir.path().join("other.npz");
     npz(&other, &[("a", &[1, 1, 2], &[1, 2]), ("b", &[1, 1, 2], &[3, 4])]);
     assert!(of(&other, test).unwrap_err().contains("x_test"));
@@ -637,7 +639,10 @@ fn files_follow_their_rows() {
         GrayImage::from_pixel(2, 1, Luma([level])).save(dir.path().join(format!("{name}.png"))).unwrap();
     }
     let table = Table::read(dir.path(), &TableOptions { unique: true, ..Default::default() }).unwrap();
-    assert_eq!((&table.files[..], table.row(1)), (&["a.png".to_string(), "c.png".into()][..], &[50.0; 2][..]));
+    assert_eq!(
+        (&table.files[..], table.row(1)),
+        (&["a.png".to_string(), "c.png".into()][..], &[50.0; 2][..])
+    );
 }
 
 /// Rows of a table are pictures where they have a shape; one alone has no quantiles to be grey between.

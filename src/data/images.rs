@@ -69,8 +69,10 @@ fn check_levels(path: &Path, [channels, height, width]: [usize; 3], options: &Ta
     if height.checked_mul(width).is_some_and(|pixels| pixels <= most(channels)) {
         return Ok(());
     }
-    let problem =
-        format!("an image of {height} × {width} pixels is more than the {} of the largest row", most(channels));
+    let problem = format!(
+        "an image of {height} × {width} pixels is more than the {} of the largest row",
+        most(channels)
+    );
     if options.size.is_some() {
         return Err(Error::config("--size", problem, "give a smaller size, for example 64x64"));
     }

@@ -61,7 +61,8 @@ impl DataRecord {
     /// Refuses an image's shape that is not that of its rows and of the network; the error is what was found.
     pub(super) fn check_image(&self, network: &NetworkConfig) -> std::result::Result<(), String> {
         let Some(shape) = self.image else { return Ok(()) };
-        let (dim, levels) = (self.scaling.dim(), shape.iter().try_fold(1_usize, |n, &axis| n.checked_mul(axis)));
+        let (dim, levels) =
+            (self.scaling.dim(), shape.iter().try_fold(1_usize, |n, &axis| n.checked_mul(axis)));
         let found = in_words(self.image);
         if levels != Some(dim) {
             return Err(format!("has {found}, and {dim} columns"));

@@ -336,8 +336,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let others = &arguments.others;
     let grid = match arguments.sampler {
         SamplerName::Flow => Vec::new(),
-        _ => Grids::new(&run, Some(arguments.spacing), false, batch, quiet)
-            .of(covariance, arguments.steps)?,
+        _ => {
+            Grids::new(&run, Some(arguments.spacing), false, batch, quiet).of(covariance, arguments.steps)?
+        }
     };
     let mut clipped = Clipped::default();
     let mut chain = |step: &StepOf| {
@@ -476,7 +477,8 @@ impl Pictures {
         let mut beyond = 0;
         for (i, row) in values.chunks_exact(size).enumerate() {
             let picture = picture_of(row, self.shape, range);
-            picture.save(dir.join(format!("{i:0digits$}.png")))?;
+            let path = dir.join(format!("{i:0digits$}.png"));
+            std::fs::write(&path, picture.png()).map_err(Error::io(&path))?;
             beyond += picture.clipped;
         }
         say_beyond(beyond, values.len(), quiet);

@@ -7,8 +7,8 @@ use std::path::Path;
 use zip::ZipArchive;
 
 use super::{Images, damaged};
-use crate::data::{Labels, Purpose};
 use crate::data::npy::{Header, read_header};
+use crate::data::{Labels, Purpose};
 use crate::{Error, Result};
 
 /// Names under which an archive with several arrays of images has those that are meant, and their labels: whatever they
@@ -109,7 +109,9 @@ fn read_archive(path: &Path, file: BufReader<File>, purpose: Purpose) -> Result<
     let (name, header) = &arrays[chosen];
     let mut images = arrange(&path.join(name), header, &values(chosen)?)?;
     if fitting.len() > 1 {
-        images.notes.push(format!("of the archive's arrays of images {name} alone is read, {:?}", header.shape));
+        images
+            .notes
+            .push(format!("of the archive's arrays of images {name} alone is read, {:?}", header.shape));
     }
     let Some(place) = labels.into_iter().chain(LABELS).find_map(position) else { return Ok(images) };
     let ((name, header), values) = (&arrays[place], values(place)?);
