@@ -484,7 +484,8 @@ impl Pictures {
         let mut beyond = 0;
         for (i, row) in values.chunks_exact(size).enumerate() {
             let picture = picture_of(row, self.shape, range);
-            picture.save(dir.join(format!("{i:0digits$}.png")))?;
+            let path = dir.join(format!("{i:0digits$}.png"));
+            std::fs::write(&path, picture.png()).map_err(Error::io(&path))?;
             beyond += picture.clipped;
         }
         say_beyond(beyond, values.len(), quiet);

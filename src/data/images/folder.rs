@@ -57,7 +57,7 @@ pub(super) fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
         let more = if broken.len() > 1 { format!(" ({} such files)", broken.len()) } else { String::new() };
         let remedy = match options.purpose {
             Purpose::Test => "repair it, or take it out of the folder",
-            _ => "repair it, or leave such files out with --skip-corrupt",
+            _ => "repair it, or leave such files out (train and import: --skip-corrupt)",
         };
         return Err(Error::data(path, format!("cannot be decoded: {why}{more}"), remedy));
     }

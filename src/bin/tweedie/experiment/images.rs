@@ -20,7 +20,7 @@ use super::cost::NetworkName;
 struct ImageOptions {
     #[command(flatten)]
     output: Output,
-    /// Images to train on: an IDX file, a CIFAR-10 batch, a folder of PNG, JPEG or WebP
+    /// Images to train on: an IDX file, a CIFAR-10 batch, a folder of PNG, JPEG and others
     #[arg(long, value_name = "IMAGES", help_heading = "Images")]
     data: Option<String>,
     /// Bring images to this height and width; MNIST's 28x28 must be 32x32 for the paper's network
