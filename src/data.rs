@@ -68,7 +68,10 @@ pub use labels::Labels;
 pub(crate) use npz::{NpzReader, NpzWriter};
 pub use output::{Abandoned, OutputFile, abandon_outputs};
 pub use place::Place;
-pub use scaling::{ColumnScaling, Dequantize, Grid, Marginals, ScaledColumn, Scaling, ScalingOptions};
+pub use scaling::{
+    ColumnScaling, Dequantize, Grid, LEAST_GAIN, MarginalChoice, Marginals, ScaledColumn, Scaling,
+    ScalingOptions,
+};
 pub use spline::Spline;
 pub use split::{Split, subset};
 pub use table::{

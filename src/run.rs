@@ -660,8 +660,9 @@ impl Run {
     pub fn prepared(&self) -> Option<Prepared> {
         let read = |data: &DataConfig| Prepared::read(data, self.config.seed).ok();
         // run and data may have been moved together: then the path as it was typed may hold
-        let typed = || read(&DataConfig { source: self.data.source.clone(), ..self.config.data.clone() });
-        let own = read(&self.config.data).or_else(typed)?;
+        let typed = DataConfig { source: self.data.source.clone(), ..self.config.data.clone() };
+        let own = read(&self.config.data)
+            .or_else(|| (typed != self.config.data).then(|| read(&typed)).flatten())?;
         (own.record.fingerprint == self.data.fingerprint).then_some(own)
     }
 

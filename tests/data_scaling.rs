@@ -1,7 +1,9 @@
 //! The scaling is an increasing map whose derivative and inverse are what they claim to be.
 
 use proptest::prelude::*;
-use tweedie::data::{Column, ColumnKind, Dequantize, Marginals, Scaling, ScalingOptions, Table};
+use tweedie::data::{
+    Column, ColumnKind, ColumnScaling, Dequantize, MarginalChoice, Marginals, Scaling, ScalingOptions, Table,
+};
 
 fn table(kind: ColumnKind, values: Vec<f32>) -> Table {
     Table::new(vec![Column { name: "x".into(), kind }], values).unwrap()
@@ -119,6 +121,138 @@ fn it_survives_json_and_damage_there_is_an_error() {
     let json = serde_json::to_string(&scaling).unwrap();
     assert_eq!(serde_json::from_str::<Scaling>(&json).unwrap(), scaling);
     assert!(serde_json::from_str::<Scaling>(&json.replacen("\"slope\":[", "\"slope\":[-1.0,", 1)).is_err());
+}
+
+/// The value at rank `i` of `n` of the normal distribution, to 2e-3 (Winitzki).
+fn normal(i: usize, n: usize) -> f64 {
+    let x = 2.0 * (i as f64 + 0.5) / n as f64 - 1.0;
+    let l = (1.0 - x * x).ln();
+    let a = 2.0 / (std::f64::consts::PI * 0.147) + l / 2.0;
+    std::f64::consts::SQRT_2 * x.signum() * ((a * a - l / 0.147).sqrt() - a).sqrt()
+}
+
+/// What `Marginals::Auto` chooses for values given by rank, taken in another order.
+fn choice(kind: ColumnKind, n: usize, of_rank: impl Fn(usize) -> f64) -> MarginalChoice {
+    let values = (0..n).map(|i| of_rank(i * 617 % n) as f32).collect();
+    let table = table(kind, values);
+    let dequantize = if kind == ColumnKind::Integer { Dequantize::Integers } else { Dequantize::None };
+    let rows: Vec<usize> = (0..n).collect();
+    let options = ScalingOptions { dequantize, ..ScalingOptions::default() };
+    assert_eq!(options.marginals, Marginals::Auto);
+    let (scaling, mut choices) = Scaling::choose(&table, &rows, &options).unwrap();
+    let choice = choices.remove(0);
+    let spline = matches!(scaling.columns[0].map, ColumnScaling::Gaussianize(_));
+    assert_eq!(spline, choice.marginals == Marginals::Gaussianize);
+    let given = fit(&table, choice.marginals, options.dequantize.clone());
+    assert_eq!(scaling, given, "the maps are those of the marginals chosen");
+    choice
+}
+
+#[test]
+fn auto_gaussianizes_tails_and_edges_and_leaves_the_rest() {
+    const N: usize = 2000;
+    let u = |i: usize| (i as f64 + 0.5) / N as f64;
+    let float = |of_rank: &dyn Fn(usize) -> f64| choice(ColumnKind::Float, N, of_rank);
+    // gains in nats: differential entropies against the normal density of the same variance
+    let exponential = float(&|i| -u(i).ln());
+    assert_eq!(exponential.marginals, Marginals::Gaussianize);
+    assert!((exponential.gain.unwrap() - 0.419).abs() < 0.05, "{exponential:?}"); // ½ ln 2πe − 1
+    let log_normal = float(&|i| normal(i, N).exp());
+    assert_eq!(log_normal.marginals, Marginals::Gaussianize);
+    let cauchy = float(&|i| (std::f64::consts::PI * (u(i) - 0.5)).tan());
+    assert!(cauchy.marginals == Marginals::Gaussianize && cauchy.long_tail && !cauchy.edge, "{cauchy:?}");
+    let both_ends = float(&|i| (std::f64::consts::FRAC_PI_2 * u(i)).sin().powi(2));
+    assert!(both_ends.marginals == Marginals::Gaussianize && both_ends.edge && !both_ends.long_tail);
+
+    for (name, left) in [
+        ("normal", float(&|i| normal(i, N))),
+        ("uniform", float(&u)), // ½ ln(2πe/12) = 0.176 nats
+        ("a tenth larger", float(&|i| normal(i, N) * if i % 10 == 0 { 1.3 } else { 1.0 })),
+        ("two peaks", float(&|i| normal(i % (N / 2), N / 2) + if i < N / 2 { -10.0 } else { 10.0 })),
+        ("shifted far", float(&|i| 1000.0 + normal(i, N))),
+    ] {
+        assert_eq!(left.marginals, Marginals::Standardize, "{name}: {left:?}");
+    }
+    // counts with a long tail, dequantised: geometric with mean 4
+    let counts = choice(ColumnKind::Integer, N, |i| (u(i).ln() / 0.8_f64.ln()).floor());
+    assert_eq!(counts.marginals, Marginals::Gaussianize, "{counts:?}");
+    let sums = choice(ColumnKind::Integer, N, |i| (50.0 + 7.0 * normal(i, N)).round());
+    assert_eq!(sums.marginals, Marginals::Standardize, "{sums:?}");
+}
+
+/// What is compared are densities, which atoms have none of; and only where there are rows to tell.
+#[test]
+fn auto_ignores_atoms_and_does_not_judge_on_a_few_rows() {
+    const N: usize = 1000;
+    // 0 in a tenth of the rows, else normal around 5: what counts is the density of the others
+    let inflated = choice(ColumnKind::Float, N, |i| if i < N / 10 { 0.0 } else { 5.0 + normal(i, N) });
+    assert!(inflated.gain.unwrap() < 0.4, "{inflated:?}");
+    let binary = choice(ColumnKind::Float, N, |i| (i % 2) as f64);
+    assert!(binary.marginals == Marginals::Standardize && binary.gain.is_none(), "{binary:?}");
+    assert!(binary.reason().contains("too few"), "{}", binary.reason());
+    for n in [2, 3, 5, 11, 39] {
+        let few = choice(ColumnKind::Float, n, |i| (i as f64).exp());
+        assert!(few.marginals == Marginals::Standardize && few.gain.is_none(), "{few:?}");
+    }
+}
+
+/// A value may be as far off as single precision goes: its image is finite or infinite and its log-derivative finite,
+/// never NaN; and an infinite scaled value comes back as an infinite one.
+#[test]
+fn extreme_values_give_no_nan() {
+    let far = [1e30, -1e30, f32::MAX, f32::MIN, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE, 0.0];
+    let tables = [
+        awkward(),
+        vec![1.0, 2.0],
+        vec![0.0, f32::from_bits(1), f32::from_bits(2), f32::from_bits(40)],
+        (0..200_u8).map(f32::from).chain([f32::MAX]).collect(),
+        std::iter::repeat_n(3.0, 500).chain([4.0, 1e7, 1e7, -1e7]).collect(),
+    ];
+    for values in tables {
+        let table = table(ColumnKind::Float, values);
+        for marginals in [Marginals::Auto, Marginals::Standardize, Marginals::Gaussianize] {
+            let scaling = fit(&table, marginals, Dequantize::None);
+            let (mut out, mut jacobian) = (Vec::new(), Vec::new());
+            scaling.forward_f64(&far, || 0.0, &mut out, &mut jacobian);
+            assert!(out.iter().all(|v| !v.is_nan()), "{marginals:?}: {out:?}");
+            assert!(jacobian.iter().all(|v| v.is_finite()), "{marginals:?}: {jacobian:?}");
+            assert!(out[4] == f64::INFINITY && out[5] == f64::NEG_INFINITY, "{out:?}");
+            assert!(out[0] > out[7] && out[7] > out[1] && out[2] >= out[0] && out[3] <= out[1], "{out:?}");
+            let back = scaling.inverse(&[f64::INFINITY, f64::NEG_INFINITY]);
+            assert_eq!(back, [f64::INFINITY, f64::NEG_INFINITY]);
+            let mut single = Vec::new();
+            scaling.forward(&far, || 0.0, &mut single);
+            assert!(single.iter().all(|v| !v.is_nan()), "{marginals:?}: {single:?}");
+        }
+    }
+}
+
+/// A scaling that no fit can give is refused where it is read: later it would be NaN in every likelihood.
+#[test]
+fn a_damaged_scaling_is_refused() {
+    let column = r#""column":{"name":"x","kind":"float"}"#;
+    let of = |grid: &str, map: &str| format!(r#"{{"columns":[{{{column},"grid":{grid},"map":{map}}}]}}"#);
+    let affine = |scale: &str| format!(r#"{{"affine":{{"shift":1.0,"scale":{scale}}}}}"#);
+    let spline =
+        |x: &str| format!(r#"{{"gaussianize":{{"x":[{x}],"y":[-1.0,0.0,1.0],"slope":[1.0,1.0,1.0]}}}}"#);
+    let read = |text: &str| serde_json::from_str::<Scaling>(text);
+    read(&of("null", &affine("2.0"))).unwrap();
+    read(&of(r#"{"bin":0.5,"origin":0.0}"#, &spline("0.0,1.0,2.0"))).unwrap();
+    for text in [
+        of("null", &affine("0.0")),
+        of("null", &affine("-1.0")),
+        of("null", &affine("1e-320")),
+        of(r#"{"bin":0.0,"origin":0.0}"#, &affine("2.0")),
+        of(r#"{"bin":-1.0,"origin":0.0}"#, &affine("2.0")),
+        of("null", &spline("0.0,0.0,2.0")),
+        of("null", &spline("0.0,1e-300,2.0")),
+        of("null", &spline("-1e308,0.0,1e308")),
+        r#"{"columns":[]}"#.into(),
+    ] {
+        assert!(read(&text).is_err(), "{text}");
+    }
+    let message = read(&of("null", &affine("0.0"))).unwrap_err().to_string();
+    assert!(message.contains("`x`"), "{message}");
 }
 
 prop_compose! {

@@ -244,6 +244,16 @@ fn scores_of_images_name_their_files() {
     }
     let found = json(&succeed(&[&score[..], &["--json", "--anomalies", "1", "--quiet"]].concat()));
     assert!(found["anomalies"][0]["file"].as_str().is_some_and(|file| file.ends_with(".png")), "{found}");
+    // how long it takes, before it begins
+    let mut child = start(&["score", &run, &data, "--steps", "100000", "--draws", "1000", "--threads", "1"]);
+    let mut said = String::new();
+    let mut lines = std::io::BufReader::new(child.stderr.take().unwrap());
+    while !said.contains("minutes or more") {
+        assert!(std::io::BufRead::read_line(&mut lines, &mut said).unwrap() > 0, "{said}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(said.contains("12 images of 100000000 network evaluations"), "{said}");
     let npy = tweedie(&[&score[..], &["-o", &at("s.npy")]].concat());
     assert!(npy.status.success() && stderr(&npy).contains("holds no names"), "{}", stderr(&npy));
 
@@ -430,6 +440,25 @@ fn no_memory_is_no_crash() {
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("error: out of memory; give a smaller --batch-size"), "{message}");
     assert!(!message.contains("internal"), "{message}");
+}
+
+/// Ctrl-C of a command that writes no file ends as quietly.
+#[test]
+#[cfg(unix)]
+fn interrupted_scores_are_no_error() {
+    let data = case("F08-overflow-rows/train.csv");
+    let mut child =
+        start(&["score", shared(), &data, "--steps", "100000", "--draws", "100", "--threads", "1"]);
+    std::thread::sleep(Duration::from_millis(500));
+    // not before it has begun
+    wait_for(|| {
+        std::fs::read_to_string(format!("/proc/{}/maps", child.id()))
+            .map_or(true, |m| m.contains("libtorch_cpu"))
+    });
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(child.try_wait().unwrap().is_none());
+    let output = signal(child, "-INT");
+    assert_eq!((output.status.code(), stderr(&output).trim()), (Some(130), "stopped"));
 }
 
 /// `-o -` is the same CSV on standard output, alone there.

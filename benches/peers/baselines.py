@@ -5,7 +5,9 @@
 
 A SPLIT directory holds train.csv, validation.csv and test.csv (scripts/prepare_splits.py). Quantised
 columns are dequantised, v + step * (u - 1/2), u uniform on [0, 1); then every column is standardised by
-the mean and standard deviation of the (dequantised) training rows. Each method is chosen on the validation
+the mean and standard deviation of the (dequantised) training rows. With --scaling RUN, a run of `tweedie
+train` on the same train.csv, every method gets what tweedie got: the run's grids and its maps, column by
+column, gaussianised ones too; their log-derivatives are counted. Each method is chosen on the validation
 rows; the test rows are read once, at the end.
 
 Methods
@@ -18,10 +20,12 @@ Methods
 
 Fields
   test_nats, test_nats_standardised, test_std_error    mean log-likelihood of a test row, in the data's own
-             units and in standardised units (they differ by the sum of log sd), and its standard error
+             units and in the units of the maps (they differ by the mean log-derivative of the maps,
+             -log_sd_sum), and the standard error of the first
   validation_nats_standardised    what the choice was made by: biased upwards by the choosing
-  seconds    wall clock of training and choosing, without reading and the test; --seconds bounds mixture and flow
+  seconds    wall clock (or, with --clock cpu, processor time) of training and choosing, without reading and the test; --seconds bounds mixture and flow
   dequantised    column: step
+  gaussianised   columns whose map, of --scaling, is a spline
 """
 
 import argparse
@@ -56,10 +60,55 @@ def note(message):
 # Data
 
 
-class Table:
-    """Three parts of a table: raw rows, the step of each column's grid (0: not dequantised), standardised rows."""
+class Affine:
+    """(x - mean) / sd."""
 
-    def __init__(self, folder, dequantize, seed):
+    def __init__(self, mean, sd):
+        self.mean, self.sd = mean, sd
+
+    def __call__(self, x):
+        return (x - self.mean) / self.sd, np.full(len(x), -math.log(self.sd))
+
+
+class Spline:
+    """Rational-quadratic between knots, linear outside (tweedie's src/data/spline.rs); value and log-derivative."""
+
+    def __init__(self, x, y, slope):
+        self.x, self.y, self.slope = (np.array(part) for part in (x, y, slope))
+
+    def __call__(self, x):
+        k = np.clip(np.searchsorted(self.x, x, side="right"), 1, len(self.x) - 1) - 1
+        width, height = self.x[k + 1] - self.x[k], self.y[k + 1] - self.y[k]
+        s0, s1, chord = self.slope[k], self.slope[k + 1], height / width
+        u = np.clip((x - self.x[k]) / width, 0, 1)
+        v = 1 - u
+        bottom = chord + (s0 + s1 - 2 * chord) * u * v
+        y = self.y[k] + height * (chord * u * u + s0 * u * v) / bottom
+        derivative = (chord / bottom) ** 2 * (s1 * u * u + 2 * chord * u * v + s0 * v * v)
+        # linear with the slope of the outermost knot
+        y = y + np.where(x < self.x[0], self.slope[0] * (x - self.x[0]), 0)
+        y = y + np.where(x > self.x[-1], self.slope[-1] * (x - self.x[-1]), 0)
+        return y, np.log(derivative)
+
+
+def maps_of(run, header):
+    """The steps of dequantised columns and the maps of a run of tweedie."""
+    columns = json.loads((run / "data.json").read_text())["scaling"]["columns"]
+    if [column["column"]["name"] for column in columns] != header:
+        fail(f"--scaling: {run} was not trained on the columns {', '.join(header)}")
+    steps = np.array([column["grid"]["bin"] if column["grid"] else 0.0 for column in columns])
+    maps = []
+    for column in columns:
+        ((kind, parameters),) = column["map"].items()
+        affine = kind == "affine"
+        maps.append(Affine(parameters["shift"], parameters["scale"]) if affine else Spline(**parameters))
+    return steps, maps
+
+
+class Table:
+    """Three parts of a table: raw rows, the step of each column's grid (0: not dequantised), scaled rows."""
+
+    def __init__(self, folder, dequantize, seed, run):
         self.name = folder.name
         texts = {}
         for part in PARTS:
@@ -70,14 +119,23 @@ class Table:
                 header, *texts[part] = list(csv.reader(file))
         self.columns = header
         self.raw = {part: np.array(rows, dtype=np.float64) for part, rows in texts.items()}
-        self.steps = quantisation(header, texts["train"], dequantize)
+        self.steps, self.maps = maps_of(run, header) if run else (quantisation(header, texts["train"], dequantize), None)
 
         # One generator per part, so that a part's noise depends on the seed alone.
         self.noisy = {p: self.dequantised(self.raw[p], np.random.default_rng([seed, i])) for i, p in enumerate(PARTS)}
-        self.mean, self.sd = self.noisy["train"].mean(0), self.noisy["train"].std(0)
-        if not (self.sd > 0).all():
-            fail(f"{folder}: column {header[int(self.sd.argmin())]} is constant: drop it")
-        self.x = {part: (rows - self.mean) / self.sd for part, rows in self.noisy.items()}
+        if self.maps is None:
+            mean, sd = self.noisy["train"].mean(0), self.noisy["train"].std(0)
+            if not (sd > 0).all():
+                fail(f"{folder}: column {header[int(sd.argmin())]} is constant: drop it")
+            self.maps = [Affine(*of_column) for of_column in zip(mean, sd)]
+        scaled = {part: self.scaled(rows) for part, rows in self.noisy.items()}
+        self.x = {part: x for part, (x, _) in scaled.items()}
+        self.log_derivative = {part: sums for part, (_, sums) in scaled.items()}
+
+    def scaled(self, rows):
+        """Rows in the units of the maps, and the sum of their log-derivatives, row by row."""
+        parts = [of_column(rows[:, k]) for k, of_column in enumerate(self.maps)]
+        return np.stack([x for x, _ in parts], 1), sum(derivative for _, derivative in parts)
 
     def dequantised(self, rows, rng):
         return rows + self.steps * (rng.random(rows.shape) - 0.5)
@@ -150,13 +208,13 @@ def kde(table, options):
 
 def mixture(table, options):
     train, validation = table.x["train"], table.x["validation"]
-    deadline = time.monotonic() + options.seconds
+    deadline = options.now() + options.seconds
     ridges = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
     best = (-math.inf, None, {})
     fits = 0
 
     def out_of_time():
-        return time.monotonic() >= deadline
+        return options.now() >= deadline
 
     def fit(components, ridge, start):
         """Expectation-maximisation in bouts of five iterations, until validation gains no more or time is up."""
@@ -207,7 +265,7 @@ def mixture(table, options):
 def flow(table, options):
     torch.manual_seed(options.seed)
     rng = np.random.default_rng([options.seed, len(PARTS)])
-    start = time.monotonic()
+    start = options.now()
     raw, d = table.raw["train"], len(table.columns)
     validation = torch.tensor(table.x["validation"], dtype=torch.float32)
     model = NSF(d, bins=options.bins, transforms=options.transforms, hidden_features=options.hidden)
@@ -222,13 +280,13 @@ def flow(table, options):
     best, state, best_step, step, idle, drops, skipped = -math.inf, None, 0, 0, 0, 0, 0
     order = np.empty(0, dtype=int)
     while drops < 4:
-        elapsed = (time.monotonic() - start) / options.seconds
+        elapsed = (options.now() - start) / options.seconds
         if elapsed >= 1:
             break
         if len(order) < batch:
             order = rng.permutation(len(raw))
         rows, order = raw[order[:batch]], order[batch:]
-        x = torch.from_numpy(((table.dequantised(rows, rng) - table.mean) / table.sd).astype(np.float32))
+        x = torch.from_numpy(table.scaled(table.dequantised(rows, rng))[0].astype(np.float32))
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * min(1, (step + 1) / 100) * 0.3**drops * 0.5 * (1 + math.cos(math.pi * elapsed))
         loss = -model().log_prob(x).mean()
@@ -273,28 +331,30 @@ METHODS = {"gaussian": gaussian, "kde": kde, "mixture": mixture, "flow": flow}
 
 
 def measure(method, table, options):
-    start = time.monotonic()
+    start = options.now()
     validation, log_prob, choice = METHODS[method](table, options)
-    seconds = time.monotonic() - start
+    seconds = options.now() - start
     test = log_prob(table.x["test"])
-    jacobian = np.log(table.sd).sum()
+    own_units = test + table.log_derivative["test"]
     return {
         "table": table.name,
         "method": method,
-        "test_nats": round(test.mean() - jacobian, 4),
+        "test_nats": round(own_units.mean(), 4),
         "test_nats_standardised": round(test.mean(), 4),
-        "test_std_error": round(test.std(ddof=1) / math.sqrt(len(test)), 4),
+        "test_std_error": round(own_units.std(ddof=1) / math.sqrt(len(test)), 4),
         "test_worst_row_standardised": round(test.min(), 2),
         "test_rows_not_finite": int((~np.isfinite(test)).sum()),
         "validation_nats_standardised": round(validation.mean(), 4),
         "seconds": round(seconds, 1),
         "budget_seconds": options.seconds if method in ("mixture", "flow") else None,
+        "clock": options.clock,
         "threads": options.threads,
         "seed": options.seed,
         "columns": len(table.columns),
         "rows": {part: len(table.raw[part]) for part in PARTS},
         "dequantised": {c: s for c, s in zip(table.columns, table.steps) if s},
-        "log_sd_sum": round(jacobian, 4),
+        "gaussianised": [c for c, m in zip(table.columns, table.maps) if isinstance(m, Spline)],
+        "log_sd_sum": round(-table.log_derivative["test"].mean(), 4),
         "choice": choice,
     }
 
@@ -305,9 +365,11 @@ def main():
     parser.add_argument("splits", nargs="+", type=pathlib.Path, metavar="SPLIT")
     parser.add_argument("--methods", default=",".join(METHODS), help="of gaussian,kde,mixture,flow (default: all)")
     parser.add_argument("--seconds", type=float, default=60, help="wall clock for each of mixture and flow (default 60)")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="what --seconds are of; cpu where others use the machine")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0, help="of the dequantisation and of every method (default 0)")
     parser.add_argument("--dequantize", default="auto", metavar="auto|integers|none|NAMES", help="default auto: integers and coarse decimals")
+    parser.add_argument("--scaling", type=pathlib.Path, metavar="RUN", help="grids and maps of this run of tweedie (one SPLIT)")
     parser.add_argument("--components", type=integers, default=[2**i for i in range(9)], help="mixture (default 1,2,4,…,256)")
     parser.add_argument("--transforms", type=int, default=5, help="flow")
     parser.add_argument("--bins", type=int, default=8, help="flow")
@@ -317,6 +379,9 @@ def main():
     parser.add_argument("--patience", type=int, default=20, help="flow: validations without gain before the rate falls")
     options = parser.parse_args()
 
+    if options.scaling and len(options.splits) != 1:
+        fail("--scaling: a run is of one SPLIT: give them one by one")
+    options.now = time.process_time if options.clock == "cpu" else time.monotonic
     methods = options.methods.split(",")
     for method in methods:
         if method not in METHODS:
@@ -324,7 +389,7 @@ def main():
     torch.set_num_threads(options.threads)
     with threadpool_limits(options.threads):
         for folder in options.splits:
-            table = Table(folder, options.dequantize, options.seed)
+            table = Table(folder, options.dequantize, options.seed, options.scaling)
             for method in methods:
                 note(f"{table.name}: {method}")
                 print(json.dumps(measure(method, table, options), ensure_ascii=False), flush=True)

@@ -9,7 +9,7 @@ use super::builder::{Builder, unique_names};
 use super::delimited::Records;
 use super::output::OutputFile;
 use super::table::{CellType, Missing, Table, read_into};
-use super::write::{TableFormat, format_number, write_table};
+use super::write::{TableFormat, format_number, io_error, write_table};
 use crate::{Error, Result};
 
 /// Writes the rows of `table`'s file again, each followed by its values of the new columns, and commits the file.
@@ -156,10 +156,7 @@ fn echo(table: &Table, names: &[&str], columns: &[Vec<f64>], mut out: OutputFile
         (_, given) if given != b' ' && table.source.extension() == path.extension() => given,
         _ => b',',
     };
-    let failed = |e: csv::Error| match e.into_kind() {
-        csv::ErrorKind::Io(e) => Error::io(&path)(e),
-        other => Error::io(&path)(std::io::Error::other(format!("{other:?}"))),
-    };
+    let failed = |e: csv::Error| Error::io(&path)(io_error(e));
     let mut records = Records::open(&table.source, layout)?;
     let mut record = ByteRecord::new();
     let mut writer = csv::WriterBuilder::new().delimiter(delimiter).flexible(true).from_writer(&mut out);

@@ -12,12 +12,69 @@ const SPLINE_ROWS: usize = 1 << 20;
 /// A regular grid of a float column has at most so many steps: finer ones are the grid of `f32` itself.
 const GRID_STEPS: f64 = (1 << 21) as f64;
 
+/// A column is gaussianised by [`Marginals::Auto`] where that raises the log-likelihood of the column by itself by at
+/// least so many nats per row, and the column has a long tail or an edge.
+pub const LEAST_GAIN: f64 = 0.2;
+/// A tail is long that has a value so many deviations from the median, a deviation being the interquartile range over
+/// that of the standard normal distribution.
+const LONG_TAIL: f64 = 5.0;
+/// The interquartile range of the standard normal distribution.
+const NORMAL_IQR: f64 = 1.349;
+/// An end of the range is an edge if this share of the values lies within a hundredth of the range from it.
+const EDGE: f64 = 0.02;
+/// [`Marginals::Auto`] compares the maps on at most so many training rows, evenly spaced.
+const COMPARED_ROWS: usize = 20_000;
+/// With fewer rows than this to compare the maps on, a column is standardised.
+const LEAST_COMPARED: usize = 40;
+/// A value that takes more than this share of a column that is not dequantised is an atom: no density can be
+/// compared there.
+const ATOM: f64 = 0.01;
+
+/// What [`Marginals::Auto`] chose for a column, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MarginalChoice {
+    /// The column's name.
+    pub column: String,
+    /// [`Marginals::Standardize`] or [`Marginals::Gaussianize`].
+    pub marginals: Marginals,
+    /// What gaussianising adds to the mean log-likelihood of the column by itself under a standard normal density in
+    /// scaled units, in nats per row, to three decimals: each half of the training rows is scored by the maps that
+    /// were fitted on the other half. None if too few rows could be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gain: Option<f64>,
+    /// Whether a value lies more than five deviations from the median, a deviation being the interquartile range
+    /// over 1.349.
+    pub long_tail: bool,
+    /// Whether at least 2 % of the values lie within a hundredth of the range from one of its ends.
+    pub edge: bool,
+}
+
+impl MarginalChoice {
+    /// What the choice was made by, in a few words.
+    pub fn reason(&self) -> String {
+        let Some(gain) = self.gain else { return "too few distinct values to compare".into() };
+        let shape = match (self.long_tail, self.edge) {
+            (true, true) => ", long tail and edge",
+            (true, false) => ", long tail",
+            (false, true) => ", edge",
+            (false, false) if gain >= LEAST_GAIN => ", but neither long tail nor edge",
+            (false, false) => "",
+        };
+        format!("{gain:+.3} nats{shape}")
+    }
+}
+
 /// What the maps make of each column by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Marginals {
-    /// Mean 0 and standard deviation 1.
+    /// Per column: [`Marginals::Gaussianize`] where the column has a long tail or an edge and gaussianising is worth at
+    /// least [`LEAST_GAIN`] on training rows that it was not fitted on, [`Marginals::Standardize`] elsewhere.
+    ///
+    /// A column of several peaks gains by itself too; without tail or edge they are left to the network.
     #[default]
+    Auto,
+    /// Mean 0 and standard deviation 1.
     Standardize,
     /// Nearly standard normal, by a monotone spline.
     Gaussianize,
@@ -89,6 +146,12 @@ pub enum ColumnScaling {
 }
 
 impl ColumnScaling {
+    /// `ln` of the density that a standard normal density of the scaled value gives to the raw one.
+    fn log_density(&self, raw: f64) -> f64 {
+        let (scaled, derivative) = self.forward(raw);
+        derivative.ln() - 0.5 * (scaled * scaled + (2.0 * std::f64::consts::PI).ln())
+    }
+
     /// The scaled value and the derivative d scaled / d raw.
     pub fn forward(&self, raw: f64) -> (f64, f64) {
         match self {
@@ -168,8 +231,11 @@ impl TryFrom<Stored> for Scaling {
                 Ok(Scaling::pixels(&pixel_columns(pixels)))
             }
             Stored::Columns { columns } => {
+                if columns.is_empty() {
+                    return Err(Error::config("scaling", "it has no column", "restore the file"));
+                }
                 for ScaledColumn { column, grid, map } in &columns {
-                    let positive = |x: f64| x > 0.0 && x.is_finite();
+                    let positive = |x: f64| x > 0.0 && x.is_normal();
                     let bins = grid.is_none_or(|grid| positive(grid.bin) && grid.origin.is_finite());
                     let maps = match map {
                         ColumnScaling::Affine { shift, scale } => positive(*scale) && shift.is_finite(),
@@ -199,6 +265,21 @@ impl Scaling {
     /// # Panics
     /// If a row does not exist.
     pub fn fit(table: &Table, rows: &[usize], options: &ScalingOptions) -> Result<Scaling> {
+        Ok(Scaling::choose(table, rows, options)?.0)
+    }
+
+    /// As [`Scaling::fit`], with what [`Marginals::Auto`] chose for each column; empty under other marginals.
+    ///
+    /// # Errors
+    /// As [`Scaling::fit`].
+    ///
+    /// # Panics
+    /// If a row does not exist.
+    pub fn choose(
+        table: &Table,
+        rows: &[usize],
+        options: &ScalingOptions,
+    ) -> Result<(Scaling, Vec<MarginalChoice>)> {
         if rows.is_empty() {
             return Err(Error::data(
                 &table.source,
@@ -220,9 +301,10 @@ impl Scaling {
             return Err(Error::config("dequantize", format!("there is no column `{unknown}`"), remedy));
         }
         let columns = table.columns.iter().enumerate();
-        let columns =
+        let fitted: Vec<_> =
             columns.map(|(k, column)| fit_column(table, rows, options, k, column)).collect::<Result<_>>()?;
-        Ok(Scaling { columns })
+        let (columns, choices): (Vec<_>, Vec<_>) = fitted.into_iter().unzip();
+        Ok((Scaling { columns }, choices.into_iter().flatten().collect()))
     }
 
     /// Pixel levels 0…255 to `[−1, 1]`, dequantised.
@@ -343,18 +425,14 @@ impl ScaledColumn {
     }
 }
 
+/// The column's map, and how [`Marginals::Auto`] chose it.
 fn fit_column(
     table: &Table,
     rows: &[usize],
     options: &ScalingOptions,
     k: usize,
     column: &Column,
-) -> Result<ScaledColumn> {
-    let stride = match options.marginals {
-        Marginals::Standardize => 1,
-        Marginals::Gaussianize => rows.len().div_ceil(SPLINE_ROWS),
-    };
-    let mut values: Vec<f64> = rows.iter().step_by(stride).map(|&row| table.row(row)[k].into()).collect();
+) -> Result<(ScaledColumn, Option<MarginalChoice>)> {
     let wanted = options.dequantize.takes(column);
     let grid = match (wanted, column.kind) {
         (false, _) => None,
@@ -368,43 +446,92 @@ fn fit_column(
             })?)
         }
     };
-    let constant = || {
+    let at_most = |most: usize| {
+        let stride = rows.len().div_ceil(most);
+        rows.iter().step_by(stride).map(|&row| f64::from(table.row(row)[k])).collect::<Vec<f64>>()
+    };
+    let choice = (options.marginals == Marginals::Auto)
+        .then(|| compared(&column.name, &at_most(COMPARED_ROWS), grid, options));
+    let map = match choice.as_ref().map_or(options.marginals, |choice| choice.marginals) {
+        Marginals::Gaussianize => gaussianized(at_most(SPLINE_ROWS), grid, options.knots),
+        Marginals::Standardize | Marginals::Auto => None,
+    };
+    let map = map.or_else(|| standardized(&at_most(usize::MAX), grid, options.floor)).ok_or_else(|| {
         let problem =
             format!("column `{}` is constant on the {} rows of the training part", column.name, rows.len());
         Error::data(&table.source, problem, format!("leave it out with --drop {}", column.name))
-    };
-    let affine = |values: &[f64]| {
-        let n = values.len() as f64;
-        let shift = values.iter().sum::<f64>() / n;
-        let variance = values.iter().map(|v| (v - shift).powi(2)).sum::<f64>() / n;
-        let noise = grid.map_or(0.0, |g| g.bin * g.bin / 12.0);
-        let scale = (variance + noise).sqrt().max(options.floor);
-        (scale > 0.0 && scale.is_finite())
-            .then(|| ColumnScaling::Affine { shift: decimal(shift), scale: decimal(scale) })
-            .ok_or_else(constant)
-    };
-    let map = match options.marginals {
-        Marginals::Standardize => affine(&values)?,
-        Marginals::Gaussianize => {
-            values.sort_unstable_by(f64::total_cmp);
-            if let Some(Grid { bin, .. }) = grid {
-                // The law of value plus noise has each value's mass evenly spread over its bin.
-                let ties: Vec<usize> = values.chunk_by(|a, b| a == b).map(<[f64]>::len).collect();
-                let mut start = 0;
-                for count in ties {
-                    for (i, value) in values[start..start + count].iter_mut().enumerate() {
-                        *value += bin * ((i as f64 + 0.5) / count as f64 - 0.5);
-                    }
-                    start += count;
-                }
+    })?;
+    Ok((ScaledColumn { column: column.clone(), grid, map }, choice))
+}
+
+/// The map to mean 0 and variance 1, noise within bins included; none if the values do not vary.
+fn standardized(values: &[f64], grid: Option<Grid>, floor: f64) -> Option<ColumnScaling> {
+    let n = values.len() as f64;
+    let shift = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - shift).powi(2)).sum::<f64>() / n;
+    let noise = grid.map_or(0.0, |g| g.bin * g.bin / 12.0);
+    let scale = (variance + noise).sqrt().max(floor);
+    (scale > 0.0 && scale.is_finite())
+        .then(|| ColumnScaling::Affine { shift: decimal(shift), scale: decimal(scale) })
+}
+
+/// The spline to nearly normal values; none if the values do not vary.
+fn gaussianized(mut values: Vec<f64>, grid: Option<Grid>, knots: usize) -> Option<ColumnScaling> {
+    values.sort_unstable_by(f64::total_cmp);
+    if let Some(Grid { bin, .. }) = grid {
+        // The law of value plus noise has each value's mass evenly spread over its bin.
+        let ties: Vec<usize> = values.chunk_by(|a, b| a == b).map(<[f64]>::len).collect();
+        let mut start = 0;
+        for count in ties {
+            for (i, value) in values[start..start + count].iter_mut().enumerate() {
+                *value += bin * ((i as f64 + 0.5) / count as f64 - 0.5);
             }
-            match Spline::gaussianize(&values, options.knots) {
-                Some(spline) => ColumnScaling::Gaussianize(spline),
-                None => affine(&values)?,
+            start += count;
+        }
+    }
+    Spline::gaussianize(&values, knots).map(ColumnScaling::Gaussianize)
+}
+
+/// What [`Marginals::Auto`] chooses for a column of these training values.
+fn compared(name: &str, values: &[f64], grid: Option<Grid>, options: &ScalingOptions) -> MarginalChoice {
+    // Weyl's sequence: evenly spread within bins
+    let noise = |i: usize| grid.map_or(0.0, |g| g.bin * ((i as f64 * 0.618_033_988_75).fract() - 0.5));
+    let mut sorted: Vec<f64> = values.iter().enumerate().map(|(i, v)| v + noise(i)).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let n = sorted.len();
+    let (low, high) = (sorted[0], sorted[n - 1]);
+    let quartile = |k: usize| sorted[k * (n - 1) / 4];
+    let deviation = (quartile(3) - quartile(1)) / NORMAL_IQR;
+    let farthest = (high - quartile(2)).max(quartile(2) - low);
+    let strip = 0.01 * (high - low);
+    let at_low = sorted.partition_point(|v| *v <= low + strip);
+    let at_high = n - sorted.partition_point(|v| *v < high - strip);
+    let long_tail = farthest > LONG_TAIL * deviation;
+    let edge = at_low.max(at_high) as f64 >= EDGE * n as f64;
+
+    let most = (ATOM * n as f64).max(2.0) as usize;
+    let atom = |v: f64| {
+        let count = sorted.partition_point(|x| *x <= v) - sorted.partition_point(|x| *x < v);
+        grid.is_none() && count > most
+    };
+    let of_half = |odd: usize| values.iter().copied().skip(odd).step_by(2).collect::<Vec<f64>>();
+    let gain = || {
+        let (mut sum, mut compared) = (0.0, 0_usize);
+        for odd in 0..2 {
+            let affine = standardized(&of_half(1 - odd), grid, options.floor)?;
+            let spline = gaussianized(of_half(1 - odd), grid, options.knots)?;
+            for (i, &value) in values.iter().enumerate().skip(odd).step_by(2).filter(|(_, v)| !atom(**v)) {
+                let value = value + noise(i);
+                sum += spline.log_density(value) - affine.log_density(value);
+                compared += 1;
             }
         }
+        (compared >= LEAST_COMPARED).then(|| (1000.0 * sum / compared as f64).round() / 1000.0)
     };
-    Ok(ScaledColumn { column: column.clone(), grid, map })
+    let gain = gain();
+    let gaussianize = (long_tail || edge) && gain.is_some_and(|gain| gain >= LEAST_GAIN);
+    let marginals = if gaussianize { Marginals::Gaussianize } else { Marginals::Standardize };
+    MarginalChoice { column: name.into(), marginals, gain, long_tail, edge }
 }
 
 /// The coarsest regular grid on which all values lie, within what single precision can tell: of decimal steps first, so

@@ -32,13 +32,18 @@ impl TryFrom<Knots> for Spline {
     fn try_from(knots: Knots) -> Result<Self, String> {
         let Knots { x, y, slope } = &knots;
         let increasing = |v: &[f64]| v.iter().all(|v| v.is_finite()) && v.windows(2).all(|w| w[0] < w[1]);
-        let positive = slope.iter().all(|s| s.is_finite() && *s > 0.0);
+        let positive = slope.iter().all(|s| s.is_normal() && *s > 0.0);
+        // what the map divides by, and multiplies with
+        let chord = |i: usize| (y[i] - y[i - 1]) / (x[i] - x[i - 1]);
+        let steep = |chord: f64| !(1e-100..1e100).contains(&chord);
         if x.len() < 2
             || x.len() != y.len()
             || x.len() != slope.len()
             || !increasing(x)
             || !increasing(y)
             || !positive
+            || slope.iter().any(|s| steep(*s))
+            || (1..x.len()).any(|i| steep(chord(i)))
         {
             return Err("a spline needs two or more increasing knots and as many positive slopes".to_owned());
         }

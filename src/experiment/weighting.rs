@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::clusters::clusters;
 use super::runs::Tasks;
-use crate::data::subset;
+use crate::data::{Marginals, ScalingOptions, subset};
 use crate::model::{Base, BaseConfig, BaseKind, MlpConfig, Model, ModelConfig, NetworkConfig};
 use crate::noise::Seed;
 use crate::objective::Objective;
@@ -75,7 +75,10 @@ impl Source {
             let train = law.sample(LAW_ROWS, seed.derive("training rows"));
             return Ok(Source::Law { law, train });
         };
-        let prepared = Prepared::read(&DataConfig { source: data.into(), ..DataConfig::default() }, seed.0)?;
+        // as published: no map but shift and scale
+        let scaling = ScalingOptions { marginals: Marginals::Standardize, ..ScalingOptions::default() };
+        let config = DataConfig { source: data.into(), scaling, ..DataConfig::default() };
+        let prepared = Prepared::read(&config, seed.0)?;
         if prepared.record.image.is_some() {
             let remedy = "give a table, or images as a table of columns";
             return Err(Error::config("--data", format!("{data} holds images"), remedy));

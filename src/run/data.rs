@@ -5,8 +5,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::DataConfig;
 use crate::data::{
-    CellType, Column, ColumnKind, Purpose, Reader, Scaling, ScalingOptions, Split, Table, TableOptions,
-    subset,
+    CellType, Column, ColumnKind, Dequantize, MarginalChoice, Marginals, Purpose, Reader, Scaling,
+    ScalingOptions, Split, Table, TableOptions, subset,
 };
 use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
 use crate::model::NetworkConfig;
@@ -22,6 +22,9 @@ pub struct DataRecord {
     pub source: String,
     /// The map between raw and network units, column by column.
     pub scaling: Scaling,
+    /// How the maps were chosen, column by column, where that was left to [`Marginals::Auto`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marginals: Vec<MarginalChoice>,
     /// Channels, height and width, where rows are images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<[usize; 3]>,
@@ -136,6 +139,15 @@ impl DataRecord {
     }
 }
 
+/// Whether nothing is requested of the maps that the fixed map of pixel levels is not.
+fn fits_images(scaling: &ScalingOptions) -> bool {
+    let marginals = match scaling.marginals {
+        Marginals::Gaussianize => return false,
+        Marginals::Standardize | Marginals::Auto => scaling.marginals,
+    };
+    *scaling == ScalingOptions { marginals, ..ScalingOptions::default() }
+}
+
 /// What rows are: images of this shape, or those of a table.
 pub(super) fn in_words(image: Option<[usize; 3]>) -> String {
     match image {
@@ -200,7 +212,7 @@ impl Prepared {
                     ));
                 }
             }
-        } else if config.scaling != ScalingOptions::default() {
+        } else if !fits_images(&config.scaling) {
             let problem = "the data are images, whose levels are dequantised and brought to [−1, 1]";
             return Err(Error::config("data.scaling", problem, "leave out --dequantize and --marginals"));
         }
@@ -220,9 +232,9 @@ impl Prepared {
             let problem = format!("{} training rows", split.train.len());
             return Err(Error::config("data.split", problem, "give more rows or a larger training share"));
         }
-        let scaling = match table.image {
-            Some(_) => Scaling::pixels(&table.columns),
-            None => Scaling::fit(&table, &split.train, &config.scaling)?,
+        let (scaling, marginals) = match table.image {
+            Some(_) => (Scaling::pixels(&table.columns), Vec::new()),
+            None => Scaling::choose(&table, &split.train, &config.scaling)?,
         };
         let remarks = match table.image {
             Some(_) => Vec::new(),
@@ -240,6 +252,7 @@ impl Prepared {
         let record = DataRecord {
             source: config.source.clone(),
             scaling,
+            marginals,
             image: table.image,
             classes,
             rows: [split.train.len(), held_out, split.test.len()],
@@ -256,6 +269,13 @@ impl Prepared {
     pub fn in_words(&self) -> Vec<String> {
         let remarks = self.record.remarks.iter().map(|remark| format!("warning: {remark}"));
         self.table.found_in_words().into_iter().chain(remarks).collect()
+    }
+
+    /// Rows that equal an earlier one, and whether they are more than a table with its columns has by chance.
+    pub fn surprising_duplicates(&self) -> (usize, bool) {
+        let columns = self.record.scaling.columns.iter().filter(|column| column.grid.is_some());
+        let names = columns.map(|column| column.column.name.clone()).collect();
+        self.table.surprising_duplicates(&Dequantize::Columns(names))
     }
 
     /// The rows to train on.

@@ -281,6 +281,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     let record = DataRecord {
         source,
         scaling: Scaling::pixels(&pixel_columns(dim as usize)),
+        marginals: Vec::new(),
         image: Some(image),
         classes,
         rows: [0; 3],

@@ -271,7 +271,7 @@ impl Line {
     }
 
     /// In bits per dimension, of which a likelier row has fewer.
-    fn to_bits(&mut self, dim: usize) {
+    fn put_in_bits(&mut self, dim: usize) {
         let bits = |nats| bits_per_dim(nats, dim);
         (self.value, self.error) = (bits(self.value), -bits(self.error));
         let less = self.less.iter_mut().flatten();
@@ -546,7 +546,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     if images {
-        lines.iter_mut().for_each(|line| line.to_bits(run.data.scaling.dim()));
+        lines.iter_mut().for_each(|line| line.put_in_bits(run.data.scaling.dim()));
     }
     if metrics.contains(&MetricName::Mmd) {
         let (test, _) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed.derive("mmd"));

@@ -6,6 +6,7 @@ mod rank;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
+use tweedie::data::{LEAST_GAIN, MarginalChoice, Marginals};
 use tweedie::likelihood::bits_per_dim;
 use tweedie::model::{Base, BaseKind, Denoiser, Model, ModelConfig};
 use tweedie::noise::Seed;
@@ -35,6 +36,9 @@ struct Console<'a> {
 const LOOK_SAMPLES: u64 = 16;
 /// Validations without improvement after which that is said; then after twice as many, and so on.
 const FALLING: u64 = 3;
+
+/// Columns of one kind of marginals that are listed at the start.
+const MARGINALS_LISTED: usize = 24;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 /// Whether there is a training to save.
@@ -172,6 +176,7 @@ fn configured(arguments: &Arguments) -> Result<(RunConfig, Given)> {
         if arguments.config.is_none() {
             let donor = donor.config()?;
             (config.schedule, config.base) = (donor.schedule, donor.base);
+            config.data.scaling.marginals = donor.data.scaling.marginals;
             config.model = ModelConfig { head: config.model.head, ..donor.model };
         }
     }
@@ -425,7 +430,40 @@ fn donor(
     Ok(donor)
 }
 
+/// The rule of `--marginals auto`, and what it chose for each column.
+fn describe_marginals(choices: &[MarginalChoice], quiet: bool) {
+    if choices.is_empty() {
+        return;
+    }
+    say(
+        quiet,
+        format!(
+            "data: --marginals auto gaussianizes a column that has a long tail or an edge and whose held-out training \
+             rows gain at least {LEAST_GAIN} nats each by it"
+        ),
+    );
+    for (marginals, name) in
+        [(Marginals::Gaussianize, "gaussianize"), (Marginals::Standardize, "standardize")]
+    {
+        let of_kind: Vec<String> = choices
+            .iter()
+            .filter(|c| c.marginals == marginals)
+            .map(|c| format!("{} ({})", c.column, c.reason()))
+            .collect();
+        if !of_kind.is_empty() {
+            let more = of_kind.len().saturating_sub(MARGINALS_LISTED);
+            let listed = of_kind[..of_kind.len() - more].join(", ");
+            let more =
+                if more > 0 { format!(" and {more} more (data.json has them)") } else { String::new() };
+            say(quiet, format!("data: {name} {listed}{more}"));
+        }
+    }
+}
+
 fn describe(prepared: &Prepared, quiet: bool) {
+    for line in prepared.in_words() {
+        say(quiet, line);
+    }
     let record = &prepared.record;
     let [train, validation, test] = record.rows;
     let what = match record.image {
@@ -436,6 +474,7 @@ fn describe(prepared: &Prepared, quiet: bool) {
         None => format!("{} columns", record.scaling.dim()),
     };
     say(quiet, format!("data: {what}; {train} training, {validation} validation, {test} test rows"));
+    describe_marginals(&record.marginals, quiet);
     if !record.classes.is_empty() {
         say(quiet, format!("data: {} classes: {}", record.classes.len(), record.classes.join(", ")));
     }
@@ -452,10 +491,7 @@ fn describe(prepared: &Prepared, quiet: bool) {
         say(quiet, format!("data: {} duplicate rows left out", record.dropped[1]));
     }
     say_left_out(quiet, &prepared.table);
-    for line in prepared.in_words() {
-        say(quiet, line);
-    }
-    match prepared.table.surprising_duplicates() {
+    match prepared.surprising_duplicates() {
         (0, _) => (),
         (duplicates, true) => say(
             quiet,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tweedie::data::Marginals;
 use tweedie::experiment::scoreflow_table::ScoreflowTable;
 use tweedie::model::BaseKind;
 use tweedie::run::RunConfig;
@@ -69,6 +70,7 @@ impl TableArguments {
             None => {
                 let mut config = RunConfig::default();
                 config.base.kind = BaseKind::Isotropic;
+                config.data.scaling.marginals = Marginals::Standardize;
                 config.train.iterations = 5000;
                 config
             }

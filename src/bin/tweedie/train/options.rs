@@ -92,6 +92,8 @@ enum BaseName {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum MarginalsName {
+    /// Gaussianize columns with a long tail or an edge where held-out rows gain by it; standardize the others
+    Auto,
     /// Shift and scale each column
     Standardize,
     /// Map each column to a normal law by a smooth monotone spline
@@ -149,7 +151,7 @@ pub struct Arguments {
     /// Columns to dequantise by uniform noise: none, integers, or names [default: none; images always are]
     #[arg(long, value_name = "WHICH", help_heading = "Data")]
     dequantize: Option<String>,
-    /// How columns are brought to the network's units [default: standardize]
+    /// How columns are brought to the network's units [default: auto]
     #[arg(long, help_heading = "Data")]
     marginals: Option<MarginalsName>,
     /// Bring images to this height and width: those no larger get a black border, others are resampled
@@ -336,6 +338,7 @@ impl Arguments {
         }
         match self.marginals {
             None => (),
+            Some(MarginalsName::Auto) => config.data.scaling.marginals = Marginals::Auto,
             Some(MarginalsName::Standardize) => config.data.scaling.marginals = Marginals::Standardize,
             Some(MarginalsName::Gaussianize) => config.data.scaling.marginals = Marginals::Gaussianize,
         }
