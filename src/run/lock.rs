@@ -2,11 +2,16 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::{Error, Result};
 
 /// The file whose lock says that a process writes to the run. It stays when the lock goes.
 const FILE: &str = ".lock";
+
+/// How often a lock that is held is tried again, and after how long.
+const LOOKS: usize = 5;
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The lock of a run directory: held while this exists, and by no two processes at a time.
 #[derive(Debug)]
@@ -42,7 +47,16 @@ impl Lock {
         }
         let mut options = OpenOptions::new();
         let file = options.create(true).truncate(false).write(true).open(&path).map_err(Error::io(&path))?;
-        match file.try_lock() {
+        let mut taken = file.try_lock();
+        // whoever looks whether the run is locked has the lock for a moment
+        for _ in 0..LOOKS {
+            if !matches!(taken, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(LOOK);
+            taken = file.try_lock();
+        }
+        match taken {
             Ok(()) => Ok(Lock { _file: Some(file) }),
             Err(TryLockError::WouldBlock) => {
                 let problem = format!("another process is writing to {}", dir.display());
