@@ -464,6 +464,50 @@ fn small_model() -> Model {
     config.init(Base::standard(2), Arc::new(Vp::default()), Device::Cpu, Seed(1)).unwrap()
 }
 
+/// Checkpoints are made by time too: a step that takes minutes is not lost a thousand times over.
+#[test]
+fn checkpoints_are_made_by_time_too() {
+    struct Count(u64);
+    impl Hooks for Count {
+        fn checkpoint(&mut self, _model: &Model, _state: &State) -> tweedie::Result<()> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+    let count = |checkpoint_seconds: f64| {
+        let config = TrainConfig {
+            iterations: 9,
+            batch_size: 4,
+            checkpoint_every: 4,
+            checkpoint_seconds,
+            ..TrainConfig::default()
+        };
+        let (model, mut count) = (small_model(), Count(0));
+        let (mut state, data) = (State::new(&model), TensorRows::new(rows(50)));
+        let objective = ObjectiveConfig::default().build().unwrap();
+        let trainer = Trainer { config };
+        trainer.fit(&model, &*objective, &data, None, Seed(3), &mut state, &mut count).unwrap();
+        (count.0, model.parameters().flat().sum(Kind::Double).double_value(&[]))
+    };
+    // at 4, 8 and the end; after every step
+    let ((few, a), (many, b)) = (count(0.0), count(1e-9));
+    assert_eq!((few, many), (3, 9));
+    assert_eq!(a, b);
+    assert_eq!(TrainConfig::default().checkpoint_seconds, 60.0);
+}
+
+/// A directory in which another program's file has the name of one of ours is not taken.
+#[test]
+fn files_of_others_are_not_replaced() {
+    let place = Place::new();
+    let (data, run) = (place.table(), place.at("run"));
+    std::fs::create_dir(&run).unwrap();
+    let file = Path::new(&run).join("data.json");
+    std::fs::write(&file, "mine").unwrap();
+    fail(&train(&data, &run, &["--iterations", "1"]), 2, &["data.json", "another directory"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+}
+
 /// Hooks that stop when asked for the `n`-th time, and keep the metric lines.
 #[derive(Default)]
 struct StopAt {

@@ -284,6 +284,9 @@ fn begin(
             measure(donor, config, prepared, quiet)?;
         }
     }
+    if donor.is_none() && config.base.kind == BaseKind::Mixture {
+        say(quiet, "base: fitting mixtures of Gaussians");
+    }
     let training = Training::begin(&arguments.out, config, prepared, &validation, donor.as_ref(), device)?;
     let components = training.model.base().components();
     if components > 1 {
@@ -355,6 +358,7 @@ fn resumed(arguments: &Arguments) -> Result<(RunDir, RunConfig)> {
     comparable.train.iterations = stored.train.iterations;
     comparable.train.max_seconds = stored.train.max_seconds;
     comparable.train.patience = stored.train.patience;
+    comparable.train.checkpoint_seconds = stored.train.checkpoint_seconds;
     comparable.train.checkpoint_every = stored.train.checkpoint_every;
     comparable.data = comparable.data.absolute();
     let stored = RunConfig { data: stored.data.absolute(), ..stored };
