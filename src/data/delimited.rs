@@ -620,8 +620,10 @@ fn guess_delimiter(sample: &[u8], comma: Option<bool>) -> u8 {
         let number =
             |c: &&[u8]| is_number(c) || (delimiter != b',' && comma != Some(false) && is_decimal_comma(c));
         let numbers = rows.iter().flat_map(ByteRecord::iter).filter(number).count();
-        // Ragged rows are worse than text cells; blanks are the last resort, as names may contain them.
-        let last_resort = if delimiter == b' ' { 0.5 } else { 1.0 };
+        // Ragged rows are worse than text cells; blanks are the last resort, as names may contain them, unless they leave
+        // nothing but numbers with decimal commas.
+        let commas = numbers == cells && rows.iter().flat_map(ByteRecord::iter).any(is_decimal_comma);
+        let last_resort = if delimiter == b' ' && !commas { 0.5 } else { 1.0 };
         let score = (same * same * same + numbers as f64 / cells as f64) * last_resort;
         if score > best.1 {
             best = (delimiter, score);
