@@ -70,9 +70,9 @@ fn validation(inputs: &ReportInputs) -> String {
     let lower = inputs.lower_validation_is_better;
     let sign = if lower { -1.0 } else { 1.0 };
     let by_x = |&(_, a): &(f64, f64), &(_, b): &(f64, f64)| (sign * a).total_cmp(&(sign * b));
-    let points = curve.x.iter().copied().zip(curve.y.iter().copied());
+    let mut points = curve.x.iter().copied().zip(curve.y.iter().copied());
     let best = points.clone().filter(|(_, y)| y.is_finite()).max_by(by_x);
-    let last = points.last();
+    let last = points.next_back();
     let label = match inputs.validation_label.as_str() {
         "" => "validation",
         label => label,
