@@ -118,8 +118,8 @@ impl Report {
              the test rows, in the network's units and without a feature network. Every score: {} steps of Adam on batches \
              of {}; the dequantiser (var. deq., where columns are levels): {} steps. {flagged} rows of {} had a doubtful ODE likelihood and are left out.\n\n{}\n\
              ## Against plain DSM\n\nDifferences within a repetition; less is better. Under VE the two weightings are the same up to \
-             the constant 2 ln(σ_max/σ_min), and uniform times are the importance-sampled ones: its three lines differ in the step \
-             size that Adam makes of that constant alone.\n\n{}\n\
+             the constant 2 ln(σ_max/σ_min), and uniform times are the importance-sampled ones: its three lines differ in \
+             what the clipping of gradients makes of that constant, and in rounding.\n\n{}\n\
              ## Published\n\nCIFAR-10, bits per dimension; the last column is the FID of 50,000 samples.\n\n{}\n\
              This run took {:.0} s.\n",
             e.config.data.source,
