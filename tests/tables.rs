@@ -236,7 +236,7 @@ fn decimal_commas_are_decimals() {
     assert_eq!((semicolon.names(), semicolon.rows()), (vec!["a", "b"], 20));
     assert_eq!(semicolon.row(0), [-0.1476, -0.0765]);
     assert!(semicolon.found.decimal_comma);
-    assert_eq!(of("tab.csv").row(0), [1.0472, -0.4291]);
+    assert_eq!(of("tab.csv").row(1), [1.1196, 1.4781]);
     let column = of("one_column.csv");
     assert_eq!((column.dim(), column.rows(), column.row(4)[0]), (1, 20, -0.0694));
     let wanted = TableOptions { decimal: Some('.'), ..TableOptions::default() };
