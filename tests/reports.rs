@@ -45,6 +45,8 @@ fn train(data: &str, out: &str, more: &[&str]) {
         "32",
         "--split",
         "0.5,0.1,0.4",
+        "--marginals",
+        "standardize",
         "--threads",
         "1",
         "--quiet",
