@@ -570,7 +570,7 @@ fn a_stop_is_obeyed_anywhere_and_loses_nothing() {
     assert!(all >= 3 * 64 + 18, "{all}");
     assert_eq!(hooks.lines.iter().map(|line| line.0).collect::<Vec<_>>(), [2, 4, 6]);
     let mut within = 0;
-    for at in (1..=all).step_by(7) {
+    for at in (1..=all).step_by(17) {
         let model = small_model();
         let mut state = State::new(&model);
         let mut first = StopAt { at, ..StopAt::default() };
