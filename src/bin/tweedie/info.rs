@@ -94,7 +94,7 @@ fn ending(config: &RunConfig, data: &DataRecord, metrics: &[Metric]) -> Ending {
 
 impl Ending {
     /// As the run itself keeps it, where it does.
-    fn as_kept(self, status: Option<Status>) -> Ending {
+    fn or_kept(self, status: Option<Status>) -> Ending {
         let (Some(status), false) = (status, self.how == How::Imported) else { return self };
         let how = match status.ended {
             Some(Ended::Finished) => How::Finished,
@@ -122,7 +122,7 @@ impl Facts {
     pub fn read(dir: &RunDir) -> Result<Facts> {
         let (about, config, data, metrics) = (dir.about()?, dir.config()?, dir.data()?, dir.metrics()?);
         // damaged, it is named where the run is loaded
-        let ending = ending(&config, &data, &metrics).as_kept(dir.status().ok().flatten());
+        let ending = ending(&config, &data, &metrics).or_kept(dir.status().ok().flatten());
         // runs without this file judged images by the density of dequantised pixels in the network's units
         let levels = data.image.is_some() && dir.file("status.json").exists();
         Ok(Facts { about, config, data, metrics, ending, levels })
