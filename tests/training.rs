@@ -326,7 +326,7 @@ fn a_configuration_file_is_obeyed_on_images() {
     let plain = run("plain", "", &[]);
     assert_eq!((plain.train.batch_size, plain.train.learning_rate), (16, 1e-3));
     assert_eq!(plain.train.validation_rows, 128);
-    assert_eq!(serde_json::to_value(&plain.base.kind).unwrap(), "isotropic");
+    assert_eq!(serde_json::to_value(plain.base.kind).unwrap(), "isotropic");
     let time =
         |config: &tweedie::run::RunConfig| serde_json::to_value(&config.objective).unwrap()["time"].clone();
     assert_eq!(time(&plain), "uniform");
@@ -335,7 +335,7 @@ fn a_configuration_file_is_obeyed_on_images() {
     assert_eq!(run("rate", "[train]\nlearning_rate = 3e-3", &[]).train.learning_rate, 3e-3);
     assert_eq!(run("rows", "[train]\nvalidation_rows = 2000", &[]).train.validation_rows, 2000);
     let mixture = run("base", "[base]\nkind = \"mixture\"\ncomponents = [1]", &[]);
-    assert_eq!(serde_json::to_value(&mixture.base.kind).unwrap(), "mixture");
+    assert_eq!(serde_json::to_value(mixture.base.kind).unwrap(), "mixture");
     let objective = "[objective]\nkind = \"lm\"\ntransitions = 2\nform = \"marginal\"\ntime = \"log-snr\"\nscore = \"dsm\"";
     assert_eq!(time(&run("objective", objective, &[])), "log-snr");
     // a flag wins over the file
