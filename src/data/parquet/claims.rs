@@ -55,12 +55,52 @@ pub(super) fn check_footer(file: &mut File) -> std::io::Result<Problem<()>> {
 
 fn walk_footer(bytes: &[u8]) -> Problem<()> {
     let mut walker = Walker { rest: bytes };
-    let mut last = 0;
+    // the decoder reads a field by its number, whatever type it is said to have: up to the schema both must be as they should,
+    // so that it sees what is seen here; it comes second, after the version
+    let (mut last, mut schema) = (0, false);
     while let Some((id, kind)) = walker.field(&mut last)? {
         match (id, kind) {
-            (2, kind::LIST) => walk_schema(&mut walker)?,
-            (2, _) => return Err("its schema is not a list".into()),
-            (_, kind) => walker.skip(kind, MOST_DEPTH)?,
+            (1, kind::I32) => drop(walker.signed()?),
+            (2, kind::LIST) if !schema => {
+                walk_schema(&mut walker)?;
+                schema = true;
+            }
+            (_, kind) if schema => walker.skip(kind, MOST_DEPTH)?,
+            (id, kind) => return Err(format!("field {id} of the type {kind} comes before its schema")),
+        }
+    }
+    Ok(())
+}
+
+/// Walks the logical type of a column: a struct of one struct, whose fields have the types that the decoder reads.
+fn walk_logical(walker: &mut Walker) -> Problem<()> {
+    let mut last = 0;
+    while let Some((variant, kind)) = walker.field(&mut last)? {
+        if kind != kind::STRUCT {
+            return Err(format!("a logical type is of the type {kind}"));
+        }
+        let mut last = 0;
+        while let Some((id, kind)) = walker.field(&mut last)? {
+            match (variant, id, kind) {
+                // decimals; times and their units; integers; variants; shapes on the earth
+                (5, 1 | 2, kind::I32) | (18, 2, kind::I32) => drop(walker.signed()?),
+                (7 | 8, 1, 1 | 2) | (10, 2, 1 | 2) => (),
+                (7 | 8, 2, kind::STRUCT) => walk_unit(walker)?,
+                (10 | 16, 1, 3) => walker.pass(1)?,
+                (17 | 18, 1, kind::BINARY) => walker.skip(kind, 1)?,
+                _ => return Err(format!("logical type {variant} has a field {id} of the type {kind}")),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A struct of one empty struct: a unit of time.
+fn walk_unit(walker: &mut Walker) -> Problem<()> {
+    let mut last = 0;
+    while let Some((_, kind)) = walker.field(&mut last)? {
+        if kind != kind::STRUCT || walker.byte()? != 0 {
+            return Err("a unit of time is none".into());
         }
     }
     Ok(())
@@ -87,7 +127,8 @@ fn walk_schema(walker: &mut Walker) -> Problem<()> {
                 }
                 (5, kind::I32) => children = walker.signed()?,
                 (1..=3 | 6..=9, kind::I32) => drop(walker.signed()?),
-                (1..=9, _) => return Err(format!("field {id} of a column has the type {kind}")),
+                (10, kind::STRUCT) => walk_logical(walker)?,
+                (1..=10, _) => return Err(format!("field {id} of a column has the type {kind}")),
                 (_, kind) => walker.skip(kind, MOST_DEPTH)?,
             }
         }
