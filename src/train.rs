@@ -82,9 +82,8 @@ impl Default for TrainConfig {
     }
 }
 
-/// Micro-batches per step, and rows in one of them: beyond these no training comes to its second step.
+/// Micro-batches per step: beyond these no training comes to its second step.
 const MOST_ACCUMULATION: usize = 100_000;
-const MOST_ROWS: usize = 1_000_000_000;
 
 impl TrainConfig {
     /// Checks every field.
@@ -100,7 +99,6 @@ impl TrainConfig {
             return Err(Error::config(*field, "0", "give a number of at least 1"));
         }
         Error::check_count("accumulation", self.accumulation, MOST_ACCUMULATION)?;
-        Error::check_count("batch-size", self.batch_size, MOST_ROWS)?;
         let real = [("learning-rate", self.learning_rate), ("clip", self.clip)];
         if let Some((field, value)) = real.iter().find(|(_, v)| !(*v > 0.0 && v.is_finite())) {
             return Err(Error::config(*field, format!("{value}"), "give a positive number"));

@@ -472,7 +472,10 @@ mod tests {
         config.train.iterations = 300;
         config.train.patience = 2;
         let data: DataRecord = serde_json::from_value(json!({
-            "source": "wine.csv", "scaling": { "columns": [] }, "rows": [8, 1, 1], "split_seed": 0, "dropped": [0, 0],
+            "source": "wine.csv", "scaling": { "columns": [{
+                "column": { "name": "x", "kind": "float" }, "grid": null,
+                "map": { "affine": { "shift": 0.0, "scale": 1.0 } },
+            }] }, "rows": [8, 1, 1], "split_seed": 0, "dropped": [0, 0],
             "fingerprint": "1f",
         }))
         .expect("a record");

@@ -202,7 +202,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             (None, config, given)
         }
     };
-    let objective = config.objective.build()?;
+    config.objective.build()?;
     let prepared = Prepared::read(&config.data, config.seed)?;
     arguments.fit_to(&mut config, &prepared.record, &given)?;
     describe(&prepared, quiet);
@@ -228,6 +228,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut hooks = Console { dir: &dir, config, record, progress, best, since_best: state.since_best };
     let judge = prepared.judge(&config.train, seed);
     let trainer = Trainer { config: config.train.clone() };
+    // of the whole configuration: what follows the data may change it
+    let objective = config.objective.build()?;
     let rows = prepared.training();
     let ended = trainer.fit(&model, &*objective, &rows, judge.as_ref(), seed, &mut state, &mut hooks);
     hooks.progress.finish();
