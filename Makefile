@@ -6,7 +6,7 @@ CARGO ?= cargo
 RUN ?= runs
 TWEEDIE = target/release/tweedie
 
-.PHONY: setup data demo test check bench slow-tests clean
+.PHONY: setup data demo test check bench slow-tests fuzz clean
 
 setup:
 	@./scripts/setup-libtorch.sh
@@ -31,6 +31,11 @@ check: setup
 # Statistical checks that take minutes; see CONTRIBUTING.md.
 slow-tests: setup
 	$(CARGO) test --release --test slow -- --ignored --nocapture
+
+# Damaged and hostile files for every reader, for a minute; see CONTRIBUTING.md.
+fuzz: setup
+	TWEEDIE_FUZZ_SECONDS=$${TWEEDIE_FUZZ_SECONDS:-60} TWEEDIE_FUZZ_SEED=$${TWEEDIE_FUZZ_SEED:-$$(date +%s)} \
+		$(CARGO) test --release --test fuzz -- --test-threads 1 --nocapture
 
 bench: setup
 	$(CARGO) bench

@@ -12,6 +12,11 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Config`] where `train` does not determine one: with no more rows than columns its covariance is singular.
 pub fn gaussian(train: &Tensor, test: &Tensor) -> Result<Vec<f64>> {
+    let (n, d) = train.size2().expect("rows");
+    if n <= d {
+        let problem = format!("{n} training rows do not determine the covariance of {d} columns");
+        return Err(Error::config("Gaussian, full covariance", problem, "give more rows or fewer columns"));
+    }
     let config = BaseConfig { kind: BaseKind::Gaussian, ..BaseConfig::default() };
     let Base::Mixture(law) = Base::fit(&config, train, &train.narrow(0, 0, 0))? else {
         unreachable!("a Gaussian base is a mixture of one")
@@ -93,6 +98,7 @@ mod tests {
         let kde = KernelDensity::fit(&train, &validation).unwrap();
         let total = |logs: Vec<f64>| logs.iter().map(|l| l.exp()).sum::<f64>() * 16.0 / 2000.0;
         assert!((total(kde.log_density(&grid)) - 1.0).abs() < 1e-6);
+        assert!(gaussian(&train.narrow(0, 0, 1), &grid).is_err(), "one row has no variance");
         let fitted = gaussian(&train, &grid).unwrap();
         assert!((total(fitted.clone()) - 1.0).abs() < 1e-6);
         assert!((fitted[1000] + 0.5 * LN_2PI).abs() < 0.15, "log-density at 0: {}", fitted[1000]);

@@ -5,6 +5,8 @@
 //! opened before anything asks about CUDA: LibTorch keeps its answer to the first question for ever, which without the
 //! library is "no devices".
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tch::{Cuda, Device};
 
 use crate::{Error, Result};
@@ -108,18 +110,53 @@ pub fn keep_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const M_TRIM_THRESHOLD: i32 = -1;
+        #[allow(unsafe_code)] // no safe binding exists
+        unsafe extern "C" {
+            fn mallopt(parameter: i32, value: i32) -> i32;
+        }
+        // SAFETY: a documented setting of the allocator, set before other threads exist
+        #[allow(unsafe_code)]
+        unsafe {
+            mallopt(M_TRIM_THRESHOLD, i32::MAX);
+        }
+    }
+    map_blocks_from(KEEP_BELOW);
+    KEPT.store(true, Ordering::Relaxed);
+}
+
+/// Does `work`, which takes large blocks of memory for a while, so that they go back to the system as each is freed, though
+/// [`keep_memory`] was called: reading large files, before the work whose memory is to be kept.
+pub fn without_keeping_memory<T>(work: impl FnOnce() -> T) -> T {
+    if !KEPT.load(Ordering::Relaxed) {
+        return work();
+    }
+    map_blocks_from(1 << 20);
+    let done = work();
+    map_blocks_from(KEEP_BELOW);
+    done
+}
+
+/// Whether freed memory is kept.
+static KEPT: AtomicBool = AtomicBool::new(false);
+/// Blocks of fewer bytes are kept.
+const KEEP_BELOW: i32 = 1 << 30;
+
+/// Has blocks of so many bytes mapped one by one, so that they go back when they are freed.
+fn map_blocks_from(bytes: i32) {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
         const M_MMAP_THRESHOLD: i32 = -3;
         #[allow(unsafe_code)] // no safe binding exists
         unsafe extern "C" {
             fn mallopt(parameter: i32, value: i32) -> i32;
         }
-        // SAFETY: two documented settings of the allocator, set before other threads exist
+        // SAFETY: a documented setting of the allocator, one word that later allocations read
         #[allow(unsafe_code)]
         unsafe {
-            mallopt(M_MMAP_THRESHOLD, 1 << 30);
-            mallopt(M_TRIM_THRESHOLD, i32::MAX);
+            mallopt(M_MMAP_THRESHOLD, bytes);
         }
     }
+    let _ = bytes;
 }
 
 #[cfg(unix)]

@@ -160,8 +160,7 @@ impl Error {
             Error::Io { source, .. } => {
                 use std::io::ErrorKind::*;
                 // a name that is none, and text that is none
-                let request =
-                    [NotFound, IsADirectory, NotADirectory, InvalidFilename, InvalidInput, InvalidData];
+                let request = [NotFound, IsADirectory, InvalidFilename, InvalidInput, InvalidData];
                 request.contains(&source.kind())
             }
             Error::Data { .. } | Error::Config { .. } | Error::Checkpoint { .. } => true,

@@ -199,10 +199,10 @@ fn too_far(column: usize, far: f64) -> String {
     )
 }
 
-/// The column of each row that is farthest from 0, and how far; of values that overflowed, infinitely.
+/// The column of each row that is farthest from 0, and how far: of values that overflowed, as far as a number can say; of one that
+/// is no number, nowhere.
 fn farthest(x: &Tensor) -> Vec<(usize, f64)> {
-    let (far, column) =
-        x.to_kind(tch::Kind::Double).abs().nan_to_num(f64::INFINITY, None, None).max_dim(1, false);
+    let (far, column) = x.to_kind(tch::Kind::Double).abs().nan_to_num(0.0, None, None).max_dim(1, false);
     let columns = to_vec(&column.to_kind(tch::Kind::Double));
     columns.into_iter().map(|column| column as usize).zip(to_vec(&far)).collect()
 }

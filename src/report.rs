@@ -36,7 +36,7 @@ pub struct Scores {
 pub struct ReportInputs {
     /// The page's title.
     pub title: String,
-    /// What the figures say, in plain words, one paragraph each; [`verdict`] writes them.
+    /// What the figures say, in plain words, one paragraph each; [`verdict()`] writes them.
     pub verdict: Vec<String>,
     /// What a reader of any figure has to know of the data and the training, one sentence each.
     pub remarks: Vec<String>,

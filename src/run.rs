@@ -165,23 +165,26 @@ impl RunDir {
     /// directory as long as this or a clone of it exists. What an earlier attempt left there is removed.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is a run, or another process is making one; [`Error::Io`] if the directory cannot be written.
+    /// [`Error::Config`] if there is a run, another process is making one, or a file that is no run's has the name of one of its
+    /// files; [`Error::Io`] if the directory cannot be written.
     pub fn create(path: impl AsRef<Path>) -> Result<RunDir> {
         let path = path.as_ref();
         RunDir::check_free(path)?;
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
+        let ours = lock::was_begun(path);
+        let mut names = FILES.iter().chain(&[STATISTICS, HEAD_START]);
+        if let Some(name) = names.clone().find(|name| !ours && path.join(name).exists()) {
+            let problem = format!("{} holds a file {name}, which no run there wrote", path.display());
+            return Err(Error::config("--out", problem, "move it away, or give another directory"));
+        }
         let mut dir = RunDir { path: path.to_owned(), lock: None, setup: Arc::default() };
         dir.lock()?;
         // the process that had the lock until now may have made one
         RunDir::check_free(path)?;
-        for name in FILES.iter().chain(&[STATISTICS, HEAD_START]) {
-            match std::fs::remove_file(dir.file(name)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io(dir.file(name))(e));
-                }
-                _ => (),
-            }
-        }
+        names.try_for_each(|name| match std::fs::remove_file(dir.file(name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(dir.file(name))(e)),
+            _ => Ok(()),
+        })?;
         // fails now, not after the training, where the directory cannot be written
         dir.output("state.safetensors")?;
         Ok(dir)
@@ -530,7 +533,11 @@ impl Run {
         let statistics = self.statistics_on(&prepared, batch)?;
         let measured = Measured {
             largest_error: statistics.largest_error(),
-            not_kept: self.dir.write_json(STATISTICS, &statistics).err(),
+            // of a run that is being trained, or is read-only, it is not kept
+            not_kept: {
+                let mut dir = self.dir.clone();
+                dir.lock().and_then(|()| dir.write_json(STATISTICS, &statistics)).err()
+            },
         };
         self.model.set_noise_statistics(statistics);
         Ok(measured)
@@ -653,8 +660,9 @@ impl Run {
     pub fn prepared(&self) -> Option<Prepared> {
         let read = |data: &DataConfig| Prepared::read(data, self.config.seed).ok();
         // run and data may have been moved together: then the path as it was typed may hold
-        let typed = || read(&DataConfig { source: self.data.source.clone(), ..self.config.data.clone() });
-        let own = read(&self.config.data).or_else(typed)?;
+        let typed = DataConfig { source: self.data.source.clone(), ..self.config.data.clone() };
+        let own = read(&self.config.data)
+            .or_else(|| (typed != self.config.data).then(|| read(&typed)).flatten())?;
         (own.record.fingerprint == self.data.fingerprint).then_some(own)
     }
 

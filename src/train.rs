@@ -51,8 +51,10 @@ pub struct TrainConfig {
     pub patience: u64,
     /// At most this many validation rows are used while training.
     pub validation_rows: usize,
-    /// Steps between checkpoints; there is one every 60 seconds too.
+    /// Steps between checkpoints.
     pub checkpoint_every: u64,
+    /// Seconds between checkpoints, besides those that `checkpoint_every` makes; 0: no such ones.
+    pub checkpoint_seconds: f64,
     /// Training stops after this many seconds, the fit of the base included, measuring for a head's start not, and the step
     /// size falls in time for that; 0: never.
     pub max_seconds: f64,
@@ -74,6 +76,7 @@ impl Default for TrainConfig {
             patience: 10,
             validation_rows: 2000,
             checkpoint_every: 1000,
+            checkpoint_seconds: 60.0,
             max_seconds: 0.0,
         }
     }
@@ -102,9 +105,9 @@ impl TrainConfig {
         if let Some((field, value)) = real.iter().find(|(_, v)| !(*v > 0.0 && v.is_finite())) {
             return Err(Error::config(*field, format!("{value}"), "give a positive number"));
         }
-        if !(self.max_seconds >= 0.0 && self.max_seconds.is_finite()) {
-            let problem = format!("{}", self.max_seconds);
-            return Err(Error::config("max-seconds", problem, "give seconds, or 0 for no limit"));
+        let seconds = [("max-seconds", self.max_seconds), ("checkpoint-seconds", self.checkpoint_seconds)];
+        if let Some((field, value)) = seconds.iter().find(|(_, v)| !(*v >= 0.0 && v.is_finite())) {
+            return Err(Error::config(*field, format!("{value}"), "give seconds, or 0 for no limit"));
         }
         if !(0.0..1.0).contains(&self.ema) {
             return Err(Error::config(
@@ -214,9 +217,6 @@ pub struct Trainer {
 /// Steps between metric lines, and between looks at whether the loss is finite.
 const LOG_EVERY: u64 = 100;
 
-/// Seconds between checkpoints, at most.
-const CHECKPOINT_SECONDS: u64 = 60;
-
 impl Trainer {
     /// Trains `model` from `state` on. At the end the model holds the parameters that did best on `validation`, or
     /// where there is none the moving average; `state` can resume the training.
@@ -299,7 +299,9 @@ impl Trainer {
                 break;
             }
             let due = state.iteration.is_multiple_of(config.checkpoint_every);
-            if stepped && (due || saved.elapsed().as_secs() >= CHECKPOINT_SECONDS) {
+            let every = config.checkpoint_seconds;
+            let due = due || every > 0.0 && saved.elapsed().as_secs_f64() >= every;
+            if stepped && due {
                 save(model, state, hooks)?;
                 saved = std::time::Instant::now();
             }

@@ -243,7 +243,7 @@ fn image_grid() {
         assert!(number(row, "bits_per_dim").is_finite() && number(row, "frechet_distance") > 0.0, "{row:?}");
     }
     let page = std::fs::read_to_string(at("out/image-grid.md")).unwrap();
-    assert!(page.contains("FD-EfficientNetLite0: 3 samples against the first 4 test images"), "{page}");
+    assert!(page.contains("FD-EfficientNetLite0: 3 samples against 4 test images"), "{page}");
     assert!(dir.path().join("out/figure-2c-bits-2.svg").exists());
     // the cells' score is the one trained by score matching
     let tensors = |run: &str| -> BTreeMap<String, Tensor> {

@@ -318,7 +318,7 @@ fn the_program_on_images() {
     assert!(succeed(&score).starts_with("30 rows: -"));
     let scores = std::fs::read_to_string(at("scores.csv")).unwrap();
     assert_eq!(scores.lines().count(), 31);
-    assert!(scores.starts_with("image,log_likelihood,std_error\n1,-"), "{scores}");
+    assert!(scores.starts_with("image,log_likelihood,std_error,file\n1,-"), "{scores}");
     // a model from elsewhere gets a covariance head, its score untouched
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/unet/attention");
     let (foreign, with_head) = (at("foreign"), at("with-head"));

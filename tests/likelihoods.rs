@@ -427,10 +427,10 @@ fn importance_sampled_times_have_their_law() {
         let statistic = kolmogorov_smirnov(drawn.into_iter().map(law).collect());
         // 1.95 is exceeded with probability 1e-3
         assert!(statistic < 1.95, "{name}: {statistic}");
-        // and the test can tell: times that are uniform are refused
+        // and the test can tell: times that are uniform are refused, but for VE, of which they are the law (ScoreFlow, Table 1)
         let (first, span) = (schedule.epsilon(), schedule.horizon() - schedule.epsilon());
         let uniform = kolmogorov_smirnov(uniforms.iter().map(|u| law(first + span * u)).collect());
         println!("{name}: {statistic:.2}, uniform times {uniform:.0}");
-        assert!(uniform > 10.0, "{name}: {uniform}");
+        assert!(if name == "VE" { uniform < 1.95 } else { uniform > 10.0 }, "{name}: {uniform}");
     }
 }

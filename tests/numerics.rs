@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use common::{fail, succeed, tweedie};
 use tch::{Device, Kind, Tensor};
-use tweedie::model::{Base, BaseConfig, ModelConfig};
+use tweedie::model::{Base, BaseConfig, HeadConfig, ModelConfig, Structure};
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::ObjectiveConfig;
 use tweedie::schedule::ScheduleConfig;
@@ -21,6 +21,12 @@ fn write_table(path: &Path, rows: u64) {
     let lines: String =
         z.chunks(3).map(|z| format!("{},{},{}\n", z[0], z[1], 0.8 * z[0] + 0.6 * z[2])).collect();
     std::fs::write(path, format!("a,b,c\n{lines}")).unwrap();
+}
+
+/// The default model for two columns.
+fn rank_2() -> ModelConfig {
+    let head = HeadConfig { structure: Structure::LowRank(2), ..HeadConfig::default() };
+    ModelConfig { head: Some(head), ..ModelConfig::default() }
 }
 
 /// Every metric line of a training.
@@ -46,10 +52,10 @@ fn a_row_without_a_factorisation_is_left_out_and_counted() {
     let validation = rows.narrow(0, 800, 200);
     let base = Base::fit(&BaseConfig::default(), &rows, &validation).unwrap();
     let schedule = ScheduleConfig::default().build().unwrap();
-    let config = ModelConfig::default();
+    let config = rank_2();
     let model = config.init(base, schedule, Device::Cpu, Seed(0)).unwrap();
     let objective = ObjectiveConfig::default().build().unwrap();
-    let train = TrainConfig { iterations: 300, batch_size: 256, learning_rate: 0.02, ..Default::default() };
+    let train = TrainConfig { iterations: 200, batch_size: 256, ..TrainConfig::default() };
     let (mut state, mut kept) = (State::new(&model), Kept::default());
     let data = TensorRows::new(rows.to_kind(Kind::Float));
     let judge = Validation::new(&validation, Seed(0));
@@ -106,7 +112,7 @@ fn rows_without_a_loss_do_not_stop_a_training() {
     }
     let rows = Noise::new(Seed(1), 0..200).normal(2, Kind::Float, Device::Cpu);
     let schedule = ScheduleConfig::default().build().unwrap();
-    let model = ModelConfig::default().init(Base::standard(2), schedule, Device::Cpu, Seed(0)).unwrap();
+    let model = rank_2().init(Base::standard(2), schedule, Device::Cpu, Seed(0)).unwrap();
     let before = model.parameters().flat().copy();
     let objective = Broken(ObjectiveConfig::default().build().unwrap());
     let config = TrainConfig { iterations: 100, batch_size: 20, ..TrainConfig::default() };

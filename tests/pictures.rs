@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use common::{fail, stdout, succeed, tweedie};
+use common::{fail, succeed, tweedie};
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, GrayImage, ImageBuffer, ImageEncoder, ImageFormat, Luma, Rgb, RgbImage};
@@ -114,7 +114,7 @@ fn images_are_turned_as_their_exif_says() {
     let path = dir.path().join("a.png");
     let stored = [1, 2, 3, 4, 5, 6];
     for (orientation, size, shown) in [
-        (1, [2, 3], [1, 2, 3, 4, 5, 6]),
+        (1, [2, 3], [1u8, 2, 3, 4, 5, 6]),
         (2, [2, 3], [3, 2, 1, 6, 5, 4]),
         (3, [2, 3], [6, 5, 4, 3, 2, 1]),
         (4, [2, 3], [4, 5, 6, 1, 2, 3]),
@@ -150,10 +150,9 @@ fn images_are_turned_as_their_exif_says() {
 /// Every image format that is read counts, everything else is counted.
 #[test]
 fn what_is_left_out_of_a_folder_is_said() {
-    // 0, 4, 8, … of one set: the formats hold neighbours
     let table = read(&case("F14-ignored-images")).unwrap();
     assert_eq!(table.files, ["000.png", "001.bmp", "002.gif", "003.tiff"]);
-    assert_eq!((table.image.map(|i| i[0]), &table.left_out[..]), (Some(1), &[][..]));
+    assert_eq!((table.image, &table.left_out[..]), (Some([3, 16, 16]), &[][..]));
 
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -308,7 +307,10 @@ fn tests_read_test_images() {
     );
     assert_eq!([training, validation, test].map(|purpose| rows(&medical, purpose)), [3, 1, 2]);
     let table = of(&medical, test).unwrap();
-    assert_eq!((table.row(0), table.labels.unwrap().of_rows), (&[9.0, 10.0][..], vec![1, 0]));
+    assert_eq!(
+        (table.row(0), table.labels.as_ref().unwrap().of_rows.clone()),
+        (&[9.0, 10.0][..], vec![1, 0])
+    );
     let other = dir.path().join("other.npz");
     npz(&other, &[("a", &[1, 1, 2], &[1, 2]), ("b", &[1, 1, 2], &[3, 4])]);
     assert!(of(&other, test).unwrap_err().contains("x_test"));
@@ -643,16 +645,30 @@ fn files_follow_their_rows() {
     );
 }
 
+/// Rows of a table are pictures where they have a shape; one alone has no quantiles to be grey between.
 #[test]
-fn a_table_run_has_no_folder_of_pictures() {
+fn rows_of_a_table_as_pictures() {
     let dir = tempfile::tempdir().unwrap();
-    let run = text(&dir.path().join("run"));
-    let train = ["train", "--data", "mixture:moons", "--out", &run, "--iterations", "1", "--threads", "1"];
-    let output = tweedie(&train);
-    if !output.status.success() {
-        panic!("{}{}", stdout(&output), String::from_utf8_lossy(&output.stderr));
-    }
-    let out = text(&dir.path().join("pictures")) + "/";
-    fail(&["sample", &run, "-n", "1", "-o", &out], 2, &["--shape"]);
-    assert!(!dir.path().join("pictures").exists());
+    let at = |name: &str| text(&dir.path().join(name));
+    let rows: String =
+        (0..60).map(|i| format!("{i},{},{},{}\n", i * i % 59, i * 7 % 53, i * 11 % 31)).collect();
+    std::fs::write(at("a.csv"), rows).unwrap();
+    let (run, data) = (at("run"), at("a.csv"));
+    succeed(&["train", "--data", &data, "--out", &run, "--iterations", "1", "--threads", "1"]);
+    let sample = ["sample", &run, "-n", "1", "--steps", "2", "--threads", "1"];
+    let with = |rest: &[&str]| [&sample[..], rest].concat().into_iter().map(String::from).collect::<Vec<_>>();
+    let call = |args: Vec<String>| tweedie(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let wide = at("wide/");
+    assert!(call(with(&["--shape", "1x4", "-o", &wide])).status.success());
+    let picture = image::open(dir.path().join("wide/000000.png")).unwrap();
+    assert_eq!((picture.width(), picture.height()), (4, 1));
+    let none = at("none/");
+    let shape = ["--shape", "1x5", "-o", &none];
+    fail(&[&sample[..], &shape].concat(), 2, &["--shape", "H times W = 4"]);
+    assert!(!dir.path().join("none").exists());
+    // a run of one column
+    let line = at("line");
+    let train = ["train", "--data", "mixture:two-gaussians", "--out", &line, "--iterations", "1"];
+    succeed(&[&train[..], &["--threads", "1"]].concat());
+    succeed(&["sample", &line, "-n", "1", "--steps", "1", "-o", &at("a.png"), "--threads", "1"]);
 }

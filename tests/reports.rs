@@ -45,6 +45,8 @@ fn train(data: &str, out: &str, more: &[&str]) {
         "32",
         "--split",
         "0.5,0.1,0.4",
+        "--marginals",
+        "standardize",
         "--threads",
         "1",
         "--quiet",
@@ -107,7 +109,7 @@ fn a_run_is_reported_and_described() {
         "What the figures say",
         "On the same 40 test rows the model (ELBO, K = 100, learned covariance) is",
         "the model&#39;s base, 1 component",
-        "Gaussian, full covariance by",
+        "Gaussian, full covariance",
         "40 of 120, drawn at random (seed 0)",
         "150 training, 30 validation, 120 test",
         "standardised: all columns",
@@ -124,14 +126,9 @@ fn a_run_is_reported_and_described() {
 
     // info says the same without computing anything, in words and for programs
     let about = json(&["info", &run]);
-    for (key, value) in [
-        ("ended", "finished".into()),
-        ("finished", true.into()),
-        ("iteration", 40.into()),
-        ("iterations", 40.into()),
-    ] {
-        assert_eq!(about[key], value, "{key}: {about}");
-    }
+    assert_eq!(about["ended"], "finished", "{about}");
+    assert_eq!(about["finished"], true, "{about}");
+    assert_eq!((&about["iteration"], &about["iterations"]), (&40.into(), &40.into()), "{about}");
     assert_eq!(about["data"]["columns"], serde_json::json!(["a", "b"]));
     assert_eq!(about["data"]["rows"]["training"], 150);
     assert_eq!(about["best_iteration"], 40, "{about}");
@@ -260,4 +257,33 @@ fn quick_pages_bear_a_banner() {
     assert!(lines.next().unwrap().starts_with("# "), "{page}");
     assert!(lines.nth(1).unwrap().contains("the numbers on this page mean nothing"), "{page}");
     assert!(answer["seconds"].as_f64().unwrap() > 0.0, "{answer}");
+}
+
+/// The table at the head of docs/experiments.md: every link leads to a section, and every experiment has one.
+#[test]
+fn the_contents_of_the_experiments_lead_somewhere() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/experiments.md")).unwrap();
+    let anchor = |heading: &str| -> String {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
+        kept.collect::<String>().trim().to_lowercase().replace(' ', "-")
+    };
+    let headings = text.lines().filter(|line| line.starts_with("##"));
+    let anchors: Vec<String> = headings.map(|line| anchor(line.trim_start_matches('#'))).collect();
+    let links: Vec<&str> = text.split("](#").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    assert!(links.len() > 15);
+    for link in &links {
+        assert!(anchors.iter().any(|anchor| anchor == link), "{link} of {anchors:?}");
+    }
+    let help = succeed(&["experiment", "--help"]);
+    let commands = help.lines().skip_while(|line| !line.starts_with("Commands:")).skip(1);
+    let names: Vec<&str> = commands
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(names.len() > 12, "{names:?}");
+    for name in names {
+        assert!(text.contains(&format!("`{name}`](#")), "no entry for {name}");
+    }
 }

@@ -231,19 +231,29 @@ fn scores_of_images_name_their_files() {
     let text = succeed(&[&score[..], &["-o", &out, "--anomalies", "12", "--quiet"]].concat());
     let written = std::fs::read_to_string(&out).unwrap();
     let lines: Vec<Vec<&str>> = written.lines().map(|line| line.split(',').collect()).collect();
-    assert_eq!(lines[0], ["image", "file", "log_likelihood", "std_error"]);
+    assert_eq!(lines[0], ["image", "log_likelihood", "std_error", "file"]);
     assert_eq!(
-        (lines.len(), &lines[1][..2], &lines[12][..2]),
-        (13, &["1", "cats/00.png"][..], &["12", "dogs/11.png"][..])
+        (lines.len(), lines[1][0], lines[1][3], lines[12][0], lines[12][3]),
+        (13, "1", "cats/00.png", "12", "dogs/11.png")
     );
     // the same values as in the list of anomalies, which names the same files
     for line in &lines[1..] {
-        let value: f64 = line[2].parse().unwrap();
+        let value: f64 = line[1].parse().unwrap();
         let listed = format!("{}\t{value:.4}\t", line[0]);
-        assert!(text.lines().any(|l| l.starts_with(&listed) && l.ends_with(line[1])), "{listed} in {text}");
+        assert!(text.lines().any(|l| l.starts_with(&listed) && l.ends_with(line[3])), "{listed} in {text}");
     }
     let found = json(&succeed(&[&score[..], &["--json", "--anomalies", "1", "--quiet"]].concat()));
     assert!(found["anomalies"][0]["file"].as_str().is_some_and(|file| file.ends_with(".png")), "{found}");
+    // how long it takes, before it begins
+    let mut child = start(&["score", &run, &data, "--steps", "100000", "--draws", "1000", "--threads", "1"]);
+    let mut said = String::new();
+    let mut lines = std::io::BufReader::new(child.stderr.take().unwrap());
+    while !said.contains("minutes or more") {
+        assert!(std::io::BufRead::read_line(&mut lines, &mut said).unwrap() > 0, "{said}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(said.contains("12 images of 100000000 network evaluations"), "{said}");
     let npy = tweedie(&[&score[..], &["-o", &at("s.npy")]].concat());
     assert!(npy.status.success() && stderr(&npy).contains("holds no names"), "{}", stderr(&npy));
 
@@ -265,7 +275,7 @@ fn scores_of_images_name_their_files() {
         assert!(message.contains("s.partial.csv") && !message.contains("error:"), "{message}");
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "old\n");
         let kept = std::fs::read_to_string(at("s.partial.csv")).unwrap();
-        assert!(kept.ends_with('\n') && kept.starts_with("image,file,"), "{kept}");
+        assert!(kept.ends_with('\n') && kept.starts_with("image,log_likelihood,std_error,file\n"), "{kept}");
         assert!(kept.lines().all(|line| line.split(',').count() == 4), "{kept}");
         assert!((3..13).contains(&kept.lines().count()), "{kept}");
         assert!(partial().is_none(), "{:?}", entries(dir.path()));
@@ -430,6 +440,26 @@ fn no_memory_is_no_crash() {
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("error: out of memory; give a smaller --batch-size"), "{message}");
     assert!(!message.contains("internal"), "{message}");
+}
+
+/// Ctrl-C of a command that writes no file ends as quietly.
+#[test]
+#[cfg(target_os = "linux")]
+fn interrupted_scores_are_no_error() {
+    let data = case("F08-overflow-rows/train.csv");
+    let mut child =
+        start(&["score", shared(), &data, "--steps", "100000", "--draws", "100", "--threads", "1"]);
+    // the system's mask of the signals that the program answers; 2 is Ctrl-C's
+    let status = format!("/proc/{}/status", child.id());
+    let answers = || -> Option<bool> {
+        let text = std::fs::read_to_string(&status).ok()?;
+        let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        Some(u64::from_str_radix(mask.trim(), 16).ok()? & 2 != 0)
+    };
+    wait_for(|| answers() == Some(true));
+    assert!(child.try_wait().unwrap().is_none());
+    let output = signal(child, "-INT");
+    assert_eq!((output.status.code(), stderr(&output).trim()), (Some(130), "stopped"));
 }
 
 /// `-o -` is the same CSV on standard output, alone there.

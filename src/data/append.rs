@@ -9,7 +9,7 @@ use super::builder::{Builder, unique_names};
 use super::delimited::Records;
 use super::output::OutputFile;
 use super::table::{CellType, Missing, Table, read_into};
-use super::write::{TableFormat, format_number, write_table};
+use super::write::{TableFormat, format_number, io_error, write_table};
 use crate::{Error, Result};
 
 /// Writes the rows of `table`'s file again, each followed by its values of the new columns, and commits the file.
@@ -54,7 +54,7 @@ pub struct ImageScores<'a> {
 }
 
 impl<'a> ImageScores<'a> {
-    /// Writes the header: `image`, `file` where there are files, and `names`. None where the format takes no rows one by one
+    /// Writes the header: `image`, `names`, and `file` where there are files. None where the format takes no rows one by one
     /// ([`TableFormat::Parquet`], [`TableFormat::Npy`]), and the file is then given back.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl<'a> ImageScores<'a> {
         let mut scores = ImageScores { table, delimiter, out };
         let file = if table.files.is_empty() { None } else { Some("file") };
         scores.write(|writer| {
-            writer.write_record(["image"].into_iter().chain(file).chain(names.iter().copied()))
+            writer.write_record(["image"].into_iter().chain(names.iter().copied()).chain(file))
         })?;
         Ok(Ok(scores))
     }
@@ -88,13 +88,13 @@ impl<'a> ImageScores<'a> {
             for (i, row) in rows.enumerate() {
                 let place = table.place(row);
                 writer.write_field(place.row.to_string())?;
-                if let Some(file) = &place.file {
-                    writer.write_field(file)?;
-                }
                 for column in columns {
                     cell.clear();
                     format_number(&mut cell, CellType::Double, column[i]);
                     writer.write_field(&cell)?;
+                }
+                if let Some(file) = &place.file {
+                    writer.write_field(file)?;
                 }
                 writer.write_record(None::<&[u8]>)?;
             }
@@ -156,10 +156,7 @@ fn echo(table: &Table, names: &[&str], columns: &[Vec<f64>], mut out: OutputFile
         (_, given) if given != b' ' && table.source.extension() == path.extension() => given,
         _ => b',',
     };
-    let failed = |e: csv::Error| match e.into_kind() {
-        csv::ErrorKind::Io(e) => Error::io(&path)(e),
-        other => Error::io(&path)(std::io::Error::other(format!("{other:?}"))),
-    };
+    let failed = |e: csv::Error| Error::io(&path)(io_error(e));
     let mut records = Records::open(&table.source, layout)?;
     let mut record = ByteRecord::new();
     let mut writer = csv::WriterBuilder::new().delimiter(delimiter).flexible(true).from_writer(&mut out);

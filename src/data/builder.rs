@@ -229,7 +229,9 @@ impl<T: Real> Builder<T> {
             let more = (self.values.len() / 8).max(4096 * row.len());
             let _ = self.values.try_reserve_exact(more);
         }
-        self.sample.push(row);
+        if !self.keep_missing {
+            self.sample.push(row);
+        }
         for (&value, moments) in row.iter().zip(&mut self.moments) {
             self.values.push(T::of(value));
             moments.push(value);

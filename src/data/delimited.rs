@@ -77,9 +77,7 @@ pub(super) fn read<T: Real>(path: &Path, options: &TableOptions, builder: &mut B
                 Cell::Missing => f64::NAN,
                 Cell::Text => {
                     let line = || format!("line {}", records.line(&record));
-                    if builder.survey.is_none()
-                        && let Some(problem) = whole_line(&record, heads.as_ref(), layout)
-                    {
+                    if let Some(problem) = whole_line(&record, heads.as_ref(), layout) {
                         let remedy = "delete the line";
                         return Err(Error::data(path, format!("{} {problem}", line()), remedy));
                     }
@@ -121,8 +119,7 @@ fn ragged(
     width: usize,
 ) -> Error {
     let found = record.len();
-    let what = if found == 1 { "1 cell" } else { &format!("{found} cells") };
-    let problem = format!("line {}: found {what}, expected {width}", records.line(record));
+    let problem = format!("line {}: found {found} cells, expected {width}", records.line(record));
     let comment = record.get(0).is_some_and(|cell| cell.starts_with(b"#"));
     let remedy = match (comment, for_training(options)) {
         (true, _) => "delete the line: comments are skipped at the top of a file alone",
@@ -623,8 +620,10 @@ fn guess_delimiter(sample: &[u8], comma: Option<bool>) -> u8 {
         let number =
             |c: &&[u8]| is_number(c) || (delimiter != b',' && comma != Some(false) && is_decimal_comma(c));
         let numbers = rows.iter().flat_map(ByteRecord::iter).filter(number).count();
-        // Ragged rows are worse than text cells; blanks are the last resort, as names may contain them.
-        let last_resort = if delimiter == b' ' { 0.5 } else { 1.0 };
+        // Ragged rows are worse than text cells; blanks are the last resort, as names may contain them, unless they leave
+        // nothing but numbers with decimal commas.
+        let commas = numbers == cells && rows.iter().flat_map(ByteRecord::iter).any(is_decimal_comma);
+        let last_resort = if delimiter == b' ' && !commas { 0.5 } else { 1.0 };
         let score = (same * same * same + numbers as f64 / cells as f64) * last_resort;
         if score > best.1 {
             best = (delimiter, score);

@@ -37,7 +37,7 @@ pub(super) fn refuse(path: &Path) -> Result<()> {
     if head.starts_with(ZIP) && extension != "npz" {
         let holds = |part: &[u8]| head.windows(part.len()).any(|w| w == part);
         if matches!(extension.as_str(), "xlsx" | "xlsm" | "xlsb")
-            || [&b"[Content_Types].xml"[..], b"docProps/", b"xl/"].iter().any(|part| holds(part))
+            || [&b"[Content_Types].xml"[..], b"docProps/"].iter().any(|part| holds(part))
         {
             return is("is an Excel workbook, which is not read", "save its sheet as CSV");
         }

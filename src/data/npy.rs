@@ -49,10 +49,6 @@ pub(super) fn read<T: Real>(path: &Path, _options: &TableOptions, builder: &mut 
             return Err(Error::data(path, format!("the array has the shape {:?}", header.shape), remedy));
         }
     };
-    if columns > MOST_COLUMNS {
-        let problem = format!("the array has {columns} columns, more than the {MOST_COLUMNS} of any table");
-        return Err(Error::data(path, problem, "give a 2-D array, [rows, columns], or images (u8)"));
-    }
     let size = number.size;
     let expected = (rows as u128) * (columns as u128) * (size as u128);
     let found = u128::from(bytes).saturating_sub(header.start as u128);
@@ -60,6 +56,10 @@ pub(super) fn read<T: Real>(path: &Path, _options: &TableOptions, builder: &mut 
         let problem =
             format!("found {found} bytes of values, expected {expected} ({rows} × {columns} × {size})");
         return Err(Error::data(path, problem, "the file is truncated or damaged: write it again"));
+    }
+    if columns > MOST_COLUMNS {
+        let problem = format!("the array has {columns} columns, more than the {MOST_COLUMNS} of any table");
+        return Err(Error::data(path, problem, "give a 2-D array, [rows, columns], or images (u8)"));
     }
     if rows == 0 || columns == 0 {
         let problem = format!("the array is empty ({rows} × {columns})");

@@ -4,7 +4,7 @@
 const NUMBERS: usize = 1 << 20;
 /// Rows that it holds at most, and at least.
 const ROWS: usize = 4096;
-const LEAST_ROWS: usize = 256;
+const LEAST_ROWS: usize = 64;
 /// Distinct values that are compared with their neighbours.
 const COMPARED: usize = 256;
 /// The share of them that may fall together when they are rounded. Of normal values, 256 of them, it is reached where

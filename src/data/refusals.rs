@@ -187,7 +187,7 @@ fn survey(path: &Path, options: &TableOptions, dequantize: &Dequantize) -> Resul
             let few = of.text <= 1 + rows / 100 && place != SCHEMA;
             drop(
                 format!("column `{name}` holds text ({place}: {found}; {} in all)", cells(of.text)),
-                few.then_some("or correct them"),
+                few.then_some("correct them"),
             );
         } else if let Some((place, found)) = &of.first_large {
             let problem = format!(
@@ -195,12 +195,16 @@ fn survey(path: &Path, options: &TableOptions, dequantize: &Dequantize) -> Resul
                 f32::MAX,
                 cells(of.large)
             );
-            drop(problem, Some("or rescale it"));
+            drop(problem, Some("rescale it"));
         } else if of.missing as f64 > MOSTLY * rows as f64 {
             drop(format!("column `{name}` is missing in {} of {rows} rows", of.missing), None);
         } else {
             kept.push(k);
         }
+    }
+    if kept.is_empty() {
+        // to leave out everything is no advice
+        return Ok(Vec::new());
     }
     let table = builder.finish()?.of_columns(&kept);
     let missing: Vec<usize> = kept.iter().copied().filter(|&k| columns[k].missing > 0).collect();

@@ -105,8 +105,10 @@ impl Table {
             true => format!("repeats the value {value} in {share} % of the rows"),
             false => format!("has only {distinct} different values ({value} in {share} % of the rows)"),
         };
+        // an atom among many values is one of its noised grid, too
         let on_grid = column.kind == ColumnKind::Integer
-            || regular_grid(values.iter().map(|&v| v.into()).collect()).is_some();
+            || ((!atom || distinct <= FEW)
+                && regular_grid(values.iter().map(|&v| v.into()).collect()).is_some());
         let drop = flag("--drop", &[name]);
         let remedy = match (on_grid, dequantize) {
             (true, Dequantize::Columns(others)) => {
@@ -119,27 +121,44 @@ impl Table {
             (false, _) => format!("leave it out ({drop}), or model the rows with other values by themselves"),
         };
         remarks.push(format!(
-            "column `{name}` {found} and so has no density: log-likelihoods with it compare with nothing, \
+            "column `{name}` {found} and so has no density: log-likelihoods that include it cannot be compared, \
              and samples do not repeat the value; {remedy}"
         ));
         remarks
     }
 
-    /// Duplicate rows, and whether they are a surprise: they are where some column is continuous, so that two rows
-    /// hardly agree by chance. In a table of discrete columns equal rows belong to the distribution.
-    pub fn surprising_duplicates(&self) -> (usize, bool) {
+    /// Duplicate rows, and whether they are a surprise: they are where some column is continuous and they are many more
+    /// than columns that had nothing to do with each other would make. In a table of discrete columns, those that
+    /// `dequantize` takes among them, equal rows belong to the distribution.
+    pub fn surprising_duplicates(&self, dequantize: &Dequantize) -> (usize, bool) {
         let duplicates = self.duplicate_rows();
+        if duplicates == 0 || self.image.is_some() {
+            return (duplicates, duplicates > 0);
+        }
         let rows = self.rows() as f64;
-        let by_chance = |k: usize| {
-            let mut values = self.column(k);
-            values.sort_unstable_by(f32::total_cmp);
-            let pairs =
-                values.chunk_by(|a, b| a == b).map(|tie| (tie.len() as f64 - 1.0) * tie.len() as f64 / 2.0);
-            // copies of rows are ties too, once in each column
-            pairs.sum::<f64>().min(rows * rows)
+        let all_pairs = 0.5 * rows * (rows - 1.0);
+        let columns: Vec<usize> = (0..self.dim()).collect();
+        let columns: Vec<(bool, f64)> = columns
+            .into_par_iter()
+            .map(|k| {
+                let mut values = self.column(k);
+                values.sort_unstable_by(f32::total_cmp);
+                let ties = values.chunk_by(|a, b| a == b).map(<[f32]>::len);
+                let pairs: f64 = ties.map(|count| 0.5 * count as f64 * (count as f64 - 1.0)).sum();
+                let discrete = dequantize.takes(&self.columns[k])
+                    || Ties::of(values.clone()).is_some_and(|ties| ties.without_density(self.rows()))
+                    || (self.dim() == 1
+                        && regular_grid(values.iter().map(|&v| v.into()).collect()).is_some());
+                (discrete, pairs)
+            })
+            .collect();
+        let chance = match columns[..] {
+            // copies are themselves the ties of an only column
+            [(_, pairs)] if pairs < 4.0 * duplicates as f64 => 0.0,
+            _ => columns.iter().fold(all_pairs, |pairs, column| pairs * column.1 / all_pairs),
         };
-        let surprising = duplicates > 0 && (0..self.dim()).any(|k| by_chance(k) < 4.0 * duplicates as f64);
-        (duplicates, surprising)
+        let continuous = columns.iter().any(|(discrete, _)| !discrete);
+        (duplicates, continuous && 3.0 * chance < duplicates as f64)
     }
 
     /// Values far from all others in their column, such as fill values: an error where `scaling` squeezes the other
@@ -270,11 +289,25 @@ mod tests {
 
     #[test]
     fn duplicates_surprise_only_beside_a_continuous_column() {
+        let found = |table: Table| table.surprising_duplicates(&Dequantize::None);
         let temperatures: Vec<f32> = uniform(300).map(|u| (u * 20.0).round() / 10.0).collect();
-        let (duplicates, surprising) = table(temperatures).surprising_duplicates();
+        let (duplicates, surprising) = found(table(temperatures));
         assert!(duplicates > 200 && !surprising);
+        assert_eq!(found(table(vec![10.0, 0.01, 10.0, 7.5])), (1, false), "prices");
         let copies: Vec<f32> = uniform(300).chain(uniform(30)).collect();
-        assert_eq!(table(copies).surprising_duplicates(), (30, true));
-        assert_eq!(table(uniform(300).collect()).surprising_duplicates(), (0, false));
+        assert_eq!(found(table(copies)), (30, true));
+        assert_eq!(found(table(uniform(300).collect())), (0, false));
+        let two = |rows: Vec<[f32; 2]>| {
+            let column = |name: &str| Column { name: name.into(), kind: ColumnKind::Float };
+            Table::new(vec![column("x"), column("y")], rows.concat()).unwrap()
+        };
+        // three digits and a coin: a few rows agree by chance; and copies of rows of two continuous columns
+        let coin =
+            uniform(400).zip(0..).map(|(u, i)| [(u * 999.0 + u * u * 999.0).round(), (i / 7 % 2) as f32]);
+        let (duplicates, surprising) = found(two(coin.collect()));
+        assert!(duplicates > 5 && !surprising, "{duplicates}");
+        let rows = uniform(300).zip(0..).map(|(u, i)| [u, ((i * i) as f32 * 0.37).sin()]);
+        let rows: Vec<[f32; 2]> = rows.collect();
+        assert_eq!(found(two([&rows[..], &rows[..20]].concat())), (20, true));
     }
 }

@@ -108,17 +108,25 @@ fn write_text<S: AsRef<str>>(
     values: &[f64],
 ) -> std::io::Result<()> {
     let mut writer = csv::WriterBuilder::new().delimiter(delimiter).from_writer(out);
-    writer.write_record(names.iter().map(AsRef::as_ref))?;
+    writer.write_record(names.iter().map(AsRef::as_ref)).map_err(io_error)?;
     let mut cell = Vec::new();
     for row in values.chunks_exact(names.len()) {
         for (&value, &cell_type) in row.iter().zip(types) {
             cell.clear();
             format_number(&mut cell, cell_type, value);
-            writer.write_field(&cell)?;
+            writer.write_field(&cell).map_err(io_error)?;
         }
-        writer.write_record(None::<&[u8]>)?;
+        writer.write_record(None::<&[u8]>).map_err(io_error)?;
     }
     writer.flush()
+}
+
+/// What the system answered: of another kind, a closed pipe would not be known as one.
+pub(super) fn io_error(error: csv::Error) -> std::io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => std::io::Error::other(format!("{other:?}")),
+    }
 }
 
 fn write_npy(out: &mut OutputFile, types: &[CellType], values: &[f64]) -> std::io::Result<()> {

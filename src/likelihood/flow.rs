@@ -259,7 +259,8 @@ impl<'a> ProbabilityFlow<'a> {
         let products = directions.products(d);
         let ascent = self.ascend(x, directions, solver);
         let reach = farthest(x);
-        let far = |row: usize| reach.get(row).filter(|(_, far)| *far > FAR).copied();
+        let overflowed = |row: usize| matches!(ascent.status[row], Status::Done | Status::NotFinite { .. });
+        let far = |row: usize| reach.get(row).filter(|(_, far)| *far > FAR && overflowed(row)).copied();
         if !self.keep_unsolved {
             let status: Vec<Status> = (ascent.status.iter().enumerate())
                 .map(|(row, &status)| if far(row).is_some() { Status::Done } else { status })

@@ -138,10 +138,6 @@ impl Base {
                     true => shrunk_covariance(&centred)?,
                     false => covariance(&centred, n, d),
                 };
-                if is_singular(&covariance) {
-                    let problem = "gaussian: the columns are nearly linear combinations of one another";
-                    return Err(Error::config("--base", problem, "give --base isotropic, or drop columns"));
-                }
                 Ok(Base::Mixture(one_gaussian(&mean, &covariance)?))
             }
             BaseKind::Mixture => fit_mixture(config, &train, validation),
@@ -299,17 +295,6 @@ fn climb(start: usize, fit: impl Fn(usize) -> Option<Candidate>) -> Option<Candi
         }
     }
     best
-}
-
-/// Whether a covariance is singular in double precision: its least eigenvalue is rounding error of its greatest.
-fn is_singular(covariance: &Tensor) -> bool {
-    match covariance.f_linalg_eigvalsh("L") {
-        Ok(values) => {
-            let (least, most) = (values.min().double_value(&[]), values.max().double_value(&[]));
-            least.is_nan() || least <= 1e-12 * most
-        }
-        Err(_) => true,
-    }
 }
 
 /// Iterations by which the priors are compared, and those that the best of them is given then.

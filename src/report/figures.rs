@@ -28,10 +28,10 @@ fn curve(inputs: &ReportInputs, name: &str, value: impl Fn(&MetricPoint) -> Opti
     Series::line(name, x, y)
 }
 
-/// The last iteration that any curve has, so that both charts have one x axis.
+/// From 0 to a little after the last iteration that any curve has, so that both charts have one x axis.
 fn iterations(inputs: &ReportInputs) -> Option<(f64, f64)> {
     let last = inputs.losses.iter().map(|m| m.iteration).max()?;
-    Some((0.0, last.max(1) as f64))
+    Some((0.0, 1.02 * last.max(1) as f64))
 }
 
 fn losses(inputs: &ReportInputs) -> String {
@@ -70,9 +70,9 @@ fn validation(inputs: &ReportInputs) -> String {
     let lower = inputs.lower_validation_is_better;
     let sign = if lower { -1.0 } else { 1.0 };
     let by_x = |&(_, a): &(f64, f64), &(_, b): &(f64, f64)| (sign * a).total_cmp(&(sign * b));
-    let points = curve.x.iter().copied().zip(curve.y.iter().copied());
+    let mut points = curve.x.iter().copied().zip(curve.y.iter().copied());
     let best = points.clone().filter(|(_, y)| y.is_finite()).max_by(by_x);
-    let last = points.last();
+    let last = points.next_back();
     let label = match inputs.validation_label.as_str() {
         "" => "validation",
         label => label,
@@ -267,7 +267,7 @@ pub(super) fn pairs(inputs: &ReportInputs) -> String {
         (true, false) => format!(" The first {PAIRS} of {columns} columns."),
         (true, true) => format!(
             " {PAIRS} of {columns} columns: those whose distributions or dependences differ most between the two \
-             sets, the most different first; all others agree better."
+             sets, the most different first."
         ),
     };
     figure(

@@ -1,7 +1,7 @@
 //! The report's tables.
 
 use super::ReportInputs;
-use crate::plot::{escape, fixed, grouped, quantile, short, sorted_finite};
+use crate::plot::{Series, escape, fixed, grouped, quantile, short, sorted_finite};
 
 /// Beyond so many columns the table folds away.
 const LONG: usize = 16;
@@ -51,24 +51,23 @@ pub(super) fn steps(inputs: &ReportInputs) -> String {
     let mut steps: Vec<f64> = all.iter().flat_map(|s| s.x.iter().copied()).collect();
     steps.sort_by(f64::total_cmp);
     steps.dedup();
-    let mut rows = String::new();
-    for series in all {
-        let cell = |&step: &f64| {
-            let at = series.x.iter().position(|&x| x == step)?;
-            let error = series.error.as_ref().map_or(f64::NAN, |e| e[at]);
-            let value = |v| number(v, decimals(error));
-            Some(match error.is_finite() {
-                true => format!("{} ± {}", value(series.y[at]), value(error)),
-                false => short(series.y[at], 4),
-            })
-        };
-        let cells: Vec<String> = steps.iter().map(|step| cell(step).unwrap_or_default()).collect();
-        rows += &row(&series.name, &cells);
-    }
-    let heads: Vec<String> =
-        std::iter::once(String::new()).chain(steps.iter().map(|&k| format!("K = {}", short(k, 4)))).collect();
-    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    table("named", &heads, &rows)
+    let cell = |series: &Series, step: f64| {
+        let at = series.x.iter().position(|&x| x == step)?;
+        let error = series.error.as_ref().map_or(f64::NAN, |e| e[at]);
+        let value = |v| number(v, decimals(error));
+        Some(match error.is_finite() {
+            true => format!("{} ± {}", value(series.y[at]), value(error)),
+            false => short(series.y[at], 4),
+        })
+    };
+    // covariances side by side: they are few, and their figures long
+    let of_step = |&step: &f64| {
+        let cells: Vec<String> = all.iter().map(|series| cell(series, step).unwrap_or_default()).collect();
+        row(&format!("K = {}", short(step, 4)), &cells)
+    };
+    let rows: String = steps.iter().map(of_step).collect();
+    let heads: Vec<&str> = std::iter::once("").chain(all.iter().map(|s| s.name.as_str())).collect();
+    table("steps", &heads, &rows)
         + &format!(
             "<p class=\"caption\">The values of the figure, in {}, ± one standard error.</p>\n",
             escape(inputs.unit())

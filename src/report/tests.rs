@@ -158,7 +158,7 @@ fn loss_and_validation_have_an_axis_each() {
     let mut inputs = ReportInputs {
         losses: vec![point(100, -3.0, -14.0), point(200, -4.0, -12.5), point(300, -5.0, -13.0)],
         loss_label: "loss of Likelihood Matching".into(),
-        validation_label: "bound, nats per row (network units)".into(),
+        validation_label: "bound, nats per row in the network's units".into(),
         kept_iteration: Some(200),
         ..Default::default()
     };
@@ -173,7 +173,7 @@ fn loss_and_validation_have_an_axis_each() {
     let (of_loss, of_validation) = (ticks(loss, "font-size=\"11\""), ticks(validation, "font-size=\"11\""));
     assert!(of_loss.contains(&"−4".to_string()) && !of_loss.contains(&"−13.0".to_string()), "{of_loss:?}");
     assert!(of_validation.contains(&"−13.0".to_string()), "{of_validation:?}");
-    assert!(validation.contains("nats per row (network units)"));
+    assert!(validation.contains("nats per row in the network"));
     assert!(validation.contains("The best is −12.5 at iteration 200; at the last, 300, it was −13."));
     assert!(validation.contains("The run keeps the weights of iteration 200."));
     assert!(!page.contains("overfitting"));

@@ -209,11 +209,11 @@ mod tests {
     fn given_fields_are_those_of_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("my.toml");
-        let text = "seed = 0\n[train]\nbatch_size = 256\n[model.head]\nstart = \"base\"\n";
+        let text = "seed = 0\n[train]\nbatch_size = 256\n[model.network]\nkind = \"mlp\"\n";
         std::fs::write(&path, text).unwrap();
         let (config, given) = RunConfig::read(&path).unwrap();
         assert_eq!(config.train.batch_size, TrainConfig::default().batch_size);
-        for path in ["seed", "train", "train.batch_size", "model.head.start"] {
+        for path in ["seed", "train", "train.batch_size", "model.network.kind"] {
             assert!(given.has(path), "{path}");
         }
         for path in

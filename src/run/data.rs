@@ -5,8 +5,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::DataConfig;
 use crate::data::{
-    CellType, Column, ColumnKind, MarginalChoice, Marginals, Purpose, Reader, Scaling, ScalingOptions, Split,
-    Table, TableOptions, subset,
+    CellType, Column, ColumnKind, Dequantize, MarginalChoice, Marginals, Purpose, Reader, Scaling,
+    ScalingOptions, Split, Table, TableOptions, subset,
 };
 use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
 use crate::model::NetworkConfig;
@@ -269,6 +269,13 @@ impl Prepared {
     pub fn in_words(&self) -> Vec<String> {
         let remarks = self.record.remarks.iter().map(|remark| format!("warning: {remark}"));
         self.table.found_in_words().into_iter().chain(remarks).collect()
+    }
+
+    /// Rows that equal an earlier one, and whether they are more than a table with its columns has by chance.
+    pub fn surprising_duplicates(&self) -> (usize, bool) {
+        let columns = self.record.scaling.columns.iter().filter(|column| column.grid.is_some());
+        let names = columns.map(|column| column.column.name.clone()).collect();
+        self.table.surprising_duplicates(&Dequantize::Columns(names))
     }
 
     /// The rows to train on.

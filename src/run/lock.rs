@@ -2,11 +2,16 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::{Error, Result};
 
 /// The file whose lock says that a process writes to the run. It stays when the lock goes.
 const FILE: &str = ".lock";
+
+/// How often a lock that is held is tried again, and after how long.
+const LOOKS: usize = 5;
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The lock of a run directory: held while this exists, and by no two processes at a time.
 #[derive(Debug)]
@@ -17,13 +22,17 @@ pub(super) struct Lock {
 
 /// Whether a process writes to the run.
 pub(super) fn is_locked(dir: &Path) -> bool {
+    // opening a pipe that stands there would wait for ever
+    if !was_begun(dir) {
+        return false;
+    }
     let Ok(file) = File::open(dir.join(FILE)) else { return false };
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
 /// Whether a process has ever begun to write to the run.
 pub(super) fn was_begun(dir: &Path) -> bool {
-    dir.join(FILE).is_file()
+    std::fs::symlink_metadata(dir.join(FILE)).is_ok_and(|found| found.is_file())
 }
 
 impl Lock {
@@ -38,7 +47,16 @@ impl Lock {
         }
         let mut options = OpenOptions::new();
         let file = options.create(true).truncate(false).write(true).open(&path).map_err(Error::io(&path))?;
-        match file.try_lock() {
+        let mut taken = file.try_lock();
+        // whoever looks whether the run is locked has the lock for a moment
+        for _ in 0..LOOKS {
+            if !matches!(taken, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(LOOK);
+            taken = file.try_lock();
+        }
+        match taken {
             Ok(()) => Ok(Lock { _file: Some(file) }),
             Err(TryLockError::WouldBlock) => {
                 let problem = format!("another process is writing to {}", dir.display());
@@ -63,6 +81,10 @@ fn temporary_of(name: &str) -> Option<&str> {
 /// Removes what killed processes have left of files that they wrote: the temporary files of `names`, which only the holder of the
 /// lock writes. Returns how many.
 pub(super) fn sweep(dir: &Path, names: &[&str]) -> usize {
+    // never in a directory that a link leads to
+    if !std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir()) {
+        return 0;
+    }
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     let left_over =
         |name: &str| temporary_of(name).is_some_and(|of| names.contains(&of) || names.contains(&"*"));
@@ -108,5 +130,11 @@ mod tests {
         assert_eq!(sweep(dir.path(), &["config.toml", "ema.safetensors"]), 1);
         assert!(others.iter().all(|name| at(name).exists()));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), others.len());
+        // nor in a directory that a link leads to
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(dir.path(), at("samples")).unwrap();
+            assert_eq!(sweep(&at("samples"), &["*"]), 0);
+        }
     }
 }

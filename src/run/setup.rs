@@ -48,7 +48,7 @@ impl RunDir {
         Ok(self.setup.get_or_init(|| setup).clone())
     }
 
-    /// Replaces these sections of `config.toml` by those of `config`; the rest stays as it stands.
+    /// Replaces these sections of `config.toml` by those of `config`, paths of data as absolute ones; the rest stays as it stands.
     pub(super) fn rewrite_config(&self, config: &super::RunConfig, sections: &[&str]) -> Result<()> {
         let remedy = "restore the file from a copy of the run";
         let broken = |e: toml::de::Error| {
@@ -56,6 +56,7 @@ impl RunDir {
         };
         let mut stored: toml::Table =
             toml::from_str(&String::from_utf8_lossy(&self.read("config.toml")?)).map_err(broken)?;
+        let config = super::RunConfig { data: config.data.absolute(), ..config.clone() };
         let mut new: toml::Table = toml::from_str(&config.to_toml()).map_err(broken)?;
         for &section in sections {
             if let Some(value) = new.remove(section) {

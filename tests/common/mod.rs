@@ -1,7 +1,10 @@
 //! Running the program as a user does.
 #![allow(dead_code)] // every test file uses a part
 
+use std::collections::BTreeMap;
 use std::process::{Command, Output};
+
+use serde_json::Value;
 
 /// Runs the program.
 pub fn tweedie(args: &[&str]) -> Output {
@@ -29,4 +32,33 @@ pub fn fail(args: &[&str], code: i32, words: &[&str]) {
     for word in words {
         assert!(message.contains(word), "{args:?}: no '{word}' in: {message}");
     }
+}
+
+/// A safetensors file with this header before the tensors of `bytes`; a checksum of the program's own is made right.
+pub fn with_header(header: &[u8], values: &[u8]) -> Vec<u8> {
+    let join = |header: &[u8]| [&(header.len() as u64).to_le_bytes()[..], header, values].concat();
+    let file = join(header);
+    let mended = || -> Option<Vec<u8>> {
+        let tensors = safetensors::SafeTensors::deserialize(&file).ok()?;
+        let mut parsed: Value = serde_json::from_slice(header).ok()?;
+        let about = parsed.get("__metadata__")?.get("tweedie")?.as_str()?;
+        let mut about: BTreeMap<String, String> = serde_json::from_str(about).ok()?;
+        let views = tensors.tensors();
+        let mut views: Vec<(&str, &[usize], &[u8])> =
+            views.iter().map(|(name, view)| (&**name, view.shape(), view.data())).collect();
+        views.sort();
+        let mut crc = crc32fast::Hasher::new();
+        for (name, shape, bytes) in views {
+            crc.update(format!("{name} {shape:?}").as_bytes());
+            crc.update(bytes);
+        }
+        about
+            .iter()
+            .filter(|(key, _)| *key != "crc32")
+            .for_each(|(k, v)| crc.update(format!("{k}={v}").as_bytes()));
+        about.insert("crc32".into(), format!("{:08x}", crc.finalize()));
+        parsed["__metadata__"]["tweedie"] = serde_json::to_string(&about).ok()?.into();
+        Some(join(&serde_json::to_vec(&parsed).ok()?))
+    };
+    mended().unwrap_or(file)
 }

@@ -120,8 +120,6 @@ pub struct Arguments {
 pub struct Judged {
     pub table: Table,
     pub rows: Vec<usize>,
-    /// How many rows there were to choose from.
-    pub available: usize,
     /// Training rows and validation rows of a table in the network's units, for classical densities.
     pub reference: Option<(Tensor, Tensor)>,
 }
@@ -150,8 +148,8 @@ impl Judged {
         match (data, same) {
             (Some(path), _) => {
                 let table = run.data.read_table(path, options)?;
-                let rows: Vec<usize> = (0..table.rows()).collect();
-                Ok(Judged { table, available: rows.len(), rows, reference })
+                let rows = (0..table.rows()).collect();
+                Ok(Judged { table, rows, reference })
             }
             (None, Some(own)) => {
                 let Split { test, .. } = own.split;
@@ -162,7 +160,7 @@ impl Judged {
                         "give test rows with --data",
                     ));
                 }
-                Ok(Judged { table: own.table, available: test.len(), rows: test, reference })
+                Ok(Judged { table: own.table, rows: test, reference })
             }
             (None, None) => Err(Error::config(
                 "--data",
@@ -271,7 +269,7 @@ impl Line {
     }
 
     /// In bits per dimension, of which a likelier row has fewer.
-    fn to_bits(&mut self, dim: usize) {
+    fn put_in_bits(&mut self, dim: usize) {
         let bits = |nats| bits_per_dim(nats, dim);
         (self.value, self.error) = (bits(self.value), -bits(self.error));
         let less = self.less.iter_mut().flatten();
@@ -546,7 +544,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     if images {
-        lines.iter_mut().for_each(|line| line.to_bits(run.data.scaling.dim()));
+        lines.iter_mut().for_each(|line| line.put_in_bits(run.data.scaling.dim()));
     }
     if metrics.contains(&MetricName::Mmd) {
         let (test, _) = scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed.derive("mmd"));

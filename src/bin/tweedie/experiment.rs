@@ -191,6 +191,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{CommandFactory, Parser};
+
     use super::*;
 
     #[test]
@@ -201,18 +203,36 @@ mod tests {
         assert!(with_banner("| a |\n").starts_with("> **Made with"));
     }
 
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
     /// Every experiment says in its help how long it takes.
     #[test]
     fn every_help_has_the_time() {
-        use clap::{CommandFactory, Parser};
-        #[derive(Parser)]
-        struct Program {
-            #[command(flatten)]
-            arguments: Arguments,
-        }
         for experiment in Program::command().get_subcommands_mut() {
             let help = experiment.render_long_help().to_string();
             assert!(help.contains("\nTime: "), "{}: {help}", experiment.get_name());
+        }
+    }
+
+    /// The commands of the documentation and of the help texts are commands of the program.
+    #[test]
+    fn documented_commands_can_be_given() {
+        let mut text = include_str!("../../../docs/experiments.md").replace("\\\n", " ");
+        for experiment in Program::command().get_subcommands_mut() {
+            text.push('\n');
+            text += &experiment.get_after_help().map(ToString::to_string).unwrap_or_default();
+        }
+        let commands: Vec<&str> =
+            text.lines().filter_map(|line| line.trim().strip_prefix("tweedie ")).collect();
+        let experiments: Vec<&str> = commands.into_iter().filter(|c| c.starts_with("experiment ")).collect();
+        assert!(experiments.len() > 40, "{experiments:?}");
+        for command in experiments {
+            let parsed = Program::try_parse_from(command.split_whitespace());
+            assert!(parsed.is_ok(), "{command}: {}", parsed.err().map(|e| e.to_string()).unwrap_or_default());
         }
     }
 }

@@ -9,8 +9,8 @@ use tweedie::data::ColumnScaling;
 use tweedie::likelihood::bits_per_dim;
 use tweedie::model::{HeadConfig, NetworkConfig, Structure};
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target, Weighting};
-use tweedie::run::{About, DataRecord, Run, RunConfig, RunDir};
-use tweedie::train::Metric;
+use tweedie::run::{About, DataRecord, Run, RunConfig, RunDir, Status};
+use tweedie::train::{Ended, Metric};
 use tweedie::{Error, Result};
 
 use crate::Common;
@@ -65,8 +65,20 @@ pub struct Ending {
     pub seconds: f64,
 }
 
-/// How far the training came, by its metrics and configuration.
-fn ending(config: &RunConfig, data: &DataRecord, metrics: &[Metric]) -> Ending {
+/// How far the training came: as the run says, or as its metrics and configuration show where it does not.
+fn ending(status: Option<Status>, config: &RunConfig, data: &DataRecord, metrics: &[Metric]) -> Ending {
+    let imported = metrics.is_empty() && (data.fingerprint.is_empty() || data.rows == [0; 3]);
+    if let Some(status) = status {
+        let how = match status.ended {
+            _ if imported => How::Imported,
+            Some(Ended::Finished) => How::Finished,
+            Some(Ended::EarlyStop) => How::EarlyStop,
+            Some(Ended::OutOfTime) => How::OutOfTime,
+            Some(Ended::Stopped) | None => How::Unfinished,
+        };
+        let best = status.best_iteration.zip(status.best);
+        return Ending { how, iteration: status.iteration, best, seconds: status.seconds };
+    }
     let mut best: Option<(u64, f64)> = None;
     let mut since_best = 0;
     for (iteration, value) in metrics.iter().filter_map(|m| Some((m.iteration, m.validation?))) {
@@ -78,7 +90,7 @@ fn ending(config: &RunConfig, data: &DataRecord, metrics: &[Metric]) -> Ending {
     }
     let (iteration, seconds) = metrics.last().map_or((0, 0.0), |m| (m.iteration, m.seconds));
     let train = &config.train;
-    let how = if metrics.is_empty() && (data.fingerprint.is_empty() || data.rows == [0; 3]) {
+    let how = if imported {
         How::Imported
     } else if iteration >= train.iterations {
         How::Finished
@@ -106,9 +118,10 @@ pub struct Facts {
 impl Facts {
     pub fn read(dir: &RunDir) -> Result<Facts> {
         let (about, config, data, metrics) = (dir.about()?, dir.config()?, dir.data()?, dir.metrics()?);
-        let ending = ending(&config, &data, &metrics);
-        // runs without this file judged images by the density of dequantised pixels in the network's units
-        let levels = data.image.is_some() && dir.file("status.json").exists();
+        let status = dir.status()?;
+        // runs without it judged images by the density of dequantised pixels in the network's units
+        let levels = data.image.is_some() && status.is_some();
+        let ending = ending(status, &config, &data, &metrics);
         Ok(Facts { about, config, data, metrics, ending, levels })
     }
 
@@ -116,7 +129,7 @@ impl Facts {
     pub fn validation_label(&self) -> &'static str {
         match self.levels {
             true => "bits per dimension",
-            false => "bound, nats per row (network units)",
+            false => "bound, nats per row in the network's units",
         }
     }
 
@@ -463,18 +476,30 @@ mod tests {
             "fingerprint": "1f",
         }))
         .expect("a record");
-        let how = |config: &RunConfig, metrics: &[Metric]| ending(config, &data, metrics).how;
+        let how = |config: &RunConfig, metrics: &[Metric]| ending(None, config, &data, metrics).how;
         let some = [metric(100, Some(-3.0), 5.0), metric(200, Some(-4.0), 10.0)];
         assert_eq!(how(&config, &some), How::Unfinished);
         assert_eq!(how(&config, &[]), How::Unfinished);
-        assert_eq!(ending(&config, &data, &some).best, Some((100, -3.0)));
+        assert_eq!(ending(None, &config, &data, &some).best, Some((100, -3.0)));
         let worse = [some[0].clone(), some[1].clone(), metric(250, Some(-5.0), 11.0)];
         assert_eq!(how(&config, &worse), How::EarlyStop);
         assert_eq!(how(&config, &[metric(300, None, 12.0)]), How::Finished);
         config.train.max_seconds = 10.0;
         assert_eq!(how(&config, &some), How::OutOfTime);
         let imported = DataRecord { fingerprint: String::new(), rows: [0; 3], ..data.clone() };
-        assert_eq!(ending(&config, &imported, &[]).how, How::Imported);
+        assert_eq!(ending(None, &config, &imported, &[]).how, How::Imported);
+        // what the run says goes before what its metrics show
+        let status = |ended: Option<Ended>| Status {
+            ended,
+            iteration: 150,
+            best_iteration: Some(50),
+            best: Some(-2.0),
+            seconds: 7.0,
+        };
+        let told = |ended| ending(Some(status(ended)), &config, &data, &some);
+        assert_eq!((told(None).how, told(Some(Ended::Stopped)).how), (How::Unfinished, How::Unfinished));
+        assert_eq!((told(Some(Ended::EarlyStop)).how, told(None).best), (How::EarlyStop, Some((50, -2.0))));
+        assert_eq!(told(Some(Ended::Finished)).iteration, 150);
     }
 
     #[test]

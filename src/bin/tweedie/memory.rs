@@ -19,7 +19,7 @@ mod unix {
 
     use super::OUT_OF_MEMORY;
 
-    /// The system's allocator, which remembers whether the thread's last request failed. It still answers with null, so that
+    /// The system's allocator, which remembers whether a request of the thread has failed. It still answers with null, so that
     /// whoever asks with `try_reserve` has an error of its own; where nobody does, Rust aborts.
     struct Watched;
 
@@ -31,8 +31,10 @@ mod unix {
     }
 
     fn noted(pointer: *mut u8) -> *mut u8 {
-        // a thread that is ending has no such cell
-        let _ = FAILED.try_with(|failed| failed.set(pointer.is_null()));
+        if pointer.is_null() {
+            // a thread that is ending has no such cell
+            let _ = FAILED.try_with(|failed| failed.set(true));
+        }
         pointer
     }
 

@@ -82,6 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let facts = Facts::read(&run.dir)?;
     let seed = Seed(arguments.seed);
     let mut judged = Judged::read(&run, arguments.data.as_ref())?;
+    let available = judged.rows.len();
     judged.draw(rows, seed);
     let mut grids = Grids::new(&run, None, images, batch, quiet);
     let uniform = Uniform::new(&run.data.scaling);
@@ -141,10 +142,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ));
     let mut summary: Vec<(String, String)> =
         scores.iter().chain(&baselines).map(|s| (s.name.clone(), figure(s, unit))).collect();
-    let (used, all) = (judged.rows.len(), judged.available);
-    let rows_used = match used < all {
-        true => format!("{used} of {all}, drawn at random (seed {})", arguments.seed),
-        false => format!("all {all}"),
+    let used = judged.rows.len();
+    let rows_used = match used < available {
+        true => format!("{used} of {available}, drawn at random (seed {})", arguments.seed),
+        false => format!("all {available}"),
     };
     summary.push(("test rows".into(), rows_used));
 
@@ -210,7 +211,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.common.json {
         let results: Vec<_> = inputs.scores.iter().chain(&inputs.baselines).map(result).collect();
         print_json(&json!({
-            "report": path, "rows": used, "unit": unit, "results": results, "verdict": inputs.verdict,
+            "report": path, "rows": used, "available": available, "unit": unit, "results": results, "verdict": inputs.verdict,
             "remarks": inputs.remarks,
         }));
         return Ok(());
@@ -244,5 +245,6 @@ fn figure(scores: &Scores, unit: &str) -> String {
         0 => String::new(),
         n => format!(" ({n} of {} rows are not finite and not in it)", scores.values.len()),
     };
-    format!("{mean:.3}{error} {unit}{rest}")
+    let value = format!("{mean:.3}{error}").replace('-', "−");
+    format!("{value} {unit}{rest}")
 }

@@ -454,7 +454,14 @@ impl Pictures {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let at = |q: f64| sorted[((sorted.len() - 1) as f64 * q) as usize];
-        (at(0.01), at(0.99))
+        // where all are alike they are grey
+        match (at(0.01), at(0.99)) {
+            (low, high) if low < high => (low, high),
+            (value, _) => {
+                let around = 1.0_f64.max(value.abs() / 2.0);
+                (value - around, value + around)
+            }
+        }
     }
 
     /// A sheet with so many pictures a row.
@@ -477,7 +484,8 @@ impl Pictures {
         let mut beyond = 0;
         for (i, row) in values.chunks_exact(size).enumerate() {
             let picture = picture_of(row, self.shape, range);
-            picture.save(dir.join(format!("{i:0digits$}.png")))?;
+            let path = dir.join(format!("{i:0digits$}.png"));
+            std::fs::write(&path, picture.png()).map_err(Error::io(&path))?;
             beyond += picture.clipped;
         }
         say_beyond(beyond, values.len(), quiet);

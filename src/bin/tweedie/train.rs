@@ -16,7 +16,9 @@ use tweedie::tensor::to_vec;
 use tweedie::train::{Ended, Hooks, Metric, State, Trainer, Watched};
 use tweedie::{Error, Result};
 
-use crate::console::{Progress, note_damaged_metrics, print_json, say, say_left_out};
+use crate::console::{
+    INTERRUPTED, Progress, exit_now, note_damaged_metrics, print_json, say, say_left_out, tell,
+};
 use crate::sample::{LEVELS, Pictures, given};
 pub use options::{Arguments, size};
 
@@ -39,6 +41,8 @@ const FALLING: u64 = 3;
 const MARGINALS_LISTED: usize = 24;
 
 static STOP: AtomicBool = AtomicBool::new(false);
+/// Whether there is a training to save.
+static BEGUN: AtomicBool = AtomicBool::new(false);
 
 fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
@@ -142,12 +146,17 @@ impl Hooks for Console<'_> {
     }
 }
 
-/// The first request to stop is obeyed once everything is saved, the second at once: files of a run are whole at any moment.
+/// Once a training has begun the first request to stop is obeyed when everything is saved. Before that, and a second time, it is
+/// obeyed at once: files of a run are whole at any moment.
 fn listen() {
     let told = ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
+        let words = match (BEGUN.load(Ordering::Relaxed), STOP.swap(true, Ordering::Relaxed)) {
+            (true, false) => return,
+            (true, true) => "stopped at once; the last checkpoint is kept: go on with --resume",
+            (false, _) => "stopped before the first step",
+        };
+        tell(words);
+        exit_now(INTERRUPTED);
     });
     told.expect("one handler");
 }
@@ -182,6 +191,7 @@ fn configured(arguments: &Arguments) -> Result<(RunConfig, Given)> {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let quiet = arguments.common.quiet;
+    listen();
     let (dir, mut config, given) = match arguments.resume {
         true => {
             let (dir, config) = resumed(arguments)?;
@@ -206,7 +216,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.resume {
         say(quiet, resumption(config, &state, &dir));
     }
-    listen();
+    BEGUN.store(true, Ordering::Relaxed);
     let mut progress = Progress::new("train", config.train.iterations, quiet);
     let each = config.train.accumulation * config.train.batch_size.min(record.rows[0]) as u64;
     progress.rate(if record.image.is_some() { "images" } else { "rows" }, each);
@@ -273,6 +283,9 @@ fn begin(
         if config.model.starts_from_measurement() && donor.model.noise_statistics().is_none() {
             measure(donor, config, prepared, quiet)?;
         }
+    }
+    if donor.is_none() && config.base.kind == BaseKind::Mixture {
+        say(quiet, "base: fitting mixtures of Gaussians");
     }
     let training = Training::begin(&arguments.out, config, prepared, &validation, donor.as_ref(), device)?;
     let components = training.model.base().components();
@@ -345,10 +358,14 @@ fn resumed(arguments: &Arguments) -> Result<(RunDir, RunConfig)> {
     comparable.train.iterations = stored.train.iterations;
     comparable.train.max_seconds = stored.train.max_seconds;
     comparable.train.patience = stored.train.patience;
+    comparable.train.checkpoint_seconds = stored.train.checkpoint_seconds;
     comparable.train.checkpoint_every = stored.train.checkpoint_every;
     comparable.data = comparable.data.absolute();
     let stored = RunConfig { data: stored.data.absolute(), ..stored };
-    if let Some((path, own, asked)) = stored.differences(&comparable).first() {
+    // of something of another kind all fields differ
+    let differences = stored.differences(&comparable);
+    let kind = differences.iter().find(|(path, ..)| path.ends_with(".kind"));
+    if let Some((path, own, asked)) = kind.or(differences.first()) {
         let flag = options::flag_of(path);
         return Err(Error::config(
             "--resume",
@@ -444,6 +461,9 @@ fn describe_marginals(choices: &[MarginalChoice], quiet: bool) {
 }
 
 fn describe(prepared: &Prepared, quiet: bool) {
+    for line in prepared.in_words() {
+        say(quiet, line);
+    }
     let record = &prepared.record;
     let [train, validation, test] = record.rows;
     let what = match record.image {
@@ -471,10 +491,7 @@ fn describe(prepared: &Prepared, quiet: bool) {
         say(quiet, format!("data: {} duplicate rows left out", record.dropped[1]));
     }
     say_left_out(quiet, &prepared.table);
-    for line in prepared.in_words() {
-        say(quiet, line);
-    }
-    match prepared.table.surprising_duplicates() {
+    match prepared.surprising_duplicates() {
         (0, _) => (),
         (duplicates, true) => say(
             quiet,

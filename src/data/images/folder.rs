@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::decode::{Header, Picture, Said, decode, header};
 use super::{Images, check_levels, fit, planes_of};
 use crate::data::{Labels, LeftOut, Purpose, TableOptions};
+use crate::device::without_keeping_memory;
 use crate::{Error, Result};
 
 /// Names that files of the formats that are read end in.
@@ -44,17 +45,19 @@ pub(super) fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
 
     let mut pictures: Vec<(PathBuf, Picture)> = Vec::with_capacity(files.len());
     let mut broken: Vec<(PathBuf, String)> = Vec::new();
-    for (path, picture) in in_turn(files, headers, options.size) {
-        match picture {
-            Ok(picture) => pictures.push((path, picture)),
-            Err(why) => broken.push((path, why)),
+    without_keeping_memory(|| {
+        for (path, picture) in in_turn(files, headers, options.size) {
+            match picture {
+                Ok(picture) => pictures.push((path, picture)),
+                Err(why) => broken.push((path, why)),
+            }
         }
-    }
+    });
     if let (Some((path, why)), false) = (broken.first(), options.skip_corrupt) {
         let more = if broken.len() > 1 { format!(" ({} such files)", broken.len()) } else { String::new() };
         let remedy = match options.purpose {
             Purpose::Test => "repair it, or take it out of the folder",
-            _ => "repair it, or leave such files out with --skip-corrupt",
+            _ => "repair it, or leave such files out (train and import: --skip-corrupt)",
         };
         return Err(Error::data(path, format!("cannot be decoded: {why}{more}"), remedy));
     }

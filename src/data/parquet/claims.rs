@@ -55,12 +55,52 @@ pub(super) fn check_footer(file: &mut File) -> std::io::Result<Problem<()>> {
 
 fn walk_footer(bytes: &[u8]) -> Problem<()> {
     let mut walker = Walker { rest: bytes };
-    let mut last = 0;
+    // the decoder reads a field by its number, whatever type it is said to have: up to the schema both must be as they should,
+    // so that it sees what is seen here; it comes second, after the version
+    let (mut last, mut schema) = (0, false);
     while let Some((id, kind)) = walker.field(&mut last)? {
         match (id, kind) {
-            (2, kind::LIST) => walk_schema(&mut walker)?,
-            (2, _) => return Err("its schema is not a list".into()),
-            (_, kind) => walker.skip(kind, MOST_DEPTH)?,
+            (1, kind::I32) => drop(walker.signed()?),
+            (2, kind::LIST) if !schema => {
+                walk_schema(&mut walker)?;
+                schema = true;
+            }
+            (_, kind) if schema => walker.skip(kind, MOST_DEPTH)?,
+            (id, kind) => return Err(format!("field {id} of the type {kind} comes before its schema")),
+        }
+    }
+    Ok(())
+}
+
+/// Walks the logical type of a column: a struct of one struct, whose fields have the types that the decoder reads.
+fn walk_logical(walker: &mut Walker) -> Problem<()> {
+    let mut last = 0;
+    while let Some((variant, kind)) = walker.field(&mut last)? {
+        if kind != kind::STRUCT {
+            return Err(format!("a logical type is of the type {kind}"));
+        }
+        let mut last = 0;
+        while let Some((id, kind)) = walker.field(&mut last)? {
+            match (variant, id, kind) {
+                // decimals; times and their units; integers; variants; shapes on the earth
+                (5, 1 | 2, kind::I32) | (18, 2, kind::I32) => drop(walker.signed()?),
+                (7 | 8, 1, 1 | 2) | (10, 2, 1 | 2) => (),
+                (7 | 8, 2, kind::STRUCT) => walk_unit(walker)?,
+                (10 | 16, 1, 3) => walker.pass(1)?,
+                (17 | 18, 1, kind::BINARY) => walker.skip(kind, 1)?,
+                _ => return Err(format!("logical type {variant} has a field {id} of the type {kind}")),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A struct of one empty struct: a unit of time.
+fn walk_unit(walker: &mut Walker) -> Problem<()> {
+    let mut last = 0;
+    while let Some((_, kind)) = walker.field(&mut last)? {
+        if kind != kind::STRUCT || walker.byte()? != 0 {
+            return Err("a unit of time is none".into());
         }
     }
     Ok(())
@@ -87,7 +127,8 @@ fn walk_schema(walker: &mut Walker) -> Problem<()> {
                 }
                 (5, kind::I32) => children = walker.signed()?,
                 (1..=3 | 6..=9, kind::I32) => drop(walker.signed()?),
-                (1..=9, _) => return Err(format!("field {id} of a column has the type {kind}")),
+                (10, kind::STRUCT) => walk_logical(walker)?,
+                (1..=10, _) => return Err(format!("field {id} of a column has the type {kind}")),
                 (_, kind) => walker.skip(kind, MOST_DEPTH)?,
             }
         }
@@ -313,5 +354,67 @@ impl Walker<'_> {
             13 => self.pass(16),
             _ => Err(format!("it holds a value of the unknown type {kind}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn signed(value: i64) -> Vec<u8> {
+        let mut left = (value << 1 ^ value >> 63) as u64;
+        let mut bytes = Vec::new();
+        while left >= 0x80 {
+            bytes.push(left as u8 | 0x80);
+            left >>= 7;
+        }
+        bytes.push(left as u8);
+        bytes
+    }
+
+    /// A page of `kind` (0 data, 2 dictionary) that claims these sizes and values, and has `stored` bytes of zeros.
+    fn page(kind: i64, unpacked: i64, compressed: i64, values: i64, stored: usize) -> Vec<u8> {
+        let about: u8 = if kind == 2 { 0x4c } else { 0x2c };
+        let sizes =
+            [&[0x15][..], &signed(kind), &[0x15], &signed(unpacked), &[0x15], &signed(compressed)].concat();
+        [&sizes[..], &[about, 0x15], &signed(values), &[0, 0], &vec![0; stored]].concat()
+    }
+
+    fn check(pages: &[Vec<u8>], rows: u64) -> Problem<()> {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes = pages.concat();
+        file.write_all(b"PAR1").unwrap();
+        file.write_all(&bytes).unwrap();
+        check_pages(&mut file, 4, bytes.len() as i64, rows).unwrap()
+    }
+
+    /// What a decoder would reserve: 2 GB for a page, 16 GB for a dictionary, rows without end.
+    #[test]
+    fn pages_that_claim_too_much_are_refused() {
+        let data = |unpacked, values| page(0, unpacked, 10, values, 10);
+        assert_eq!(check(&[page(2, 80, 20, 10, 20), data(400, 50), data(400, 50)], 100), Ok(()));
+        let says = |pages: &[Vec<u8>], rows, what: &str| {
+            let problem = check(pages, rows).unwrap_err();
+            assert!(problem.contains(what), "{problem}");
+        };
+        says(&[data(i32::MAX.into(), 100)], 100, "claims 2147483647 bytes for 100 numbers");
+        says(&[page(2, 80, 20, i32::MAX.into(), 20)], 100, "claims 80 bytes for 2147483647 numbers");
+        says(&[data(400, 60), data(400, 60)], 100, "more than its 100 rows");
+        says(&[page(0, 400, 1000, 50, 10)], 100, "more than its 100 rows or 2");
+        says(&[data(-1, 50)], 100, "it claims -1");
+        says(&[data(400, 1 << 40)], 100, "it claims 1099511627776");
+        says(&[vec![0x15]], 100, "ends too early");
+        // a list of 2³¹ booleans, which take no byte where they are skipped
+        says(&[vec![0xf9, 0xf1, 0xff, 0xff, 0xff, 0xff, 7]], 100, "a list claims 2147483647 entries");
+    }
+
+    #[test]
+    fn structs_nest_no_deeper_than_the_stack() {
+        let mut walker = Walker { rest: &vec![0x1c; 1 << 20] };
+        assert!(walker.skip(kind::STRUCT, MOST_DEPTH).unwrap_err().contains("too deep"));
+        let mut walker = Walker { rest: &vec![0x19; 1 << 20] };
+        assert!(walker.skip(kind::LIST, MOST_DEPTH).unwrap_err().contains("too deep"));
     }
 }

@@ -183,11 +183,11 @@ impl<'a> Judge<'a> {
         let n = self.rows.size()[0];
         let mut out = match self.image {
             Some(_) => format!(
-                "Bits per dimension: the first {n} test images, an upper bound by the K-step ELBO on the even trajectory of \
+                "Bits per dimension: {n} test images, drawn at random where there are more, an upper bound by the K-step ELBO on the even trajectory of \
                  OCM and Analytic-DPM with the discretised decoder, one draw per step, ± one standard error over images."
             ),
             None => format!(
-                "Nats per row: −ln p of the first {n} test rows in the data's own units, an upper bound by the K-step ELBO on \
+                "Nats per row: −ln p of {n} test rows, drawn at random where there are more, in the data's own units, an upper bound by the K-step ELBO on \
                  the grid even in the angle of signal and noise, one draw per step, ± one standard error over rows."
             ),
         };
@@ -204,7 +204,7 @@ impl<'a> Judge<'a> {
         }
         out += &match &self.frechet {
             Some((features, statistics)) => format!(
-                " {}: {} samples against the first {} test {}; it is biased upwards for few samples and comparable within \
+                " {}: {} samples against {} test {}; it is biased upwards for few samples and comparable within \
                  this page only.",
                 self.distance_name().unwrap_or_default(),
                 self.settings.samples,

@@ -112,13 +112,14 @@ impl Report {
         };
         let flagged: usize = self.cells.iter().map(|c| c.uniform.flagged).sum();
         format!(
-            "# Weightings and likelihoods\n\nScoreFlow, Table 2, on {}. Likelihoods in {unit}, of the first {} test rows; mean \
+            "# Weightings and likelihoods\n\nScoreFlow, Table 2, on {}. Likelihoods in {unit}, of {} test rows, drawn at random where there are more; mean \
              and standard error over {} repetitions, each with its own split, weights and noise. NLL: probability-flow ODE, \
              rtol = atol = 1e-5; bound: score-matching bound, {} draws per row. FD-rows: Fréchet distance of {} ODE samples to \
              the test rows, in the network's units and without a feature network. Every score: {} steps of Adam on batches \
              of {}; the dequantiser (var. deq., where columns are levels): {} steps. {flagged} rows of {} had a doubtful ODE likelihood and are left out.\n\n{}\n\
-             ## Against plain DSM\n\nDifferences within a repetition; less is better. Under VE the two weightings are the same but \
-             near t = 0, where σ_t² = σ(t)² − σ(0)² departs from σ(t)².\n\n{}\n\
+             ## Against plain DSM\n\nDifferences within a repetition; less is better. Under VE the two weightings are the same up to \
+             the constant 2 ln(σ_max/σ_min), and uniform times are the importance-sampled ones: its three lines differ in \
+             what the clipping of gradients makes of that constant, and in rounding.\n\n{}\n\
              ## Published\n\nCIFAR-10, bits per dimension; the last column is the FID of 50,000 samples.\n\n{}\n\
              This run took {:.0} s.\n",
             e.config.data.source,

@@ -20,7 +20,7 @@ use super::cost::NetworkName;
 struct ImageOptions {
     #[command(flatten)]
     output: Output,
-    /// Images to train on: an IDX file, a CIFAR-10 batch, a folder of PNG, JPEG or WebP
+    /// Images to train on: an IDX file, a CIFAR-10 batch, a folder of PNG, JPEG and others
     #[arg(long, value_name = "IMAGES", help_heading = "Images")]
     data: Option<String>,
     /// Bring images to this height and width; MNIST's 28x28 must be 32x32 for the paper's network
@@ -57,7 +57,7 @@ struct Budget {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Protocol")]
 struct Protocol {
-    /// Test images, or rows, for likelihoods, the first so many
+    /// Test images, or rows, for likelihoods, drawn at random by --seed
     #[arg(long, value_name = "ROWS", default_value_t = 256)]
     rows: usize,
     /// Terms of a likelihood's bound that are computed for each row, drawn among all where there are more; 0: all
@@ -69,7 +69,7 @@ struct Protocol {
     /// Samples for a Fréchet distance
     #[arg(long, value_name = "SAMPLES", default_value_t = 1000)]
     samples: usize,
-    /// Test images that samples are compared with, the first so many
+    /// Test images that samples are compared with, drawn likewise
     #[arg(long, value_name = "ROWS", default_value_t = 10_000)]
     reference: usize,
     /// Levels of 255 that the noise of a chain's last step but one may move a pixel by, in the mean: the published end of a chain
@@ -176,7 +176,7 @@ learned covariance, H = 0 and β̃. Writes hessian-ablation.md, .csv and curves;
 on with them. Fréchet distances are given with --features alone.
 
 Time: with the small network a step of 64 pairs takes about 1.15 s on one thread at 28x28, hence 5000 iterations an hour and a half \
-per training, nine hours for the six.
+per training.
 
 Examples:
   tweedie experiment hessian-ablation --out results/ablation --data train-images-idx3-ubyte.gz

@@ -42,7 +42,7 @@ pub struct TableArguments {
     /// Repetitions
     #[arg(long, value_name = "N", default_value_t = 3)]
     seeds: u64,
-    /// Test rows to score, the first so many
+    /// Test rows to score, drawn at random by --seed
     #[arg(long, value_name = "ROWS", default_value_t = 500)]
     rows: usize,
     /// Steps of the optimiser for each variational dequantiser of levels; 0 leaves it out
