@@ -161,6 +161,11 @@ fn auto_gaussianizes_tails_and_edges_and_leaves_the_rest() {
     assert_eq!(log_normal.marginals, Marginals::Gaussianize);
     let cauchy = float(&|i| (std::f64::consts::PI * (u(i) - 0.5)).tan());
     assert!(cauchy.marginals == Marginals::Gaussianize && cauchy.long_tail && !cauchy.edge, "{cauchy:?}");
+    // two fill values, whichever half of the rows they are in; a map that was fitted without them does not decide
+    for at in [[3, 4], [3, 5], [700, 701]] {
+        let filled = float(&|i| if at.contains(&i) { 1e7 } else { normal(i, N) });
+        assert!(filled.marginals == Marginals::Gaussianize && filled.long_tail, "{filled:?}");
+    }
     let both_ends = float(&|i| (std::f64::consts::FRAC_PI_2 * u(i)).sin().powi(2));
     assert!(both_ends.marginals == Marginals::Gaussianize && both_ends.edge && !both_ends.long_tail);
 

@@ -24,6 +24,9 @@ const NORMAL_IQR: f64 = 1.349;
 const EDGE: f64 = 0.02;
 /// [`Marginals::Auto`] compares the maps on at most so many training rows, evenly spaced.
 const COMPARED_ROWS: usize = 20_000;
+/// No row adds or takes more than so many nats where maps are compared: beyond a map's own rows only its slope there
+/// would decide.
+const MOST_OF_A_ROW: f64 = 50.0;
 /// With fewer rows than this to compare the maps on, a column is standardised.
 const LEAST_COMPARED: usize = 40;
 /// A value that takes more than this share of a column that is not dequantised is an atom: no density can be
@@ -39,7 +42,7 @@ pub struct MarginalChoice {
     pub marginals: Marginals,
     /// What gaussianising adds to the mean log-likelihood of the column by itself under a standard normal density in
     /// scaled units, in nats per row, to three decimals: each half of the training rows is scored by the maps that
-    /// were fitted on the other half. None if too few rows could be compared.
+    /// were fitted on the other half, a difference of more than 50 nats counting as 50. None if too few rows could be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gain: Option<f64>,
     /// Whether a value lies more than five deviations from the median, a deviation being the interquartile range
@@ -522,7 +525,8 @@ fn compared(name: &str, values: &[f64], grid: Option<Grid>, options: &ScalingOpt
             let spline = gaussianized(of_half(1 - odd), grid, options.knots)?;
             for (i, &value) in values.iter().enumerate().skip(odd).step_by(2).filter(|(_, v)| !atom(**v)) {
                 let value = value + noise(i);
-                sum += spline.log_density(value) - affine.log_density(value);
+                let difference = spline.log_density(value) - affine.log_density(value);
+                sum += difference.clamp(-MOST_OF_A_ROW, MOST_OF_A_ROW);
                 compared += 1;
             }
         }
