@@ -80,6 +80,22 @@ pub enum Error {
 
 thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
+    static TRYING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread tries to allocate what may be too much, and reports it as an [`Error`]. An allocator that ends the
+/// program where the system has no memory left then leaves it to that.
+pub fn is_trying() -> bool {
+    // a thread that is ending has no such cell
+    TRYING.try_with(Cell::get).unwrap_or(false)
+}
+
+/// What `f` returns, an allocation that may fail.
+pub(crate) fn trying<T>(f: impl FnOnce() -> T) -> T {
+    let before = TRYING.replace(true);
+    let result = f();
+    TRYING.set(before);
+    result
 }
 
 /// Whether a panic on this thread will be caught and reported as an [`Error`]: a decoder of other authors is then at work on

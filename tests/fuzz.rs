@@ -858,6 +858,8 @@ fn run_files(dir: &Path, config: &RunConfig) -> Vec<Sound> {
     let small = VariationalConfig { couplings: 1, components: 1, width: 2 };
     let dequantizer = small.init(&run.data.scaling, run.data.image, Device::Cpu, Seed(2)).unwrap();
     training.dir.write_dequantizer(&dequantizer).unwrap();
+    // a run has one writer at a time
+    drop(training);
     run.measure_noise(64).unwrap();
     let names = ["config.toml", "data.json", "base.json", "metrics.jsonl", "noise-statistics.json"];
     let weights = ["ema.safetensors", "state.safetensors", "dequantizer.safetensors"];

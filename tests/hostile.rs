@@ -240,7 +240,7 @@ fn run_in(dir: &Path) -> String {
         let sizes =
             ["--iterations", "200", "--width", "8", "--depth", "1", "--base", "gaussian", "--rank", "1"];
         let train = ["train", "--data", &data, "--out", &out, "--quiet", "--threads", "1"];
-        succeed(&[&train[..], &sizes].concat());
+        succeed(&[&train[..], &sizes, &["--marginals", "standardize"]].concat());
         let entries = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
         let named = |path: PathBuf| {
             (path.file_name().unwrap().to_str().unwrap().to_string(), std::fs::read(path).unwrap())

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::precision::Sample;
 use super::refusals::{Survey, flag};
 use super::table::{CellType, Column, ColumnKind, Found, Missing, Reader, Table, TableOptions};
+use crate::error::trying;
 use crate::{Error, Result};
 
 /// The two precisions in which a table is collected: single for training, double for echoing.
@@ -185,7 +186,7 @@ impl<T: Real> Builder<T> {
     pub fn reserve(&mut self, rows: usize) -> Result<()> {
         let wanted = rows.saturating_mul(self.chosen.len());
         if self.values.capacity() - self.values.len() < wanted {
-            self.values.try_reserve_exact(wanted).map_err(|_| self.too_large())?;
+            trying(|| self.values.try_reserve_exact(wanted)).map_err(|_| self.too_large())?;
         }
         Ok(())
     }
@@ -227,7 +228,7 @@ impl<T: Real> Builder<T> {
         if self.values.capacity() - self.values.len() < row.len() {
             // Grow by an eighth: a doubling would waste memory the data may need.
             let more = (self.values.len() / 8).max(4096 * row.len());
-            let _ = self.values.try_reserve_exact(more);
+            let _ = trying(|| self.values.try_reserve_exact(more));
         }
         if !self.keep_missing {
             self.sample.push(row);

@@ -291,6 +291,11 @@ pub const CLOSED_PIPE: u8 = 141;
 /// Ends the process at once, from any thread: files being written are removed, and nothing else is waited for.
 pub fn exit_now(code: u8) -> ! {
     abandon_outputs();
+    end(code)
+}
+
+/// Ends the process as it is, whatever its threads are doing.
+pub fn end(code: u8) -> ! {
     #[cfg(unix)]
     {
         #[allow(unsafe_code)] // no safe binding exists

@@ -134,7 +134,6 @@ fn out_of_memory(message: &str) -> bool {
 
 fn main() -> ExitCode {
     tweedie::device::keep_memory();
-    memory::answer_failures();
     let cli = Cli::parse();
     std::panic::set_hook(Box::new(|panic| {
         if tweedie::error::is_catching() {
