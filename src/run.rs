@@ -498,7 +498,7 @@ impl Run {
             let problem = format!("has {} columns, base.json {}", data.scaling.dim(), model.dim());
             return Err(Error::checkpoint(dir.file("data.json"), problem, RETRAIN));
         }
-        data.check_image(&config.model.network)
+        data.check_network(&config.model.network)
             .map_err(|problem| Error::checkpoint(dir.file("data.json"), problem, RETRAIN))?;
         if model.classes() != data.classes.len() as i64 {
             let problem = format!("has {} classes, the model {}", data.classes.len(), model.classes());

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 use tch::Device;
 use tweedie::data::{Table, TableOptions, read_weights};
-use tweedie::model::{Denoiser, UNetConfig};
+use tweedie::model::{Backbone, Denoiser, UNetConfig};
 use tweedie::noise::Seed;
 use tweedie::run::{Run, RunDir, write_unet};
 
@@ -279,8 +279,8 @@ fn a_run_that_claims_more_than_it_has_is_refused() {
     edit(&at("data.json"), |data| data["scaling"] = json!({ "pixels": 200_000_000 }));
     sample_fails(&run, &["data.json", "200000000 pixels"]);
     for (image, words) in [
-        (json!([1, 2, 2]), ["data.json", "images [1, 2, 2] with 2 pixels"]),
-        (json!([usize::MAX, usize::MAX, 2]), ["data.json", "with 2 pixels"]),
+        (json!([1, 2, 2]), ["data.json", "images of 1 × 2 × 2, and 2 columns"]),
+        (json!([usize::MAX, usize::MAX, 2]), ["data.json", "and 2 columns"]),
         (json!([1, 1, 2]), ["data.json", "no levels"]),
     ] {
         run_in(dir.path());
@@ -405,4 +405,27 @@ fn no_memory_left_is_one_line() {
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.starts_with("error: out of memory; give") && message.lines().count() == 1, "{message}");
+}
+
+/// Weights in half precision under diffusers' name of the variant are read as what they are; of several variants none is
+/// chosen unasked.
+#[test]
+fn variants_of_weights_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = pipeline(dir.path(), 0);
+    let (whole, half) = (model.join(WEIGHTS), model.join("unet/diffusion_pytorch_model.fp16.safetensors"));
+    let tensors: Vec<(String, tch::Tensor)> = tch::Tensor::read_safetensors(&whole)
+        .unwrap()
+        .into_iter()
+        .map(|(name, values)| (name, values.to_kind(tch::Kind::Half)))
+        .collect();
+    tch::Tensor::write_safetensors(&tensors, &half).unwrap();
+    std::fs::remove_file(&whole).unwrap();
+    let net = tweedie::run::read_unet(&model.join("unet"), Device::Cpu).unwrap();
+    let values: f64 =
+        tensors.iter().map(|(_, t)| t.to_kind(tch::Kind::Double).sum(None).double_value(&[])).sum();
+    let found = net.parameters().flat().to_kind(tch::Kind::Double).sum(None).double_value(&[]);
+    assert!((found - values).abs() < 1e-3, "{found} against {values}");
+    std::fs::copy(&half, model.join("unet/diffusion_pytorch_model.non_ema.safetensors")).unwrap();
+    import_fails(dir.path(), &model, &["several variants", "fp16", "non_ema", "keep one"]);
 }

@@ -58,7 +58,7 @@ impl DataRecord {
         let Some(shape) = self.image else { return Ok(()) };
         let pixels = shape.iter().try_fold(1usize, |pixels, &n| pixels.checked_mul(n));
         if pixels != Some(self.scaling.dim()) {
-            return Err(format!("is of images {shape:?} with {} pixels", self.scaling.dim()));
+            return Err(format!("has {}, and {} columns", in_words(self.image), self.scaling.dim()));
         }
         match self.scaling.columns.iter().all(|column| column.grid.is_some()) {
             true => Ok(()),
@@ -78,21 +78,13 @@ impl DataRecord {
             .collect()
     }
 
-    /// Refuses an image's shape that is not that of its rows and of the network; the error is what was found.
-    pub(super) fn check_image(&self, network: &NetworkConfig) -> std::result::Result<(), String> {
-        let Some(shape) = self.image else { return Ok(()) };
-        let (dim, levels) =
-            (self.scaling.dim(), shape.iter().try_fold(1_usize, |n, &axis| n.checked_mul(axis)));
-        let found = in_words(self.image);
-        if levels != Some(dim) {
-            return Err(format!("has {found}, and {dim} columns"));
-        }
-        match network {
-            NetworkConfig::UNet(unet) if unet.shape.map(|n| n as usize) != shape => {
-                let own = in_words(Some(unet.shape.map(|n| n as usize)));
-                Err(format!("has {found}, the network is of {own}"))
-            }
-            _ => Ok(()),
+    /// Refuses images of another shape than the network's; the error is what was found.
+    pub(super) fn check_network(&self, network: &NetworkConfig) -> std::result::Result<(), String> {
+        let (Some(shape), NetworkConfig::UNet(unet)) = (self.image, network) else { return Ok(()) };
+        let own = unet.shape.map(|n| n as usize);
+        match own == shape {
+            true => Ok(()),
+            false => Err(format!("has {}, the network is of {}", in_words(self.image), in_words(Some(own)))),
         }
     }
 

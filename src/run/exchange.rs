@@ -175,6 +175,14 @@ fn weight_files(dir: &Path) -> Result<Vec<String>> {
         }
         return Ok(files);
     }
+    match &variants(dir)?[..] {
+        [] => (),
+        [only] => return Ok(vec![only.clone()]),
+        several => {
+            let problem = format!("has the weights in several variants, {}", several.join(", "));
+            return Err(Error::checkpoint(dir, problem, format!("keep one of them, named {WEIGHTS}")));
+        }
+    }
     if dir.join(PICKLE).exists() {
         return Err(Error::checkpoint(
             dir.join(PICKLE),
@@ -183,6 +191,21 @@ fn weight_files(dir: &Path) -> Result<Vec<String>> {
         ));
     }
     Err(Error::checkpoint(dir, format!("has no {WEIGHTS}"), "give the unet folder of a diffusers model"))
+}
+
+/// Weights in another precision or of another kind, as diffusers names them: `diffusion_pytorch_model.fp16.safetensors`.
+fn variants(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(Error::io(dir))? {
+        let name = entry.map_err(Error::io(dir))?.file_name().to_string_lossy().into_owned();
+        let middle =
+            name.strip_prefix("diffusion_pytorch_model.").and_then(|n| n.strip_suffix(".safetensors"));
+        if middle.is_some_and(|variant| !variant.contains('.')) && dir.join(&name).is_file() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Names of diffusers before 0.17 brought to today's.
