@@ -256,13 +256,6 @@ impl Prepared {
         Ok(Prepared { table, validation, split, record, flip: config.flip })
     }
 
-    /// What a person has to be told of the data once: what the reader found in the file and left out of it, then the
-    /// remarks on the data, as warnings.
-    pub fn in_words(&self) -> Vec<String> {
-        let remarks = self.record.remarks.iter().map(|remark| format!("warning: {remark}"));
-        self.table.found_in_words().into_iter().chain(remarks).collect()
-    }
-
     /// Rows that equal an earlier one, and whether they are more than a table with its columns has by chance.
     pub fn surprising_duplicates(&self) -> (usize, bool) {
         let columns = self.record.scaling.columns.iter().filter(|column| column.grid.is_some());

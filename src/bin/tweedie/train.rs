@@ -463,7 +463,7 @@ fn describe_marginals(choices: &[MarginalChoice], quiet: bool) {
 }
 
 fn describe(prepared: &Prepared, quiet: bool) {
-    for line in prepared.in_words() {
+    for line in prepared.table.found_in_words() {
         say(quiet, line);
     }
     let record = &prepared.record;
@@ -480,7 +480,6 @@ fn describe(prepared: &Prepared, quiet: bool) {
     if !record.classes.is_empty() {
         say(quiet, format!("data: {} classes: {}", record.classes.len(), record.classes.join(", ")));
     }
-    // what the reader found and left out is said here
     for remark in &record.remarks {
         say(quiet, format!("warning: {remark}"));
     }
