@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{Covariance, Reverse};
-use tweedie::data::Split;
+use tweedie::data::{ColumnScaling, Split};
 use tweedie::grid::even_trajectory;
 use tweedie::likelihood::{Elbo, LogLikelihood};
 use tweedie::model::{Base, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig, Structure};
@@ -701,4 +701,25 @@ fn check_help(help: &str) {
     {
         assert!(help.split_whitespace().collect::<Vec<_>>().join(" ").contains(known), "{known}");
     }
+}
+
+/// Columns are brought to the network's units anew where a training goes on: where that comes out otherwise than in the run,
+/// it does not go on.
+#[test]
+fn a_resumption_keeps_the_maps_of_its_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, run) = (dir.path().join("t.csv"), dir.path().join("run").display().to_string());
+    write_table(data.to_str().unwrap(), 1.0);
+    succeed(&train(data.to_str().unwrap(), &run, &["--iterations", "2", "--marginals", "standardize"]));
+    let config = load(&run).config;
+    let resume = |change: f64| {
+        let mut prepared = Prepared::read(&config.data, config.seed).unwrap();
+        if let ColumnScaling::Affine { scale, .. } = &mut prepared.record.scaling.columns[0].map {
+            *scale *= change;
+        }
+        Training::resume(RunDir::open(&run).unwrap(), &config, &prepared, "--resume", Device::Cpu).map(drop)
+    };
+    resume(1.0).unwrap();
+    let message = resume(1.0 + 1e-9).unwrap_err().to_string();
+    assert!(message.contains("data.json") && message.contains("start a new one"), "{message}");
 }

@@ -98,12 +98,19 @@ impl Training {
         field: &str,
         device: Device,
     ) -> Result<Training> {
-        if dir.data()?.fingerprint != prepared.record.fingerprint {
+        let own = dir.data()?;
+        if own.fingerprint != prepared.record.fingerprint {
             return Err(Error::config(
                 field,
                 format!("{} is not the table that this run was started on", config.data.source),
                 "restore the table, or start a new run with another --out",
             ));
+        }
+        // fitted anew on the same rows, by another version perhaps
+        if own.scaling != prepared.record.scaling {
+            let problem = "brings columns to the network's units otherwise than this version would";
+            let remedy = "go on with the version that began the run, or start a new one with another --out";
+            return Err(Error::checkpoint(dir.file("data.json"), problem, remedy));
         }
         dir.lock()?;
         let model = dir.initial_model(config, device)?;
