@@ -55,6 +55,13 @@ pub fn read_weights(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> 
     })
 }
 
+/// What LibTorch says, in its first line, of an entry that does not make a tensor.
+fn no_tensor(name: &str, error: &tch::TchError) -> String {
+    let text = error.to_string();
+    let reason = text.lines().next().unwrap_or_default();
+    format!("has '{}', which is no tensor ({reason})", name.escape_debug())
+}
+
 /// The tensors of safetensors by name, on the CPU; an error says what is wrong with them.
 pub(crate) fn read_safetensors(bytes: &[u8]) -> Problem<BTreeMap<String, Tensor>> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| format!("is damaged or cut short ({e})"))?;
@@ -77,14 +84,7 @@ pub(crate) fn read_safetensors(bytes: &[u8]) -> Problem<BTreeMap<String, Tensor>
         let shape = shape.ok_or_else(|| {
             format!("has '{}' of the impossible shape {:?}", name.escape_debug(), view.shape())
         })?;
-        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|e| {
-            let text = e.to_string();
-            format!(
-                "has '{}', which is no tensor ({})",
-                name.escape_debug(),
-                text.lines().next().unwrap_or_default()
-            )
-        })?;
+        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|e| no_tensor(&name, &e))?;
         tensors.insert(name, tensor);
     }
     Ok(tensors)

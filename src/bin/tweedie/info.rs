@@ -14,7 +14,7 @@ use tweedie::train::{Ended, Metric};
 use tweedie::{Error, Result};
 
 use crate::Common;
-use crate::console::print_json;
+use crate::console::{in_line, print_json};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -348,11 +348,6 @@ fn files(dir: &Path) -> Result<Vec<(String, u64)>> {
     Ok(files)
 }
 
-/// `text` on one line, without what would command a terminal.
-fn plain(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
-}
-
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let dir = RunDir::open(&arguments.run)?;
@@ -392,7 +387,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     lines.extend(remarks.iter().map(|remark| ("note".into(), remark.clone())));
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     for (name, value) in &lines {
-        println!("{}", plain(&format!("{name:width$}  {value}")));
+        println!("{}", in_line(&format!("{name:width$}  {value}")));
     }
     Ok(())
 }
@@ -509,6 +504,6 @@ mod tests {
     fn times_and_sizes_are_as_people_say_them() {
         assert_eq!([12.3, 200.0, 7300.0].map(duration), ["12 s", "3 min 20 s", "2 h 1 min"]);
         assert_eq!([999, 25_300, 12_000_000].map(size), ["999 bytes", "25.3 kB", "12.0 MB"]);
-        assert_eq!(plain("a\u{1b}[31mb\n"), "a\\u{1b}[31mb\\n");
+        assert_eq!(in_line("a\u{1b}[31mb\n"), "a\\u{1b}[31mb\\n");
     }
 }

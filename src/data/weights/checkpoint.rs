@@ -10,8 +10,8 @@ use std::io::{Cursor, Read};
 use tch::Tensor;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::Problem;
 use super::pickle::{Pickle, Storage};
+use super::{Problem, no_tensor};
 
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 const PROTOCOL: i128 = 1001;
@@ -131,14 +131,9 @@ impl<'a> Storages<'a> {
         for (name, view) in object.tensors()? {
             let values = self.read.get(view.storage.key);
             let values = values.ok_or_else(|| format!("lacks the storage of '{}'", name.escape_debug()))?;
-            let tensor = values.f_as_strided(&view.size, &view.stride, view.offset).map_err(|e| {
-                let text = e.to_string();
-                format!(
-                    "has '{}', which is no tensor ({})",
-                    name.escape_debug(),
-                    text.lines().next().unwrap_or_default()
-                )
-            })?;
+            let tensor = values
+                .f_as_strided(&view.size, &view.stride, view.offset)
+                .map_err(|e| no_tensor(name, &e))?;
             tensors.insert(name.to_string(), tensor);
         }
         Ok(tensors)
