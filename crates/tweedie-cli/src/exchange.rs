@@ -1,0 +1,84 @@
+//! `tweedie import` and `tweedie export`: models of diffusers.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use tweedie::Result;
+use tweedie::data::TableOptions;
+use tweedie::run::{self, DataConfig, Run};
+
+use crate::Common;
+use crate::console::{print_json, say};
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tweedie import ddpm-cifar10-32 --out runs/ddpm
+  tweedie train --data pictures/ --size 32x32 --out runs/ddpm-lm --score-from runs/ddpm --mode head
+  tweedie sample runs/ddpm -n 16 --steps 50 --covariance beta -o sheet.png")]
+pub struct ImportArguments {
+    /// Folder of a DDPMPipeline, a DDIMPipeline or a UNet2DModel, with safetensors weights
+    dir: PathBuf,
+    /// The run directory to make
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// The images that the model is of: what `evaluate` and the analytic covariance read of them
+    #[arg(long, value_name = "IMAGES")]
+    data: Option<String>,
+    /// Bring these images to this height and width
+    #[arg(long, value_name = "HxW", value_parser = crate::train::size, requires = "data")]
+    size: Option<[usize; 2]>,
+    /// Leave out and count images that cannot be decoded
+    #[arg(long, requires = "data")]
+    skip_corrupt: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  tweedie export runs/ddpm --out pipeline     # DDPMPipeline.from_pretrained(\"pipeline\")")]
+pub struct ExportArguments {
+    /// The run directory
+    run: PathBuf,
+    /// The folder to write; the covariance head gets a folder of its own in it, which import reads
+    /// and diffusers does not
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn import(arguments: &ImportArguments) -> Result<()> {
+    let device = arguments.common.prepare()?;
+    let remark = run::import(&arguments.dir, &arguments.out, device)?;
+    if let Some(remark) = remark {
+        say(arguments.common.quiet, format!("note: {remark}"));
+    }
+    if let Some(source) = &arguments.data {
+        let mut run = Run::load(&arguments.out, device)?;
+        let (size, skip_corrupt) = (arguments.size, arguments.skip_corrupt);
+        let table = TableOptions { size, skip_corrupt, ..TableOptions::default() };
+        let (source, classes) = (source.clone(), !run.data.classes.is_empty());
+        run.give_data(DataConfig { source, classes, table, ..DataConfig::default() })?;
+    }
+    done(&arguments.out, &arguments.common);
+    Ok(())
+}
+
+pub fn export(arguments: &ExportArguments) -> Result<()> {
+    let device = arguments.common.prepare()?;
+    run::export(&Run::load(&arguments.run, device)?, &arguments.out)?;
+    done(&arguments.out, &arguments.common);
+    Ok(())
+}
+
+fn done(out: &std::path::Path, common: &Common) {
+    if common.json {
+        print_json(&json!({ "out": out }));
+    } else {
+        println!("{}", out.display());
+    }
+}

@@ -1,0 +1,193 @@
+//! `tweedie`: likelihood-trained diffusion models from the command line.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 a
+//! failure of the work, 2 a mistake in the request, 130 stopped by the user, 141 nobody reads the
+//! results any more.
+
+/// As `std::println!`, by way of [`console::print_line`], which every line on standard output goes
+/// through.
+macro_rules! println {
+    ($($text:tt)*) => { $crate::console::print_line(&format!($($text)*)) };
+}
+
+/// As `std::eprintln!`, by way of [`console::tell`], which every line on standard error goes
+/// through.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::console::tell(&format!($($text)*)) };
+}
+
+mod console;
+mod dequantize;
+mod encode;
+mod evaluate;
+mod exchange;
+mod experiment;
+mod flow;
+mod info;
+mod memory;
+mod reading;
+mod report;
+mod sample;
+mod score;
+mod spacing;
+mod train;
+
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tch::Device;
+use tweedie::Error;
+
+/// Likelihood-trained diffusion models: densities with honest log-likelihoods, samples in few steps
+#[derive(Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  tweedie train --data wine.csv --out runs/wine
+  tweedie sample runs/wine -n 1000 --steps 20 -o samples.csv
+  tweedie score runs/wine new.csv -o scores.csv --anomalies 10
+  tweedie report runs/wine"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fit a density to a table or to images
+    Train(Box<train::Arguments>),
+    /// Draw samples from a fitted density
+    Sample(sample::Arguments),
+    /// Log-likelihoods of rows, with their standard errors
+    Score(score::Arguments),
+    /// Learn the noise within the bins of levels, for a tighter likelihood
+    Dequantize(dequantize::Arguments),
+    /// Rows to latents of the probability flow, without noise
+    Encode(encode::EncodeArguments),
+    /// Latents of the probability flow to rows: `encode` undone
+    Decode(encode::DecodeArguments),
+    /// Judge a fitted density on test rows, beside classical densities
+    Evaluate(evaluate::Arguments),
+    /// Figures and tables of the papers, beside the published values
+    Experiment(experiment::Arguments),
+    /// One self-contained HTML page about a run
+    Report(report::Arguments),
+    /// What a run is: how its training ended, its data, sizes and figures so far
+    Info(info::Arguments),
+    /// Make a run of a diffusers model, to sample, score and give a covariance
+    Import(exchange::ImportArguments),
+    /// Write the score of a run so that diffusers loads it
+    Export(exchange::ExportArguments),
+}
+
+/// Steps of a sampler or an estimator.
+const MOST_STEPS: usize = 1_000_000;
+/// Rows that one command draws.
+const MOST_ROWS: usize = 1_000_000_000;
+const MOST_THREADS: usize = 1024;
+
+/// How many rows a command computes at a time: as asked, or `table` rows of a table and few images.
+fn batch_size(
+    asked: Option<usize>,
+    table: usize,
+    run: &tweedie::run::Run,
+) -> tweedie::Result<usize> {
+    let batch = asked.unwrap_or(if run.data.image.is_some() { 64 } else { table });
+    tweedie::Error::check_count("--batch-size", batch, MOST_ROWS)?;
+    Ok(batch)
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+struct Common {
+    /// Where to compute
+    #[arg(long, value_name = "cpu|cuda:N", default_value = "cpu")]
+    device: String,
+    /// Threads for tensor arithmetic [default: all cores]
+    #[arg(long, value_name = "T")]
+    threads: Option<usize>,
+    /// Say nothing but results, what has to be known beside them, and errors
+    #[arg(long)]
+    quiet: bool,
+    /// Results as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Common {
+    fn prepare(&self) -> tweedie::Result<Device> {
+        if self.threads != Some(1) {
+            tweedie::device::let_threads_sleep();
+        }
+        if let Some(threads) = self.threads {
+            tweedie::Error::check_count("--threads", threads, MOST_THREADS)?;
+            tch::set_num_threads(threads as i32);
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build_global().map_err(|e| {
+                tweedie::Error::numeric(format!("threads: {e}"), "try without --threads")
+            })?;
+        }
+        tweedie::device::open(&self.device)
+    }
+}
+
+/// Whether LibTorch said that there was no memory left: on a GPU, on the CPU.
+fn out_of_memory(message: &str) -> bool {
+    ["out of memory", "can't allocate memory", "bad_alloc"]
+        .iter()
+        .any(|text| message.contains(text))
+}
+
+fn main() -> ExitCode {
+    tweedie::device::keep_memory();
+    let cli = Cli::parse();
+    std::panic::set_hook(Box::new(|panic| {
+        if tweedie::error::is_catching() {
+            return;
+        }
+        let message = panic.to_string().replace('\n', " ");
+        match out_of_memory(&message) {
+            true => console::tell(memory::OUT_OF_MEMORY),
+            false => eprintln!(
+                "error: internal: {message}; please report it with the command that led here"
+            ),
+        }
+    }));
+    // a training ends in its own way: it saves first
+    if !matches!(cli.command, Command::Train(_)) {
+        console::end_when_interrupted();
+    }
+    let result = std::panic::catch_unwind(|| match cli.command {
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Sample(arguments) => sample::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments),
+        Command::Dequantize(arguments) => dequantize::run(&arguments),
+        Command::Encode(arguments) => encode::encode(&arguments),
+        Command::Decode(arguments) => encode::decode(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Experiment(arguments) => experiment::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Info(arguments) => info::run(&arguments),
+        Command::Import(arguments) => exchange::import(&arguments),
+        Command::Export(arguments) => exchange::export(&arguments),
+    });
+    match result {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(Error::Interrupted(what))) => {
+            eprintln!("{what}");
+            ExitCode::from(console::INTERRUPTED)
+        }
+        Ok(Err(Error::Io { source, .. })) if source.kind() == ErrorKind::BrokenPipe => {
+            ExitCode::from(console::CLOSED_PIPE)
+        }
+        Ok(Err(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if error.is_request() { 2 } else { 1 })
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}

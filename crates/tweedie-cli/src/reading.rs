@@ -1,0 +1,87 @@
+//! How the commands that take new rows read them, where it is not as the training did.
+
+use std::path::Path;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use tweedie::Result;
+use tweedie::data::{Missing, Reader, Table, TableOptions};
+use tweedie::run::Run;
+
+use crate::console::{say, say_left_out};
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MissingName {
+    /// The file is refused
+    Error,
+    /// The rows are left out, and said
+    DropRows,
+}
+
+/// Reading of new rows.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Reading")]
+pub struct Reading {
+    /// Rows with missing cells [default: as in training]
+    #[arg(long, value_name = "WHAT")]
+    missing: Option<MissingName>,
+    /// Leave out, and count, images of a folder that cannot be decoded [default: as in training]
+    #[arg(long)]
+    skip_corrupt: bool,
+    /// Delimiter of a text table [default: as in training]
+    #[arg(long, value_name = "CHAR")]
+    delimiter: Option<char>,
+    /// Whether a text table has a header [default: as in training]
+    #[arg(long, value_name = "true|false", num_args = 1)]
+    header: Option<bool>,
+}
+
+impl Reading {
+    /// The table at `path` with the columns of `run`.
+    pub fn table(&self, run: &Run, path: &Path) -> Result<Table> {
+        run.data.read_table(path, &self.options(run))
+    }
+
+    /// As in the training of `run`, but for what is given.
+    pub fn options(&self, run: &Run) -> TableOptions {
+        let usual = &run.config.data.table;
+        TableOptions {
+            missing: match self.missing {
+                None => usual.missing,
+                Some(MissingName::Error) => Missing::Error,
+                Some(MissingName::DropRows) => Missing::DropRows,
+            },
+            skip_corrupt: usual.skip_corrupt || self.skip_corrupt,
+            delimiter: self.delimiter.or(usual.delimiter),
+            header: self.header.or(usual.header),
+            reader: Reader::Scoring,
+            ..usual.clone()
+        }
+    }
+}
+
+/// Rows that a line names, at most.
+const NAMED: usize = 10;
+
+/// Says what of the source is not in `table`; for JSON, the number of rows left out and which.
+pub fn left_out(table: &Table, quiet: bool) -> Value {
+    say_left_out(quiet, table);
+    let rows = table.left_out();
+    let count = table.dropped_rows + table.dropped_duplicates;
+    if count > 0 {
+        let all = table.rows() + count;
+        let what = match table.image {
+            Some(_) => format!("{count} of {all} images cannot be decoded, and are left out"),
+            None => format!("{count} of {all} rows have missing cells, and are left out"),
+        };
+        let named: Vec<String> = rows.iter().take(NAMED).map(usize::to_string).collect();
+        let dots = if rows.len() > NAMED { ", …" } else { "" };
+        let which = if named.is_empty() {
+            String::new()
+        } else {
+            format!(": rows {}{dots}", named.join(", "))
+        };
+        say(quiet, format!("note: {what}{which}"));
+    }
+    json!({ "count": count, "rows": rows })
+}

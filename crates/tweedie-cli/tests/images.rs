@@ -1,0 +1,640 @@
+//! Images from their files to samples: readers, and the program on a tiny folder.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use proptest::prelude::*;
+
+use image::{GrayImage, Luma, Rgb, RgbImage, RgbaImage};
+use tweedie::data::{Table, TableOptions};
+
+fn read(path: &Path) -> tweedie::Result<Table> {
+    Table::read(path, &TableOptions::default())
+}
+
+fn refused(path: &Path, options: &TableOptions, words: &[&str]) {
+    let message = Table::read(path, options).unwrap_err().to_string();
+    assert!(words.iter().all(|word| message.contains(word)), "{words:?}: {message}");
+}
+
+/// An IDX file of `n` images of 2×3 whose levels count up.
+fn idx(n: u32) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 8, 3];
+    [n, 2, 3].iter().for_each(|axis| bytes.extend(axis.to_be_bytes()));
+    bytes.extend((0..6 * n).map(|level| level as u8));
+    bytes
+}
+
+#[test]
+fn idx_files_plain_and_compressed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, packed) =
+        (dir.path().join("images-idx3-ubyte"), dir.path().join("images-idx3-ubyte.gz"));
+    std::fs::write(&plain, idx(2)).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&idx(2)).unwrap();
+    let compressed = encoder.finish().unwrap();
+    std::fs::write(&packed, &compressed).unwrap();
+    for path in [&plain, &packed] {
+        let table = read(path).unwrap();
+        assert_eq!((table.rows(), table.image), (2, Some([1, 2, 3])));
+        assert_eq!(table.row(1), [6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
+    }
+    // a border of zeros, then a resampling
+    let sized = |size| {
+        Table::read(&plain, &TableOptions { size: Some(size), ..Default::default() }).unwrap()
+    };
+    assert_eq!(sized([4, 3]).row(0), [0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0]);
+    assert_eq!(sized([1, 1]).row(0).len(), 1);
+
+    std::fs::write(&plain, &idx(2)[..20]).unwrap();
+    refused(&plain, &TableOptions::default(), &["found 4 pixels, expected 2 images of 2 × 3"]);
+    std::fs::write(&packed, &compressed[..compressed.len() - 9]).unwrap();
+    refused(&packed, &TableOptions::default(), &["decompressed"]);
+    std::fs::write(&plain, idx(0)).unwrap();
+    refused(&plain, &TableOptions::default(), &["0 images"]);
+}
+
+#[test]
+fn cifar_batches() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data_batch_1.bin");
+    let mut record = vec![7u8];
+    record.extend((0..3072).map(|i| (i / 1024 * 100) as u8));
+    std::fs::write(&path, [record.clone(), record.clone()].concat()).unwrap();
+    let table = read(&path).unwrap();
+    assert_eq!((table.rows(), table.image), (2, Some([3, 32, 32])));
+    assert_eq!([table.row(1)[0], table.row(1)[1024], table.row(1)[3071]], [0.0, 100.0, 200.0]);
+    // resampling keeps colours apart
+    let small =
+        Table::read(&path, &TableOptions { size: Some([2, 2]), ..Default::default() }).unwrap();
+    assert_eq!(small.row(0), [[0.0; 4], [100.0; 4], [200.0; 4]].concat());
+    let labels = table.labels.unwrap();
+    assert_eq!((labels.names[7].as_str(), &labels.of_rows[..]), ("horse", &[7, 7][..]));
+    // the folder is its training batches
+    let folder = |i: u8| dir.path().join(format!("data_batch_{i}.bin"));
+    refused(dir.path(), &TableOptions::default(), &["data_batch_2.bin", "missing"]);
+    for i in 2..6 {
+        record[0] = i;
+        std::fs::write(folder(i), &record).unwrap();
+    }
+    std::fs::write(dir.path().join("test_batch.bin"), &record).unwrap();
+    let table = read(dir.path()).unwrap();
+    assert_eq!(table.labels.unwrap().of_rows, [7, 7, 2, 3, 4, 5]);
+    assert_eq!(read(&dir.path().join("test_batch.bin")).unwrap().rows(), 1);
+
+    std::fs::write(&path, &record[..3000]).unwrap();
+    refused(&path, &TableOptions::default(), &["3000 bytes are not whole images"]);
+    refused(dir.path(), &TableOptions::default(), &["data_batch_1.bin", "3000 bytes"]);
+    record[0] = 200;
+    std::fs::write(&path, record).unwrap();
+    refused(&path, &TableOptions::default(), &["image 1", "label 200"]);
+}
+
+/// MNIST's labels lie beside its images.
+#[test]
+fn idx_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let images = at("t10k-images-idx3-ubyte");
+    std::fs::write(&images, idx(3)).unwrap();
+    assert_eq!(read(&images).unwrap().labels, None);
+    let labels = |count: u8, labels: &[u8]| {
+        std::fs::write(
+            at("t10k-labels-idx1-ubyte"),
+            [&[0, 0, 8, 1, 0, 0, 0, count], labels].concat(),
+        )
+        .unwrap();
+    };
+    labels(3, &[9, 0, 9]);
+    let found = read(&images).unwrap().labels.unwrap();
+    assert_eq!((found.names, found.of_rows), (vec!["0".to_string(), "9".into()], vec![1, 0, 1]));
+    // rows that are left out take their labels along
+    std::fs::write(&images, [&idx(3)[..16], &[1; 12], &[2; 6]].concat()).unwrap();
+    let unique =
+        Table::read(&images, &TableOptions { unique: true, ..Default::default() }).unwrap();
+    assert_eq!((unique.rows(), unique.labels.unwrap().of_rows), (2, vec![1, 1]));
+    labels(2, &[9, 0]);
+    refused(&images, &TableOptions::default(), &["t10k-labels", "2 labels", "3 images"]);
+    labels(3, &[9, 0]);
+    refused(&images, &TableOptions::default(), &["t10k-labels", "found 2 labels, expected 3"]);
+    std::fs::write(at("t10k-labels-idx1-ubyte"), idx(3)).unwrap();
+    refused(&images, &TableOptions::default(), &["t10k-labels", "not an IDX file of labels"]);
+}
+
+/// Arrays as NumPy 2.4.6 writes them (tests/reference/images.py): pixels count up in the order of
+/// the array's axes.
+#[test]
+fn numpy_arrays() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference/numpy");
+    let at = |name: &str| folder.join(name);
+    for (name, shape, last) in [
+        ("grey.npy", [1, 3, 4], false),
+        ("grey-last.npy", [1, 3, 4], true),
+        ("colours-last.npy", [3, 3, 4], true),
+        ("fortran.npy", [3, 3, 4], true),
+        ("colours-first.npy", [3, 3, 4], false),
+        ("positional.npz", [1, 3, 4], false),
+    ] {
+        let table = read(&at(name)).unwrap();
+        assert_eq!((table.rows(), table.image, &table.labels), (2, Some(shape), &None), "{name}");
+        let [channels, height, width] = shape;
+        for i in 0..2 {
+            for pixel in 0..channels * height * width {
+                let (c, yx) = (pixel / (height * width), pixel % (height * width));
+                let place = if last { yx * channels + c } else { pixel };
+                let expected = (i * channels * height * width + place) as f32;
+                assert_eq!(table.row(i)[pixel], expected, "{name}: image {i}, pixel {pixel}");
+            }
+        }
+    }
+    for (name, classes, of_rows) in
+        [("labelled.npz", ["2", "7"], [1, 0, 1]), ("compressed.npz", ["5", "9"], [0, 1, 0])]
+    {
+        let labels = read(&at(name)).unwrap().labels.unwrap();
+        assert_eq!(
+            (labels.names, labels.of_rows),
+            (classes.map(String::from).to_vec(), of_rows.to_vec())
+        );
+    }
+    assert_eq!(read(&at("compressed.npz")).unwrap().row(2)[..2], [24.0, 27.0]);
+    let table = read(&at("table.npy")).unwrap();
+    assert_eq!((table.image, table.dim()), (None, 2));
+    for (name, words) in [
+        ("floats.npy", &["<f4 of shape [2, 3, 4]", "images are u8"][..]),
+        ("four-channels.npy", &["[2, 5, 4, 4]", "1 or 3"]),
+        ("two.npz", &["2 arrays of images: a (|u1 [1, 2, 2]), b", "images"]),
+        ("statistics.npz", &["0 arrays of images: mu (<f8 [4]), sigma"]),
+        ("short-labels.npz", &["short-labels.npz/labels", "2 labels", "3 images"]),
+    ] {
+        refused(&at(name), &TableOptions::default(), words);
+    }
+}
+
+#[test]
+fn folders_of_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("cats")).unwrap();
+    GrayImage::from_pixel(2, 2, Luma([9])).save(at("b.png")).unwrap();
+    std::fs::write(at("notes.txt"), "not an image").unwrap();
+    let table = read(dir.path()).unwrap();
+    assert_eq!((table.rows(), table.image, table.row(0)), (1, Some([1, 2, 2]), &[9.0; 4][..]));
+
+    // one colour image makes all of them colour; what is transparent is white; sub-folders count
+    RgbImage::from_pixel(2, 2, Rgb([10, 20, 30])).save(at("a.PNG")).unwrap();
+    let mut glass = RgbaImage::from_pixel(2, 2, image::Rgba([50, 50, 50, 0]));
+    glass.put_pixel(0, 0, image::Rgba([1, 2, 3, 255]));
+    glass.save(at("cats/c.png")).unwrap();
+    let table = read(dir.path()).unwrap();
+    assert_eq!((table.rows(), table.image), (3, Some([3, 2, 2])));
+    assert_eq!(table.row(0), [[10.0; 4], [20.0; 4], [30.0; 4]].concat());
+    assert_eq!(table.row(1), [9.0; 12]);
+    assert_eq!(table.row(2)[..5], [1.0, 255.0, 255.0, 255.0, 2.0]);
+
+    // classes only where every image lies in a sub-folder
+    assert_eq!(table.labels, None);
+    let classes = tempfile::tempdir().unwrap();
+    for (i, name) in ["b/1.png", "a/deep/2.png", "b/3.png"].iter().enumerate() {
+        let path = classes.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        GrayImage::from_pixel(2, 2, Luma([i as u8])).save(path).unwrap();
+    }
+    let labels = read(classes.path()).unwrap().labels.unwrap();
+    assert_eq!((labels.names, labels.of_rows), (vec!["a".to_string(), "b".into()], vec![0, 1, 1]));
+
+    // sizes differ, files are broken
+    RgbImage::from_pixel(4, 2, Rgb([1, 1, 1])).save(at("wide.png")).unwrap();
+    refused(dir.path(), &TableOptions::default(), &["wide.png", "4 × 2", "--size"]);
+    let sized = TableOptions { size: Some([2, 2]), ..Default::default() };
+    assert_eq!(Table::read(dir.path(), &sized).unwrap().rows(), 4);
+    let good = std::fs::read(at("b.png")).unwrap();
+    std::fs::write(at("cut.png"), &good[..good.len() / 2]).unwrap();
+    refused(dir.path(), &sized, &["cut.png", "--skip-corrupt"]);
+    let table = Table::read(dir.path(), &TableOptions { skip_corrupt: true, ..sized }).unwrap();
+    assert_eq!((table.rows(), table.dropped_rows), (4, 1));
+    let empty = tempfile::tempdir().unwrap();
+    refused(
+        empty.path(),
+        &TableOptions::default(),
+        &["a directory without PNG, JPEG or WebP files"],
+    );
+    let csv = empty.path().join("a.csv");
+    std::fs::write(&csv, "1,2\n3,4\n").unwrap();
+    refused(&csv, &TableOptions { size: Some([2, 2]), ..Default::default() }, &["--size"]);
+}
+
+/// A small file of every format, with its name.
+fn specimens() -> Vec<(&'static str, Vec<u8>)> {
+    let dir = tempfile::tempdir().unwrap();
+    let png = dir.path().join("a.png");
+    RgbImage::from_fn(5, 4, |x, y| Rgb([x as u8, y as u8, 9])).save(&png).unwrap();
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference/numpy");
+    let saved = |name: &str| std::fs::read(reference.join(name)).unwrap();
+    vec![
+        ("images-idx3-ubyte", idx(2)),
+        ("data_batch_1.bin", [7; 2 * 3073].to_vec()),
+        ("a.npy", saved("colours-last.npy")),
+        ("a.npz", saved("labelled.npz")),
+        ("packed.npz", saved("compressed.npz")),
+        ("folder/a.png", std::fs::read(&png).unwrap()),
+    ]
+}
+
+/// Reads `bytes` as the file, or the folder with the file, of this name.
+fn read_as(name: &str, bytes: &[u8]) -> tweedie::Result<Table> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    read(if name.starts_with("folder") { path.parent().unwrap() } else { &path })
+}
+
+#[test]
+fn truncated_images_are_an_error_at_every_length() {
+    for (name, bytes) in specimens() {
+        assert!(read_as(name, &bytes).is_ok(), "{name}");
+        // a PNG is whole before its last chunk, which is empty
+        let end = bytes.len() - if name.ends_with("png") { 12 } else { 0 };
+        for length in (0..end).step_by(end / 150 + 1).chain([end - 1]) {
+            let message = read_as(name, &bytes[..length]).unwrap_err().to_string();
+            assert!(!message.contains('\n'), "{name}: {message}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_images_never_panic(
+        which in 0..6_usize,
+        places in prop::collection::vec((any::<prop::sample::Index>(), 1..=255_u8), 1..4),
+    ) {
+        let (name, mut bytes) = specimens().swap_remove(which);
+        for (place, flip) in places {
+            let place = place.index(bytes.len());
+            bytes[place] ^= flip;
+        }
+        match read_as(name, &bytes) {
+            Ok(table) => prop_assert!(table.values.iter().all(|v| (0.0..=255.0).contains(v))),
+            Err(error) => prop_assert!(!error.to_string().contains('\n')),
+        }
+    }
+}
+
+/// Train, resume, sample, score and evaluate on thirty tiny images.
+#[test]
+fn the_program_on_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    std::fs::create_dir(at("pictures")).unwrap();
+    for i in 0..30u8 {
+        let pixel = |x: u32, y: u32| Rgb([i * 8, (x * 60) as u8, (y * 50) as u8 + i]);
+        RgbImage::from_fn(4, 4, pixel).save(dir.path().join(format!("pictures/{i}.png"))).unwrap();
+    }
+    let succeed = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tweedie")).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let (run, pictures) = (at("run"), at("pictures"));
+    let train = ["train", "--data", &pictures, "--out", &run, "--rank", "2", "--threads", "1"];
+    succeed(&[&train[..], &["--iterations", "4", "--batch-size", "4"]].concat());
+    let config = std::fs::read_to_string(at("run/config.toml")).unwrap();
+    assert!(config.contains("kind = \"unet\"") && config.contains("shape = [3, 4, 4]"), "{config}");
+    let record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(at("run/data.json")).unwrap()).unwrap();
+    assert_eq!(record["scaling"], serde_json::json!({ "pixels": 48 }));
+    succeed(&["train", "--out", &run, "--resume", "--iterations", "6", "--threads", "1"]);
+    succeed(&["sample", &run, "-n", "5", "--steps", "2", "-o", &at("sheet.png"), "--threads", "1"]);
+    assert!(image::open(at("sheet.png")).unwrap().color().has_color());
+    succeed(&["sample", &run, "-n", "5", "--steps", "2", "-o", &at("rows.npy"), "--threads", "1"]);
+    // a draw of two steps leaves the levels, and is held between them
+    let range = |rest: &[&str]| {
+        let out = at("held.csv");
+        let sample =
+            ["sample", &run, "-n", "20", "--steps", "2", "--last-step", "noise", "-o", &out];
+        succeed(&[&sample[..], rest].concat());
+        let text = std::fs::read_to_string(&out).unwrap();
+        let levels = text
+            .lines()
+            .skip(1)
+            .flat_map(|line| line.split(',').map(|cell| cell.parse::<f64>().unwrap()));
+        levels.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)))
+    };
+    let (free, held) = (range(&[]), range(&["--clip"]));
+    println!("{free:?} {held:?}");
+    assert!(
+        free.0 < 0.0 && free.1 > 256.0 && held.0 >= 0.0 && held.1 <= 255.0,
+        "{free:?} {held:?}"
+    );
+    // all that is clipped is counted: x̂_0 at both steps, the noise of the first of them
+    let sample = ["sample", &run, "-n", "20", "--steps", "2", "-o", &at("held.csv"), "--json"];
+    let answer = succeed(&[&sample[..], &["--clip", "--clip-noise", "1"]].concat());
+    let clipped = &serde_json::from_str::<serde_json::Value>(&answer).unwrap()["clipped"];
+    assert_eq!(
+        (&clipped["clean"]["of"], &clipped["noise"]["of"]),
+        (&1920.into(), &960.into()),
+        "{answer}"
+    );
+    assert!(clipped["clean"]["clipped"].as_u64().unwrap() > 0, "{answer}");
+    let score =
+        ["score", &run, &pictures, "--steps", "2", "-o", &at("scores.csv"), "--threads", "1"];
+    assert!(succeed(&score).starts_with("30 rows: -"));
+    let scores = std::fs::read_to_string(at("scores.csv")).unwrap();
+    assert_eq!(scores.lines().count(), 31);
+    assert!(scores.starts_with("image,log_likelihood,std_error,file\n1,-"), "{scores}");
+    // a model from elsewhere gets a covariance head, its score untouched
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/reference/unet/attention");
+    let (foreign, with_head) = (at("foreign"), at("with-head"));
+    succeed(&["import", folder, "--out", &foreign]);
+    let head = [
+        "train",
+        "--data",
+        &pictures,
+        "--size",
+        "8x16",
+        "--out",
+        &with_head,
+        "--score-from",
+        &foreign,
+    ];
+    succeed(
+        &[
+            &head[..],
+            &["--mode", "head", "--separate", "--rank", "1", "--iterations", "3", "--threads", "1"],
+        ]
+        .concat(),
+    );
+    succeed(&["export", &with_head, "--out", &at("pipeline")]);
+    let weights = "unet/diffusion_pytorch_model.safetensors";
+    let tensors = |path: &Path| {
+        let mut tensors = tch::Tensor::read_safetensors(path).unwrap();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        tensors
+    };
+    let original = Path::new(folder).join("diffusion_pytorch_model.safetensors");
+    assert_eq!(tensors(&Path::new(&at("pipeline")).join(weights)), tensors(&original));
+    // the head comes back with the score
+    let again = at("again");
+    succeed(&["import", &at("pipeline"), "--out", &again]);
+    assert_eq!(
+        tensors(&Path::new(&with_head).join("ema.safetensors")),
+        tensors(&Path::new(&again).join("ema.safetensors"))
+    );
+    let draws = |run: &str| {
+        succeed(&[
+            "sample",
+            run,
+            "-n",
+            "2",
+            "--steps",
+            "2",
+            "-o",
+            &at("draws.npy"),
+            "--threads",
+            "1",
+        ]);
+        std::fs::read(at("draws.npy")).unwrap()
+    };
+    assert_eq!(draws(&again), draws(&with_head));
+    succeed(&["score", &run, &pictures, "--estimator", "levels", "--steps", "2", "--threads", "1"]);
+    succeed(&[
+        "sample",
+        &with_head,
+        "-n",
+        "2",
+        "--steps",
+        "2",
+        "-o",
+        &at("foreign.png"),
+        "--threads",
+        "1",
+    ]);
+    // other data than the run's
+    GrayImage::from_pixel(12, 4, Luma([9])).save(dir.path().join("grey.png")).unwrap();
+    std::fs::create_dir(at("grey")).unwrap();
+    std::fs::rename(at("grey.png"), at("grey/1.png")).unwrap();
+    for (args, word) in [
+        (vec!["score", &run, &at("grey"), "--steps", "2"], "1 × 4 × 12"),
+        (vec!["train", "--data", &pictures, "--out", &at("none"), "--width", "8"], "U-Net"),
+        (
+            vec![
+                "train",
+                "--data",
+                &pictures,
+                "--out",
+                &at("none"),
+                "--dequantize",
+                "none",
+                "--marginals",
+                "gaussianize",
+            ],
+            "levels",
+        ),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_tweedie")).args(&args).output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && message.contains(word), "{args:?}: {message}");
+    }
+    // a file that says nothing of the network
+    std::fs::write(at("short.toml"), "[train]\niterations = 2\nbatch_size = 4\n").unwrap();
+    let short =
+        ["train", "--config", &at("short.toml"), "--data", &pictures, "--out", &at("short")];
+    succeed(&[&short[..], &["--threads", "1", "--objective", "sm"]].concat());
+    assert!(std::fs::read_to_string(at("short/config.toml")).unwrap().contains("kind = \"unet\""));
+    let table = succeed(&["evaluate", &run, "--steps", "2", "--no-ode", "--threads", "1"]);
+    assert!(
+        table.contains("bits per dimension") && table.contains("learned covariance"),
+        "{table}"
+    );
+    succeed(&["report", &run, "--steps", "2", "-n", "4", "--rows", "2", "--threads", "1"]);
+    assert!(std::fs::read_to_string(at("run/report.html")).unwrap().contains("data:image/png"));
+}
+
+/// A model conditioned on classes: trained, resumed, sampled by class, scored and evaluated; the
+/// mistakes around it.
+#[test]
+fn the_program_with_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let picture = |path: &str, size: u32, level: u8| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let pixel = |x: u32, y: u32| Rgb([level, (x * 30) as u8, (y * 20) as u8]);
+        RgbImage::from_fn(size, size, pixel).save(path).unwrap();
+    };
+    for i in 0..24u8 {
+        picture(&format!("pets/{}/{i}.png", ["cat", "dog"][usize::from(i % 2)]), 4, i * 9);
+        picture(&format!("flat/{i}.png"), 4, i);
+    }
+    let run = |args: &[&str]| {
+        let all = [args, &["--threads", "1"]].concat();
+        let output = Command::new(env!("CARGO_BIN_EXE_tweedie")).args(all).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let succeed = |args: &[&str]| {
+        let (code, out, message) = run(args);
+        assert_eq!(code, Some(0), "{args:?}: {message}");
+        (out, message)
+    };
+    let refuse = |args: &[&str], words: &[&str]| {
+        let (code, _, message) = run(args);
+        assert!(
+            code == Some(2) && words.iter().all(|w| message.contains(w)),
+            "{args:?}: {message}"
+        );
+    };
+    let (pets, flat, out) = (at("pets"), at("flat"), at("run"));
+    let train = ["train", "--data", &pets, "--out", &out, "--classes", "--flip", "--rank", "1"];
+    let (_, message) = succeed(&[&train[..], &["--iterations", "3", "--batch-size", "4"]].concat());
+    assert!(message.contains("2 classes: cat, dog"), "{message}");
+    let config = std::fs::read_to_string(at("run/config.toml")).unwrap();
+    for line in ["classes = true", "flip = true", "classes = 2"] {
+        assert!(config.contains(line), "{line}: {config}");
+    }
+    succeed(&["train", "--out", &out, "--resume", "--iterations", "5"]);
+    assert!(std::fs::read_to_string(at("run/metrics.jsonl")).unwrap().contains("\"waited\":"));
+    let sample = ["sample", &out, "-n", "3", "--steps", "2", "-o", &at("x.npy")];
+    succeed(&[&sample[..], &["--class", "dog"]].concat());
+    refuse(&[&sample[..], &["--class", "eel"]].concat(), &["eel", "cat, dog"]);
+    refuse(
+        &[&sample[..], &["--spacing", "dynamic"]].concat(),
+        &["--spacing", "classes", "another"],
+    );
+    assert!(
+        succeed(&["score", &out, &pets, "--steps", "2", "--draws", "1"])
+            .0
+            .starts_with("24 rows: -")
+    );
+    refuse(&["score", &out, &flat, "--steps", "2"], &["flat", "no labels"]);
+    succeed(&["evaluate", &out, "--steps", "2", "--metrics", "nll,mmd", "--rows", "3"]);
+    succeed(&["report", &out, "--steps", "2", "-n", "4", "--rows", "2"]);
+    for (args, word) in [
+        (["--data", &flat, "--classes"], "no labels"),
+        (["--data", "mixture:nine-gaussians", "--flip"], "table"),
+    ] {
+        refuse(&[&["train", "--out", &at("none")], &args[..]].concat(), &[args[2], word]);
+    }
+
+    // a model from elsewhere, whose classes are numbers; its weights are random, so that classes
+    // matter
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/reference/unet/classes");
+    let foreign = at("foreign");
+    succeed(&["import", folder, "--out", &foreign]);
+    let drawn = |class: Option<&str>, n: &str| {
+        let file = at("drawn.csv");
+        let args =
+            ["sample", &foreign, "-n", n, "--steps", "2", "--covariance", "beta", "-o", &file];
+        succeed(&[&args[..], &class.map_or(vec![], |class| vec!["--class", class])].concat());
+        let text = std::fs::read_to_string(&file).unwrap();
+        text.lines().skip(1).map(String::from).collect::<Vec<_>>()
+    };
+    let turns = drawn(None, "7");
+    for class in ["0", "3"] {
+        let number: usize = class.parse().unwrap();
+        let of_class = drawn(Some(class), "7");
+        let same: Vec<usize> = (0..7).filter(|&row| turns[row] == of_class[row]).collect();
+        assert_eq!(same, (0..7).filter(|row| row % 5 == number).collect::<Vec<_>>());
+    }
+    // an image is worth something else under another class, and the same in another batch
+    for i in 0..5u8 {
+        picture(&format!("numbers/{i}/{i}.png"), 8, 40 * i);
+    }
+    picture("one/3/a.png", 8, 90);
+    picture("other/4/a.png", 8, 90);
+    let scores = |data: &str, batch: &str| {
+        let (data, file) = (at(data), at("scores.csv"));
+        let args = [
+            "score",
+            &foreign,
+            &data,
+            "--steps",
+            "3",
+            "--covariance",
+            "beta",
+            "--draws",
+            "1",
+            "-o",
+            &file,
+        ];
+        succeed(&[&args[..], &["--batch-size", batch]].concat());
+        let text = std::fs::read_to_string(&file).unwrap();
+        text.lines()
+            .skip(1)
+            .map(|l| l.split(',').nth(1).unwrap().parse().unwrap())
+            .collect::<Vec<f64>>()
+    };
+    let whole = scores("numbers", "64");
+    for (a, b) in whole.iter().zip(scores("numbers", "2")) {
+        assert!((a - b).abs() < 1e-4 * a.abs(), "{a} {b}");
+    }
+    let (one, other) = (scores("one", "64")[0], scores("other", "64")[0]);
+    assert!((one - other).abs() > 1e-3 * one.abs(), "{one} {other}");
+    let head = [
+        "train",
+        "--data",
+        &at("numbers"),
+        "--classes",
+        "--out",
+        &at("head"),
+        "--score-from",
+        &foreign,
+    ];
+    succeed(
+        &[
+            &head[..],
+            &["--mode", "head", "--split", "0.6,0.2,0.2", "--rank", "0", "--iterations", "2"],
+        ]
+        .concat(),
+    );
+}
+
+/// The model that comes with the repository is whole: it samples, and scores what the README says
+/// it scores.
+#[test]
+fn the_shipped_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/fashion-mnist");
+    let mut pixels = vec![0u8, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28];
+    pixels.extend([0; 784]);
+    std::fs::write(at("black-idx3-ubyte"), pixels).unwrap();
+    let black = at("black-idx3-ubyte");
+    for args in [
+        vec!["sample", model, "-n", "4", "--steps", "3", "-o", &at("sheet.png")],
+        vec![
+            "score",
+            model,
+            &black,
+            "--estimator",
+            "levels",
+            "--steps",
+            "3",
+            "--draws",
+            "2",
+            "-o",
+            &at("score.csv"),
+        ],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_tweedie"))
+            .args(&args)
+            .args(["--threads", "1"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let sheet = image::open(at("sheet.png")).unwrap().to_luma8();
+    assert_eq!(
+        sheet.dimensions(),
+        (121, 121),
+        "two by two pictures of 56 points and their borders"
+    );
+    let scores = std::fs::read_to_string(at("score.csv")).unwrap();
+    let value: f64 = scores.lines().nth(1).unwrap().split(',').nth(1).unwrap().parse().unwrap();
+    // an empty image is likely, but a probability
+    assert!(value < 0.0 && value > -784.0 * 8.0 * std::f64::consts::LN_2, "{value}");
+}

@@ -1,0 +1,242 @@
+//! What Likelihood Matching costs beside score matching (Likelihood Matching, Tables 3 and 4):
+//! seconds per training iteration, peak memory, seconds per 1000 sampling steps.
+//!
+//! Every arm sees as many pairs (x_t, t) per iteration, that is network evaluations. One iteration
+//! of each arm in turn, round after round: what else runs on the machine hits all alike, and ratios
+//! of medians are what to read. Images are noise; what is in them does not change the cost.
+
+pub mod arm;
+mod memory;
+mod report;
+
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use arm::{Arm, Rig, Trained};
+use tweedie::model::{HeadTrunk, UNetConfig};
+use tweedie::noise::Seed;
+use tweedie::{Error, Result};
+use tweedie_report::plot::quantile;
+
+/// The experiment's settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cost {
+    /// The network; what its head sits on is varied.
+    pub network: UNetConfig,
+    /// Pairs (x_t, t) per iteration, and samples per chain.
+    pub pairs: usize,
+    /// Likelihood Matching's transitions `N`: its iterations take `pairs / N` images.
+    pub transitions: usize,
+    /// Ranks `r` of the covariance.
+    pub ranks: Vec<i64>,
+    /// Timed iterations of each arm.
+    pub rounds: usize,
+    /// Sampling steps timed per round.
+    pub sampling_steps: usize,
+    /// Where to compute.
+    pub device: Device,
+    /// The seed of weights and images.
+    pub seed: u64,
+}
+
+impl Default for Cost {
+    fn default() -> Self {
+        Cost {
+            network: UNetConfig::default(),
+            pairs: 32,
+            transitions: 4,
+            ranks: vec![0, 1, 4, 16],
+            rounds: 10,
+            sampling_steps: 2,
+            device: Device::Cpu,
+            seed: 0,
+        }
+    }
+}
+
+/// Median and quartiles of repeated timings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timing {
+    /// 25 %, 50 % and 75 % quantiles, in seconds.
+    pub quartiles: [f64; 3],
+}
+
+impl Timing {
+    fn of(mut seconds: Vec<f64>) -> Timing {
+        seconds.sort_by(f64::total_cmp);
+        Timing { quartiles: [0.25, 0.5, 0.75].map(|p| quantile(&seconds, p)) }
+    }
+
+    /// The median.
+    pub fn median(&self) -> f64 {
+        self.quartiles[1]
+    }
+}
+
+/// Resident memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peak {
+    /// Before the model was made: the program and LibTorch themselves.
+    pub before: u64,
+    /// The highest while training.
+    pub highest: u64,
+}
+
+impl Peak {
+    /// What the training took.
+    pub fn bytes(&self) -> u64 {
+        self.highest.saturating_sub(self.before)
+    }
+}
+
+/// What was measured of one arm.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// The arm.
+    pub arm: Arm,
+    /// Trained parameters.
+    pub parameters: i64,
+    /// Seconds per training iteration.
+    pub iteration: Timing,
+    /// Peak memory of a process of its own, where it can be known.
+    pub memory: Option<Peak>,
+    /// Seconds per 1000 sampling steps; none for head-only training, whose models are those of the
+    /// joint one.
+    pub sampling: Option<Timing>,
+}
+
+/// What the experiment found; [`Report::write`] makes files of it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The settings.
+    pub experiment: Cost,
+    /// Every arm, score matching first.
+    pub arms: Vec<Measured>,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// Rounds before the timed ones: first iterations allocate, and choose convolution algorithms.
+const WARM_UP: usize = 2;
+
+impl Cost {
+    /// Every arm: score matching, then Likelihood Matching on a shared trunk and with a network of
+    /// its own for the covariance, score and head together and the head alone.
+    pub fn arms(&self) -> Vec<Arm> {
+        let mut arms = vec![Arm { rank: None, trunk: HeadTrunk::Shared, trained: Trained::Both }];
+        for trained in [Trained::Both, Trained::Head] {
+            for trunk in [HeadTrunk::Shared, HeadTrunk::Separate] {
+                arms.extend(self.ranks.iter().map(|&rank| Arm {
+                    rank: Some(rank),
+                    trunk,
+                    trained,
+                }));
+            }
+        }
+        arms
+    }
+
+    /// Times every arm. `memory` says the peak memory of an arm, from a process of its own
+    /// ([`Cost::peak_memory`]), or that it cannot be known; `progress` gets a line and the fraction
+    /// done.
+    pub fn run(
+        &self,
+        memory: &mut dyn FnMut(&Arm) -> Result<Option<Peak>>,
+        progress: &mut dyn FnMut(&str, f64),
+    ) -> Result<Report> {
+        let begun = std::time::Instant::now();
+        self.check()?;
+        let arms = self.arms();
+        let total = (arms.len() * (WARM_UP + self.rounds + 1)) as f64;
+        let mut done = 0.0;
+        let mut tell = |arm: &Arm, what: &str| {
+            done += 1.0;
+            progress(&format!("{}: {what}", arm.name()), done / total);
+        };
+        // first, while this process holds no networks
+        let mut peaks = Vec::new();
+        for arm in &arms {
+            peaks.push(memory(arm)?);
+            tell(arm, "memory");
+        }
+        let rigs: Result<Vec<Rig>> = arms.iter().map(|arm| Rig::new(self, *arm)).collect();
+        let mut rigs = rigs?;
+        let mut iterations = vec![Vec::new(); arms.len()];
+        let mut chains = vec![Vec::new(); arms.len()];
+        for round in 0..WARM_UP + self.rounds {
+            for (i, rig) in rigs.iter_mut().enumerate() {
+                let iteration = rig.iterate()?;
+                let chain = (arms[i].trained == Trained::Both).then(|| rig.sample()).transpose()?;
+                if round >= WARM_UP {
+                    iterations[i].push(iteration);
+                    chains[i].extend(chain);
+                }
+                tell(&arms[i], "time");
+            }
+        }
+        let arms = rigs
+            .iter()
+            .zip(peaks)
+            .zip(iterations.into_iter().zip(chains))
+            .map(|((rig, memory), (iterations, chains))| Measured {
+                arm: rig.arm,
+                parameters: rig.trained_parameters(),
+                iteration: Timing::of(iterations),
+                memory,
+                sampling: (!chains.is_empty()).then(|| Timing::of(chains)),
+            })
+            .collect();
+        Ok(Report { experiment: self.clone(), arms, seconds: begun.elapsed().as_secs_f64() })
+    }
+
+    /// Trains the arm of this name for two iterations and says how far the resident memory of this
+    /// process went up. To be called in a process that has done nothing else: memory that is freed
+    /// stays with the process. None where the device is no CPU or the system does not say.
+    pub fn peak_memory(&self, name: &str) -> Result<Option<Peak>> {
+        self.check()?;
+        let arm = self.arms().into_iter().find(|arm| arm.name() == name);
+        let arm = arm.ok_or_else(|| {
+            let names: Vec<String> = self.arms().iter().map(Arm::name).collect();
+            Error::config(
+                "--memory-of",
+                format!("no arm '{name}'"),
+                format!("give {}", names.join(", ")),
+            )
+        })?;
+        if self.device != Device::Cpu {
+            return Ok(None);
+        }
+        let before = memory::resident();
+        let mut rig = Rig::new(self, arm)?;
+        rig.iterate()?;
+        rig.iterate()?;
+        Ok(before.zip(memory::highest()).map(|(before, highest)| Peak { before, highest }))
+    }
+
+    fn check(&self) -> Result<()> {
+        Error::check_count("--rounds", self.rounds, 1_000_000)?;
+        Error::check_count("--sampling-steps", self.sampling_steps, 1_000)?;
+        Error::check_count("--batch-size", self.pairs, 1_000_000)?;
+        if !(2..=self.pairs).contains(&self.transitions)
+            || !self.pairs.is_multiple_of(self.transitions)
+        {
+            let problem = format!("{} for {} pairs per iteration", self.transitions, self.pairs);
+            return Err(Error::config(
+                "--transitions",
+                problem,
+                "give a divisor of --batch-size from 2",
+            ));
+        }
+        if self.ranks.is_empty() {
+            return Err(Error::config("--ranks", "none", "give ranks, such as 0,1,4,16"));
+        }
+        self.network.check()
+    }
+
+    fn seed(&self) -> Seed {
+        Seed(self.seed).derive("cost")
+    }
+}
+
+#[cfg(test)]
+mod tests;

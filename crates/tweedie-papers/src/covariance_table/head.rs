@@ -1,0 +1,50 @@
+//! Runs of the covariance heads that the table trains on its score.
+
+use crate::images::Settings;
+use crate::learner::{HeadObjective, Learner};
+use tweedie::grid::TimeLaw;
+use tweedie::model::{
+    HeadBody, HeadStart, HeadTrunk, MlpConfig, ModelConfig, NetworkConfig, UNetConfig,
+};
+use tweedie::run::RunConfig;
+use tweedie::train::TrainConfig;
+
+/// Transitions of a path of Likelihood Matching: pairs (x_t, t) of a row.
+const TRANSITIONS: usize = 4;
+
+/// The run that trains a head on the score of `score`. On a U-Net it sits on the last features,
+/// with a residual block of its own, and starts from the analytic covariance; on a network for rows
+/// it is a network of its own, and starts from the base. Times are uniform in `t` for images and in
+/// the log signal-to-noise ratio for tables; every head takes as many pairs (x_t, t) per step.
+pub(super) fn run_of(learner: Learner, score: &RunConfig, settings: &Settings) -> RunConfig {
+    let mut head = learner.head();
+    let (network, time) = match score.model.network.score_only() {
+        NetworkConfig::UNet(network) => {
+            // I-DDPM's outputs correct no G
+            if learner.by != HeadObjective::Iddpm {
+                head.start = HeadStart::Analytic;
+            }
+            let network = UNetConfig { head_body: HeadBody::Complex, ..network };
+            (NetworkConfig::UNet(network), TimeLaw::Uniform)
+        }
+        NetworkConfig::Mlp(network) => {
+            let network = MlpConfig { head_trunk: HeadTrunk::Separate, ..network };
+            (NetworkConfig::Mlp(network), TimeLaw::LogSnr)
+        }
+    };
+    let draws = if learner.by == HeadObjective::Lm { TRANSITIONS } else { 1 };
+    RunConfig {
+        model: ModelConfig { network, head: Some(head), ..score.model.clone() },
+        objective: learner.objective(time, draws),
+        train: TrainConfig {
+            iterations: settings.iterations,
+            batch_size: (settings.pairs / draws).max(1),
+            learning_rate: settings.learning_rate,
+            patience: 0,
+            validation_rows: settings.rows.min(128),
+            checkpoint_every: 500,
+            ..TrainConfig::default()
+        },
+        ..score.clone()
+    }
+}

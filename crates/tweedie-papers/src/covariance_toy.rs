@@ -1,0 +1,305 @@
+//! Every covariance where `G` is known (Optimal Covariance Matching, §5.1 and Figure 3): the error
+//! of `G` at each `t`, the bound and the samples of few steps, with the true score and with a
+//! learned one.
+
+mod judge;
+mod report;
+
+use std::time::Instant;
+
+use tch::Tensor;
+
+use super::headed::Headed;
+pub use super::heads::Recipe;
+use super::heads::{TRAINING_ROWS, Training};
+pub use super::laws::Law;
+use super::learner::{HeadObjective, Learner};
+use super::runs::Tasks;
+use judge::Judge;
+use tweedie::covariance::{Covariance, NoiseStatistics};
+use tweedie::model::{Denoiser, Model};
+use tweedie::noise::Seed;
+use tweedie::oracle::Oracle;
+use tweedie::schedule::ScheduleConfig;
+use tweedie::{Error, Result};
+
+/// The experiment's settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CovarianceToy {
+    /// The laws.
+    pub laws: Vec<Law>,
+    /// Trainings of every network, each with weights, batches and test rows of its own.
+    pub trials: usize,
+    /// How networks are trained.
+    pub recipe: Recipe,
+    /// Times at which `G` is compared.
+    pub times: Vec<f64>,
+    /// Test rows of each trial.
+    pub rows: usize,
+    /// Samples of each trial.
+    pub samples: usize,
+    /// Numbers of steps `K` of bounds and samplers.
+    pub steps: Vec<usize>,
+    /// The seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for CovarianceToy {
+    fn default() -> Self {
+        CovarianceToy {
+            laws: Law::ALL.to_vec(),
+            trials: 5,
+            recipe: Recipe::default(),
+            times: vec![0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9],
+            rows: 400,
+            samples: 500,
+            steps: vec![5, 10, 20, 50],
+            seed: 0,
+        }
+    }
+}
+
+/// What all arms share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Score {
+    /// The law's own.
+    True,
+    /// One trained by score matching, for each trial.
+    Learned,
+}
+
+impl Score {
+    /// Both.
+    pub const ALL: [Score; 2] = [Score::True, Score::Learned];
+
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Score::True => "true",
+            Score::Learned => "learned",
+        }
+    }
+}
+
+/// A number of an arm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantity {
+    /// Relative error of the diagonal of `G` at `t`.
+    Diagonal,
+    /// Relative error of `G` at `t`, in Frobenius norm.
+    Whole,
+    /// `ln p` less the bound of `K` steps, nats per row.
+    Gap,
+    /// MMD² of samples by `K` steps at `η = 1`.
+    Ddpm,
+    /// The same at `η = 0`.
+    Ddim,
+}
+
+impl Quantity {
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Quantity::Diagonal => "diagonal-error",
+            Quantity::Whole => "error",
+            Quantity::Gap => "elbo-gap",
+            Quantity::Ddpm => "mmd2-ddpm",
+            Quantity::Ddim => "mmd2-ddim",
+        }
+    }
+}
+
+/// What was measured of an arm at one time, or with one number of steps.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// The law.
+    pub law: Law,
+    /// The score.
+    pub score: Score,
+    /// The covariance.
+    pub arm: String,
+    /// What.
+    pub quantity: Quantity,
+    /// `t` or `K`.
+    pub at: f64,
+    /// Of each trial.
+    pub values: Vec<f64>,
+}
+
+/// What is known of a law without any training.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    /// The law.
+    pub law: Law,
+    /// Its entropy on the test rows: the mean of `−ln p`, nats, and its standard error over trials.
+    pub entropy: (f64, f64),
+    /// The part of the exact variances `G_ii` that are above 1, at each `t`.
+    pub above_one: Vec<f64>,
+    /// The part of `E‖G‖²` that is off the diagonal, at each `t`.
+    pub off_diagonal: Vec<f64>,
+    /// `ln p` less the bound with the exact moments, nats per row, of each `K`, trial by trial.
+    pub exact_gaps: Vec<Vec<f64>>,
+    /// MMD² of the law's own samples, of each trial.
+    pub own_distance: Vec<f64>,
+}
+
+/// What the experiment found; [`Report::write`] makes files of it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The settings.
+    pub experiment: CovarianceToy,
+    /// The laws.
+    pub truths: Vec<Truth>,
+    /// Everything measured.
+    pub measured: Vec<Measured>,
+    seconds: f64,
+}
+
+/// A covariance on the common score.
+struct Arm {
+    name: String,
+    covariance: Covariance,
+    /// Its head's network.
+    head: Option<(Learner, Model)>,
+}
+
+impl Arm {
+    fn fixed(name: &str, covariance: Covariance) -> Arm {
+        Arm { name: name.into(), covariance, head: None }
+    }
+
+    fn on<'a>(&'a self, score: &'a dyn Denoiser, statistics: &'a NoiseStatistics) -> Headed<'a> {
+        let head = self
+            .head
+            .as_ref()
+            .map(|(learner, model)| (model as &dyn Denoiser, learner.parametrization()));
+        Headed { score, head, statistics: Some(statistics) }
+    }
+}
+
+/// Products of a Rademacher diagonal.
+const PROBES: usize = 4;
+/// Times and rows of Analytic-DPM's statistics.
+const STATISTICS: (usize, usize) = (100, 2000);
+
+/// The heads that are learned for rows of `dim` numbers.
+fn learners(dim: i64) -> Vec<Learner> {
+    let mut all = vec![Learner::diagonal(HeadObjective::Lm), Learner::diagonal(HeadObjective::Ocm)];
+    all.extend(
+        [HeadObjective::Npr, HeadObjective::Sn, HeadObjective::Iddpm].map(Learner::diagonal),
+    );
+    for rank in [2, 4].into_iter().filter(|rank| *rank <= dim) {
+        all.extend([HeadObjective::Lm, HeadObjective::Ocm].map(|by| Learner { by, rank }));
+    }
+    all
+}
+
+impl CovarianceToy {
+    /// The same at sizes that show only that it runs.
+    pub fn quick(self) -> CovarianceToy {
+        CovarianceToy {
+            laws: self.laws.into_iter().filter(|law| *law != Law::Mixture64).collect(),
+            trials: self.trials.min(2),
+            recipe: Recipe {
+                width: 32,
+                depth: 1,
+                iterations: 100,
+                score_iterations: 200,
+                ..self.recipe
+            },
+            times: vec![0.02, 0.1, 0.4],
+            rows: self.rows.min(50),
+            samples: self.samples.min(100),
+            steps: vec![5, 10],
+            ..self
+        }
+    }
+
+    /// Trains and judges everything. `progress` gets a line and the fraction done.
+    pub fn run(&self, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
+        let begun = Instant::now();
+        self.check()?;
+        let per_score = |law: &Law| learners(law.mixture().dim()).len() + 1;
+        let total = self.laws.iter().map(|law| 1 + 2 * per_score(law)).sum();
+        let mut tasks = Tasks::new(total, progress);
+        let (mut truths, mut measured) = (Vec::new(), Vec::new());
+        for &law in &self.laws {
+            let schedule = ScheduleConfig::default().build()?;
+            let oracle = Oracle::new(law.mixture(), schedule.clone());
+            let seed = Seed(self.seed).derive(law.name());
+            let rows = oracle.mixture.sample(TRAINING_ROWS, seed.derive("training rows"));
+            let training =
+                Training { recipe: &self.recipe, trials: self.trials, rows: &rows, schedule, seed };
+            let judge = Judge::new(self, law, &oracle, seed);
+            truths.push(judge.truth()?);
+            for score in Score::ALL {
+                let what = format!("{}, {} score", law.name(), score.name());
+                let learned = match score {
+                    Score::True => None,
+                    Score::Learned => Some(training.score(&what, &mut tasks)?),
+                };
+                let model: &dyn Denoiser = learned.as_ref().map_or(&oracle, |model| model);
+                let arms = self.arms(score, model, &training, &what, &mut tasks)?;
+                let statistics = self.statistics(model, &rows, seed)?;
+                measured.extend(judge.measure(score, model, &arms, &statistics)?);
+                tasks.end(&format!("{what}, judged"));
+            }
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        Ok(Report { experiment: self.clone(), truths, measured, seconds })
+    }
+
+    fn check(&self) -> Result<()> {
+        self.recipe.check(self.trials)?;
+        Error::check_count("--rows", self.rows, 1_000_000)?;
+        Error::check_count("--samples", self.samples, 1_000_000)?;
+        self.steps.iter().try_for_each(|&steps| Error::check_count("--steps", steps, 100_000))
+    }
+
+    /// Analytic-DPM's, over all trials: a score of each has its share of the rows.
+    fn statistics(
+        &self,
+        score: &dyn Denoiser,
+        rows: &Tensor,
+        seed: Seed,
+    ) -> Result<NoiseStatistics> {
+        let (times, of_trial) = (STATISTICS.0, (STATISTICS.1 / self.trials).max(2));
+        let count = of_trial * self.trials;
+        let rows = rows.narrow(0, 0, count as i64);
+        NoiseStatistics::measure(score, &rows, times, count, seed.derive("statistics"))
+    }
+
+    fn arms(
+        &self,
+        score: Score,
+        model: &dyn Denoiser,
+        training: &Training,
+        what: &str,
+        tasks: &mut Tasks,
+    ) -> Result<Vec<Arm>> {
+        let mut arms = Vec::new();
+        for learner in learners(model.dim()) {
+            let network = training.head(learner, model, &format!("{what}: {learner}"), tasks)?;
+            let (name, covariance) = (learner.to_string(), learner.covariance());
+            arms.push(Arm { name, covariance, head: Some((learner, network)) });
+        }
+        arms.push(Arm::fixed("Analytic-DPM", Covariance::Analytic));
+        arms.push(Arm::fixed(&format!("Rademacher-{PROBES}"), Covariance::Rademacher(PROBES)));
+        arms.push(Arm::fixed("β̃ (G = 0)", Covariance::BetaTilde));
+        arms.push(Arm::fixed("β", Covariance::Beta));
+        arms.push(Arm::fixed("H = 0 (G = I)", Covariance::ZeroHessian));
+        arms.push(match score {
+            Score::True => Arm::fixed(EXACT, Covariance::Learned),
+            Score::Learned => Arm::fixed(JACOBIAN, Covariance::Full),
+        });
+        Ok(arms)
+    }
+}
+
+/// The oracle's own `G`.
+const EXACT: &str = "exact G";
+/// That of a learned score's Jacobian, all of it.
+const JACOBIAN: &str = "the score's Jacobian";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Arms: ways to train, each kept as a run directory that `tweedie sample`, `score` and
+//! `train --resume` take too.
+
+use std::path::{Path, PathBuf};
+
+use tweedie::data::TableOptions;
+use tweedie::grid::TimeLaw;
+use tweedie::model::{
+    BaseConfig, BaseKind, HeadConfig, HeadStart, HeadTrunk, ModelConfig, NetworkConfig, Structure,
+    UNetConfig,
+};
+use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, Weighting};
+use tweedie::run::{DataConfig, Prepared, Run, RunConfig};
+use tweedie::train::TrainConfig;
+use tweedie::{Error, Result};
+
+use super::Settings;
+use crate::runs::{Tasks, trained};
+
+/// A way to train.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arm {
+    /// Its run directory's name.
+    pub name: String,
+    /// What is minimised.
+    pub objective: ObjectiveConfig,
+    /// The covariance's rank, where the objective trains one.
+    pub rank: i64,
+    /// What the covariance head sits on.
+    pub trunk: HeadTrunk,
+    /// The run whose score is taken and frozen.
+    pub score_from: Option<PathBuf>,
+}
+
+impl Arm {
+    /// Score matching, σ² weighting, uniform times: `tweedie train --objective sm`.
+    pub fn sm(name: &str) -> Arm {
+        let objective =
+            ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: TimeLaw::Uniform, draws: 1 };
+        Arm { name: name.into(), objective, rank: 0, trunk: HeadTrunk::Shared, score_from: None }
+    }
+
+    /// Likelihood Matching in marginal form, times uniform in `t` as in [`Arm::sm`], so that the
+    /// two differ in the objective alone: `tweedie train` on images.
+    pub fn lm(
+        name: &str,
+        transitions: usize,
+        rank: i64,
+        trunk: HeadTrunk,
+        score: ScoreGradient,
+    ) -> Arm {
+        let (form, time) = (LmForm::default(), TimeLaw::Uniform);
+        let objective = ObjectiveConfig::Lm { transitions, form, time, score };
+        Arm { name: name.into(), objective, rank, trunk, score_from: None }
+    }
+}
+
+/// Where arms are trained: images dealt once, run directories side by side.
+pub struct Studio<'a> {
+    settings: &'a Settings,
+    prepared: Prepared,
+    runs: PathBuf,
+}
+
+impl<'a> Studio<'a> {
+    /// Reads the images, and refuses `arms` that cannot be trained on them before any is; runs are
+    /// kept in `runs`.
+    pub fn open(settings: &'a Settings, runs: PathBuf, arms: &[Arm]) -> Result<Studio<'a>> {
+        let prepared = Prepared::read(&data_config(settings), settings.seed)?;
+        if prepared.record.image.is_none() {
+            let problem = format!("{} is a table", settings.data);
+            return Err(Error::config(
+                "--data",
+                problem,
+                "give images: IDX, CIFAR-10's batches, a folder",
+            ));
+        }
+        let studio = Studio { settings, prepared, runs };
+        arms.iter().try_for_each(|arm| studio.check(arm))?;
+        Ok(studio)
+    }
+
+    /// The run directory of an arm.
+    pub fn path(&self, arm: &Arm) -> PathBuf {
+        self.runs.join(&arm.name)
+    }
+
+    /// Trains an arm, or goes on with it, or finds it finished.
+    pub(crate) fn train(&self, arm: &Arm, tasks: &mut Tasks) -> Result<PathBuf> {
+        let (path, device) = (self.path(arm), self.settings.device);
+        let donor = arm.score_from.as_ref().map(|donor| Run::load(donor, device)).transpose()?;
+        trained(
+            &path,
+            &self.config(arm)?,
+            &self.prepared,
+            donor.as_ref(),
+            device,
+            &arm.name,
+            tasks,
+        )?;
+        Ok(path)
+    }
+
+    fn check(&self, arm: &Arm) -> Result<()> {
+        let config = self.config(arm)?;
+        let dim = self.prepared.record.scaling.dim() as i64;
+        if !(0..=dim).contains(&arm.rank) {
+            let remedy = format!("give a rank from 0 to the number of pixels and channels, {dim}");
+            return Err(Error::config("--rank", format!("{}", arm.rank), remedy));
+        }
+        match &config.model.network {
+            NetworkConfig::UNet(network) => network.check(),
+            NetworkConfig::Mlp(_) => Ok(()),
+        }
+    }
+
+    fn config(&self, arm: &Arm) -> Result<RunConfig> {
+        let settings = self.settings;
+        let shape = self.prepared.record.image.expect("images").map(|n| n as i64);
+        let draws = arm.objective.build()?.draws();
+        if settings.pairs < draws {
+            let problem = format!("{} pairs per step are fewer than N = {draws}", settings.pairs);
+            return Err(Error::config(
+                "--batch-size",
+                problem,
+                "give more, or fewer --transitions",
+            ));
+        }
+        let network = UNetConfig { shape, head_trunk: arm.trunk, ..settings.network.clone() };
+        let head = arm.objective.trains_head().then(|| HeadConfig {
+            structure: Structure::LowRank(arm.rank),
+            // on a frozen score what was measured of it is the better start
+            start: if arm.score_from.is_some() { HeadStart::Analytic } else { HeadStart::Base },
+            ..HeadConfig::default()
+        });
+        let config = RunConfig {
+            seed: settings.seed,
+            data: data_config(settings),
+            base: BaseConfig { kind: BaseKind::Isotropic, ..BaseConfig::default() },
+            model: ModelConfig {
+                network: NetworkConfig::UNet(network),
+                head,
+                ..ModelConfig::default()
+            },
+            objective: arm.objective.clone(),
+            train: TrainConfig {
+                iterations: settings.iterations,
+                batch_size: settings.pairs / draws,
+                learning_rate: settings.learning_rate,
+                patience: 0,
+                validation_rows: settings.rows.min(128),
+                checkpoint_every: 500,
+                ..TrainConfig::default()
+            },
+            ..RunConfig::default()
+        };
+        config.train.check()?;
+        Ok(config)
+    }
+}
+
+fn data_config(settings: &Settings) -> DataConfig {
+    let split = if settings.test.is_some() { [0.9, 0.1, 0.0] } else { [0.8, 0.1, 0.1] };
+    let table = TableOptions { size: settings.size, ..TableOptions::default() };
+    DataConfig { source: settings.data.clone(), split, table, ..DataConfig::default() }
+}
+
+/// A run directory's name, for tables.
+pub(crate) fn run_name(path: &Path) -> String {
+    path.file_name()
+        .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}

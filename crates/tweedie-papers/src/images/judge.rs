@@ -1,0 +1,394 @@
+//! How runs are judged: likelihood of test rows, Fréchet distance of samples, sheets of samples
+//! that are images.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use super::{Record, Settings, Unit};
+use tweedie::covariance::{Covariance, Reverse};
+use tweedie::data::{Scaling, Table, subset};
+use tweedie::grid::{Spacing, even_trajectory};
+use tweedie::likelihood::{Elbo, LogLikelihood};
+use tweedie::metric::{Extractor, FeatureMoments, FeatureStatistics, frechet_distance};
+use tweedie::model::Denoiser;
+use tweedie::noise::Seed;
+use tweedie::run::{Run, level_rows, scaled_rows};
+use tweedie::sample::{Ancestral, Clipped, LastStep, Step, run_chain, sample_in_batches};
+use tweedie::tensor::{Count, to_vec};
+use tweedie::{Error, Result};
+use tweedie_report::plot::{Sheet, sheet_of};
+
+/// A way to take a reverse step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Method {
+    /// Of a step.
+    pub covariance: Covariance,
+    /// 1: ancestral; 0: DDIM, which has no likelihood of this kind.
+    pub eta: f64,
+}
+
+impl Method {
+    /// Ancestral, with the learned covariance.
+    pub const LEARNED: Method = Method::ancestral(Covariance::Learned);
+    /// Ancestral, `H = 0`: the paper's score-matching sampler.
+    pub const ZERO_HESSIAN: Method = Method::ancestral(Covariance::ZeroHessian);
+    /// Ancestral, with the covariance of the forward bridge, DDPM "small".
+    pub const BETA_TILDE: Method = Method::ancestral(Covariance::BetaTilde);
+    /// Deterministic.
+    pub const DDIM: Method = Method::ddim(Covariance::BetaTilde);
+
+    /// DDPM's steps, `η = 1`.
+    pub const fn ancestral(covariance: Covariance) -> Method {
+        Method { covariance, eta: 1.0 }
+    }
+
+    /// DDIM's steps, `η = 0`: with another covariance than β̃ they draw `x_0` from its posterior.
+    pub const fn ddim(covariance: Covariance) -> Method {
+        Method { covariance, eta: 0.0 }
+    }
+
+    /// What a run can be sampled by: all four, or without a head that says `G` all but the learned.
+    pub fn of(run: &Run) -> &'static [Method] {
+        const ALL: [Method; 4] =
+            [Method::LEARNED, Method::ZERO_HESSIAN, Method::BETA_TILDE, Method::DDIM];
+        let learned = run.model.head_covariance() == Some(Covariance::Learned);
+        if learned { &ALL } else { &ALL[1..] }
+    }
+
+    /// Whether it has a likelihood.
+    pub fn has_likelihood(self) -> bool {
+        self.eta == 1.0
+    }
+
+    /// Its name in tables.
+    pub fn label(self) -> String {
+        match (self.has_likelihood(), self.covariance) {
+            (true, covariance) => covariance.label(),
+            (false, Covariance::BetaTilde) => "DDIM".into(),
+            (false, covariance) => format!("DDIM, {}", covariance.label()),
+        }
+    }
+
+    /// Its name in files.
+    pub fn name(self) -> String {
+        match (self.has_likelihood(), self.covariance) {
+            (true, covariance) => covariance.to_string(),
+            (false, Covariance::BetaTilde) => "ddim".into(),
+            (false, covariance) => format!("ddim-{covariance}"),
+        }
+    }
+}
+
+/// Test rows of one kind, and the protocol.
+pub struct Judge<'a> {
+    settings: &'a Settings,
+    /// What the runs must be of.
+    scaling: Scaling,
+    /// Channels, height and width, where rows are images.
+    image: Option<[usize; 3]>,
+    /// The data that the runs must be of, unless the test rows have a file of their own.
+    dealt: Option<(String, u64, [f64; 3])>,
+    /// In network units, `[n, d]`: levels of images at their bins' centres.
+    rows: Tensor,
+    /// What brings the rows' log-densities to the data's units; of levels nothing.
+    offsets: Vec<f64>,
+    frechet: Option<(Features, FeatureStatistics)>,
+}
+
+/// What Fréchet distances are of.
+enum Features {
+    /// Of images, a network's.
+    Network(Extractor),
+    /// Of tables, the columns in the network's units.
+    Columns,
+}
+
+impl Features {
+    /// Of rows in the network's units, images at their levels.
+    fn statistics(&self, rows: &Tensor, judged: &Judge) -> Result<FeatureStatistics> {
+        match (self, judged.image) {
+            (Features::Network(extractor), Some(image)) => {
+                statistics(extractor, &judged.levels(rows), image)
+            }
+            _ => FeatureMoments::of(rows).statistics("columns"),
+        }
+    }
+}
+
+impl<'a> Judge<'a> {
+    /// Reads the test rows of `run`: those given, or the run's own. `extractor` is what Fréchet
+    /// distances of images are of; those of tables are of their columns.
+    pub fn new(
+        settings: &'a Settings,
+        run: &Run,
+        extractor: Option<Extractor>,
+    ) -> Result<Judge<'a>> {
+        check_classes(run)?;
+        let (scaling, image) = (run.data.scaling.clone(), run.data.image);
+        let (table, rows) = test_rows(run, settings.test.as_deref())?;
+        let seed = Seed(settings.seed).derive("judge").derive("test rows");
+        let features = match (image, extractor) {
+            (Some(_), extractor) => extractor.map(Features::Network),
+            (None, None) => Some(Features::Columns),
+            (None, Some(_)) => {
+                let problem = format!("{} is of a table", run.dir.path().display());
+                return Err(Error::config("--features", problem, "leave it out: it is for images"));
+            }
+        };
+        let in_network_units = |rows: &[usize]| match image {
+            Some(_) => (level_rows(&table, rows, &scaling), vec![0.0; rows.len()]),
+            None => scaled_rows(&table, rows, &scaling, seed),
+        };
+        let reference = match features {
+            Some(_) => in_network_units(&subset(&rows, settings.reference, seed)).0,
+            None => Tensor::zeros([0, scaling.dim() as i64], (Kind::Double, Device::Cpu)),
+        };
+        let rows = subset(&rows, settings.rows, seed);
+        let (rows, offsets) = in_network_units(&rows);
+        let dealt = settings.test.is_none().then(|| dealt(run));
+        let mut judge = Judge { settings, scaling, image, dealt, rows, offsets, frechet: None };
+        judge.frechet = features
+            .map(|features| {
+                let statistics = features.statistics(&reference, &judge)?;
+                Ok::<_, Error>((features, statistics))
+            })
+            .transpose()?;
+        Ok(judge)
+    }
+
+    /// Refuses a run of other data, or one for which test rows were training rows.
+    pub fn check(&self, run: &Run) -> Result<()> {
+        check_classes(run)?;
+        let path = run.dir.path().display();
+        if run.data.image != self.image || run.data.scaling != self.scaling {
+            let problem = format!("{path} is of other data: of another shape, or scaled otherwise");
+            return Err(Error::config("--run", problem, "give runs of the same data"));
+        }
+        if self.dealt.as_ref().is_some_and(|own| *own != dealt(run)) {
+            let problem = format!("{path} has other test rows than the first run");
+            let remedy = "give runs of the same data, dealt alike, or test rows with --test";
+            return Err(Error::config("--run", problem, remedy));
+        }
+        Ok(())
+    }
+
+    /// What likelihoods are given in.
+    pub fn unit(&self) -> Unit {
+        if self.image.is_some() { Unit::BitsPerDim } else { Unit::NatsPerRow }
+    }
+
+    /// What the Fréchet distances are called, where there are any.
+    pub fn distance_name(&self) -> Option<&'static str> {
+        self.frechet.as_ref().map(|(features, _)| match features {
+            Features::Network(extractor) => extractor.network().distance_name(),
+            Features::Columns => "FD-columns",
+        })
+    }
+
+    /// The protocol, for a page.
+    pub fn protocol(&self) -> String {
+        let n = self.rows.size()[0];
+        let mut out = match self.image {
+            Some(_) => format!(
+                "Bits per dimension: {n} test images, drawn at random where there are more, an upper bound by the K-step ELBO on the even trajectory of \
+                 OCM and Analytic-DPM with the discretised decoder, one draw per step, ± one standard error over images."
+            ),
+            None => format!(
+                "Nats per row: −ln p of {n} test rows, drawn at random where there are more, in the data's own units, an upper bound by the K-step ELBO on \
+                 the grid even in the angle of signal and noise, one draw per step, ± one standard error over rows."
+            ),
+        };
+        if self.settings.terms > 0 {
+            out += &format!(
+                " Of more than {} terms so many are drawn for each row.",
+                self.settings.terms
+            );
+        }
+        out += " Samples: the same K steps, last step the mean, the same seeds for every method.";
+        if self.image.is_some() && self.settings.clip_noise > 0.0 {
+            out += &format!(
+                " The noise of the last step but one moves a pixel by at most {} of 255 levels in the mean, as published; \
+                 noise_clipped in the CSV file is the share of variances that this held.",
+                self.settings.clip_noise
+            );
+        }
+        out += &match &self.frechet {
+            Some((features, statistics)) => format!(
+                " {}: {} samples against {} test {}; it is biased upwards for few samples and comparable within \
+                 this page only.",
+                self.distance_name().unwrap_or_default(),
+                self.settings.samples,
+                statistics.count.unwrap_or(0),
+                match features {
+                    Features::Network(extractor) =>
+                        format!("images, Fréchet distance of the features of {}", extractor.network().name()),
+                    Features::Columns =>
+                        "rows, Fréchet distance of the columns in the network's units: their means and covariance".into(),
+                }
+            ),
+            None => {
+                " No Fréchet distances: they need the weights of a feature network (--features FILE).".into()
+            }
+        };
+        out
+    }
+
+    /// Everything about `run`, called `arm`, under `method` in `steps` steps, and a sheet of the
+    /// first `sheet` samples, which must be images.
+    pub fn measure(
+        &self,
+        run: &Run,
+        arm: &str,
+        method: Method,
+        steps: usize,
+        sheet: usize,
+    ) -> Result<(Record, Sheet)> {
+        let nll = method.has_likelihood().then(|| self.nll(run, method, steps)).transpose()?;
+        let wanted = if self.frechet.is_some() { self.settings.samples.max(sheet) } else { sheet };
+        let (samples, clipped) = match wanted {
+            0 => (
+                Tensor::zeros([0, self.scaling.dim() as i64], (Kind::Double, Device::Cpu)),
+                Clipped::default(),
+            ),
+            wanted => self.samples(run, method, steps, wanted)?,
+        };
+        let Clipped { noise: Count { some, all }, .. } = clipped;
+        let clipped = (all > 0).then(|| some as f64 / all as f64);
+        let frechet = match &self.frechet {
+            None => None,
+            Some((features, reference)) => {
+                let judged = samples.narrow(0, 0, self.settings.samples as i64);
+                Some(frechet_distance(&features.statistics(&judged, self)?, reference)?)
+            }
+        };
+        let record = Record { arm: arm.into(), method, steps, nll, frechet, clipped };
+        Ok((record, self.sheet(&self.levels(&samples.narrow(0, 0, sheet as i64)))))
+    }
+
+    /// The negative log-likelihood and its standard error over rows.
+    fn nll(&self, run: &Run, method: Method, steps: usize) -> Result<(f64, f64)> {
+        let reverse = Reverse::new(&run.model, method.covariance, 1.0)?;
+        let grid = self.grid(run, steps)?;
+        let mut elbo = match self.image {
+            Some(_) => Elbo::of_levels(reverse, grid, 1),
+            None => Elbo::new(reverse, grid, 1),
+        };
+        if self.settings.terms > 0 {
+            elbo = elbo.at_most(self.settings.terms);
+        }
+        let x = self.rows.to_kind(run.model.kind()).to_device(run.model.device());
+        let seed = self.seed().derive("bits");
+        let mut estimate = elbo.in_batches(&x, seed, self.settings.batch, &mut |_| ())?;
+        estimate.shift(&self.offsets);
+        Ok(match self.unit() {
+            Unit::BitsPerDim => estimate.bits_per_dim(self.scaling.dim()),
+            Unit::NatsPerRow => (-estimate.mean(), estimate.std_error()),
+        })
+    }
+
+    /// The times of `steps` steps, for likelihoods and for samples.
+    fn grid(&self, run: &Run, steps: usize) -> Result<Vec<f64>> {
+        match self.image {
+            Some(_) => even_trajectory(&**run.schedule(), steps),
+            None => Ok(Spacing::default().elbo_grid(&**run.schedule(), steps)),
+        }
+    }
+
+    /// Seconds per row and step of sampling `rows` in `steps`.
+    pub fn seconds_per_step(
+        &self,
+        run: &Run,
+        method: Method,
+        (rows, steps): (usize, usize),
+    ) -> Result<f64> {
+        let begun = std::time::Instant::now();
+        drop(self.samples(run, method, steps, rows)?);
+        Ok(begun.elapsed().as_secs_f64() / (rows * steps) as f64)
+    }
+
+    /// Samples in the network's units, `[n, d]`, and what was clipped.
+    fn samples(
+        &self,
+        run: &Run,
+        method: Method,
+        steps: usize,
+        n: usize,
+    ) -> Result<(Tensor, Clipped)> {
+        let mut step = Ancestral::new(&run.model, method.covariance, method.eta, LastStep::Mean)?;
+        let grid = self.grid(run, steps)?;
+        if self.image.is_some() && self.settings.clip_noise > 0.0 {
+            step = step.clip_noise(self.settings.clip_noise, grid[1])?;
+        }
+        let seed = self.seed().derive("samples");
+        let samples =
+            sample_in_batches(n, self.settings.batch, |rows| run_chain(&step, &grid, seed, rows))?;
+        Ok((samples, step.clipped()))
+    }
+
+    /// Levels of images in the network's units, image after image.
+    fn levels(&self, rows: &Tensor) -> Vec<f64> {
+        let levels = self.scaling.inverse(&to_vec(rows));
+        levels.into_iter().map(|level| level.clamp(0.0, 255.0)).collect()
+    }
+
+    fn sheet(&self, levels: &[f64]) -> Sheet {
+        let images = levels.len() / self.scaling.dim();
+        let image = self.image.unwrap_or([1, 1, self.scaling.dim()]);
+        sheet_of(levels, image, (images as f64).sqrt().ceil() as usize, (0.0, 255.0))
+    }
+
+    fn seed(&self) -> Seed {
+        Seed(self.settings.seed).derive("judge")
+    }
+}
+
+fn check_classes(run: &Run) -> Result<()> {
+    if run.model.classes() > 0 {
+        let problem = format!("{} is conditioned on classes", run.dir.path().display());
+        return Err(Error::config("--run", problem, "give runs without classes"));
+    }
+    Ok(())
+}
+
+/// What decides which rows are test rows.
+fn dealt(run: &Run) -> (String, u64, [f64; 3]) {
+    (run.data.fingerprint.clone(), run.data.split_seed, run.config.data.split)
+}
+
+/// Test rows of a run: the table they are in and their numbers.
+fn test_rows(run: &Run, given: Option<&Path>) -> Result<(Table, Vec<usize>)> {
+    if let Some(path) = given {
+        let table = run.data.read_table(path, &run.config.data.table)?;
+        let rows = (0..table.rows()).collect();
+        return Ok((table, rows));
+    }
+    match run.prepared() {
+        Some(own) if !own.split.test.is_empty() => Ok((own.table, own.split.test)),
+        Some(_) => {
+            Err(Error::config("--test", "the run kept no test rows", "give test rows with --test"))
+        }
+        None => Err(Error::config(
+            "--test",
+            format!("{} is not at hand, or no longer the data of this run", run.config.data.source),
+            "give test rows with --test",
+        )),
+    }
+}
+
+/// Images whose features are computed at a time.
+const BATCH: usize = 32;
+
+fn statistics(
+    extractor: &Extractor,
+    levels: &[f64],
+    image: [usize; 3],
+) -> Result<FeatureStatistics> {
+    let [channels, height, width] = image.map(|n| n as i64);
+    let mut moments = FeatureMoments::new(extractor.network().dim());
+    for part in levels.chunks(BATCH * (channels * height * width) as usize) {
+        let images = Tensor::from_slice(part).to_kind(Kind::Float).to_device(Device::Cpu);
+        moments.push(&extractor.features(&images.view([-1, channels, height, width])).pooled);
+    }
+    moments.statistics(extractor.network().name())
+}

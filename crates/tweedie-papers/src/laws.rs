@@ -1,0 +1,121 @@
+//! Laws whose `G` is known exactly, by name: what experiments on covariances judge by.
+
+use tch::{Device, Kind, Tensor};
+
+use tweedie::noise::{Noise, Seed};
+use tweedie::oracle::{GaussianMixture, named};
+use tweedie::sym_matrix::SymMatrix;
+use tweedie::{Error, Result};
+
+/// A Gaussian mixture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Law {
+    /// Nine round Gaussians at `{−3, 0, 3}²`, standard deviation 0.1: Optimal Covariance Matching,
+    /// §5.1. Its `G` is diagonal.
+    Nine,
+    /// Five Gaussians in two dimensions, each of diagonal plus rank 2.
+    Mixture2,
+    /// The same in ten dimensions.
+    Mixture10,
+    /// The same in 64 dimensions.
+    Mixture64,
+}
+
+/// Their number in a random mixture, and the rank of each one's factor.
+const COMPONENTS: u64 = 5;
+const RANK: i64 = 2;
+
+impl Law {
+    /// All.
+    pub const ALL: [Law; 4] = [Law::Nine, Law::Mixture2, Law::Mixture10, Law::Mixture64];
+
+    /// Its name on the command line and in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Law::Nine => "nine",
+            Law::Mixture2 => "mixture2",
+            Law::Mixture10 => "mixture10",
+            Law::Mixture64 => "mixture64",
+        }
+    }
+
+    /// The law called `text`, or all of them.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn named(text: &str) -> Result<Vec<Law>> {
+        let found: Vec<Law> =
+            Law::ALL.into_iter().filter(|law| text == "all" || law.name() == text).collect();
+        match found.is_empty() {
+            true => Err(Error::config(
+                "--law",
+                format!("'{text}' is not known"),
+                "give nine, mixture2, mixture10, mixture64 or all",
+            )),
+            false => Ok(found),
+        }
+    }
+
+    /// In words.
+    pub fn describe(self) -> String {
+        match self {
+            Law::Nine => {
+                "nine Gaussians at {−3, 0, 3}², standard deviation 0.1; G is diagonal".into()
+            }
+            _ => format!(
+                "{COMPONENTS} Gaussians in {} dimensions, means from N(0, 0.8²), covariances diagonal plus rank {RANK}",
+                self.mixture().dim()
+            ),
+        }
+    }
+
+    /// The mixture: always the same one.
+    pub fn mixture(self) -> GaussianMixture {
+        match self {
+            Law::Nine => named::nine_gaussians(),
+            Law::Mixture2 => random_mixture(2),
+            Law::Mixture10 => random_mixture(10),
+            Law::Mixture64 => random_mixture(64),
+        }
+    }
+}
+
+/// Means `0.8 z`, covariances `diag(0.06 e^{z/2}) + V Vᵀ` with `V = 0.4 z` `[d, 2]`, `z` standard
+/// normals drawn once: about unit scale, and narrow but along two directions of each component.
+fn random_mixture(dim: usize) -> GaussianMixture {
+    let draw = |what: &str, columns: usize| {
+        let seed = Seed(0).derive(&format!("{what} in {dim} dimensions"));
+        Noise::new(seed, 0..COMPONENTS).normal(columns, Kind::Double, Device::Cpu)
+    };
+    let factor = draw("factors", dim * RANK as usize).view([-1, dim as i64, RANK]) * 0.4;
+    let diag: Tensor = (draw("variances", dim) * 0.5).exp() * 0.06;
+    let weights = Tensor::from_slice(&[0.3, 0.25, 0.2, 0.15, 0.1]);
+    let covariances = SymMatrix::low_rank(diag, factor).to_dense();
+    GaussianMixture::from_tensors(&weights, &(draw("means", dim) * 0.8), &covariances)
+        .expect("a valid mixture")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `S − diag` has rank 2: of a component's covariance in ten dimensions, less its own diagonal
+    /// part, all eigenvalues but two are 0. The mixture keeps `S` by its eigendecomposition.
+    #[test]
+    fn components_are_diagonal_plus_rank_two() {
+        let law = Law::Mixture10.mixture();
+        let z = Noise::new(Seed(0).derive("variances in 10 dimensions"), 0..COMPONENTS);
+        let diag = (z.clone().normal(10, Kind::Double, Device::Cpu) * 0.5).exp() * 0.06;
+        let rest = law.covariances() - diag.diag_embed(0, 1, 2);
+        let values = rest.linalg_eigvalsh("L").abs().sort(1, true).0;
+        assert!(values.narrow(1, 0, 2).min().double_value(&[]) > 0.1);
+        assert!(values.narrow(1, 2, 8).max().double_value(&[]) < 1e-12);
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        assert!(Law::ALL.iter().all(|law| Law::named(law.name()).unwrap() == [*law]));
+        assert_eq!(Law::named("all").unwrap(), Law::ALL);
+        assert!(Law::named("ten").unwrap_err().to_string().contains("mixture64"));
+    }
+}

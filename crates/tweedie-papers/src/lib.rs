@@ -1,0 +1,41 @@
+//! The papers' experiments, one file per figure or table.
+
+mod clusters;
+pub mod consistency;
+pub mod cost;
+pub mod covariance_table;
+pub mod covariance_toy;
+pub mod estimators;
+pub mod few_steps;
+mod headed;
+mod heads;
+pub mod hessian_ablation;
+pub mod image_grid;
+pub mod images;
+mod laws;
+mod learner;
+pub mod mixture;
+pub mod parameter_estimation;
+pub mod rademacher;
+mod regression;
+mod runs;
+pub mod scoreflow_table;
+mod table;
+pub mod theory;
+mod trials;
+pub mod weighting;
+pub mod weighting_interpolation;
+pub mod weighting_variance;
+
+use std::path::Path;
+
+use tweedie::data::OutputFile;
+use tweedie::{Error, Result};
+
+/// Writes text files into `dir`, each whole or not at all.
+fn write_all<N: AsRef<str>>(dir: &Path, files: &[(N, String)]) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    files.iter().try_for_each(|(name, text)| {
+        OutputFile::create(dir.join(name.as_ref()))?.finish(text.as_bytes())
+    })
+}

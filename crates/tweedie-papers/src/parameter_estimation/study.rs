@@ -1,0 +1,172 @@
+//! Replicates: data from the truth, every estimator from one start, and what their errors come to.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
+use super::draws::{Drawer, Estimator};
+use super::family::{Mixture, P, Params};
+use super::fit::{Fit, fit, maximum_likelihood, start};
+use tweedie::noise::Seed;
+use tweedie::schedule::Vp;
+
+/// A truth to estimate.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// `overlapping` or `separated`.
+    pub name: &'static str,
+    /// The law of the data.
+    pub truth: Mixture,
+}
+
+/// What the parameters are called, in the order of [`Mixture::natural`].
+pub const PARAMETERS: [&str; P] = ["m₁₁", "m₁₂", "m₂₁", "m₂₂", "s₁", "s₂", "w"];
+/// The groups of parameters and where they lie.
+pub const GROUPS: [(&str, std::ops::Range<usize>); 3] =
+    [("means", 0..4), ("sds", 4..6), ("weight", 6..7)];
+
+/// All replicates of one estimator at one setting and sample size.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// Which truth.
+    pub setting: Setting,
+    /// Rows per replicate.
+    pub n: usize,
+    /// `(x, t)` draws per datum, as used; 0 for maximum likelihood.
+    pub draws: usize,
+    /// Which estimator.
+    pub estimator: Estimator,
+    /// Estimates minus truth, labels aligned, one per replicate.
+    pub errors: Vec<Params>,
+    /// Fits that stopped before convergence.
+    pub unconverged: usize,
+    /// Fits in which a standard deviation or the weight ran into its bound.
+    pub degenerate: usize,
+}
+
+impl Cell {
+    fn column(&self, j: usize) -> impl Iterator<Item = f64> + '_ {
+        self.errors.iter().map(move |e| e[j])
+    }
+
+    /// Mean absolute error of parameter `j`.
+    pub fn mae(&self, j: usize) -> f64 {
+        self.column(j).map(f64::abs).sum::<f64>() / self.errors.len() as f64
+    }
+
+    /// Mean error of parameter `j`.
+    pub fn bias(&self, j: usize) -> f64 {
+        self.column(j).sum::<f64>() / self.errors.len() as f64
+    }
+
+    /// Standard deviation of the estimates of parameter `j`: the paper's "Std. Error".
+    pub fn sd(&self, j: usize) -> f64 {
+        let bias = self.bias(j);
+        (self.column(j).map(|e| (e - bias).powi(2)).sum::<f64>() / (self.errors.len() as f64 - 1.0))
+            .sqrt()
+    }
+
+    /// Mean absolute error of replicate `i` over a group of parameters.
+    fn group_error(&self, i: usize, group: &std::ops::Range<usize>) -> f64 {
+        self.errors[i][group.clone()].iter().map(|e| e.abs()).sum::<f64>() / group.len() as f64
+    }
+
+    /// Mean absolute error over a group.
+    pub fn group_mae(&self, group: &std::ops::Range<usize>) -> f64 {
+        (0..self.errors.len()).map(|i| self.group_error(i, group)).sum::<f64>()
+            / self.errors.len() as f64
+    }
+
+    /// Ratio of this cell's group MAE to `reference`'s on the same data, and its standard error
+    /// (delta method, paired replicates).
+    pub fn ratio(&self, reference: &Cell, group: &std::ops::Range<usize>) -> (f64, f64) {
+        let (a, b) = (self.group_mae(group), reference.group_mae(group));
+        let ratio = a / b;
+        let count = self.errors.len() as f64;
+        let square: f64 = (0..self.errors.len())
+            .map(|i| (self.group_error(i, group) - ratio * reference.group_error(i, group)).powi(2))
+            .sum();
+        (ratio, (square / (count * (count - 1.0))).sqrt() / b)
+    }
+}
+
+/// One block of work: a setting, a sample size and the estimators compared there.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// Which truth.
+    pub setting: Setting,
+    /// Rows per replicate.
+    pub n: usize,
+    /// Replicates.
+    pub replicates: usize,
+    /// `(x, t)` draws per datum.
+    pub draws: usize,
+    /// Who is compared.
+    pub estimators: Vec<Estimator>,
+}
+
+impl Block {
+    /// What the block costs, in draws.
+    pub fn work(&self) -> f64 {
+        let per_datum: usize = self.estimators.iter().map(|e| e.draws_used(self.draws)).sum();
+        (self.replicates * self.n * per_datum) as f64
+    }
+
+    /// Runs the block on `pool`; `progress` is told how many replicates are done. Replicate `i`
+    /// draws from stream `i` of the block's seeds alone, so that results depend neither on threads
+    /// nor on other blocks.
+    pub fn run(
+        &self,
+        seed: Seed,
+        vp: &Vp,
+        pool: &ThreadPool,
+        progress: &mut dyn FnMut(usize),
+    ) -> Vec<Cell> {
+        let batch = 4 * pool.current_num_threads();
+        let stream = |purpose: &str, replicate: usize| {
+            let seed = seed.derive(&format!("{}/{}/{purpose}", self.setting.name, self.n));
+            let mut rng = ChaCha8Rng::seed_from_u64(seed.0);
+            rng.set_stream(replicate as u64);
+            rng
+        };
+        let names: Vec<String> = self.estimators.iter().map(Estimator::name).collect();
+        let replicate = |i: usize| -> Vec<Fit> {
+            let data = self.setting.truth.sample(self.n, &mut stream("data", i));
+            let start = start(&data);
+            let one = |(estimator, name): (&Estimator, &String)| match estimator {
+                Estimator::MaximumLikelihood => maximum_likelihood(&data, &start),
+                _ => {
+                    let drawer = Drawer::new(*estimator, vp);
+                    fit(*estimator, &drawer, &data, &start, self.draws, &mut stream(name, i))
+                }
+            };
+            self.estimators.iter().zip(&names).map(one).collect()
+        };
+        let mut fits: Vec<Vec<Fit>> = Vec::with_capacity(self.replicates);
+        while fits.len() < self.replicates {
+            let upto = (fits.len() + batch).min(self.replicates);
+            let range = fits.len()..upto;
+            let next: Vec<_> = pool.install(|| range.into_par_iter().map(replicate).collect());
+            fits.extend(next);
+            progress(fits.len());
+        }
+        let truth = self.setting.truth.natural();
+        let cell = |(j, estimator): (usize, &Estimator)| {
+            let errors = fits.iter().map(|f| {
+                let estimate = f[j].mixture.aligned(&self.setting.truth).natural();
+                std::array::from_fn(|p| estimate[p] - truth[p])
+            });
+            Cell {
+                setting: self.setting,
+                n: self.n,
+                draws: estimator.draws_used(self.draws),
+                estimator: *estimator,
+                errors: errors.collect(),
+                unconverged: fits.iter().filter(|f| !f[j].converged).count(),
+                degenerate: fits.iter().filter(|f| f[j].degenerate).count(),
+            }
+        };
+        self.estimators.iter().enumerate().map(cell).collect()
+    }
+}

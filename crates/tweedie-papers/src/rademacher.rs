@@ -1,0 +1,291 @@
+//! The diagonal of `G` by random signs (Optimal Covariance Matching, Figure 1 and Table 1): its
+//! error against the number of products, beside that of a learned head, and what both cost.
+
+mod report;
+
+use std::time::Instant;
+
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::headed::Headed;
+pub use super::heads::Recipe;
+use super::heads::{TRAINING_ROWS, Training};
+pub use super::laws::Law;
+use super::learner::{HeadObjective, Learner};
+use super::runs::Tasks;
+use super::trials::{gaps, noised, relative_errors};
+use tweedie::covariance::{Covariance, Reverse, jacobian};
+use tweedie::model::{Denoiser, Model};
+use tweedie::noise::{Noise, Seed};
+use tweedie::oracle::Oracle;
+use tweedie::schedule::ScheduleConfig;
+use tweedie::tensor::{squared_norm, sum_over};
+use tweedie::{Error, Result};
+
+/// The experiment's settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rademacher {
+    /// The laws, whose true score is differentiated.
+    pub laws: Vec<Law>,
+    /// Numbers of products `M`, rising.
+    pub probes: Vec<usize>,
+    /// Times at which diagonals are compared.
+    pub times: Vec<f64>,
+    /// Trials: trainings of the head, each with test rows and signs of its own.
+    pub trials: usize,
+    /// Test rows of each trial.
+    pub rows: usize,
+    /// Steps `K` of the bound.
+    pub steps: usize,
+    /// How the head is trained.
+    pub recipe: Recipe,
+    /// The seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for Rademacher {
+    fn default() -> Self {
+        Rademacher {
+            laws: Law::ALL.to_vec(),
+            probes: vec![1, 2, 4, 8, 16, 32, 64, 128],
+            times: vec![0.05, 0.1, 0.2, 0.4],
+            trials: 5,
+            rows: 200,
+            steps: 10,
+            recipe: Recipe::default(),
+            seed: 0,
+        }
+    }
+}
+
+/// Errors of the diagonal at one time, trial by trial.
+#[derive(Clone, Debug)]
+pub struct AtTime {
+    /// `t`.
+    pub t: f64,
+    /// `√(E Σ_{i≠j} G_ij² / E Σ_i G_ii²)`: what the error of one product is on average over signs;
+    /// of `M`, `1/√M` of it.
+    pub predicted: f64,
+    /// Of each `M`, as the estimator says it.
+    pub errors: Vec<Vec<f64>>,
+    /// Of each `M`, held in `[0, 1]` as samplers use it.
+    pub held: Vec<Vec<f64>>,
+    /// Of the learned head.
+    pub head: Vec<f64>,
+}
+
+/// What was found on one law.
+#[derive(Clone, Debug)]
+pub struct OfLaw {
+    /// The law.
+    pub law: Law,
+    /// Errors, time by time.
+    pub times: Vec<AtTime>,
+    /// `ln p` less the bound of `K` steps, nats per row, of each `M`, trial by trial.
+    pub gaps: Vec<Vec<f64>>,
+    /// The same of the head.
+    pub head_gap: Vec<f64>,
+    /// And of the exact diagonal.
+    pub exact_gap: Vec<f64>,
+    /// Milliseconds per 1000 rows of a score network: alone, with the head, and with each `M`.
+    pub milliseconds: (f64, f64, Vec<f64>),
+}
+
+/// What the experiment found; [`Report::write`] makes files of it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The settings.
+    pub experiment: Rademacher,
+    /// Law by law.
+    pub laws: Vec<OfLaw>,
+    seconds: f64,
+}
+
+/// Rows of a timing, and how often it is taken; the least counts.
+const TIMED: (i64, usize) = (1000, 5);
+
+impl Rademacher {
+    /// The same at sizes that show only that it runs.
+    pub fn quick(self) -> Rademacher {
+        Rademacher {
+            laws: self.laws.into_iter().filter(|law| *law != Law::Mixture64).collect(),
+            probes: vec![1, 4, 16],
+            times: vec![0.1, 0.4],
+            trials: self.trials.min(2),
+            rows: self.rows.min(50),
+            steps: 3,
+            recipe: Recipe { width: 32, depth: 1, iterations: 100, ..self.recipe },
+            ..self
+        }
+    }
+
+    /// Measures everything. `progress` gets a line and the fraction done.
+    pub fn run(&self, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
+        let begun = Instant::now();
+        self.check()?;
+        let mut tasks = Tasks::new(self.laws.len() * (2 + self.times.len()), progress);
+        let laws =
+            self.laws.iter().map(|&law| self.of_law(law, &mut tasks)).collect::<Result<_>>()?;
+        Ok(Report { experiment: self.clone(), laws, seconds: begun.elapsed().as_secs_f64() })
+    }
+
+    fn check(&self) -> Result<()> {
+        self.recipe.check(self.trials)?;
+        Error::check_count("--rows", self.rows, 1_000_000)?;
+        Error::check_count("--steps", self.steps, 100_000)?;
+        if self.probes.is_empty() || !self.probes.windows(2).all(|pair| pair[0] < pair[1]) {
+            return Err(Error::config(
+                "--probes",
+                format!("{:?}", self.probes),
+                "give rising numbers from 1",
+            ));
+        }
+        self.probes.iter().try_for_each(|&m| Error::check_count("--probes", m, 100_000))
+    }
+
+    fn of_law(&self, law: Law, tasks: &mut Tasks) -> Result<OfLaw> {
+        let schedule = ScheduleConfig::default().build()?;
+        let oracle = Oracle::new(law.mixture(), schedule.clone());
+        let seed = Seed(self.seed).derive("rademacher").derive(law.name());
+        let rows = oracle.mixture.sample(TRAINING_ROWS, seed.derive("training rows"));
+        let training =
+            Training { recipe: &self.recipe, trials: self.trials, rows: &rows, schedule, seed };
+        let learner = Learner::diagonal(HeadObjective::Ocm);
+        let head = training.head(
+            learner,
+            &oracle,
+            &format!("{}, training the head", law.name()),
+            tasks,
+        )?;
+        let headed = |score| Headed {
+            score,
+            head: Some((&head as &dyn Denoiser, learner.parametrization())),
+            statistics: None,
+        };
+        let x0 = oracle.mixture.sample(self.trials * self.rows, seed.derive("test rows"));
+        let mut times = Vec::new();
+        for &t in &self.times {
+            times.push(self.at_time(&oracle, &headed(&oracle), &x0, t, seed));
+            tasks.end(&format!("{}, t = {t}", law.name()));
+        }
+        let gap = |model: &dyn Denoiser, covariance| {
+            gaps(
+                model,
+                covariance,
+                &oracle.mixture,
+                &x0,
+                self.steps,
+                self.trials,
+                seed.derive("bounds"),
+            )
+        };
+        let of_probes = |&m: &usize| gap(&oracle, Covariance::Rademacher(m));
+        let found = OfLaw {
+            law,
+            times,
+            gaps: self.probes.iter().map(of_probes).collect::<Result<_>>()?,
+            head_gap: gap(&headed(&oracle), Covariance::Learned)?,
+            exact_gap: gap(&oracle, Covariance::Diagonal)?,
+            milliseconds: self.cost(&oracle, &training, learner, tasks)?,
+        };
+        tasks.end(&format!("{}, bounds and cost", law.name()));
+        Ok(found)
+    }
+
+    fn at_time(&self, oracle: &Oracle, headed: &Headed, x0: &Tensor, t: f64, seed: Seed) -> AtTime {
+        let seed = seed.derive(&format!("t = {t}"));
+        let x = noised(x0, &**oracle.schedule(), t, seed);
+        let at = vec![t; x.size()[0] as usize];
+        let g = oracle.jet(&x, &at).g;
+        let (exact, all) =
+            (g.diagonal(), g.to_dense().square().sum(Kind::Double).double_value(&[]));
+        let of_diagonal = squared_norm(&exact).sum(Kind::Double).double_value(&[]);
+        let against = |found: &Tensor| relative_errors(found, &exact, self.trials);
+        let found = diagonals(oracle, &x, &at, &self.probes, seed.derive("signs"));
+        AtTime {
+            t,
+            predicted: (all / of_diagonal - 1.0).max(0.0).sqrt(),
+            errors: found.iter().map(against).collect(),
+            held: found.iter().map(|g| against(&g.clamp(0.0, 1.0))).collect(),
+            head: against(&no_grad(|| headed.jet(&x, &at).g.diagonal())),
+        }
+    }
+
+    /// Milliseconds per 1000 rows of a score network of the recipe's size: alone, with a head's
+    /// network beside it, and with each number of products.
+    fn cost(
+        &self,
+        oracle: &Oracle,
+        training: &Training,
+        learner: Learner,
+        tasks: &mut Tasks,
+    ) -> Result<(f64, f64, Vec<f64>)> {
+        // of one trial, and as it starts: a network's time is not its weights'
+        let recipe = Recipe { iterations: 1, score_iterations: 1, ..self.recipe.clone() };
+        let start = Training {
+            recipe: &recipe,
+            trials: 1,
+            schedule: training.schedule.clone(),
+            ..*training
+        };
+        let mut silent = |_: &str, _: f64| ();
+        let mut unheard = Tasks::new(2, &mut silent);
+        let score = start.score("", &mut unheard)?;
+        let head: Model = start.head(learner, &score, "", &mut unheard)?;
+        let both = Headed {
+            score: &score,
+            head: Some((&head, learner.parametrization())),
+            statistics: None,
+        };
+        let x = oracle.mixture.sample(TIMED.0 as usize, training.seed).to_kind(Kind::Float);
+        let at = vec![0.2; TIMED.0 as usize];
+        let least = |work: &dyn Fn()| {
+            let once = || {
+                let begun = Instant::now();
+                no_grad(work);
+                begun.elapsed().as_secs_f64() * 1e3 * 1000.0 / TIMED.0 as f64
+            };
+            (0..TIMED.1).map(|_| once()).fold(f64::INFINITY, f64::min)
+        };
+        let with = |m: usize| -> Result<f64> {
+            let reverse = Reverse::new(&score, Covariance::Rademacher(m), 1.0)?;
+            Ok(least(&|| drop(reverse.jet(&x, &at, &mut Noise::new(Seed(0), 0..TIMED.0 as u64)))))
+        };
+        tasks.part("cost", 0.0);
+        Ok((
+            least(&|| drop(score.noise(&x, &at))),
+            least(&|| drop(both.jet(&x, &at))),
+            self.probes.iter().map(|&m| with(m)).collect::<Result<_>>()?,
+        ))
+    }
+}
+
+/// The mean of `v ⊙ Gv` over the first `M` of each row's own random signs `v`, for each `M` of
+/// `probes`, `[b, d]` each.
+fn diagonals(
+    model: &dyn Denoiser,
+    x: &Tensor,
+    t: &[f64],
+    probes: &[usize],
+    seed: Seed,
+) -> Vec<Tensor> {
+    let (rows, d) = x.size2().expect("rows");
+    let mut noise = Noise::new(seed, 0..rows as u64);
+    let mut sum = x.zeros_like();
+    let mut done = 0;
+    probes
+        .iter()
+        .map(|&m| {
+            let more = (m - done) as i64;
+            let signs =
+                noise.rademacher((more * d) as usize, x.kind(), Device::Cpu).view([rows, more, d]);
+            let (_, products) = jacobian::products(model, x, t, &signs.transpose(0, 1));
+            sum = &sum + sum_over(&(products * signs), 1);
+            done = m;
+            &sum / m as f64
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! Runs that experiments train: run directories that a finished experiment leaves, and an
+//! interrupted one goes on with.
+
+use std::path::Path;
+
+use tch::Device;
+
+use tweedie::model::Model;
+use tweedie::noise::Seed;
+use tweedie::run::{Prepared, Run, RunConfig, RunDir, Training};
+use tweedie::train::{Ended, Hooks, Metric, State, Trainer};
+use tweedie::{Error, Result};
+
+/// Progress over tasks of like weight.
+pub(super) struct Tasks<'a> {
+    tell: &'a mut dyn FnMut(&str, f64),
+    done: usize,
+    total: usize,
+}
+
+impl<'a> Tasks<'a> {
+    pub(super) fn new(total: usize, tell: &'a mut dyn FnMut(&str, f64)) -> Tasks<'a> {
+        Tasks { tell, done: 0, total }
+    }
+
+    /// A part of the task at hand is done.
+    pub(super) fn part(&mut self, what: &str, part: f64) {
+        (self.tell)(what, (self.done as f64 + part) / self.total as f64);
+    }
+
+    /// The task at hand is done.
+    pub(super) fn end(&mut self, what: &str) {
+        self.done += 1;
+        self.part(what, 0.0);
+    }
+}
+
+/// Trains `config` in the run directory `path` to its end, or goes on with it, or finds it
+/// finished; `name` is for the progress. It is one task of `tasks`.
+///
+/// # Errors
+/// If the directory holds a run with other settings or of other data, or training fails.
+pub(super) fn trained(
+    path: &Path,
+    config: &RunConfig,
+    prepared: &Prepared,
+    donor: Option<&Run>,
+    device: Device,
+    name: &str,
+    tasks: &mut Tasks,
+) -> Result<()> {
+    let seed = Seed(config.seed);
+    let rows = config.train.validation_rows;
+    let validation = prepared.validation_rows(rows, seed.derive("validation rows"));
+    let training = if path.join("config.toml").exists() {
+        let dir = RunDir::open(path)?;
+        let mut stored = dir.config()?;
+        stored.data = stored.data.absolute();
+        if stored != (RunConfig { data: config.data.absolute(), ..config.clone() }) {
+            let problem = format!("{} holds a run with other settings", path.display());
+            return Err(Error::config(
+                "--out",
+                problem,
+                "give another directory, or that run's settings",
+            ));
+        }
+        Training::resume(dir, config, prepared, "--data", device)?
+    } else {
+        Training::begin(path, config, prepared, &validation, donor, device)?
+    };
+    let Training { dir, model, mut state } = training;
+    let what = format!("training {name}");
+    if state.iteration < config.train.iterations {
+        let judge = prepared.judge(&config.train, seed);
+        let trainer = Trainer { config: config.train.clone() };
+        let (objective, rows) = (config.objective.build()?, prepared.training());
+        let mut keeper =
+            Keeper { dir: &dir, tasks, what: &what, iterations: config.train.iterations };
+        let ended = trainer.fit(
+            &model,
+            &*objective,
+            &rows,
+            judge.as_ref(),
+            seed,
+            &mut state,
+            &mut keeper,
+        )?;
+        dir.finish(&state, ended)?;
+    } else {
+        dir.finish(&state, Ended::Finished)?;
+    }
+    tasks.end(&what);
+    Ok(())
+}
+
+/// Keeps the run directory up to date.
+struct Keeper<'a, 'b> {
+    dir: &'a RunDir,
+    tasks: &'a mut Tasks<'b>,
+    what: &'a str,
+    iterations: u64,
+}
+
+impl Hooks for Keeper<'_, '_> {
+    fn metric(&mut self, metric: &Metric) -> Result<()> {
+        self.dir.append_metric(metric)
+    }
+
+    fn step(&mut self, iteration: u64) {
+        self.tasks.part(self.what, iteration as f64 / self.iterations as f64);
+    }
+
+    fn checkpoint(&mut self, model: &Model, state: &State) -> Result<()> {
+        self.dir.checkpoint(model, state)
+    }
+}

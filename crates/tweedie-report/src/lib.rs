@@ -1,0 +1,4 @@
+//! Plots and the HTML page about a run: typed results in, text out.
+
+pub mod plot;
+pub mod report;

@@ -1,0 +1,178 @@
+//! `G = I + σ²H` from the score's own Jacobian, without a head: `G v = v − σ (∂ε̂/∂x)ᵀ v`, one
+//! vector–Jacobian product for each `v`.
+
+use tch::{Kind, Tensor, with_grad};
+
+use crate::model::Denoiser;
+use crate::noise::Noise;
+use crate::posterior::Jet;
+use crate::sym_matrix::{SymMatrix, eigen_rows, eigenvalue_rows};
+use crate::tensor::{per_row, sum_over, vector_jacobian_product};
+
+/// Variances of the noise are held above this: a trained field is the score of no density
+/// everywhere, and a reverse law needs a density.
+const FLOOR: f64 = 1e-6;
+
+/// `ε̂`, and the diagonal of `G` as the mean of `v ⊙ Gv` over `probes` vectors of random signs
+/// (Rademacher-M of OCM; Bekas et al. 2007), held in `[0, 1]` as its authors do. Each row draws
+/// vectors of its own from its stream, at every call anew: a row does not depend on its batch, and
+/// the errors of rows and steps are independent.
+pub fn rademacher(
+    model: &dyn Denoiser,
+    x: &Tensor,
+    t: &[f64],
+    probes: usize,
+    streams: &mut Noise,
+) -> Jet {
+    let (rows, d) = x.size2().expect("rows");
+    let signs = streams.rademacher(probes * d as usize, x.kind(), x.device());
+    let signs = signs.view([rows, probes as i64, d]);
+    let (noise, products) = products(model, x, t, &signs.transpose(0, 1));
+    let mean = sum_over(&(products * signs), 1) / probes as f64;
+    Jet { noise, g: SymMatrix::Diagonal(mean.clamp(FLOOR, 1.0)) }
+}
+
+/// `ε̂` and the exact diagonal of `G`, by `d` products.
+pub fn diagonal(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Jet {
+    let (noise, products) = products(model, x, t, &unit_vectors(model, x));
+    Jet { noise, g: SymMatrix::Diagonal(products.diagonal(0, 1, 2).clamp_min(FLOOR)) }
+}
+
+/// `ε̂` and all of `G`, by `d` products: symmetrised, its eigenvalues held above 0. For small `d`.
+/// NaN in a row whose Jacobian is not finite.
+pub fn full(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Jet {
+    let (noise, symmetric) = symmetrised(model, x, t);
+    let (values, vectors) = eigen_rows(&symmetric);
+    let held = (&vectors * values.clamp_min(FLOOR).unsqueeze(1)).matmul(&vectors.transpose(1, 2));
+    Jet { noise, g: SymMatrix::Full(held.to_kind(x.kind())) }
+}
+
+/// The eigenvalues of `G`, symmetrised, `[b, d]` in f64, rising; NaN in a row whose Jacobian is not
+/// finite.
+pub fn eigenvalues(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Tensor {
+    eigenvalue_rows(&symmetrised(model, x, t).1)
+}
+
+/// `ε̂`, and the symmetric part of `G` by `d` products, `[b, d, d]` in f64.
+fn symmetrised(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> (Tensor, Tensor) {
+    let (noise, products) = products(model, x, t, &unit_vectors(model, x));
+    (noise, ((&products + products.transpose(1, 2)) * 0.5).to_kind(Kind::Double))
+}
+
+fn unit_vectors(model: &dyn Denoiser, x: &Tensor) -> Tensor {
+    Tensor::eye(model.dim(), (x.kind(), x.device()))
+}
+
+/// `ε̂` `[b, d]` and `G v` for each of `directions` `[m, d]`, or of each row's own `[m, b, d]`;
+/// `[b, m, d]`.
+pub fn products(
+    model: &dyn Denoiser,
+    x: &Tensor,
+    t: &[f64],
+    directions: &Tensor,
+) -> (Tensor, Tensor) {
+    let m = directions.size()[0];
+    let x = x.detach().set_requires_grad(true);
+    let noise = with_grad(|| model.noise(&x, t));
+    let sigma = per_row(t.iter().map(|&t| model.schedule().sigma(t)), &x).unsqueeze(-1);
+    let of_each: Vec<Tensor> = (0..m)
+        .map(|i| {
+            let v = directions.select(0, i);
+            let product = vector_jacobian_product(&noise, &x, &v, i + 1 < m);
+            v - product * &sigma
+        })
+        .collect();
+    (noise.detach(), Tensor::stack(&of_each, 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::noise::Seed;
+    use crate::oracle::{GaussianMixture, Oracle};
+    use crate::schedule::Vp;
+
+    const T: [f64; 3] = [0.02, 0.3, 0.9];
+
+    fn oracle() -> (Oracle, Tensor) {
+        let law =
+            GaussianMixture::new(&[0.4, 0.6], &[[-1.0, 0.5, 0.0], [1.0, 0.0, 0.3]], &[0.3, 0.6])
+                .unwrap();
+        let x = law.sample(3, Seed(5));
+        (Oracle::new(law, Arc::new(Vp::default())), x)
+    }
+
+    fn gap(a: &Tensor, b: &Tensor) -> f64 {
+        (a - b).abs().max().double_value(&[])
+    }
+
+    #[test]
+    fn the_jacobian_of_the_exact_score_is_the_exact_covariance() {
+        let (oracle, x) = oracle();
+        let exact = oracle.jet(&x, &T);
+        let found = full(&oracle, &x, &T);
+        assert!(gap(&found.noise, &exact.noise) < 1e-12);
+        assert!(gap(&found.g.to_dense(), &exact.g.to_dense()) < 1e-10);
+        assert!(gap(&diagonal(&oracle, &x, &T).g.diagonal(), &exact.g.diagonal()) < 1e-10);
+    }
+
+    /// Off-diagonal entries average out: with 4000 probes within four standard errors
+    /// `√(Σ_{j≠i} G_ij²/M)`.
+    #[test]
+    fn random_signs_have_the_diagonal_as_their_mean() {
+        let (oracle, x) = oracle();
+        let exact = oracle.jet(&x, &T).g;
+        let (probes, diagonal) = (4000, exact.diagonal());
+        let mut streams = Noise::new(Seed(8), 0..3);
+        let found = rademacher(&oracle, &x, &T, probes, &mut streams).g.diagonal();
+        let others =
+            exact.to_dense().square().sum_dim_intlist([2i64].as_slice(), false, None::<Kind>)
+                - diagonal.square();
+        let error = (others / probes as f64).sqrt();
+        let within = (found - diagonal.clamp(FLOOR, 1.0)).abs().le_tensor(&(error * 4.0 + 1e-12));
+        assert_eq!(within.all().int64_value(&[]), 1);
+    }
+
+    /// Rows at one and the same `x_t` have signs of their own, and so has the next call; another
+    /// seed has others; and a row is the same in any batch. The errors of many rows then average
+    /// out, which those of common signs do not.
+    #[test]
+    fn signs_are_of_the_row_and_the_step() {
+        let (oracle, x) = oracle();
+        let x = x.narrow(0, 1, 1).expand([400, 3], false).contiguous();
+        let t = vec![0.3; 400];
+        let at = |streams: &mut Noise, rows: std::ops::Range<i64>| {
+            let x = x.narrow(0, rows.start, rows.end - rows.start);
+            rademacher(&oracle, &x, &t[..x.size()[0] as usize], 1, streams).g.diagonal()
+        };
+        let mut streams = Noise::new(Seed(3), 0..400);
+        let (first, second) = (at(&mut streams, 0..400), at(&mut streams, 0..400));
+        let differ = |a: &Tensor, b: &Tensor| {
+            (a - b).abs().amax([1i64].as_slice(), false).gt(1e-6).sum(Kind::Int64).int64_value(&[])
+        };
+        assert!(differ(&first.narrow(0, 0, 399), &first.narrow(0, 1, 399)) > 200, "rows");
+        assert!(differ(&first, &second) > 200, "calls");
+        assert!(differ(&first, &at(&mut Noise::new(Seed(4), 0..400), 0..400)) > 200, "seeds");
+        let mut part = Noise::new(Seed(3), 17..30);
+        assert!(
+            gap(&at(&mut part, 17..30), &first.narrow(0, 17, 13)) < 1e-12,
+            "first call in another batch"
+        );
+        assert!(gap(&at(&mut part, 17..30), &second.narrow(0, 17, 13)) < 1e-12, "second call");
+        // unheld, one sign's error has the variance Σ_{j≠i} G_ij²; the mean of 400 rows a 400th of
+        // it
+        let exact = oracle.jet(&x.narrow(0, 0, 1), &[0.3]).g;
+        let others =
+            exact.to_dense().square().sum_dim_intlist([2i64].as_slice(), false, None::<Kind>)
+                - exact.diagonal().square();
+        let signs =
+            Noise::new(Seed(3), 0..400).rademacher(3, Kind::Double, x.device()).unsqueeze(0);
+        let products = products(&oracle, &x, &t, &signs).1.squeeze_dim(1) * signs.squeeze_dim(0);
+        let mean = products.mean_dim([0i64].as_slice(), true, None::<Kind>);
+        let within =
+            (mean - exact.diagonal()).abs().le_tensor(&((others / 400.0).sqrt() * 4.0 + 1e-12));
+        assert_eq!(within.all().int64_value(&[]), 1);
+    }
+}

@@ -1,0 +1,224 @@
+//! Columns under which a density does not exist, or that single precision cannot hold.
+
+use rayon::prelude::*;
+
+use super::builder::Moments;
+use super::precision::Merged;
+use super::refusals::{Fix, Refusal, combined};
+use super::scaling::Dequantize;
+use super::table::{ColumnKind, Table};
+use crate::Result;
+
+/// Columns are compared on at most so many rows, then the finding is confirmed on all.
+const ROWS: usize = 100_000;
+/// Multiplications spent on the comparison, at most, as long as it has rows enough.
+const WORK: usize = 4_000_000_000;
+/// A residual standard deviation below this fraction of the column's own counts as none.
+const RESIDUAL: f64 = 1e-6;
+/// `|mean| / sd` beyond which a spread has less than a thousand single-precision steps.
+const MAX_OFFSET: f64 = (1 << 24) as f64 / 1e3;
+
+impl Table {
+    /// Refuses columns that are constant, too fine for single precision where their values lie,
+    /// repeated, or linear combinations of others: all of them in one error.
+    ///
+    /// Too fine is a column whose neighbouring values fall together when they are rounded (of a few
+    /// hundred, more than a twentieth), or whose mean is more than 16 777 standard deviations from
+    /// 0. To be dequantised, whole numbers must all be held exactly.
+    ///
+    /// Repeated and combined columns are found by a Cholesky factorisation of the correlation
+    /// matrix on at most 100 000 rows (a residual below 10⁻⁶ of the column's standard deviation)
+    /// and confirmed on all rows. With no more rows than columns every column is a combination, so
+    /// they are not looked for.
+    ///
+    /// Columns that `dequantize` takes may be constant, repeated or combined: the noise gives them
+    /// a density.
+    ///
+    /// # Errors
+    /// [`crate::Error::Data`] naming the columns.
+    pub fn check_columns(&self, dequantize: &Dequantize) -> Result<()> {
+        match &self.refusals(dequantize)[..] {
+            [] => Ok(()),
+            refusals => Err(combined(&self.source, &self.options, refusals)),
+        }
+    }
+
+    /// All that [`Table::check_columns`] refuses.
+    pub(super) fn refusals(&self, dequantize: &Dequantize) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        // columns that are not compared with others: dequantised, or refused
+        let mut apart: Vec<bool> = self.columns.iter().map(|c| dequantize.takes(c)).collect();
+        for (k, (column, moments)) in self.columns.iter().zip(&self.moments).enumerate() {
+            let name = &column.name;
+            let first = self.values[k];
+            let constant = self.values.iter().skip(k).step_by(self.dim()).all(|&v| v == first);
+            let too_fine =
+                self.too_fine(k, moments, apart[k] && column.kind == ColumnKind::Integer);
+            let problem = match too_fine {
+                Some(found) => Some(found),
+                None if constant && !apart[k] => Some((
+                    format!("column `{name}` is constant ({first}), so that no density exists"),
+                    None,
+                )),
+                None => None,
+            };
+            if let Some((problem, other)) = problem {
+                refusals.push(Refusal { problem, fix: Fix::Drop(name.clone(), other) });
+                apart[k] = true;
+            }
+        }
+        refusals.extend(self.collinear(&apart));
+        refusals
+    }
+
+    /// What is wrong with column `k` in single precision, and what else than leaving it out helps.
+    fn too_fine(
+        &self,
+        k: usize,
+        moments: &Moments,
+        levels: bool,
+    ) -> Option<(String, Option<String>)> {
+        let name = &self.columns[k].name;
+        let (mean, sd) = (moments.mean, moments.sd());
+        if let Some(Merged { merged, pairs, middle, largest }) = self.sample.merges(k) {
+            let problem = format!(
+                "column `{name}` is too fine for single precision: of {pairs} pairs of neighbouring values {merged} \
+                 become one number"
+            );
+            let other = match largest < f64::from(f32::MIN_POSITIVE) * 1e6 {
+                true => {
+                    let power = -largest.log10().floor();
+                    format!("multiply it by 1e{power} (its largest magnitude is {largest:.3e})")
+                }
+                false => format!("subtract an offset near {middle} from it"),
+            };
+            return Some((problem, Some(other)));
+        }
+        if sd > 0.0 && mean.abs() / sd > MAX_OFFSET {
+            let problem = format!(
+                "column `{name}` has mean {mean} and standard deviation {sd:.3e}, too fine for single precision"
+            );
+            return Some((problem, Some(format!("subtract an offset near {mean} from it"))));
+        }
+        let &(changed, worst) = self.sample.changed.get(k).filter(|_| levels)?;
+        (changed > 0).then(|| {
+            let problem = format!(
+                "{changed} whole numbers of column `{name}`, which is to be dequantised, are not held by single \
+                 precision (up to {worst} off)"
+            );
+            (problem, Some(format!("subtract an offset near {mean:.0} from it")))
+        })
+    }
+
+    /// Columns, but for those that are set `apart`, that repeat or combine others.
+    fn collinear(&self, apart: &[bool]) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        let (dim, rows) = (self.dim(), self.rows());
+        let wanted = ROWS.min(WORK / (dim * dim)).max(2 * dim + 100);
+        let stride = rows.div_ceil(wanted);
+        let sample: Vec<usize> = (0..rows).step_by(stride).collect();
+        if dim < 2 || sample.len() <= dim + 1 {
+            return refusals;
+        }
+        // Columns with mean 0 and norm 1, each contiguous.
+        let (unit, norms): (Vec<Vec<f64>>, Vec<f64>) = (0..dim)
+            .into_par_iter()
+            .map(|k| {
+                let raw: Vec<f64> = sample.iter().map(|&row| self.row(row)[k].into()).collect();
+                let mean = raw.iter().sum::<f64>() / raw.len() as f64;
+                let norm = raw.iter().map(|v| (v - mean).powi(2)).sum::<f64>().sqrt();
+                // A column constant on the sample is orthogonal to all and never found.
+                (
+                    raw.iter()
+                        .map(|v| if norm > 0.0 { (v - mean) / norm } else { 0.0 })
+                        .collect::<Vec<_>>(),
+                    norm,
+                )
+            })
+            .unzip();
+        let mut factor: Vec<Vec<f64>> = Vec::new(); // rows of L, for the independent columns
+        let mut basis: Vec<usize> = Vec::new();
+        for k in 0..dim {
+            let square: f64 = dot(&unit[k], &unit[k]);
+            if square == 0.0 || apart[k] {
+                continue;
+            }
+            let products: Vec<f64> = basis.par_iter().map(|&b| dot(&unit[b], &unit[k])).collect();
+            let mut row: Vec<f64> = Vec::with_capacity(basis.len() + 1);
+            for (j, product) in products.iter().enumerate() {
+                let value = (product - dot(&factor[j][..j], &row)) / factor[j][j];
+                row.push(value);
+            }
+            let residual = square - dot(&row, &row);
+            if residual < RESIDUAL * RESIDUAL {
+                refusals.extend(self.report_collinear(k, &basis, &factor, row, &norms));
+                continue;
+            }
+            row.push(residual.sqrt());
+            factor.push(row);
+            basis.push(k);
+        }
+        refusals
+    }
+
+    /// The refusal of column `k`, if all rows confirm that it is a combination of `basis`.
+    fn report_collinear(
+        &self,
+        k: usize,
+        basis: &[usize],
+        factor: &[Vec<f64>],
+        row: Vec<f64>,
+        norms: &[f64],
+    ) -> Option<Refusal> {
+        let mut weights = row;
+        for j in (0..weights.len()).rev() {
+            weights[j] /= factor[j][j];
+            let (done, weight) = (&factor[j], weights[j]);
+            for i in 0..j {
+                weights[i] -= done[i] * weight;
+            }
+        }
+        // Weights below this are the noise of the factorisation, and a longer list would help
+        // nobody.
+        let parts: Vec<(usize, f64)> =
+            basis.iter().copied().zip(weights).filter(|(_, w)| w.abs() > 1e-5).collect();
+        // In raw units the weights hold for all rows, whatever the moments of the sample.
+        let raw: Vec<(usize, f64)> =
+            parts.iter().map(|&(b, w)| (b, w * norms[k] / norms[b])).collect();
+        let origin = self.row(0);
+        let residual = |values: &[f32]| {
+            let difference = |b: usize| f64::from(values[b]) - f64::from(origin[b]);
+            difference(k) - raw.iter().map(|&(b, w)| w * difference(b)).sum::<f64>()
+        };
+        let (mut left, mut own) = (Moments::default(), Moments::default());
+        for row in self.values.chunks_exact(self.dim()) {
+            left.push(residual(row));
+            own.push(row[k].into());
+        }
+        let name = &self.columns[k].name;
+        let refusal = |problem| Some(Refusal { problem, fix: Fix::Drop(name.clone(), None) });
+        let equal = |b: usize| self.values.chunks_exact(self.dim()).all(|row| row[b] == row[k]);
+        if let Some(twin) = parts.iter().map(|p| p.0).find(|&b| equal(b)) {
+            return refusal(format!(
+                "column `{name}` repeats column `{}`",
+                self.columns[twin].name
+            ));
+        }
+        if left.sd() > 10.0 * RESIDUAL * own.sd() {
+            return None;
+        }
+        let mut others: Vec<String> =
+            parts.iter().take(6).map(|&(b, _)| format!("`{}`", self.columns[b].name)).collect();
+        if parts.len() > 6 {
+            others.push(format!("{} more", parts.len() - 6));
+        }
+        refusal(format!(
+            "column `{name}` is a linear combination of {}, so that no density exists",
+            others.join(", ")
+        ))
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}

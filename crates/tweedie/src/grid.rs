@@ -1,0 +1,269 @@
+//! Time grids: where the process is looked at, in training, sampling and likelihoods.
+
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::Schedule;
+use crate::{Error, Result};
+
+/// How the `K` steps of a sampler or an ELBO are laid between a first time and `T`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Spacing {
+    /// Equal steps in `t`.
+    Even,
+    /// Equal steps in `√t`: finer near the data.
+    Quadratic,
+    /// Equal steps in `ln(α²/σ²)`: the importance-sampling law of ScoreFlow.
+    LogSnr,
+    /// Equal steps in `arctan √(σ²/α²)`, the angle of the circle `(α, σ)`: between the two.
+    #[default]
+    Angle,
+}
+
+impl Spacing {
+    /// All spacings, for tables and help texts.
+    pub const ALL: [Spacing; 4] =
+        [Spacing::Even, Spacing::Quadratic, Spacing::LogSnr, Spacing::Angle];
+
+    /// `K + 1` increasing times from `first` to the horizon `T`.
+    ///
+    /// # Panics
+    /// If `steps` is 0 or `first` is not below the horizon.
+    pub fn grid(self, schedule: &dyn Schedule, steps: usize, first: f64) -> Vec<f64> {
+        let last = schedule.horizon();
+        assert!(steps > 0, "a grid needs a step");
+        assert!(first < last, "grid from {first} to {last}");
+        let along = |a: f64, b: f64, i: usize| a + (b - a) * i as f64 / steps as f64;
+        let mut grid: Vec<f64> = (0..=steps)
+            .map(|i| match self {
+                Spacing::Even => along(first, last, i),
+                Spacing::Quadratic => along(first.sqrt(), last.sqrt(), i).powi(2),
+                Spacing::LogSnr => {
+                    let floor = first.max(1e-12);
+                    schedule.time_of_log_snr(along(
+                        schedule.log_snr(floor),
+                        schedule.log_snr(last),
+                        i,
+                    ))
+                }
+                Spacing::Angle => {
+                    let angle = |t: f64| schedule.sigma(t).atan2(schedule.alpha(t));
+                    // a process that jumps from the data has no angle below that after the jump
+                    let start = angle(first.max(f64::MIN_POSITIVE));
+                    let ratio = along(start, angle(last), i).tan();
+                    schedule.time_of_log_snr(-2.0 * ratio.ln())
+                }
+            })
+            .collect();
+        grid[0] = first;
+        grid[steps] = last;
+        grid
+    }
+
+    /// The grid of a `K`-step ELBO for continuous data: `0, t_1 = ε, …, t_K = T`. The step from `ε`
+    /// to 0 is the Gaussian decoder `N(x_0; μ_0, C_0)`.
+    pub fn elbo_grid(self, schedule: &dyn Schedule, steps: usize) -> Vec<f64> {
+        if steps == 1 {
+            return vec![0.0, schedule.horizon()];
+        }
+        let mut grid = vec![0.0];
+        grid.extend(self.grid(schedule, steps - 1, schedule.epsilon()));
+        grid
+    }
+}
+
+/// The even trajectory of `K` out of the chain's `N` steps that published bits per dimension and
+/// few-step samples use (Bao et al. 2022; OCM): the times of the steps
+/// `round(1 + k (N − 1)/(K − 1))`, `k = 0 … K − 1`, after `t_0 = 0`.
+///
+/// # Errors
+/// If `steps` is 0 or more than `N`.
+pub fn even_trajectory(schedule: &dyn Schedule, steps: usize) -> Result<Vec<f64>> {
+    power_trajectory(schedule, steps, 1.0)
+}
+
+/// The trajectory of `K` out of the chain's `N` steps by a power law: the times of the steps
+/// `round(1 + (N − 1) (k/(K − 1))^p)`, `k = 0 … K − 1`, after `t_0 = 0`; a step that would not be
+/// above the one before is the next above it. `p = 1` is even, `p > 1` finer near the data.
+///
+/// # Errors
+/// If `steps` is 0 or more than `N`, or `power` is not a positive number.
+pub fn power_trajectory(schedule: &dyn Schedule, steps: usize, power: f64) -> Result<Vec<f64>> {
+    let all = schedule.steps();
+    Error::check_count("--steps", steps, all)?;
+    if !(power > 0.0 && power.is_finite()) {
+        return Err(Error::config(
+            "power",
+            format!("{power}"),
+            "give a positive number; 2 is quadratic",
+        ));
+    }
+    if steps == 1 {
+        return Ok(times_of(schedule, [all]));
+    }
+    let end = ((steps - 1) as f64).powf(power);
+    let step = |k: usize| (1.0 + (all - 1) as f64 * (k as f64).powf(power) / end).round() as usize;
+    Ok(times_of(schedule, rising((0..steps).map(step), all)))
+}
+
+/// DDIM's quadratic trajectory (Song et al. 2021, appendix D.2) as its published code has it: the
+/// times of the steps `⌊c k²⌋ + 1`, `k = 0 … K − 1`, after `t_0 = 0`, where `c` takes the last to
+/// `⌊0.8 N⌋ + 1`, not to `N`. A step that would not be above the one before is the next above it.
+///
+/// # Errors
+/// If `steps` is 0 or more than `⌊0.8 N⌋ + 1`.
+pub fn quadratic_trajectory(schedule: &dyn Schedule, steps: usize) -> Result<Vec<f64>> {
+    let last = schedule.steps() * 4 / 5 + 1;
+    Error::check_count("--steps", steps, last)?;
+    let span = 0.8 * schedule.steps() as f64;
+    let along = |k: usize| (k as f64 / (steps.max(2) - 1) as f64).powi(2);
+    // floor, but not of what floating point left just below a whole number
+    let step = |k: usize| (span * along(k) + 1e-9).floor() as usize + 1;
+    Ok(match steps {
+        1 => times_of(schedule, [last]),
+        _ => times_of(schedule, rising((0..steps).map(step), last)),
+    })
+}
+
+/// The steps, each at least one above the one before, and low enough that the last is at most
+/// `last`.
+fn rising(steps: impl ExactSizeIterator<Item = usize>, last: usize) -> Vec<usize> {
+    let (count, mut before) = (steps.len(), 0);
+    steps
+        .enumerate()
+        .map(|(k, step)| {
+            before = step.max(before + 1).min(last + 1 - (count - k));
+            before
+        })
+        .collect()
+}
+
+/// `t_0 = 0` and the times of the chain's steps.
+fn times_of(schedule: &dyn Schedule, steps: impl IntoIterator<Item = usize>) -> Vec<f64> {
+    let of = |step: usize| step as f64 * schedule.horizon() / schedule.steps() as f64;
+    std::iter::once(0.0).chain(steps.into_iter().map(of)).collect()
+}
+
+/// In which clock training times are uniform.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimeLaw {
+    /// Uniform in `t`, as the Likelihood Matching paper draws them.
+    Uniform,
+    /// Uniform in the log signal-to-noise ratio: ScoreFlow's importance sampling.
+    #[default]
+    LogSnr,
+}
+
+impl TimeLaw {
+    /// The time at quantile `u` of the law on `[ε, T]`.
+    pub fn time(self, schedule: &dyn Schedule, u: f64) -> f64 {
+        let (first, last) = (schedule.epsilon(), schedule.horizon());
+        match self {
+            TimeLaw::Uniform => first + (last - first) * u,
+            TimeLaw::LogSnr => schedule.importance_time(u),
+        }
+    }
+
+    /// A random path grid of `N` transitions: `t_0 = ε`, `t_N = T` and the `uniforms` (`N − 1` of
+    /// them) sorted between: uniform over the simplex of gaps (Likelihood Matching, Algorithm 2).
+    pub fn random_grid(self, schedule: &dyn Schedule, uniforms: &[f64]) -> Vec<f64> {
+        let mut inner = uniforms.to_vec();
+        inner.sort_by(f64::total_cmp);
+        let mut grid = Vec::with_capacity(inner.len() + 2);
+        grid.push(schedule.epsilon());
+        grid.extend(inner.into_iter().map(|u| self.time(schedule, u)));
+        grid.push(schedule.horizon());
+        grid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::{Ve, Vp};
+
+    #[test]
+    fn grids_increase_from_first_to_last() {
+        let all: [&dyn Schedule; 3] = [&Vp::default(), &Vp::cosine(0.008), &Ve::default()];
+        for vp in all {
+            for spacing in Spacing::ALL {
+                for steps in [1, 2, 10, 1000] {
+                    let from_data = spacing.grid(vp, steps, 0.0);
+                    assert!(
+                        from_data.windows(2).all(|w| w[0] < w[1]),
+                        "{spacing:?} {steps} from 0"
+                    );
+                    let grid = spacing.grid(vp, steps, 1e-5);
+                    assert_eq!((grid[0], grid[steps]), (1e-5, 1.0));
+                    assert!(grid.windows(2).all(|w| w[0] < w[1]), "{spacing:?} {steps}");
+                }
+                assert_eq!(spacing.elbo_grid(vp, 5).len(), 6);
+            }
+        }
+    }
+
+    /// Steps of OCM_DPM's even trajectories for N = 1000.
+    #[test]
+    fn even_trajectories_are_the_published_ones() {
+        let vp = Vp::default();
+        let steps = |k: usize| -> Vec<i64> {
+            even_trajectory(&vp, k).unwrap().iter().map(|t| (t * 1000.0).round() as i64).collect()
+        };
+        assert_eq!(steps(1), [0, 1000]);
+        assert_eq!(steps(2), [0, 1, 1000]);
+        assert_eq!(steps(10), [0, 1, 112, 223, 334, 445, 556, 667, 778, 889, 1000]);
+        assert_eq!(steps(1000), (0..=1000).collect::<Vec<_>>());
+        assert!(even_trajectory(&vp, 1001).is_err());
+    }
+
+    /// Steps of Analytic-DPM's `_choice_steps_quad_ddim` for N = 1000, `int(s) + 1` of
+    /// `linspace(0, sqrt(800), K)**2` by NumPy 2.4.6; at K = 100 those run 1, 1, 1, 1, 2, 3, 3, …,
+    /// which is no chain.
+    #[test]
+    fn quadratic_trajectories_are_the_published_ones() {
+        let vp = Vp::default();
+        let steps = |grid: Vec<f64>| -> Vec<i64> {
+            grid.iter().map(|t| (t * 1000.0).round() as i64).collect()
+        };
+        let quadratic = |k| steps(quadratic_trajectory(&vp, k).unwrap());
+        assert_eq!(quadratic(10), [0, 1, 10, 40, 89, 159, 247, 356, 484, 633, 801]);
+        assert_eq!(quadratic(2), [0, 1, 801]);
+        assert_eq!(quadratic(1), [0, 801]);
+        assert_eq!(quadratic(801), (0..=801).collect::<Vec<_>>());
+        assert!(quadratic_trajectory(&vp, 802).is_err() && quadratic_trajectory(&vp, 0).is_err());
+        let power = |k, p| steps(power_trajectory(&vp, k, p).unwrap());
+        // 1 + 999 (k/4)³: 1, 16.6, 125.9, 422.5, 1000
+        assert_eq!(power(5, 3.0), [0, 1, 17, 126, 422, 1000]);
+        for p in [0.3, 1.0, 2.0, 7.0] {
+            for k in [1, 2, 100, 999, 1000] {
+                let all = power(k, p);
+                assert!(
+                    all.len() == k + 1 && all[k] == 1000 && all.windows(2).all(|w| w[0] < w[1]),
+                    "{k} {p}"
+                );
+            }
+        }
+        assert!(
+            power_trajectory(&vp, 10, 0.0).is_err() && power_trajectory(&vp, 10, f64::NAN).is_err()
+        );
+    }
+
+    /// The gaps of a random grid are uniform on the simplex: each has mean 1/N of the span.
+    #[test]
+    fn random_grid_gaps_are_exchangeable() {
+        use rand::{RngExt, SeedableRng};
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+        let (vp, n, draws) = (Vp::default(), 4usize, 20_000);
+        let mut mean = vec![0.0; n];
+        for _ in 0..draws {
+            let u: Vec<f64> = (0..n - 1).map(|_| rng.random()).collect();
+            let grid = TimeLaw::Uniform.random_grid(&vp, &u);
+            for i in 0..n {
+                mean[i] += (grid[i + 1] - grid[i]) / draws as f64;
+            }
+        }
+        // a gap is Beta(1, 3): sd 0.194, so four standard errors are 0.0055
+        assert!(mean.iter().all(|m| (m - 0.25).abs() < 0.0055), "{mean:?}");
+    }
+}

@@ -1,0 +1,62 @@
+//! Likelihood-trained diffusion models, used as probability models.
+//!
+//! A network gives a score and a normalised posterior covariance `G`. Tweedie's two formulas turn
+//! them into the mean and covariance of the clean data ([`posterior`]); one Gaussian bridge turns
+//! those into the law of `x_s` given `x_t` ([`covariance::Reverse`]). Samplers draw from that law
+//! ([`mod@sample`]), ELBOs take its divergence ([`likelihood`]), Likelihood Matching maximises its
+//! log-density ([`objective`]).
+//!
+//! An exact oracle ([`oracle`]) stands wherever a trained model does:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tweedie::covariance::{Covariance, Reverse};
+//! use tweedie::grid::Spacing;
+//! use tweedie::likelihood::{Elbo, LogLikelihood};
+//! use tweedie::noise::Seed;
+//! use tweedie::oracle::{GaussianMixture, Oracle};
+//! use tweedie::schedule::Vp;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let schedule = Arc::new(Vp::default());
+//! let truth = Oracle::new(GaussianMixture::new(&[0.5, 0.5], &[[-2.0], [2.0]], &[1.0, 1.0])?, schedule.clone());
+//! let x = truth.mixture.sample(500, Seed(0));
+//! let exact = truth.mixture.log_density(&x).mean(None).double_value(&[]);
+//!
+//! // the log-likelihood of the ten-step sampler that knows the exact mean and covariance
+//! let reverse = Reverse::new(&truth, Covariance::Learned, 1.0)?;
+//! let elbo = Elbo::new(reverse, Spacing::Angle.elbo_grid(&*schedule, 10), 4);
+//! let bound = elbo.log_likelihood(&x, Seed(1), 0)?;
+//! let gap = exact - bound.mean();
+//! assert!(gap > -0.05 && gap < 0.25, "{gap} nats lost to ten Gaussian steps");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Start with `docs/architecture.md` for the map of the crate, `docs/equations.md` for where each
+//! equation lives, and `examples/quickstart.rs` for training.
+
+pub mod baseline;
+pub mod covariance;
+pub mod data;
+pub mod dequantize;
+pub mod device;
+pub mod error;
+pub mod gaussian;
+pub mod grid;
+pub mod likelihood;
+pub mod metric;
+pub mod model;
+pub mod noise;
+pub mod objective;
+pub mod ode;
+pub mod oracle;
+pub mod posterior;
+pub mod run;
+pub mod sample;
+pub mod schedule;
+pub mod sym_matrix;
+pub mod tensor;
+pub mod train;
+
+pub use error::{Error, Result};

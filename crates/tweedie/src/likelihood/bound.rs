@@ -1,0 +1,138 @@
+//! The bounds of ScoreFlow, Theorem 3 and its Corollary: by score matching, denoising or with a
+//! divergence.
+
+use tch::{Tensor, no_grad};
+
+use super::divergence::Divergence;
+use super::{Estimate, Kind, LogLikelihood, mean_and_error, without_number};
+use crate::Result;
+use crate::gaussian::Gaussian;
+use crate::model::Denoiser;
+use crate::noise::{Noise, Seed};
+use crate::posterior::{Bridge, bridge_mean};
+use crate::sym_matrix::SymMatrix;
+use crate::tensor::{column, per_row, squared_norm, sum_last, to_vec};
+
+/// ScoreFlow's bound with importance-sampled times `t ~ p ∝ g²/σ²` (normaliser `Z`). In its DSM
+/// form it is the limit `K → ∞` of the ELBO with `G = 0`,
+///
+/// `ln p(x_0) ≥ −KL(q(x_T|x_0) ‖ N(0, σ_T² I)) − ½ Z E‖ε̂(x_t) − ε‖² + E[ln q(x_0|x_ε)]`,
+///
+/// where `q(x_0|x_ε) = N((x_ε − σ ε̂)/α, (σ/α)² I)` corrects for the truncation at `ε`. In its SM
+/// form the path's term is that of Theorem 3,
+///
+/// `ln p(x_0) ≥ E ln N(x_T; 0, σ_T² I) + d ln(α_T/α_ε) − ½ Z E[‖ε̂‖² − 2σ ∇·ε̂] + H(q(x_ε|x_0)) + E[ln q(x_0|x_ε)]`.
+///
+/// By Stein's identity `E⟨ε̂, ε⟩ = σ E[∇·ε̂]` given `x_0`, and the entropies at both ends differ by
+/// `½ Z d` from the KL, so that one is the other with `‖ε̂ − ε‖²` in place of
+/// `‖ε̂‖² − 2σ ∇·ε̂ + d`: the same mean, other noise. It bounds the log-likelihood of the reverse
+/// SDE, of no sampler with finitely many steps.
+pub struct ScoreMatchingBound<'a> {
+    model: &'a dyn Denoiser,
+    draws: usize,
+    /// Of the SM form; none: the DSM form.
+    divergence: Option<Divergence>,
+}
+
+impl<'a> ScoreMatchingBound<'a> {
+    /// The DSM form with `draws ≥ 1` pairs (t, ε) per row (ScoreFlow takes 1000).
+    pub fn new(model: &'a dyn Denoiser, draws: usize) -> ScoreMatchingBound<'a> {
+        assert!(draws > 0, "a bound needs a draw");
+        ScoreMatchingBound { model, draws, divergence: None }
+    }
+
+    /// In the SM form, with this divergence; probes are drawn anew with every pair (t, ε), whose
+    /// standard error contains theirs, so that one is enough.
+    ///
+    /// # Errors
+    /// If it has no probe.
+    pub fn with_divergence(mut self, divergence: Divergence) -> Result<ScoreMatchingBound<'a>> {
+        self.divergence = Some(divergence.checked()?);
+        Ok(self)
+    }
+
+    /// `‖ε̂ − ε‖²`, or `‖ε̂‖² − 2σ ∇·ε̂ + d`, at one draw of `(t, ε)` per row of `x` `[b, d]`.
+    fn path(&self, x: &Tensor, noise: &mut Noise) -> Vec<f64> {
+        let schedule = &**self.model.schedule();
+        let (rows, d) = (x.size()[0], x.size()[1]);
+        let t: Vec<f64> =
+            noise.uniform(1).into_iter().map(|u| schedule.importance_time(u)).collect();
+        let z = noise.normal(d as usize, x.kind(), x.device());
+        let sigma = column(t.iter().map(|&t| schedule.sigma(t)), x);
+        let xt = x * column(t.iter().map(|&t| schedule.alpha(t)), x) + &z * &sigma;
+        match self.divergence {
+            None => to_vec(&squared_norm(&(self.model.noise(&xt, &t) - &z))),
+            Some(divergence) => {
+                let directions = divergence.directions(x, noise);
+                let numbers: Vec<i64> = (0..rows).collect();
+                let xt = xt.to_kind(tch::Kind::Double);
+                let (noise, product) = directions.noise(self.model, &xt, &t, &numbers);
+                let product = product.expect("directions were given");
+                let divergence = sum_last(&product) / directions.columns() as f64;
+                let sigma = per_row(t.iter().map(|&t| schedule.sigma(t)), &xt);
+                to_vec(&(squared_norm(&noise) - divergence * sigma * 2.0 + d as f64))
+            }
+        }
+    }
+
+    /// `ln q(x_0|x_ε)` at one draw of `x_ε` per row.
+    fn decoder(&self, x: &Tensor, noise: &mut Noise) -> Vec<f64> {
+        let schedule = &**self.model.schedule();
+        let (rows, d, first) = (x.size()[0] as usize, x.size()[1], schedule.epsilon());
+        let z = noise.normal(d as usize, x.kind(), x.device());
+        let xe = x * schedule.alpha(first) + z * schedule.sigma(first);
+        let steps = vec![Bridge::new(schedule, 0.0, first, 1.0); rows];
+        let variance = schedule.sigma2(first) / schedule.alpha(first).powi(2);
+        let law = Gaussian::new(
+            bridge_mean(&xe, &self.model.noise(&xe, &vec![first; rows]), &steps),
+            SymMatrix::isotropic(per_row(vec![variance; rows], x), d),
+        );
+        to_vec(&law.log_prob(x))
+    }
+}
+
+impl LogLikelihood for ScoreMatchingBound<'_> {
+    fn log_likelihood(&self, x: &Tensor, seed: Seed, first_row: u64) -> Result<Estimate> {
+        let (rows, d) = (x.size()[0] as usize, x.size()[1]);
+        let schedule = &**self.model.schedule();
+        let mut noise = Noise::new(seed, first_row..first_row + rows as u64);
+        let normalizer = schedule.importance_normalizer();
+        let last = schedule.horizon();
+        let mut draws: Vec<Vec<f64>> = vec![Vec::with_capacity(self.draws); rows];
+        let prior_ratio = schedule.alpha(last).powi(2) / schedule.sigma2(last);
+        no_grad(|| {
+            let prior = to_vec(&(squared_norm(x) * (-0.5 * prior_ratio)));
+            for _ in 0..self.draws {
+                let path = self.path(x, &mut noise);
+                let decoder = self.decoder(x, &mut noise);
+                for (row, all) in draws.iter_mut().enumerate() {
+                    all.push(prior[row] - 0.5 * normalizer * path[row] + decoder[row]);
+                }
+            }
+        });
+        let (mut values, std_errors): (Vec<f64>, Vec<f64>) =
+            draws.iter().map(|d| mean_and_error(d)).unzip();
+        let reason = "not finite; look for extreme values in the row, or in the model's weights";
+        let flags = without_number(&mut values, x, reason);
+        let (form, products) = match self.divergence {
+            None => (String::new(), 0),
+            Some(divergence) => {
+                let products = match divergence.resolve(d) {
+                    Divergence::Rademacher { probes } | Divergence::Gaussian { probes } => probes,
+                    Divergence::Exact | Divergence::Auto => d as usize,
+                };
+                (format!(" with ∇·ε̂, {}", divergence.name(d)), products)
+            }
+        };
+        Ok(Estimate {
+            kind: Kind::LowerBound,
+            estimator: format!("score-matching bound{form}, {} draws", self.draws),
+            values,
+            offsets: vec![0.0; rows],
+            std_errors,
+            draws: self.draws,
+            evaluations: (2 + products) as f64 * self.draws as f64,
+            flags,
+        })
+    }
+}

@@ -1,0 +1,437 @@
+//! The base distribution: an analytic density, noised exactly, that the network corrects.
+//!
+//! Before training the model *is* its base; training adds what is missing.
+
+mod em;
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::gaussian::LN_2PI;
+use crate::oracle::{GaussianMixture, MixtureParameters};
+use crate::posterior::{Jet, isotropic_g, scalar_g};
+use crate::schedule::Schedule;
+use crate::tensor::{column, squared_norm, to_vec};
+use crate::{Error, Result};
+use em::Search;
+
+/// Which family the base comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BaseKind {
+    /// `N(mean, v I)`.
+    Isotropic,
+    /// `N(mean, S)`, full covariance.
+    Gaussian,
+    /// A Gaussian mixture with full covariances, its size chosen by validation.
+    #[default]
+    Mixture,
+}
+
+/// A base as plain data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BaseConfig {
+    /// The family.
+    pub kind: BaseKind,
+    /// Mixture sizes tried in this order until one is worse on validation rows than the one before;
+    /// the best is kept.
+    pub components: Vec<usize>,
+    /// For how many rows per dimension the covariance that the components have in common counts in
+    /// each of them, which keeps small components from overfitting. Tried in this order: the larger
+    /// the mixture, the more it may take.
+    pub priors: Vec<f64>,
+    /// At most this many training rows are used for a mixture.
+    pub max_rows: usize,
+    /// The search for a mixture ends with the best so far after this many seconds; 0: it takes its
+    /// time.
+    pub max_seconds: f64,
+}
+
+impl Default for BaseConfig {
+    fn default() -> Self {
+        BaseConfig {
+            kind: BaseKind::default(),
+            components: vec![1, 2, 4, 8, 16, 32, 64, 128, 256],
+            priors: vec![0.0, 0.1, 1.0],
+            max_rows: 20_000,
+            max_seconds: 0.0,
+        }
+    }
+}
+
+impl BaseConfig {
+    /// A mixture of `components` Gaussians fitted to all rows.
+    pub fn mixture(components: usize) -> BaseConfig {
+        BaseConfig {
+            kind: BaseKind::Mixture,
+            components: vec![components],
+            max_rows: i64::MAX as usize,
+            ..BaseConfig::default()
+        }
+    }
+
+    /// Checks every field.
+    pub fn check(&self) -> Result<()> {
+        let bad = |problem: String, remedy: &str| Err(Error::config("base", problem, remedy));
+        if self.max_rows < 2 {
+            return bad(format!("max_rows = {}", self.max_rows), "give at least two");
+        }
+        if !(self.max_seconds >= 0.0 && self.max_seconds.is_finite()) {
+            return bad(
+                format!("max_seconds = {}", self.max_seconds),
+                "give seconds, or 0 for no limit",
+            );
+        }
+        if self.priors.is_empty() || self.priors.iter().any(|p| !(*p >= 0.0 && p.is_finite())) {
+            let remedy = "give numbers of at least 0, such as [0.0, 0.1, 1.0]";
+            return bad(format!("priors = {:?}", self.priors), remedy);
+        }
+        Ok(())
+    }
+}
+
+/// A fitted base.
+#[derive(Debug)]
+pub enum Base {
+    /// `N(mean, v I)`; `mean` is `[d]`.
+    Isotropic {
+        /// `[d]`, f64.
+        mean: Tensor,
+        /// `v`.
+        variance: f64,
+    },
+    /// One Gaussian or several, in f64.
+    Mixture(GaussianMixture),
+}
+
+impl Base {
+    /// `N(0, I)` in `d` dimensions: the base of standardised data about which nothing else is
+    /// known.
+    pub fn standard(dim: i64) -> Base {
+        Base::Isotropic { mean: Tensor::zeros([dim], (Kind::Double, Device::Cpu)), variance: 1.0 }
+    }
+
+    /// Fits `config`'s family to training rows `[n, d]`, choosing a mixture's size on validation
+    /// rows (or, where there are none, on the last tenth of the training rows).
+    ///
+    /// With no more rows than columns a sample covariance is singular and has no density: a
+    /// Gaussian then has the covariance of Ledoit & Wolf (2004), drawn towards a multiple of the
+    /// identity ([`Base::shrinks`]); a mixture is that Gaussian too where nothing better can be
+    /// fitted.
+    ///
+    /// # Errors
+    /// With fewer than two rows, or rows without any variance.
+    pub fn fit(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Result<Base> {
+        config.check()?;
+        let train = train.to_kind(Kind::Double).to_device(Device::Cpu);
+        let (n, d) = train.size2().expect("rows");
+        if n < 2 {
+            return Err(Error::config(
+                "base",
+                format!("{n} rows to fit it to"),
+                "give at least two",
+            ));
+        }
+        let mean = train.mean_dim([0i64].as_slice(), false, None::<Kind>);
+        match config.kind {
+            BaseKind::Isotropic => {
+                let variance = (&train - &mean).square().mean(None).double_value(&[]);
+                if variance.is_nan() || variance <= 0.0 {
+                    return Err(Error::numeric(
+                        "the data have no variance",
+                        "give columns that vary",
+                    ));
+                }
+                Ok(Base::Isotropic { mean, variance })
+            }
+            BaseKind::Gaussian => {
+                let centred = &train - &mean;
+                let covariance = match Base::shrinks(n, d) {
+                    true => shrunk_covariance(&centred)?,
+                    false => covariance(&centred, n, d),
+                };
+                Ok(Base::Mixture(one_gaussian(&mean, &covariance)?))
+            }
+            BaseKind::Mixture => fit_mixture(config, &train, validation),
+        }
+    }
+
+    /// Whether a Gaussian fitted to `rows` rows of `columns` numbers has a shrunk covariance.
+    pub fn shrinks(rows: i64, columns: i64) -> bool {
+        rows <= columns
+    }
+
+    /// Number of dimensions.
+    pub fn dim(&self) -> i64 {
+        match self {
+            Base::Isotropic { mean, .. } => mean.size()[0],
+            Base::Mixture(mixture) => mixture.dim(),
+        }
+    }
+
+    /// Mean square of the data about 0 per coordinate: what inputs are scaled by.
+    pub fn second_moment(&self) -> f64 {
+        match self {
+            Base::Isotropic { mean, variance } => {
+                mean.square().mean(None).double_value(&[]) + variance
+            }
+            Base::Mixture(mixture) => {
+                let (mean, covariance) = mixture.moments();
+                let diagonal = covariance.diagonal(0, 0, 1).mean(None).double_value(&[]);
+                mean.square().mean(None).double_value(&[]) + diagonal
+            }
+        }
+    }
+
+    /// Number of Gaussians.
+    pub fn components(&self) -> i64 {
+        match self {
+            Base::Isotropic { .. } => 1,
+            Base::Mixture(mixture) => mixture.components(),
+        }
+    }
+
+    /// `ln b(x)`, nats, `[b]`; `x` in the base's kind.
+    pub fn log_density(&self, x: &Tensor) -> Tensor {
+        match self {
+            Base::Isotropic { mean, variance } => {
+                let d = self.dim() as f64;
+                (squared_norm(&(x - mean)) / *variance + d * (LN_2PI + variance.ln())) * -0.5
+            }
+            Base::Mixture(mixture) => mixture.log_density(x),
+        }
+    }
+
+    /// The same base for computation on another device or in another kind.
+    pub fn to(&self, device: Device, kind: Kind) -> Base {
+        match self {
+            Base::Isotropic { mean, variance } => {
+                Base::Isotropic { mean: mean.to_device(device).to_kind(kind), variance: *variance }
+            }
+            Base::Mixture(mixture) => Base::Mixture(mixture.to(device, kind)),
+        }
+    }
+
+    /// The base's exact `ε̂`, `[b, d]`, in the kind of `x`.
+    pub fn noise(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
+        match self {
+            Base::Isotropic { .. } => self.isotropic_noise(x, schedule, t),
+            Base::Mixture(mixture) => {
+                mixture.noise(&x.to_kind(mixture.kind()), schedule, t).to_kind(x.kind())
+            }
+        }
+    }
+
+    /// The base's exact `ε̂` and `G`: dense if `full`, else no more than its diagonal.
+    pub fn jet(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64], full: bool) -> Jet {
+        match self {
+            Base::Isotropic { variance, .. } => {
+                let g = scalar_g(t.iter().map(|&t| isotropic_g(schedule, t, *variance)), x);
+                Jet { noise: self.isotropic_noise(x, schedule, t), g }
+            }
+            Base::Mixture(mixture) => {
+                let y = x.to_kind(mixture.kind());
+                let jet = if full {
+                    mixture.jet(&y, schedule, t)
+                } else {
+                    mixture.jet_diagonal(&y, schedule, t)
+                };
+                Jet { noise: jet.noise.to_kind(x.kind()), g: jet.g.to_kind(x.kind()) }
+            }
+        }
+    }
+
+    /// `ε̂ = σ (x − α m)/(α²v + σ²)`.
+    fn isotropic_noise(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
+        let Base::Isotropic { mean, variance } = self else {
+            unreachable!("asked of an isotropic base")
+        };
+        let alpha = column(t.iter().map(|&t| schedule.alpha(t)), x);
+        let gain = |t: &f64| {
+            let sigma2 = schedule.sigma2(*t);
+            sigma2.sqrt() / (schedule.alpha(*t).powi(2) * variance + sigma2)
+        };
+        (x - alpha * mean.to_kind(x.kind())) * column(t.iter().map(gain), x)
+    }
+}
+
+/// Sample covariance with a ridge of 1e-9 of its mean variance, so that it can be inverted.
+fn covariance(centred: &Tensor, n: i64, d: i64) -> Tensor {
+    let raw = centred.transpose(0, 1).matmul(centred) / n as f64;
+    let ridge = raw.diagonal(0, 0, 1).mean(None).double_value(&[]) * 1e-9;
+    raw + Tensor::eye(d, (Kind::Double, Device::Cpu)) * ridge
+}
+
+/// The covariance of Ledoit & Wolf (2004, "A well-conditioned estimator for large-dimensional
+/// covariance matrices"): `(1 − ρ) S + ρ m I` with `m = tr S/d` and
+/// `ρ = min(1, (Σ_k ‖x_k x_kᵀ − S‖²/n²)/‖S − m I‖²)` in Frobenius norm, for centred rows `x_k`
+/// `[n, d]` with the sample covariance `S`.
+fn shrunk_covariance(centred: &Tensor) -> Result<Tensor> {
+    let (n, d) = centred.size2().expect("rows");
+    let sample = centred.transpose(0, 1).matmul(centred) / n as f64;
+    let number = |x: &Tensor| x.sum(Kind::Double).double_value(&[]);
+    let mean = number(&sample.diagonal(0, 0, 1)) / d as f64;
+    if !(mean > 0.0 && mean.is_finite()) {
+        return Err(Error::numeric("the data have no variance", "give columns that vary"));
+    }
+    let identity = Tensor::eye(d, (Kind::Double, centred.device()));
+    let spread = number(&(&sample - &identity * mean).square());
+    // Σ_k ‖x_k x_kᵀ − S‖² = Σ_k ‖x_k‖⁴ − n ‖S‖²
+    let noise = number(&squared_norm(centred).square()) - n as f64 * number(&sample.square());
+    let share = (noise / (n * n) as f64 / spread.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
+    // two values in every column have no noise to shrink by: a covariance needs a little all the
+    // same
+    let share = share.max(1.0 / n as f64);
+    Ok(sample * (1.0 - share) + identity * (mean * share))
+}
+
+fn one_gaussian(mean: &Tensor, covariance: &Tensor) -> Result<GaussianMixture> {
+    GaussianMixture::from_parameters(&MixtureParameters {
+        weights: vec![1.0],
+        means: vec![to_vec(mean)],
+        covariances: vec![to_vec(covariance)],
+    })
+}
+
+/// A mixture that is being fitted under one of the priors.
+struct Candidate {
+    /// Index of the prior.
+    prior: usize,
+    search: Search,
+}
+
+/// The best candidate that is reached from `start` by going to stronger priors, or else to weaker
+/// ones, while that pays.
+fn climb(start: usize, fit: impl Fn(usize) -> Option<Candidate>) -> Option<Candidate> {
+    let mut best = fit(start);
+    for step in [1, -1] {
+        let mut at = start;
+        while let Some(next) = at.checked_add_signed(step).and_then(&fit)
+            && best.as_ref().is_none_or(|best| next.search.score > best.search.score)
+        {
+            at = next.prior;
+            best = Some(next);
+        }
+        if at != start {
+            break;
+        }
+    }
+    best
+}
+
+/// Iterations by which the priors are compared, and those that the best of them is given then.
+const TRIAL_ITERATIONS: usize = 20;
+const FURTHER_ITERATIONS: usize = 80;
+
+/// Expectation–maximisation for each size, grown out of the one before, and the size with the best
+/// log-density on held-out rows.
+fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Result<Base> {
+    let (n, d) = train.size2().expect("rows");
+    let used = n.min(config.max_rows as i64);
+    let (used, held_out) = if validation.size()[0] > 0 {
+        (used, validation.to_kind(Kind::Double).to_device(Device::Cpu))
+    } else {
+        let kept = (used * 9 / 10).max(1);
+        (kept, train.narrow(0, kept, used - kept))
+    };
+    let data = em::Data { rows: &train.narrow(0, 0, used), held_out: &held_out };
+    let started = Instant::now();
+    let in_time =
+        || config.max_seconds == 0.0 || started.elapsed().as_secs_f64() < config.max_seconds;
+    let mut best: Option<Candidate> = None;
+    for &components in config.components.iter().filter(|&&k| k >= 1 && k as i64 * (d + 1) <= used) {
+        // a covariance that is not positive definite: not a candidate
+        let trial = |prior: usize| {
+            if best.is_some() && !in_time() {
+                return None;
+            }
+            let rows_of_prior = config.priors.get(prior)? * d as f64;
+            let smaller = best.as_ref().map(|best| &best.search.best);
+            let mut search = Search::start(&data, smaller, components, rows_of_prior).ok()?;
+            search.advance(&data, TRIAL_ITERATIONS, &in_time);
+            search.score.is_finite().then_some(Candidate { prior, search })
+        };
+        let start = best.as_ref().map_or(0, |best| best.prior);
+        let of_size = no_grad(|| {
+            let mut of_size = climb(start, trial)?;
+            of_size.search.advance(&data, FURTHER_ITERATIONS, &in_time);
+            Some(of_size)
+        });
+        let Some(of_size) = of_size else { continue };
+        if best.as_ref().is_some_and(|best| of_size.search.score <= best.search.score) {
+            break;
+        }
+        best = Some(of_size);
+    }
+    // few rows for their columns: one Gaussian with a shrunk covariance may be better than any
+    // sample covariance
+    let one = (best.is_none() || n < FEW_ROWS * d)
+        .then(|| {
+            let rows = train.narrow(0, 0, used);
+            let mean = rows.mean_dim([0i64].as_slice(), false, None::<Kind>);
+            one_gaussian(&mean, &shrunk_covariance(&(&rows - &mean))?)
+        })
+        .transpose()?;
+    match (best, one) {
+        (Some(best), Some(one)) if em::judge(&one, &data) > best.search.score => {
+            Ok(Base::Mixture(one))
+        }
+        (Some(best), _) => Ok(Base::Mixture(best.search.best)),
+        (None, Some(one)) => Ok(Base::Mixture(one)),
+        (None, None) => unreachable!("without a mixture a Gaussian is fitted"),
+    }
+}
+
+/// Rows per column below which a mixture is held against a Gaussian with a shrunk covariance.
+const FEW_ROWS: i64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::noise::{Noise, Seed};
+
+    fn normals(n: u64, d: usize, seed: u64) -> Tensor {
+        Noise::new(Seed(seed), 0..n).normal(d, Kind::Double, Device::Cpu)
+    }
+
+    /// More columns than rows: `N(0, I)` in 30 dimensions has an entropy of 42.6 nats. From 20
+    /// rows, a sample covariance with a ridge gave held-out rows some −10⁷; a shrunk one is near.
+    #[test]
+    fn few_rows_have_a_covariance() {
+        let (train, held_out) = (normals(20, 30, 1), normals(200, 30, 2));
+        let none = Tensor::zeros([0, 30], (Kind::Double, Device::Cpu));
+        for kind in [BaseKind::Isotropic, BaseKind::Gaussian, BaseKind::Mixture] {
+            let config = BaseConfig { kind, ..BaseConfig::default() };
+            let base = Base::fit(&config, &train, &none).unwrap();
+            let mean = base.log_density(&held_out).mean(None).double_value(&[]);
+            assert!(mean > -50.0 && mean < -40.0, "{kind:?}: {mean}");
+        }
+    }
+
+    /// With barely more rows than columns a sample covariance is not singular but next to it: the
+    /// mixture's search does not take it.
+    #[test]
+    fn barely_enough_rows_have_a_covariance() {
+        let (train, held_out) = (normals(35, 30, 1), normals(200, 30, 2));
+        let base = Base::fit(&BaseConfig::default(), &train, &normals(20, 30, 3)).unwrap();
+        let mean = base.log_density(&held_out).mean(None).double_value(&[]);
+        assert!(mean > -50.0 && mean < -40.0, "{mean}");
+    }
+
+    /// The estimator's own numbers on six rows by hand in two dimensions: `S = diag(2/3, 1/6)·…`
+    /// worked out with exact fractions for x = (±2, 0), (0, ±1), (±1, 0): S = diag(10/6, 2/6), m =
+    /// 1, ‖S − m I‖² = 8/9, Σ‖x‖⁴ = 36, n‖S‖² = 6·104/36, so ρ = (36 − 52/3)/36/(8/9) = 7/12.
+    #[test]
+    fn shrinkage_by_hand() {
+        let rows = [[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [-1.0, 0.0f64]];
+        let found =
+            to_vec(&shrunk_covariance(&Tensor::from_slice(&rows.concat()).view([6, 2])).unwrap());
+        let rho = 7.0 / 12.0;
+        let expected = [(1.0 - rho) * 10.0 / 6.0 + rho, 0.0, 0.0, (1.0 - rho) * 2.0 / 6.0 + rho];
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
+        assert!(shrunk_covariance(&Tensor::zeros([4, 2], (Kind::Double, Device::Cpu))).is_err());
+    }
+}

@@ -1,0 +1,284 @@
+//! The covariance head: from raw network outputs and the base's `G` to a positive definite `G`.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::covariance::Covariance;
+use crate::posterior::Jet;
+use crate::sym_matrix::{SymMatrix, root_rows};
+use crate::{Error, Result};
+
+/// The form of `G`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Structure {
+    /// `diag(u) + V Vᵀ` with `V` of this rank; 0 is diagonal.
+    LowRank(i64),
+    /// Any positive definite matrix, by its Cholesky factor: `O(d²)` outputs, for small `d`.
+    Full,
+}
+
+/// How raw outputs become `G`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parametrization {
+    /// `G` directly, as a correction of the base's `G` in log and factor space: positive at every
+    /// `t`, needs no clipping.
+    #[default]
+    Posterior,
+    /// The paper's text: `H = ReLU(U) + V Vᵀ`, hence `G = I + σ²H ⪰ I`. It cannot express even
+    /// `N(0, I)`, whose `H` is `−I`; it is here to be compared with.
+    PaperLiteral,
+    /// The second moment `h = E[ε²|x_t]`, coordinate by coordinate, as a correction of the base's
+    /// in log space; hence `G = diag(h − ε̂²)` held in `[0, 1]` (SN, Bao et al. 2022). Diagonal
+    /// alone.
+    SecondMoment,
+    /// `v`, coordinate by coordinate, which says where between β̃ and β the variance of a step lies
+    /// (I-DDPM, Nichol & Dhariwal 2021): no `G`, but what [`Covariance::Interpolated`] takes.
+    /// Diagonal alone. It starts at `v = 0`, the middle.
+    Interpolation,
+}
+
+/// The `G` that a head's outputs correct, and hence start from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadStart {
+    /// The base distribution's.
+    #[default]
+    Base,
+    /// Analytic-DPM's `Γ(t) I`, measured on data under the score that the head is trained on, which
+    /// is frozen. Nearer than that of an isotropic base where coordinates are strongly correlated,
+    /// as pixels are.
+    Analytic,
+}
+
+/// A covariance head as plain data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadConfig {
+    /// The form of `G`.
+    pub structure: Structure,
+    /// How raw outputs become `G`.
+    pub parametrization: Parametrization,
+    /// What they correct.
+    #[serde(default)]
+    pub start: HeadStart,
+}
+
+impl Default for HeadConfig {
+    fn default() -> Self {
+        HeadConfig {
+            structure: Structure::LowRank(4),
+            parametrization: Parametrization::Posterior,
+            start: HeadStart::Base,
+        }
+    }
+}
+
+/// Log-corrections saturate here: `e^{±8}` covers every `G` that f32 can use, and keeps a wild
+/// output finite.
+const LOG_LIMIT: f64 = 8.0;
+
+/// `U` starts here, above 0, where ReLU has a gradient.
+const LITERAL_START: f64 = 0.1;
+/// The scale of factors at the start: not 0, where their gradient vanishes.
+pub(super) const FACTOR_GAIN: f64 = 0.03;
+
+/// The least `G` from a measurement or a second moment: `G = 0` would leave a density none.
+pub(super) const LEAST: f64 = 1e-6;
+
+fn limited(x: &Tensor) -> Tensor {
+    (x / LOG_LIMIT).tanh() * LOG_LIMIT
+}
+
+impl HeadConfig {
+    /// A diagonal head.
+    pub fn diagonal(parametrization: Parametrization) -> HeadConfig {
+        HeadConfig { structure: Structure::LowRank(0), parametrization, ..HeadConfig::default() }
+    }
+
+    /// Raw outputs needed per row: `d (1 + r)`, or `d (d + 1)/2` for [`Structure::Full`].
+    pub fn outputs(&self, dim: i64) -> i64 {
+        match self.structure {
+            Structure::LowRank(rank) => dim.saturating_mul(rank.saturating_add(1)),
+            Structure::Full => dim.saturating_mul(dim + 1) / 2,
+        }
+    }
+
+    /// Whether the base must supply a dense `G`.
+    pub fn wants_full_base(&self) -> bool {
+        self.structure == Structure::Full && self.parametrization == Parametrization::Posterior
+    }
+
+    /// Whether the outputs correct a given `G`, and the head can start from what was measured.
+    pub fn corrects(&self) -> bool {
+        matches!(self.parametrization, Parametrization::Posterior | Parametrization::SecondMoment)
+    }
+
+    /// Where the reverse step's covariance comes from with this head.
+    pub fn covariance(&self) -> Covariance {
+        match self.parametrization {
+            Parametrization::Interpolation => Covariance::Interpolated,
+            _ => Covariance::Learned,
+        }
+    }
+
+    /// Checks that the head can have its form.
+    ///
+    /// # Errors
+    /// If the parametrization is of diagonals alone and the structure another, or corrects no `G`
+    /// and is to start from one.
+    pub fn check(&self) -> Result<()> {
+        if self.start == HeadStart::Analytic && !self.corrects() {
+            let problem = "analytic, of a head whose outputs correct no G";
+            return Err(Error::config("start", problem, "leave it out"));
+        }
+        let name = match self.parametrization {
+            Parametrization::Posterior | Parametrization::PaperLiteral => return Ok(()),
+            Parametrization::SecondMoment => "a head for second moments (sn)",
+            Parametrization::Interpolation => "a head that interpolates (iddpm)",
+        };
+        match self.structure {
+            Structure::LowRank(0) => Ok(()),
+            _ => Err(Error::config("rank", format!("{name} is diagonal"), "give rank 0")),
+        }
+    }
+
+    /// `G` from raw outputs `[b, outputs]`, the base's jet, the model's `ε̂` `[b, d]` and `σ_t`
+    /// `[b]`; the base's where the outputs do not say it.
+    pub(crate) fn g(&self, raw: &Tensor, base: Jet, noise: &Tensor, sigma: &Tensor) -> SymMatrix {
+        let d = base.g.dim();
+        match (self.structure, self.parametrization) {
+            (_, Parametrization::Interpolation) => base.g,
+            (_, Parametrization::SecondMoment) => {
+                g_of_second_moment(&second_moment(raw, &base), noise)
+            }
+            (Structure::LowRank(rank), Parametrization::Posterior) => {
+                let of_base = base.g.diagonal();
+                let diag = &of_base * limited(&raw.narrow(1, 0, d)).exp();
+                if rank == 0 {
+                    return SymMatrix::Diagonal(diag);
+                }
+                let factor = factor_columns(raw, d, rank) * of_base.sqrt().unsqueeze(-1);
+                SymMatrix::low_rank(diag, factor)
+            }
+            (Structure::LowRank(rank), Parametrization::PaperLiteral) => {
+                let sigma = sigma.unsqueeze(-1);
+                let diag = (raw.narrow(1, 0, d) + LITERAL_START).relu() * sigma.square() + 1.0;
+                let factor = factor_columns(raw, d, rank) * sigma.unsqueeze(-1);
+                SymMatrix::low_rank(diag, factor)
+            }
+            (Structure::Full, parametrization) => {
+                let lower = lower_triangular(raw, d);
+                if parametrization == Parametrization::PaperLiteral {
+                    let spread =
+                        lower.matmul(&lower.transpose(1, 2)) * sigma.square().view([-1, 1, 1]);
+                    return SymMatrix::Full(spread + Tensor::eye(d, (raw.kind(), raw.device())));
+                }
+                // a relative ridge of f32's resolution: near T the base's G can be as
+                // ill-conditioned as the data
+                let ridge = base.g.trace() * (1e-6 / d as f64);
+                let of_base = base.g.affine(&ridge.ones_like(), &ridge).to_dense();
+                let root = root_rows(&of_base).matmul(&lower);
+                SymMatrix::Full(root.matmul(&root.transpose(1, 2)))
+            }
+        }
+    }
+}
+
+/// `h = E[ε²|x_t]` from raw outputs `[b, d]` and the base's jet.
+pub(super) fn second_moment(raw: &Tensor, base: &Jet) -> Tensor {
+    base.second_moment() * limited(raw).exp()
+}
+
+/// `G = diag(h − ε̂²)` held in `[0, 1]`, as its authors do (SN), from `h = E[ε²|x_t]` and `ε̂`,
+/// `[b, d]` each.
+pub fn g_of_second_moment(h: &Tensor, noise: &Tensor) -> SymMatrix {
+    SymMatrix::Diagonal((h - noise.square()).clamp(LEAST, 1.0))
+}
+
+/// The raw factor `[b, d, r]`, column after column, so that what broadcasts over the rank runs
+/// along `d`.
+fn factor_columns(raw: &Tensor, d: i64, rank: i64) -> Tensor {
+    raw.narrow(1, d, d * rank).view([raw.size()[0], rank, d]).transpose(1, 2)
+}
+
+/// A lower-triangular matrix from `d (d + 1)/2` numbers: the first `d` are the logarithms of the
+/// diagonal.
+fn lower_triangular(raw: &Tensor, d: i64) -> Tensor {
+    let diagonal = limited(&raw.narrow(1, 0, d)).exp().diag_embed(0, 1, 2);
+    if d == 1 {
+        return diagonal;
+    }
+    let below = Tensor::tril_indices(d, d, -1, (Kind::Int64, raw.device()));
+    let flat = below.select(0, 0) * d + below.select(0, 1);
+    let zeros = Tensor::zeros([raw.size()[0], d * d], (raw.kind(), raw.device()));
+    let strict = zeros.index_add(1, &flat, &raw.narrow(1, d, d * (d - 1) / 2));
+    diagonal + strict.view([-1, d, d])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::to_vec;
+    use tch::Device;
+
+    /// Rank 0, the paper's own r = 0, has the diagonal alone, in every form; so has an empty batch.
+    #[test]
+    fn rank_0_is_diagonal() {
+        for parametrization in [Parametrization::Posterior, Parametrization::PaperLiteral] {
+            let head = HeadConfig::diagonal(parametrization);
+            for rows in [0, 2] {
+                let noise = Tensor::zeros([rows, 3], F64);
+                let base = SymMatrix::isotropic(Tensor::full([rows], 0.5, F64), 3);
+                let base = Jet { noise: noise.shallow_clone(), g: base };
+                let raw = Tensor::zeros([rows, head.outputs(3)], F64);
+                let g = head.g(&raw, base, &noise, &Tensor::full([rows], 0.3, F64));
+                let SymMatrix::Diagonal(found) = g else { panic!("{g:?}") };
+                let expected = match parametrization {
+                    Parametrization::PaperLiteral => 1.0 + LITERAL_START * 0.09,
+                    _ => 0.5,
+                };
+                assert_eq!(found.size(), [rows, 3]);
+                assert!(to_vec(&found).iter().all(|v| (v - expected).abs() < 1e-12), "{found}");
+            }
+        }
+    }
+
+    /// A base `G` that is singular up to rounding, as near T of nearly collinear data, still has a
+    /// correction.
+    #[test]
+    fn a_singular_base_has_a_root() {
+        let head = HeadConfig { structure: Structure::Full, ..HeadConfig::default() };
+        let raw = Tensor::zeros([1, head.outputs(2)], F64);
+        let noise = Tensor::zeros([1, 2], F64);
+        let off = Tensor::from_slice(&[1.0, 1.0 + 1e-3, 1.0 + 1e-3, 1.0]).view([1, 2, 2]);
+        let base = Jet { noise: noise.shallow_clone(), g: SymMatrix::Full(off) };
+        let found = head.g(&raw, base, &noise, &Tensor::full([1], 0.3, F64)).to_dense();
+        assert!((found - 1.0).abs().max().double_value(&[]) < 1e-2);
+    }
+
+    /// At the outputs a network starts with, every raw number of every form moves `G`: nothing is
+    /// stuck.
+    #[test]
+    fn every_output_has_a_gradient_at_the_start() {
+        for parametrization in [Parametrization::Posterior, Parametrization::PaperLiteral] {
+            let structure = Structure::LowRank(2);
+            let head = HeadConfig { structure, parametrization, ..HeadConfig::default() };
+            let start = Tensor::cat(
+                &[Tensor::zeros([2, 3], F64), Tensor::ones([2, 6], F64) * FACTOR_GAIN],
+                1,
+            );
+            let raw = start.set_requires_grad(true);
+            let base = SymMatrix::isotropic(Tensor::from_slice(&[0.5, 0.9]), 3);
+            let noise = Tensor::zeros([2, 3], F64);
+            let base = Jet { noise: noise.shallow_clone(), g: base };
+            let g = head.g(&raw, base, &noise, &Tensor::from_slice(&[0.3, 0.8]));
+            g.log_det().sum(Kind::Double).backward();
+            let least = raw.grad().abs().min().double_value(&[]);
+            assert!(least > 1e-6, "{parametrization:?}: {least}");
+        }
+    }
+
+    const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
+}

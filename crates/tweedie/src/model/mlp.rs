@@ -1,0 +1,285 @@
+//! Networks for rows: a plain or residual multi-layer perceptron with an ε output and a covariance
+//! head.
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+use super::embedding::TimeEmbedding;
+use super::head::FACTOR_GAIN;
+use super::parameters::{Builder, Parameters, linear};
+use super::preconditioned::{Backbone, Outputs};
+use crate::noise::Seed;
+use crate::schedule::Schedule;
+use crate::{Error, Result};
+
+/// The shape of the trunk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// `depth` residual blocks `h + W₂ silu(W₁ silu(h) + time)`.
+    #[default]
+    Residual,
+    /// `depth` hidden layers with time as an input; depth 1 is the one-hidden-layer form of the
+    /// paper.
+    Plain,
+}
+
+/// What the covariance head sits on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadTrunk {
+    /// The score's trunk, which both train.
+    #[default]
+    Shared,
+    /// The score's trunk, which the score alone trains: the head's gradient stops there.
+    Detached,
+    /// A trunk of its own, as the paper's Hessian network.
+    Separate,
+}
+
+/// A perceptron as plain data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MlpConfig {
+    /// The shape of the trunk.
+    pub form: Form,
+    /// Hidden units.
+    pub width: i64,
+    /// Residual blocks, or hidden layers.
+    pub depth: i64,
+    /// Frequencies of the time embedding (0 in plain form gives the single time input of the
+    /// paper).
+    pub frequencies: usize,
+    /// What the covariance head sits on.
+    pub head_trunk: HeadTrunk,
+    /// Independent networks trained side by side on equal shares of the rows.
+    pub replicates: i64,
+}
+
+impl Default for MlpConfig {
+    fn default() -> Self {
+        MlpConfig {
+            form: Form::Residual,
+            width: 128,
+            depth: 3,
+            frequencies: 8,
+            head_trunk: HeadTrunk::Shared,
+            replicates: 1,
+        }
+    }
+}
+
+/// A trunk's parameters by index.
+#[derive(Debug)]
+struct Trunk {
+    input: usize,
+    time: Option<usize>,
+    /// (first layer, time layer, second layer) of each block, or (layer, _, _) in plain form.
+    blocks: Vec<[usize; 3]>,
+    output: usize,
+}
+
+/// A perceptron with its parameters.
+#[derive(Debug)]
+pub(super) struct Mlp {
+    config: MlpConfig,
+    embedding: TimeEmbedding,
+    parameters: Parameters,
+    /// Parameters before this flat position belong to the score.
+    score_size: i64,
+    score: Trunk,
+    head: Option<Trunk>,
+}
+
+/// Each doubles the last: beyond, neighbouring times of f64 are indistinct.
+const MOST_FREQUENCIES: usize = 32;
+/// Of a layer, and networks side by side.
+const MOST_UNITS: usize = 10_000;
+const MOST_BLOCKS: usize = 1000;
+
+impl MlpConfig {
+    fn check(&self) -> Result<()> {
+        if self.frequencies > MOST_FREQUENCIES {
+            let problem = format!("{}", self.frequencies);
+            return Err(Error::config(
+                "frequencies",
+                problem,
+                format!("give at most {MOST_FREQUENCIES} (8 is usual)"),
+            ));
+        }
+        let counts = [
+            ("width", self.width, MOST_UNITS),
+            ("depth", self.depth, MOST_BLOCKS),
+            ("replicates", self.replicates, MOST_UNITS),
+        ];
+        counts
+            .into_iter()
+            .try_for_each(|(field, value, most)| Error::check_count(field, value, most))
+    }
+
+    fn trunk(
+        &self,
+        builder: &mut Builder,
+        name: &str,
+        inputs: i64,
+        features: i64,
+        seed: Seed,
+    ) -> Trunk {
+        let (r, w) = (self.replicates, self.width);
+        let mut add = |part: String, i: i64, o: i64, gain: f64| {
+            builder.linear(&format!("{name}.{part}"), r, i, o, gain, seed)
+        };
+        match self.form {
+            Form::Plain => {
+                let input = add("input".into(), inputs + features, w, 1.4);
+                let blocks = (1..self.depth).map(|i| [add(format!("{i}"), w, w, 1.4); 3]).collect();
+                Trunk { input, time: None, blocks, output: 0 }
+            }
+            Form::Residual => {
+                let input = add("input".into(), inputs, w, 1.0);
+                let time = Some(add("time".into(), features, w, 1.0));
+                let blocks = (0..self.depth)
+                    .map(|i| {
+                        [
+                            add(format!("{i}.first"), w, w, 1.4),
+                            add(format!("{i}.time"), w, w, 1.0),
+                            add(format!("{i}.second"), w, w, 0.5),
+                        ]
+                    })
+                    .collect();
+                Trunk { input, time, blocks, output: 0 }
+            }
+        }
+    }
+
+    /// The network for rows of `dim` numbers with `head` raw head outputs. The ε output starts at 0
+    /// and the head at 0 but for its factors, which a small random start keeps off the saddle at
+    /// `V = 0`.
+    pub(super) fn build(
+        &self,
+        schedule: &dyn Schedule,
+        dim: i64,
+        head: i64,
+        device: Device,
+        seed: Seed,
+    ) -> Result<Mlp> {
+        self.check()?;
+        let embedding = TimeEmbedding::new(schedule, self.frequencies);
+        let mut builder = Builder::default();
+        let (score_size, score, head) =
+            self.lay_out(&mut builder, embedding.size(), dim, head, seed);
+        Ok(Mlp {
+            config: self.clone(),
+            embedding,
+            parameters: builder.finish(device),
+            score_size,
+            score,
+            head,
+        })
+    }
+
+    /// The number of parameters of [`MlpConfig::build`], without making any.
+    pub(super) fn size(&self, schedule: &dyn Schedule, dim: i64, head: i64) -> Result<i64> {
+        self.check()?;
+        let features = TimeEmbedding::new(schedule, self.frequencies).size();
+        let mut builder = Builder::counting();
+        self.lay_out(&mut builder, features, dim, head, Seed(0));
+        Ok(builder.size())
+    }
+
+    /// The number of the score's parameters, its trunk and the head's.
+    fn lay_out(
+        &self,
+        builder: &mut Builder,
+        features: i64,
+        dim: i64,
+        head: i64,
+        seed: Seed,
+    ) -> (i64, Trunk, Option<Trunk>) {
+        let mut score = self.trunk(builder, "score", dim, features, seed);
+        score.output = builder.linear("score.output", self.replicates, self.width, dim, 0.0, seed);
+        let score_size = builder.size();
+        let head = (head > 0).then(|| {
+            let mut trunk = match self.head_trunk {
+                HeadTrunk::Separate => self.trunk(builder, "head", dim, features, seed),
+                _ => Trunk { blocks: Vec::new(), ..score },
+            };
+            trunk.output = self.head_output(builder, dim, head, seed);
+            trunk
+        });
+        (score_size, score, head)
+    }
+
+    fn head_output(&self, builder: &mut Builder, dim: i64, outputs: i64, seed: Seed) -> usize {
+        let index =
+            builder.linear("head.output", self.replicates, self.width, outputs, FACTOR_GAIN, seed);
+        builder.zero_first(index, 2, dim);
+        index
+    }
+}
+
+impl Mlp {
+    fn apply(&self, layer: usize, x: &Tensor) -> Tensor {
+        linear(x, self.parameters.get(layer), self.parameters.get(layer + 1))
+    }
+
+    fn hidden(&self, trunk: &Trunk, x: &Tensor, features: &Tensor) -> Tensor {
+        match trunk.time {
+            None => {
+                let mut h = self.apply(trunk.input, &Tensor::cat(&[x, features], -1)).silu();
+                for block in &trunk.blocks {
+                    h = self.apply(block[0], &h).silu();
+                }
+                h
+            }
+            Some(time) => {
+                let time = self.apply(time, features).silu();
+                let mut h = self.apply(trunk.input, x) + &time;
+                for [first, of_time, second] in &trunk.blocks {
+                    let inner = self.apply(*first, &h.silu()) + self.apply(*of_time, &time);
+                    h = h + self.apply(*second, &inner.silu());
+                }
+                h.silu()
+            }
+        }
+    }
+}
+
+impl Backbone for Mlp {
+    fn forward(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        t: &[f64],
+        _classes: Option<&Tensor>,
+        with_head: bool,
+    ) -> Outputs {
+        let (rows, d) = x.size2().expect("rows");
+        let replicates = self.config.replicates;
+        assert!(
+            rows % replicates == 0,
+            "{rows} rows do not share out among {replicates} replicates"
+        );
+        let share = |y: &Tensor| y.view([replicates, rows / replicates, -1]);
+        let (x, features) = (share(x), share(&self.embedding.features(schedule, t, x)));
+        let hidden = self.hidden(&self.score, &x, &features);
+        let noise = self.apply(self.score.output, &hidden).view([rows, d]);
+        let head = self.head.as_ref().filter(|_| with_head).map(|head| {
+            let hidden = match self.config.head_trunk {
+                HeadTrunk::Shared => hidden,
+                HeadTrunk::Detached => hidden.detach(),
+                HeadTrunk::Separate => self.hidden(head, &x, &features),
+            };
+            self.apply(head.output, &hidden).view([rows, -1])
+        });
+        Outputs { noise, head }
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn score_size(&self) -> i64 {
+        self.score_size
+    }
+}

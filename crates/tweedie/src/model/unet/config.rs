@@ -1,0 +1,215 @@
+//! A U-Net as plain data: sizes, options, presets.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::HeadTrunk;
+use crate::{Error, Result};
+
+/// What a covariance head makes of the features it sits on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadBody {
+    /// Group norm, SiLU, convolution.
+    #[default]
+    Simple,
+    /// A residual block first.
+    Complex,
+}
+
+/// A U-Net as plain data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UNetConfig {
+    /// Channels, height and width of an image.
+    pub shape: [i64; 3],
+    /// Channels at each resolution, the finest first; each next has half the height and width.
+    pub widths: Vec<i64>,
+    /// Residual blocks at each resolution on the way down; one more on the way up.
+    pub blocks: i64,
+    /// Whether the blocks at each resolution are followed by attention.
+    pub attention: Vec<bool>,
+    /// Whether there is attention in the middle.
+    pub middle_attention: bool,
+    /// Channels per attention head; 0: one head.
+    pub head_dim: i64,
+    /// Groups of the normalisations.
+    pub groups: i64,
+    /// Added to variances in normalisations.
+    pub norm_epsilon: f64,
+    /// Share of activations dropped in training.
+    pub dropout: f64,
+    /// Whether sums with a shortcut are divided by √2.
+    pub rescale: bool,
+    /// Whether the time scales and shifts the second normalisation, instead of being added before
+    /// it.
+    pub scale_shift: bool,
+    /// Classes to condition on; 0: none.
+    pub classes: i64,
+    /// Whether cosines come before sines in the time embedding.
+    pub cosine_first: bool,
+    /// Subtracted from the number of frequencies in the time embedding's exponents.
+    pub frequency_shift: f64,
+    /// Steps of the discrete process among which a time in `[0, 1]` has its position: step `i`,
+    /// from 0, is `t = (i+1)/steps`.
+    pub steps: i64,
+    /// Whether strided convolutions pad below and to the right only.
+    pub pad_end: bool,
+    /// What the covariance head sits on.
+    pub head_trunk: HeadTrunk,
+    /// What the head makes of it.
+    pub head_body: HeadBody,
+    /// Channels at each resolution of the head's own network, where it has one.
+    pub head_widths: Vec<i64>,
+    /// Residual blocks of the head's own network at each resolution.
+    pub head_blocks: i64,
+}
+
+impl Default for UNetConfig {
+    /// For grey images of 32×32, small enough for a CPU. The head's gradient stops at the trunk:
+    /// where it does not, the quasi-likelihood, summed over pixels, drowns the score
+    /// (docs/benchmarks.md).
+    fn default() -> Self {
+        UNetConfig {
+            shape: [1, 32, 32],
+            widths: vec![32, 64, 64],
+            blocks: 1,
+            attention: vec![false, false, true],
+            middle_attention: true,
+            head_dim: 0,
+            groups: 8,
+            norm_epsilon: 1e-5,
+            dropout: 0.0,
+            rescale: false,
+            scale_shift: false,
+            classes: 0,
+            cosine_first: true,
+            frequency_shift: 0.0,
+            steps: 1000,
+            pad_end: false,
+            head_trunk: HeadTrunk::Detached,
+            head_body: HeadBody::Simple,
+            head_widths: vec![16, 32, 32],
+            head_blocks: 1,
+        }
+    }
+}
+
+impl UNetConfig {
+    /// The network of the Likelihood Matching paper for images of 32×32 and more: 128, 256, 256,
+    /// 512 channels with two blocks, and 64, 128, 128, 128 with one where the head has a network of
+    /// its own; in both, attention in the third block down and the second up, which are at the
+    /// third resolution, and no dropout.
+    pub fn paper(shape: [i64; 3]) -> UNetConfig {
+        UNetConfig {
+            shape,
+            widths: vec![128, 256, 256, 512],
+            blocks: 2,
+            attention: vec![false, false, true, false],
+            groups: 32,
+            head_widths: vec![64, 128, 128, 128],
+            ..UNetConfig::default()
+        }
+    }
+
+    /// ScoreFlow's DDPM++ for images of 32×32 (`blocks` 4, or 8 for its deep form): 128 channels
+    /// times 1, 2, 2, 2, attention at 16×16, rescaled residuals, dropout 0.1.
+    pub fn ddpm_plus_plus(shape: [i64; 3], blocks: i64) -> UNetConfig {
+        UNetConfig {
+            widths: vec![128, 256, 256, 256],
+            attention: vec![false, true, false, false],
+            blocks,
+            dropout: 0.1,
+            rescale: true,
+            ..UNetConfig::paper(shape)
+        }
+    }
+
+    /// `d = C·H·W`.
+    pub fn dim(&self) -> i64 {
+        self.shape.iter().product()
+    }
+
+    pub(super) fn time_features(&self) -> i64 {
+        4 * self.widths[0]
+    }
+
+    pub(super) fn residual_scale(&self) -> f64 {
+        if self.rescale { std::f64::consts::FRAC_1_SQRT_2 } else { 1.0 }
+    }
+
+    /// Checks every field.
+    pub fn check(&self) -> Result<()> {
+        let bad = |field: &str, problem: String, remedy: String| {
+            Err(Error::config(field, problem, remedy))
+        };
+        let [channels, height, width] = self.shape;
+        Error::check_count("shape", channels, 1024)?;
+        Error::check_count("shape", height, 4096)?;
+        Error::check_count("shape", width, 4096)?;
+        Error::check_count("blocks", self.blocks, 100)?;
+        Error::check_count("head_blocks", self.head_blocks, 100)?;
+        Error::check_count("groups", self.groups, 1024)?;
+        Error::check_count("steps", self.steps, 1_000_000)?;
+        let levels = self.widths.len();
+        Error::check_count("widths", levels, 10)?;
+        let halvings = 1i64 << (levels - 1);
+        if height < halvings || width < halvings || height % halvings != 0 || width % halvings != 0
+        {
+            let remedy = format!("pad or resize to multiples of {halvings}, or give fewer widths");
+            return bad(
+                "shape",
+                format!("{height} x {width} pixels for {levels} resolutions"),
+                remedy,
+            );
+        }
+        if self.attention.len() != levels {
+            let problem = format!("{} entries for {levels} resolutions", self.attention.len());
+            return bad("attention", problem, "give true or false for each of the widths".into());
+        }
+        let separate = self.head_trunk == HeadTrunk::Separate;
+        if separate && self.head_widths.len() != levels {
+            let problem = format!("{} entries for {levels} resolutions", self.head_widths.len());
+            return bad("head_widths", problem, "give as many as widths".into());
+        }
+        let of_head = if separate { &self.head_widths[..] } else { &[] };
+        for &channels in self.widths.iter().chain(of_head) {
+            Error::check_count("widths", channels, 16_384)?;
+            if channels % self.groups != 0 {
+                let problem = format!("{} does not divide a width of {channels}", self.groups);
+                return bad("groups", problem, "give a divisor of every width".into());
+            }
+            if self.head_dim < 0 || (self.head_dim > 0 && channels % self.head_dim != 0) {
+                let problem = format!("{} does not divide a width of {channels}", self.head_dim);
+                return bad(
+                    "head_dim",
+                    problem,
+                    "give a divisor of every width, or 0 for one head".into(),
+                );
+            }
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return bad(
+                "dropout",
+                format!("{}", self.dropout),
+                "give a number from 0 to below 1".into(),
+            );
+        }
+        if !(self.norm_epsilon > 0.0 && self.norm_epsilon.is_finite()) {
+            return bad(
+                "norm_epsilon",
+                format!("{}", self.norm_epsilon),
+                "give a small positive number".into(),
+            );
+        }
+        let half =
+            self.widths.iter().take(1).chain(of_head.iter().take(1)).min().expect("a width") / 2;
+        if !(self.frequency_shift >= 0.0 && self.frequency_shift < half as f64) {
+            let remedy = format!("give 0 or 1, and less than half the first width, {half}");
+            return bad("frequency_shift", format!("{}", self.frequency_shift), remedy);
+        }
+        match self.classes {
+            0 => Ok(()),
+            classes => Error::check_count("classes", classes, 1_000_000),
+        }
+    }
+}

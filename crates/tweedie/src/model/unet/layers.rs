@@ -1,0 +1,230 @@
+//! Layers of the U-Net on images `[b, C, H, W]`. Parameters have diffusers' names and shapes.
+
+use tch::{Kind, Tensor};
+
+use super::UNetConfig;
+use crate::model::parameters::{Builder, Parameters};
+use crate::noise::Seed;
+
+/// Adds layers to a buffer of parameters.
+pub(super) struct Maker<'a> {
+    pub builder: &'a mut Builder,
+    pub config: &'a UNetConfig,
+    pub seed: Seed,
+}
+
+impl Maker<'_> {
+    /// A weight `[outputs, inputs, …]` drawn `N(0, gain²/fan-in)` and a bias of zeros.
+    fn weight(&mut self, name: &str, shape: &[i64], gain: f64) -> usize {
+        let fan_in: i64 = shape[1..].iter().product();
+        let index = self.builder.normal(
+            format!("{name}.weight"),
+            shape,
+            gain / (fan_in as f64).sqrt(),
+            self.seed.derive(name),
+        );
+        self.builder.constant(format!("{name}.bias"), &shape[..1], 0.0);
+        index
+    }
+
+    pub fn linear(&mut self, name: &str, inputs: i64, outputs: i64, gain: f64) -> Linear {
+        Linear(self.weight(name, &[outputs, inputs], gain))
+    }
+
+    pub fn conv(&mut self, name: &str, inputs: i64, outputs: i64, size: i64, gain: f64) -> Conv {
+        let weight = self.weight(name, &[outputs, inputs, size, size], gain);
+        Conv { weight, stride: 1, padding: size / 2 }
+    }
+
+    pub fn norm(&mut self, name: &str, channels: i64) -> Norm {
+        let weight = self.builder.constant(format!("{name}.weight"), &[channels], 1.0);
+        self.builder.constant(format!("{name}.bias"), &[channels], 0.0);
+        Norm { weight, groups: self.config.groups, epsilon: self.config.norm_epsilon }
+    }
+
+    pub fn res_block(&mut self, name: &str, inputs: i64, outputs: i64) -> ResBlock {
+        let time_outputs = if self.config.scale_shift { 2 * outputs } else { outputs };
+        let time_inputs = self.config.time_features();
+        ResBlock {
+            norm1: self.norm(&format!("{name}.norm1"), inputs),
+            conv1: self.conv(&format!("{name}.conv1"), inputs, outputs, 3, 1.4),
+            time: self.linear(&format!("{name}.time_emb_proj"), time_inputs, time_outputs, 1.0),
+            norm2: self.norm(&format!("{name}.norm2"), outputs),
+            // the block starts as the identity
+            conv2: self.conv(&format!("{name}.conv2"), outputs, outputs, 3, 0.0),
+            shortcut: (inputs != outputs)
+                .then(|| self.conv(&format!("{name}.conv_shortcut"), inputs, outputs, 1, 1.0)),
+            scale_shift: self.config.scale_shift,
+            dropout: self.config.dropout,
+            scale: self.config.residual_scale(),
+        }
+    }
+
+    pub fn attention(&mut self, name: &str, channels: i64) -> Attention {
+        let per_head = if self.config.head_dim == 0 { channels } else { self.config.head_dim };
+        let mut linear = |part: &str, gain: f64| {
+            self.linear(&format!("{name}.{part}"), channels, channels, gain)
+        };
+        let [query, key, value] = ["to_q", "to_k", "to_v"].map(|part| linear(part, 1.0));
+        let output = linear("to_out.0", 0.0);
+        Attention {
+            norm: self.norm(&format!("{name}.group_norm"), channels),
+            query,
+            key,
+            value,
+            output,
+            heads: channels / per_head,
+            scale: self.config.residual_scale(),
+        }
+    }
+}
+
+/// `x Wᵀ + b`; the bias follows the weight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Linear(usize);
+
+impl Linear {
+    pub fn apply(self, p: &Parameters, x: &Tensor) -> Tensor {
+        let kind = p.product_kind();
+        x.to_kind(kind).linear(&p.get(self.0).to_kind(kind), Some(p.get(self.0 + 1).to_kind(kind)))
+    }
+}
+
+/// A square convolution; the bias follows the weight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conv {
+    /// Index of the weight.
+    pub weight: usize,
+    pub stride: i64,
+    pub padding: i64,
+}
+
+impl Conv {
+    pub fn apply(self, p: &Parameters, x: &Tensor) -> Tensor {
+        let kind = p.product_kind();
+        x.to_kind(kind).conv2d(
+            &p.get(self.weight).to_kind(kind),
+            Some(p.get(self.weight + 1).to_kind(kind)),
+            [self.stride, self.stride],
+            [self.padding, self.padding],
+            [1, 1],
+            1,
+        )
+    }
+}
+
+/// Group normalisation; the bias follows the weight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Norm {
+    weight: usize,
+    groups: i64,
+    epsilon: f64,
+}
+
+impl Norm {
+    pub fn apply(self, p: &Parameters, x: &Tensor) -> Tensor {
+        let (weight, bias) = (p.get(self.weight), p.get(self.weight + 1));
+        // statistics need f32's digits
+        x.to_kind(weight.kind()).group_norm(
+            self.groups,
+            Some(weight),
+            Some(bias),
+            self.epsilon,
+            true,
+        )
+    }
+}
+
+/// Group norm, SiLU and convolution twice, the time in between, around a shortcut.
+#[derive(Clone, Debug)]
+pub(super) struct ResBlock {
+    norm1: Norm,
+    conv1: Conv,
+    time: Linear,
+    norm2: Norm,
+    conv2: Conv,
+    shortcut: Option<Conv>,
+    scale_shift: bool,
+    dropout: f64,
+    scale: f64,
+}
+
+impl ResBlock {
+    /// `time` `[b, features]`, after its own SiLU.
+    pub fn apply(&self, p: &Parameters, x: &Tensor, time: &Tensor, training: bool) -> Tensor {
+        let h = self.conv1.apply(p, &self.norm1.apply(p, x).silu());
+        let time = self.time.apply(p, time).unsqueeze(-1).unsqueeze(-1);
+        let h = if self.scale_shift {
+            let parts = time.chunk(2, 1);
+            self.norm2.apply(p, &h) * (&parts[0] + 1.0) + &parts[1]
+        } else {
+            self.norm2.apply(p, &(h + time))
+        };
+        let h = self.conv2.apply(p, &h.silu().dropout(self.dropout, training));
+        let x = match self.shortcut {
+            Some(conv) => conv.apply(p, x),
+            None => x.shallow_clone(),
+        };
+        rescaled(x + h, self.scale)
+    }
+}
+
+fn rescaled(x: Tensor, scale: f64) -> Tensor {
+    if scale == 1.0 { x } else { x * scale }
+}
+
+/// Self-attention over pixels around a shortcut.
+#[derive(Clone, Debug)]
+pub(super) struct Attention {
+    norm: Norm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    heads: i64,
+    scale: f64,
+}
+
+impl Attention {
+    pub fn apply(&self, p: &Parameters, x: &Tensor) -> Tensor {
+        let (b, c, height, width) = x.size4().expect("an image");
+        let pixels = self.norm.apply(p, x).view([b, c, height * width]).transpose(1, 2);
+        let split = |layer: Linear| {
+            layer.apply(p, &pixels).view([b, -1, self.heads, c / self.heads]).transpose(1, 2)
+        };
+        let (query, key, value) = (split(self.query), split(self.key), split(self.value));
+        let mixed = Tensor::scaled_dot_product_attention(
+            &query,
+            &key,
+            &value,
+            None::<Tensor>,
+            0.0,
+            false,
+            None,
+            false,
+        );
+        let mixed = mixed.transpose(1, 2).reshape([b, -1, c]);
+        let h = self.output.apply(p, &mixed).transpose(1, 2).reshape([b, c, height, width]);
+        rescaled(h + x, self.scale)
+    }
+}
+
+/// Sines and cosines of `position` (diffusers' `Timesteps`): `[b, size]` in the kind and on the
+/// device of `like`.
+pub(super) fn positional(
+    position: &[f64],
+    size: i64,
+    config: &UNetConfig,
+    like: &Tensor,
+) -> Tensor {
+    let half = size / 2;
+    let step = -(10_000f64.ln()) / (half as f64 - config.frequency_shift);
+    let frequencies = (Tensor::arange(half, (Kind::Double, tch::Device::Cpu)) * step).exp();
+    let angles = Tensor::from_slice(position).unsqueeze(1) * frequencies;
+    let (sines, cosines) = (angles.sin(), angles.cos());
+    let features = match config.cosine_first {
+        true => Tensor::cat(&[cosines, sines], 1),
+        false => Tensor::cat(&[sines, cosines], 1),
+    };
+    features.constant_pad_nd([0, size % 2]).to_kind(like.kind()).to_device(like.device())
+}

@@ -1,0 +1,185 @@
+//! Training objectives: what is minimised, per row of data.
+
+mod covariance_matching;
+mod dsm;
+mod likelihood_matching;
+mod pairs;
+mod variational_bound;
+mod zero_hessian;
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::grid::TimeLaw;
+use crate::model::{Denoiser, HeadConfig, Parametrization};
+use crate::noise::Noise;
+use crate::{Error, Result};
+pub use covariance_matching::{CovarianceMatching, Target};
+pub use dsm::{DenoisingScoreMatching, Weighting};
+pub use likelihood_matching::{LikelihoodMatching, LmForm, ScoreGradient};
+pub use variational_bound::VariationalBound;
+pub use zero_hessian::ZeroHessian;
+
+/// A loss on a model, trained or exact.
+pub trait Objective {
+    /// The loss of each row of clean data `x0` `[b, d]`, `[b]`; differentiable in the model's
+    /// parameters.
+    fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor;
+
+    /// Pairs (x_t, t) drawn per row: network evaluations per row of data.
+    fn draws(&self) -> usize;
+
+    /// Whether the covariance head is trained.
+    fn trains_head(&self) -> bool;
+
+    /// Whether the score is trained.
+    fn trains_score(&self) -> bool {
+        true
+    }
+}
+
+/// Objectives as plain data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ObjectiveConfig {
+    /// Likelihood Matching.
+    Lm {
+        /// `N`.
+        transitions: usize,
+        /// Path or marginal form.
+        form: LmForm,
+        /// The clock in which the random grid is uniform.
+        time: TimeLaw,
+        /// What trains the score.
+        score: ScoreGradient,
+    },
+    /// Likelihood Matching of a score alone, the Hessian held at 0.
+    LmZeroHessian {
+        /// `N`.
+        transitions: usize,
+        /// Path or marginal form.
+        form: LmForm,
+        /// The clock in which the random grid is uniform.
+        time: TimeLaw,
+    },
+    /// A covariance head by regression under a frozen score.
+    CovarianceMatching {
+        /// What is fitted.
+        target: Target,
+        /// The law of `t`.
+        time: TimeLaw,
+        /// Draws of (t, ε) per row.
+        draws: usize,
+    },
+    /// A head between β̃ and β by the variational bound of the chain, under a frozen score.
+    VariationalBound {
+        /// Draws of (step, ε) per row.
+        draws: usize,
+    },
+    /// Denoising score matching.
+    Sm {
+        /// The weight of each time.
+        weighting: Weighting,
+        /// The law of `t`.
+        time: TimeLaw,
+        /// Draws of (t, ε) per row.
+        draws: usize,
+    },
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        ObjectiveConfig::Lm {
+            transitions: 4,
+            form: LmForm::default(),
+            time: TimeLaw::default(),
+            score: ScoreGradient::default(),
+        }
+    }
+}
+
+/// Draws per datum and step.
+const MOST_DRAWS: usize = 10_000;
+
+fn check_transitions(transitions: usize) -> Result<()> {
+    if transitions == 1 {
+        let remedy = "give 2 or more; 4 is usual";
+        return Err(Error::config("transitions", "1: its only time would be T", remedy));
+    }
+    Error::check_count("transitions", transitions, MOST_DRAWS)
+}
+
+impl ObjectiveConfig {
+    /// The objective, or an error that names the field.
+    pub fn build(&self) -> Result<Box<dyn Objective>> {
+        match self {
+            &ObjectiveConfig::Lm { transitions, form, time, score } => {
+                check_transitions(transitions)?;
+                Ok(Box::new(LikelihoodMatching { transitions, form, time, score }))
+            }
+            &ObjectiveConfig::LmZeroHessian { transitions, form, time } => {
+                check_transitions(transitions)?;
+                let score = ScoreGradient::Joint;
+                Ok(Box::new(ZeroHessian::new(LikelihoodMatching {
+                    transitions,
+                    form,
+                    time,
+                    score,
+                })))
+            }
+            &ObjectiveConfig::CovarianceMatching { target, time, draws } => {
+                Error::check_count("draws", draws, MOST_DRAWS)?;
+                Ok(Box::new(CovarianceMatching { target, time, draws }))
+            }
+            &ObjectiveConfig::VariationalBound { draws } => {
+                Error::check_count("draws", draws, MOST_DRAWS)?;
+                Ok(Box::new(VariationalBound { draws }))
+            }
+            ObjectiveConfig::Sm { weighting, time, draws } => {
+                Error::check_count("draws", *draws, MOST_DRAWS)?;
+                weighting.check()?;
+                let (weighting, time, draws) = (weighting.clone(), *time, *draws);
+                Ok(Box::new(DenoisingScoreMatching { weighting, time, draws }))
+            }
+        }
+    }
+
+    /// Whether a covariance head is trained.
+    pub fn trains_head(&self) -> bool {
+        matches!(
+            self,
+            ObjectiveConfig::Lm { .. }
+                | ObjectiveConfig::CovarianceMatching { .. }
+                | ObjectiveConfig::VariationalBound { .. }
+        )
+    }
+
+    /// Checks that the outputs of `head` mean what this objective trains.
+    ///
+    /// # Errors
+    /// If a head for second moments is not trained on them, and if the variational bound trains
+    /// another head than one that interpolates, or such a head is trained by another objective.
+    pub fn check_head(&self, head: &HeadConfig) -> Result<()> {
+        let bad =
+            |problem: &str, remedy: &str| Err(Error::config("parametrization", problem, remedy));
+        let second = matches!(
+            self,
+            ObjectiveConfig::CovarianceMatching { target: Target::SecondMoment, .. }
+        );
+        let bound = matches!(self, ObjectiveConfig::VariationalBound { .. });
+        match head.parametrization {
+            Parametrization::SecondMoment if !second => {
+                bad("second-moment, under another objective", "give --objective sn, or posterior")
+            }
+            Parametrization::Interpolation if !bound => bad(
+                "interpolation, under another objective",
+                "give --objective iddpm, or posterior",
+            ),
+            Parametrization::Posterior | Parametrization::PaperLiteral if bound => bad(
+                "not interpolation, under the variational bound",
+                "give interpolation, and rank 0",
+            ),
+            _ => head.check(),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Likelihood Matching: the Gaussian quasi-likelihood of reverse transitions.
+//!
+//! For a transition from `t` to `s < t` with `ρ = k²/σ_t²` and `B = (1−ρ) I + ρ G` (Proposition 2,
+//! (15)–(16)):
+//!
+//! - `path`: `ℓ = ½ ln det B + ½ (ε' − √ρ ε̂)ᵀ B⁻¹ (ε' − √ρ ε̂)`, `ε'` the transition's own noise
+//!   along a simulated path;
+//! - `marginal`: `ε'` averaged out given `(x_0, x_t)`,
+//!   `ℓ = ½ ln det B + ½ [(1−ρ) tr B⁻¹ + ρ (ε − ε̂)ᵀ B⁻¹ (ε − ε̂)]`, `ε` the marginal noise: the KL
+//!   term of the DDPM ELBO with a structured covariance.
+//!
+//! Both leave out what no parameter changes, `d ln(k/m) + ½ d ln 2π`. They have the same
+//! expectation.
+
+mod low_rank;
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::Objective;
+use crate::grid::TimeLaw;
+use crate::model::Denoiser;
+use crate::noise::Noise;
+use crate::posterior::Jet;
+use crate::schedule::Schedule;
+use crate::sym_matrix::SymMatrix;
+use crate::tensor::{per_row, squared_norm};
+
+/// How the noise of a transition enters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LmForm {
+    /// Along a simulated path, as the paper.
+    Path,
+    /// Averaged out given `(x_0, x_t)`.
+    #[default]
+    Marginal,
+}
+
+/// What trains the score.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScoreGradient {
+    /// The quasi-likelihood itself: score and head together.
+    Joint,
+    /// Denoising score matching on the same draws; the quasi-likelihood trains the head alone.
+    #[default]
+    Dsm,
+    /// Nothing: the score is frozen and the head is trained.
+    Frozen,
+}
+
+/// Likelihood Matching with `N` transitions per path.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LikelihoodMatching {
+    /// `N`.
+    pub transitions: usize,
+    /// Path or marginal form.
+    pub form: LmForm,
+    /// The clock in which the random grid is uniform.
+    pub time: TimeLaw,
+    /// What trains the score.
+    pub score: ScoreGradient,
+}
+
+/// A batch of transitions, datum by datum: `b N` rows.
+struct Transitions {
+    t: Vec<f64>,
+    rho: Vec<f64>,
+    /// `x_t`.
+    x: Tensor,
+    /// The marginal noise `ε` of `x_t`.
+    noise: Tensor,
+    /// The transition's own noise `ε'`; absent in marginal form.
+    own: Option<Tensor>,
+}
+
+impl LikelihoodMatching {
+    fn draw(&self, schedule: &dyn Schedule, x0: &Tensor, noise: &mut Noise) -> Transitions {
+        let (rows, d) = x0.size2().expect("rows of data");
+        let n = self.transitions;
+        let uniforms = noise.uniform(n - 1);
+        let mut pairs = Vec::with_capacity(rows as usize * n);
+        for row in 0..rows as usize {
+            let grid =
+                self.time.random_grid(schedule, &uniforms[row * (n - 1)..(row + 1) * (n - 1)]);
+            pairs.extend(grid.windows(2).map(|w| (w[0], w[1])));
+        }
+        let t: Vec<f64> = pairs.iter().map(|p| p.1).collect();
+        let steps: Vec<_> = pairs.iter().map(|&(s, t)| schedule.transition(s, t)).collect();
+        let rho = steps
+            .iter()
+            .zip(&t)
+            .map(|(step, &t)| (step.k2 / schedule.sigma2(t)).min(1.0))
+            .collect();
+        let column = |values: Vec<f64>| per_row(values, x0).view([rows, n as i64, 1]);
+        let alpha = column(t.iter().map(|&t| schedule.alpha(t)).collect());
+        let sigma = column(t.iter().map(|&t| schedule.sigma(t)).collect());
+        let flat = |x: Tensor| x.reshape([rows * n as i64, d]);
+        match self.form {
+            LmForm::Marginal => {
+                let z =
+                    noise.normal(n * d as usize, x0.kind(), x0.device()).view([rows, n as i64, d]);
+                let x = x0.unsqueeze(1) * alpha + &z * sigma;
+                Transitions { t, rho, x: flat(x), noise: flat(z), own: None }
+            }
+            LmForm::Path => {
+                // x_{t_0}, then each transition with its own noise; in units of the noise, so that
+                // x_0 drops out
+                let z = noise.normal((n + 1) * d as usize, x0.kind(), x0.device()).view([
+                    rows,
+                    n as i64 + 1,
+                    d,
+                ]);
+                let m = column(steps.iter().map(|s| s.m).collect());
+                let k = column(steps.iter().map(|s| s.k2.sqrt()).collect());
+                let mut total = z.select(1, 0) * schedule.sigma(schedule.epsilon());
+                let along: Vec<Tensor> = (0..n as i64)
+                    .map(|i| {
+                        total = &total * m.select(1, i) + z.select(1, i + 1) * k.select(1, i);
+                        total.shallow_clone()
+                    })
+                    .collect();
+                let total = Tensor::stack(&along, 1);
+                let x = x0.unsqueeze(1) * alpha + &total;
+                let own = flat(z.narrow(1, 1, n as i64));
+                Transitions { t, rho, x: flat(x), noise: flat(total / sigma), own: Some(own) }
+            }
+        }
+    }
+
+    /// `ℓ` per transition, `[b N]`.
+    fn quasi_likelihood(&self, at: &Transitions, jet: &Jet) -> Tensor {
+        let rho = per_row(at.rho.iter().copied(), &at.x);
+        let rest = per_row(at.rho.iter().map(|r| 1.0 - r), &at.x);
+        // ½ [ln det B + a tr B⁻¹ + c eᵀB⁻¹e]
+        let (e, a, c) = match &at.own {
+            Some(own) => {
+                (own - &jet.noise * rho.sqrt().unsqueeze(-1), rho.zeros_like(), rho.ones_like())
+            }
+            None => (&at.noise - &jet.noise, rest.shallow_clone(), rho.shallow_clone()),
+        };
+        if let SymMatrix::LowRank { diag, factor } = &jet.g {
+            return low_rank::quasi_likelihood((diag, factor), (&rho, &rest), (&a, &c), &e);
+        }
+        let chol = jet.g.affine(&rho, &rest).cholesky();
+        let mut fit = c * chol.inv_quad(&e);
+        if at.own.is_none() {
+            fit = fit + a * chol.trace_inv();
+        }
+        (chol.log_det() + fit) * 0.5
+    }
+}
+
+impl Objective for LikelihoodMatching {
+    fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor {
+        let at = self.draw(&**model.schedule(), x0, noise);
+        let mut jet = model.jet(&at.x, &at.t);
+        let score_loss = match self.score {
+            ScoreGradient::Joint => None,
+            ScoreGradient::Dsm => Some(squared_norm(&(&jet.noise - &at.noise)) * 0.5),
+            ScoreGradient::Frozen => None,
+        };
+        if self.score != ScoreGradient::Joint {
+            jet.noise = jet.noise.detach();
+        }
+        let mut loss = self.quasi_likelihood(&at, &jet);
+        if let Some(score_loss) = score_loss {
+            loss = loss + score_loss;
+        }
+        loss.view([-1, self.transitions as i64]).mean_dim([1i64].as_slice(), false, None::<Kind>)
+    }
+
+    fn draws(&self) -> usize {
+        self.transitions
+    }
+
+    fn trains_head(&self) -> bool {
+        true
+    }
+
+    fn trains_score(&self) -> bool {
+        self.score != ScoreGradient::Frozen
+    }
+}

@@ -1,0 +1,159 @@
+//! Tweedie's two formulas and the Gaussian bridge: from (`ε̂`, `G`) to the law of `x_s` given
+//! `x_t`.
+//!
+//! With the score `s = ∇ln p_t(x_t) = −ε̂/σ_t` and its Hessian `H`, and
+//! `G = I + σ_t² H = Cov[ε|x_t] ⪰ 0`:
+//!
+//! - `μ₀ = E[x_0|x_t] = (x_t − σ_t ε̂)/α_t`
+//! - `C₀ = Cov[x_0|x_t] = (σ_t²/α_t²) G`
+//!
+//! A method is only how it gets `G`; everything after that is here.
+
+use tch::Tensor;
+
+use crate::gaussian::Gaussian;
+use crate::schedule::{Schedule, Transition};
+use crate::sym_matrix::SymMatrix;
+use crate::tensor::{column, per_row};
+
+/// What a model says of `x_t`: the posterior mean and covariance of the noise in it.
+#[derive(Debug)]
+pub struct Jet {
+    /// `ε̂ = E[ε|x_t]`, `[b, d]`.
+    pub noise: Tensor,
+    /// `G = Cov[ε|x_t]`.
+    pub g: SymMatrix,
+}
+
+impl Jet {
+    /// `E[ε²|x_t] = ε̂² + diag G`, coordinate by coordinate, `[b, d]`.
+    pub fn second_moment(&self) -> Tensor {
+        self.noise.square() + self.g.diagonal()
+    }
+}
+
+/// The score `−ε̂/σ_t`, `[b, d]`.
+pub fn score(noise: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
+    -noise / column(t.iter().map(|&t| schedule.sigma(t)), noise)
+}
+
+/// The posterior of the clean data, `N(μ₀, C₀)`, for rows `x_t` `[b, d]` at times `t` (Tweedie 1
+/// and 2).
+pub fn posterior(x: &Tensor, jet: &Jet, schedule: &dyn Schedule, t: &[f64]) -> Gaussian {
+    let zero = vec![0.0; t.len()];
+    bridge(x, jet, schedule, &zero, t, 1.0)
+}
+
+/// The bridge's coefficients for one pair of times: `E[x_s|x_t] = x_t/m − c ε̂`,
+/// `Cov[x_s|x_t] = λ² I + c² G`.
+///
+/// This is `a μ₀ + b x_t` and `λ² I + a² C₀` with `λ² = η² σ_s² k²/σ_t²`, `b = √(σ_s² − λ²)/σ_t`,
+/// `a = α_s − b α_t`, written so that nothing cancels as `s → t` or `s → 0`. At `η = 1` it is
+/// Proposition 2 of Likelihood Matching, at `η = 0` DDIM.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bridge {
+    /// `1/m`.
+    pub inv_m: f64,
+    /// `c = a σ_t/α_t`.
+    pub c: f64,
+    /// `λ²`.
+    pub lambda2: f64,
+}
+
+impl Bridge {
+    /// For `0 ≤ s < t` and `η ∈ [0, 1]`.
+    pub fn new(schedule: &dyn Schedule, s: f64, t: f64, eta: f64) -> Bridge {
+        let Transition { m, k2 } = schedule.transition(s, t);
+        let (var_s, var_t) = (schedule.sigma2(s), schedule.sigma2(t));
+        let lambda2 = eta * eta * var_s * k2 / var_t;
+        // σ_t/m − √(σ_s² − λ²), rationalised
+        let c = (k2 / (m * m) + lambda2) / (var_t.sqrt() / m + (var_s - lambda2).max(0.0).sqrt());
+        Bridge { inv_m: 1.0 / m, c, lambda2 }
+    }
+}
+
+/// The law of `x_s` given `x_t` (`[b, d]`), row by row for times `s < t`.
+pub fn bridge(
+    x: &Tensor,
+    jet: &Jet,
+    schedule: &dyn Schedule,
+    s: &[f64],
+    t: &[f64],
+    eta: f64,
+) -> Gaussian {
+    assert_eq!((x.size()[0] as usize, s.len()), (t.len(), t.len()), "rows, s and t of a bridge");
+    let rows: Vec<Bridge> =
+        s.iter().zip(t).map(|(&s, &t)| Bridge::new(schedule, s, t, eta)).collect();
+    let mean = bridge_mean(x, &jet.noise, &rows);
+    let scale = per_row(rows.iter().map(|b| b.c * b.c), x);
+    let shift = per_row(rows.iter().map(|b| b.lambda2), x);
+    Gaussian::new(mean, jet.g.affine(&scale, &shift))
+}
+
+/// `x_t/m − c ε̂`.
+pub(crate) fn bridge_mean(x: &Tensor, noise: &Tensor, rows: &[Bridge]) -> Tensor {
+    let inv_m = column(rows.iter().map(|b| b.inv_m), x);
+    let c = column(rows.iter().map(|b| b.c), x);
+    x * inv_m - noise * c
+}
+
+/// The law of `x_s` given `x_t` *and* `x_0`, of the forward process: mean coefficients of `x_t` and
+/// `x_0`, and the variance, for `s < t`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ForwardBridge {
+    /// Factor of `x_t`: `m σ_s²/σ_t²`.
+    pub of_xt: f64,
+    /// Factor of `x_0`: `α_s k²/σ_t²`.
+    pub of_x0: f64,
+    /// `σ_s² k²/σ_t²`.
+    pub variance: f64,
+}
+
+impl ForwardBridge {
+    /// For `0 ≤ s < t`.
+    pub fn new(schedule: &dyn Schedule, s: f64, t: f64) -> ForwardBridge {
+        let Transition { m, k2 } = schedule.transition(s, t);
+        let (var_s, var_t) = (schedule.sigma2(s), schedule.sigma2(t));
+        ForwardBridge {
+            of_xt: m * var_s / var_t,
+            of_x0: schedule.alpha(s) * k2 / var_t,
+            variance: var_s * k2 / var_t,
+        }
+    }
+}
+
+/// `G` of isotropic Gaussian data with variance `v`: `α²v/(α²v + σ²)`.
+pub fn isotropic_g(schedule: &dyn Schedule, t: f64, v: f64) -> f64 {
+    let signal = schedule.alpha(t).powi(2) * v;
+    signal / (signal + schedule.sigma2(t))
+}
+
+/// `G` as a scalar multiple of the identity, one per row.
+pub fn scalar_g(value: impl IntoIterator<Item = f64>, like: &Tensor) -> SymMatrix {
+    SymMatrix::isotropic(per_row(value, like), like.size()[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Vp;
+
+    /// η = 1 is Proposition 2: mean (x + k²s)/m, covariance (k²/m²)(I + k²H); η = 0 is DDIM.
+    #[test]
+    fn coefficients_are_those_of_the_papers() {
+        let vp = Vp::default();
+        for (s, t) in [(0.0, 1e-3), (1e-5, 2e-5), (0.2, 0.3), (0.5, 1.0)] {
+            let Transition { m, k2 } = vp.transition(s, t);
+            let (var_s, var_t) = (vp.sigma2(s), vp.sigma2(t));
+            let b = Bridge::new(&vp, s, t, 1.0);
+            // H = (G − I)/σ_t²: covariance of Proposition 2 = k²/m² (1 − ρ) I + k²/m² ρ G
+            assert!((b.c - k2 / (m * var_t.sqrt())).abs() < 1e-12 * (1.0 + b.c), "c");
+            assert!((b.c * b.c - k2 * k2 / (m * m * var_t)).abs() < 1e-12, "factor of G");
+            assert!((b.lambda2 - k2 / (m * m) * (1.0 - k2 / var_t)).abs() < 1e-12, "factor of I");
+            let ddim = Bridge::new(&vp, s, t, 0.0);
+            let (alpha_s, alpha_t) = (vp.alpha(s), vp.alpha(t));
+            let expected = alpha_s * var_t.sqrt() / alpha_t - var_s.sqrt();
+            assert!((ddim.c - expected).abs() < 1e-11 && ddim.lambda2 == 0.0, "DDIM");
+        }
+    }
+}

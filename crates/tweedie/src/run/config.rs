@@ -1,0 +1,265 @@
+//! The complete configuration of a run, as plain data.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{ScalingOptions, TableOptions};
+use crate::model::{BaseConfig, ModelConfig};
+use crate::objective::ObjectiveConfig;
+use crate::schedule::ScheduleConfig;
+use crate::train::TrainConfig;
+use crate::{Error, Result};
+
+/// Where the rows come from and how they are dealt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// A table, or `mixture:NAME`. A run keeps the absolute path.
+    pub source: String,
+    /// Rows for validation from a file of their own; else they are dealt from `source`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<PathBuf>,
+    /// Shares of training, validation and test rows.
+    pub split: [f64; 3],
+    /// The seed of the split, and of the rows of a mixture; where it is not set that of the run, as
+    /// in runs of earlier versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_seed: Option<u64>,
+    /// Rows drawn from a mixture.
+    pub mixture_rows: usize,
+    /// Whether a training image is mirrored, left to right, in half of its draws.
+    pub flip: bool,
+    /// Whether the model is conditioned on the images' classes.
+    pub classes: bool,
+    /// How the table is read.
+    pub table: TableOptions,
+    /// How columns are brought to the network's units.
+    pub scaling: ScalingOptions,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        DataConfig {
+            source: String::new(),
+            validation: None,
+            split: [0.8, 0.1, 0.1],
+            split_seed: None,
+            mixture_rows: 5000,
+            flip: false,
+            classes: false,
+            table: TableOptions::default(),
+            scaling: ScalingOptions::default(),
+        }
+    }
+}
+
+impl DataConfig {
+    /// The same with paths that hold from any working directory. They are not resolved further: a
+    /// link stays one.
+    pub fn absolute(&self) -> DataConfig {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let source = match self.source.as_str() {
+            "" => String::new(),
+            mixture if mixture.starts_with("mixture:") => mixture.to_owned(),
+            path => absolute(Path::new(path)).display().to_string(),
+        };
+        DataConfig { source, validation: self.validation.as_deref().map(absolute), ..self.clone() }
+    }
+}
+
+/// The configuration of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// The seed of everything random.
+    pub seed: u64,
+    /// The rows.
+    pub data: DataConfig,
+    /// The forward process.
+    pub schedule: ScheduleConfig,
+    /// The base distribution.
+    pub base: BaseConfig,
+    /// The network and its head.
+    pub model: ModelConfig,
+    /// What is minimised.
+    pub objective: ObjectiveConfig,
+    /// How.
+    pub train: TrainConfig,
+}
+
+/// Which fields a configuration file gives: a default of its kind of data takes the place of one
+/// that it leaves out, never of one that it gives, be its value the general default.
+#[derive(Clone, Debug, Default)]
+pub struct Given(toml::Table);
+
+impl Given {
+    /// Whether the file gives the field at this path, as `train.batch_size`.
+    pub fn has(&self, path: &str) -> bool {
+        let (parents, field) = path.rsplit_once('.').unwrap_or(("", path));
+        let mut table = &self.0;
+        for name in parents.split('.').filter(|name| !name.is_empty()) {
+            match table.get(name) {
+                Some(toml::Value::Table(inner)) => table = inner,
+                _ => return false,
+            }
+        }
+        table.contains_key(field)
+    }
+}
+
+impl RunConfig {
+    /// Reads a configuration file, and which fields it gives.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, [`Error::Data`] as [`RunConfig::from_toml`].
+    pub fn read(path: &Path) -> Result<(RunConfig, Given)> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Error::data(
+                path,
+                "is not text in UTF-8",
+                "give a configuration file, as the config.toml of a run",
+            )
+        })?;
+        let config = RunConfig::from_toml(&text, path)?;
+        Ok((config, Given(toml::from_str(&text).unwrap_or_default())))
+    }
+
+    /// The fields in which `other` differs from this, by their paths, with this value and the
+    /// other's; `none` where there is none.
+    pub fn differences(&self, other: &RunConfig) -> Vec<(String, String, String)> {
+        let value = |config: &RunConfig| toml::Value::try_from(config).expect("plain data");
+        let mut found = Vec::new();
+        differ("", Some(&value(self)), Some(&value(other)), &mut found);
+        found
+    }
+
+    /// As TOML, every default spelled out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("plain data")
+    }
+
+    /// From TOML; `path` is named in errors. A head that the objective does not train is left out:
+    /// TOML has no way to say that there is none.
+    pub fn from_toml(text: &str, path: &Path) -> Result<RunConfig> {
+        let mut config: RunConfig = toml::from_str(text).map_err(|e| {
+            let line = e
+                .span()
+                .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let problem = format!("line {line}: {}", e.message().replace('\n', " "));
+            Error::data(
+                path,
+                problem,
+                "correct the configuration (see the config.toml of any run for the fields)",
+            )
+        })?;
+        if !config.objective.trains_head() {
+            config.model.head = None;
+        }
+        Ok(config)
+    }
+}
+
+/// Appends where `a` and `b` differ to `found`, going down as long as both are tables.
+fn differ(
+    path: &str,
+    a: Option<&toml::Value>,
+    b: Option<&toml::Value>,
+    found: &mut Vec<(String, String, String)>,
+) {
+    if let (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) = (a, b) {
+        let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        for name in names {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            differ(&path, a.get(name), b.get(name), found);
+        }
+    } else if a != b {
+        let text = |value: Option<&toml::Value>| {
+            value.map_or("none".to_string(), |v| v.to_string().replace('\n', " "))
+        };
+        found.push((path.to_string(), text(a), text(b)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grid::TimeLaw;
+    use crate::objective::Weighting;
+
+    #[test]
+    fn configurations_round_trip_through_toml() {
+        let without_head = RunConfig {
+            objective: ObjectiveConfig::Sm {
+                weighting: Weighting::Sigma2,
+                time: TimeLaw::Uniform,
+                draws: 1,
+            },
+            model: ModelConfig { head: None, ..ModelConfig::default() },
+            ..RunConfig::default()
+        };
+        let weighted = |weighting| RunConfig {
+            objective: ObjectiveConfig::Sm { weighting, time: TimeLaw::LogSnr, draws: 1 },
+            ..without_head.clone()
+        };
+        let table = weighted(Weighting::Table(vec![[0.0, 1.0], [0.5, 2.0]]));
+        assert!(
+            table.to_toml().contains("table = [[0.0, 1.0], [0.5, 2.0]]"),
+            "{}",
+            table.to_toml()
+        );
+        let between = weighted(Weighting::Interpolated(0.5));
+        for config in [RunConfig::default(), without_head, table, between] {
+            let back = RunConfig::from_toml(&config.to_toml(), Path::new("config.toml")).unwrap();
+            assert_eq!(config, back);
+        }
+    }
+
+    /// A field counts as given by standing in the file, not by its value.
+    #[test]
+    fn given_fields_are_those_of_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("my.toml");
+        let text = "seed = 0\n[train]\nbatch_size = 256\n[model.network]\nkind = \"mlp\"\n";
+        std::fs::write(&path, text).unwrap();
+        let (config, given) = RunConfig::read(&path).unwrap();
+        assert_eq!(config.train.batch_size, TrainConfig::default().batch_size);
+        for path in ["seed", "train", "train.batch_size", "model.network.kind"] {
+            assert!(given.has(path), "{path}");
+        }
+        for path in [
+            "data",
+            "train.learning_rate",
+            "base.kind",
+            "seed.x",
+            "model.head.structure",
+            "batch_size",
+        ] {
+            assert!(!given.has(path), "{path}");
+        }
+        std::fs::write(&path, [0xff, 0xfe, 0]).unwrap();
+        assert!(RunConfig::read(&path).unwrap_err().is_request());
+    }
+
+    #[test]
+    fn differences_are_named_by_their_paths() {
+        let mut other = RunConfig::default();
+        assert!(RunConfig::default().differences(&other).is_empty());
+        other.train.batch_size = 3;
+        other.data.split_seed = Some(7);
+        let found = RunConfig::default().differences(&other);
+        let paths: Vec<&str> = found.iter().map(|(path, ..)| path.as_str()).collect();
+        assert_eq!(paths, ["data.split_seed", "train.batch_size"]);
+        assert_eq!((found[0].1.as_str(), found[0].2.as_str()), ("none", "7"));
+    }
+
+    #[test]
+    fn unknown_fields_are_named() {
+        let error =
+            RunConfig::from_toml("seed = 1\n[train]\niteration = 5\n", Path::new("my.toml"))
+                .unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("my.toml: line 3") && message.contains("iteration"), "{message}");
+    }
+}

@@ -1,0 +1,546 @@
+//! From a configuration's data source to training rows.
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::DataConfig;
+use crate::data::{
+    CellType, Column, ColumnKind, Dequantize, MarginalChoice, Marginals, Purpose, Reader, Scaling,
+    ScalingOptions, Split, Table, TableOptions, subset,
+};
+use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
+use crate::model::NetworkConfig;
+use crate::noise::{Noise, Seed};
+use crate::oracle::named;
+use crate::train::{Rows, TrainConfig, Validation};
+use crate::{Error, Result};
+
+/// What a run remembers of its data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// Where the rows came from.
+    pub source: String,
+    /// The map between raw and network units, column by column.
+    pub scaling: Scaling,
+    /// How the maps were chosen, column by column, where that was left to [`Marginals::Auto`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marginals: Vec<MarginalChoice>,
+    /// Channels, height and width, where rows are images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<[usize; 3]>,
+    /// The classes that the model is conditioned on; none: it is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// Rows in training, validation and test parts.
+    pub rows: [usize; 3],
+    /// The seed that dealt them.
+    pub split_seed: u64,
+    /// Rows left out for missing cells, and as duplicates.
+    pub dropped: [usize; 2],
+    /// The table's fingerprint.
+    pub fingerprint: String,
+    /// What a reader of any figure of the run has to know of its data, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+}
+
+impl DataRecord {
+    /// The columns' names.
+    pub fn names(&self) -> Vec<&str> {
+        self.scaling.columns.iter().map(|c| c.column.name.as_str()).collect()
+    }
+
+    /// What of a record from a file cannot be.
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
+        if self.scaling.dim() == 0 {
+            return Err("has no columns".into());
+        }
+        let Some(shape) = self.image else { return Ok(()) };
+        let pixels = shape.iter().try_fold(1usize, |pixels, &n| pixels.checked_mul(n));
+        if pixels != Some(self.scaling.dim()) {
+            return Err(format!(
+                "has {}, and {} columns",
+                in_words(self.image),
+                self.scaling.dim()
+            ));
+        }
+        match self.scaling.columns.iter().all(|column| column.grid.is_some()) {
+            true => Ok(()),
+            false => Err("is of images, some of whose pixels have no levels".into()),
+        }
+    }
+
+    /// How samples are written: as the columns were.
+    pub fn cell_types(&self) -> Vec<CellType> {
+        self.scaling
+            .columns
+            .iter()
+            .map(|c| match (c.column.kind, &c.grid) {
+                (ColumnKind::Integer, Some(_)) => CellType::Integer,
+                _ => CellType::Single,
+            })
+            .collect()
+    }
+
+    /// Refuses images of another shape than the network's; the error is what was found.
+    pub(super) fn check_network(&self, network: &NetworkConfig) -> std::result::Result<(), String> {
+        let (Some(shape), NetworkConfig::UNet(unet)) = (self.image, network) else { return Ok(()) };
+        let own = unet.shape.map(|n| n as usize);
+        match own == shape {
+            true => Ok(()),
+            false => Err(format!(
+                "has {}, the network is of {}",
+                in_words(self.image),
+                in_words(Some(own))
+            )),
+        }
+    }
+
+    /// Reads another table with this run's columns, to judge or score it: of what holds images for
+    /// training and for testing those for testing.
+    pub fn read_table(&self, path: &std::path::Path, options: &TableOptions) -> Result<Table> {
+        self.read_table_for(Purpose::Test, path, options)
+    }
+
+    /// As [`DataRecord::read_table`], for any purpose.
+    pub fn read_table_for(
+        &self,
+        purpose: Purpose,
+        path: &std::path::Path,
+        options: &TableOptions,
+    ) -> Result<Table> {
+        // a caller that has flags for tables says so
+        let reader = match options.reader {
+            Reader::Training => Reader::Other,
+            reader => reader,
+        };
+        let options =
+            TableOptions { unique: false, reader, purpose, ..options.of_columns(&self.names()) };
+        let mut table = Table::read(path, &options)?;
+        if table.image != self.image {
+            let problem =
+                format!("holds {}, the run is of {}", in_words(table.image), in_words(self.image));
+            return Err(Error::data(path, problem, "give data of the same kind and shape"));
+        }
+        into_classes(&mut table, &self.classes)?;
+        Ok(table)
+    }
+
+    /// The number of the class called `name`, or that is its number.
+    pub fn class(&self, name: &str) -> Result<u32> {
+        if self.classes.is_empty() {
+            let problem = format!("{name}: the run is not conditioned on classes");
+            return Err(Error::config("--class", problem, "leave it out"));
+        }
+        let named = self.classes.iter().position(|class| class == name);
+        let number = || name.parse().ok().filter(|&number: &usize| number < self.classes.len());
+        named.or_else(number).map(|class| class as u32).ok_or_else(|| {
+            let remedy = format!("give one of {}, or its number from 0", self.classes.join(", "));
+            Error::config("--class", format!("{name:?} is no class of this run"), remedy)
+        })
+    }
+}
+
+/// Whether nothing is requested of the maps that the fixed map of pixel levels is not.
+fn fits_images(scaling: &ScalingOptions) -> bool {
+    let marginals = match scaling.marginals {
+        Marginals::Gaussianize => return false,
+        Marginals::Standardize | Marginals::Auto => scaling.marginals,
+    };
+    *scaling == ScalingOptions { marginals, ..ScalingOptions::default() }
+}
+
+/// What rows are: images of this shape, or those of a table.
+pub(super) fn in_words(image: Option<[usize; 3]>) -> String {
+    match image {
+        Some([channels, height, width]) => format!("images of {channels} × {height} × {width}"),
+        None => "a table".into(),
+    }
+}
+
+/// Brings the labels of `table` to the numbers of `classes`; where there are none, labels say
+/// nothing.
+fn into_classes(table: &mut Table, classes: &[String]) -> Result<()> {
+    table.labels = match (classes, table.labels.take()) {
+        ([], _) => None,
+        (_, None) => {
+            let problem = "has no labels, which the run's model is conditioned on";
+            return Err(Error::data(&table.source, problem, "give images with their classes"));
+        }
+        (_, Some(labels)) => Some(labels.among(classes).map_err(|unknown| {
+            let problem =
+                format!("holds the class {unknown:?}, the run has {}", classes.join(", "));
+            Error::data(&table.source, problem, "give images of the run's classes")
+        })?),
+    };
+    Ok(())
+}
+
+/// A data source read, dealt and scaled.
+pub struct Prepared {
+    /// All rows, raw.
+    pub table: Table,
+    /// Validation rows from a file of their own.
+    pub validation: Option<Table>,
+    /// Which rows are for what.
+    pub split: Split,
+    /// What the run remembers.
+    pub record: DataRecord,
+    /// Whether training images are mirrored in half of their draws.
+    flip: bool,
+}
+
+impl Prepared {
+    /// Reads `config`'s source and fits the scaling on its training rows. The rows of a mixture and
+    /// the split are drawn by `config.split_seed`, or where that is not set by `seed`.
+    pub fn read(config: &DataConfig, seed: u64) -> Result<Prepared> {
+        let seed = config.split_seed.unwrap_or(seed);
+        let mut table = match config.source.strip_prefix("mixture:") {
+            Some(name) => mixture_table(name, config.mixture_rows, Seed(seed))?,
+            None if config.source.is_empty() => {
+                return Err(Error::config(
+                    "--data",
+                    "no data were given",
+                    "give a table, images, or mixture:NAME",
+                ));
+            }
+            None => {
+                Table::read_to_train(&config.source, &config.table, &config.scaling.dequantize)?
+            }
+        };
+        if table.image.is_none() {
+            for (flag, asked) in [("--flip", config.flip), ("--classes", config.classes)] {
+                if asked {
+                    return Err(Error::config(
+                        flag,
+                        "the data are a table",
+                        "leave it out: it is for images",
+                    ));
+                }
+            }
+        } else if !fits_images(&config.scaling) {
+            let problem =
+                "the data are images, whose levels are dequantised and brought to [−1, 1]";
+            return Err(Error::config(
+                "data.scaling",
+                problem,
+                "leave out --dequantize and --marginals",
+            ));
+        }
+        let classes = match (config.classes, &table.labels) {
+            (false, _) => Vec::new(),
+            (true, Some(labels)) if labels.names.len() > 1 => labels.names.clone(),
+            (true, found) => {
+                let what = if found.is_some() { "only one class" } else { "no labels" };
+                let problem = format!("{} has {what}", config.source);
+                let remedy = "give a folder with one sub-folder per class, IDX images with their labels beside them, an NPZ with labels, or CIFAR-10's batches";
+                return Err(Error::config("--classes", problem, remedy));
+            }
+        };
+        into_classes(&mut table, &classes)?;
+        let split = Split::new(table.rows(), config.split, seed)?;
+        if split.train.len() < 2 {
+            let problem = format!("{} training rows", split.train.len());
+            return Err(Error::config(
+                "data.split",
+                problem,
+                "give more rows or a larger training share",
+            ));
+        }
+        let (scaling, marginals) = match table.image {
+            Some(_) => (Scaling::pixels(&table.columns), Vec::new()),
+            None => Scaling::choose(&table, &split.train, &config.scaling)?,
+        };
+        let remarks = match table.image {
+            Some(_) => Vec::new(),
+            None => {
+                [table.far_values(&scaling)?, table.remarks(&config.scaling.dequantize)].concat()
+            }
+        };
+        let read = |path| {
+            let options = TableOptions {
+                purpose: Purpose::Validation,
+                ..config.table.of_columns(&table.names())
+            };
+            let mut table = Table::read(path, &options)?;
+            into_classes(&mut table, &classes)?;
+            Ok::<_, Error>(table)
+        };
+        let validation = config.validation.as_ref().map(read).transpose()?;
+        let held_out = validation.as_ref().map_or(split.validation.len(), Table::rows);
+        let record = DataRecord {
+            source: config.source.clone(),
+            scaling,
+            marginals,
+            image: table.image,
+            classes,
+            rows: [split.train.len(), held_out, split.test.len()],
+            split_seed: seed,
+            dropped: [table.dropped_rows, table.dropped_duplicates],
+            fingerprint: table.fingerprint(),
+            remarks,
+        };
+        Ok(Prepared { table, validation, split, record, flip: config.flip })
+    }
+
+    /// Rows that equal an earlier one, and whether they are more than a table with its columns has
+    /// by chance.
+    pub fn surprising_duplicates(&self) -> (usize, bool) {
+        let columns = self.record.scaling.columns.iter().filter(|column| column.grid.is_some());
+        let names = columns.map(|column| column.column.name.clone()).collect();
+        self.table.surprising_duplicates(&Dequantize::Columns(names))
+    }
+
+    /// The rows to train on.
+    pub fn training(&self) -> TableRows<'_> {
+        let mirrored = self.record.image.filter(|_| self.flip).map(|[_, _, width]| width);
+        TableRows {
+            table: &self.table,
+            rows: &self.split.train,
+            scaling: &self.record.scaling,
+            mirrored,
+        }
+    }
+
+    /// The table of the validation rows, and at most `limit` of them, drawn at random once for the
+    /// split.
+    fn held_out(&self, limit: usize) -> (&Table, Vec<usize>) {
+        let seed = self.seed().derive("held-out rows");
+        match &self.validation {
+            Some(table) => {
+                let all: Vec<usize> = (0..table.rows()).collect();
+                (table, subset(&all, limit, seed))
+            }
+            None => (&self.table, subset(&self.split.validation, limit, seed)),
+        }
+    }
+
+    fn seed(&self) -> Seed {
+        Seed(self.record.split_seed)
+    }
+
+    /// At most `limit` validation rows in the network's units, `[n, d]`: a draw that depends on the
+    /// split and `limit` alone. `seed` is that of the dequantisation.
+    pub fn validation_rows(&self, limit: usize, seed: Seed) -> Tensor {
+        let (table, rows) = self.held_out(limit);
+        scaled_rows(table, &rows, &self.record.scaling, seed).0.to_kind(Kind::Float)
+    }
+
+    /// The rows of [`Prepared::validation_rows`] at the centres of the bins of their levels, in the
+    /// network's units, `[n, d]`: what [`crate::train::Validation::of_levels`] judges a model of
+    /// images on.
+    pub fn validation_levels(&self, limit: usize) -> Tensor {
+        let (table, rows) = self.held_out(limit);
+        level_rows(table, &rows, &self.record.scaling).to_kind(Kind::Float)
+    }
+
+    /// How a model of these data is judged while it is trained by `config`: images by their levels,
+    /// in batches no larger than those of training; `None` where there are no validation rows.
+    pub fn judge(&self, config: &TrainConfig, seed: Seed) -> Option<Validation> {
+        if self.record.rows[1] == 0 || config.validation_rows == 0 {
+            return None;
+        }
+        let limit = config.validation_rows;
+        let judge = match self.record.image {
+            Some(_) => Validation::of_levels(&self.validation_levels(limit), seed)
+                .in_batches_of(config.batch_size),
+            None => {
+                Validation::new(&self.validation_rows(limit, seed.derive("validation rows")), seed)
+            }
+        };
+        Some(judge.with_classes(self.validation_classes(limit)))
+    }
+
+    /// The classes of [`Prepared::validation_rows`], where the model is conditioned on any.
+    pub fn validation_classes(&self, limit: usize) -> Option<Vec<u32>> {
+        let (table, rows) = self.held_out(limit);
+        table.labels.as_ref().map(|l| rows.iter().map(|&row| l.of_rows[row]).collect())
+    }
+
+    /// At most `limit` training rows in the network's units, drawn as [`Prepared::validation_rows`]
+    /// are, `[n, d]`.
+    pub fn training_rows(&self, limit: usize, seed: Seed) -> Tensor {
+        let rows = subset(&self.split.train, limit, self.seed().derive("training rows"));
+        scaled_rows(&self.table, &rows, &self.record.scaling, seed).0
+    }
+}
+
+/// Rows of a table in the network's units `[n, d]` (f64) and `ln |d scaled/d raw|` per row,
+/// dequantised uniformly. Dequantisation draws from stream `i` of `seed` for the `i`-th of `rows`.
+pub fn scaled_rows(
+    table: &Table,
+    rows: &[usize],
+    scaling: &Scaling,
+    seed: Seed,
+) -> (Tensor, Vec<f64>) {
+    let Dequantized { rows, offsets } = dequantized_rows(table, rows, &Uniform::new(scaling), seed);
+    (rows, offsets)
+}
+
+/// As [`scaled_rows`] by any dequantisation.
+pub fn dequantized_rows(
+    table: &Table,
+    rows: &[usize],
+    dequantizer: &dyn Dequantizer,
+    seed: Seed,
+) -> Dequantized {
+    dequantized_from(table, rows, dequantizer, seed, 0)
+}
+
+/// As [`dequantized_rows`] for rows that are part of a whole, of which the first is number `first`
+/// from 0.
+pub fn dequantized_from(
+    table: &Table,
+    rows: &[usize],
+    dequantizer: &dyn Dequantizer,
+    seed: Seed,
+    first: u64,
+) -> Dequantized {
+    let levels = raw_rows(table, rows.iter().copied());
+    dequantizer.dequantize(&levels, &mut Noise::new(seed, first..first + rows.len() as u64))
+}
+
+/// As [`scaled_rows`] at the centres of the bins of dequantised columns, `[n, d]`: what a decoder
+/// of levels scores.
+pub fn level_rows(table: &Table, rows: &[usize], scaling: &Scaling) -> Tensor {
+    let raw = raw_rows(table, rows.iter().copied());
+    let (mut scaled, mut log_jacobian) = (Vec::new(), Vec::new());
+    scaling.forward_f64(&raw, || 0.5, &mut scaled, &mut log_jacobian);
+    Tensor::from_slice(&scaled).view([rows.len() as i64, scaling.dim() as i64])
+}
+
+fn raw_rows(table: &Table, rows: impl Iterator<Item = usize>) -> Vec<f32> {
+    rows.flat_map(|r| table.row(r)).copied().collect()
+}
+
+/// Training rows of a table: kept raw, dequantised and scaled batch by batch, so that a table needs
+/// no second copy.
+pub struct TableRows<'a> {
+    table: &'a Table,
+    rows: &'a [usize],
+    scaling: &'a Scaling,
+    /// The width of images that are mirrored in half of their draws.
+    mirrored: Option<usize>,
+}
+
+impl Rows for TableRows<'_> {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn gather(&self, rows: &[usize], noise: &mut Noise) -> Tensor {
+        let mut raw = raw_rows(self.table, rows.iter().map(|&r| self.rows[r]));
+        if let Some(width) = self.mirrored {
+            for (image, u) in raw.chunks_exact_mut(self.scaling.dim()).zip(noise.uniform(1)) {
+                if u < 0.5 {
+                    image.chunks_exact_mut(width).for_each(<[f32]>::reverse);
+                }
+            }
+        }
+        let mut scaled = Vec::with_capacity(raw.len());
+        self.scaling.forward(&raw, uniforms(self.scaling, noise), &mut scaled);
+        Tensor::from_slice(&scaled).view([rows.len() as i64, self.scaling.dim() as i64])
+    }
+
+    fn classes(&self, rows: &[usize]) -> Option<Vec<u32>> {
+        let labels = self.table.labels.as_ref()?;
+        Some(rows.iter().map(|&row| labels.of_rows[self.rows[row]]).collect())
+    }
+}
+
+fn mixture_table(name: &str, rows: usize, seed: Seed) -> Result<Table> {
+    let samples = named::sample(name, rows, seed.derive("mixture"))?
+        .to_kind(Kind::Float)
+        .to_device(Device::Cpu);
+    let columns = (1..=samples.size()[1])
+        .map(|i| Column { name: format!("x{i}"), kind: ColumnKind::Float })
+        .collect();
+    Table::new(columns, Vec::try_from(samples.view(-1)).expect("f32 on the CPU"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Images of 2×3 in an IDX file, whose levels count up, read for training.
+    fn images(dir: &std::path::Path, config: DataConfig) -> Prepared {
+        let path = dir.join("t-images-idx3-ubyte");
+        let head = [0, 0, 8, 3, 0, 0, 0, 40, 0, 0, 0, 2, 0, 0, 0, 3];
+        std::fs::write(&path, [&head[..], &(0..240).collect::<Vec<u8>>()].concat()).unwrap();
+        let source = path.display().to_string();
+        Prepared::read(&DataConfig { source, ..config }, 5).unwrap()
+    }
+
+    /// Rows keep their classes through the split, batches and validation.
+    #[test]
+    fn classes_follow_their_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let labels: Vec<u8> = (0..40).map(|i| i % 4).collect();
+        let file = [&[0, 0, 8, 1, 0, 0, 0, 40], &labels[..]].concat();
+        std::fs::write(dir.path().join("t-labels-idx1-ubyte"), file).unwrap();
+        let with = images(dir.path(), DataConfig { classes: true, ..DataConfig::default() });
+        assert_eq!(with.record.classes, ["0", "1", "2", "3"]);
+        // image i begins with the level 6 i
+        let class = |levels: &[f64]| (levels[0] / 6.0) as u32 % 4;
+        let rows = [3, 30, 0, 17];
+        let classes: Vec<u32> =
+            levels(&with, &rows, 1).iter().map(|levels| class(levels)).collect();
+        assert_eq!(with.training().classes(&rows), Some(classes));
+        let held_out: Vec<f32> = Vec::try_from(with.validation_rows(3, Seed(2)).view(-1)).unwrap();
+        let classes = with.record.scaling.inverse(&held_out).chunks(6).map(class).collect();
+        assert_eq!(with.validation_classes(3), Some(classes));
+        // nobody asked
+        let without = images(dir.path(), DataConfig::default());
+        assert_eq!(
+            (without.training().classes(&rows), without.validation_classes(3)),
+            (None, None)
+        );
+        // few rows are a draw, in a file that may be sorted: not the first four of the split in
+        // every run
+        let first = |prepared: &Prepared, limit| prepared.held_out(limit).1;
+        let (all, few) = (first(&without, 99), first(&without, 2));
+        assert!(few.iter().all(|row| all.contains(row)) && few.len() == 2, "{few:?} of {all:?}");
+        let drawn: std::collections::HashSet<Vec<usize>> = (0..20)
+            .map(|seed| {
+                let mut other = images(dir.path(), DataConfig::default());
+                other.record.split_seed = seed;
+                first(&other, 2)
+            })
+            .collect();
+        assert!(drawn.len() > 1, "{drawn:?}");
+        assert_ne!(without.record.fingerprint, with.record.fingerprint);
+    }
+
+    /// The levels of batch rows.
+    fn levels(prepared: &Prepared, rows: &[usize], seed: u64) -> Vec<Vec<f64>> {
+        let mut noise = Noise::of_rows(Seed(seed), rows.iter().map(|&r| r as u64));
+        let x = prepared.training().gather(rows, &mut noise);
+        let x: Vec<f32> = Vec::try_from(x.view(-1)).unwrap();
+        prepared.record.scaling.inverse(&x).chunks(6).map(<[f64]>::to_vec).collect()
+    }
+
+    /// About half of the draws are the mirror image, the others the image, whatever batch a row is
+    /// in; validation rows are left as they are.
+    #[test]
+    fn training_images_are_mirrored_in_half_of_their_draws() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = images(dir.path(), DataConfig::default());
+        let flipped = images(dir.path(), DataConfig { flip: true, ..DataConfig::default() });
+        let all: Vec<usize> = (0..plain.split.train.len()).collect();
+        let mut mirrored = 0;
+        for seed in 0..20 {
+            let (before, after) = (levels(&plain, &all, seed), levels(&flipped, &all, seed));
+            for (image, drawn) in before.iter().zip(&after) {
+                let mirror: Vec<f64> =
+                    image.chunks(3).flat_map(|line| line.iter().rev().copied()).collect();
+                assert!(drawn == image || *drawn == mirror, "{drawn:?} from {image:?}");
+                mirrored += usize::from(*drawn == mirror);
+            }
+            assert_eq!(levels(&flipped, &all[7..9], seed), after[7..9]);
+        }
+        // Binomial(640, ½): mean 320, standard deviation 12.6
+        assert!((270..370).contains(&mirrored), "{mirrored}");
+        let held_out = |prepared: &Prepared| prepared.validation_rows(10, Seed(1));
+        assert_eq!(held_out(&plain), held_out(&flipped));
+    }
+}

@@ -1,0 +1,96 @@
+//! Samplers: one loop, swappable steps.
+
+mod ancestral;
+mod defaults;
+mod dpm_solver;
+mod euler_maruyama;
+mod flow;
+mod heun;
+mod predictor_corrector;
+
+use std::ops::{AddAssign, Range};
+
+use tch::{Tensor, no_grad};
+
+use crate::model::Denoiser;
+use crate::noise::{Noise, Seed};
+use crate::tensor::Count;
+use crate::{Error, Result};
+pub use ancestral::{Ancestral, LastStep};
+pub use defaults::Defaults;
+pub use dpm_solver::DpmSolver;
+pub use euler_maruyama::EulerMaruyama;
+pub use flow::FlowSampler;
+pub use heun::Heun;
+pub use predictor_corrector::PredictorCorrector;
+
+/// One step of a sampler, from `x_t` to `x_s`.
+pub trait Step {
+    /// The model that is sampled.
+    fn model(&self) -> &dyn Denoiser;
+
+    /// `x_s` from `x_t` (`[b, d]`), `s < t`; `s = 0` ends the chain.
+    fn step(&self, x: &Tensor, s: f64, t: f64, noise: &mut Noise) -> Tensor;
+
+    /// What its steps have clipped so far.
+    fn clipped(&self) -> Clipped {
+        Clipped::default()
+    }
+}
+
+/// What a sampler has held within limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clipped {
+    /// Numbers of `x̂_0`, over all steps with a range.
+    pub clean: Count,
+    /// Variances, over all steps with a limit.
+    pub noise: Count,
+}
+
+impl AddAssign for Clipped {
+    fn add_assign(&mut self, other: Clipped) {
+        self.clean += other.clean;
+        self.noise += other.noise;
+    }
+}
+
+/// Runs the chain down `grid` (increasing times `t_0 < … < t_K`, `t_0 = 0` or `ε`) from
+/// `x_T ~ N(0, σ_T² I)` for the rows with these numbers, `[rows, d]`. Row `i` depends on `seed` and
+/// `i` alone.
+pub fn run_chain(step: &dyn Step, grid: &[f64], seed: Seed, rows: Range<u64>) -> Result<Tensor> {
+    let (model, mut noise) = (step.model(), Noise::new(seed, rows.clone()));
+    let last = *grid.last().expect("a grid has times");
+    let sd = model.schedule().sigma(last);
+    no_grad(|| {
+        let mut x = noise.normal(model.dim() as usize, model.kind(), model.device()) * sd;
+        for pair in grid.windows(2).rev() {
+            x = step.step(&x, pair[0], pair[1], &mut noise);
+        }
+        check_finite(x, rows)
+    })
+}
+
+/// Samples in batches, `[n, d]`; the batch size does not change them.
+pub fn sample_in_batches(
+    n: usize,
+    batch: usize,
+    mut draw: impl FnMut(Range<u64>) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let batch = batch.max(1);
+    let starts = (0..n.max(1)).step_by(batch);
+    let parts: Result<Vec<Tensor>> =
+        starts.map(|start| draw(start as u64..(start + batch).min(n) as u64)).collect();
+    Ok(Tensor::cat(&parts?, 0))
+}
+
+fn check_finite(x: Tensor, rows: Range<u64>) -> Result<Tensor> {
+    let bad = x.isfinite().logical_not().any_dim(1, false);
+    let count = bad.sum(tch::Kind::Int64).int64_value(&[]);
+    if count > 0 {
+        return Err(Error::numeric(
+            format!("{count} of the samples {}..{} are not finite", rows.start, rows.end),
+            "take more steps, another covariance, or train longer at a lower learning rate",
+        ));
+    }
+    Ok(x)
+}

@@ -1,0 +1,80 @@
+//! Small conveniences over LibTorch's tensors that every part uses.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+use tch::{Device, Kind, Tensor, with_grad};
+
+/// The elements, row after row, in f64, from any kind and device.
+pub fn to_vec(x: &Tensor) -> Vec<f64> {
+    let x = x.detach().to_kind(Kind::Double).to_device(Device::Cpu).contiguous();
+    Vec::try_from(x.view(-1)).expect("f64 on the CPU")
+}
+
+/// One number per row as a tensor `[b]` in the kind and on the device of `like`.
+pub fn per_row(values: impl IntoIterator<Item = f64>, like: &Tensor) -> Tensor {
+    let values: Vec<f64> = values.into_iter().collect();
+    Tensor::from_slice(&values).to_kind(like.kind()).to_device(like.device())
+}
+
+/// As [`per_row`], as a column `[b, 1]`.
+pub fn column(values: impl IntoIterator<Item = f64>, like: &Tensor) -> Tensor {
+    per_row(values, like).unsqueeze(-1)
+}
+
+/// The sum over one dimension, which goes.
+pub fn sum_over(x: &Tensor, dim: i64) -> Tensor {
+    x.sum_dim_intlist([dim].as_slice(), false, None::<Kind>)
+}
+
+/// The sum over the last dimension.
+pub fn sum_last(x: &Tensor) -> Tensor {
+    sum_over(x, -1)
+}
+
+/// `Σ_j x_j²` over the last dimension.
+pub fn squared_norm(x: &Tensor) -> Tensor {
+    sum_last(&x.square())
+}
+
+/// `vᵀ ∂y/∂x` for an output `y` `[b, m]` of rows `x` `[b, d]` that are apart from each other and
+/// traced; `v` `[b, m]` or `[m]`. The graph is kept for further products, or freed.
+pub fn vector_jacobian_product(y: &Tensor, x: &Tensor, v: &Tensor, keep_graph: bool) -> Tensor {
+    let along = with_grad(|| (y * v).sum(None::<Kind>));
+    Tensor::run_backward(&[along], &[x], keep_graph, false).remove(0)
+}
+
+/// So many numbers of so many: what was clipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Numbers that were.
+    pub some: u64,
+    /// Numbers that were looked at.
+    pub all: u64,
+}
+
+impl Count {
+    /// Of the elements of a mask.
+    pub(crate) fn of(mask: &Tensor) -> Count {
+        Count { some: mask.sum(Kind::Int64).int64_value(&[]) as u64, all: mask.numel() as u64 }
+    }
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Count) {
+        self.some += other.some;
+        self.all += other.all;
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} ({:.2} %)",
+            self.some,
+            self.all,
+            100.0 * self.some as f64 / self.all.max(1) as f64
+        )
+    }
+}

@@ -1,0 +1,373 @@
+//! The trained kind of model: before training it is its base, and its known part changes no
+//! likelihood.
+
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+use tweedie::covariance::{Covariance, NoiseStatistics, Reverse};
+use tweedie::grid::{TimeLaw, even_trajectory};
+use tweedie::likelihood::{Elbo, LogLikelihood, ProbabilityFlow, mean_and_error};
+use tweedie::model::{
+    Base, Denoiser, HeadConfig, HeadStart, HeadTrunk, MlpConfig, Model, ModelConfig, NetworkConfig,
+    Parametrization, Structure,
+};
+use tweedie::noise::{Noise, Seed};
+use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target};
+use tweedie::oracle::{GaussianMixture, Oracle};
+use tweedie::posterior::Jet;
+use tweedie::schedule::{Schedule, ScheduleConfig, StepLaw, Vp};
+use tweedie::train::{
+    Ended, Hooks, Metric, Silent, State, TensorRows, TrainConfig, Trainer, Validation,
+};
+
+fn mixture() -> GaussianMixture {
+    GaussianMixture::new(&[0.3, 0.7], &[[-1.0, 0.5, 0.0], [0.8, -0.4, 0.3]], &[0.5, 0.7]).unwrap()
+}
+
+fn model(structure: Structure) -> Model {
+    let head = HeadConfig { structure, ..HeadConfig::default() };
+    let config = ModelConfig { head: Some(head), ..ModelConfig::default() };
+    config.init(Base::Mixture(mixture()), Arc::new(Vp::default()), Device::Cpu, Seed(1)).unwrap()
+}
+
+fn rows(n: usize) -> Tensor {
+    mixture().sample(n, Seed(5)).to_kind(Kind::Float)
+}
+
+fn largest(x: Tensor) -> f64 {
+    x.abs().max().double_value(&[])
+}
+
+/// `ε̂` is the base's to f32 rounding; G is the base's, its diagonal for a diagonal head, and
+/// within the head's small random start (gain 0.03) for a low-rank one.
+#[test]
+fn an_untrained_model_is_its_base() {
+    let (x, t) = (rows(20), vec![0.3; 20]);
+    let exact = mixture().jet(&x.to_kind(Kind::Double), &Vp::default(), &t);
+    for (structure, tolerance) in
+        [(Structure::Full, 3e-2), (Structure::LowRank(0), 1e-5), (Structure::LowRank(2), 2e-2)]
+    {
+        let jet = model(structure).jet(&x, &t);
+        assert!(largest(jet.noise - &exact.noise) < 1e-5, "{structure:?}: noise");
+        let (found, expected) = match structure {
+            Structure::Full => (jet.g.to_dense(), exact.g.to_dense()),
+            _ => (jet.g.diagonal(), exact.g.diagonal()),
+        };
+        let error = largest(found - expected);
+        assert!(error < tolerance, "{structure:?}: G is off by {error}");
+    }
+}
+
+/// A head with a start of its own corrects that: before training G is what was measured, at the
+/// times it was measured at; ε̂ stays the base's.
+#[test]
+fn a_head_starts_from_what_was_measured() {
+    let data = rows(200);
+    let oracle = Oracle::new(mixture(), Arc::new(Vp::default()));
+    let measured = NoiseStatistics::measure(&oracle, &data, 50, 100, Seed(2)).unwrap();
+    let vp = Vp::default();
+    let t: Vec<f64> = (0..20).map(|i| vp.importance_time(i as f64 / 19.0)).collect();
+    let x = rows(20);
+    for (parametrization, rank) in [
+        (Parametrization::Posterior, 0),
+        (Parametrization::Posterior, 2),
+        (Parametrization::SecondMoment, 0),
+    ] {
+        let structure = Structure::LowRank(rank);
+        let head = HeadConfig { structure, parametrization, start: HeadStart::Analytic };
+        let config = ModelConfig { head: Some(head), ..ModelConfig::default() };
+        let mut model = config
+            .init(Base::Mixture(mixture()), Arc::new(vp.clone()), Device::Cpu, Seed(1))
+            .unwrap();
+        model.set_head_start(measured.clone());
+        let jet = model.jet(&x, &t);
+        let expected: Vec<f64> = t.iter().map(|&t| measured.g(vp.log_snr(t))).collect();
+        let expected = Tensor::from_slice(&expected).unsqueeze(-1);
+        let error = largest((jet.g.diagonal() - &expected) / (&expected + 1e-3));
+        assert!(
+            error < if rank > 0 { 2e-2 } else { 1e-3 },
+            "{parametrization:?}, {rank}: off by {error}"
+        );
+        assert!(largest(jet.noise - oracle.noise(&x.to_kind(Kind::Double), &t)) < 1e-5);
+    }
+}
+
+/// The same model with its known part hidden, so that all of `ε̂` is differentiated.
+struct Hidden<'a>(&'a Model);
+
+impl Denoiser for Hidden<'_> {
+    fn dim(&self) -> i64 {
+        self.0.dim()
+    }
+    fn schedule(&self) -> &Arc<dyn Schedule> {
+        self.0.schedule()
+    }
+    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
+        self.0.noise(x, t)
+    }
+    fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
+        self.0.jet(x, t)
+    }
+    fn kind(&self) -> Kind {
+        self.0.kind()
+    }
+    fn device(&self) -> Device {
+        self.0.device()
+    }
+}
+
+#[test]
+fn the_known_part_changes_no_likelihood() {
+    let model = model(Structure::LowRank(1));
+    // away from the base: random output weights
+    let flat = Noise::new(Seed(3), 0..1)
+        .normal(model.parameters().size() as usize, Kind::Float, Device::Cpu)
+        .view(-1);
+    model.parameters().assign(&(model.parameters().flat() + flat * 0.02));
+    let x = rows(15);
+    let with = ProbabilityFlow::new(&model).log_likelihood(&x, Seed(0), 0).unwrap();
+    let hidden = Hidden(&model);
+    let without = ProbabilityFlow::new(&hidden).log_likelihood(&x, Seed(0), 0).unwrap();
+    let base = Vec::<f64>::try_from(mixture().log_density(&x.to_kind(Kind::Double))).unwrap();
+    let mut moved = 0.0f64;
+    for i in 0..15 {
+        let gap = (with.values[i] - without.values[i]).abs();
+        // hidden, the base is differentiated in f32, where 1 − G cancels as t → 0; known, its
+        // divergence is exact in f64
+        assert!(gap < 2e-2, "row {i}: {} against {}", with.values[i], without.values[i]);
+        moved = moved.max((with.values[i] - base[i]).abs());
+    }
+    assert!(moved > 0.05, "the weights made no difference ({moved}): the test shows nothing");
+}
+
+/// The ODE likelihood of an untrained model is its base's log-density.
+#[test]
+fn untrained_likelihood_is_the_bases() {
+    let x = rows(10);
+    let found =
+        ProbabilityFlow::new(&model(Structure::LowRank(0))).log_likelihood(&x, Seed(0), 0).unwrap();
+    let base = Vec::<f64>::try_from(mixture().log_density(&x.to_kind(Kind::Double))).unwrap();
+    for (a, b) in found.values.iter().zip(&base) {
+        // α_T = 0.0066: N(0, I) at T differs from the diffused base by about α_T |mean| |x_T|
+        assert!((a - b).abs() < 2e-2, "{a} against {b}");
+    }
+}
+
+/// Each mode moves what it says: head-only leaves the score's parameters as they are, score
+/// matching the head's.
+#[test]
+fn modes_train_what_they_say() {
+    let lm = |score| match ObjectiveConfig::default() {
+        ObjectiveConfig::Lm { transitions, form, time, .. } => {
+            ObjectiveConfig::Lm { transitions, form, time, score }
+        }
+        other => other,
+    };
+    let cases = [
+        (lm(ScoreGradient::Frozen), [false, true]),
+        (lm(ScoreGradient::Joint), [true, true]),
+        (lm(ScoreGradient::Dsm), [true, true]),
+    ];
+    for (config, moves) in cases {
+        let model = model(Structure::LowRank(1));
+        let before = model.parameters().flat().copy();
+        let trainer = Trainer {
+            config: TrainConfig { iterations: 3, batch_size: 16, ..TrainConfig::default() },
+        };
+        let mut state = State::new(&model);
+        let objective = config.build().unwrap();
+        let ended = trainer
+            .fit(
+                &model,
+                &*objective,
+                &TensorRows::new(rows(64)),
+                None,
+                Seed(2),
+                &mut state,
+                &mut Silent,
+            )
+            .unwrap();
+        assert_eq!(ended, Ended::Finished);
+        let change = (model.parameters().flat() - before).abs();
+        let (score, all) = (model.score_size(), model.parameters().size());
+        let parts =
+            [largest(change.narrow(0, 0, score)), largest(change.narrow(0, score, all - score))];
+        assert_eq!(parts.map(|c| c > 0.0), moves, "{config:?}: {parts:?}");
+    }
+}
+
+/// A training that runs out of time is judged where it ends.
+#[test]
+fn running_out_of_time_ends_with_a_validation() {
+    struct Last(Option<Metric>);
+    impl Hooks for Last {
+        fn metric(&mut self, metric: &Metric) -> tweedie::Result<()> {
+            self.0 = Some(metric.clone());
+            Ok(())
+        }
+    }
+    let model = model(Structure::LowRank(0));
+    let config = TrainConfig {
+        max_seconds: 1e-3,
+        batch_size: 8,
+        validate_every: 1_000_000,
+        ..TrainConfig::default()
+    };
+    let (mut state, mut last) = (State::new(&model), Last(None));
+    let objective = ObjectiveConfig::default().build().unwrap();
+    let judge = Validation::new(&rows(10), Seed(2));
+    let ended = Trainer { config }
+        .fit(
+            &model,
+            &*objective,
+            &TensorRows::new(rows(50)),
+            Some(&judge),
+            Seed(3),
+            &mut state,
+            &mut last,
+        )
+        .unwrap();
+    assert_eq!(ended, Ended::OutOfTime);
+    assert!(
+        last.0.is_some_and(
+            |metric| metric.validation.is_some() && metric.iteration == state.iteration
+        )
+    );
+}
+
+/// A model that is this base, with a diagonal head of this kind, which has a network of its own
+/// (the score's is untrained), on a chain of 20 steps.
+fn on_chain(base: Base, parametrization: Parametrization) -> Model {
+    let chain = ScheduleConfig::Discrete {
+        steps: 20,
+        law: StepLaw::Linear,
+        beta_start: 0.01,
+        beta_end: 0.4,
+    };
+    let head = Some(HeadConfig::diagonal(parametrization));
+    let network = MlpConfig { head_trunk: HeadTrunk::Separate, width: 64, ..MlpConfig::default() };
+    let config =
+        ModelConfig { network: NetworkConfig::Mlp(network), head, ..ModelConfig::default() };
+    config.init(base, chain.build().unwrap(), Device::Cpu, Seed(1)).unwrap()
+}
+
+fn train(model: &Model, objective: &ObjectiveConfig, iterations: u64) {
+    objective.check_head(&model.config().head.unwrap()).unwrap();
+    let config = TrainConfig {
+        iterations,
+        batch_size: 512,
+        learning_rate: 3e-3,
+        warm_up: 20,
+        ema: 0.98,
+        decay: true,
+        ..TrainConfig::default()
+    };
+    let mut state = State::new(model);
+    let objective = objective.build().unwrap();
+    let data = TensorRows::new(rows(20_000));
+    Trainer { config }
+        .fit(model, &*objective, &data, None, Seed(2), &mut state, &mut Silent)
+        .unwrap();
+}
+
+/// SN under a frozen score, be it wrong: the second moment comes close to the data's, and where
+/// taking off `ε̂²` leaves less than 0 or more than 1, `G` is held. On the data's own mixture it
+/// starts at the exact diagonal, held likewise.
+#[test]
+fn second_moments_are_learned() {
+    let model = on_chain(Base::standard(3), Parametrization::SecondMoment);
+    let x0 = rows(2000).to_kind(Kind::Double);
+    let t: Vec<f64> = (0..2000).map(|i| (i % 20 + 1) as f64 / 20.0).collect();
+    let of = |f: &dyn Fn(f64) -> f64| {
+        Tensor::from_slice(&t.iter().map(|&t| f(t)).collect::<Vec<_>>()).view([-1, 1])
+    };
+    let z = Noise::new(Seed(8), 0..2000).normal(3, Kind::Double, Device::Cpu);
+    let x = x0 * of(&|t| model.schedule().alpha(t)) + z * of(&|t| model.schedule().sigma(t));
+    let exact = mixture().jet(&x, &**model.schedule(), &t);
+    let x = x.to_kind(Kind::Float);
+    let exact_start = on_chain(Base::Mixture(mixture()), Parametrization::SecondMoment).jet(&x, &t);
+    // between the mixture's modes the exact G is beyond 1
+    assert!(largest(exact_start.g.diagonal() - exact.g.diagonal().clamp(0.0, 1.0)) < 1e-4);
+
+    let error = || {
+        let gap = model.second_moment(&x, &t) - exact.second_moment();
+        gap.square().mean(Kind::Double).sqrt().double_value(&[])
+    };
+    let at_start = error();
+    let target = Target::SecondMoment;
+    train(
+        &model,
+        &ObjectiveConfig::CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 },
+        400,
+    );
+    let trained = error();
+    println!("{at_start} {trained}");
+    assert!(trained < 0.5 * at_start, "{at_start} {trained}");
+    let free = model.second_moment(&x, &t) - model.noise(&x, &t).square();
+    let held = model.jet(&x, &t).g.diagonal();
+    assert!(
+        free.min().double_value(&[]) < 0.0 && free.max().double_value(&[]) > 1.0,
+        "nothing had to be held"
+    );
+    assert!(largest(held - free.clamp(0.0, 1.0)) < 1e-5);
+}
+
+/// I-DDPM's variances on an exact score: the trained bound of the chain lies above that of the
+/// middle by far more than its error, and not above that of the exact diagonals, the best that a
+/// diagonal can be.
+#[test]
+fn variances_between_the_two_are_learned() {
+    let model = on_chain(Base::Mixture(mixture()), Parametrization::Interpolation);
+    let x = rows(4000);
+    let grid = even_trajectory(&**model.schedule(), 20).unwrap();
+    let bound = |model: &dyn Denoiser, x: &Tensor, covariance| {
+        let reverse = Reverse::new(model, covariance, 1.0).unwrap();
+        Elbo::new(reverse, grid.clone(), 1).log_likelihood(x, Seed(6), 0).unwrap().values
+    };
+    let gap = |a: &[f64], b: &[f64]| {
+        mean_and_error(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>())
+    };
+    let at_start = bound(&model, &x, Covariance::Interpolated);
+    train(&model, &ObjectiveConfig::VariationalBound { draws: 2 }, 400);
+    let trained = bound(&model, &x, Covariance::Interpolated);
+    let oracle = Oracle::new(mixture(), model.schedule().clone());
+    let best = bound(&oracle, &x.to_kind(Kind::Double), Covariance::Diagonal);
+    let (gained, error) = gap(&trained, &at_start);
+    let (missing, its_error) = gap(&best, &trained);
+    println!("gained {gained} ± {error}, missing {missing} ± {its_error}");
+    assert!(gained > 10.0 * error, "{gained} ± {error}");
+    assert!(
+        missing > -4.0 * its_error && missing < 0.5 * gained,
+        "{missing} ± {its_error} of {gained}"
+    );
+}
+
+/// A head that says something else than a matrix is diagonal, and belongs to its objective.
+#[test]
+fn heads_belong_to_their_objectives() {
+    let head = |rank, parametrization| HeadConfig {
+        structure: Structure::LowRank(rank),
+        parametrization,
+        ..HeadConfig::default()
+    };
+    let matching =
+        |target| ObjectiveConfig::CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 };
+    let (sn, npr, iddpm) = (
+        matching(Target::SecondMoment),
+        matching(Target::Residual),
+        ObjectiveConfig::VariationalBound { draws: 1 },
+    );
+    let (second, between) = (Parametrization::SecondMoment, Parametrization::Interpolation);
+    sn.check_head(&head(0, second)).unwrap();
+    iddpm.check_head(&head(0, between)).unwrap();
+    for (objective, head, word) in [
+        (&sn, head(1, second), "rank"),
+        (&iddpm, head(2, between), "rank"),
+        (&npr, head(0, second), "sn"),
+        (&sn, head(0, between), "iddpm"),
+        (&iddpm, head(0, Parametrization::Posterior), "interpolation"),
+    ] {
+        let message = objective.check_head(&head).unwrap_err().to_string();
+        assert!(message.contains(word), "no '{word}' in: {message}");
+    }
+}
