@@ -45,6 +45,42 @@ pub trait Covariance {
     }
 }
 
+impl<C: Covariance + ?Sized> Covariance for &C {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
+    fn of(&self, model: &dyn Denoiser, q: &Query, streams: &mut Noise) -> (Tensor, StepCovariance) {
+        (**self).of(model, q, streams)
+    }
+
+    fn is_of_a_step(&self) -> bool {
+        (**self).is_of_a_step()
+    }
+
+    fn ends_in_a_density(&self) -> bool {
+        (**self).ends_in_a_density()
+    }
+}
+
+impl Covariance for Box<dyn Covariance> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
+    fn of(&self, model: &dyn Denoiser, q: &Query, streams: &mut Noise) -> (Tensor, StepCovariance) {
+        (**self).of(model, q, streams)
+    }
+
+    fn is_of_a_step(&self) -> bool {
+        (**self).is_of_a_step()
+    }
+
+    fn ends_in_a_density(&self) -> bool {
+        (**self).ends_in_a_density()
+    }
+}
+
 /// The covariance that belongs to rows `x_t`.
 pub enum StepCovariance {
     /// `G = Cov[ε|x_t]`: the posterior of the clean data, hence of a step to any `s < t` at any `η`.

@@ -170,7 +170,8 @@ mod tests {
                 - exact.diagonal().square();
         let signs =
             Noise::new(Seed(3), 0..400).rademacher(3, Kind::Double, x.device()).unsqueeze(0);
-        let products = products(&oracle, &Query::new(&x, &t), &signs).1.squeeze_dim(1) * signs.squeeze_dim(0);
+        let products =
+            products(&oracle, &Query::new(&x, &t), &signs).1.squeeze_dim(1) * signs.squeeze_dim(0);
         let mean = products.mean_dim([0i64].as_slice(), true, None::<Kind>);
         let within =
             (mean - exact.diagonal()).abs().le_tensor(&((others / 400.0).sqrt() * 4.0 + 1e-12));

@@ -1,5 +1,7 @@
 //! The reverse distribution that samplers draw from and ELBOs take the divergence to.
 
+use std::rc::Rc;
+
 use tch::Tensor;
 
 use super::{Covariance, StepCovariance};
@@ -13,10 +15,10 @@ use crate::{Error, Result};
 
 /// The Gaussian distribution of `x_s` given `x_t` under a model: what samplers draw from and ELBOs
 /// take the divergence to.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Reverse<'a> {
     model: &'a dyn Denoiser,
-    covariance: &'a dyn Covariance,
+    covariance: Rc<dyn Covariance + 'a>,
     eta: f64,
     range: Option<(f64, f64)>,
 }
@@ -28,7 +30,7 @@ impl<'a> Reverse<'a> {
     /// If `η` is outside `[0, 1]`, or not 1 with a covariance that is defined for ancestral steps.
     pub fn new(
         model: &'a dyn Denoiser,
-        covariance: &'a dyn Covariance,
+        covariance: impl Covariance + 'a,
         eta: f64,
     ) -> Result<Reverse<'a>> {
         if !(0.0..=1.0).contains(&eta) {
@@ -45,7 +47,7 @@ impl<'a> Reverse<'a> {
                 ),
             ));
         }
-        Ok(Reverse { model, covariance, eta, range: None })
+        Ok(Reverse { model, covariance: Rc::new(covariance), eta, range: None })
     }
 
     /// With `x̂_0` held in this range (of images −1 to 1), as published samplers do; the covariance
@@ -72,8 +74,8 @@ impl<'a> Reverse<'a> {
     }
 
     /// The covariance in use.
-    pub fn covariance(&self) -> &'a dyn Covariance {
-        self.covariance
+    pub fn covariance(&self) -> &(dyn Covariance + 'a) {
+        &*self.covariance
     }
 
     /// The distribution of `x_s` given the rows of `q`, for times `s` before theirs. `streams` are

@@ -57,11 +57,11 @@ pub(crate) fn log_normal_between(a: &Tensor, b: &Tensor) -> Tensor {
 mod tests {
     use super::*;
     use crate::covariance::{Own, Reverse};
-    use crate::query::Batch;
     use crate::grid::even_trajectory;
     use crate::likelihood::{Elbo, LogLikelihood};
     use crate::noise::Seed;
     use crate::oracle::{GaussianMixture, Oracle};
+    use crate::query::Batch;
     use crate::schedule::{ScheduleConfig, StepLaw, Vp};
 
     /// β̃ of the linear chain by hand: β_1 = 1e-4, β_2 = 1e-4 + (0.02 − 1e-4)/999, β̃_2 = (1 − ᾱ_1)

@@ -179,8 +179,7 @@ mod tests {
         );
         let rows = data.mixture.sample(20_000, Seed(1));
         let times = even_trajectory(&*schedule, 5).unwrap();
-        let costs =
-            StepCosts::measure(&elbo(&data, &BetaTilde), &rows, &times, 20_000, Seed(2));
+        let costs = StepCosts::measure(&elbo(&data, &BetaTilde), &rows, &times, 20_000, Seed(2));
         for j in 2..=5usize {
             for i in 1..j {
                 let forward = crate::posterior::ForwardBridge::new(&*schedule, times[i], times[j]);
@@ -206,8 +205,7 @@ mod tests {
         let schedule = data.space().schedule();
         let times = even_trajectory(schedule, 100).unwrap();
         let training = data.mixture.sample(300, Seed(1));
-        let costs =
-            StepCosts::measure(&elbo(&data, &Beta), &training, &times, 300, Seed(2));
+        let costs = StepCosts::measure(&elbo(&data, &Beta), &training, &times, 300, Seed(2));
         let best = costs.trajectory(10).unwrap();
         let rows = data.mixture.sample(2000, Seed(3));
         let bound = |grid: &[f64]| {

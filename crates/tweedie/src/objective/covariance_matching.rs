@@ -126,7 +126,11 @@ mod tests {
 
     fn losses(target: Target, model: &dyn Denoiser, x0: &Tensor) -> Vec<f64> {
         let matching = CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 };
-        to_vec(&matching.loss(model, &Batch::of(x0), &mut Noise::new(Seed(3), 0..x0.size()[0] as u64)))
+        to_vec(&matching.loss(
+            model,
+            &Batch::of(x0),
+            &mut Noise::new(Seed(3), 0..x0.size()[0] as u64),
+        ))
     }
 
     /// At the exact `G` the Jacobian's loss is 0 row by row: the sign and scale of `σ²H`. Off by

@@ -204,7 +204,12 @@ mod tests {
         let x0 = oracle.mixture.sample(20_000, Seed(1));
         let error = |time| {
             let loss = DenoisingScoreMatching { weighting: Weighting::Likelihood, time, draws: 1 };
-            mean_and_error(&to_vec(&loss.loss(&oracle, &Batch::of(&x0), &mut Noise::new(Seed(2), 0..20_000)))).1
+            mean_and_error(&to_vec(&loss.loss(
+                &oracle,
+                &Batch::of(&x0),
+                &mut Noise::new(Seed(2), 0..20_000),
+            )))
+            .1
         };
         let (uniform, importance) = (error(TimeLaw::Uniform), error(TimeLaw::LogSnr));
         assert!(importance < 0.5 * uniform, "{importance} {uniform}");

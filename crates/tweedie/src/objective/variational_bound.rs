@@ -138,8 +138,11 @@ mod tests {
         for (draws, v) in [(1, 0.0), (4, -0.7)] {
             let model = Constant::new(chain(12), v);
             let x0 = model.oracle.mixture.sample(ROWS as usize, Seed(1));
-            let loss =
-                VariationalBound { draws }.loss(&model, &Batch::of(&x0), &mut Noise::new(Seed(2), 0..ROWS));
+            let loss = VariationalBound { draws }.loss(
+                &model,
+                &Batch::of(&x0),
+                &mut Noise::new(Seed(2), 0..ROWS),
+            );
             let grid: Vec<f64> = (0..=12).map(|i| i as f64 / 12.0).collect();
             let reverse = Reverse::new(&model, &Interpolated, 1.0).unwrap();
             let elbo =

@@ -47,7 +47,7 @@ impl<'a> Ancestral<'a> {
     /// Ancestral sampling of `model` at `η`.
     pub fn new(
         model: &'a dyn Denoiser,
-        covariance: &'a dyn Covariance,
+        covariance: impl Covariance + 'a,
         eta: f64,
         last: LastStep,
     ) -> Result<Ancestral<'a>> {
@@ -159,7 +159,8 @@ mod tests {
         let at = |t: f64| Query::new(&x, if t == 0.5 { &half } else { &low });
         let plain = || Ancestral::new(&data, &Own, 1.0, LastStep::Noise).unwrap();
         let mut streams = Noise::new(Seed(0), 0..4000);
-        let law = plain().reverse.at(&Query::new(&x, &Times::All(0.5)), &Times::All(0.3), &mut streams);
+        let law =
+            plain().reverse.at(&Query::new(&x, &Times::All(0.5)), &Times::All(0.3), &mut streams);
         let law = law.cov.trace().double_value(&[0]);
         for (levels, expected, clipped) in
             [(2.0, (4.0f64 / 255.0).powi(2) * PI / 2.0, 4000), (1000.0, law, 0)]
@@ -195,7 +196,11 @@ mod tests {
         let x = Tensor::from_slice(&[3.0, -0.1]).view([2, 1]);
         let step =
             Ancestral::new(&data, &BetaTilde, 1.0, LastStep::Mean).unwrap().within(-1.0, 1.0);
-        let end = to_vec(&step.step(&Query::new(&x, &Times::All(0.01)), 0.0, &mut Noise::new(Seed(1), 0..2)));
+        let end = to_vec(&step.step(
+            &Query::new(&x, &Times::All(0.01)),
+            0.0,
+            &mut Noise::new(Seed(1), 0..2),
+        ));
         assert!((end[0] - 1.0).abs() < 1e-12 && (end[1] + 0.1).abs() < 0.01, "{end:?}");
         assert_eq!(
             step.clipped(),

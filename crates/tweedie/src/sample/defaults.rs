@@ -46,7 +46,7 @@ impl Defaults {
     pub fn step<'a>(
         &self,
         model: &'a dyn Denoiser,
-        covariance: &'a dyn Covariance,
+        covariance: impl Covariance + 'a,
     ) -> Result<Ancestral<'a>> {
         Ancestral::new(model, covariance, self.eta, self.last)
     }

@@ -104,7 +104,8 @@ mod tests {
         let oracle = Oracle::new(law, Arc::new(Vp::default()));
         let grid = Spacing::default().elbo_grid(&Vp::default(), 8);
         let solver = DpmSolver::new(&oracle);
-        let chain = |solver: &DpmSolver, rows| run_chain(solver, &grid, Seed(1), rows, None).unwrap();
+        let chain =
+            |solver: &DpmSolver, rows| run_chain(solver, &grid, Seed(1), rows, None).unwrap();
         let _ = chain(&solver, 0..7);
         let (again, alone) = (chain(&solver, 7..9), chain(&DpmSolver::new(&oracle), 7..9));
         assert_eq!((again - alone).abs().max().double_value(&[]), 0.0);

@@ -63,8 +63,8 @@ mod tests {
     use crate::grid::Spacing;
     use crate::likelihood::{Elbo, LogLikelihood};
     use crate::noise::Seed;
-    use crate::query::Batch;
     use crate::oracle::{GaussianMixture, Oracle};
+    use crate::query::Batch;
     use crate::schedule::Vp;
 
     /// Not a bit changes while work goes on; once it stops, no evaluation of the model is made.

@@ -1,10 +1,8 @@
 use std::sync::Arc;
 
-
-
 use super::*;
-use crate::oracle::{GaussianMixture, MixtureParameters, Oracle};
 use crate::model::Space;
+use crate::oracle::{GaussianMixture, MixtureParameters, Oracle};
 use crate::posterior::NoiseMoments;
 use crate::schedule::Schedule;
 use crate::schedule::{SubVp, Ve, Vp};
@@ -48,8 +46,7 @@ fn prior_gap(flow: &ProbabilityFlow, oracle: &Oracle, x: &Tensor) -> Vec<f64> {
     let latent = flow.encode(&Batch::of(x)).unwrap();
     let prior = latent.square().sum_dim_intlist([1i64].as_slice(), false, None::<tch::Kind>) * -0.5
         - d * (0.5 * LN_2PI + sigma.ln());
-    let exact =
-        oracle.mixture.log_density_at(&(latent * sigma), schedule, &Times::All(t));
+    let exact = oracle.mixture.log_density_at(&(latent * sigma), schedule, &Times::All(t));
     to_vec(&(prior - exact))
 }
 
@@ -318,7 +315,10 @@ fn decode_undoes_encode() {
     let oracle = Oracle::new(mixture(2), Arc::new(Vp::default()));
     let x = oracle.mixture.sample(20, Seed(10));
     let flow = ProbabilityFlow::new(&oracle).tolerance(1e-9, 1e-9).unwrap();
-    let gap = (flow.decode(&flow.encode(&Batch::of(&x)).unwrap(), None).unwrap() - &x).abs().max().double_value(&[]);
+    let gap = (flow.decode(&flow.encode(&Batch::of(&x)).unwrap(), None).unwrap() - &x)
+        .abs()
+        .max()
+        .double_value(&[]);
     println!("gap {gap:.1e}");
     assert!(gap < 1e-6, "{gap}");
 }
