@@ -45,41 +45,35 @@ pub trait Covariance {
     }
 }
 
-impl<C: Covariance + ?Sized> Covariance for &C {
-    fn name(&self) -> String {
-        (**self).name()
-    }
+/// A pointer to a covariance is one too.
+macro_rules! through_a_pointer {
+    ($($pointer:ty),*) => {$(
+        impl<C: Covariance + ?Sized> Covariance for $pointer {
+            fn name(&self) -> String {
+                (**self).name()
+            }
 
-    fn of(&self, model: &dyn Denoiser, q: &Query, streams: &mut Noise) -> (Tensor, StepCovariance) {
-        (**self).of(model, q, streams)
-    }
+            fn of(
+                &self,
+                model: &dyn Denoiser,
+                q: &Query,
+                streams: &mut Noise,
+            ) -> (Tensor, StepCovariance) {
+                (**self).of(model, q, streams)
+            }
 
-    fn is_of_a_step(&self) -> bool {
-        (**self).is_of_a_step()
-    }
+            fn is_of_a_step(&self) -> bool {
+                (**self).is_of_a_step()
+            }
 
-    fn ends_in_a_density(&self) -> bool {
-        (**self).ends_in_a_density()
-    }
+            fn ends_in_a_density(&self) -> bool {
+                (**self).ends_in_a_density()
+            }
+        }
+    )*};
 }
 
-impl Covariance for Box<dyn Covariance> {
-    fn name(&self) -> String {
-        (**self).name()
-    }
-
-    fn of(&self, model: &dyn Denoiser, q: &Query, streams: &mut Noise) -> (Tensor, StepCovariance) {
-        (**self).of(model, q, streams)
-    }
-
-    fn is_of_a_step(&self) -> bool {
-        (**self).is_of_a_step()
-    }
-
-    fn ends_in_a_density(&self) -> bool {
-        (**self).ends_in_a_density()
-    }
-}
+through_a_pointer!(&C, Box<C>, std::rc::Rc<C>);
 
 /// The covariance that belongs to rows `x_t`.
 pub enum StepCovariance {

@@ -711,7 +711,7 @@ impl Run {
     }
 
     /// The schedule of the run.
-    pub fn schedule(&self) -> &Arc<dyn crate::schedule::Schedule> {
-        &self.model.space().schedule
+    pub fn schedule(&self) -> &dyn crate::schedule::Schedule {
+        self.model.space().schedule()
     }
 }
