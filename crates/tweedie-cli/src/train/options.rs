@@ -616,7 +616,9 @@ impl Arguments {
             Some(ObjectiveName::Iddpm) => {
                 *head = HeadConfig::diagonal(Parametrization::Interpolation)
             }
-            Some(_) if head.covariance() != CovarianceConfig::Own => *head = HeadConfig::default(),
+            Some(_) if CovarianceConfig::of_head(head) != CovarianceConfig::Own => {
+                *head = HeadConfig::default()
+            }
             Some(_) if head.parametrization == Parametrization::SecondMoment => {
                 *head = HeadConfig::default()
             }
