@@ -217,6 +217,12 @@ fn a_run_that_never_finished_says_so() {
         &["--iterations", "10000000", "--checkpoint-every", "50", "--quiet"],
     ));
     wait_for(&Path::new(&run).join("metrics.jsonl"));
+    // the checkpoint that follows the first line is whole
+    let begun = Instant::now();
+    while load(&run).dir.status().unwrap().unwrap().iteration < 100 {
+        assert!(begun.elapsed().as_secs() < 120);
+        std::thread::sleep(Duration::from_millis(20));
+    }
     signal(&child, "-KILL");
     end(child);
     let killed = load(&run);
@@ -390,6 +396,76 @@ fn a_configuration_file_is_obeyed_on_images() {
     std::fs::write(&file, "[model.network]\nkind = \"mlp\"\n").unwrap();
     let args = ["train", "--config", &file, "--data", &images, "--out", &out, "--quiet"];
     fail(&args, 2, &["model.network", "U-Net", "unet"]);
+}
+
+/// The `config.toml` of a run, used again, gives the same run: what the flags and the data made of
+/// the defaults stands in it.
+#[test]
+fn a_configuration_gives_its_run_again() {
+    let place = Place::new();
+    let (data, images) = (place.table(), place.at("images-idx3-ubyte"));
+    write_images(&images);
+    let again = |name: &str, first: &[&str]| {
+        let (one, two) = (place.at(&format!("{name}-1")), place.at(&format!("{name}-2")));
+        let common = ["--threads", "1", "--quiet"];
+        succeed(&[&["train", "--out", &one], first, &common].concat());
+        let file = format!("{one}/config.toml");
+        succeed(&[&["train", "--out", &two, "--config", &file][..], &common].concat());
+        assert_eq!(config_of(&one), config_of(&two));
+        let (one, two) = (load(&one), load(&two));
+        assert_eq!(one.model.parameters().flat(), two.model.parameters().flat(), "{name}");
+        let metrics = |run: &Run| {
+            let of = |m: Metric| (m.iteration, m.loss, m.gradient_norm, m.validation);
+            run.dir.metrics().unwrap().into_iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(metrics(&one), metrics(&two), "{name}");
+        assert!(metrics(&one).last().unwrap().3.is_some(), "{name}");
+        one.config
+    };
+    let table = ["--data", &data, "--seed", "3", "--unique", "--iterations", "3"];
+    let small = ["--width", "16", "--rank", "full", "--separate", "--schedule", "cosine"];
+    let config = again("table", &[&table[..], &small, &["--set", "train.ema=0.9"]].concat());
+    assert_eq!((config.train.ema, config.data.table.unique, config.seed), (0.9, true, 3));
+    let small =
+        ["--set", "model.network.widths=[8, 8]", "--set", "model.network.attention=[false, true]"];
+    let images = ["--data", &images, "--iterations", "3", "--flip"];
+    let config = again("images", &[&images[..], &small].concat());
+    assert_eq!((config.train.batch_size, config.data.flip), (16, true));
+}
+
+/// Any option can be set; what cannot be is said in one line that names it.
+#[test]
+fn any_option_can_be_set() {
+    let place = Place::new();
+    let (data, file) = (place.table(), place.at("my.toml"));
+    std::fs::write(&file, "[data]\nflip = false\n[data.table]\nunique = true\n").unwrap();
+    let short = ["--iterations", "1", "--quiet", "--config", &file];
+    let config = |name: &str, rest: &[&str]| {
+        let out = place.at(name);
+        succeed(&train(&data, &out, &[&short[..], rest].concat()));
+        load(&out).config
+    };
+    assert!(config("file", &[]).data.table.unique);
+    assert!(!config("flag", &["--unique=false"]).data.table.unique);
+    let set = ["--set", "data.table.unique=false", "--set", "train.batch_size=8"];
+    let set = config("set", &[&set[..], &["--batch-size", "9", "--seed", "1"]].concat());
+    assert_eq!((set.data.table.unique, set.train.batch_size, set.seed), (false, 8, 1));
+    let objective = config("objective", &["--set", "objective.time=uniform"]).objective;
+    assert_eq!(serde_json::to_value(objective).unwrap()["time"], "uniform");
+    let out = place.at("none");
+    for (set, words) in [
+        ("train.emma=1", ["train.emma", "unknown field"]),
+        ("train.ema=much", ["train.ema", "invalid type"]),
+        ("train.ema=2", ["ema", "below 1"]),
+        ("train.batch_size=-3", ["--batch-size", "invalid value"]),
+        ("training=1", ["training", "unknown field"]),
+        ("base.kind=cauchy", ["--base", "unknown variant"]),
+        ("model.network.kind=dense", ["model.network.kind", "unknown variant"]),
+    ] {
+        fail(&train(&data, &out, &["--set", set]), 2, &words);
+    }
+    assert!(!Path::new(&out).exists());
+    assert_eq!(tweedie(&train(&data, &out, &["--set", "train.ema"])).status.code(), Some(2));
 }
 
 /// On a table the rank is at most the number of columns unless the file or a flag gives another.

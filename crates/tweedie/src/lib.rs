@@ -39,6 +39,7 @@
 pub mod baseline;
 pub mod covariance;
 pub mod data;
+pub mod density;
 pub mod dequantize;
 pub mod device;
 pub mod error;
@@ -47,6 +48,7 @@ pub mod grid;
 pub mod likelihood;
 pub mod metric;
 pub mod model;
+mod names;
 pub mod noise;
 pub mod objective;
 pub mod ode;
@@ -58,5 +60,7 @@ pub mod schedule;
 pub mod sym_matrix;
 pub mod tensor;
 pub mod train;
+pub mod watch;
 
 pub use error::{Error, Result};
+pub use names::Named;

@@ -28,7 +28,9 @@ mod data;
 mod dequantizer;
 mod exchange;
 mod import;
+mod layers;
 mod lock;
+mod presets;
 mod setup;
 mod status;
 mod training;
@@ -51,13 +53,15 @@ use crate::tensor::to_vec;
 use crate::train::{Ended, Metric, State, Watched};
 use crate::{Error, Result};
 pub use about::About;
-pub use config::{DataConfig, Given, RunConfig};
+pub use config::{DataConfig, RunConfig};
 use data::in_words;
 pub use data::{
     DataRecord, Prepared, TableRows, dequantized_from, dequantized_rows, level_rows, scaled_rows,
 };
 pub use exchange::{read_unet, write_unet};
 pub use import::{export, import};
+pub use layers::Layer;
+pub use presets::{OBJECTIVES, Preset, SCHEDULES};
 pub use status::Status;
 pub use training::Training;
 
@@ -149,14 +153,14 @@ impl RunDir {
     /// Refuses a directory that holds a run.
     ///
     /// # Errors
-    /// [`Error::Config`] if it does.
+    /// [`Error::Taken`] if it does.
     pub fn check_free(path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         match path.join("config.toml").exists() {
-            true => Err(Error::config(
-                "--out",
-                format!("{} already holds a run", path.display()),
-                "give --resume to go on with it, or another directory",
+            true => Err(Error::taken(
+                path,
+                "already holds a run",
+                "set fit.resume to go on with it, or give another directory",
             )),
             false => Ok(()),
         }
@@ -167,8 +171,9 @@ impl RunDir {
     /// earlier attempt left there is removed.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is a run, another process is making one, or a file that is no
-    /// run's has the name of one of its files; [`Error::Io`] if the directory cannot be written.
+    /// [`Error::Taken`] if there is a run, or a file that is no run's has the name of one of its
+    /// files; [`Error::Busy`] if another process is making one; [`Error::Io`] if the directory cannot
+    /// be written.
     pub fn create(path: impl AsRef<Path>) -> Result<RunDir> {
         let path = path.as_ref();
         RunDir::check_free(path)?;
@@ -176,9 +181,8 @@ impl RunDir {
         let ours = lock::was_begun(path);
         let mut names = FILES.iter().chain(&[STATISTICS, HEAD_START]);
         if let Some(name) = names.clone().find(|name| !ours && path.join(name).exists()) {
-            let problem =
-                format!("{} holds a file {name}, which no run there wrote", path.display());
-            return Err(Error::config("--out", problem, "move it away, or give another directory"));
+            let problem = format!("holds a file {name}, which no run there wrote");
+            return Err(Error::taken(path, problem, "move it away, or give another directory"));
         }
         let mut dir = RunDir { path: path.to_owned(), lock: None, setup: Arc::default() };
         dir.lock()?;
@@ -224,7 +228,7 @@ impl RunDir {
     /// removes what killed ones have left half-written.
     ///
     /// # Errors
-    /// [`Error::Config`] if another process writes to the run now; [`Error::Io`] if the directory
+    /// [`Error::Busy`] if another process writes to the run now; [`Error::Io`] if the directory
     /// cannot be written.
     pub fn lock(&mut self) -> Result<()> {
         if self.lock.is_none() {
