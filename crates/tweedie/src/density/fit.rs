@@ -21,7 +21,8 @@ use crate::model::{
     Base, BaseKind, Denoiser, HeadStart, Model, ModelConfig, NetworkConfig, Structure,
 };
 use crate::noise::Seed;
-use crate::objective::ObjectiveConfig;
+use crate::objective::{ObjectiveConfig, Trains};
+use crate::query::Condition;
 use crate::run::{DataRecord, Layer, Prepared, Run, RunConfig, RunDir, Training};
 use crate::sample::{Defaults, run_chain, sample_in_batches};
 use crate::tensor::to_vec;
@@ -279,7 +280,7 @@ impl Hooks for Keeper<'_> {
         }
         let stop = || self.watch.stop();
         let usual = Defaults::new(model, true);
-        let grid = usual.grid(&**model.schedule());
+        let grid = usual.grid(model.space().schedule());
         let seed = Seed(self.config.seed).derive("look");
         let classes = model.classes() as u64;
         let batch = self.config.train.batch_size;
@@ -287,9 +288,11 @@ impl Hooks for Keeper<'_> {
             // the classes take turns
             let of_rows: Vec<u32> =
                 rows.clone().filter_map(|row| row.checked_rem(classes)).map(|c| c as u32).collect();
-            let model = model.given((classes > 0).then_some(&of_rows[..]));
-            let model = Watched::new(&model, &stop);
-            run_chain(&usual.step(&model)?, &grid, seed, rows)
+            let condition = (classes > 0).then(|| Condition::classes(&of_rows));
+            let covariance = model.covariance(usual.covariance)?;
+            let model = Watched::new(model, &stop);
+            let step = usual.step(&model, covariance)?;
+            run_chain(&step, &grid, seed, rows, condition.as_ref())
         });
         match samples {
             _ if self.watch.stop() => Ok(()),
@@ -400,7 +403,7 @@ fn starts_measured(config: &RunConfig, options: &FitOptions) -> bool {
 fn check(config: &RunConfig, options: &FitOptions) -> Result<()> {
     config.train.check()?;
     config.base.check()?;
-    let trains_score = config.objective.build()?.trains_score();
+    let trains_score = config.objective.build()?.trains() != Trains::Head;
     if options.score_from.is_some() && trains_score {
         let remedy = "let the head alone be trained: `objective.score` = frozen, or the \
                       objective.kind covariance-matching or variational-bound";
