@@ -11,7 +11,7 @@ use serde_json::json;
 use tweedie::density::{Density, FitOptions};
 use tweedie::likelihood::bits_per_dim;
 use tweedie::run::{Layer, RunDir, Status};
-use tweedie::train::Ended;
+use tweedie::train::StopReason;
 use tweedie::{Error, Result};
 
 use crate::Common;
@@ -132,8 +132,8 @@ fn report(density: &Density, json: bool, quiet: bool) -> Result<()> {
         println!("{}", dir.path().display());
     }
     let reason = match ended {
-        Some(Ended::EarlyStop) => " (the validation bound no longer improved)",
-        Some(Ended::OutOfTime) => " (out of time)",
+        Some(StopReason::EarlyStop) => " (the validation bound no longer improved)",
+        Some(StopReason::OutOfTime) => " (out of time)",
         _ => "",
     };
     say(quiet, format!("{iteration} iterations in {seconds:.0} s{reason}"));

@@ -19,7 +19,9 @@ use tweedie::objective::ObjectiveConfig;
 use tweedie::query::Batch;
 use tweedie::run::{DataConfig, Prepared, Run, RunDir, Training};
 use tweedie::schedule::Vp;
-use tweedie::train::{Ended, Hooks, Metric, State, TensorRows, TrainConfig, Trainer, Validation};
+use tweedie::train::{
+    Hooks, Metric, State, StopReason, TensorRows, TrainConfig, Trainer, Validation,
+};
 
 mod common;
 
@@ -158,7 +160,7 @@ fn a_run_has_one_writer() {
         remarks[0].contains("did not finish") && remarks[0].contains("--resume"),
         "{remarks:?}"
     );
-    assert_eq!(load(&run).dir.status().unwrap().unwrap().ended, Some(Ended::Stopped));
+    assert_eq!(load(&run).dir.status().unwrap().unwrap().ended, Some(StopReason::Stopped));
     assert!(!RunDir::open(&run).unwrap().is_busy());
 }
 
@@ -242,7 +244,7 @@ fn a_run_that_never_finished_says_so() {
     let once = load(&run);
     assert_eq!(once.remarks(), Vec::<String>::new());
     let first = once.dir.status().unwrap().unwrap();
-    assert_eq!(first.ended, Some(Ended::OutOfTime));
+    assert_eq!(first.ended, Some(StopReason::OutOfTime));
     assert!(first.iteration > status.iteration && first.best_iteration.is_some(), "{first:?}");
     // its time is over: that is said, with what to do, and a second more is a second more
     let text = stderr_of(&["train", "--out", &run, "--resume"]);
@@ -267,7 +269,7 @@ fn a_run_that_never_finished_says_so() {
         "0",
     ]);
     assert!(text.contains("it is finished") && text.contains("--iterations N"), "{text}");
-    assert_eq!(load(&run).dir.status().unwrap().unwrap().ended, Some(Ended::Finished));
+    assert_eq!(load(&run).dir.status().unwrap().unwrap().ended, Some(StopReason::Finished));
 }
 
 /// What an attempt that was killed before its first checkpoint left is no run; the same command
@@ -717,7 +719,7 @@ fn a_stop_is_obeyed_anywhere_and_loses_nothing() {
     };
     let whole = small_model();
     let (mut state, mut hooks) = (State::new(&whole), StopAt::default());
-    assert_eq!(fit(&whole, &mut state, &mut hooks), Ended::Finished);
+    assert_eq!(fit(&whole, &mut state, &mut hooks), StopReason::Finished);
     let all = hooks.asked.get();
     // three looks of two batches of 32 evaluations each, and six steps of three micro-batches
     assert!(all >= 3 * 64 + 18, "{all}");
@@ -727,12 +729,12 @@ fn a_stop_is_obeyed_anywhere_and_loses_nothing() {
         let model = small_model();
         let mut state = State::new(&model);
         let mut first = StopAt { at, ..StopAt::default() };
-        assert_eq!(fit(&model, &mut state, &mut first), Ended::Stopped, "{at} of {all}");
+        assert_eq!(fit(&model, &mut state, &mut first), StopReason::Stopped, "{at} of {all}");
         // asked once or twice more to leave the validation, and not again
         assert!(first.asked.get() <= at + 64, "{at}: asked {} times", first.asked.get());
         within += u64::from(state.pending.is_some());
         let mut second = StopAt::default();
-        assert_eq!(fit(&model, &mut state, &mut second), Ended::Finished);
+        assert_eq!(fit(&model, &mut state, &mut second), StopReason::Finished);
         assert_eq!(model.parameters().flat(), whole.parameters().flat(), "stopped at {at}");
         assert_eq!([first.lines, second.lines].concat(), hooks.lines, "stopped at {at}");
         let mut looks = [first.looks, second.looks].concat();

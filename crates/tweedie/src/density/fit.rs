@@ -26,7 +26,7 @@ use crate::query::Condition;
 use crate::run::{DataRecord, Layer, Prepared, Run, RunConfig, RunDir, Training};
 use crate::sample::{Defaults, run_chain, sample_in_batches};
 use crate::tensor::to_vec;
-use crate::train::{Ended, Hooks, Metric, State, Trainer, Watched};
+use crate::train::{Hooks, Metric, State, StopReason, Trainer, Watched};
 use crate::watch::{Remark, Silent, Watch};
 use crate::{Error, Result};
 
@@ -246,7 +246,7 @@ fn train(
     let ended = ended?;
     dir.finish(&state, ended)?;
     match ended {
-        Ended::Stopped => {
+        StopReason::Stopped => {
             let text = format!("stopped at iteration {}; everything is saved", state.iteration);
             Err(Error::Interrupted(text))
         }
