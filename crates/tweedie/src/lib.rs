@@ -60,6 +60,7 @@ pub mod query;
 pub mod run;
 pub mod sample;
 pub mod schedule;
+pub mod statistics;
 pub mod sym_matrix;
 pub mod tensor;
 pub mod train;
