@@ -305,6 +305,7 @@ impl<'a> Judge<'a> {
             &config,
             seed,
             &mut |_, _| (),
+            &|| false,
         )?;
         Ok(dequantizer)
     }
