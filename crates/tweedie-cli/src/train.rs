@@ -11,15 +11,15 @@ use tweedie::likelihood::bits_per_dim;
 use tweedie::model::{Base, BaseKind, Denoiser, Model, ModelConfig};
 use tweedie::noise::Seed;
 use tweedie::run::{DataRecord, Given, Prepared, Run, RunConfig, RunDir, Training};
-use tweedie::sample::{Defaults, run_chain, sample_in_batches};
+use tweedie::sample::SampleOptions;
 use tweedie::tensor::to_vec;
-use tweedie::train::{Ended, Hooks, Metric, State, Trainer, Watched};
+use tweedie::train::{Ended, Hooks, Metric, State, Trainer};
 use tweedie::{Error, Result};
 
 use crate::console::{
     INTERRUPTED, Progress, exit_now, note_damaged_metrics, print_json, say, say_left_out, tell,
 };
-use crate::sample::{LEVELS, Pictures, given};
+use crate::pictures::{LEVELS, Pictures};
 pub use options::{Arguments, size};
 
 struct Console<'a> {
@@ -115,15 +115,10 @@ impl Hooks for Console<'_> {
     /// Images: a sheet of samples, the same noise every time.
     fn look(&mut self, model: &Model, iteration: u64) -> Result<()> {
         let Some(shape) = self.record.image else { return Ok(()) };
-        let usual = Defaults::new(model, true);
-        let grid = usual.grid(&**model.schedule());
-        let seed = Seed(self.config.seed).derive("look");
-        let samples =
-            sample_in_batches(LOOK_SAMPLES as usize, self.config.train.batch_size, |rows| {
-                let model = given(model, None, rows.clone());
-                let model = Watched::new(&model, &stopped);
-                run_chain(&usual.step(&model)?, &grid, seed, rows)
-            });
+        let seed = Seed(self.config.seed).derive("look").0;
+        let sampling = SampleOptions { seed, ..SampleOptions::default() }.of(model, true);
+        let (n, batch) = (LOOK_SAMPLES as usize, self.config.train.batch_size);
+        let samples = sampling.draw_unless(model, n, batch, &stopped);
         match samples {
             _ if stopped() => Ok(()),
             Ok(samples) => {

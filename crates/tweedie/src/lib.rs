@@ -37,8 +37,10 @@
 //! equation lives, and `examples/quickstart.rs` for training.
 
 pub mod baseline;
+pub mod choice;
 pub mod covariance;
 pub mod data;
+pub mod density;
 pub mod dequantize;
 pub mod device;
 pub mod error;
@@ -58,5 +60,6 @@ pub mod schedule;
 pub mod sym_matrix;
 pub mod tensor;
 pub mod train;
+pub mod watch;
 
 pub use error::{Error, Result};

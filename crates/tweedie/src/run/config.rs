@@ -143,6 +143,7 @@ impl RunConfig {
     /// From TOML; `path` is named in errors. A head that the objective does not train is left out:
     /// TOML has no way to say that there is none.
     pub fn from_toml(text: &str, path: &Path) -> Result<RunConfig> {
+        let text = &*super::schema::config_text(text, path)?;
         let mut config: RunConfig = toml::from_str(text).map_err(|e| {
             let line = e
                 .span()

@@ -2,27 +2,28 @@
 
 use std::cell::Cell;
 use std::f64::consts::PI;
+use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{Clipped, Step};
+use super::options::stepped;
+use super::{Clipped, SamplerMethod, Sampling, Step};
+use crate::choice::choices;
 use crate::covariance::{Covariance, Reverse};
 use crate::model::Denoiser;
-use crate::noise::Noise;
+use crate::noise::{Noise, Seed};
 use crate::posterior::Jet;
 use crate::{Error, Result};
 
-/// What the steps to the data, `s ≤ ε`, put out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LastStep {
-    /// The mean: all that the noise of a step to `ε` would do is stay in the sample. What published
-    /// samplers do by a clipped covariance of that step (Bao et al. 2022, OCM).
-    Mean,
-    /// A draw.
-    #[default]
-    Noise,
+choices! {
+    /// What the steps to the data, `s ≤ ε`, put out.
+    pub enum LastStep = Noise {
+        /// The mean: all that the noise of a step to ε would do is stay in the sample; what
+        /// published samplers do by a clipped covariance of that step (Bao et al. 2022, OCM)
+        Mean = "mean",
+        /// A draw
+        Noise = "noise",
+    }
 }
 
 /// `x_s ~ N(bridge mean, bridge covariance)`: Likelihood Matching's sampler (13)–(14) at `η = 1`
@@ -112,6 +113,42 @@ impl Step for Ancestral<'_> {
 
     fn clipped(&self) -> Clipped {
         self.clipped.get()
+    }
+}
+
+/// This sampler in the list of samplers.
+pub(super) struct Method;
+
+impl SamplerMethod for Method {
+    fn name(&self) -> &'static str {
+        "ancestral"
+    }
+
+    fn help(&self) -> &'static str {
+        "Draws from the Gaussian bridge; DDPM, DDIM and Likelihood Matching's sampler"
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &["covariance", "eta", "last_step", "clip", "clip_noise"]
+    }
+
+    fn draw(
+        &self,
+        model: &dyn Denoiser,
+        sampling: &Sampling,
+        grid: &[f64],
+        seed: Seed,
+        rows: Range<u64>,
+    ) -> Result<(Tensor, Clipped)> {
+        let Sampling { covariance, eta, last, .. } = *sampling;
+        let mut step = Ancestral::new(model, covariance, eta, last)?;
+        if let Some(levels) = sampling.clip_noise {
+            step = step.clip_noise(levels, grid[1])?;
+        }
+        if let Some((low, high)) = sampling.range {
+            step = step.within(low, high);
+        }
+        stepped(&step, grid, seed, rows)
     }
 }
 

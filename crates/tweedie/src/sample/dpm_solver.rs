@@ -1,11 +1,15 @@
 //! DPM-Solver++(2M): second-order deterministic steps of the probability flow (Lu et al. 2022).
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use tch::Tensor;
 
-use super::Step;
+use super::options::stepped;
+use super::{Clipped, SamplerMethod, Sampling, Step};
+use crate::Result;
 use crate::model::Denoiser;
+use crate::noise::Seed;
 use crate::tensor::column;
 
 /// With `λ = ln(α/σ)`, `h = λ_s − λ_t` and `r` the last step's `h` over this one's:
@@ -54,6 +58,30 @@ impl Step for DpmSolver<'_> {
             None => clean,
         };
         x * scaled(schedule.sigma(s) / sigma) - along * scaled(schedule.alpha(s) * (-h).exp_m1())
+    }
+}
+
+/// This sampler in the list of samplers.
+pub(super) struct Method;
+
+impl SamplerMethod for Method {
+    fn name(&self) -> &'static str {
+        "dpm-solver"
+    }
+
+    fn help(&self) -> &'static str {
+        "DPM-Solver++(2M): the probability-flow ODE in K steps of one evaluation"
+    }
+
+    fn draw(
+        &self,
+        model: &dyn Denoiser,
+        _: &Sampling,
+        grid: &[f64],
+        seed: Seed,
+        rows: Range<u64>,
+    ) -> Result<(Tensor, Clipped)> {
+        stepped(&DpmSolver::new(model), grid, seed, rows)
     }
 }
 

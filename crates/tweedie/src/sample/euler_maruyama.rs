@@ -1,10 +1,14 @@
 //! Euler–Maruyama on the reverse SDE.
 
+use std::ops::Range;
+
 use tch::Tensor;
 
-use super::Step;
+use super::options::stepped;
+use super::{Clipped, SamplerMethod, Sampling, Step};
+use crate::Result;
 use crate::model::Denoiser;
-use crate::noise::Noise;
+use crate::noise::{Noise, Seed};
 use crate::posterior::score;
 
 /// `x_s = x_t − [f x_t − g² s(x_t)] (t − s) + g √(t − s) z`, coefficients at `t`; the last step
@@ -36,5 +40,29 @@ impl Step for EulerMaruyama<'_> {
             return mean;
         }
         mean + noise.normal(x.size()[1] as usize, x.kind(), x.device()) * (g2 * h).sqrt()
+    }
+}
+
+/// This sampler in the list of samplers.
+pub(super) struct Method;
+
+impl SamplerMethod for Method {
+    fn name(&self) -> &'static str {
+        "euler-maruyama"
+    }
+
+    fn help(&self) -> &'static str {
+        "Euler–Maruyama on the reverse SDE"
+    }
+
+    fn draw(
+        &self,
+        model: &dyn Denoiser,
+        _: &Sampling,
+        grid: &[f64],
+        seed: Seed,
+        rows: Range<u64>,
+    ) -> Result<(Tensor, Clipped)> {
+        stepped(&EulerMaruyama::new(model), grid, seed, rows)
     }
 }

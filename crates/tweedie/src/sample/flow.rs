@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-use super::check_finite;
+use super::{Clipped, SamplerMethod, Sampling, check_finite};
 use crate::Result;
 use crate::likelihood::ProbabilityFlow;
 use crate::model::Denoiser;
@@ -54,6 +54,39 @@ impl<'a> FlowSampler<'a> {
             model.device(),
         );
         check_finite(self.flow.decode(&latent)?.to_kind(model.kind()), rows)
+    }
+}
+
+/// This sampler in the list of samplers.
+pub(super) struct Method;
+
+impl SamplerMethod for Method {
+    fn name(&self) -> &'static str {
+        "flow"
+    }
+
+    fn help(&self) -> &'static str {
+        "The probability-flow ODE, Dormand–Prince with error control; takes the steps that it needs"
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &["solver.rtol", "solver.atol", "solver.max_evaluations"]
+    }
+
+    fn has_steps(&self) -> bool {
+        false
+    }
+
+    fn draw(
+        &self,
+        model: &dyn Denoiser,
+        sampling: &Sampling,
+        _: &[f64],
+        seed: Seed,
+        rows: Range<u64>,
+    ) -> Result<(Tensor, Clipped)> {
+        let flow = sampling.solver.flow(model, 1.0)?;
+        Ok((FlowSampler::of(flow).sample(seed, rows)?, Clipped::default()))
     }
 }
 

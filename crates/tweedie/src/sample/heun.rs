@@ -1,10 +1,14 @@
 //! Heun's method on the probability-flow ODE.
 
+use std::ops::Range;
+
 use tch::Tensor;
 
-use super::Step;
+use super::options::stepped;
+use super::{Clipped, SamplerMethod, Sampling, Step};
+use crate::Result;
 use crate::model::Denoiser;
-use crate::noise::Noise;
+use crate::noise::{Noise, Seed};
 use crate::posterior::{Bridge, bridge_mean};
 use crate::schedule::Schedule;
 
@@ -71,6 +75,30 @@ impl Step for Heun<'_> {
         let guess = (&z - &first * h) * to.norm;
         let second = self.velocity(&guess, &self.model.noise(&guess, &vec![s; rows]), &to);
         (z - (first + second) * (0.5 * h)) * to.norm
+    }
+}
+
+/// This sampler in the list of samplers.
+pub(super) struct Method;
+
+impl SamplerMethod for Method {
+    fn name(&self) -> &'static str {
+        "heun"
+    }
+
+    fn help(&self) -> &'static str {
+        "The probability-flow ODE, Heun's method in K steps of two evaluations"
+    }
+
+    fn draw(
+        &self,
+        model: &dyn Denoiser,
+        _: &Sampling,
+        grid: &[f64],
+        seed: Seed,
+        rows: Range<u64>,
+    ) -> Result<(Tensor, Clipped)> {
+        stepped(&Heun::new(model), grid, seed, rows)
     }
 }
 

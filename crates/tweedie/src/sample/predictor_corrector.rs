@@ -1,10 +1,13 @@
 //! The predictor–corrector sampler of score-based SDEs.
 
+use std::ops::Range;
+
 use tch::Tensor;
 
-use super::Step;
+use super::options::stepped;
+use super::{Clipped, SamplerMethod, Sampling, Step};
 use crate::model::Denoiser;
-use crate::noise::Noise;
+use crate::noise::{Noise, Seed};
 use crate::posterior::score;
 use crate::{Error, Result};
 
@@ -78,5 +81,34 @@ impl Step for PredictorCorrector<'_> {
             x = &x + self.score(&x, s) * e + normal() * (2.0 * e).sqrt();
         }
         x
+    }
+}
+
+/// This sampler in the list of samplers.
+pub(super) struct Method;
+
+impl SamplerMethod for Method {
+    fn name(&self) -> &'static str {
+        "predictor-corrector"
+    }
+
+    fn help(&self) -> &'static str {
+        "Reverse diffusion, corrected by Langevin steps at each of the K times"
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &["corrector_steps", "snr"]
+    }
+
+    fn draw(
+        &self,
+        model: &dyn Denoiser,
+        sampling: &Sampling,
+        grid: &[f64],
+        seed: Seed,
+        rows: Range<u64>,
+    ) -> Result<(Tensor, Clipped)> {
+        let step = PredictorCorrector::new(model, sampling.corrector_steps, sampling.snr)?;
+        stepped(&step, grid, seed, rows)
     }
 }
