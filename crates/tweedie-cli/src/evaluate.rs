@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 use tweedie::Result;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::density::{Decoder, Density, EvaluateOptions, ImageOptions, Metric, TestRows};
 use tweedie::grid::SpacingConfig;
 use tweedie::model::Denoiser;
@@ -50,7 +50,7 @@ pub struct Arguments {
     steps: Vec<usize>,
     /// Covariances of a reverse step [default: of nll all that cost nothing, else learned]
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', long_help = COVARIANCES)]
-    covariance: Vec<Covariance>,
+    covariance: Vec<CovarianceConfig>,
     /// How steps are laid in time [default: angle; of levels the published even trajectory]
     #[arg(long, value_parser = choice::<SpacingConfig>())]
     spacing: Option<SpacingConfig>,
@@ -154,7 +154,7 @@ impl Arguments {
 
     /// The run to compare with, and its rows.
     fn against(&self, path: &Path, density: &Density) -> Result<(Density, TestRows)> {
-        let other = Density::load_on(path, density.run().model.device())?;
+        let other = Density::load_on(path, density.run().model.space().device)?;
         let options = self.reading.options(other.run());
         let rows = other.test_rows(self.data.as_deref(), Some(&options))?;
         Ok((other, rows))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::density::{
     Density, EvaluateOptions, Evaluation, Line, Metric, SampleOptions, Samples, Subject,
 };
@@ -146,7 +146,7 @@ struct Judged {
 }
 
 impl Judged {
-    fn of(found: &Evaluation, head: Option<Covariance>, options: &EvaluateOptions) -> Judged {
+    fn of(found: &Evaluation, head: Option<CovarianceConfig>, options: &EvaluateOptions) -> Judged {
         let dim = found.dim;
         let of_line = |line: &Line| {
             let doubted: HashSet<usize> = match line.subject {
@@ -158,7 +158,8 @@ impl Judged {
             let in_unit = |nats| if found.images { bits_per_dim(nats, dim) } else { nats };
             Scores { name: line.name.clone(), values: believed.map(in_unit).collect() }
         };
-        let (of, shown) = (head.unwrap_or(Covariance::Beta), if found.images { 20 } else { 100 });
+        let (of, shown) =
+            (head.unwrap_or(CovarianceConfig::Beta), if found.images { 20 } else { 100 });
         let mut judged = Judged {
             scores: Vec::new(),
             baselines: Vec::new(),
@@ -204,7 +205,7 @@ impl Judged {
 }
 
 /// The bounds of a covariance over numbers of steps.
-fn series(covariance: Covariance, options: &EvaluateOptions, lines: &[&Line]) -> Series {
+fn series(covariance: CovarianceConfig, options: &EvaluateOptions, lines: &[&Line]) -> Series {
     let steps = options.steps.iter().map(|&k| k as f64).collect();
     let (values, errors) = lines.iter().map(|line| (line.value, line.error)).unzip();
     Series::line(covariance.name(), steps, values).with_error(errors)

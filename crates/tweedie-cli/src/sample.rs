@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 use tweedie::Result;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::density::{Density, SampleOptions};
 use tweedie::grid::SpacingConfig;
 use tweedie::sample::{Clipped, LastStep, Sampler};
@@ -19,7 +19,7 @@ use crate::pictures::{Format, Output};
 
 /// What `--covariance` takes, for help texts.
 pub const COVARIANCES: &str = "\
-Covariance of a reverse step: learned, the model's own head (the default, but for runs with --objective iddpm); beta and beta-tilde, DDPM's large and small; \
+CovarianceConfig of a reverse step: learned, the model's own head (the default, but for runs with --objective iddpm); beta and beta-tilde, DDPM's large and small; \
 zero-hessian, the Likelihood Matching paper's score-matching sampler; analytic, one number per time measured on the training data \
 (Analytic-DPM; measured at its first use and kept with the run); interpolated, between beta-tilde and beta as the head of a run \
 with --objective iddpm says; and from the score's Jacobian, by vector-Jacobian products at \
@@ -79,9 +79,9 @@ pub struct Arguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Ancestral steps")]
 struct AncestralOptions {
-    /// Covariance of a reverse step [default: the head's]
+    /// CovarianceConfig of a reverse step [default: the head's]
     #[arg(long, value_name = "WHICH", long_help = COVARIANCES)]
-    covariance: Option<Covariance>,
+    covariance: Option<CovarianceConfig>,
     /// From 0 (DDIM) to 1 (ancestral) [default: 1]
     #[arg(long, value_name = "ETA")]
     eta: Option<f64>,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 use tweedie::Result;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::data::{
     CellType, ImageScores, OutputFile, Place, Table, TableFormat, append_columns, write_table,
 };
@@ -50,9 +50,9 @@ pub struct Arguments {
     /// Independent draws per row (elbo), pairs (t, ε) per row (bound and bound-sm, at least 100)
     #[arg(long, value_name = "D", default_value_t = ScoreOptions::default().draws)]
     draws: usize,
-    /// Covariance of the ELBO's steps [default: the head's]
+    /// CovarianceConfig of the ELBO's steps [default: the head's]
     #[arg(long, value_name = "WHICH", long_help = COVARIANCES)]
-    covariance: Option<Covariance>,
+    covariance: Option<CovarianceConfig>,
     /// How the ELBO's steps are laid in time [default: angle; of levels even]
     #[arg(long, value_parser = choice::<SpacingConfig>())]
     spacing: Option<SpacingConfig>,

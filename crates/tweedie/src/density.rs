@@ -34,9 +34,8 @@ use std::sync::Arc;
 
 use tch::Device;
 
-use crate::covariance::Covariance;
+use crate::covariance::CovarianceConfig;
 use crate::data::Table;
-use crate::model::Denoiser;
 use crate::run::{Measured, Run, statistics_rows};
 pub use crate::sample::SampleOptions;
 use crate::watch::{Remark, Watch};
@@ -135,7 +134,7 @@ impl Density {
     }
 
     /// The covariance that the model's head is for; without a head that of the base.
-    fn own_covariance(&self) -> Covariance {
+    fn own_covariance(&self) -> CovarianceConfig {
         self.run.default_sampler().covariance
     }
 
@@ -143,14 +142,14 @@ impl Density {
     /// needs, at its first use.
     fn prepare(
         &mut self,
-        covariance: Covariance,
+        covariance: CovarianceConfig,
         batch: usize,
         watch: &mut dyn Watch,
     ) -> Result<()> {
-        if covariance == Covariance::Learned {
+        if covariance == CovarianceConfig::Own {
             let reason = match self.run.model.head_covariance() {
                 None => Some("this run has no covariance head"),
-                Some(Covariance::Interpolated) => {
+                Some(CovarianceConfig::Interpolated) => {
                     Some("the head of this run is for the covariance interpolated")
                 }
                 _ => None,
@@ -160,7 +159,7 @@ impl Density {
                 watch.say(Remark::Note(text));
             }
         }
-        if covariance == Covariance::Analytic && self.run.model.noise_statistics().is_none() {
+        if covariance == CovarianceConfig::Analytic && self.run.model.noise_statistics().is_none() {
             let rows = statistics_rows(self.run.data.scaling.dim());
             let text = format!("measuring the noise of the score on {rows} training rows");
             watch.say(Remark::Progress(text));

@@ -1,14 +1,65 @@
 //! The isotropic covariance of Analytic-DPM (Bao et al. 2022): one number per `t`, measured on
 //! data.
 
-use serde::{Deserialize, Serialize};
-use tch::{Tensor, no_grad};
+use std::cell::OnceCell;
 
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor, no_grad};
+
+use super::{Covariance, CovarianceSources, Interpolant, StepCovariance};
 use crate::likelihood::mean_and_error;
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
-use crate::tensor::{column, squared_norm, to_vec};
+use crate::query::{Query, Times};
+use crate::sym_matrix::SymMatrix;
+use crate::tensor::{squared_norm, to_vec};
 use crate::{Error, Result};
+
+/// `G = Γ(t) I` of what was measured of a model's noise.
+#[derive(Debug)]
+pub struct Analytic {
+    statistics: NoiseStatistics,
+    interpolant: OnceCell<Interpolant>,
+}
+
+impl Analytic {
+    pub(super) const NAME: &str = "analytic";
+    pub(super) const LABEL: &str = "";
+    pub(super) const FREE: bool = false;
+
+    /// With what was measured of the model's noise, [`NoiseStatistics::measure`].
+    pub fn new(statistics: NoiseStatistics) -> Analytic {
+        Analytic { statistics, interpolant: OnceCell::new() }
+    }
+
+    pub(super) fn build(sources: &CovarianceSources) -> Result<Analytic> {
+        let statistics = sources.statistics.ok_or_else(|| {
+            let problem = "analytic, of a model without statistics of its noise";
+            let remedy =
+                "measure them first (NoiseStatistics::measure), or take another covariance";
+            Error::config("covariance", problem, remedy)
+        })?;
+        Ok(Analytic::new(statistics.clone()))
+    }
+}
+
+impl Covariance for Analytic {
+    fn name(&self) -> String {
+        Analytic::NAME.into()
+    }
+
+    fn of(
+        &self,
+        model: &dyn Denoiser,
+        q: &Query,
+        _: &mut Noise,
+    ) -> (Tensor, StepCovariance) {
+        let (device, schedule) = (q.x.device(), model.space().schedule());
+        let interpolant = self.interpolant.get_or_init(|| self.statistics.interpolant(device));
+        let g = interpolant.g(schedule, q.times, device);
+        (model.noise(q), StepCovariance::Posterior(SymMatrix::scalar(&g, q.x)))
+    }
+}
 
 /// `Γ(t) = E‖ε − ε̂(x_t)‖²/d` over data and noise, at times even in the log signal-to-noise ratio
 /// and linear in it between: the isotropic `G = Γ(t) I` of least divergence under any score. For
@@ -42,7 +93,8 @@ impl NoiseStatistics {
             let problem = format!("{times} times and {n} rows");
             return Err(Error::config("analytic covariance", problem, "give at least two of each"));
         }
-        let schedule = &**model.schedule();
+        let space = model.space();
+        let schedule = space.schedule();
         let (mut log_snr, mut mean, mut std_error) = (Vec::new(), Vec::new(), Vec::new());
         for i in 0..times {
             let t = schedule.importance_time(i as f64 / (times - 1) as f64);
@@ -50,14 +102,12 @@ impl NoiseStatistics {
             let mut squares = Vec::with_capacity(n as usize);
             for start in (0..n).step_by(batch.max(1)) {
                 let count = (batch as i64).min(n - start);
-                let x0 =
-                    rows.narrow(0, start, count).to_kind(model.kind()).to_device(model.device());
+                let x0 = space.place(&rows.narrow(0, start, count));
                 let numbers = start as u64..(start + count) as u64;
                 let z = Noise::new(seed, numbers).normal(d as usize, x0.kind(), x0.device());
-                let at = vec![t; count as usize];
-                let alpha = column(at.iter().map(|&t| schedule.alpha(t)), &x0);
-                let sigma = column(at.iter().map(|&t| schedule.sigma(t)), &x0);
-                let noise = no_grad(|| model.noise(&(x0 * alpha + &z * sigma), &at));
+                let times = Times::All(t);
+                let xt = x0 * schedule.alpha(t) + &z * schedule.sigma(t);
+                let noise = no_grad(|| model.noise(&Query::new(&xt, &times)));
                 squares.extend(
                     to_vec(&squared_norm(&(z - noise))).into_iter().map(|square| square / d as f64),
                 );
@@ -77,11 +127,12 @@ impl NoiseStatistics {
     /// `G` as a multiple of the identity at `log_snr`, in `[0, 1]`; beyond the measured times that
     /// of the nearest.
     pub fn g(&self, log_snr: f64) -> f64 {
-        let next = self.log_snr.partition_point(|&l| l > log_snr);
-        let (i, j) = (next.max(1) - 1, next.min(self.mean.len() - 1));
-        let gap = self.log_snr[i] - self.log_snr[j];
-        let along = if gap > 0.0 { (self.log_snr[i] - log_snr) / gap } else { 0.0 };
-        (self.mean[i] + (self.mean[j] - self.mean[i]) * along).clamp(0.0, 1.0)
+        self.interpolant(Device::Cpu).at(log_snr)
+    }
+
+    /// [`NoiseStatistics::g`] for rows with times of their own, on `device`.
+    pub fn interpolant(&self, device: Device) -> Interpolant {
+        Interpolant::new(&self.log_snr, &self.mean, device)
     }
 
     /// The largest Monte-Carlo standard error of `Γ`.
@@ -108,7 +159,6 @@ mod tests {
 
     use super::*;
     use crate::oracle::{GaussianMixture, Oracle};
-    use crate::posterior::isotropic_g;
     use crate::schedule::{Schedule, SubVp, Ve, Vp};
 
     /// For N(0, v I) the score is linear and `G = α²v/(α²v + σ²)`, at the nodes within four
@@ -126,9 +176,13 @@ mod tests {
             let rows = oracle.mixture.sample(4000, Seed(1));
             let found = NoiseStatistics::measure(&oracle, &rows, 200, 1000, Seed(2)).unwrap();
             assert_eq!(found, NoiseStatistics::measure(&oracle, &rows, 200, 333, Seed(2)).unwrap());
+            let exact = |t: f64| {
+                let signal = schedule.alpha(t).powi(2) * v;
+                signal / (signal + schedule.sigma2(t))
+            };
             for i in 0..100 {
                 let t = schedule.importance_time((i as f64 + 0.3) / 100.0);
-                let (g, exact) = (found.g(schedule.log_snr(t)), isotropic_g(&*schedule, t, v));
+                let (g, exact) = (found.g(schedule.log_snr(t)), exact(t));
                 let error = 4.0 * found.largest_error() + 2e-3;
                 assert!((g - exact).abs() < error, "{schedule:?} at {t}: {g} {exact} ± {error}");
             }

@@ -124,7 +124,7 @@ impl Density {
             VariationalConfig { width: options.width, ..VariationalConfig::default() }.init(
                 scaling,
                 run.data.image,
-                run.model.device(),
+                run.model.space().device,
                 seed.derive("dequantiser"),
             )?;
         // fails now, not after the training, where the directory cannot be written
@@ -135,9 +135,8 @@ impl Density {
         let judged = other.as_ref().unwrap_or(&table);
         let batch = self.batch("dequantize.batch_size", None, ScoreOptions::BATCH)?;
         let settings = Estimation {
-            estimator: Estimator::Bound,
             draws: options.validation_draws,
-            ..Estimation::elbo(crate::covariance::Covariance::Learned, Vec::new())
+            ..Estimation::stepless(Estimator::Bound)
         };
         let bound = |dequantizer: &dyn Dequantizer, watch: &mut dyn Watch| {
             let part = Part { table: judged, rows: &held_out, dequantizer };

@@ -10,7 +10,7 @@ use super::score::{Part, check_dequantization, dequantizer, score};
 use super::{Density, SampleOptions, ScoreOptions, TestRows};
 use crate::baseline::{self, KernelDensity};
 use crate::choice::choices;
-use crate::covariance::Covariance;
+use crate::covariance::CovarianceConfig;
 use crate::data::subset;
 use crate::dequantize::Dequantization;
 use crate::grid::SpacingConfig;
@@ -70,7 +70,7 @@ pub struct EvaluateOptions {
     pub steps: Vec<usize>,
     /// Covariances of a reverse step; by default, of `nll` all that cost nothing, else that of
     /// [`SampleOptions`].
-    pub covariances: Vec<Covariance>,
+    pub covariances: Vec<CovarianceConfig>,
     /// How steps are laid in time; by default equal in the angle of signal and noise, of levels the
     /// published even trajectory.
     pub spacing: Option<SpacingConfig>,
@@ -284,8 +284,8 @@ impl Density {
     ) -> Result<()> {
         let own = self.run.model.head_covariance();
         let given = &options.covariances;
-        let covariances: Vec<Covariance> = match given.is_empty() {
-            true => own.into_iter().chain(Covariance::FIXED).collect(),
+        let covariances: Vec<CovarianceConfig> = match given.is_empty() {
+            true => own.into_iter().chain(CovarianceConfig::fixed()).collect(),
             false => given.clone(),
         };
         let mut lines = self.likelihoods((judged, rows), options, &covariances, batch, watch)?;
@@ -307,7 +307,7 @@ impl Density {
             }
         }
         if let Some((other, others)) = against {
-            let theirs: Vec<Covariance> = (covariances.iter())
+            let theirs: Vec<CovarianceConfig> = (covariances.iter())
                 .map(|&covariance| match own == Some(covariance) && given.is_empty() {
                     true => other.own_covariance(),
                     false => covariance,
@@ -343,7 +343,7 @@ impl Density {
         &self,
         (judged, rows): (&TestRows, &[usize]),
         options: &EvaluateOptions,
-        covariances: &[Covariance],
+        covariances: &[CovarianceConfig],
         batch: usize,
         watch: &mut dyn Watch,
     ) -> Result<Vec<Line>> {
@@ -356,7 +356,8 @@ impl Density {
         for &covariance in covariances {
             for &steps in &options.steps {
                 let grid = grids.of(covariance, steps, watch)?;
-                let settings = Estimation { estimator, ..Estimation::elbo(covariance, grid) };
+                let built = self.run.model.covariance(covariance)?.into();
+                let settings = Estimation { estimator, ..Estimation::elbo(built, grid) };
                 let found = score(&self.run, part, &settings, seed, batch, watch)?;
                 let unsolved = found.summary().unsolved;
                 let subject = Subject::Elbo { covariance, steps };
@@ -366,11 +367,7 @@ impl Density {
             }
         }
         if options.ode && !self.is_of_images() {
-            let flow = Estimation {
-                estimator: Estimator::Ode,
-                keep_unsolved: true,
-                ..Estimation::elbo(Covariance::Learned, Vec::new())
-            };
+            let flow = Estimation { keep_unsolved: true, ..Estimation::stepless(Estimator::Ode) };
             let found = score(&self.run, part, &flow, seed, batch, watch)?;
             let doubted = found.doubted();
             let flagged = Some(doubted.len());
@@ -451,7 +448,7 @@ impl Density {
     }
 
     /// The covariances that samples are drawn with.
-    pub(super) fn sampled_covariances(&self, options: &EvaluateOptions) -> Vec<Covariance> {
+    pub(super) fn sampled_covariances(&self, options: &EvaluateOptions) -> Vec<CovarianceConfig> {
         match options.covariances.is_empty() {
             true => vec![self.own_covariance()],
             false => options.covariances.clone(),

@@ -1,6 +1,6 @@
 //! Where the steps of a chain or of a bound lie in time.
 
-use crate::covariance::{Covariance, Reverse};
+use crate::covariance::{CovarianceConfig, Reverse};
 use crate::data::subset;
 use crate::grid::{Spacing, SpacingConfig, even_trajectory};
 use crate::likelihood::{Elbo, StepCosts};
@@ -21,7 +21,7 @@ pub(super) struct Grids<'a> {
     spacing: SpacingConfig,
     levels: bool,
     batch: usize,
-    costs: Option<(Covariance, StepCosts)>,
+    costs: Option<(CovarianceConfig, StepCosts)>,
 }
 
 impl<'a> Grids<'a> {
@@ -41,11 +41,11 @@ impl<'a> Grids<'a> {
     /// The grid of `steps` steps with this covariance.
     pub fn of(
         &mut self,
-        covariance: Covariance,
+        covariance: CovarianceConfig,
         steps: usize,
         watch: &mut dyn Watch,
     ) -> Result<Vec<f64>> {
-        let schedule = &**self.run.schedule();
+        let schedule = self.run.schedule();
         let spacing = match self.spacing {
             SpacingConfig::Laid(Spacing::Even) if self.levels => {
                 return even_trajectory(schedule, steps);
@@ -63,7 +63,7 @@ impl<'a> Grids<'a> {
     /// The one with the best bound on training rows.
     fn dynamic(
         &mut self,
-        covariance: Covariance,
+        covariance: CovarianceConfig,
         steps: usize,
         watch: &mut dyn Watch,
     ) -> Result<Vec<f64>> {
@@ -78,8 +78,8 @@ impl<'a> Grids<'a> {
         grid
     }
 
-    fn measure(&self, covariance: Covariance, watch: &mut dyn Watch) -> Result<StepCosts> {
-        let (run, schedule) = (self.run, &**self.run.schedule());
+    fn measure(&self, covariance: CovarianceConfig, watch: &mut dyn Watch) -> Result<StepCosts> {
+        let (run, schedule) = (self.run, self.run.schedule());
         let field = format!("{}.spacing", self.section);
         if run.model.classes() > 0 {
             let problem = "dynamic, of a model conditioned on classes";
@@ -108,7 +108,7 @@ impl<'a> Grids<'a> {
         watch.say(Remark::Progress(format!(
             "measuring the bound's terms, {covariance}, at {m} times on {n} training rows"
         )));
-        let reverse = Reverse::new(&run.model, covariance, 1.0)?;
+        let reverse = Reverse::new(&run.model, run.model.covariance(covariance)?, 1.0)?;
         let ends = vec![0.0, schedule.horizon()];
         let elbo = match self.levels {
             true => Elbo::of_levels(reverse, ends, 1),

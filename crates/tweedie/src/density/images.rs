@@ -196,7 +196,7 @@ pub(super) fn measure(
     let network = images.check(&metrics)?;
     let out = images.save_reference.as_ref().map(OutputFile::create).transpose()?;
     let eye = Eye {
-        extractor: Extractor::read(network, run.model.device())?,
+        extractor: Extractor::read(network, run.model.space().device)?,
         shape: shape.map(|n| n as i64),
     };
     let reference = reference(density, &metrics, images, &eye, batch, watch)?;

@@ -10,6 +10,7 @@ use crate::data::{CellType, OutputFile, Table, read_numbers, write_table};
 use crate::likelihood::{ProbabilityFlow, SolverOptions};
 use crate::model::Denoiser;
 use crate::noise::Seed;
+use crate::query::{Batch, Condition};
 use crate::run::{level_rows, scaled_rows};
 use crate::sample::Clipped;
 use crate::tensor::to_vec;
@@ -136,11 +137,12 @@ impl Density {
         let batch = self.batch("encode.batch_size", options.batch_size, SampleOptions::BATCH)?;
         let (mut latents, mut errors) = (Vec::with_capacity(x.numel()), Vec::new());
         watch.begin("encode", rows.len() as u64);
-        self.in_batches(&options.solver, &x, classes.as_deref(), batch, watch, |flow, x| {
-            let part = flow.encode(x)?;
+        self.in_batches(&options.solver, &x, classes.as_deref(), batch, watch, |flow, batch| {
+            let part = flow.encode(&batch)?;
             latents.extend(to_vec(&part));
             if options.check {
-                let apart = (flow.decode(&part)? - x).abs().amax([1i64].as_slice(), false);
+                let again = flow.decode(&part, batch.condition.as_ref())?;
+                let apart = (again - &batch.x).abs().amax([1i64].as_slice(), false);
                 errors.extend(to_vec(&apart));
             }
             Ok(())
@@ -175,7 +177,7 @@ impl Density {
         let (z, classes) = (&latents.values, latents.classes.as_deref());
         watch.begin("decode", z.size()[0] as u64);
         self.in_batches(&options.solver, z, classes, batch, watch, |flow, z| {
-            scaled.extend(to_vec(&flow.decode(z)?));
+            scaled.extend(to_vec(&flow.decode(&z.x, z.condition.as_ref())?));
             Ok(())
         })?;
         let scaled = Tensor::from_slice(&scaled).view_as(z);
@@ -191,16 +193,16 @@ impl Density {
         classes: Option<&[u32]>,
         batch: usize,
         watch: &mut dyn Watch,
-        mut f: impl FnMut(&ProbabilityFlow, &Tensor) -> Result<()>,
+        mut f: impl FnMut(&ProbabilityFlow, Batch) -> Result<()>,
     ) -> Result<()> {
         let (model, rows) = (&self.run.model, x.size()[0] as usize);
         for start in (0..rows).step_by(batch) {
             check_stop(watch)?;
             let end = rows.min(start.saturating_add(batch));
-            let given = model.given(classes.map(|classes| &classes[start..end]));
-            let flow = solver.flow(&given, STEPS)?.first_row(start as u64);
+            let flow = solver.flow(model, STEPS)?.first_row(start as u64);
             let part = x.narrow(0, start as i64, (end - start) as i64);
-            f(&flow, &part.to_device(model.device()))?;
+            let condition = classes.map(|classes| Condition::classes(&classes[start..end]));
+            f(&flow, Batch { x: part.to_device(model.space().device), condition })?;
             watch.progress(end as u64, rows as u64);
         }
         watch.end();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::covariance::Covariance;
+use crate::covariance::CovarianceConfig;
 use crate::likelihood::{Flag, Kind, Summary, bits_per_dim, mean_and_error};
 
 /// What a number says about `ln p(x)`.
@@ -41,7 +41,7 @@ pub enum Subject {
     /// The K-step ELBO of the model.
     Elbo {
         /// The covariance of its steps.
-        covariance: Covariance,
+        covariance: CovarianceConfig,
         /// Their number.
         steps: usize,
     },
@@ -62,7 +62,7 @@ pub enum Subject {
     /// The maximum mean discrepancy of samples and test rows.
     Mmd {
         /// The covariance of the sampler's steps.
-        covariance: Covariance,
+        covariance: CovarianceConfig,
         /// Their number.
         steps: usize,
         /// Samples drawn.

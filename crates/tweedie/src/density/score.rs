@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::rc::Rc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use tch::Tensor;
 use super::grids::Grids;
 use super::{Claim, Density};
 use crate::choice::{Choice, check_taken};
-use crate::covariance::Covariance;
+use crate::covariance::{CovarianceConfig, Own};
 use crate::data::Table;
 use crate::dequantize::{Dequantization, Dequantized, Dequantizer, TruncatedNormal, Uniform};
 use crate::grid::SpacingConfig;
@@ -20,6 +21,7 @@ use crate::likelihood::{
 };
 use crate::model::Denoiser;
 use crate::noise::Seed;
+use crate::query::{Batch, Condition, Query, Times};
 use crate::run::{Run, dequantized_from, level_rows};
 use crate::sample::MOST_STEPS;
 use crate::tensor::to_vec;
@@ -37,7 +39,7 @@ pub struct ScoreOptions {
     /// Independent draws per row of the ELBO; pairs (t, ε) per row of the bounds, at least 100.
     pub draws: usize,
     /// Covariance of the ELBO's steps; by default that of [`SampleOptions`](super::SampleOptions).
-    pub covariance: Option<Covariance>,
+    pub covariance: Option<CovarianceConfig>,
     /// How the ELBO's steps are laid in time; by default equal in the angle of signal and noise, of
     /// levels the published even trajectory.
     pub spacing: Option<SpacingConfig>,
@@ -159,10 +161,10 @@ pub(super) fn dequantizer(
     Ok(match kind {
         Dequantization::Uniform => Box::new(Uniform::new(scaling)),
         Dequantization::Variational => {
-            Box::new(run.dir.dequantizer(&run.data, run.model.device())?)
+            Box::new(run.dir.dequantizer(&run.data, run.model.space().device)?)
         }
         Dequantization::TruncatedNormal => {
-            Box::new(TruncatedNormal::new(scaling, &**run.schedule(), start_time)?)
+            Box::new(TruncatedNormal::new(scaling, run.schedule(), start_time)?)
         }
     })
 }
@@ -286,7 +288,7 @@ impl Density {
         &mut self,
         options: &ScoreOptions,
         watch: &mut dyn Watch,
-    ) -> Result<(usize, Covariance)> {
+    ) -> Result<(usize, CovarianceConfig)> {
         let method = options.estimator.method();
         if method.scores_levels() && !self.is_of_images() {
             let problem = format!("{}, of a run on a table", method.name());
@@ -304,7 +306,7 @@ impl Density {
     fn estimation(
         &self,
         options: &ScoreOptions,
-        covariance: Covariance,
+        covariance: CovarianceConfig,
         batch: usize,
         watch: &mut dyn Watch,
     ) -> Result<Estimation> {
@@ -321,7 +323,10 @@ impl Density {
         Ok(Estimation {
             estimator: options.estimator,
             draws: options.draws.max(method.least_draws()),
-            covariance,
+            covariance: match method.has_steps() {
+                true => self.run.model.covariance(covariance)?.into(),
+                false => Rc::new(Own),
+            },
             grid,
             divergence: options.divergence(8)?,
             solver: options.solver.clone(),
@@ -336,26 +341,23 @@ impl Density {
     /// # Errors
     /// As [`Density::log_prob`].
     pub fn cost_of_scores(&self, rows: usize, options: &ScoreOptions) -> Result<Option<Cost>> {
-        let covariance = options.covariance.unwrap_or(self.own_covariance());
         let method = options.estimator.method();
         let settings = Estimation {
-            estimator: options.estimator,
             draws: options.draws.max(method.least_draws()),
-            ..Estimation::elbo(covariance, vec![0.0; options.steps + 1])
+            grid: vec![0.0; options.steps + 1],
+            ..Estimation::stepless(options.estimator)
         };
         let Some(evaluations) = method.evaluations(&settings) else {
             return Ok(None);
         };
         let batch = self.batch("score.batch_size", options.batch_size, ScoreOptions::BATCH)?;
-        let (run, at_once) = (&self.run, rows.min(batch));
-        let x = Tensor::zeros(
-            [at_once as i64, run.model.dim()],
-            (run.model.kind(), run.model.device()),
-        );
-        let classes = vec![0; at_once];
-        let model = run.model.given((run.model.classes() > 0).then_some(&classes));
-        let t = vec![0.5 * run.schedule().horizon(); at_once];
-        let once = || tch::no_grad(|| to_vec(&model.noise(&x, &t)));
+        let (model, at_once) = (&self.run.model, rows.min(batch));
+        let space = model.space();
+        let x = Tensor::zeros([at_once as i64, space.dim], (space.kind, space.device));
+        let condition = (model.classes() > 0).then(|| Condition::classes(&vec![0; at_once]));
+        let times = Times::All(0.5 * space.schedule().horizon());
+        let q = Query::new(&x, &times).given(condition.as_ref());
+        let once = || tch::no_grad(|| to_vec(&model.noise(&q)));
         once();
         let started = Instant::now();
         once();
@@ -379,7 +381,7 @@ pub(super) fn score(
     let settings = Estimation { from_time: part.dequantizer.time(), ..settings.clone() };
     let mut estimate = score_batches(run, part, &settings, seed, batch, true, watch)?;
     let method = settings.estimator.method();
-    if let Some(bound) = method.bound(&settings, &**run.schedule()) {
+    if let Some(bound) = method.bound(&settings, run.schedule()) {
         let bound = score_batches(run, part, &bound, seed, batch, false, watch)?;
         estimate.flag_against(&bound);
         estimate.evaluations += bound.evaluations;
@@ -403,11 +405,11 @@ fn score_batches(
     let repeats = method.repeats(settings);
     let classes: Option<Vec<u32>> =
         table.labels.as_ref().map(|labels| rows.iter().map(|&row| labels.of_rows[row]).collect());
+    let estimator = settings.build(&run.model)?;
     let total = (n * repeats) as u64;
     watch.begin("score", total);
     let mut of_batch = |numbers: Range<usize>| {
         let own = &rows[numbers.clone()];
-        let model = run.model.given(classes.as_ref().map(|classes| &classes[numbers.clone()]));
         let mut all = Draws::default();
         for draw in 0..repeats {
             check_stop(watch)?;
@@ -421,10 +423,11 @@ fn score_batches(
                     (rows, offsets)
                 }
             };
-            let x = x.to_kind(run.model.kind()).to_device(run.model.device());
-            let mut estimate = settings
-                .build(&model)?
-                .log_likelihood(&x, seed, numbers.start as u64)
+            let classes = classes.as_ref().map(|classes| &classes[numbers.clone()]);
+            let condition = classes.map(Condition::classes);
+            let batch = Batch { x: run.model.space().place(&x), condition };
+            let mut estimate = estimator
+                .log_likelihood(&batch, seed, numbers.start as u64)
                 .map_err(|e| e.named(|row| table.place(rows[row as usize]).to_string()))?;
             watch.stage(&estimate.estimator);
             estimate.shift(&offsets);

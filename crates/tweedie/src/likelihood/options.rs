@@ -1,11 +1,13 @@
 //! How log-likelihoods are computed: the list of estimators, and the settings of the solver and of
 //! the divergence.
 
+use std::rc::Rc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Divergence, LogLikelihood, ProbabilityFlow, bound, elbo, flow};
 use crate::choice::{choices, methods};
-use crate::covariance::Covariance;
+use crate::covariance::{Covariance, Own};
 use crate::model::Denoiser;
 use crate::schedule::Schedule;
 use crate::{Error, Result};
@@ -85,14 +87,14 @@ methods! {
 }
 
 /// An estimator with everything decided for a model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct Estimation {
     /// What is computed.
     pub estimator: Estimator,
     /// Draws per row: of the ELBO with a dequantisation each, of the bounds pairs (t, ε).
     pub draws: usize,
     /// Covariance of the ELBO's steps.
-    pub covariance: Covariance,
+    pub covariance: Rc<dyn Covariance>,
     /// The times of the ELBO's steps, from 0 to the horizon.
     pub grid: Vec<f64>,
     /// How the divergence of the score is computed; `None`: as the estimator does by default.
@@ -106,8 +108,13 @@ pub struct Estimation {
 }
 
 impl Estimation {
+    /// Of an estimator without steps.
+    pub fn stepless(estimator: Estimator) -> Estimation {
+        Estimation { estimator, ..Estimation::elbo(Rc::new(Own), Vec::new()) }
+    }
+
     /// The ELBO over `grid`, one draw per term.
-    pub fn elbo(covariance: Covariance, grid: Vec<f64>) -> Estimation {
+    pub fn elbo(covariance: Rc<dyn Covariance>, grid: Vec<f64>) -> Estimation {
         Estimation {
             estimator: Estimator::Elbo,
             draws: 1,

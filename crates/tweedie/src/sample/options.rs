@@ -11,11 +11,12 @@ use super::{
     predictor_corrector, run_chain, sample_in_batches,
 };
 use crate::choice::{check_taken, methods};
-use crate::covariance::Covariance;
+use crate::covariance::{Covariance, CovarianceConfig};
 use crate::grid::SpacingConfig;
 use crate::likelihood::SolverOptions;
 use crate::model::{Denoiser, Model};
 use crate::noise::Seed;
+use crate::query::Condition;
 use crate::schedule::Schedule;
 use crate::watch::{Watch, check_stop};
 use crate::{Error, Result};
@@ -43,19 +44,11 @@ pub trait SamplerMethod: Sync {
         true
     }
 
-    /// The rows with these numbers, `[rows, d]` in the network's units, and what was clipped.
-    /// `grid` has increasing times from 0; it is empty for a sampler without steps.
+    /// The rows `[n, d]` of a batch in the network's units, and what was clipped.
     ///
     /// # Errors
-    /// If the model lacks what the options need, or a sample is not finite.
-    fn draw(
-        &self,
-        model: &dyn Denoiser,
-        sampling: &Sampling,
-        grid: &[f64],
-        seed: Seed,
-        rows: Range<u64>,
-    ) -> Result<(Tensor, Clipped)>;
+    /// If an option makes no sense for the model, or a sample is not finite.
+    fn draw(&self, sampling: &Sampling, chain: &Chain) -> Result<(Tensor, Clipped)>;
 }
 
 methods! {
@@ -70,15 +63,26 @@ methods! {
     }
 }
 
-/// The chain of `step`, for a [`SamplerMethod::draw`].
-pub(super) fn stepped(
-    step: &dyn Step,
-    grid: &[f64],
-    seed: Seed,
-    rows: Range<u64>,
-) -> Result<(Tensor, Clipped)> {
-    let samples = run_chain(step, grid, seed, rows)?;
-    Ok((samples, step.clipped()))
+/// The chains of a batch of samples.
+pub struct Chain<'a> {
+    /// The model that is sampled.
+    pub model: &'a dyn Denoiser,
+    /// The covariance of a reverse step.
+    pub covariance: &'a dyn Covariance,
+    /// Increasing times from 0; none for a sampler without steps.
+    pub grid: &'a [f64],
+    /// The numbers of the rows.
+    pub rows: Range<u64>,
+    /// What they are conditioned on.
+    pub condition: Option<&'a Condition>,
+}
+
+impl Chain<'_> {
+    /// The chain of `step`, for a [`SamplerMethod::draw`].
+    pub(super) fn of(&self, step: &dyn Step, seed: Seed) -> Result<(Tensor, Clipped)> {
+        let samples = run_chain(step, self.grid, seed, self.rows.clone(), self.condition)?;
+        Ok((samples, step.clipped()))
+    }
 }
 
 /// How samples are drawn. What is `None` follows the model and the kind of its data.
@@ -95,7 +99,7 @@ pub struct SampleOptions {
     pub class: Option<String>,
     /// Covariance of a reverse step; by default what the model's head is for, without a head that
     /// of the base.
-    pub covariance: Option<Covariance>,
+    pub covariance: Option<CovarianceConfig>,
     /// From 0 (DDIM) to 1 (ancestral), the default.
     pub eta: Option<f64>,
     /// What the last step returns; by default a draw, of images the mean.
@@ -201,7 +205,7 @@ impl SampleOptions {
     /// All that is left open decided for `model`, whose rows are `images` or those of a table.
     pub fn of(&self, model: &Model, images: bool) -> Sampling {
         let last = if images { LastStep::Mean } else { LastStep::Noise };
-        let own = model.head_covariance().unwrap_or(Covariance::Learned);
+        let own = model.head_covariance().unwrap_or_default();
         Sampling {
             sampler: self.sampler,
             steps: self.steps,
@@ -229,7 +233,7 @@ pub struct Sampling {
     /// How they are laid in time.
     pub spacing: SpacingConfig,
     /// Covariance of a reverse step.
-    pub covariance: Covariance,
+    pub covariance: CovarianceConfig,
     /// From 0 (DDIM) to 1 (ancestral).
     pub eta: f64,
     /// What the last step returns.
@@ -276,14 +280,15 @@ impl Sampling {
         mut each: impl FnMut(Tensor, Range<u64>) -> Result<()>,
     ) -> Result<Clipped> {
         let mut clipped = Clipped::default();
-        let batch = batch.max(1);
+        let (batch, covariance) = (batch.max(1), model.covariance(self.covariance)?);
         for start in (0..n.max(1)).step_by(batch) {
             let rows = start as u64..start.saturating_add(batch).min(n) as u64;
             check_stop(watch)?;
-            let classes = classes_of(model, class, rows.clone());
-            let given = model.given(classes.as_deref());
-            let (part, held) =
-                self.sampler.method().draw(&given, self, grid, self.seed, rows.clone())?;
+            let condition = condition_of(model, class, rows.clone());
+            let condition = condition.as_ref();
+            let (covariance, rows_of) = (&*covariance, rows.clone());
+            let chain = Chain { model, covariance, grid, rows: rows_of, condition };
+            let (part, held) = self.sampler.method().draw(self, &chain)?;
             clipped += held;
             each(part, rows.clone())?;
             watch.progress(rows.end, n as u64);
@@ -323,18 +328,23 @@ impl Sampling {
         batch: usize,
         stop: &dyn Fn() -> bool,
     ) -> Result<Tensor> {
-        let grid = self.grid(&**model.schedule())?;
+        let grid = self.grid(model.space().schedule())?;
+        let covariance = model.covariance(self.covariance)?;
+        let watched = crate::train::Watched::new(model, stop);
         sample_in_batches(n, batch, |rows| {
-            let classes = classes_of(model, None, rows.clone());
-            let given = model.given(classes.as_deref());
-            let watched = crate::train::Watched::new(&given, stop);
-            Ok(self.sampler.method().draw(&watched, self, &grid, self.seed, rows)?.0)
+            let condition = condition_of(model, None, rows.clone());
+            let condition = condition.as_ref();
+            let chain =
+                Chain { model: &watched, covariance: &*covariance, grid: &grid, rows, condition };
+            Ok(self.sampler.method().draw(self, &chain)?.0)
         })
     }
 }
 
-/// The classes of the samples with these numbers: `class`, or all of the model's in turn.
-pub fn classes_of(model: &Model, class: Option<u32>, rows: Range<u64>) -> Option<Vec<u32>> {
+/// What the samples with these numbers are conditioned on: `class`, or all of the model's classes
+/// in turn.
+fn condition_of(model: &Model, class: Option<u32>, rows: Range<u64>) -> Option<Condition> {
     let classes = model.classes() as u64;
-    (classes > 0).then(|| rows.map(|row| class.unwrap_or((row % classes) as u32)).collect())
+    let class = |row| class.unwrap_or((row % classes) as u32);
+    (classes > 0).then(|| Condition::classes(&rows.map(class).collect::<Vec<u32>>()))
 }

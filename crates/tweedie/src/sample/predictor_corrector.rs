@@ -1,14 +1,13 @@
 //! The predictor–corrector sampler of score-based SDEs.
 
-use std::ops::Range;
-
 use tch::Tensor;
 
-use super::options::stepped;
-use super::{Clipped, SamplerMethod, Sampling, Step};
+use super::{Chain, Clipped, SamplerMethod, Sampling, Step};
 use crate::model::Denoiser;
-use crate::noise::{Noise, Seed};
+use crate::noise::Noise;
 use crate::posterior::score;
+use crate::query::{Query, Times};
+use crate::schedule::Transition;
 use crate::{Error, Result};
 
 /// Song et al. 2021, Algorithms 1–5: a step of reverse diffusion, then Langevin steps at the new
@@ -56,9 +55,8 @@ impl<'a> PredictorCorrector<'a> {
         Ok(PredictorCorrector { model, corrections, ratio })
     }
 
-    fn score(&self, x: &Tensor, t: f64) -> Tensor {
-        let times = vec![t; x.size()[0] as usize];
-        score(&self.model.noise(x, &times), &**self.model.schedule(), &times)
+    fn score(&self, q: &Query) -> Tensor {
+        score(&self.model.noise(q), self.model.space().schedule(), q.times)
     }
 }
 
@@ -67,18 +65,20 @@ impl Step for PredictorCorrector<'_> {
         self.model
     }
 
-    fn step(&self, x: &Tensor, s: f64, t: f64, noise: &mut Noise) -> Tensor {
-        let schedule = &**self.model.schedule();
-        let crate::schedule::Transition { m, k2 } = schedule.transition(s, t);
-        let mean = x * (2.0 - m) + self.score(x, t) * k2;
+    fn step(&self, q: &Query, s: f64, noise: &mut Noise) -> Tensor {
+        let schedule = self.model.space().schedule();
+        let Transition { m, k2 } = schedule.transition(s, q.times.one());
+        let mean = q.x * (2.0 - m) + self.score(q) * k2;
         if s <= schedule.epsilon() {
             return mean;
         }
-        let mut normal = || noise.normal(x.size()[1] as usize, x.kind(), x.device());
+        let mut normal = || noise.normal(q.x.size()[1] as usize, q.x.kind(), q.x.device());
         let mut x = mean + normal() * k2.sqrt();
         let e = 2.0 * (m * self.ratio * schedule.sigma(s)).powi(2);
+        let times = Times::All(s);
         for _ in 0..self.corrections {
-            x = &x + self.score(&x, s) * e + normal() * (2.0 * e).sqrt();
+            let score = self.score(&Query { x: &x, times: &times, ..*q });
+            x = &x + score * e + normal() * (2.0 * e).sqrt();
         }
         x
     }
@@ -100,15 +100,8 @@ impl SamplerMethod for Method {
         &["corrector_steps", "snr"]
     }
 
-    fn draw(
-        &self,
-        model: &dyn Denoiser,
-        sampling: &Sampling,
-        grid: &[f64],
-        seed: Seed,
-        rows: Range<u64>,
-    ) -> Result<(Tensor, Clipped)> {
-        let step = PredictorCorrector::new(model, sampling.corrector_steps, sampling.snr)?;
-        stepped(&step, grid, seed, rows)
+    fn draw(&self, sampling: &Sampling, chain: &Chain) -> Result<(Tensor, Clipped)> {
+        let step = PredictorCorrector::new(chain.model, sampling.corrector_steps, sampling.snr)?;
+        chain.of(&step, sampling.seed)
     }
 }
