@@ -304,8 +304,7 @@ impl<'a> Judge<'a> {
             DEQUANTIZER_DRAWS,
             &config,
             seed,
-            &mut |_, _| (),
-            &|| false,
+            &mut tweedie::watch::Silent,
         )?;
         Ok(dequantizer)
     }
