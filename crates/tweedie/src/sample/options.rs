@@ -330,7 +330,7 @@ impl Sampling {
     ) -> Result<Tensor> {
         let grid = self.grid(model.space().schedule())?;
         let covariance = model.covariance(self.covariance)?;
-        let watched = crate::train::Watched::new(model, stop);
+        let watched = crate::model::Watched::new(model, stop);
         sample_in_batches(n, batch, |rows| {
             let condition = condition_of(model, None, rows.clone());
             let condition = condition.as_ref();
