@@ -1,5 +1,6 @@
 //! Plots and the HTML page about a run: typed results in, text out.
 
+mod number;
 pub mod plot;
 pub mod report;
 pub mod table;

@@ -5,7 +5,7 @@
 //! silence: every chart says below its axes how many values it could not show ([`Skipped`]).
 //!
 //! ```
-//! use tweedie::plot::{LineChart, Scale, Series};
+//! use tweedie_report::plot::{LineChart, Scale, Series};
 //! let chart = LineChart {
 //!     title: "Likelihood against the number of steps".into(),
 //!     x_label: "steps K".into(),
@@ -30,12 +30,12 @@ pub use density::{DensityChart, GaussianKde};
 pub use histogram::Histogram;
 pub use line::LineChart;
 pub use pairs::PairGrid;
-pub use sheet::{Sheet, image_sheet, image_sheet_rgb, picture_of, sheet_of};
-pub use svg::escape;
+pub use sheet::{Sheet, picture_of, sheet_of};
 
-pub(crate) use axis::{fixed, grouped, short};
 #[cfg(test)]
 pub(crate) use svg::elements;
+
+use crate::number::grouped;
 
 /// How many distinguishable colours there are; series beyond them start again at the first.
 pub const COLOURS: usize = svg::PALETTE.len();
@@ -112,26 +112,18 @@ impl Series {
         self
     }
 
+    /// Its points with their standard errors, 0 where it has none.
+    fn values(&self) -> impl Iterator<Item = (f64, f64, f64)> {
+        let error = |i: usize| self.error.as_ref().map_or(0.0, |e| e[i]);
+        self.x.iter().zip(&self.y).enumerate().map(move |(i, (&x, &y))| (x, y, error(i)))
+    }
+
     /// Panics with both lengths where they differ.
     fn check(&self) {
-        assert_eq!(
-            self.x.len(),
-            self.y.len(),
-            "series `{}`: x has {} values, y has {}",
-            self.name,
-            self.x.len(),
-            self.y.len()
-        );
-        if let Some(error) = &self.error {
-            assert_eq!(
-                error.len(),
-                self.y.len(),
-                "series `{}`: error has {} values, y has {}",
-                self.name,
-                error.len(),
-                self.y.len()
-            );
-        }
+        let (name, x, y) = (&self.name, self.x.len(), self.y.len());
+        assert_eq!(x, y, "series `{name}`: x has {x} values, y has {y}");
+        let error = self.error.as_ref().map_or(y, Vec::len);
+        assert_eq!(error, y, "series `{name}`: error has {error} values, y has {y}");
     }
 }
 
@@ -168,22 +160,29 @@ impl Skipped {
         *self == Skipped::default()
     }
 
+    /// Counts one value, unless it is shown.
+    fn count(&mut self, finite: bool, positive: bool, shown: bool) {
+        match (finite, positive, shown) {
+            (false, ..) => self.non_finite += 1,
+            (true, false, _) => self.non_positive += 1,
+            (true, true, false) => self.beyond += 1,
+            (true, true, true) => {}
+        }
+    }
+
     /// One line for the reader, or nothing where everything was shown.
     pub fn note(&self) -> String {
-        let mut parts = Vec::new();
-        for (count, what) in [
+        let all = [
             (self.non_finite, "not finite"),
             (self.non_positive, "not positive on a log axis"),
             (self.beyond, "outside the axes"),
-        ] {
-            if count > 0 {
-                parts.push(format!("{} {what}", axis::grouped(count)));
-            }
-        }
-        if parts.is_empty() {
-            String::new()
-        } else {
-            format!("Values not shown: {}.", parts.join(", "))
+        ];
+        let counted = all.iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<String> =
+            counted.map(|(count, what)| format!("{} {what}", grouped(*count))).collect();
+        match parts.is_empty() {
+            true => String::new(),
+            false => format!("Values not shown: {}.", parts.join(", ")),
         }
     }
 }

@@ -25,7 +25,8 @@ use std::fmt;
 
 use maud::{Markup, html};
 
-use crate::plot::{Series, fixed, grouped, short};
+use crate::number::{fixed, grouped, short};
+use crate::plot::Series;
 
 /// A table of typed cells under named columns.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -86,8 +87,9 @@ impl Digits {
     fn show(self, value: f64) -> String {
         match self {
             _ if value.is_nan() => "–".into(),
-            Digits::Decimals(digits) if value.is_finite() => fixed(value, digits),
-            Digits::Decimals(digits) | Digits::Significant(digits) => short(value, digits),
+            Digits::Decimals(digits) if value.abs() < 1e9 => fixed(value, digits),
+            Digits::Decimals(_) => short(value, 4),
+            Digits::Significant(digits) => short(value, digits),
         }
     }
 

@@ -1,8 +1,10 @@
 //! Samples of one variable as overlaid densities in common bins.
 
+use maud::{Markup, html};
+
 use super::axis::{Axis, Scale};
-use super::frame::{Entry, Frame, Key, MARK_ROW, vertical_marks};
-use super::svg::{Ink, Svg, px};
+use super::frame::{Entry, Frame, MARK_ROW, vertical_marks};
+use super::svg::{Ink, Pen, fill, px, stroke};
 use super::{Mark, Skipped, quantile, sorted_finite, view_range};
 
 /// Overlaid histograms, each normalised to a density, in common bins.
@@ -31,27 +33,20 @@ impl Histogram {
     /// The chart as an SVG document.
     pub fn to_svg(&self, width: u32, height: u32) -> String {
         let bins = self.bins();
-        let top = bins.densities.iter().flatten().fold(0.0_f64, |a, &v| a.max(v));
-        let entry = |(i, (name, _)): (usize, &(String, Vec<f64>))| Entry {
-            name: name.clone(),
-            colour: i,
-            key: Key::Area,
-        };
         // Room above the bars for the marks' names, were they one below another.
         let names = (self.marks.len() as f64 * MARK_ROW / height.max(120) as f64).min(0.3);
         Frame {
             title: &self.title,
             x_label: &self.x_label,
             y_label: "density",
-            legend: self.samples.iter().enumerate().map(entry).collect(),
+            legend: Entry::areas(self.samples.iter().map(|(name, _)| name)),
             note: bins.skipped.note(),
             x: Axis::new(Scale::Linear, Some(bins.range), 0.01),
-            y: Axis::new(Scale::Linear, (top > 0.0).then_some((0.0, top / (0.94 - names))), 0.0),
+            y: bins.upwards(0.94 - names),
             x_ticks: None,
         }
-        .draw(width, height, |svg, x, y| {
-            bins.draw(svg, x, y);
-            vertical_marks(svg, &self.marks, x, x.place(x.hi), y.place(y.lo));
+        .draw(width, height, |x, y| {
+            html! { (bins.areas(x, y)) (vertical_marks(&self.marks, x, y.place(y.lo))) }
         })
     }
 
@@ -97,8 +92,7 @@ impl Bins {
             if hi - lo > least { (lo, hi) } else { (lo - 0.5, hi + 0.5) }
         });
         for mark in marks {
-            skipped.non_finite += usize::from(!mark.is_finite());
-            skipped.beyond += usize::from(mark.is_finite() && !(lo..=hi).contains(mark));
+            skipped.count(mark.is_finite(), true, (lo..=hi).contains(mark));
         }
         let count = bins.unwrap_or_else(|| {
             // Freedman and Diaconis (1981): width 2 IQR n^(-1/3), with the size of a typical
@@ -131,24 +125,28 @@ impl Bins {
         Bins { range: (lo, hi), densities, skipped }
     }
 
+    /// An axis of which the highest density takes up `part`.
+    pub(crate) fn upwards(&self, part: f64) -> Axis {
+        let top = self.densities.iter().flatten().fold(0.0_f64, |a, &v| a.max(v));
+        Axis::new(Scale::Linear, (top > 0.0).then_some((0.0, top / part)), 0.0)
+    }
+
     /// Translucent areas with their outlines.
-    pub(crate) fn draw(&self, svg: &mut Svg, x: &Axis, y: &Axis) {
-        let floor = y.place(0.0);
-        for (i, densities) in self.densities.iter().enumerate() {
-            if densities.iter().all(|&d| d == 0.0) {
-                continue;
-            }
+    pub(crate) fn areas(&self, x: &Axis, y: &Axis) -> Markup {
+        let outline = |densities: &Vec<f64>| {
             let width = (self.range.1 - self.range.0) / densities.len() as f64;
-            let edge = |b: usize| x.place(self.range.0 + b as f64 * width);
-            let mut d = format!("M{} {}", px(edge(0)), px(floor));
-            for (b, &density) in densities.iter().enumerate() {
-                d += &format!("V{}H{}", px(y.place(density)), px(edge(b + 1)));
+            let edge = |b: usize| px(x.place(self.range.0 + b as f64 * width));
+            let step =
+                |(b, &density): (usize, &f64)| format!("V{}H{}", px(y.place(density)), edge(b + 1));
+            let steps: String = densities.iter().enumerate().map(step).collect();
+            let floor = px(y.place(0.0));
+            format!("M{} {floor}{steps}V{floor}", edge(0))
+        };
+        let filled = self.densities.iter().enumerate().filter(|(_, d)| d.iter().any(|&d| d > 0.0));
+        html! {
+            @for (i, d) in filled.map(|(i, densities)| (i, outline(densities))) {
+                (Ink::Series(i).group(html! { (fill(&d, 0.28)) (stroke(&d, Pen::of(1.2))) }))
             }
-            d += &format!("V{}", px(floor));
-            svg.ink(Ink::Series(i));
-            svg.fill(&d, "fill-opacity=\"0.28\"");
-            svg.stroke(&d, "stroke-width=\"1.2\" stroke-linejoin=\"round\"");
-            svg.close();
         }
     }
 }

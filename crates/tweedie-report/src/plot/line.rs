@@ -1,8 +1,10 @@
 //! Curves and points with standard errors on linear or logarithmic axes.
 
+use maud::{Markup, html};
+
 use super::axis::{Axis, Scale};
-use super::frame::{Entry, Frame, Key, line_attributes, vertical_marks};
-use super::svg::{Ink, Svg, px};
+use super::frame::{Entry, Frame, Key, pen, vertical_marks};
+use super::svg::{Ink, Pen, circle, fill, px, stroke};
 use super::{Mark, Series, Skipped, Style};
 
 /// Up to so many points a curve shows its markers, and its standard errors as bars; beyond, as a
@@ -12,13 +14,16 @@ const FEW: usize = 24;
 const MANY: usize = 4000;
 
 /// Curves and points over a common pair of axes.
+///
+/// Two or more curves that end at the right and apart from each other have their names there;
+/// otherwise a legend stands above the axes.
 #[derive(Clone, Debug, Default)]
 pub struct LineChart {
     /// Above the chart; may be empty.
     pub title: String,
     /// Below the x axis.
     pub x_label: String,
-    /// Beside the y axis.
+    /// Above the y axis.
     pub y_label: String,
     /// How the x axis spaces its values.
     pub x_scale: Scale,
@@ -45,22 +50,29 @@ impl LineChart {
     pub fn to_svg(&self, width: u32, height: u32) -> String {
         self.series.iter().for_each(Series::check);
         let (x, y) = self.axes();
-        let legend = self.entries();
+        let entry = |(i, s): (usize, &Series)| {
+            let points = s.x.iter().copied().zip(s.y.iter().copied());
+            let last = points.filter(|&(x, y)| self.admits(x, y)).last();
+            let colour = s.colour.unwrap_or(i);
+            Entry { name: s.name.clone(), colour, key: Key::Line(s.style, last) }
+        };
         Frame {
             title: &self.title,
             x_label: &self.x_label,
             y_label: &self.y_label,
-            legend,
+            legend: self.series.iter().enumerate().map(entry).collect(),
             note: self.skipped().note(),
-            x: x.clone(),
+            x,
             y,
             x_ticks: self.x_ticks.clone().or_else(|| self.few_x()),
         }
-        .draw(width, height, |svg, x, y| {
-            for (i, series) in self.series.iter().enumerate() {
-                self.draw(svg, series, series.colour.unwrap_or(i), x, y);
+        .draw(width, height, |x, y| {
+            html! {
+                @for (i, series) in self.series.iter().enumerate() {
+                    (Ink::Series(series.colour.unwrap_or(i)).group(self.curve(series, x, y)))
+                }
+                (vertical_marks(&self.marks, x, y.place(y.lo)))
             }
-            vertical_marks(svg, &self.marks, x, x.place(x.hi), y.place(y.lo));
         })
     }
 
@@ -69,26 +81,14 @@ impl LineChart {
         let mut skipped = Skipped::default();
         let (x_axis, y_axis) = self.axes();
         for series in &self.series {
-            for (&x, &y) in series.x.iter().zip(&series.y) {
-                if !(x.is_finite() && y.is_finite()) {
-                    skipped.non_finite += 1;
-                } else if !(self.x_scale.admits(x) && self.y_scale.admits(y)) {
-                    skipped.non_positive += 1;
-                } else if !(x_axis.shows(x) && y_axis.shows(y)) {
-                    skipped.beyond += 1;
-                }
+            for (x, y, error) in series.values() {
+                skipped.non_finite += usize::from(y.is_finite() && !error.is_finite());
+                let (admitted, shown) = (self.admits(x, y), x_axis.shows(x) && y_axis.shows(y));
+                skipped.count(x.is_finite() && y.is_finite(), admitted, shown);
             }
-            let errors = series.error.iter().flatten().zip(&series.y);
-            skipped.non_finite += errors.filter(|(e, y)| y.is_finite() && !e.is_finite()).count();
         }
-        for mark in &self.marks {
-            if !mark.at.is_finite() {
-                skipped.non_finite += 1;
-            } else if !self.x_scale.admits(mark.at) {
-                skipped.non_positive += 1;
-            } else if !x_axis.shows(mark.at) {
-                skipped.beyond += 1;
-            }
+        for Mark { at, .. } in &self.marks {
+            skipped.count(at.is_finite(), self.x_scale.admits(*at), x_axis.shows(*at));
         }
         skipped
     }
@@ -98,44 +98,21 @@ impl LineChart {
     }
 
     fn axes(&self) -> (Axis, Axis) {
-        let mut xs = self.x_range;
-        let mut ys = self.y_range;
-        for series in &self.series {
-            for (i, (&x, &y)) in series.x.iter().zip(&series.y).enumerate() {
-                if !self.admits(x, y) {
-                    continue;
-                }
-                if self.x_range.is_none() {
-                    widen(&mut xs, x);
-                }
-                if self.y_range.is_none() {
-                    let error = series.error.as_ref().map_or(0.0, |e| e[i]);
-                    for v in [y, y - error, y + error] {
-                        if self.y_scale.admits(v) {
-                            widen(&mut ys, v);
-                        }
-                    }
-                }
-            }
-        }
-        if self.x_range.is_none() {
-            self.marks
-                .iter()
-                .filter(|m| self.x_scale.admits(m.at))
-                .for_each(|m| widen(&mut xs, m.at));
-        }
-        let pad = |given: Option<_>, p: f64| if given.is_some() { 0.0 } else { p };
+        let points = || self.series.iter().flat_map(Series::values);
+        let points = || points().filter(|&(x, y, _)| self.admits(x, y));
+        let marks = self.marks.iter().map(|m| m.at).filter(|&at| self.x_scale.admits(at));
+        let ends = points().flat_map(|(_, y, e)| [y, y - e, y + e]);
+        let xs = self.x_range.or_else(|| extent(points().map(|p| p.0).chain(marks)));
+        let ys = self.y_range.or_else(|| extent(ends.filter(|&v| self.y_scale.admits(v))));
+        let pad = |given: Option<_>, pad: f64| if given.is_some() { 0.0 } else { pad };
         (
             Axis::new(self.x_scale, xs, pad(self.x_range, 0.03)),
             Axis::new(self.y_scale, ys, pad(self.y_range, 0.05)),
         )
     }
 
-    /// The distinct values of x on a logarithmic axis, where they are few.
+    /// The distinct values of x on a logarithmic axis, where they are two to ten.
     fn few_x(&self) -> Option<Vec<f64>> {
-        if self.x_scale != Scale::Log {
-            return None;
-        }
         let mut distinct: Vec<f64> = Vec::new();
         for &x in self.series.iter().flat_map(|s| &s.x).filter(|&&x| self.x_scale.admits(x)) {
             if !distinct.contains(&x) {
@@ -146,66 +123,47 @@ impl LineChart {
             }
         }
         distinct.sort_by(f64::total_cmp);
-        (distinct.len() >= 2).then_some(distinct)
+        (self.x_scale == Scale::Log && distinct.len() >= 2).then_some(distinct)
     }
 
-    fn entries(&self) -> Vec<Entry> {
-        let entry = |(i, s): (usize, &Series)| Entry {
-            name: s.name.clone(),
-            colour: s.colour.unwrap_or(i),
-            key: Key::Line(s.style),
-        };
-        self.series.iter().enumerate().map(entry).collect()
-    }
-
-    fn draw(&self, svg: &mut Svg, series: &Series, colour: usize, x: &Axis, y: &Axis) {
+    /// A curve with its markers and errors, interrupted where a value has no place on the axes.
+    fn curve(&self, series: &Series, x: &Axis, y: &Axis) -> Markup {
         let bottom = if self.y_scale == Scale::Log { f64::MIN_POSITIVE } else { f64::NEG_INFINITY };
-        let (mut runs, mut run): (Vec<Vec<Point>>, Vec<Point>) = (vec![], vec![]);
-        for i in 0..series.x.len() {
-            let (value, error) = (series.y[i], series.error.as_ref().map_or(0.0, |e| e[i]));
-            if !self.admits(series.x[i], value) {
-                if !run.is_empty() {
-                    runs.push(std::mem::take(&mut run));
-                }
-                continue;
-            }
+        let mut runs: Vec<Vec<Point>> = vec![vec![]];
+        for (at, value, error) in series.values() {
             let error = if error.is_finite() { error.abs() } else { 0.0 };
-            run.push(Point {
-                x: x.place(series.x[i]),
-                y: y.place(value),
-                low: y.place((value - error).max(bottom)),
-                high: y.place(value + error),
-            });
-        }
-        runs.push(run);
-        let few = runs.iter().map(Vec::len).sum::<usize>() <= FEW;
-        let markers = series.style == Style::Points || (series.style == Style::Solid && few);
-        svg.ink(Ink::Series(colour));
-        if series.error.is_some() {
-            if series.style == Style::Points || few {
-                let d: String =
-                    runs.iter().flatten().filter(|p| p.low != p.high).map(Point::bar).collect();
-                svg.stroke(&d, "stroke-width=\"1.2\"");
-            } else {
-                svg.fill(&runs.iter().map(|r| band(r)).collect::<String>(), "fill-opacity=\"0.2\"");
+            match runs.last_mut() {
+                Some(run) if self.admits(at, value) => run.push(Point {
+                    x: x.place(at),
+                    y: y.place(value),
+                    low: y.place((value - error).max(bottom)),
+                    high: y.place(value + error),
+                }),
+                _ => runs.push(vec![]),
             }
         }
-        if series.style != Style::Points {
-            let d: String = runs.iter().map(|r| polyline(&thinned(r))).collect();
-            svg.stroke(&d, line_attributes(series.style));
-            if !markers {
+        let all = || runs.iter().flatten();
+        let points = series.style == Style::Points;
+        let few = all().count() <= FEW;
+        let bars = || all().filter(|p| p.low != p.high).map(Point::bar).collect::<String>();
+        html! {
+            @if series.error.is_some() && (points || few) {
+                (stroke(&bars(), Pen::of(1.2)))
+            } @else if series.error.is_some() {
+                (fill(&runs.iter().map(|run| band(run)).collect::<String>(), 0.2))
+            }
+            @if !points {
+                (stroke(&runs.iter().map(|r| polyline(&thinned(r))).collect::<String>(), pen(series.style)))
+            }
+            @if points || (series.style == Style::Solid && few) {
+                @for p in all() { (circle((p.x, p.y), 3.0)) }
+            } @else {
                 // A value between two gaps has no line, but is there.
-                runs.iter()
-                    .filter(|r| r.len() == 1)
-                    .for_each(|r| svg.circle((r[0].x, r[0].y), 2.0));
+                @for p in runs.iter().filter(|run| run.len() == 1).flatten() {
+                    (circle((p.x, p.y), 2.0))
+                }
             }
         }
-        if markers {
-            for p in runs.iter().flatten() {
-                svg.circle((p.x, p.y), 3.0);
-            }
-        }
-        svg.close();
     }
 }
 
@@ -226,27 +184,30 @@ impl Point {
     }
 }
 
-fn widen(range: &mut Option<(f64, f64)>, value: f64) {
-    *range = Some(range.map_or((value, value), |(lo, hi)| (lo.min(value), hi.max(value))));
+/// The least and the greatest of finite values.
+fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    values.fold(None, |range, v| {
+        Some(range.map_or((v, v), |(lo, hi): (f64, f64)| (lo.min(v), hi.max(v))))
+    })
 }
 
 fn polyline(points: &[Point]) -> String {
-    let mut d = String::new();
-    for (i, p) in points.iter().enumerate() {
-        d += &format!("{}{} {}", if i == 0 { 'M' } else { 'L' }, px(p.x), px(p.y));
-    }
-    if points.len() < 2 { String::new() } else { d }
+    path(points.iter().map(|p| (p.x, p.y)), "")
 }
 
 fn band(points: &[Point]) -> String {
-    if points.len() < 2 {
-        return String::new();
-    }
     let upper = points.iter().map(|p| (p.x, p.high));
-    let lower = points.iter().rev().map(|p| (p.x, p.low));
-    let corners: Vec<String> =
-        upper.chain(lower).map(|(x, y)| format!("{} {}", px(x), px(y))).collect();
-    format!("M{}z", corners.join("L"))
+    path(upper.chain(points.iter().rev().map(|p| (p.x, p.low))), "z")
+}
+
+/// A path through the corners; none of a single x.
+fn path(corners: impl Iterator<Item = (f64, f64)>, end: &str) -> String {
+    let corners: Vec<String> = corners.map(|(x, y)| format!("{} {}", px(x), px(y))).collect();
+    if corners.len() < 2 + end.len() {
+        String::new()
+    } else {
+        format!("M{}{end}", corners.join("L"))
+    }
 }
 
 /// The first, lowest, highest and last point of every half-pixel column of a long run: the same

@@ -1,7 +1,7 @@
 //! What a run's figures say beside those of simpler models, in plain words.
 
 use super::Scores;
-use crate::plot::{grouped, short};
+use crate::number::{grouped, short};
 use tweedie::likelihood::mean_and_error;
 
 /// By how much one model is better than another on the same rows.
