@@ -1,6 +1,6 @@
 //! `tweedie report`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -8,11 +8,11 @@ use tweedie::covariance::Covariance;
 use tweedie::dequantize::Uniform;
 use tweedie::likelihood::{bits_per_dim, mean_and_error};
 use tweedie::noise::Seed;
-use tweedie::run::Run;
+use tweedie::run::{About, Run};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 use tweedie_report::plot::Series;
-use tweedie_report::report::{MetricPoint, ReportInputs, Scores, html, verdict};
+use tweedie_report::report::{Made, MetricPoint, ReportInputs, Scores, html, verdict};
 
 use crate::console::{Progress, note_damaged_metrics, print_json, say};
 use crate::evaluate::{Judged, baselines};
@@ -192,6 +192,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (data, samples) = if images { (Vec::new(), Vec::new()) } else { (data, samples) };
     let inputs = ReportInputs {
         title: format!("tweedie: {}", run.data.source),
+        made: made(&arguments.run, arguments.seed),
         verdict: conclusions,
         remarks: run.remarks(),
         summary,
@@ -234,6 +235,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     println!("{}", path.display());
     Ok(())
+}
+
+/// What makes the page: this process, now.
+fn made(run: &Path, seed: u64) -> Made {
+    let about = About::now();
+    let name = run.canonicalize().ok().and_then(|run| Some(run.file_name()?.to_owned()));
+    let name = name.unwrap_or_else(|| run.into()).to_string_lossy().into_owned();
+    let command = about.command_line();
+    Made { name, date: about.date, version: about.version, seed: Some(seed), command }
 }
 
 /// The model's base before the others: it is what the network corrects.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tweedie_report::plot::{
     DensityChart, Histogram, LineChart, Mark, PairGrid, Scale, Series, Style,
 };
-use tweedie_report::report::{MetricPoint, ReportInputs, Scores, html, verdict};
+use tweedie_report::report::{Made, MetricPoint, ReportInputs, Scores, html, verdict};
 
 /// A linear congruential generator; sums of twelve uniforms stand for normal numbers.
 struct Random(u64);
@@ -149,6 +149,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let page = html(&ReportInputs {
         title: "tweedie: wine.csv".into(),
+        made: Made { name: "wine".into(), date: "2026-01-31T12:00:00Z".into(), version: "0.1.0".into(), seed: Some(1), command: "tweedie report runs/wine --seed 1".into() },
         verdict: verdict(&elbo, std::slice::from_ref(&base), "nats per row", false),
         remarks: vec!["Column `quality` has 7 distinct values.".into()],
         summary: vec![("test rows".into(), "400 of 1,599".into())],

@@ -17,6 +17,7 @@
 //! ```
 
 mod axis;
+mod curve;
 mod density;
 mod frame;
 mod histogram;
@@ -52,6 +53,8 @@ pub enum Style {
     Points,
     /// A thin, pale line, for raw values behind a smoothed curve.
     Faint,
+    /// A translucent area and its outline, closed from the last point to the first.
+    Area,
 }
 
 /// One named curve or point set of a chart; `x` and `y` have one length.

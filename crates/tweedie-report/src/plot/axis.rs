@@ -76,6 +76,11 @@ impl Axis {
         self.from + part * (self.to - self.from)
     }
 
+    /// Whether `value` has a place on the axis' scale.
+    pub(crate) fn admits(&self, value: f64) -> bool {
+        self.scale.admits(value)
+    }
+
     /// Whether `value` is between the ends.
     pub(crate) fn shows(&self, value: f64) -> bool {
         let slack = 1e-9 * (self.hi - self.lo);

@@ -3,11 +3,12 @@
 use maud::{Markup, html};
 
 use super::axis::Axis;
+use super::curve::{self, pen};
 use super::svg::{
     Ink, Pen, Point, circle, document, fill, fit, line, px, rect, stroke, text, text_width, window,
     wrap,
 };
-use super::{Mark, Style};
+use super::{LineChart, Mark, Series, Style};
 
 pub(crate) const TITLE: f64 = 14.0;
 pub(crate) const LABEL: f64 = 12.0;
@@ -22,128 +23,84 @@ pub(crate) const MARK_ROW: f64 = TICK + 4.0;
 const APART: f64 = LABEL + 3.0;
 const ASTRAY: f64 = 22.0;
 
-/// One legend entry.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) name: String,
-    pub(crate) colour: usize,
-    pub(crate) key: Key,
-}
-
-impl Entry {
-    /// Entries of areas, in the palette's order.
-    pub(crate) fn areas<'a>(names: impl Iterator<Item = &'a String>) -> Vec<Entry> {
-        let entry =
-            |(colour, name): (_, &String)| Entry { name: name.clone(), colour, key: Key::Area };
-        names.enumerate().map(entry).collect()
-    }
-}
-
-/// The sign before a legend entry's name.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Key {
-    /// A curve and its last point, in the axes' units.
-    Line(Style, Option<(f64, f64)>),
-    Area,
-}
-
-/// Everything around the marks.
-#[derive(Clone, Debug)]
-pub(crate) struct Frame<'a> {
-    pub(crate) title: &'a str,
-    pub(crate) x_label: &'a str,
-    pub(crate) y_label: &'a str,
-    pub(crate) legend: Vec<Entry>,
-    pub(crate) note: String,
-    pub(crate) x: Axis,
-    pub(crate) y: Axis,
-    /// Ticks of the x axis, where the chart knows better than a rule.
-    pub(crate) x_ticks: Option<Vec<f64>>,
-}
-
-impl Frame<'_> {
-    /// Draws the frame and, through `marks`, what it frames, in the coordinates of the axes that
-    /// `marks` is given.
-    pub(crate) fn draw(
-        self,
-        width: u32,
-        height: u32,
-        marks: impl FnOnce(&Axis, &Axis) -> Markup,
-    ) -> String {
-        let (w, h) = (f64::from(width.max(160)), f64::from(height.max(120)));
-        let entries: Vec<&Entry> = self.legend.iter().filter(|e| !e.name.is_empty()).collect();
-        let (title, head) = heading(self.title, w - 24.0);
-        let y_label = wrap(self.y_label, LABEL, w - 24.0);
-        let note = wrap(&self.note, TICK, w - 24.0);
-        let bottom = h
-            - (if self.x_label.is_empty() { 0.0 } else { LABEL + 8.0 })
-            - note.len() as f64 * (TICK + LEADING)
-            - (TICK + 16.0);
-        // the label of the y axis stands above it, where it can be read and has room
-        let above = head + 6.0 + y_label.len() as f64 * (LABEL + LEADING);
-        let ends =
-            beside_ends(&entries, &self.x, &self.y.clone().on(bottom - above, 0.0), 0.28 * w);
-        let (legend, rows, margin) = match &ends {
-            None => {
-                let (legend, rows) = legend(&entries, (12.0, head), w - 24.0);
-                (legend, rows, 16.0)
+/// Draws a chart with `note` below it.
+pub(crate) fn draw(chart: &LineChart, note: &str, width: u32, height: u32) -> String {
+    let (w, h) = (f64::from(width.max(160)), f64::from(height.max(120)));
+    let (x, y) = chart.axes();
+    let (title, head) = heading(&chart.title, w - 24.0);
+    let y_label = wrap(&chart.y_label, LABEL, w - 24.0);
+    let note = wrap(note, TICK, w - 24.0);
+    let x_label = if chart.x_label.is_empty() { 0.0 } else { LABEL + 8.0 };
+    let bottom = h - x_label - note.len() as f64 * (TICK + LEADING) - (TICK + 16.0);
+    // the label of the y axis stands above it, where it can be read and has room
+    let above = head + 6.0 + y_label.len() as f64 * (LABEL + 2.0 * LEADING);
+    let ends = beside_ends(chart, &x, &y.clone().on(bottom - above, 0.0), 0.28 * w);
+    let (legend, rows, margin) = match &ends {
+        None => {
+            let (legend, rows) = legend(&chart.series, (12.0, head), w - 24.0);
+            (legend, rows, 16.0)
+        }
+        Some(ends) => (html! {}, 0.0, ends.widest + 26.0),
+    };
+    let top = above + rows;
+    let bottom = bottom.max(top + 1.0);
+    let y = y.on(bottom - top, 0.0);
+    let y_ticks = y.ticks(((bottom - top) / 45.0).clamp(2.0, 8.0) as usize);
+    let widest = y_ticks.iter().map(|(_, l)| text_width(l, TICK)).fold(0.0, f64::max);
+    let (left, right) = (18.0 + widest, w - margin);
+    let x = x.on(0.0, right - left);
+    let mut x_ticks = match chart.x_ticks.clone().or_else(|| chart.few_x()) {
+        Some(values) => x.label(&values),
+        None => x.ticks(((right - left) / 80.0).clamp(2.0, 10.0) as usize),
+    };
+    x.thin(&mut x_ticks, TICK);
+    // The outermost labels stay on the page.
+    let inside = |at: f64, label: &str| at.min(w - 4.0 - text_width(label, TICK) / 2.0);
+    let marks = html! {
+        @for (i, series) in chart.series.iter().enumerate() {
+            (curve::draw(series, series.colour.unwrap_or(i), &x, &y))
+        }
+        (vertical_marks(&chart.marks, &x, y.place(y.lo)))
+    };
+    let thin = Pen::of(1.0);
+    let page = html! {
+        (title) (legend)
+        (Ink::Text.group(lines((12.0, head + rows + LABEL + 1.0), LABEL, &y_label)))
+        (Ink::Grid.group(html! {
+            @for (value, _) in &y_ticks {
+                (line((left, top + y.place(*value)), (right, top + y.place(*value)), thin))
             }
-            Some((_, widest)) => (html! {}, 0.0, widest + 26.0),
-        };
-        let top = above + rows;
-        let bottom = bottom.max(top + 1.0);
-        let y = self.y.on(bottom - top, 0.0);
-        let y_ticks = y.ticks(((bottom - top) / 45.0).clamp(2.0, 8.0) as usize);
-        let widest = y_ticks.iter().map(|(_, l)| text_width(l, TICK)).fold(0.0, f64::max);
-        let (left, right) = (18.0 + widest, w - margin);
-        let x = self.x.on(0.0, right - left);
-        let mut x_ticks = match &self.x_ticks {
-            Some(values) => x.label(values),
-            None => x.ticks(((right - left) / 80.0).clamp(2.0, 10.0) as usize),
-        };
-        x.thin(&mut x_ticks, TICK);
-        // The outermost labels stay on the page.
-        let inside = |at: f64, label: &str| at.min(w - 4.0 - text_width(label, TICK) / 2.0);
-        let (thin, over) = (Pen::of(1.0), head + rows + LABEL);
-        let page = html! {
-            (title) (legend)
-            (Ink::Text.group(html! { (lines((12.0, over), LABEL, &y_label)) }))
-            (Ink::Grid.group(html! {
-                @for (value, _) in &y_ticks {
-                    (line((left, top + y.place(*value)), (right, top + y.place(*value)), thin))
-                }
-            }))
-            (window((left, top), right - left, bottom - top, marks(&x, &y)))
-            (Ink::Axis.group(html! {
-                (line((left, top), (left, bottom), thin)) (line((left, bottom), (right, bottom), thin))
-                @for at in x_ticks.iter().map(|(value, _)| left + x.place(*value)) {
-                    (line((at, bottom), (at, bottom + 4.0), thin))
-                }
-                @for at in y_ticks.iter().map(|(value, _)| top + y.place(*value)) {
-                    (line((left - 4.0, at), (left, at), thin))
-                }
-            }))
-            (Ink::Muted.group(html! {
-                @for (value, label) in &x_ticks {
-                    @let at = inside(left + x.place(*value), label);
-                    (text((at, bottom + 6.0 + TICK), TICK, "middle", label))
-                }
-                @for (value, label) in &y_ticks {
-                    (text((left - 7.0, top + y.place(*value) + 0.36 * TICK), TICK, "end", label))
-                }
-                @let first = h - 7.0 - (note.len().max(1) - 1) as f64 * (TICK + LEADING);
-                g font-style="italic" { (lines((12.0, first), TICK, &note)) }
-            }))
-            (Ink::Text.group(html! {
-                @let below = (left.midpoint(right), bottom + 11.0 + TICK + LABEL);
-                (text(below, LABEL, "middle", &fit(self.x_label, LABEL, right - left)))
-            }))
-            @for (place, entry) in ends.iter().flat_map(|(places, _)| places).zip(&entries) {
-                (end_label(entry, (left, top), (&x, &y), (right + 14.0, top + place)))
+        }))
+        (window((left, top), right - left, bottom - top, marks))
+        (Ink::Axis.group(html! {
+            (line((left, top), (left, bottom), thin)) (line((left, bottom), (right, bottom), thin))
+            @for at in x_ticks.iter().map(|(value, _)| left + x.place(*value)) {
+                (line((at, bottom), (at, bottom + 4.0), thin))
             }
-        };
-        document(w, h, self.title, page)
-    }
+            @for at in y_ticks.iter().map(|(value, _)| top + y.place(*value)) {
+                (line((left - 4.0, at), (left, at), thin))
+            }
+        }))
+        (Ink::Muted.group(html! {
+            @for (value, label) in &x_ticks {
+                @let at = inside(left + x.place(*value), label);
+                (text((at, bottom + 6.0 + TICK), TICK, "middle", label))
+            }
+            @for (value, label) in &y_ticks {
+                (text((left - 7.0, top + y.place(*value) + 0.36 * TICK), TICK, "end", label))
+            }
+            @let first = h - 7.0 - (note.len().max(1) - 1) as f64 * (TICK + LEADING);
+            g font-style="italic" { (lines((12.0, first), TICK, &note)) }
+        }))
+        (Ink::Text.group(html! {
+            @let below = (left.midpoint(right), bottom + 11.0 + TICK + LABEL);
+            (text(below, LABEL, "middle", &fit(&chart.x_label, LABEL, right - left)))
+        }))
+        @for end in ends.iter().flat_map(|ends| &ends.all) {
+            (end.label((left + x.place(end.last.0) + 4.0, top + y.place(end.last.1)), (right, top)))
+        }
+    };
+    document(w, h, &chart.title, page)
 }
 
 /// The title in bold, and how far down it reaches.
@@ -163,22 +120,55 @@ fn lines((x, y): Point, size: f64, rows: &[String]) -> Markup {
     }
 }
 
-/// Where the names of curves stand beside the curves' ends, and the width of the widest, if all of
-/// two or more curves end at the right and no name must stand far from its curve.
-fn beside_ends(entries: &[&Entry], x: &Axis, y: &Axis, room: f64) -> Option<(Vec<f64>, f64)> {
-    let x = x.clone().on(0.0, 1.0);
-    let end = |entry: &&Entry| match entry.key {
-        Key::Line(style, Some((at, value))) => {
-            let seen = x.shows(at) && y.shows(value) && x.place(at) > 0.85;
-            (style != Style::Points && seen).then(|| y.place(value))
+/// The names of all curves beside their ends, and the width of the widest.
+struct Ends<'a> {
+    all: Vec<End<'a>>,
+    widest: f64,
+}
+
+struct End<'a> {
+    series: &'a Series,
+    colour: usize,
+    /// The curve's last point, in the axes' units.
+    last: (f64, f64),
+    /// How far below the top of the window the name stands.
+    place: f64,
+}
+
+impl End<'_> {
+    /// The name, joined in the curve's colour and style to its end at `from`; to the right of a
+    /// window whose corner is at `corner`.
+    fn label(&self, from: Point, corner: Point) -> Markup {
+        let to = (corner.0 + 14.0, corner.1 + self.place);
+        let width = if self.series.style == Style::Faint { 3.0 } else { 1.2 };
+        let pen = Pen { width, ..pen(self.series.style) };
+        html! {
+            (Ink::Series(self.colour).group(line(from, (to.0 - 4.0, to.1), pen)))
+            (Ink::Text.group(text((to.0, to.1 + 0.36 * LABEL), LABEL, "start", &self.series.name)))
         }
-        _ => None,
+    }
+}
+
+/// The names at the curves' ends, if all of two or more curves end at the right, no name must stand
+/// far from its curve and none is wider than `room`.
+fn beside_ends<'a>(chart: &'a LineChart, x: &Axis, y: &Axis, room: f64) -> Option<Ends<'a>> {
+    let x = x.clone().on(0.0, 1.0);
+    let end = |(i, series): (usize, &'a Series)| {
+        let points = series.values().map(|(x, y, _)| (x, y));
+        let last = points.filter(|&(x, y)| chart.admits(x, y)).last()?;
+        let line = !matches!(series.style, Style::Points | Style::Area);
+        let seen = line && x.shows(last.0) && y.shows(last.1) && x.place(last.0) > 0.85;
+        let colour = series.colour.unwrap_or(i);
+        seen.then(|| End { series, colour, last, place: y.place(last.1) })
     };
-    let wanted: Vec<f64> = entries.iter().map(end).collect::<Option<_>>()?;
-    let widest = entries.iter().map(|e| text_width(&e.name, LABEL)).fold(0.0, f64::max);
-    let places = apart(&wanted, APART);
-    let near = wanted.iter().zip(&places).all(|(a, b)| (a - b).abs() <= ASTRAY);
-    (wanted.len() >= 2 && near && widest <= room).then_some((places, widest))
+    let named = chart.series.iter().enumerate().filter(|(_, series)| !series.name.is_empty());
+    let mut all: Vec<End> = named.map(end).collect::<Option<_>>()?;
+    let places = apart(&all.iter().map(|end| end.place).collect::<Vec<_>>(), APART);
+    let near = all.iter().zip(&places).all(|(end, place)| (end.place - place).abs() <= ASTRAY);
+    all.iter_mut().zip(places).for_each(|(end, place)| end.place = place);
+    let widths = all.iter().map(|end| text_width(&end.series.name, LABEL));
+    let widest = widths.fold(0.0, f64::max);
+    (all.len() >= 2 && near && widest <= room).then_some(Ends { all, widest })
 }
 
 /// The places nearest to the wanted ones, by least squares, that are at least `gap` apart.
@@ -206,54 +196,32 @@ fn apart(wanted: &[f64], gap: f64) -> Vec<f64> {
     places
 }
 
-/// The name of a curve at `to`, joined to the curve's end in its colour.
-fn end_label(entry: &Entry, (left, top): Point, (x, y): (&Axis, &Axis), to: Point) -> Markup {
-    let Key::Line(_, Some((at, value))) = entry.key else { return html! {} };
-    let from = (left + x.place(at) + 4.0, top + y.place(value));
-    html! {
-        (Ink::Series(entry.colour).group(line(from, (to.0 - 4.0, to.1), Pen::of(1.0))))
-        (Ink::Text.group(text((to.0, to.1 + 0.36 * LABEL), LABEL, "start", &entry.name)))
-    }
-}
-
 /// The legend in rows, and their height. One entry needs a legend too: it says what is drawn.
-pub(crate) fn legend(entries: &[&Entry], (left, top): Point, width: f64) -> (Markup, f64) {
+pub(crate) fn legend(series: &[Series], (left, top): Point, width: f64) -> (Markup, f64) {
     let (mut x, mut row, mut marks) = (left, 0.0, Vec::new());
-    for entry in entries {
-        let name = fit(&entry.name, LABEL, width - KEY - 6.0);
+    for (i, series) in series.iter().enumerate().filter(|(_, s)| !s.name.is_empty()) {
+        let name = fit(&series.name, LABEL, width - KEY - 6.0);
         let space = KEY + 6.0 + text_width(&name, LABEL) + 14.0;
         if x > left && x + space - 14.0 > left + width {
             (x, row) = (left, row + 1.0);
         }
         let y = top + row * LEGEND_ROW + LEGEND_ROW / 2.0;
-        let key = match entry.key {
-            Key::Area => {
-                let outline = rect((x + 4.0, y - 5.0), 14.0, 10.0);
-                html! { (fill(&outline, 0.45)) (stroke(&outline, Pen::of(1.0))) }
-            }
-            Key::Line(Style::Points, _) => circle((x + KEY / 2.0, y), 3.0),
+        let (pen, from, to) = (pen(series.style), (x, y), (x + KEY, y));
+        let outline = rect((x + 4.0, y - 5.0), 14.0, 10.0);
+        let key = match series.style {
+            Style::Area => html! { (fill(&outline, 0.45)) (stroke(&outline, Pen::of(1.0))) },
+            Style::Points => circle((x + KEY / 2.0, y), 3.0),
             // As pale as the curve, but broad enough to be seen alone.
-            Key::Line(style @ Style::Faint, _) => {
-                line((x, y), (x + KEY, y), Pen { width: 4.0, ..pen(style) })
-            }
-            Key::Line(style, _) => line((x, y), (x + KEY, y), pen(style)),
+            Style::Faint => line(from, to, Pen { width: 4.0, ..pen }),
+            Style::Solid | Style::Dashed => line(from, to, pen),
         };
-        marks.push(Ink::Series(entry.colour).group(key));
+        marks.push(Ink::Series(series.colour.unwrap_or(i)).group(key));
         let at = (x + KEY + 6.0, y + 0.36 * LABEL);
         marks.push(Ink::Text.group(text(at, LABEL, "start", &name)));
         x += space;
     }
     let height = if marks.is_empty() { 0.0 } else { (row + 1.0) * LEGEND_ROW };
     (html! { @for mark in &marks { (mark) } }, height)
-}
-
-/// The line of a curve in `style`.
-pub(crate) fn pen(style: Style) -> Pen {
-    match style {
-        Style::Solid | Style::Points => Pen::of(1.8),
-        Style::Dashed => Pen { dashes: Some("6 4"), ..Pen::of(1.8) },
-        Style::Faint => Pen { opacity: Some(0.4), ..Pen::of(1.0) },
-    }
 }
 
 /// Named vertical lines across a window `height` pixels high; names stand at the top, one below
@@ -289,18 +257,14 @@ fn free_row(ends: &mut Vec<f64>, from: f64, width: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{LineChart, Series, svg::elements};
+    use super::super::svg::elements;
     use super::*;
 
     #[test]
     fn a_long_legend_wraps() {
-        let entry = |i| Entry {
-            name: format!("a rather long entry {i}"),
-            colour: i,
-            key: Key::Line(Style::Solid, None),
-        };
-        let entries: Vec<Entry> = (0..5).map(entry).collect();
-        let (marks, height) = legend(&entries.iter().collect::<Vec<_>>(), (0.0, 0.0), 400.0);
+        let names = (0..5).map(|i| format!("a rather long entry {i}"));
+        let series: Vec<Series> = names.map(|name| Series::line(name, vec![], vec![])).collect();
+        let (marks, height) = legend(&series, (0.0, 0.0), 400.0);
         assert_eq!(height, 3.0 * LEGEND_ROW);
         assert_eq!(legend(&[], (0.0, 0.0), 400.0).1, 0.0);
         assert_eq!(elements(&document(400.0, 300.0, "", marks))["text"], 5);

@@ -1,11 +1,7 @@
 //! Samples of one variable as overlaid densities in common bins.
 
-use maud::{Markup, html};
-
-use super::axis::{Axis, Scale};
-use super::frame::{Entry, Frame, MARK_ROW, vertical_marks};
-use super::svg::{Ink, Pen, fill, px, stroke};
-use super::{Mark, Skipped, quantile, sorted_finite, view_range};
+use super::frame::{self, MARK_ROW};
+use super::{LineChart, Mark, Series, Skipped, Style, quantile, sorted_finite, view_range};
 
 /// Overlaid histograms, each normalised to a density, in common bins.
 ///
@@ -35,19 +31,21 @@ impl Histogram {
         let bins = self.bins();
         // Room above the bars for the marks' names, were they one below another.
         let names = (self.marks.len() as f64 * MARK_ROW / height.max(120) as f64).min(0.3);
-        Frame {
-            title: &self.title,
-            x_label: &self.x_label,
-            y_label: "density",
-            legend: Entry::areas(self.samples.iter().map(|(name, _)| name)),
-            note: bins.skipped.note(),
-            x: Axis::new(Scale::Linear, Some(bins.range), 0.01),
-            y: bins.upwards(0.94 - names),
-            x_ticks: None,
-        }
-        .draw(width, height, |x, y| {
-            html! { (bins.areas(x, y)) (vertical_marks(&self.marks, x, y.place(y.lo))) }
-        })
+        let ((lo, hi), names_of) = (bins.range, self.samples.iter().map(|(name, _)| name));
+        let chart = LineChart {
+            title: self.title.clone(),
+            x_label: self.x_label.clone(),
+            y_label: "density".into(),
+            series: names_of
+                .zip(bins.areas())
+                .map(|(n, s)| Series { name: n.clone(), ..s })
+                .collect(),
+            x_range: Some((lo - 0.01 * (hi - lo), hi + 0.01 * (hi - lo))),
+            y_range: Some((0.0, bins.top() / (0.94 - names))),
+            marks: self.marks.clone(),
+            ..Default::default()
+        };
+        frame::draw(&chart, &bins.skipped.note(), width, height)
     }
 
     /// What [`Histogram::to_svg`] cannot show.
@@ -125,29 +123,29 @@ impl Bins {
         Bins { range: (lo, hi), densities, skipped }
     }
 
-    /// An axis of which the highest density takes up `part`.
-    pub(crate) fn upwards(&self, part: f64) -> Axis {
+    /// The highest density; 1 where there is none.
+    pub(crate) fn top(&self) -> f64 {
         let top = self.densities.iter().flatten().fold(0.0_f64, |a, &v| a.max(v));
-        Axis::new(Scale::Linear, (top > 0.0).then_some((0.0, top / part)), 0.0)
+        if top > 0.0 { top } else { 1.0 }
     }
 
-    /// Translucent areas with their outlines.
-    pub(crate) fn areas(&self, x: &Axis, y: &Axis) -> Markup {
-        let outline = |densities: &Vec<f64>| {
-            let width = (self.range.1 - self.range.0) / densities.len() as f64;
-            let edge = |b: usize| px(x.place(self.range.0 + b as f64 * width));
-            let step =
-                |(b, &density): (usize, &f64)| format!("V{}H{}", px(y.place(density)), edge(b + 1));
-            let steps: String = densities.iter().enumerate().map(step).collect();
-            let floor = px(y.place(0.0));
-            format!("M{} {floor}{steps}V{floor}", edge(0))
-        };
-        let filled = self.densities.iter().enumerate().filter(|(_, d)| d.iter().any(|&d| d > 0.0));
-        html! {
-            @for (i, d) in filled.map(|(i, densities)| (i, outline(densities))) {
-                (Ink::Series(i).group(html! { (fill(&d, 0.28)) (stroke(&d, Pen::of(1.2))) }))
+    /// The steps of each sample as an area without a name.
+    pub(crate) fn areas(&self) -> impl Iterator<Item = Series> {
+        let (lo, hi) = self.range;
+        self.densities.iter().enumerate().map(move |(i, densities)| {
+            let edge = |b: usize| lo + (hi - lo) * b as f64 / densities.len() as f64;
+            let (mut x, mut y) = (vec![lo], vec![0.0]);
+            for (b, &density) in densities.iter().enumerate() {
+                x.extend([edge(b), edge(b + 1)]);
+                y.extend([density; 2]);
             }
-        }
+            x.push(hi);
+            y.push(0.0);
+            match densities.iter().any(|&d| d > 0.0) {
+                true => Series::line("", x, y).style(Style::Area).colour(i),
+                false => Series::line("", vec![], vec![]).style(Style::Area).colour(i),
+            }
+        })
     }
 }
 

@@ -1,17 +1,7 @@
 //! Curves and points with standard errors on linear or logarithmic axes.
 
-use maud::{Markup, html};
-
 use super::axis::{Axis, Scale};
-use super::frame::{Entry, Frame, Key, pen, vertical_marks};
-use super::svg::{Ink, Pen, circle, fill, px, stroke};
-use super::{Mark, Series, Skipped, Style};
-
-/// Up to so many points a curve shows its markers, and its standard errors as bars; beyond, as a
-/// band.
-const FEW: usize = 24;
-/// Beyond so many points a curve is drawn by its extremes in columns of half a pixel.
-const MANY: usize = 4000;
+use super::{Mark, Series, Skipped, frame};
 
 /// Curves and points over a common pair of axes.
 ///
@@ -49,31 +39,7 @@ impl LineChart {
     /// Where a series' `x`, `y` and `error` differ in length.
     pub fn to_svg(&self, width: u32, height: u32) -> String {
         self.series.iter().for_each(Series::check);
-        let (x, y) = self.axes();
-        let entry = |(i, s): (usize, &Series)| {
-            let points = s.x.iter().copied().zip(s.y.iter().copied());
-            let last = points.filter(|&(x, y)| self.admits(x, y)).last();
-            let colour = s.colour.unwrap_or(i);
-            Entry { name: s.name.clone(), colour, key: Key::Line(s.style, last) }
-        };
-        Frame {
-            title: &self.title,
-            x_label: &self.x_label,
-            y_label: &self.y_label,
-            legend: self.series.iter().enumerate().map(entry).collect(),
-            note: self.skipped().note(),
-            x,
-            y,
-            x_ticks: self.x_ticks.clone().or_else(|| self.few_x()),
-        }
-        .draw(width, height, |x, y| {
-            html! {
-                @for (i, series) in self.series.iter().enumerate() {
-                    (Ink::Series(series.colour.unwrap_or(i)).group(self.curve(series, x, y)))
-                }
-                (vertical_marks(&self.marks, x, y.place(y.lo)))
-            }
-        })
+        frame::draw(self, &self.skipped().note(), width, height)
     }
 
     /// What [`LineChart::to_svg`] cannot show.
@@ -93,11 +59,11 @@ impl LineChart {
         skipped
     }
 
-    fn admits(&self, x: f64, y: f64) -> bool {
+    pub(crate) fn admits(&self, x: f64, y: f64) -> bool {
         self.x_scale.admits(x) && self.y_scale.admits(y)
     }
 
-    fn axes(&self) -> (Axis, Axis) {
+    pub(crate) fn axes(&self) -> (Axis, Axis) {
         let points = || self.series.iter().flat_map(Series::values);
         let points = || points().filter(|&(x, y, _)| self.admits(x, y));
         let marks = self.marks.iter().map(|m| m.at).filter(|&at| self.x_scale.admits(at));
@@ -112,7 +78,7 @@ impl LineChart {
     }
 
     /// The distinct values of x on a logarithmic axis, where they are two to ten.
-    fn few_x(&self) -> Option<Vec<f64>> {
+    pub(crate) fn few_x(&self) -> Option<Vec<f64>> {
         let mut distinct: Vec<f64> = Vec::new();
         for &x in self.series.iter().flat_map(|s| &s.x).filter(|&&x| self.x_scale.admits(x)) {
             if !distinct.contains(&x) {
@@ -125,63 +91,6 @@ impl LineChart {
         distinct.sort_by(f64::total_cmp);
         (self.x_scale == Scale::Log && distinct.len() >= 2).then_some(distinct)
     }
-
-    /// A curve with its markers and errors, interrupted where a value has no place on the axes.
-    fn curve(&self, series: &Series, x: &Axis, y: &Axis) -> Markup {
-        let bottom = if self.y_scale == Scale::Log { f64::MIN_POSITIVE } else { f64::NEG_INFINITY };
-        let mut runs: Vec<Vec<Point>> = vec![vec![]];
-        for (at, value, error) in series.values() {
-            let error = if error.is_finite() { error.abs() } else { 0.0 };
-            match runs.last_mut() {
-                Some(run) if self.admits(at, value) => run.push(Point {
-                    x: x.place(at),
-                    y: y.place(value),
-                    low: y.place((value - error).max(bottom)),
-                    high: y.place(value + error),
-                }),
-                _ => runs.push(vec![]),
-            }
-        }
-        let all = || runs.iter().flatten();
-        let points = series.style == Style::Points;
-        let few = all().count() <= FEW;
-        let bars = || all().filter(|p| p.low != p.high).map(Point::bar).collect::<String>();
-        html! {
-            @if series.error.is_some() && (points || few) {
-                (stroke(&bars(), Pen::of(1.2)))
-            } @else if series.error.is_some() {
-                (fill(&runs.iter().map(|run| band(run)).collect::<String>(), 0.2))
-            }
-            @if !points {
-                (stroke(&runs.iter().map(|r| polyline(&thinned(r))).collect::<String>(), pen(series.style)))
-            }
-            @if points || (series.style == Style::Solid && few) {
-                @for p in all() { (circle((p.x, p.y), 3.0)) }
-            } @else {
-                // A value between two gaps has no line, but is there.
-                @for p in runs.iter().filter(|run| run.len() == 1).flatten() {
-                    (circle((p.x, p.y), 2.0))
-                }
-            }
-        }
-    }
-}
-
-/// A point and the ends of its error bar, in pixels.
-#[derive(Clone, Copy)]
-struct Point {
-    x: f64,
-    y: f64,
-    low: f64,
-    high: f64,
-}
-
-impl Point {
-    fn bar(&self) -> String {
-        let (l, r) = (px(self.x - 3.0), px(self.x + 3.0));
-        let (x, low, high) = (px(self.x), px(self.low), px(self.high));
-        format!("M{l} {low}H{r}M{x} {low}V{high}M{l} {high}H{r}")
-    }
 }
 
 /// The least and the greatest of finite values.
@@ -189,49 +98,6 @@ fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     values.fold(None, |range, v| {
         Some(range.map_or((v, v), |(lo, hi): (f64, f64)| (lo.min(v), hi.max(v))))
     })
-}
-
-fn polyline(points: &[Point]) -> String {
-    path(points.iter().map(|p| (p.x, p.y)), "")
-}
-
-fn band(points: &[Point]) -> String {
-    let upper = points.iter().map(|p| (p.x, p.high));
-    path(upper.chain(points.iter().rev().map(|p| (p.x, p.low))), "z")
-}
-
-/// A path through the corners; none of a single x.
-fn path(corners: impl Iterator<Item = (f64, f64)>, end: &str) -> String {
-    let corners: Vec<String> = corners.map(|(x, y)| format!("{} {}", px(x), px(y))).collect();
-    if corners.len() < 2 + end.len() {
-        String::new()
-    } else {
-        format!("M{}{end}", corners.join("L"))
-    }
-}
-
-/// The first, lowest, highest and last point of every half-pixel column of a long run: the same
-/// picture.
-fn thinned(points: &[Point]) -> Vec<Point> {
-    if points.len() <= MANY {
-        return points.to_vec();
-    }
-    let column = |p: &Point| (p.x * 2.0).floor();
-    let mut out = Vec::new();
-    for group in points.chunk_by(|a, b| column(a) == column(b)) {
-        let extreme = |better: fn(f64, f64) -> bool| {
-            (1..group.len())
-                .fold(0, |best, i| if better(group[i].y, group[best].y) { i } else { best })
-        };
-        let mut kept = [0, extreme(|a, b| a < b), extreme(|a, b| a > b), group.len() - 1];
-        kept.sort_unstable();
-        for (k, &i) in kept.iter().enumerate() {
-            if k == 0 || kept[k - 1] != i {
-                out.push(group[i]);
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -317,18 +183,6 @@ mod tests {
         let svg = LineChart { series: vec![Series::line("a", x, y)], ..Default::default() }
             .to_svg(640, 400);
         assert!(svg.len() < 100_000, "{}", svg.len());
-        // The peak stands 5 % of the padded range below the top of the window: the smallest y of
-        // the path.
-        let points: Vec<Point> = (0..10_000)
-            .map(|i| Point {
-                x: i as f64 / 100.0,
-                y: if i == 7 { -9.0 } else { 0.0 },
-                low: 0.0,
-                high: 0.0,
-            })
-            .collect();
-        let kept = thinned(&points);
-        assert!(kept.len() < 1000 && kept.iter().any(|p| p.y == -9.0));
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use maud::{Markup, html};
 
 use super::axis::{Axis, Scale};
-use super::frame::{Entry, LABEL, TICK, heading, legend};
+use super::curve;
+use super::frame::{LABEL, TICK, heading, legend};
 use super::histogram::Bins;
 use super::svg::{Ink, Pen, Point, document, fit, line, px, rect, stroke, text, window};
-use super::{Skipped, sorted_finite, view_range};
+use super::{Series, Skipped, Style, sorted_finite, view_range};
 use crate::number::fixed;
 
 /// At most so many points per set and panel: rows ⌊i n / 1000⌋, whatever the values.
@@ -37,8 +38,8 @@ impl PairGrid {
     pub fn to_svg(&self, size: u32) -> String {
         let columns = self.columns();
         let size = f64::from(size.max(200));
-        let entries = Entry::areas(self.sets.iter().map(|(name, _)| name));
-        let entries: Vec<&Entry> = entries.iter().filter(|e| !e.name.is_empty()).collect();
+        let key = |(name, _): &(String, _)| Series::line(name, vec![], vec![]).style(Style::Area);
+        let entries: Vec<Series> = self.sets.iter().map(key).collect();
         let (title, head) = heading(&self.title, size - 24.0);
         let (legend, rows) = legend(&entries, (12.0, head), size - 24.0);
         let note = count(&columns).note();
@@ -111,8 +112,11 @@ impl PairGrid {
         let (at, panel) = (grid.at(column, row), grid.panel);
         let x = columns[column].axis.clone().on(0.0, panel);
         let y = columns[row].axis.clone().on(panel, 0.0);
+        let bins = &columns[column].bins;
+        let up = Axis::new(Scale::Linear, Some((0.0, 1.08 * bins.top())), 0.0).on(panel, 0.0);
+        let areas = || bins.areas().enumerate().map(|(i, area)| curve::draw(&area, i, &x, &up));
         let marks = match column == row {
-            true => columns[row].bins.areas(&x, &columns[row].bins.upwards(0.925).on(panel, 0.0)),
+            true => html! { @for area in areas() { (area) } },
             false => self.scatter((column, row), &x, &y),
         };
         html! {
