@@ -152,7 +152,7 @@ impl Cell {
         }
     }
 
-    /// The cell of a CSV file: every digit, in the shortest form that reads back as the same number.
+    /// The cell of a CSV file: every digit, in the shortest form that reads back.
     fn csv(&self) -> String {
         match self {
             Cell::Empty => String::new(),
@@ -308,7 +308,9 @@ impl Table {
     pub(crate) fn markup(&self, class: &str) -> Markup {
         html! {
             table class=[(!class.is_empty()).then_some(class)] {
-                thead { tr { @for column in &self.columns { th scope="col" { (column.title()) } } } }
+                thead {
+                    tr { @for column in &self.columns { th scope="col" { (column.title()) } } }
+                }
                 tbody {
                     @for row in &self.rows { tr { @for cell in row { td { (cell.to_string()) } } } }
                 }

@@ -30,16 +30,17 @@ pub(crate) fn draw(series: &Series, colour: usize, x: &Axis, y: &Axis) -> Markup
     let path = |of: &dyn Fn(&[Point]) -> String| runs.iter().map(|r| of(r)).collect::<String>();
     let points = series.style == Style::Points;
     let few = all().count() <= FEW;
-    let (line, dots, radius) = match (points, series.style == Style::Solid && few) {
-        (true, _) => (String::new(), all().collect(), 3.0),
-        (_, true) => (path(&polyline), all().collect(), 3.0),
-        // A value between two gaps has no line, but is there.
-        _ => (path(&polyline), runs.iter().filter(|r| r.len() == 1).flatten().collect(), 2.0),
-    };
-    let dots: Vec<&Point> = dots;
+    let (line, dots, radius): (_, Vec<&Point>, _) =
+        match (points, series.style == Style::Solid && few) {
+            (true, _) => (String::new(), all().collect(), 3.0),
+            (_, true) => (path(&polyline), all().collect(), 3.0),
+            // A value between two gaps has no line, but is there.
+            _ => (path(&polyline), runs.iter().filter(|r| r.len() == 1).flatten().collect(), 2.0),
+        };
     Ink::Series(colour).group(html! {
         @if series.error.is_some() && (points || few) {
-            (stroke(&all().filter(|p| p.low != p.high).map(Point::bar).collect::<String>(), Pen::of(1.2)))
+            @let bars = all().filter(|p| p.low != p.high).map(Point::bar);
+            (stroke(&bars.collect::<String>(), Pen::of(1.2)))
         } @else if series.error.is_some() {
             (fill(&path(&band), 0.2))
         } @else if series.style == Style::Area {

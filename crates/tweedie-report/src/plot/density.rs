@@ -3,7 +3,7 @@
 mod bandwidth;
 
 use super::line::LineChart;
-use super::{COLOURS, Mark, Series, Skipped, Style, linspace, sorted_finite, view_range};
+use super::{COLOURS, Mark, Series, Skipped, Style, sorted_finite, view_range};
 
 /// A Gaussian kernel density estimate: f(x) = (1/nh) Σ φ((x − xᵢ)/h).
 #[derive(Clone, Debug)]
@@ -146,7 +146,7 @@ impl DensityChart {
 
 #[cfg(test)]
 mod tests {
-    use super::super::svg::elements;
+    use super::super::{linspace, svg::elements};
     use super::*;
 
     fn normal(x: f64) -> f64 {

@@ -234,7 +234,8 @@ pub(crate) fn vertical_marks(marks: &[Mark], x: &Axis, height: f64) -> Markup {
     Ink::Text.group(html! {
         @for mark in shown {
             @let (at, room) = (x.place(mark.at), text_width(&mark.name, TICK));
-            @let from = if at + 5.0 + room < x.place(x.hi) { at + 4.0 } else { (at - 4.0 - room).max(0.0) };
+            @let left = (at - 4.0 - room).max(0.0);
+            @let from = if at + 5.0 + room < x.place(x.hi) { at + 4.0 } else { left };
             @let row = free_row(&mut ends, from, room);
             @let y = 3.0 + row as f64 * MARK_ROW;
             (line((at, y), (at, height), pen))

@@ -44,8 +44,8 @@ impl Sheet {
 }
 
 /// A sheet of images, `columns` a row: `images` are rows `[n, channels * height * width]` of this
-/// shape (channels, height, width), `range` the values of black and white. In colour where there are
-/// three channels, red, green and blue; else the channels in grey, one below the other.
+/// shape (channels, height, width), `range` the values of black and white. In colour where there
+/// are three channels, red, green and blue; else the channels in grey, one below the other.
 ///
 /// # Panics
 /// Where the length is no multiple of the image's size, or the range is empty.

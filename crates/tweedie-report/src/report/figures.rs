@@ -77,10 +77,10 @@ fn validation(inputs: &ReportInputs) -> Markup {
         .max_by(|(_, a), (_, b)| (sign * a).total_cmp(&(sign * b)));
     let label = or(&inputs.validation_label, "validation");
     let mut caption = format!(
-        "The figure of held-out rows by which weights are chosen, of the averaged weights: {label}; \
-         {better} is better."
+        "The figure of held-out rows by which weights are chosen, of the averaged weights: \
+         {label}; {better} is better."
     );
-    if let (Some((at, best)), Some((end, last))) = (best, points().last()) {
+    if let (Some((at, best)), Some((end, last))) = (best, points().next_back()) {
         let (value, iteration) = (short(best, 5), grouped(at as usize));
         caption += &match at < end && last.is_finite() {
             true => format!(
@@ -176,8 +176,9 @@ pub(super) fn likelihood_vs_steps(inputs: &ReportInputs) -> Markup {
         false => ("log-likelihood bound", "higher", "high"),
     };
     let mut caption = format!(
-        "The mean {what} of the test rows for each covariance of the reverse steps, with bars of ± one \
-         standard error: {better} is better, and a curve that is {high} on the left needs few steps."
+        "The mean {what} of the test rows for each covariance of the reverse steps, with bars of \
+         ± one standard error: {better} is better, and a curve that is {high} on the left needs few \
+         steps."
     );
     if range.is_some() {
         caption +=
@@ -271,8 +272,8 @@ pub(super) fn pairs(inputs: &ReportInputs) -> Markup {
         ),
     };
     let caption = format!(
-        "Histograms on the diagonal, up to 1,000 rows of each set below it, Pearson correlations above \
-         it: where the two colours cover each other, the model has learnt the marginals and \
+        "Histograms on the diagonal, up to 1,000 rows of each set below it, Pearson correlations \
+         above it: where the two colours cover each other, the model has learnt the marginals and \
          dependences.{which}"
     );
     figure(grid.to_svg(WIDTH), &caption)
