@@ -33,7 +33,7 @@ pub(crate) fn draw(chart: &LineChart, note: &str, width: u32, height: u32) -> St
     let x_label = if chart.x_label.is_empty() { 0.0 } else { LABEL + 8.0 };
     let bottom = h - x_label - note.len() as f64 * (TICK + LEADING) - (TICK + 16.0);
     // the label of the y axis stands above it, where it can be read and has room
-    let above = head + 6.0 + y_label.len() as f64 * (LABEL + 2.0 * LEADING);
+    let above = head + 8.0 + y_label.len() as f64 * (LABEL + 2.0 * LEADING);
     let ends = beside_ends(chart, &x, &y.clone().on(bottom - above, 0.0), 0.28 * w);
     let (legend, rows, margin) = match &ends {
         None => {
@@ -45,7 +45,7 @@ pub(crate) fn draw(chart: &LineChart, note: &str, width: u32, height: u32) -> St
     let top = above + rows;
     let bottom = bottom.max(top + 1.0);
     let y = y.on(bottom - top, 0.0);
-    let y_ticks = y.ticks(((bottom - top) / 45.0).clamp(2.0, 8.0) as usize);
+    let y_ticks = y.ticks(((bottom - top) / 40.0).clamp(2.0, 8.0) as usize);
     let widest = y_ticks.iter().map(|(_, l)| text_width(l, TICK)).fold(0.0, f64::max);
     let (left, right) = (18.0 + widest, w - margin);
     let x = x.on(0.0, right - left);
@@ -65,7 +65,7 @@ pub(crate) fn draw(chart: &LineChart, note: &str, width: u32, height: u32) -> St
     let thin = Pen::of(1.0);
     let page = html! {
         (title) (legend)
-        (Ink::Text.group(lines((12.0, head + rows + LABEL + 1.0), LABEL, &y_label)))
+        (Ink::Text.group(lines((12.0, head + rows + LABEL + 4.0), LABEL, &y_label)))
         (Ink::Grid.group(html! {
             @for (value, _) in &y_ticks {
                 (line((left, top + y.place(*value)), (right, top + y.place(*value)), thin))
@@ -149,20 +149,23 @@ impl End<'_> {
     }
 }
 
-/// The names at the curves' ends, if all of two or more curves end at the right, no name must stand
-/// far from its curve and none is wider than `room`.
+/// The names at the curves' ends, if there are two or more curves, each has a name and ends at the
+/// right, no name must stand far from its curve and none is wider than `room`.
 fn beside_ends<'a>(chart: &'a LineChart, x: &Axis, y: &Axis, room: f64) -> Option<Ends<'a>> {
     let x = x.clone().on(0.0, 1.0);
     let end = |(i, series): (usize, &'a Series)| {
         let points = series.values().map(|(x, y, _)| (x, y));
         let last = points.filter(|&(x, y)| chart.admits(x, y)).last()?;
         let line = !matches!(series.style, Style::Points | Style::Area);
-        let seen = line && x.shows(last.0) && y.shows(last.1) && x.place(last.0) > 0.85;
+        let seen = line
+            && !series.name.is_empty()
+            && x.shows(last.0)
+            && y.shows(last.1)
+            && x.place(last.0) > 0.85;
         let colour = series.colour.unwrap_or(i);
         seen.then(|| End { series, colour, last, place: y.place(last.1) })
     };
-    let named = chart.series.iter().enumerate().filter(|(_, series)| !series.name.is_empty());
-    let mut all: Vec<End> = named.map(end).collect::<Option<_>>()?;
+    let mut all: Vec<End> = chart.series.iter().enumerate().map(end).collect::<Option<_>>()?;
     let places = apart(&all.iter().map(|end| end.place).collect::<Vec<_>>(), APART);
     let near = all.iter().zip(&places).all(|(end, place)| (end.place - place).abs() <= ASTRAY);
     all.iter_mut().zip(places).for_each(|(end, place)| end.place = place);
@@ -300,5 +303,8 @@ mod tests {
         assert!(x_of_name(series(&[1.0, 2.0], 0.5)) < 100.0);
         assert!(x_of_name(series(&[1.0; 5], 1.0)) < 100.0);
         assert!(x_of_name(series(&[1.0], 1.0)) < 100.0);
+        let mut shared = series(&[1.0, 2.0, 3.0], 1.0);
+        shared.series[2].name.clear();
+        assert!(x_of_name(shared) < 100.0, "the curve without a name shares one of the legend");
     }
 }

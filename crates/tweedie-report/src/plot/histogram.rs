@@ -30,7 +30,8 @@ impl Histogram {
     pub fn to_svg(&self, width: u32, height: u32) -> String {
         let bins = self.bins();
         // Room above the bars for the marks' names, were they one below another.
-        let names = (self.marks.len() as f64 * MARK_ROW / height.max(120) as f64).min(0.3);
+        let names = self.marks.len() as f64 * MARK_ROW / f64::from(height.max(220) - 100);
+        let names = names.min(0.4);
         let ((lo, hi), names_of) = (bins.range, self.samples.iter().map(|(name, _)| name));
         let chart = LineChart {
             title: self.title.clone(),
