@@ -1,6 +1,6 @@
 //! `tweedie report`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
@@ -8,7 +8,7 @@ use tweedie::covariance::Covariance;
 use tweedie::dequantize::Uniform;
 use tweedie::likelihood::{bits_per_dim, mean_and_error};
 use tweedie::noise::Seed;
-use tweedie::run::{About, Run};
+use tweedie::run::Run;
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 use tweedie_report::plot::Series;
@@ -21,6 +21,17 @@ use crate::sample::{Pictures, draw_by_default};
 use crate::score::{elbo, ode, score_rows, usual_flow};
 use crate::spacing::Grids;
 use crate::{Common, MOST_ROWS, MOST_STEPS};
+
+impl Arguments {
+    /// What makes the page: this process, now.
+    fn made(&self) -> Made {
+        let about = tweedie::run::About::now();
+        let name = self.run.canonicalize().unwrap_or_else(|_| self.run.clone());
+        let name = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
+        let command = about.command_line();
+        Made { name, date: about.date, version: about.version, seed: Some(self.seed), command }
+    }
+}
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -192,7 +203,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (data, samples) = if images { (Vec::new(), Vec::new()) } else { (data, samples) };
     let inputs = ReportInputs {
         title: format!("tweedie: {}", run.data.source),
-        made: made(&arguments.run, arguments.seed),
+        made: arguments.made(),
         verdict: conclusions,
         remarks: run.remarks(),
         summary,
@@ -235,15 +246,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     println!("{}", path.display());
     Ok(())
-}
-
-/// What makes the page: this process, now.
-fn made(run: &Path, seed: u64) -> Made {
-    let about = About::now();
-    let name = run.canonicalize().ok().and_then(|run| Some(run.file_name()?.to_owned()));
-    let name = name.unwrap_or_else(|| run.into()).to_string_lossy().into_owned();
-    let command = about.command_line();
-    Made { name, date: about.date, version: about.version, seed: Some(seed), command }
 }
 
 /// The model's base before the others: it is what the network corrects.
