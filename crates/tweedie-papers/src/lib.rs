@@ -6,15 +6,20 @@ pub mod cost;
 pub mod covariance_table;
 pub mod covariance_toy;
 pub mod estimators;
+pub mod experiment;
 pub mod few_steps;
+pub mod flag;
 mod headed;
 mod heads;
 pub mod hessian_ablation;
 pub mod image_grid;
 pub mod images;
 mod laws;
+mod layout;
 mod learner;
 pub mod mixture;
+pub mod outcome;
+pub mod page;
 pub mod parameter_estimation;
 pub mod rademacher;
 mod regression;
@@ -29,8 +34,15 @@ pub mod weighting_variance;
 
 use std::path::Path;
 
+use experiment::Entry;
 use tweedie::data::OutputFile;
 use tweedie::{Error, Result};
+
+/// Every experiment: a new one is a file and a line here.
+pub static ALL: [Entry; 2] = [
+    Entry::of::<parameter_estimation::ParameterEstimation>(),
+    Entry::of::<consistency::Consistency>(),
+];
 
 /// Writes text files into `dir`, each whole or not at all.
 fn write_all<N: AsRef<str>>(dir: &Path, files: &[(N, String)]) -> Result<()> {

@@ -40,7 +40,7 @@ pub enum Estimator {
     MaximumLikelihood,
     /// Denoising score matching.
     ScoreMatching {
-        /// Weight and time law.
+        /// Weight, and distribution of the times.
         weight: ScoreWeight,
         /// How draws are made.
         sampling: Sampling,
@@ -151,12 +151,12 @@ impl Estimator {
 #[derive(Debug)]
 pub struct Drawer<'a> {
     vp: &'a Vp,
-    law: Law,
+    times: Times,
     estimator: Estimator,
 }
 
 #[derive(Debug)]
-enum Law {
+enum Times {
     Score { vp: Vp, weight: ScoreWeight },
     Grid { transitions: usize, law: TimeLaw },
 }
@@ -174,24 +174,24 @@ impl<'a> Drawer<'a> {
     /// # Panics
     /// For maximum likelihood, which needs no draws.
     pub fn new(estimator: Estimator, vp: &'a Vp) -> Drawer<'a> {
-        let law = match estimator {
+        let times = match estimator {
             Estimator::MaximumLikelihood => panic!("maximum likelihood draws no noise"),
             Estimator::ScoreMatching { weight, .. } => {
                 let vp = match weight {
                     ScoreWeight::Unweighted(epsilon) => vp.clone().with_epsilon(epsilon),
                     _ => vp.clone(),
                 };
-                Law::Score { vp, weight }
+                Times::Score { vp, weight }
             }
             Estimator::LikelihoodMatching { transitions, law, .. } => {
-                Law::Grid { transitions, law }
+                Times::Grid { transitions, law }
             }
         };
-        Drawer { vp, law, estimator }
+        Drawer { vp, times, estimator }
     }
 
     /// Appends one group of draws at `x0`, and the group with the opposite noise if `mirrored`. A
-    /// score's time lies at quantile `(stratum.0 + u)/stratum.1` of its law.
+    /// score's time lies at quantile `(stratum.0 + u)/stratum.1` of its distribution.
     pub fn group(
         &self,
         x0: Point,
@@ -201,8 +201,8 @@ impl<'a> Drawer<'a> {
         out: &mut Vec<Draw>,
     ) {
         let signs: &[f64] = if mirrored { &[1.0, -1.0] } else { &[1.0] };
-        match &self.law {
-            Law::Score { vp, weight } => {
+        match &self.times {
+            Times::Score { vp, weight } => {
                 let u = (stratum.0 as f64 + rng.random::<f64>()) / stratum.1 as f64;
                 let t = match weight {
                     ScoreWeight::LikelihoodImportance => vp.importance_time(u),
@@ -229,7 +229,7 @@ impl<'a> Drawer<'a> {
                     });
                 }
             }
-            Law::Grid { transitions, law } => {
+            Times::Grid { transitions, law } => {
                 let uniforms: Vec<f64> = (1..*transitions).map(|_| rng.random()).collect();
                 let grid = law.random_grid(self.vp, &uniforms);
                 let first = out.len();

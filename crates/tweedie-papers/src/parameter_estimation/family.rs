@@ -63,7 +63,7 @@ impl Mixture {
         p
     }
 
-    /// The same law with its components exchanged.
+    /// The same distribution with its components exchanged.
     pub fn swapped(&self) -> Mixture {
         Mixture {
             means: [self.means[1], self.means[0]],
