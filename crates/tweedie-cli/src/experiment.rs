@@ -1,8 +1,6 @@
 //! `tweedie experiment`: the options of every experiment are made of the tables of flags in
 //! [`tweedie_papers::ALL`].
 
-mod old;
-
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
@@ -22,12 +20,7 @@ use crate::Common;
 use crate::console::{Progress, print_json, say};
 
 /// An experiment and what is requested of it.
-pub enum Arguments {
-    Listed(Requested),
-    Old(old::Which),
-}
-
-pub struct Requested {
+pub struct Arguments {
     entry: &'static Entry,
     flags: Vec<(&'static str, Vec<Value>)>,
     output: Output,
@@ -63,8 +56,7 @@ impl Args for Arguments {
             let flags = entry.flags.iter().copied().flatten();
             Output::augment_args(command).args(flags.map(|flag| argument(entry, flag)))
         });
-        <old::Which as clap::Subcommand>::augment_subcommands(command)
-            .subcommand_required(true).arg_required_else_help(true).subcommands(experiments)
+        command.subcommand_required(true).arg_required_else_help(true).subcommands(experiments)
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -75,21 +67,18 @@ impl Args for Arguments {
 impl FromArgMatches for Arguments {
     fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Arguments, clap::Error> {
         let missing = || clap::Error::new(clap::error::ErrorKind::MissingSubcommand);
-        let old = matches;
         let (name, matches) = matches.subcommand().ok_or_else(missing)?;
         let entry = tweedie_papers::ALL.iter().find(|entry| entry.name == name);
-        let Some(entry) = entry else {
-            return Ok(Arguments::Old(old::Which::from_arg_matches(old)?));
-        };
+        let entry = entry.ok_or_else(missing)?;
         let flags = entry.flags.iter().copied().flatten();
         let given = flags
             .filter(|flag| matches.value_source(flag.name) == Some(ValueSource::CommandLine))
             .filter_map(|flag| Some((flag.name, values(matches, flag)?)));
-        Ok(Arguments::Listed(Requested {
+        Ok(Arguments {
             entry,
             flags: given.collect(),
             output: Output::from_arg_matches(matches)?,
-        }))
+        })
     }
 
     fn update_from_arg_matches(
@@ -149,11 +138,7 @@ impl Output {
     }
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    let Requested { entry, flags, output } = match arguments {
-        Arguments::Listed(requested) => requested,
-        Arguments::Old(which) => return old::run(which),
-    };
+pub fn run(Arguments { entry, flags, output }: &Arguments) -> Result<()> {
     let request = Request {
         flags: flags.clone(),
         set: output.set.clone(),
@@ -259,6 +244,7 @@ mod tests {
     #[test]
     fn every_help_has_the_time() {
         let mut program = Program::command();
+        assert_eq!(program.get_subcommands().count(), tweedie_papers::ALL.len());
         for experiment in program.get_subcommands_mut() {
             let help = experiment.render_long_help().to_string();
             assert!(help.contains("\nTime: "), "{}: {help}", experiment.get_name());

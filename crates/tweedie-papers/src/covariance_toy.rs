@@ -5,16 +5,18 @@
 mod judge;
 mod report;
 
-use std::time::Instant;
-
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::headed::Headed;
-pub use super::heads::Recipe;
-use super::heads::{TRAINING_ROWS, Training};
-pub use super::laws::Law;
-use super::learner::{HeadObjective, Learner};
-use super::runs::Tasks;
+pub use crate::distributions::Distribution;
+use crate::experiment::{Context, Experiment, Progress};
+use crate::flag::Flag;
+use crate::headed::Headed;
+use crate::learner::{HeadObjective, Learner};
+use crate::outcome::Outcome;
+use crate::runs::Tasks;
+pub use crate::training::Recipe;
+use crate::training::{TRAINING_ROWS, Training};
 use judge::Judge;
 use tweedie::covariance::{Covariance, NoiseStatistics};
 use tweedie::model::{Denoiser, Model};
@@ -24,14 +26,17 @@ use tweedie::schedule::ScheduleConfig;
 use tweedie::{Error, Result};
 
 /// The experiment's settings.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct CovarianceToy {
-    /// The laws.
-    pub laws: Vec<Law>,
+    /// The distributions.
+    pub distributions: Vec<Distribution>,
     /// Trainings of every network, each with weights, batches and test rows of its own.
     pub trials: usize,
     /// How networks are trained.
     pub recipe: Recipe,
+    /// Steps of Adam for a learned score.
+    pub score_iterations: u64,
     /// Times at which `G` is compared.
     pub times: Vec<f64>,
     /// Test rows of each trial.
@@ -47,9 +52,10 @@ pub struct CovarianceToy {
 impl Default for CovarianceToy {
     fn default() -> Self {
         CovarianceToy {
-            laws: Law::ALL.to_vec(),
+            distributions: Distribution::ALL.to_vec(),
             trials: 5,
             recipe: Recipe::default(),
+            score_iterations: 4000,
             times: vec![0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9],
             rows: 400,
             samples: 500,
@@ -59,10 +65,80 @@ impl Default for CovarianceToy {
     }
 }
 
+/// The sizes that this experiment and [`crate::rademacher`] have in common.
+pub(crate) const SIZES: &[Flag] = &[
+    Flag::of::<String>(
+        "law",
+        "LAW",
+        "distributions",
+        "nine, mixture2, mixture10, mixture64 or all [default: all]",
+    )
+    .read_by(Distribution::named),
+    Flag::of::<usize>(
+        "trials",
+        "TRIALS",
+        "trials",
+        "Trainings of every network, each with rows of its own to be judged on",
+    ),
+    Flag::of::<u64>("iterations", "I", "recipe.iterations", "Steps of the optimiser for a head"),
+    Flag::of::<i64>("width", "W", "recipe.width", "Hidden units of every network"),
+    Flag::of::<usize>("rows", "ROWS", "rows", "Test rows of each trial"),
+];
+
+impl Experiment for CovarianceToy {
+    const NAME: &'static str = "covariance-toy";
+    const ABOUT: &'static str = "Every covariance against the exact one on known distributions: \
+                                 Optimal Covariance Matching, Figure 3";
+    const HELP: &'static str = "\
+Writes covariance-toy.md, covariance-toy.csv and figures: the error of every covariance against the \
+exact one at each t, the K-step ELBO below ln p, and MMD² of samples over K, with the true score \
+and with a learned one.
+
+Time: 4 min 49 s of processor time for --law nine; with --iterations 1000 --score-iterations 2000 \
+--steps 5,10,20 mixture2 took 1 min 55 s, mixture10 2 min 55 s and mixture64 5 min 29 s.
+
+Examples:
+  tweedie experiment covariance-toy --out results/toy --law nine
+  tweedie experiment covariance-toy --out results/toy --iterations 10000";
+    const PAGE: &'static str = include_str!("covariance_toy.md");
+    const FLAGS: &'static [&'static [Flag]] = &[
+        SIZES,
+        &[
+            Flag::of::<u64>(
+                "score-iterations",
+                "I",
+                "score_iterations",
+                "Steps of the optimiser for a learned score",
+            ),
+            Flag::of::<usize>("samples", "SAMPLES", "samples", "Samples of each trial"),
+            Flag::of::<usize>("steps", "K,K,…", "steps", "Numbers of steps K").list(),
+        ],
+    ];
+
+    fn quick(self) -> Self {
+        let small = |one: &Distribution| *one != Distribution::Mixture64;
+        CovarianceToy {
+            distributions: self.distributions.into_iter().filter(small).collect(),
+            trials: self.trials.min(2),
+            recipe: Recipe { width: 32, depth: 1, iterations: 100, ..self.recipe },
+            score_iterations: 200,
+            times: vec![0.02, 0.1, 0.4],
+            rows: self.rows.min(50),
+            samples: self.samples.min(100),
+            steps: vec![5, 10],
+            ..self
+        }
+    }
+
+    fn run(&self, context: &mut Context) -> Result<Outcome> {
+        Ok(self.measure(context.progress)?.outcome())
+    }
+}
+
 /// What all arms share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Score {
-    /// The law's own.
+    /// The distribution's own.
     True,
     /// One trained by score matching, for each trial.
     Learned,
@@ -112,8 +188,8 @@ impl Quantity {
 /// What was measured of an arm at one time, or with one number of steps.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// The law.
-    pub law: Law,
+    /// The distribution.
+    pub distribution: Distribution,
     /// The score.
     pub score: Score,
     /// The covariance.
@@ -126,11 +202,11 @@ pub struct Measured {
     pub values: Vec<f64>,
 }
 
-/// What is known of a law without any training.
+/// What is known of a distribution without any training.
 #[derive(Clone, Debug)]
 pub struct Truth {
-    /// The law.
-    pub law: Law,
+    /// The distribution.
+    pub distribution: Distribution,
     /// Its entropy on the test rows: the mean of `−ln p`, nats, and its standard error over trials.
     pub entropy: (f64, f64),
     /// The part of the exact variances `G_ii` that are above 1, at each `t`.
@@ -139,20 +215,19 @@ pub struct Truth {
     pub off_diagonal: Vec<f64>,
     /// `ln p` less the bound with the exact moments, nats per row, of each `K`, trial by trial.
     pub exact_gaps: Vec<Vec<f64>>,
-    /// MMD² of the law's own samples, of each trial.
+    /// MMD² of the distribution's own samples, of each trial.
     pub own_distance: Vec<f64>,
 }
 
-/// What the experiment found; [`Report::write`] makes files of it.
+/// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The settings.
     pub experiment: CovarianceToy,
-    /// The laws.
+    /// The distributions.
     pub truths: Vec<Truth>,
     /// Everything measured.
     pub measured: Vec<Measured>,
-    seconds: f64,
 }
 
 /// A covariance on the common score.
@@ -195,45 +270,33 @@ fn learners(dim: i64) -> Vec<Learner> {
 }
 
 impl CovarianceToy {
-    /// The same at sizes that show only that it runs.
-    pub fn quick(self) -> CovarianceToy {
-        CovarianceToy {
-            laws: self.laws.into_iter().filter(|law| *law != Law::Mixture64).collect(),
-            trials: self.trials.min(2),
-            recipe: Recipe {
-                width: 32,
-                depth: 1,
-                iterations: 100,
-                score_iterations: 200,
-                ..self.recipe
-            },
-            times: vec![0.02, 0.1, 0.4],
-            rows: self.rows.min(50),
-            samples: self.samples.min(100),
-            steps: vec![5, 10],
-            ..self
-        }
-    }
-
-    /// Trains and judges everything. `progress` gets a line and the fraction done.
-    pub fn run(&self, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
-        let begun = Instant::now();
+    /// Trains and judges everything.
+    ///
+    /// # Errors
+    /// If a setting cannot be, or a training fails.
+    pub fn measure(&self, progress: Progress) -> Result<Report> {
         self.check()?;
-        let per_score = |law: &Law| learners(law.mixture().dim()).len() + 1;
-        let total = self.laws.iter().map(|law| 1 + 2 * per_score(law)).sum();
+        let per_score = |one: &Distribution| learners(one.mixture().dim()).len() + 1;
+        let total = self.distributions.iter().map(|one| 1 + 2 * per_score(one)).sum();
         let mut tasks = Tasks::new(total, progress);
         let (mut truths, mut measured) = (Vec::new(), Vec::new());
-        for &law in &self.laws {
+        for &distribution in &self.distributions {
             let schedule = ScheduleConfig::default().build()?;
-            let oracle = Oracle::new(law.mixture(), schedule.clone());
-            let seed = Seed(self.seed).derive(law.name());
+            let oracle = Oracle::new(distribution.mixture(), schedule.clone());
+            let seed = Seed(self.seed).derive(distribution.name());
             let rows = oracle.mixture.sample(TRAINING_ROWS, seed.derive("training rows"));
-            let training =
-                Training { recipe: &self.recipe, trials: self.trials, rows: &rows, schedule, seed };
-            let judge = Judge::new(self, law, &oracle, seed);
+            let training = Training {
+                recipe: &self.recipe,
+                score_iterations: self.score_iterations,
+                trials: self.trials,
+                rows: &rows,
+                schedule,
+                seed,
+            };
+            let judge = Judge::new(self, distribution, &oracle, seed);
             truths.push(judge.truth()?);
             for score in Score::ALL {
-                let what = format!("{}, {} score", law.name(), score.name());
+                let what = format!("{}, {} score", distribution.name(), score.name());
                 let learned = match score {
                     Score::True => None,
                     Score::Learned => Some(training.score(&what, &mut tasks)?),
@@ -245,12 +308,12 @@ impl CovarianceToy {
                 tasks.end(&format!("{what}, judged"));
             }
         }
-        let seconds = begun.elapsed().as_secs_f64();
-        Ok(Report { experiment: self.clone(), truths, measured, seconds })
+        Ok(Report { experiment: self.clone(), truths, measured })
     }
 
     fn check(&self) -> Result<()> {
         self.recipe.check(self.trials)?;
+        Error::check_count("--score-iterations", self.score_iterations, 1_000_000_000)?;
         Error::check_count("--rows", self.rows, 1_000_000)?;
         Error::check_count("--samples", self.samples, 1_000_000)?;
         self.steps.iter().try_for_each(|&steps| Error::check_count("--steps", steps, 100_000))
@@ -279,8 +342,8 @@ impl CovarianceToy {
     ) -> Result<Vec<Arm>> {
         let mut arms = Vec::new();
         for learner in learners(model.dim()) {
-            let network = training.head(learner, model, &format!("{what}: {learner}"), tasks)?;
-            let (name, covariance) = (learner.to_string(), learner.covariance());
+            let network = training.head(learner, model, &format!("{what}: {}", learner.label()), tasks)?;
+            let (name, covariance) = (learner.label(), learner.covariance());
             arms.push(Arm { name, covariance, head: Some((learner, network)) });
         }
         arms.push(Arm::fixed("Analytic-DPM", Covariance::Analytic));

@@ -64,6 +64,19 @@ pub struct Context<'a> {
     pub apart: &'a mut dyn FnMut(&str) -> Result<Value>,
 }
 
+#[cfg(test)]
+impl Context<'_> {
+    /// What `work` returns of a context on the CPU that nobody listens to, without a directory.
+    pub(crate) fn alone<T>(work: impl FnOnce(&mut Context) -> T) -> T {
+        work(&mut Context {
+            out: Path::new(""),
+            device: Device::Cpu,
+            progress: &mut |_, _| (),
+            apart: &mut |_| Ok(Value::Null),
+        })
+    }
+}
+
 /// What a user requests of an experiment.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -147,10 +160,10 @@ fn no_settings(place: &str, error: serde_json::Error) -> Error {
 /// The experiment's defaults, seed, flags, `--quick` and `--set`, one laid over the other.
 fn requested<E: Experiment>(request: &Request) -> Result<E> {
     let mut settings = tree(&E::default())?;
-    lay(&mut settings, E::SEED, request.seed.into())?;
     if E::QUICK_LIMITS_FLAGS {
         lay_flags::<E>(&mut settings, request)?;
     }
+    lay(&mut settings, E::SEED, request.seed.into())?;
     if request.quick {
         settings = tree(&read::<E>(&settings)?.quick())?;
     }
@@ -164,14 +177,17 @@ fn requested<E: Experiment>(request: &Request) -> Result<E> {
         let path = path.trim();
         let value = as_before(place(&mut settings, path)?, value.trim());
         lay(&mut settings, path, value)?;
-        read::<E>(&settings).map_err(|error| match error {
-            Error::Config { problem, remedy, .. } => {
-                Error::config(format!("--set {leaf}"), problem, remedy)
-            }
-            other => other,
-        })?;
+        read::<E>(&settings).map_err(|error| placed(error, format!("--set {leaf}")))?;
     }
     read(&settings)
+}
+
+/// A mistake in the settings with the place where it was made.
+fn placed(error: Error, place: String) -> Error {
+    match error {
+        Error::Config { problem, remedy, .. } => Error::config(place, problem, remedy),
+        other => other,
+    }
 }
 
 fn lay_flags<E: Experiment>(settings: &mut Value, request: &Request) -> Result<()> {
@@ -183,6 +199,8 @@ fn lay_flags<E: Experiment>(settings: &mut Value, request: &Request) -> Result<(
                 Values::List | Values::Repeated => values.clone().into(),
             };
             lay(settings, flag.path, value)?;
+            let at = format!("--{}", flag.name);
+            *settings = tree(&read::<E>(settings).map_err(|error| placed(error, at))?)?;
         }
     }
     Ok(())

@@ -7,6 +7,9 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde_json::Value;
 
+/// The value that a text gives, or what is wrong with the text.
+pub type Parsed = Result<Value, String>;
+
 /// How often a flag is given, and how many values it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Values {
@@ -45,7 +48,7 @@ pub struct Flag {
     /// Whether it must be given.
     pub required: bool,
     /// Reads one value. An error says what is wrong with the text.
-    pub parse: fn(&str) -> Result<Value, String>,
+    pub parse: fn(&str) -> Parsed,
 }
 
 impl Flag {
@@ -77,7 +80,7 @@ impl Flag {
     }
 
     /// The same with values read by `parse`.
-    pub const fn read_by(self, parse: fn(&str) -> Result<Value, String>) -> Flag {
+    pub const fn read_by(self, parse: fn(&str) -> Parsed) -> Flag {
         Flag { parse, ..self }
     }
 
@@ -117,7 +120,7 @@ impl Flag {
     }
 }
 
-fn read<T>(text: &str) -> Result<Value, String>
+fn read<T>(text: &str) -> Parsed
 where
     T: FromStr + Serialize,
     T::Err: Display,
@@ -127,7 +130,7 @@ where
 }
 
 /// A height and a width, `HxW`.
-pub(crate) fn size(text: &str) -> Result<Value, String> {
+pub(crate) fn size(text: &str) -> Parsed {
     let (height, width) = text.split_once('x').ok_or("not HxW, such as 32x32")?;
     let side = |text: &str| {
         text.parse::<usize>().map_err(|_| format!("{text:?} is not a number of pixels"))
@@ -136,7 +139,7 @@ pub(crate) fn size(text: &str) -> Result<Value, String> {
 }
 
 /// Channels, height and width, `CxHxW`.
-pub(crate) fn shape(text: &str) -> Result<Value, String> {
+pub(crate) fn shape(text: &str) -> Parsed {
     let numbers: Option<Vec<i64>> = text.split('x').map(|n| n.parse().ok()).collect();
     let numbers = numbers.filter(|numbers| numbers.len() == 3);
     Ok(numbers.ok_or("not CxHxW, such as 3x32x32")?.into())

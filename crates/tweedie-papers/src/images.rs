@@ -11,20 +11,29 @@ mod record;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tch::Device;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-pub use record::{Record, Unit};
-pub(super) use record::{by_steps, csv, curves};
+use crate::experiment::Context;
+use crate::flag::{Flag, Parsed, size};
+use crate::page::Page;
+use crate::runs::Tasks;
+use arm::{Arm, Studio};
+use judge::{Judge, Method};
+pub use record::{Found, Record, Unit};
 use tweedie::grid::even_trajectory;
 use tweedie::metric::Extractor;
 use tweedie::model::UNetConfig;
+use tweedie::run::Run;
 use tweedie::schedule::{Schedule, ScheduleConfig};
 use tweedie::{Error, Result};
+use tweedie_report::plot::Sheet;
 
 /// Settings of every experiment on images.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Images to train on; the test images are dealt from them unless `test` is given.
+    /// Images to train on; the test images are split off from them unless `test` is given.
     pub data: String,
     /// The height and width that they are brought to.
     pub size: Option<[usize; 2]>,
@@ -55,8 +64,6 @@ pub struct Settings {
     pub batch: usize,
     /// Weights of the network whose features Fréchet distances are of; without them there are none.
     pub features: Option<PathBuf>,
-    /// Where to compute.
-    pub device: Device,
     /// The seed of everything random.
     pub seed: u64,
 }
@@ -78,7 +85,6 @@ impl Default for Settings {
             clip_noise: 1.0,
             batch: 64,
             features: None,
-            device: Device::Cpu,
             seed: 0,
         }
     }
@@ -95,6 +101,126 @@ pub fn tiny_network() -> UNetConfig {
         ..UNetConfig::default()
     }
 }
+
+/// `--network` lays one of two networks for images of this shape over the setting `path`.
+pub(crate) const fn network(path: &'static str, read: fn(&str) -> Parsed) -> Flag {
+    Flag::of::<String>("network", "NETWORK", path, "Which U-Net is trained [default: small]")
+        .one_of(&[
+            ("small", "The default of `tweedie train` for images: widths 32, 64, 64"),
+            ("paper", "The paper's: widths 128, 256, 256, 512; for a GPU"),
+        ])
+        .read_by(read)
+}
+
+/// The network of a name.
+pub(crate) fn named_network(name: &str, shape: [i64; 3]) -> Parsed {
+    let network = match name {
+        "paper" => UNetConfig::paper(shape),
+        _ => UNetConfig { shape, ..UNetConfig::default() },
+    };
+    serde_json::to_value(network).map_err(|e| e.to_string())
+}
+
+const BUDGET_OF: &str = "Budget of every training";
+const PROTOCOL_OF: &str = "Protocol";
+
+/// Which images, and which network is trained on them.
+pub(crate) const IMAGES: &[Flag] = &[
+    Flag::of::<String>(
+        "data",
+        "IMAGES",
+        "images.data",
+        "Images to train on: an IDX file, a CIFAR-10 batch, a folder of PNG, JPEG and others",
+    )
+    .under("Images"),
+    Flag::of::<String>(
+        "size",
+        "HxW",
+        "images.size",
+        "Bring images to this height and width; MNIST's 28x28 must be 32x32 for the paper's network",
+    )
+    .read_by(size)
+    .under("Images"),
+    Flag::of::<String>(
+        "test",
+        "IMAGES",
+        "images.test",
+        "Test images of their own [default: a tenth of the data, not trained on]",
+    )
+    .under("Images"),
+    // the shape follows the images
+    network("images.network", |name| named_network(name, [1, 32, 32])).under(BUDGET_OF),
+];
+
+/// What a training takes.
+pub(crate) const BUDGET: &[Flag] = &[
+    Flag::of::<u64>("iterations", "I", "images.iterations", "Steps of the optimiser")
+        .under(BUDGET_OF),
+    Flag::of::<usize>(
+        "batch-size",
+        "PAIRS",
+        "images.pairs",
+        "Pairs (x_t, t) per step: PAIRS / N rows",
+    )
+    .under(BUDGET_OF),
+    Flag::of::<f64>("learning-rate", "RATE", "images.learning_rate", "Adam's step size")
+        .under(BUDGET_OF),
+];
+
+/// How runs are judged.
+pub(crate) const PROTOCOL: &[Flag] = &[
+    Flag::of::<usize>(
+        "rows",
+        "ROWS",
+        "images.rows",
+        "Test images, or rows, for likelihoods, drawn at random by --seed",
+    )
+    .under(PROTOCOL_OF),
+    Flag::of::<usize>(
+        "terms",
+        "TERMS",
+        "images.terms",
+        "Terms of a likelihood's bound that are computed for each row, drawn among all where there \
+         are more; 0: all",
+    )
+    .under(PROTOCOL_OF),
+    Flag::of::<String>(
+        "features",
+        "FILE",
+        "images.features",
+        "Weights of a feature network (pytorch-fid's Inception, EfficientNet-Lite0): Fréchet \
+         distances are given with it alone",
+    )
+    .under(PROTOCOL_OF),
+    Flag::of::<usize>("samples", "SAMPLES", "images.samples", "Samples for a Fréchet distance")
+        .under(PROTOCOL_OF),
+    Flag::of::<usize>(
+        "reference",
+        "ROWS",
+        "images.reference",
+        "Test images that samples are compared with, drawn likewise",
+    )
+    .under(PROTOCOL_OF),
+    Flag::of::<f64>(
+        "clip-noise",
+        "Y",
+        "images.clip_noise",
+        "Levels of 255 that the noise of a chain's last step but one may move a pixel by, in the \
+         mean: the published end of a chain of images, 1 or 2; 0: whatever the covariance says",
+    )
+    .under(PROTOCOL_OF),
+    Flag::of::<usize>(
+        "eval-batch",
+        "B",
+        "images.batch",
+        "Images computed at a time when judging; they change results by rounding alone",
+    )
+    .under(PROTOCOL_OF),
+];
+
+/// Numbers of sampling steps.
+pub(crate) const STEPS: Flag =
+    Flag::of::<usize>("steps", "K,K,…", "steps", "Numbers of sampling steps").list();
 
 impl Settings {
     /// The same with a tiny network and few iterations, test images and samples: to see that it
@@ -113,9 +239,9 @@ impl Settings {
 
     /// Checks the settings, and reads the feature network where there is one: before anything is
     /// trained.
-    pub(super) fn extractor(&self) -> Result<Option<Extractor>> {
+    pub(super) fn extractor(&self, context: &Context) -> Result<Option<Extractor>> {
         self.check()?;
-        self.features.as_ref().map(|path| Extractor::read(path, self.device)).transpose()
+        self.features.as_ref().map(|path| Extractor::read(path, context.device)).transpose()
     }
 
     /// The schedule of every arm.
@@ -142,25 +268,15 @@ impl Settings {
         Error::check_count("--batch-size", self.pairs, 1_000_000)
     }
 
+    fn tree(&self) -> Result<Value> {
+        serde_json::to_value(self)
+            .map_err(|e| Error::config("images", e.to_string(), "give other settings"))
+    }
+
     /// The budget and the network, for a page.
-    pub(super) fn describe(&self) -> String {
-        let n = &self.network;
-        format!(
-            "Every arm: {} steps of Adam (step size {}, warm-up, cosine decay, moving average) with {} pairs (x_t, t) each, \
-             {}; a path of N transitions counts as N pairs. U-Net of widths {:?}, {} blocks each, dropout {}; a covariance \
-             network of its own has {:?}, {}. Isotropic base, VP with β from 0.1 to 20. The parameters used are those \
-             that did best on validation images. Seed {}.",
-            self.iterations,
-            self.learning_rate,
-            self.pairs,
-            self.data,
-            n.widths,
-            n.blocks,
-            n.dropout,
-            n.head_widths,
-            n.head_blocks,
-            self.seed,
-        )
+    pub(super) fn describe(&self) -> Result<String> {
+        let text = Page::new().fill(include_str!("images/budget.md"), &self.tree()?)?;
+        Ok(text.trim_end().into())
     }
 }
 
@@ -173,4 +289,72 @@ pub(super) fn check_steps(steps: &[usize], schedule: &dyn Schedule) -> Result<()
         }
         Some(_) => steps.iter().try_for_each(|&k| even_trajectory(schedule, k).map(drop)),
     }
+}
+
+/// Each number at most 20, and once.
+pub(super) fn quick_steps(steps: Vec<usize>) -> Vec<usize> {
+    let mut steps: Vec<usize> = steps.into_iter().map(|k| k.min(20)).collect();
+    steps.dedup();
+    steps
+}
+
+/// Sheets of samples by the names of their files.
+pub(super) type Sheets = Vec<(String, Sheet)>;
+
+/// Measures `run` under `methods` in each number of `steps`: one task of `tasks`; with sheets of
+/// `sheet` samples, unless that is 0.
+pub(super) fn measure(
+    judge: &Judge,
+    (name, run): (&str, &Run),
+    methods: &[Method],
+    steps: &[usize],
+    sheet: usize,
+    tasks: &mut Tasks,
+    (records, sheets): (&mut Vec<Record>, &mut Sheets),
+) -> Result<()> {
+    let (total, mut done) = (methods.len() * steps.len(), 0);
+    for &method in methods {
+        for &k in steps {
+            let (record, samples) = judge.measure(run, name, method, k, sheet)?;
+            records.push(record);
+            if sheet > 0 {
+                sheets.push((format!("samples-{name}-{}-{k}.png", method.name()), samples));
+            }
+            done += 1;
+            let part = done as f64 / total as f64;
+            tasks.part(&format!("judging {name}, {}, K = {k}", method.label()), part);
+        }
+    }
+    tasks.end(&format!("judging {name}"));
+    Ok(())
+}
+
+/// Trains `arms` in `out/runs` and judges each under the `methods` of its run in each number of
+/// `steps`.
+pub(super) fn study(
+    settings: &Settings,
+    arms: &[Arm],
+    methods: impl Fn(&Arm, &Run) -> Vec<Method>,
+    steps: &[usize],
+    sheet: usize,
+    context: &mut Context,
+) -> Result<(Found, Sheets)> {
+    check_steps(steps, &*settings.schedule()?)?;
+    let mut extractor = settings.extractor(context)?;
+    let studio = Studio::open(settings, context.device, context.out.join("runs"), arms)?;
+    let mut tasks = Tasks::new(2 * arms.len(), context.progress);
+    let (mut records, mut sheets, mut first) = (Vec::new(), Vec::new(), None);
+    for arm in arms {
+        let run = studio.train(arm, &mut tasks)?;
+        let judge = match first.take() {
+            None => Judge::new(settings, &run, extractor.take())?,
+            Some(judge) => judge,
+        };
+        judge.check(&run)?;
+        let to = (&mut records, &mut sheets);
+        measure(&judge, (&arm.name, &run), &methods(arm, &run), steps, sheet, &mut tasks, to)?;
+        first = Some(judge);
+    }
+    let judge = first.ok_or_else(|| Error::config("arms", "none", "give at least one"))?;
+    Ok((judge.found(records)?, sheets))
 }

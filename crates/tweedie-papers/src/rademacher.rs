@@ -5,15 +5,20 @@ mod report;
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::headed::Headed;
-pub use super::heads::Recipe;
-use super::heads::{TRAINING_ROWS, Training};
-pub use super::laws::Law;
-use super::learner::{HeadObjective, Learner};
-use super::runs::Tasks;
-use super::trials::{gaps, noised, relative_errors};
+use crate::covariance_toy::SIZES;
+pub use crate::distributions::Distribution;
+use crate::experiment::{Context, Experiment, Progress};
+use crate::flag::Flag;
+use crate::headed::Headed;
+use crate::learner::{HeadObjective, Learner};
+use crate::outcome::Outcome;
+use crate::runs::Tasks;
+pub use crate::training::Recipe;
+use crate::training::{TRAINING_ROWS, Training};
+use crate::trials::{gaps, noised, relative_errors};
 use tweedie::covariance::{Covariance, Reverse, jacobian};
 use tweedie::model::{Denoiser, Model};
 use tweedie::noise::{Noise, Seed};
@@ -23,10 +28,11 @@ use tweedie::tensor::{squared_norm, sum_over};
 use tweedie::{Error, Result};
 
 /// The experiment's settings.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Rademacher {
-    /// The laws, whose true score is differentiated.
-    pub laws: Vec<Law>,
+    /// The distributions, whose true score is differentiated.
+    pub distributions: Vec<Distribution>,
     /// Numbers of products `M`, rising.
     pub probes: Vec<usize>,
     /// Times at which diagonals are compared.
@@ -46,7 +52,7 @@ pub struct Rademacher {
 impl Default for Rademacher {
     fn default() -> Self {
         Rademacher {
-            laws: Law::ALL.to_vec(),
+            distributions: Distribution::ALL.to_vec(),
             probes: vec![1, 2, 4, 8, 16, 32, 64, 128],
             times: vec![0.05, 0.1, 0.2, 0.4],
             trials: 5,
@@ -55,6 +61,44 @@ impl Default for Rademacher {
             recipe: Recipe::default(),
             seed: 0,
         }
+    }
+}
+
+impl Experiment for Rademacher {
+    const NAME: &'static str = "rademacher";
+    const ABOUT: &'static str = "The diagonal by random signs beside a learned one: Optimal \
+                                 Covariance Matching, Figure 1";
+    const HELP: &'static str = "\
+Writes rademacher.md, rademacher.csv and a figure for each distribution: the error of the diagonal \
+of G by M products with random signs, its slope in M, a learned head beside it, and what both cost.
+
+Time: 1 min 20 s of processor time with --iterations 1000.
+
+Examples:
+  tweedie experiment rademacher --out results/rademacher
+  tweedie experiment rademacher --out results/rademacher --law mixture64 --probes 1,4,16,64,256";
+    const PAGE: &'static str = include_str!("rademacher.md");
+    const FLAGS: &'static [&'static [Flag]] = &[
+        SIZES,
+        &[Flag::of::<usize>("probes", "M,M,…", "probes", "Numbers of products M, rising").list()],
+    ];
+
+    fn quick(self) -> Self {
+        let small = |one: &Distribution| *one != Distribution::Mixture64;
+        Rademacher {
+            distributions: self.distributions.into_iter().filter(small).collect(),
+            probes: vec![1, 4, 16],
+            times: vec![0.1, 0.4],
+            trials: self.trials.min(2),
+            rows: self.rows.min(50),
+            steps: 3,
+            recipe: Recipe { width: 32, depth: 1, iterations: 100, ..self.recipe },
+            ..self
+        }
+    }
+
+    fn run(&self, context: &mut Context) -> Result<Outcome> {
+        Ok(self.measure(context.progress)?.outcome())
     }
 }
 
@@ -68,17 +112,17 @@ pub struct AtTime {
     pub predicted: f64,
     /// Of each `M`, as the estimator says it.
     pub errors: Vec<Vec<f64>>,
-    /// Of each `M`, held in `[0, 1]` as samplers use it.
-    pub held: Vec<Vec<f64>>,
+    /// Of each `M`, limited to `[0, 1]` as samplers use it.
+    pub limited: Vec<Vec<f64>>,
     /// Of the learned head.
     pub head: Vec<f64>,
 }
 
-/// What was found on one law.
+/// What was found on one distribution.
 #[derive(Clone, Debug)]
-pub struct OfLaw {
-    /// The law.
-    pub law: Law,
+pub struct Found {
+    /// The distribution.
+    pub distribution: Distribution,
     /// Errors, time by time.
     pub times: Vec<AtTime>,
     /// `ln p` less the bound of `K` steps, nats per row, of each `M`, trial by trial.
@@ -91,42 +135,29 @@ pub struct OfLaw {
     pub milliseconds: (f64, f64, Vec<f64>),
 }
 
-/// What the experiment found; [`Report::write`] makes files of it.
+/// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The settings.
     pub experiment: Rademacher,
-    /// Law by law.
-    pub laws: Vec<OfLaw>,
-    seconds: f64,
+    /// Distribution by distribution.
+    pub found: Vec<Found>,
 }
 
 /// Rows of a timing, and how often it is taken; the least counts.
 const TIMED: (i64, usize) = (1000, 5);
 
 impl Rademacher {
-    /// The same at sizes that show only that it runs.
-    pub fn quick(self) -> Rademacher {
-        Rademacher {
-            laws: self.laws.into_iter().filter(|law| *law != Law::Mixture64).collect(),
-            probes: vec![1, 4, 16],
-            times: vec![0.1, 0.4],
-            trials: self.trials.min(2),
-            rows: self.rows.min(50),
-            steps: 3,
-            recipe: Recipe { width: 32, depth: 1, iterations: 100, ..self.recipe },
-            ..self
-        }
-    }
-
-    /// Measures everything. `progress` gets a line and the fraction done.
-    pub fn run(&self, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
-        let begun = Instant::now();
+    /// Measures everything.
+    ///
+    /// # Errors
+    /// If a setting cannot be, or a training fails.
+    pub fn measure(&self, progress: Progress) -> Result<Report> {
         self.check()?;
-        let mut tasks = Tasks::new(self.laws.len() * (2 + self.times.len()), progress);
-        let laws =
-            self.laws.iter().map(|&law| self.of_law(law, &mut tasks)).collect::<Result<_>>()?;
-        Ok(Report { experiment: self.clone(), laws, seconds: begun.elapsed().as_secs_f64() })
+        let total = self.distributions.len() * (2 + self.times.len());
+        let mut tasks = Tasks::new(total, progress);
+        let found = self.distributions.iter().map(|&one| self.on(one, &mut tasks));
+        Ok(Report { experiment: self.clone(), found: found.collect::<Result<_>>()? })
     }
 
     fn check(&self) -> Result<()> {
@@ -143,20 +174,21 @@ impl Rademacher {
         self.probes.iter().try_for_each(|&m| Error::check_count("--probes", m, 100_000))
     }
 
-    fn of_law(&self, law: Law, tasks: &mut Tasks) -> Result<OfLaw> {
-        let schedule = ScheduleConfig::default().build()?;
-        let oracle = Oracle::new(law.mixture(), schedule.clone());
-        let seed = Seed(self.seed).derive("rademacher").derive(law.name());
+    fn on(&self, distribution: Distribution, tasks: &mut Tasks) -> Result<Found> {
+        let (name, schedule) = (distribution.name(), ScheduleConfig::default().build()?);
+        let oracle = Oracle::new(distribution.mixture(), schedule.clone());
+        let seed = Seed(self.seed).derive("rademacher").derive(name);
         let rows = oracle.mixture.sample(TRAINING_ROWS, seed.derive("training rows"));
-        let training =
-            Training { recipe: &self.recipe, trials: self.trials, rows: &rows, schedule, seed };
+        let training = Training {
+            recipe: &self.recipe,
+            score_iterations: 1,
+            trials: self.trials,
+            rows: &rows,
+            schedule,
+            seed,
+        };
         let learner = Learner::diagonal(HeadObjective::Ocm);
-        let head = training.head(
-            learner,
-            &oracle,
-            &format!("{}, training the head", law.name()),
-            tasks,
-        )?;
+        let head = training.head(learner, &oracle, &format!("{name}, training the head"), tasks)?;
         let headed = |score| Headed {
             score,
             head: Some((&head as &dyn Denoiser, learner.parametrization())),
@@ -166,29 +198,22 @@ impl Rademacher {
         let mut times = Vec::new();
         for &t in &self.times {
             times.push(self.at_time(&oracle, &headed(&oracle), &x0, t, seed));
-            tasks.end(&format!("{}, t = {t}", law.name()));
+            tasks.end(&format!("{name}, t = {t}"));
         }
         let gap = |model: &dyn Denoiser, covariance| {
-            gaps(
-                model,
-                covariance,
-                &oracle.mixture,
-                &x0,
-                self.steps,
-                self.trials,
-                seed.derive("bounds"),
-            )
+            let seed = seed.derive("bounds");
+            gaps(model, covariance, &oracle.mixture, &x0, self.steps, self.trials, seed)
         };
         let of_probes = |&m: &usize| gap(&oracle, Covariance::Rademacher(m));
-        let found = OfLaw {
-            law,
+        let found = Found {
+            distribution,
             times,
             gaps: self.probes.iter().map(of_probes).collect::<Result<_>>()?,
             head_gap: gap(&headed(&oracle), Covariance::Learned)?,
             exact_gap: gap(&oracle, Covariance::Diagonal)?,
             milliseconds: self.cost(&oracle, &training, learner, tasks)?,
         };
-        tasks.end(&format!("{}, bounds and cost", law.name()));
+        tasks.end(&format!("{name}, bounds and cost"));
         Ok(found)
     }
 
@@ -206,7 +231,7 @@ impl Rademacher {
             t,
             predicted: (all / of_diagonal - 1.0).max(0.0).sqrt(),
             errors: found.iter().map(against).collect(),
-            held: found.iter().map(|g| against(&g.clamp(0.0, 1.0))).collect(),
+            limited: found.iter().map(|g| against(&g.clamp(0.0, 1.0))).collect(),
             head: against(&no_grad(|| headed.jet(&x, &at).g.diagonal())),
         }
     }
@@ -221,7 +246,7 @@ impl Rademacher {
         tasks: &mut Tasks,
     ) -> Result<(f64, f64, Vec<f64>)> {
         // of one trial, and as it starts: a network's time is not its weights'
-        let recipe = Recipe { iterations: 1, score_iterations: 1, ..self.recipe.clone() };
+        let recipe = Recipe { iterations: 1, ..self.recipe.clone() };
         let start = Training {
             recipe: &recipe,
             trials: 1,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::law::Law;
+use super::distribution::Distribution;
 use tweedie::Result;
 use tweedie::covariance::Covariance;
 use tweedie::grid::{Spacing, TimeLaw};
@@ -21,7 +22,8 @@ use tweedie::tensor::to_vec;
 use tweedie::train::{Rows, Silent, State, TensorRows, TrainConfig, Trainer};
 
 /// How every network is trained; equal for all methods.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Recipe {
     /// Hidden units of the one hidden layer.
     pub width: i64,
@@ -94,28 +96,28 @@ impl Rows for Replicates {
 }
 
 /// The data of trial `number`, `[n, 1]`.
-pub fn data(law: Law, rows: usize, number: usize, seed: Seed) -> Result<Tensor> {
-    law.sample(rows, seed.derive(&format!("data {number}")))
+pub fn data(distribution: Distribution, rows: usize, number: usize, seed: Seed) -> Result<Tensor> {
+    distribution.sample(rows, seed.derive(&format!("data {number}")))
 }
 
 /// Trains the networks of the trials `numbers` side by side: Likelihood Matching with `Some(N)`
 /// transitions, score matching with `None`.
 pub fn train(
     recipe: &Recipe,
-    law: Law,
+    distribution: Distribution,
     transitions: Option<usize>,
     rows: usize,
     numbers: std::ops::Range<usize>,
     seed: Seed,
 ) -> Result<Model> {
     let sets: Result<Vec<Tensor>> =
-        numbers.clone().map(|number| data(law, rows, number, seed)).collect();
+        numbers.clone().map(|number| data(distribution, rows, number, seed)).collect();
     let all = Tensor::stack(&sets?, 0).squeeze_dim(-1);
     let draws = transitions.unwrap_or(1);
     let base = BaseConfig { kind: recipe.base, ..BaseConfig::mixture(2) };
     let base =
         Base::fit(&base, &all.view([-1, 1]), &Tensor::zeros([0, 1], (Kind::Double, Device::Cpu)))?;
-    let seed = seed.derive(&format!("training {} {}", law.name(), numbers.start));
+    let seed = seed.derive(&format!("training {} {}", distribution.name(), numbers.start));
     let model = ModelConfig {
         network: NetworkConfig::Mlp(MlpConfig {
             form: Form::Plain,
@@ -170,7 +172,7 @@ pub struct Chain {
     pub covariance: Covariance,
     /// Steps `K`.
     pub steps: usize,
-    /// How they are laid.
+    /// How they are spaced.
     pub spacing: Spacing,
 }
 
@@ -221,7 +223,7 @@ impl Chain {
 pub struct Samples {
     /// The last step's mean.
     pub mean: Vec<Vec<f64>>,
-    /// A draw from the last step's law.
+    /// A draw from the last step's distribution.
     pub noise: Vec<Vec<f64>>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `KL(q(x_0, x_{t_1}, …, x_{t_K}) ‖ p)` is `−E[ELBO]` less the entropy of the data. By the chain
 //! rule it is the prior's part, and a part of each step, `E KL(q(x_s|x_t) ‖ p(x_s|x_t))`. As `p` is
-//! Gaussian, that is again a sum of two: how far the exact law is from the Gaussian `N_q` of its
+//! Gaussian, that is again a sum of two: how far the exact distribution is from the Gaussian `N_q` of its
 //! own mean and covariance, which no covariance can help and all samplers share; and the divergence
 //! of two Gaussians, which is exact for every draw of `x_t`. Under the oracle all densities are
 //! known, so that only these expectations are Monte Carlo, on the same draws for all.
@@ -57,8 +57,8 @@ struct Draw {
     t: f64,
 }
 
-/// Measures `samplers`, all models of the oracle's law, over `grid` (`t_0 = 0`) on `rows` data;
-/// with their ELBOs if asked.
+/// Measures `samplers`, all models of the oracle's distribution, over `grid` (`t_0 = 0`) on `rows` data;
+/// with their ELBOs if `with_elbo`.
 ///
 /// # Errors
 /// If the ELBO fails.
@@ -97,9 +97,9 @@ pub(super) fn measure(
                 *covariance
             };
             let reverse = Reverse::new(*model, covariance, 1.0)?;
-            let law = reverse.at(&draw.xt, &vec![s; rows], &vec![t; rows], &mut signs);
+            let step = reverse.at(&draw.xt, &vec![s; rows], &vec![t; rows], &mut signs);
             let of_sampler = if i == 0 { &mut of_decoder } else { &mut of_steps };
-            add(&mut of_sampler[j], &to_vec(&exact.kl(&law)));
+            add(&mut of_sampler[j], &to_vec(&exact.kl(&step)));
         }
         if i + 2 == grid.len() {
             let variance = per_row(vec![schedule.sigma2(t); rows], &draw.xt);
