@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::builder::PossibleValue;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use crate::console::{Progress, print_json, say};
 /// An experiment and what is requested of it.
 pub struct Arguments {
     entry: &'static Entry,
-    flags: Vec<(&'static str, Vec<Value>)>,
+    flags: Vec<(String, Vec<String>)>,
     output: Output,
 }
 
@@ -52,9 +52,11 @@ struct Output {
 impl Args for Arguments {
     fn augment_args(command: clap::Command) -> clap::Command {
         let experiments = tweedie_papers::ALL.iter().map(|entry| {
-            let command = clap::Command::new(entry.name).about(entry.about).after_help(entry.help);
-            let flags = entry.flags.iter().copied().flatten();
-            Output::augment_args(command).args(flags.map(|flag| argument(entry, flag)))
+            let (about, help) = entry.manual();
+            let command = clap::Command::new(entry.name).about(about).after_help(help);
+            // settings that cannot be written down are a mistake that the tests find
+            let flags = (entry.flags)().unwrap_or_default();
+            Output::augment_args(command).args(flags.into_iter().map(argument))
         });
         command.subcommand_required(true).arg_required_else_help(true).subcommands(experiments)
     }
@@ -70,15 +72,14 @@ impl FromArgMatches for Arguments {
         let (name, matches) = matches.subcommand().ok_or_else(missing)?;
         let entry = tweedie_papers::ALL.iter().find(|entry| entry.name == name);
         let entry = entry.ok_or_else(missing)?;
-        let flags = entry.flags.iter().copied().flatten();
-        let given = flags
-            .filter(|flag| matches.value_source(flag.name) == Some(ValueSource::CommandLine))
-            .filter_map(|flag| Some((flag.name, values(matches, flag)?)));
-        Ok(Arguments {
-            entry,
-            flags: given.collect(),
-            output: Output::from_arg_matches(matches)?,
-        })
+        let mut flags = Vec::new();
+        for Flag { name, values, .. } in (entry.flags)().unwrap_or_default() {
+            if matches.value_source(&name) == Some(ValueSource::CommandLine) {
+                let all = matches.get_many::<String>(&name).filter(|_| values != Values::None);
+                flags.push((name, all.map_or(Vec::new(), |all| all.cloned().collect())));
+            }
+        }
+        Ok(Arguments { entry, flags, output: Output::from_arg_matches(matches)? })
     }
 
     fn update_from_arg_matches(
@@ -91,40 +92,20 @@ impl FromArgMatches for Arguments {
 }
 
 /// The option of a flag, with its default for the help text.
-fn argument(entry: &Entry, flag: &'static Flag) -> Arg {
-    let arg = Arg::new(flag.name).long(flag.name).help(flag.help).required(flag.required);
-    let arg = if flag.long.is_empty() { arg } else { arg.long_help(flag.long) };
+fn argument(flag: Flag) -> Arg {
+    let arg = Arg::new(flag.name.clone()).long(flag.name).help(flag.help).required(flag.required);
     let arg = if flag.group.is_empty() { arg } else { arg.help_heading(flag.group) };
     if flag.values == Values::None {
         return arg.action(ArgAction::SetTrue);
     }
-    let arg = arg.value_name(flag.value);
-    let arg = match flag.choices {
-        [] => arg.value_parser(flag.parse),
-        choices => arg.value_parser(PossibleValuesParser::new(
-            choices.iter().map(|(value, help)| PossibleValue::new(*value).help(*help)),
-        )),
-    };
-    let arg = match flag.values {
+    let arg = arg.value_name(flag.value).default_values(flag.default.filter(|_| !flag.required));
+    let choices = flag.choices.into_iter().map(|(name, help)| PossibleValue::new(name).help(help));
+    let choices: Vec<PossibleValue> = choices.collect();
+    let arg = if choices.is_empty() { arg } else { arg.value_parser(choices) };
+    match flag.values {
         Values::List => arg.value_delimiter(',').action(ArgAction::Append),
         Values::Repeated => arg.action(ArgAction::Append),
         _ => arg,
-    };
-    match entry.default_of(flag).filter(|_| !flag.required && !flag.help.contains("[default")) {
-        Some(default) => arg.default_value(&*default.leak()),
-        None => arg,
-    }
-}
-
-/// What was given for a flag.
-fn values(matches: &ArgMatches, flag: &Flag) -> Option<Vec<Value>> {
-    match (flag.values, flag.choices) {
-        (Values::None, _) => Some(Vec::new()),
-        (_, []) => matches.get_many(flag.name).map(|all| all.cloned().collect()),
-        (_, _) => {
-            let all = matches.get_many::<String>(flag.name)?;
-            Some(all.map(|text| (flag.parse)(text).unwrap_or_else(|_| text.as_str().into())).collect())
-        }
     }
 }
 
@@ -176,7 +157,7 @@ pub fn run(Arguments { entry, flags, output }: &Arguments) -> Result<()> {
         seed: output.seed,
     };
     let page = output.out.join(format!("{}.md", entry.name));
-    let text = outcome.markdown(entry.name, entry.page, &settings, &made)?;
+    let text = outcome.markdown(entry.name, entry.page(), &settings, &made)?;
     outcome.write(&output.out)?;
     OutputFile::create(&page)?.finish(text.as_bytes())?;
     say(output.common.quiet, "done");
@@ -260,7 +241,7 @@ mod tests {
             assert!(text.contains(&format!("`{}`", entry.name)), "{}", entry.name);
         }
         for entry in &tweedie_papers::ALL {
-            text = format!("{text}\n{}", entry.help);
+            text = format!("{text}\n{}", entry.manual().1);
         }
         let commands: Vec<&str> =
             text.lines().filter_map(|line| line.trim().strip_prefix("tweedie ")).collect();

@@ -6,10 +6,7 @@
 mod accuracy;
 mod report;
 
-use serde::{Deserialize, Serialize};
-
-use crate::experiment::{Context, Experiment, Progress};
-use crate::flag::Flag;
+use crate::experiment::{Context, Experiment, Progress, settings};
 use crate::outcome::Outcome;
 use crate::parameter_estimation::draws::{Estimator, Sampling, ScoreWeight};
 use crate::parameter_estimation::gradient_noise::{GradientNoise, measure};
@@ -19,35 +16,22 @@ use tweedie::noise::Seed;
 use tweedie::schedule::Vp;
 use tweedie::{Error, Result};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Consistency {
-    /// Replicates of every sample size.
-    pub replicates: usize,
-    /// Rows per replicate, rising; rates are fitted to the larger half.
-    pub sample_sizes: Vec<usize>,
-    /// `(x, t)` draws per datum of every estimator that averages over the noise, up to whole
-    /// groups.
-    pub draws: usize,
-    /// Data with which the variance of an estimator at `n → ∞` is computed.
-    pub asymptotic_rows: usize,
-    /// The seed from which everything is drawn.
-    pub seed: u64,
-    /// Threads; by default those of the program. Results do not depend on it.
-    pub threads: Option<usize>,
-}
-
-impl Default for Consistency {
-    fn default() -> Self {
-        Consistency {
-            replicates: 200,
-            sample_sizes: vec![50, 100, 200, 400, 800, 1600, 3200],
-            draws: 100,
-            asymptotic_rows: 64_000,
-            seed: 0,
-            threads: None,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct Consistency {
+        /// Replicates of every sample size.
+        pub replicates: usize = 200,
+        /// Rows per replicate, rising; rates are fitted to the larger half.
+        pub sample_sizes: Vec<usize> = vec![50, 100, 200, 400, 800, 1600, 3200],
+        /// `(x, t)` draws per datum of every estimator that averages over the noise, up to whole
+        /// groups.
+        pub draws: usize = 100,
+        /// Data with which the variance of an estimator at `n → ∞` is computed.
+        pub asymptotic_rows: usize = 64_000,
+        /// The seed from which everything is drawn.
+        pub seed: u64 = 0,
+        /// Threads; by default those of the program. Results do not depend on it.
+        pub threads: Option<usize> = None,
     }
 }
 
@@ -83,25 +67,7 @@ fn independent(estimator: Estimator) -> Estimator {
 
 impl Experiment for Consistency {
     const NAME: &'static str = "consistency";
-    const ABOUT: &'static str =
-        "Errors of estimators against the sample size: Likelihood Matching, Theorem 2";
-    const HELP: &'static str = "\
-Writes consistency.md, consistency.csv and figures: errors of maximum likelihood, Likelihood \
-Matching with 2, 5 and 10 transitions and score matching on a parametric family against the sample \
-size, with their rates and efficiencies.
-
-Time: 150 replicates to n = 800 took 2 min 47 s of processor time; the default has 5.5 times the \
-draws of that. --quick 6 s.
-
-Examples:
-  tweedie experiment consistency --out results/consistency
-  tweedie experiment consistency --out results/consistency --replicates 50 --sizes 100,200,400,800";
-    const PAGE: &'static str = include_str!("consistency.md");
-    const FLAGS: &'static [&'static [Flag]] = &[&[
-        Flag::of::<usize>("replicates", "R", "replicates", "Replicates of every sample size"),
-        Flag::of::<usize>("sizes", "N,N,…", "sample_sizes", "Sample sizes, rising").list(),
-        Flag::of::<usize>("draws", "DRAWS", "draws", "Pairs (x, t) per datum"),
-    ]];
+    const TEXT: &'static str = include_str!("consistency.md");
 
     fn quick(self) -> Self {
         Consistency {

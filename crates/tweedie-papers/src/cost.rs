@@ -13,9 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::Device;
 
-use crate::experiment::{Context, Experiment, Progress};
-use crate::flag::{Flag, shape};
-use crate::images::{named_network, network, tiny_network};
+use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::images::{network, tiny_network};
 use crate::outcome::Outcome;
 use arm::{Arm, Rig, Trained};
 use tweedie::model::{HeadTrunk, UNetConfig};
@@ -23,92 +22,30 @@ use tweedie::noise::Seed;
 use tweedie::{Error, Result};
 use tweedie_report::plot::quantile;
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cost {
-    /// The network; what its head sits on is varied.
-    pub network: UNetConfig,
-    /// Pairs (x_t, t) per iteration, and samples per chain.
-    pub pairs: usize,
-    /// Likelihood Matching's transitions `N`: its iterations take `pairs / N` images.
-    pub transitions: usize,
-    /// Ranks `r` of the covariance.
-    pub ranks: Vec<i64>,
-    /// Timed iterations of each arm.
-    pub rounds: usize,
-    /// Sampling steps timed per round.
-    pub sampling_steps: usize,
-    /// The seed of weights and images.
-    pub seed: u64,
-}
-
-impl Default for Cost {
-    fn default() -> Self {
-        Cost {
-            network: UNetConfig { shape: [1, 32, 32], ..UNetConfig::default() },
-            pairs: 32,
-            transitions: 4,
-            ranks: vec![0, 1, 4, 16],
-            rounds: 10,
-            sampling_steps: 2,
-            seed: 0,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct Cost {
+        /// The network; what its head sits on is varied.
+        #[serde(deserialize_with = "network")]
+        pub network: UNetConfig = UNetConfig { shape: [1, 32, 32], ..UNetConfig::default() },
+        /// Pairs (x_t, t) per iteration, and samples per chain.
+        pub pairs: usize = 32,
+        /// Likelihood Matching's transitions `N`: its iterations take `pairs / N` images.
+        pub transitions: usize = 4,
+        /// Ranks `r` of the covariance.
+        pub ranks: Vec<i64> = vec![0, 1, 4, 16],
+        /// Timed iterations of each arm.
+        pub rounds: usize = 10,
+        /// Sampling steps timed per round.
+        pub sampling_steps: usize = 2,
+        /// The seed of weights and images.
+        pub seed: u64 = 0,
     }
 }
 
 impl Experiment for Cost {
     const NAME: &'static str = "cost";
-    const ABOUT: &'static str = "Seconds, memory and sampling time beside score matching: \
-                                 Likelihood Matching, Tables 3 and 4";
-    const HELP: &'static str = "\
-Writes cost.md, cost.csv and figures: median and quartiles of one training iteration, peak memory \
-and time per 1000 sampling steps of score matching and of Likelihood Matching at each rank, on a \
-shared trunk and with a network of its own for the covariance, and of training the head alone; arms \
-take turns. Peak memory is measured in a process per arm, on a CPU under Linux. No data are needed: \
-images are noise. All networks are in memory together, six copies of their parameters each.
-
-Time: 39 s of two cores with --ranks 4 --rounds 5 (small network, 32 pairs); the default, with four \
-ranks and ten rounds, was not timed.
-
-Examples:
-  tweedie experiment cost --out results/cost --quick
-  tweedie experiment cost --out results/cost
-  tweedie experiment cost --out results/cost --network paper --batch-size 128 --ranks 0,1,4,16 \
---device cuda";
-    const PAGE: &'static str = include_str!("cost.md");
-    const FLAGS: &'static [&'static [Flag]] = &[&[
-        network("network", |name| {
-            named_network(name, [if name == "paper" { 3 } else { 1 }, 32, 32])
-        }),
-        Flag::of::<String>(
-            "shape",
-            "CxHxW",
-            "network.shape",
-            "Shape of the images [default: 1x32x32, with the paper's network 3x32x32]",
-        )
-        .read_by(shape),
-        Flag::of::<usize>(
-            "batch-size",
-            "PAIRS",
-            "pairs",
-            "Pairs (x_t, t) per iteration, equal for all, and images per sampling step",
-        ),
-        Flag::of::<usize>(
-            "transitions",
-            "N",
-            "transitions",
-            "Transitions per image under LM: its iterations take PAIRS / N images",
-        ),
-        Flag::of::<i64>("ranks", "R,R,…", "ranks", "Ranks of the covariance").list(),
-        Flag::of::<usize>("rounds", "ROUNDS", "rounds", "Timed iterations of each arm"),
-        Flag::of::<usize>(
-            "sampling-steps",
-            "STEPS",
-            "sampling_steps",
-            "Sampling steps timed in each round",
-        ),
-    ]];
+    const TEXT: &'static str = include_str!("cost.md");
     const QUICK_LIMITS_FLAGS: bool = true;
 
     fn quick(self) -> Self {

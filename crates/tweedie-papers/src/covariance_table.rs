@@ -6,11 +6,10 @@ mod head;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use crate::experiment::{Context, Experiment};
-use crate::flag::{Flag, named as by_name, size};
+use crate::experiment::{Context, Experiment, settings};
+use crate::flag::named as by_name;
 use crate::images::arm::{data_config, run_name};
 use crate::images::judge::{Judge, Method};
 use crate::images::{self, Found, Settings, Unit, check_steps, measure, quick_steps};
@@ -25,25 +24,25 @@ use tweedie::run::{Run, RunConfig, import};
 use tweedie::{Error, Result};
 use tweedie_report::table::{Cell, Table};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CovarianceTable {
-    /// The budget of heads that are trained, and the protocol. Data are given for a score of
-    /// diffusers alone.
-    pub images: Settings,
-    /// The run whose score is everybody's, or the folder of a diffusers model.
-    pub run: PathBuf,
-    /// Runs with a covariance head on that score.
-    pub heads: Vec<PathBuf>,
-    /// Heads that are trained on it.
-    #[serde(with = "by_name")]
-    pub train: Vec<Learner>,
-    /// Covariances that need no head.
-    #[serde(with = "by_name")]
-    pub covariances: Vec<Covariance>,
-    /// Numbers of sampling steps `K`.
-    pub steps: Vec<usize>,
+settings! {
+    /// The experiment's settings.
+    pub struct CovarianceTable {
+        /// The budget of heads that are trained, and the protocol. Data are given for a score of
+        /// diffusers alone.
+        pub images: Settings = Settings::default(),
+        /// The run whose score is everybody's, or the folder of a diffusers model.
+        pub run: PathBuf = PathBuf::new(),
+        /// Runs with a covariance head on that score.
+        pub heads: Vec<PathBuf> = Vec::new(),
+        /// Heads that are trained on it.
+        #[serde(with = "by_name")]
+        pub train: Vec<Learner> = Vec::new(),
+        /// Covariances that need no head.
+        #[serde(with = "by_name")]
+        pub covariances: Vec<Covariance> = covariances(),
+        /// Numbers of sampling steps `K`.
+        pub steps: Vec<usize> = vec![10, 25, 50, 100, 200, 1000],
+    }
 }
 
 /// One covariance: the run that has it, and its name there.
@@ -53,18 +52,10 @@ struct Column {
     method: Method,
 }
 
-impl Default for CovarianceTable {
-    fn default() -> Self {
-        use Covariance::{Analytic, Beta, BetaTilde, Rademacher, ZeroHessian};
-        CovarianceTable {
-            images: Settings::default(),
-            run: PathBuf::new(),
-            heads: Vec::new(),
-            train: Vec::new(),
-            covariances: vec![BetaTilde, Beta, ZeroHessian, Analytic, Rademacher(1)],
-            steps: vec![10, 25, 50, 100, 200, 1000],
-        }
-    }
+/// The covariances that need no head and few evaluations of the network.
+fn covariances() -> Vec<Covariance> {
+    use Covariance::{Analytic, Beta, BetaTilde, Rademacher, ZeroHessian};
+    vec![BetaTilde, Beta, ZeroHessian, Analytic, Rademacher(1)]
 }
 
 /// Images of a timing, and its steps.
@@ -78,93 +69,8 @@ const SCORE: &str = "score";
 
 impl Experiment for CovarianceTable {
     const NAME: &'static str = "covariance-table";
-    const ABOUT: &'static str = "Every covariance on one score of images: Optimal Covariance \
-                                 Matching, Tables 3, 4, 5 and 8";
-    const HELP: &'static str = "\
-Judges every covariance of one score: likelihood, Fréchet distance with DDPM's and DDIM's steps, the \
-cost of a step. The score is a run's, of images or of a table, or a diffusers model's, of which a \
-run is made in DIR/runs/score. Heads are runs of `tweedie train --score-from RUN --objective \
-lm|ocm|npr|sn|iddpm`, or are trained here: kept in DIR/runs, the same command goes on with them. \
-Writes covariance-table.md, .csv and curves. Fréchet distances of images are given with --features \
-alone; those of tables are of the columns.
-
-Time: 9 min of processor time for a given score and four given heads on Fashion-MNIST (64 test \
-images, --terms 25); 19 min for seven heads trained on a table of 64 columns; 22 min for a \
-diffusers model at 14x14 with three heads and distances.
-
-Examples:
-  tweedie experiment covariance-table --out results/covariances --run runs/score --head runs/lm \
---head runs/ocm --test t10k-images-idx3-ubyte.gz
-  tweedie experiment covariance-table --out results/digits --run runs/digits --train lm-4,ocm,npr
-  tweedie experiment covariance-table --out results/ddpm --run ddpm-folder --data images/ \
---train lm-4,ocm --features inception.pth
-  tweedie experiment covariance-table --out results/look --run runs/score --quick";
-    const PAGE: &'static str = include_str!("covariance_table.md");
-    const FLAGS: &'static [&'static [Flag]] = &[
-        &[
-            Flag::of::<String>(
-                "run",
-                "RUN",
-                "run",
-                "The run whose score is everybody's, or the folder of a diffusers model",
-            )
-            .required(),
-            Flag::of::<String>(
-                "data",
-                "IMAGES",
-                "images.data",
-                "Images that a diffusers model is of; a run has its data",
-            ),
-            Flag::of::<String>(
-                "size",
-                "HxW",
-                "images.size",
-                "Bring these images to this height and width",
-            )
-            .read_by(size),
-            Flag::of::<String>(
-                "head",
-                "RUN",
-                "heads",
-                "A run with a covariance head on that score; give it again for more",
-            )
-            .repeated(),
-            Flag::of::<String>(
-                "train",
-                "A,B,…",
-                "train",
-                "Heads to train on that score: lm, lm-R, ocm, ocm-R (of rank R; without it \
-                 diagonal), npr, sn, iddpm",
-            )
-            .read_by(|text| Ok(text.parse::<Learner>()?.to_string().into()))
-            .list(),
-            Flag::of::<String>(
-                "covariances",
-                "A,B,…",
-                "covariances",
-                "Covariances that need no head",
-            )
-            .read_by(|text| Ok(text.parse::<Covariance>()?.to_string().into()))
-            .explained(
-                "Covariances that need no head, by the names of `tweedie sample --covariance`: \
-                 beta and beta-tilde, DDPM's large and small; zero-hessian, the Likelihood Matching \
-                 paper's score-matching sampler; analytic, one number per time measured on the \
-                 training data (Analytic-DPM); and from the score's Jacobian, by vector-Jacobian \
-                 products at every step: rademacher-M, its diagonal by M of them with random signs, \
-                 diagonal and full, exactly by as many as there are columns",
-            )
-            .list(),
-            images::STEPS,
-            Flag::of::<String>(
-                "test",
-                "FILE",
-                "images.test",
-                "Test images, or rows, of their own [default: the run's]",
-            ),
-        ],
-        images::BUDGET,
-        images::PROTOCOL,
-    ];
+    const TEXT: &'static str = include_str!("covariance_table.md");
+    const SHARED_FLAGS: &'static [&'static str] = &[images::BUDGET];
     const SEED: &'static str = "images.seed";
     const QUICK_LIMITS_FLAGS: bool = true;
 

@@ -5,12 +5,11 @@
 mod judge;
 mod report;
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 pub use crate::distributions::Distribution;
-use crate::experiment::{Context, Experiment, Progress};
-use crate::flag::Flag;
+use crate::distributions::distributions;
+use crate::experiment::{Context, Experiment, Progress, settings};
 use crate::headed::Headed;
 use crate::learner::{HeadObjective, Learner};
 use crate::outcome::Outcome;
@@ -25,95 +24,44 @@ use tweedie::oracle::Oracle;
 use tweedie::schedule::ScheduleConfig;
 use tweedie::{Error, Result};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CovarianceToy {
-    /// The distributions.
-    pub distributions: Vec<Distribution>,
-    /// Trainings of every network, each with weights, batches and test rows of its own.
-    pub trials: usize,
-    /// How networks are trained.
-    pub recipe: Recipe,
-    /// Steps of Adam for a learned score.
-    pub score_iterations: u64,
-    /// Times at which `G` is compared.
-    pub times: Vec<f64>,
-    /// Test rows of each trial.
-    pub rows: usize,
-    /// Samples of each trial.
-    pub samples: usize,
-    /// Numbers of steps `K` of bounds and samplers.
-    pub steps: Vec<usize>,
-    /// The seed of everything random.
-    pub seed: u64,
-}
-
-impl Default for CovarianceToy {
-    fn default() -> Self {
-        CovarianceToy {
-            distributions: Distribution::ALL.to_vec(),
-            trials: 5,
-            recipe: Recipe::default(),
-            score_iterations: 4000,
-            times: vec![0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9],
-            rows: 400,
-            samples: 500,
-            steps: vec![5, 10, 20, 50],
-            seed: 0,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct CovarianceToy {
+        /// The distributions.
+        #[serde(deserialize_with = "distributions")]
+        pub distributions: Vec<Distribution> = Distribution::ALL.to_vec(),
+        /// Trainings of every network, each with weights, batches and test rows of its own.
+        pub trials: usize = 5,
+        /// How networks are trained.
+        pub recipe: Recipe = Recipe::default(),
+        /// Steps of Adam for a learned score.
+        pub score_iterations: u64 = 4000,
+        /// Times at which `G` is compared.
+        pub times: Vec<f64> = vec![0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9],
+        /// Test rows of each trial.
+        pub rows: usize = 400,
+        /// Samples of each trial.
+        pub samples: usize = 500,
+        /// Numbers of steps `K` of bounds and samplers.
+        pub steps: Vec<usize> = vec![5, 10, 20, 50],
+        /// The seed of everything random.
+        pub seed: u64 = 0,
     }
 }
 
-/// The sizes that this experiment and [`crate::rademacher`] have in common.
-pub(crate) const SIZES: &[Flag] = &[
-    Flag::of::<String>(
-        "law",
-        "LAW",
-        "distributions",
-        "nine, mixture2, mixture10, mixture64 or all [default: all]",
-    )
-    .read_by(Distribution::named),
-    Flag::of::<usize>(
-        "trials",
-        "TRIALS",
-        "trials",
-        "Trainings of every network, each with rows of its own to be judged on",
-    ),
-    Flag::of::<u64>("iterations", "I", "recipe.iterations", "Steps of the optimiser for a head"),
-    Flag::of::<i64>("width", "W", "recipe.width", "Hidden units of every network"),
-    Flag::of::<usize>("rows", "ROWS", "rows", "Test rows of each trial"),
-];
+/// Flags: the sizes that this experiment and [`crate::rademacher`] have in common.
+pub(crate) const SIZES: &str = "\
+--law LAW | distributions | nine, mixture2, mixture10, mixture64 or all [default: all]
+--trials TRIALS | trials | Trainings of every network, each with rows of its own to be judged on
+--iterations I | recipe.iterations | Steps of the optimiser for a head
+--width W | recipe.width | Hidden units of every network
+--rows ROWS | rows | Test rows of each trial
+";
 
 impl Experiment for CovarianceToy {
     const NAME: &'static str = "covariance-toy";
-    const ABOUT: &'static str = "Every covariance against the exact one on known distributions: \
-                                 Optimal Covariance Matching, Figure 3";
-    const HELP: &'static str = "\
-Writes covariance-toy.md, covariance-toy.csv and figures: the error of every covariance against the \
-exact one at each t, the K-step ELBO below ln p, and MMD² of samples over K, with the true score \
-and with a learned one.
-
-Time: 4 min 49 s of processor time for --law nine; with --iterations 1000 --score-iterations 2000 \
---steps 5,10,20 mixture2 took 1 min 55 s, mixture10 2 min 55 s and mixture64 5 min 29 s.
-
-Examples:
-  tweedie experiment covariance-toy --out results/toy --law nine
-  tweedie experiment covariance-toy --out results/toy --iterations 10000";
-    const PAGE: &'static str = include_str!("covariance_toy.md");
-    const FLAGS: &'static [&'static [Flag]] = &[
-        SIZES,
-        &[
-            Flag::of::<u64>(
-                "score-iterations",
-                "I",
-                "score_iterations",
-                "Steps of the optimiser for a learned score",
-            ),
-            Flag::of::<usize>("samples", "SAMPLES", "samples", "Samples of each trial"),
-            Flag::of::<usize>("steps", "K,K,…", "steps", "Numbers of steps K").list(),
-        ],
-    ];
+    const TEXT: &'static str = include_str!("covariance_toy.md");
+    const SHARED_FLAGS: &'static [&'static str] = &[SIZES];
 
     fn quick(self) -> Self {
         let small = |one: &Distribution| *one != Distribution::Mixture64;

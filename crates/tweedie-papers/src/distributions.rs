@@ -1,7 +1,7 @@
 //! Distributions whose `G` is known exactly, by name: what experiments on covariances judge by.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use tweedie::noise::{Noise, Seed};
@@ -41,16 +41,6 @@ impl Distribution {
         }
     }
 
-    /// The value of `--law`: the distribution called `text`, or all of them.
-    pub(crate) fn named(text: &str) -> Result<Value, String> {
-        let names = Distribution::ALL.into_iter().map(Distribution::name);
-        let found: Vec<&str> = names.filter(|name| text == "all" || *name == text).collect();
-        match found.is_empty() {
-            true => Err("give nine, mixture2, mixture10, mixture64 or all".into()),
-            false => Ok(found.into()),
-        }
-    }
-
     /// In words.
     pub fn describe(self) -> String {
         match self {
@@ -73,6 +63,24 @@ impl Distribution {
             Distribution::Mixture64 => random_mixture(64),
         }
     }
+}
+
+/// Distributions by their names, or all of them by `all`.
+pub(crate) fn distributions<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<Distribution>, D::Error> {
+    let named = |name: &String| -> Result<&[Distribution], D::Error> {
+        let found = Distribution::ALL.iter().position(|one| one.name() == name);
+        match (found, name.as_str()) {
+            (Some(i), _) => Ok(&Distribution::ALL[i..=i]),
+            (None, "all") => Ok(&Distribution::ALL),
+            (None, _) => Err(D::Error::custom(format!(
+                "{name:?} is not known: give nine, mixture2, mixture10, mixture64 or all"
+            ))),
+        }
+    };
+    let all: Result<Vec<_>, _> = Vec::<String>::deserialize(from)?.iter().map(named).collect();
+    Ok(all?.concat())
 }
 
 /// Means `0.8 z`, covariances `diag(0.06 e^{z/2}) + V Vᵀ` with `V = 0.4 z` `[d, 2]`, `z` standard
@@ -109,11 +117,9 @@ mod tests {
 
     #[test]
     fn names_are_read_back() {
-        let read = |text: &str| -> Vec<Distribution> {
-            serde_json::from_value(Distribution::named(text).unwrap()).unwrap()
-        };
-        assert!(Distribution::ALL.iter().all(|one| read(one.name()) == [*one]));
-        assert_eq!(read("all"), Distribution::ALL);
-        assert!(Distribution::named("ten").unwrap_err().contains("mixture64"));
+        let read = |name: &str| distributions(serde_json::json!([name]));
+        assert!(Distribution::ALL.iter().all(|one| read(one.name()).unwrap() == [*one]));
+        assert_eq!(read("all").unwrap(), Distribution::ALL);
+        assert!(read("ten").unwrap_err().to_string().contains("mixture64"));
     }
 }

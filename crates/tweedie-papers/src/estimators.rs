@@ -10,12 +10,10 @@ mod report;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use crate::clusters::clusters;
-use crate::experiment::{Context, Experiment, Progress};
-use crate::flag::Flag;
+use crate::experiment::{Context, Experiment, Progress, settings};
 use crate::images::arm::run_name;
 use crate::outcome::Outcome;
 use crate::runs::Tasks;
@@ -34,40 +32,25 @@ use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Estimators {
-    /// Rows of each mixture, and at most so many test rows of each run.
-    pub rows: usize,
-    /// Steps `K` of the ELBOs.
-    pub steps: Vec<usize>,
-    /// Pairs (t, ε) per row of the bounds.
-    pub draws: Vec<usize>,
-    /// Numbers of divergence probes.
-    pub probes: Vec<usize>,
-    /// Tolerances of the ODE, the last one the tightest; that of probes is the last from 1e-5 up.
-    pub tolerances: Vec<f64>,
-    /// Runs whose test rows are scored too.
-    pub runs: Vec<PathBuf>,
-    /// Rows at a time.
-    pub batch: usize,
-    /// The seed of everything random.
-    pub seed: u64,
-}
-
-impl Default for Estimators {
-    fn default() -> Self {
-        Estimators {
-            rows: 500,
-            steps: vec![10, 100, 1000],
-            draws: vec![100, 1000],
-            probes: vec![1, 4, 16],
-            tolerances: vec![1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
-            runs: Vec::new(),
-            batch: 2048,
-            seed: 0,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct Estimators {
+        /// Rows of each mixture, and at most so many test rows of each run.
+        pub rows: usize = 500,
+        /// Steps `K` of the ELBOs.
+        pub steps: Vec<usize> = vec![10, 100, 1000],
+        /// Pairs (t, ε) per row of the bounds.
+        pub draws: Vec<usize> = vec![100, 1000],
+        /// Numbers of divergence probes.
+        pub probes: Vec<usize> = vec![1, 4, 16],
+        /// Tolerances of the ODE, the last one the tightest; that of probes is the last from 1e-5 up.
+        pub tolerances: Vec<f64> = vec![1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
+        /// Runs whose test rows are scored too.
+        pub runs: Vec<PathBuf> = Vec::new(),
+        /// Rows at a time.
+        pub batch: usize = 2048,
+        /// The seed of everything random.
+        pub seed: u64 = 0,
     }
 }
 
@@ -204,40 +187,7 @@ fn sdes() -> [ScheduleConfig; 3] {
 
 impl Experiment for Estimators {
     const NAME: &'static str = "estimators";
-    const ABOUT: &'static str =
-        "Error and cost of every log-likelihood, where the truth is known and on runs";
-    const HELP: &'static str = "\
-Writes estimators.md, estimators.csv and a figure for each set of rows: every log-likelihood with \
-its error, evaluations and time on two mixtures under VP, subVP and VE, where the truth is known, \
-and on the test rows of the runs given.
-
-Time: 47 s of processor time without runs; --quick 3 s.
-
-Examples:
-  tweedie experiment estimators --out results/estimators
-  tweedie experiment estimators --out results/estimators --run runs/magic --rows 200";
-    const PAGE: &'static str = include_str!("estimators.md");
-    const FLAGS: &'static [&'static [Flag]] = &[&[
-        Flag::of::<String>(
-            "run",
-            "RUN",
-            "runs",
-            "A run whose test rows are scored too; give it again for more",
-        )
-        .repeated(),
-        Flag::of::<usize>(
-            "rows",
-            "ROWS",
-            "rows",
-            "Rows of each mixture, and at most so many of each run",
-        ),
-        Flag::of::<usize>(
-            "batch-size",
-            "B",
-            "batch",
-            "Rows at a time; they change likelihoods by rounding alone",
-        ),
-    ]];
+    const TEXT: &'static str = include_str!("estimators.md");
 
     fn quick(self) -> Self {
         Estimators {

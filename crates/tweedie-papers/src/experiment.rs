@@ -11,8 +11,32 @@ use tch::Device;
 
 use tweedie::{Error, Result};
 
-use crate::flag::{Flag, Values};
+use crate::flag::{Flag, parsed};
 use crate::outcome::Outcome;
+
+/// Settings of an experiment, or a part of them: plain data with their defaults.
+macro_rules! settings {
+    (
+        $(#[$about:meta])*
+        pub struct $name:ident {
+            $($(#[$doc:meta])* pub $field:ident: $kind:ty = $default:expr,)*
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            $($(#[$doc])* pub $field: $kind,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name { $($field: $default,)* }
+            }
+        }
+    };
+}
+pub(crate) use settings;
 
 /// Progress: a line, and the fraction of the whole that is done.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, f64);
@@ -21,14 +45,12 @@ pub type Progress<'a> = &'a mut dyn FnMut(&str, f64);
 pub trait Experiment: Clone + Default + Serialize + DeserializeOwned {
     /// Its name on the command line and of its files.
     const NAME: &'static str;
-    /// One line about it.
-    const ABOUT: &'static str;
-    /// What it writes, how long it takes (a line that begins with `Time: `), examples.
-    const HELP: &'static str;
-    /// The page's template: see [`crate::page`].
-    const PAGE: &'static str;
-    /// Its flags, group by group, in the order in which they are laid over the settings.
-    const FLAGS: &'static [&'static [Flag]] = &[];
+    /// Its manual and its page, between them a line `---`. The manual: a paragraph about it; what it
+    /// writes, how long it takes (a line that begins with `Time: `), examples; after a line
+    /// `Flags:` the table of its flags, see [`crate::flag`]. The page: see [`crate::page`].
+    const TEXT: &'static str;
+    /// Tables of flags that it shares with others, laid over the settings before its own.
+    const SHARED_FLAGS: &'static [&'static str] = &[];
     /// The path of the seed of everything random.
     const SEED: &'static str = "seed";
     /// Whether `--quick` limits what flags say; else flags win over its sizes.
@@ -80,8 +102,8 @@ impl Context<'_> {
 /// What a user requests of an experiment.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// Flags with their values, one for each time that a value was given.
-    pub flags: Vec<(&'static str, Vec<Value>)>,
+    /// Flags by their names with the texts that were given for them.
+    pub flags: Vec<(String, Vec<String>)>,
     /// `path=value`, laid over everything else in this order.
     pub set: Vec<String>,
     /// Small sizes.
@@ -94,16 +116,9 @@ pub struct Request {
 pub struct Entry {
     /// Its name on the command line and of its files.
     pub name: &'static str,
-    /// One line about it.
-    pub about: &'static str,
-    /// What it writes, how long it takes, examples.
-    pub help: &'static str,
-    /// The page's template.
-    pub page: &'static str,
-    /// Its flags, group by group.
-    pub flags: &'static [&'static [Flag]],
-    /// Its settings by default.
-    pub defaults: fn() -> Result<Value>,
+    text: &'static str,
+    /// Its flags, in the order in which they are laid over the settings.
+    pub flags: fn() -> Result<Vec<Flag>>,
     /// Its settings as requested.
     pub settings: fn(&Request) -> Result<Value>,
     /// Runs it.
@@ -117,32 +132,44 @@ impl Entry {
     pub const fn of<E: Experiment>() -> Entry {
         Entry {
             name: E::NAME,
-            about: E::ABOUT,
-            help: E::HELP,
-            page: E::PAGE,
-            flags: E::FLAGS,
-            defaults: || tree(&E::default()),
+            text: E::TEXT,
+            flags: flags::<E>,
             settings: |request| tree(&requested::<E>(request)?),
             run: |settings, context| read::<E>(settings)?.run(context),
             part: |settings, name, device| read::<E>(settings)?.part(name, device),
         }
     }
 
-    /// The default of a flag, as a user would write it; nothing where there is none.
-    pub fn default_of(&self, flag: &Flag) -> Option<String> {
-        let settings = (self.defaults)().ok()?;
-        let show = |value: &Value| match value {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
+    /// A paragraph about it; what it writes, how long it takes, and examples.
+    pub fn manual(&self) -> (String, String) {
+        let [manual, _, _] = parts(self.text);
+        // the lines of a paragraph are one; those of examples are not, but after a backslash
+        let paragraph = |text: &str| match text.starts_with("Examples:") {
+            true => text.replace("\\\n      ", ""),
+            false => text.replace('\n', " "),
         };
-        let found = flag.path.split('.').try_fold(&settings, |tree, name| tree.get(name))?;
-        let text = match found {
-            Value::Array(all) => all.iter().map(show).collect::<Option<Vec<_>>>()?.join(","),
-            one => show(one)?,
-        };
-        (!text.is_empty()).then_some(text)
+        let mut paragraphs = manual.trim().split("\n\n").map(paragraph);
+        let about = paragraphs.next().unwrap_or_default();
+        (about, paragraphs.collect::<Vec<_>>().join("\n\n"))
     }
+
+    /// The page's template.
+    pub fn page(&self) -> &'static str {
+        parts(self.text)[2]
+    }
+}
+
+/// Manual, table of flags and page.
+fn parts(text: &'static str) -> [&'static str; 3] {
+    let (head, page) = text.split_once("\n---\n").unwrap_or(("", text));
+    let (manual, flags) = head.split_once("\nFlags:\n").unwrap_or((head, ""));
+    [manual, flags, page]
+}
+
+fn flags<E: Experiment>() -> Result<Vec<Flag>> {
+    let defaults = tree(&E::default())?;
+    let tables = E::SHARED_FLAGS.iter().copied().chain([parts(E::TEXT)[1]]);
+    Ok(tables.flat_map(|table| Flag::table(table, &defaults)).collect())
 }
 
 fn tree<E: Experiment>(experiment: &E) -> Result<Value> {
@@ -191,14 +218,10 @@ fn placed(error: Error, place: String) -> Error {
 }
 
 fn lay_flags<E: Experiment>(settings: &mut Value, request: &Request) -> Result<()> {
-    for flag in E::FLAGS.iter().copied().flatten() {
-        for (_, values) in request.flags.iter().filter(|(name, _)| *name == flag.name) {
-            let value = match flag.values {
-                Values::None => true.into(),
-                Values::One => values.last().cloned().unwrap_or_default(),
-                Values::List | Values::Repeated => values.clone().into(),
-            };
-            lay(settings, flag.path, value)?;
+    for flag in flags::<E>()? {
+        for (_, texts) in request.flags.iter().filter(|(name, _)| *name == flag.name) {
+            let setting = place(settings, &flag.path)?;
+            *setting = flag.read_values(texts, setting);
             let at = format!("--{}", flag.name);
             *settings = tree(&read::<E>(settings).map_err(|error| placed(error, at))?)?;
         }
@@ -233,12 +256,16 @@ fn lay(settings: &mut Value, path: &str, value: Value) -> Result<()> {
 /// The value that `text` says, of the kind that stood there before: a list without brackets is one,
 /// and text needs no quotes.
 fn as_before(before: &Value, text: &str) -> Value {
-    let plain = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
-    match before {
-        Value::String(_) => text.trim_matches('"').into(),
-        Value::Array(_) if !text.starts_with('[') => {
-            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(plain).collect()
+    let json = serde_json::from_str(text);
+    match (before, json) {
+        (Value::String(_), _) => text.trim_matches('"').into(),
+        (Value::Array(_), Ok(Value::Array(all))) => all.into(),
+        (Value::Array(all), _) => {
+            let like = all.first().cloned().unwrap_or_else(|| "".into());
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            parts.map(|part| parsed(part, &like)).collect()
         }
-        _ => plain(text),
+        (_, Ok(value)) => value,
+        (_, Err(_)) => text.into(),
     }
 }

@@ -3,10 +3,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
-use crate::experiment::{Context, Experiment};
-use crate::flag::Flag;
+use crate::experiment::{Context, Experiment, settings};
 use crate::images::arm::{Arm, run_name};
 use crate::images::judge::{Judge, Method};
 use crate::images::{self, Found, Settings, Sheets, check_steps, quick_steps, study};
@@ -18,82 +15,29 @@ use tweedie::objective::ScoreGradient;
 use tweedie::run::Run;
 use tweedie::{Error, Result};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FewSteps {
-    /// The images, the budget where runs are to be trained, and the protocol.
-    pub images: Settings,
-    /// Trained runs; where there are none, one by Likelihood Matching and one by score matching are
-    /// trained.
-    pub runs: Vec<PathBuf>,
-    /// The trained run's transitions `N`.
-    pub transitions: usize,
-    /// The trained run's rank.
-    pub rank: i64,
-    /// Numbers of sampling steps `K`.
-    pub steps: Vec<usize>,
-    /// Samples on a sheet.
-    pub sheet: usize,
-}
-
-impl Default for FewSteps {
-    fn default() -> Self {
-        FewSteps {
-            images: Settings::default(),
-            runs: Vec::new(),
-            transitions: 4,
-            rank: 4,
-            steps: vec![5, 10, 20, 50, 100, 1000],
-            sheet: 64,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct FewSteps {
+        /// The images, the budget where runs are to be trained, and the protocol.
+        pub images: Settings = Settings::default(),
+        /// Trained runs; where there are none, one by Likelihood Matching and one by score matching are
+        /// trained.
+        pub runs: Vec<PathBuf> = Vec::new(),
+        /// The trained run's transitions `N`.
+        pub transitions: usize = 4,
+        /// The trained run's rank.
+        pub rank: i64 = 4,
+        /// Numbers of sampling steps `K`.
+        pub steps: Vec<usize> = vec![5, 10, 20, 50, 100, 1000],
+        /// Samples on a sheet.
+        pub sheet: usize = 64,
     }
 }
 
 impl Experiment for FewSteps {
     const NAME: &'static str = "few-steps";
-    const ABOUT: &'static str =
-        "Samples and bits per dimension of images in few steps: Likelihood Matching, Figure 4";
-    const HELP: &'static str = "\
-Writes few-steps.md, few-steps.csv, curves over K and a sheet of samples for each run, method and \
-K. Methods: the learned covariance (runs with a head), H = 0, β̃, DDIM. Runs that are trained are \
-kept in DIR/runs: the same command goes on with them, and finds finished ones finished. Fréchet \
-distances are given with --features alone.
-
-Time: with the small network a step of 64 pairs takes about 1.15 s on one thread at 28x28, hence \
-5000 iterations an hour and a half per training; two are trained without --run. Bits per dimension \
-take about 8 s per 64 images in 20 steps, so K = 1000 is five sixths of the judging.
-
-Examples:
-  tweedie experiment few-steps --out results/few-steps --run runs/mnist-lm --run runs/mnist-sm
-  tweedie experiment few-steps --out results/few-steps --data train-images-idx3-ubyte.gz \
---size 32x32 --steps 5,10,20,50
-  tweedie experiment few-steps --out results/look --data digits/ --quick";
-    const PAGE: &'static str = include_str!("few_steps.md");
-    const FLAGS: &'static [&'static [Flag]] = &[
-        images::IMAGES,
-        images::BUDGET,
-        images::PROTOCOL,
-        &[
-            Flag::of::<String>(
-                "run",
-                "RUN",
-                "runs",
-                "A trained run on images; give it again for more [default: an LM and an SM run are \
-                 trained on --data]",
-            )
-            .repeated(),
-            images::STEPS,
-            Flag::of::<usize>("sheet", "IMAGES", "sheet", "Samples on a sheet"),
-            Flag::of::<usize>(
-                "transitions",
-                "N",
-                "transitions",
-                "Transitions of the LM run that is trained",
-            ),
-            Flag::of::<i64>("rank", "R", "rank", "Rank of its covariance"),
-        ],
-    ];
+    const TEXT: &'static str = include_str!("few_steps.md");
+    const SHARED_FLAGS: &'static [&'static str] = &[images::IMAGES, images::BUDGET];
     const SEED: &'static str = "images.seed";
     const QUICK_LIMITS_FLAGS: bool = true;
 

@@ -1,14 +1,18 @@
-//! Command-line flags of experiments, as plain data: each is a leaf laid over the settings. The
-//! program makes its options of these tables.
+//! Command-line flags of experiments, as text: each is a leaf laid over the settings. The program
+//! makes its options of them.
+//!
+//! A table of flags has a line for each,
+//!
+//! ```text
+//! --name VALUE | path.of.setting | Help, which may go on in lines that are indented further
+//! ```
+//!
+//! A value with commas in its name, as `K,K,…`, is a list; one as `HxW` has its numbers between
+//! `x`; any other for a setting that is a list is given once for each element; none at all makes a
+//! switch. `--name!` must be given. A line `= VALUE | help` below a flag is one of its possible
+//! values, `[Heading]` begins a group.
 
-use std::fmt::Display;
-use std::str::FromStr;
-
-use serde::Serialize;
 use serde_json::Value;
-
-/// The value that a text gives, or what is wrong with the text.
-pub type Parsed = Result<Value, String>;
 
 /// How often a flag is given, and how many values it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,126 +27,120 @@ pub enum Values {
     Repeated,
 }
 
-/// One value that a flag may take: the value and its help.
-pub type Choice = (&'static str, &'static str);
-
 /// A flag and the setting that it lays its value over.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Flag {
     /// Its name without the dashes.
-    pub name: &'static str,
+    pub name: String,
     /// What its value is called in help texts.
-    pub value: &'static str,
+    pub value: String,
     /// The path of the setting, as `recipe.width`.
-    pub path: &'static str,
-    /// One line of help. The default is shown after it.
-    pub help: &'static str,
-    /// Further help for `--help`.
-    pub long: &'static str,
+    pub path: String,
+    /// Help, in one paragraph.
+    pub help: String,
     /// The heading under which it stands; empty: that of all options.
-    pub group: &'static str,
-    /// The values that it may take; empty: all that `parse` reads.
-    pub choices: &'static [Choice],
+    pub group: String,
+    /// The values that it may take, with their help; empty: all that the setting can be.
+    pub choices: Vec<(String, String)>,
     /// How many values it takes.
     pub values: Values,
     /// Whether it must be given.
     pub required: bool,
-    /// Reads one value. An error says what is wrong with the text.
-    pub parse: fn(&str) -> Parsed,
+    /// Its default as a user would write it, where there is one.
+    pub default: Option<String>,
 }
 
 impl Flag {
-    /// A flag of one value that is read as a `T`.
-    pub const fn of<T>(
-        name: &'static str,
-        value: &'static str,
-        path: &'static str,
-        help: &'static str,
-    ) -> Flag
-    where
-        T: FromStr + Serialize,
-        T::Err: Display,
-    {
-        let parse = read::<T>;
-        let (choices, values) = (&[], Values::One);
+    /// The flags of a table, over settings that are `defaults` unless they are given.
+    pub(crate) fn table(text: &str, defaults: &Value) -> Vec<Flag> {
+        let (mut flags, mut group): (Vec<Flag>, &str) = (Vec::new(), "");
+        for line in lines_of(text) {
+            let line = line.trim();
+            if let Some(heading) = line.strip_prefix('[') {
+                group = heading.trim_end_matches(']');
+            } else if let (Some(choice), Some(flag)) = (line.strip_prefix('='), flags.last_mut()) {
+                let (value, help) = choice.split_once(" | ").unwrap_or((choice, ""));
+                flag.choices.push((value.trim().into(), help.trim().into()));
+                flag.default = flag.choices.first().map(|first| first.0.clone());
+            } else if let Some(flag) = line.strip_prefix("--") {
+                flags.push(Flag::read(flag, group, defaults));
+            }
+        }
+        flags
+    }
+
+    fn read(line: &str, group: &str, defaults: &Value) -> Flag {
+        let mut parts = line.splitn(3, " | ").map(str::trim);
+        let mut next = || parts.next().unwrap_or_default();
+        let (head, path, help) = (next(), next(), next());
+        let (name, value) = head.split_once(' ').unwrap_or((head, ""));
+        let before = path.split('.').try_fold(defaults, |tree, name| tree.get(name));
+        let values = match before {
+            _ if value.is_empty() => Values::None,
+            _ if value.contains(',') => Values::List,
+            Some(Value::Array(_)) if !value.contains("xW") => Values::Repeated,
+            _ => Values::One,
+        };
         Flag {
-            name,
-            value,
-            path,
-            help,
-            long: "",
-            group: "",
-            choices,
+            name: name.trim_end_matches('!').into(),
+            value: value.trim().into(),
+            path: path.into(),
+            help: help.into(),
+            group: group.into(),
+            choices: Vec::new(),
             values,
-            required: false,
-            parse,
+            required: name.ends_with('!'),
+            default: before.and_then(written).filter(|_| !help.contains("[default")),
         }
     }
 
-    /// The same with values read by `parse`.
-    pub const fn read_by(self, parse: fn(&str) -> Parsed) -> Flag {
-        Flag { parse, ..self }
-    }
-
-    /// The same with a list of values.
-    pub const fn list(self) -> Flag {
-        Flag { values: Values::List, ..self }
-    }
-
-    /// The same given once for each value.
-    pub const fn repeated(self) -> Flag {
-        Flag { values: Values::Repeated, ..self }
-    }
-
-    /// A switch.
-    pub const fn switch(name: &'static str, path: &'static str, help: &'static str) -> Flag {
-        Flag { values: Values::None, ..Flag::of::<bool>(name, "", path, help) }
-    }
-
-    /// The same under a heading.
-    pub const fn under(self, group: &'static str) -> Flag {
-        Flag { group, ..self }
-    }
-
-    /// The same with values of a fixed set.
-    pub const fn one_of(self, choices: &'static [Choice]) -> Flag {
-        Flag { choices, ..self }
-    }
-
-    /// The same with further help.
-    pub const fn explained(self, long: &'static str) -> Flag {
-        Flag { long, ..self }
-    }
-
-    /// The same, to be given always.
-    pub const fn required(self) -> Flag {
-        Flag { required: true, ..self }
+    /// The setting that texts given for the flag make, of the kind that stood there before.
+    pub(crate) fn read_values(&self, texts: &[String], before: &Value) -> Value {
+        let last = texts.last().map_or("", String::as_str);
+        match (self.values, before) {
+            (Values::None, _) => true.into(),
+            (Values::One, _) if self.value.contains("xW") => {
+                last.split('x').map(|n| parsed(n, &Value::from(0))).collect()
+            }
+            (Values::One, before) => parsed(last, before),
+            (_, Value::Array(all)) => {
+                let like = all.first().cloned().unwrap_or_else(|| "".into());
+                texts.iter().map(|text| parsed(text, &like)).collect()
+            }
+            (_, _) => texts.to_vec().into(),
+        }
     }
 }
 
-fn read<T>(text: &str) -> Parsed
-where
-    T: FromStr + Serialize,
-    T::Err: Display,
-{
-    let value: T = text.parse().map_err(|e: T::Err| e.to_string())?;
-    serde_json::to_value(value).map_err(|e| e.to_string())
+/// A text as a value of the kind of `like`: a number, or else the text itself.
+pub(crate) fn parsed(text: &str, like: &Value) -> Value {
+    match (like, serde_json::from_str::<Value>(text)) {
+        (Value::Number(_) | Value::Bool(_), Ok(value)) => value,
+        _ => text.into(),
+    }
 }
 
-/// A height and a width, `HxW`.
-pub(crate) fn size(text: &str) -> Parsed {
-    let (height, width) = text.split_once('x').ok_or("not HxW, such as 32x32")?;
-    let side = |text: &str| {
-        text.parse::<usize>().map_err(|_| format!("{text:?} is not a number of pixels"))
+/// A setting as a user would write it; nothing for what is empty or has parts of its own.
+fn written(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Array(all) => all.iter().map(written).collect::<Option<Vec<_>>>()?.join(","),
+        _ => String::new(),
     };
-    Ok(vec![side(height)?, side(width)?].into())
+    (!text.is_empty()).then_some(text)
 }
 
-/// Channels, height and width, `CxHxW`.
-pub(crate) fn shape(text: &str) -> Parsed {
-    let numbers: Option<Vec<i64>> = text.split('x').map(|n| n.parse().ok()).collect();
-    let numbers = numbers.filter(|numbers| numbers.len() == 3);
-    Ok(numbers.ok_or("not CxHxW, such as 3x32x32")?.into())
+/// The lines of a table, with what is indented joined to the line that it goes on with.
+fn lines_of(table: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in table.lines() {
+        match lines.last_mut() {
+            Some(last) if line.starts_with(' ') => *last = format!("{last} {}", line.trim()),
+            _ => lines.push(line.into()),
+        }
+    }
+    lines
 }
 
 /// Settings that are written by their names, for `#[serde(with = "named")]`.
@@ -161,7 +159,44 @@ pub(crate) mod named {
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,
     {
-        let names = Vec::<String>::deserialize(from)?;
-        names.iter().map(|name| name.parse().map_err(de::Error::custom)).collect()
+        let read = |name: &String| {
+            name.parse().map_err(|e| de::Error::custom(format!("{name:?}: {e}")))
+        };
+        Vec::<String>::deserialize(from)?.iter().map(read).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_read() {
+        let defaults = serde_json::json!({
+            "rows": 400, "sizes": [5, 10], "runs": [], "size": null, "mode": "head", "on": false,
+        });
+        let flags = Flag::table(
+            "--rows N | rows | Rows\n    of it\n--sizes N,N,… | sizes | Sizes\n[Group]\n\
+             --run! RUN | runs | A run\n--size HxW | size | Size\n--mode M | mode | Mode\n\
+             = head | One\n= joint | Two\n--on | on | Switch\n",
+            &defaults,
+        );
+        let names: Vec<&str> = flags.iter().map(|flag| flag.name.as_str()).collect();
+        assert_eq!(names, ["rows", "sizes", "run", "size", "mode", "on"]);
+        assert_eq!((flags[0].help.as_str(), flags[0].default.as_deref()), ("Rows of it", Some("400")));
+        assert_eq!((flags[1].values, flags[1].default.as_deref()), (Values::List, Some("5,10")));
+        assert!(flags[2].required && flags[2].values == Values::Repeated);
+        assert_eq!((flags[3].group.as_str(), &flags[3].default), ("Group", &None));
+        assert_eq!((flags[4].choices.len(), flags[4].default.as_deref()), (2, Some("head")));
+        assert_eq!(flags[5].values, Values::None);
+        let value = |i: usize, texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
+            flags[i].read_values(&texts, &defaults[&flags[i].path])
+        };
+        assert_eq!(value(0, &["3"]), 3);
+        assert_eq!(value(1, &["1", "2"]), serde_json::json!([1, 2]));
+        assert_eq!(value(2, &["a"]), serde_json::json!(["a"]));
+        assert_eq!(value(3, &["8x9"]), serde_json::json!([8, 9]));
+        assert_eq!(value(0, &["x"]), "x");
     }
 }

@@ -1,10 +1,7 @@
 //! What the Hessian is worth (Likelihood Matching, §5.3): runs trained under one budget with and
 //! without it, sampled with and without it.
 
-use serde::{Deserialize, Serialize};
-
-use crate::experiment::{Context, Experiment};
-use crate::flag::Flag;
+use crate::experiment::{Context, Experiment, settings};
 use crate::images::arm::Arm;
 use crate::images::judge::Method;
 use crate::images::{self, Settings, study};
@@ -16,24 +13,17 @@ use tweedie::model::HeadTrunk;
 use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient};
 use tweedie::run::Run;
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HessianAblation {
-    /// The images, the budget and the protocol.
-    pub images: Settings,
-    /// Transitions `N`.
-    pub transitions: usize,
-    /// Rank of the learned covariance.
-    pub rank: i64,
-    /// Numbers of sampling steps `K`.
-    pub steps: Vec<usize>,
-}
-
-impl Default for HessianAblation {
-    fn default() -> Self {
-        let images = Settings::default();
-        HessianAblation { images, transitions: 4, rank: 4, steps: vec![10, 20] }
+settings! {
+    /// The experiment's settings.
+    pub struct HessianAblation {
+        /// The images, the budget and the protocol.
+        pub images: Settings = Settings::default(),
+        /// Transitions `N`.
+        pub transitions: usize = 4,
+        /// Rank of the learned covariance.
+        pub rank: i64 = 4,
+        /// Numbers of sampling steps `K`.
+        pub steps: Vec<usize> = vec![10, 20],
     }
 }
 
@@ -64,33 +54,8 @@ impl HessianAblation {
 
 impl Experiment for HessianAblation {
     const NAME: &'static str = "hessian-ablation";
-    const ABOUT: &'static str =
-        "Training and sampling with and without the Hessian: Likelihood Matching, §5.3";
-    const HELP: &'static str = "\
-Trains seven runs under one budget: score matching; the quasi-likelihood with H = 0; score and head \
-by the quasi-likelihood, and the head by it under a score by score matching, both on a shared trunk \
-and with networks of their own, the latter also on the score's features without a gradient into \
-them, the default of `tweedie train`. Judges each with its learned covariance, H = 0 and β̃. Writes \
-hessian-ablation.md, .csv and curves; runs are kept in DIR/runs: the same command goes on with \
-them. Fréchet distances are given with --features alone.
-
-Time: with the small network a step of 64 pairs takes about 1.15 s on one thread at 28x28, hence \
-5000 iterations an hour and a half per training.
-
-Examples:
-  tweedie experiment hessian-ablation --out results/ablation --data train-images-idx3-ubyte.gz
-  tweedie experiment hessian-ablation --out results/look --data digits/ --quick";
-    const PAGE: &'static str = include_str!("hessian_ablation.md");
-    const FLAGS: &'static [&'static [Flag]] = &[
-        images::IMAGES,
-        images::BUDGET,
-        images::PROTOCOL,
-        &[
-            images::STEPS,
-            Flag::of::<usize>("transitions", "N", "transitions", "Transitions per image"),
-            Flag::of::<i64>("rank", "R", "rank", "Rank of the learned covariance"),
-        ],
-    ];
+    const TEXT: &'static str = include_str!("hessian_ablation.md");
+    const SHARED_FLAGS: &'static [&'static str] = &[images::IMAGES, images::BUDGET];
     const SEED: &'static str = "images.seed";
     const QUICK_LIMITS_FLAGS: bool = true;
 

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::experiment::{Context, Experiment};
-use crate::flag::Flag;
+use crate::experiment::{Context, Experiment, settings};
 use crate::images::arm::Arm;
 use crate::images::judge::Method;
 use crate::images::{self, Found, Settings, study};
@@ -19,22 +18,22 @@ use tweedie::run::Run;
 use tweedie::{Error, Result};
 use tweedie_report::table::{Cell, Table};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ImageGrid {
-    /// The images, the budget and the protocol.
-    pub images: Settings,
-    /// Numbers of transitions `N`.
-    pub transitions: Vec<usize>,
-    /// Ranks `r`.
-    pub ranks: Vec<i64>,
-    /// What a cell trains.
-    pub mode: Mode,
-    /// A network of its own for the covariance.
-    pub separate: bool,
-    /// Numbers of sampling steps `K`.
-    pub steps: Vec<usize>,
+settings! {
+    /// The experiment's settings.
+    pub struct ImageGrid {
+        /// The images, the budget and the protocol.
+        pub images: Settings = Settings::default(),
+        /// Numbers of transitions `N`.
+        pub transitions: Vec<usize> = vec![2, 4, 8, 16],
+        /// Ranks `r`.
+        pub ranks: Vec<i64> = vec![0, 1, 4, 16],
+        /// What a cell trains.
+        pub mode: Mode = Mode::Head,
+        /// A network of its own for the covariance.
+        pub separate: bool = false,
+        /// Numbers of sampling steps `K`.
+        pub steps: Vec<usize> = vec![20, 100],
+    }
 }
 
 /// What a cell trains.
@@ -49,69 +48,13 @@ pub enum Mode {
     Joint,
 }
 
-impl Default for ImageGrid {
-    fn default() -> Self {
-        ImageGrid {
-            images: Settings::default(),
-            transitions: vec![2, 4, 8, 16],
-            ranks: vec![0, 1, 4, 16],
-            mode: Mode::Head,
-            separate: false,
-            steps: vec![20, 100],
-        }
-    }
-}
-
 /// The run of score matching.
 const SM: &str = "sm";
 
 impl Experiment for ImageGrid {
     const NAME: &'static str = "image-grid";
-    const ABOUT: &'static str = "Bits per dimension and Fréchet distance over transitions and rank: \
-                                 Likelihood Matching, Figure 2(c)";
-    const HELP: &'static str = "\
-Trains score matching and a run for every N and r, and judges each with its learned covariance. \
-Writes image-grid.md, .csv and a figure for each K; runs are kept in DIR/runs: the same command \
-goes on with them. Fréchet distances are given with --features alone.
-
-Time: with the small network a step of 64 pairs takes about 1.15 s on one thread at 28x28, hence \
-5000 iterations an hour and a half per training, a day for the seventeen of the default; work for a \
-GPU.
-
-Examples:
-  tweedie experiment image-grid --out results/grid --data train-images-idx3-ubyte.gz
-  tweedie experiment image-grid --out results/grid --data mnist/ --mode joint --separate --device cuda
-  tweedie experiment image-grid --out results/look --data digits/ --quick";
-    const PAGE: &'static str = include_str!("image_grid.md");
-    const FLAGS: &'static [&'static [Flag]] = &[
-        images::IMAGES,
-        images::BUDGET,
-        images::PROTOCOL,
-        &[
-            Flag::of::<usize>(
-                "transitions",
-                "N,N,…",
-                "transitions",
-                "Numbers of transitions; divisors of --batch-size have equal budgets",
-            )
-            .list(),
-            Flag::of::<i64>("ranks", "R,R,…", "ranks", "Ranks of the covariance").list(),
-            Flag::of::<String>("mode", "MODE", "mode", "What a cell trains").one_of(&[
-                ("head", "One score by score matching for all cells, frozen; each cell trains a head"),
-                (
-                    "dsm",
-                    "Each cell trains its score by score matching and its head by the quasi-likelihood",
-                ),
-                ("joint", "Each cell trains score and head by the quasi-likelihood, as the paper"),
-            ]),
-            Flag::switch(
-                "separate",
-                "separate",
-                "A network of its own for the covariance, as in the paper",
-            ),
-            images::STEPS,
-        ],
-    ];
+    const TEXT: &'static str = include_str!("image_grid.md");
+    const SHARED_FLAGS: &'static [&'static str] = &[images::IMAGES, images::BUDGET];
     const SEED: &'static str = "images.seed";
     const QUICK_LIMITS_FLAGS: bool = true;
 

@@ -11,11 +11,11 @@ mod record;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::experiment::Context;
-use crate::flag::{Flag, Parsed, size};
+use crate::experiment::{Context, settings};
 use crate::page::Page;
 use crate::runs::Tasks;
 use arm::{Arm, Studio};
@@ -29,64 +29,44 @@ use tweedie::schedule::{Schedule, ScheduleConfig};
 use tweedie::{Error, Result};
 use tweedie_report::plot::Sheet;
 
-/// Settings of every experiment on images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Images to train on; the test images are split off from them unless `test` is given.
-    pub data: String,
-    /// The height and width that they are brought to.
-    pub size: Option<[usize; 2]>,
-    /// Test images of their own.
-    pub test: Option<PathBuf>,
-    /// The network of every arm; its shape follows the images, its head the arm.
-    pub network: UNetConfig,
-    /// Steps of the optimiser, equal for all arms.
-    pub iterations: u64,
-    /// Pairs (x_t, t) per step, equal for all arms: with `N` draws per image a step takes
-    /// `pairs / N` images.
-    pub pairs: usize,
-    /// Adam's step size.
-    pub learning_rate: f64,
-    /// At most this many test images, or rows, for likelihoods.
-    pub rows: usize,
-    /// At most this many terms of a bound per row; 0: all.
-    pub terms: usize,
-    /// Samples for a Fréchet distance.
-    pub samples: usize,
-    /// At most this many test images that samples are compared with.
-    pub reference: usize,
-    /// Samples of images end as published: the noise of the last step but one moves a pixel by at
-    /// most so many of 255 levels in the mean ([`tweedie::sample::Ancestral::clip_noise`]); 0: as
-    /// the covariance says.
-    pub clip_noise: f64,
-    /// Images computed at a time when judging.
-    pub batch: usize,
-    /// Weights of the network whose features Fréchet distances are of; without them there are none.
-    pub features: Option<PathBuf>,
-    /// The seed of everything random.
-    pub seed: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            data: String::new(),
-            size: None,
-            test: None,
-            network: UNetConfig::default(),
-            iterations: 5_000,
-            pairs: 64,
-            learning_rate: 1e-3,
-            rows: 256,
-            terms: 0,
-            samples: 1_000,
-            reference: 10_000,
-            clip_noise: 1.0,
-            batch: 64,
-            features: None,
-            seed: 0,
-        }
+settings! {
+    /// Settings of every experiment on images.
+    pub struct Settings {
+        /// Images to train on; the test images are split off from them unless `test` is given.
+        pub data: String = String::new(),
+        /// The height and width that they are brought to.
+        pub size: Option<[usize; 2]> = None,
+        /// Test images of their own.
+        pub test: Option<PathBuf> = None,
+        /// The network of every arm, or its name; its shape follows the images, its head the arm.
+        #[serde(deserialize_with = "network")]
+        pub network: UNetConfig = UNetConfig::default(),
+        /// Steps of the optimiser, equal for all arms.
+        pub iterations: u64 = 5_000,
+        /// Pairs (x_t, t) per step, equal for all arms: with `N` draws per image a step takes
+        /// `pairs / N` images.
+        pub pairs: usize = 64,
+        /// Adam's step size.
+        pub learning_rate: f64 = 1e-3,
+        /// At most this many test images, or rows, for likelihoods.
+        pub rows: usize = 256,
+        /// At most this many terms of a bound per row; 0: all.
+        pub terms: usize = 0,
+        /// Samples for a Fréchet distance.
+        pub samples: usize = 1_000,
+        /// At most this many test images that samples are compared with.
+        pub reference: usize = 10_000,
+        /// Samples of images end as published: the noise of the last step but one moves a pixel by
+        /// at most so many of 255 levels in the mean ([`tweedie::sample::Ancestral::clip_noise`]);
+        /// 0: as the covariance says.
+        pub clip_noise: f64 = 1.0,
+        /// Images computed at a time when judging.
+        pub batch: usize = 64,
+        /// Weights of the network whose features Fréchet distances are of; without them there are
+        /// none.
+        pub features: Option<PathBuf> = None,
+        /// The seed of everything random.
+        pub seed: u64 = 0,
     }
 }
 
@@ -102,125 +82,26 @@ pub fn tiny_network() -> UNetConfig {
     }
 }
 
-/// `--network` lays one of two networks for images of this shape over the setting `path`.
-pub(crate) const fn network(path: &'static str, read: fn(&str) -> Parsed) -> Flag {
-    Flag::of::<String>("network", "NETWORK", path, "Which U-Net is trained [default: small]")
-        .one_of(&[
-            ("small", "The default of `tweedie train` for images: widths 32, 64, 64"),
-            ("paper", "The paper's: widths 128, 256, 256, 512; for a GPU"),
-        ])
-        .read_by(read)
+/// A network, or the name of one: `small`, of 1x32x32 images, or `paper`, of 3x32x32.
+pub(crate) fn network<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<UNetConfig, D::Error> {
+    match Value::deserialize(from)? {
+        Value::String(name) if name == "paper" => Ok(UNetConfig::paper([3, 32, 32])),
+        Value::String(name) if name == "small" => {
+            Ok(UNetConfig { shape: [1, 32, 32], ..UNetConfig::default() })
+        }
+        Value::String(name) => {
+            Err(D::Error::custom(format!("no network {name:?}: give small or paper")))
+        }
+        tree => UNetConfig::deserialize(tree).map_err(D::Error::custom),
+    }
 }
 
-/// The network of a name.
-pub(crate) fn named_network(name: &str, shape: [i64; 3]) -> Parsed {
-    let network = match name {
-        "paper" => UNetConfig::paper(shape),
-        _ => UNetConfig { shape, ..UNetConfig::default() },
-    };
-    serde_json::to_value(network).map_err(|e| e.to_string())
-}
-
-const BUDGET_OF: &str = "Budget of every training";
-const PROTOCOL_OF: &str = "Protocol";
-
-/// Which images, and which network is trained on them.
-pub(crate) const IMAGES: &[Flag] = &[
-    Flag::of::<String>(
-        "data",
-        "IMAGES",
-        "images.data",
-        "Images to train on: an IDX file, a CIFAR-10 batch, a folder of PNG, JPEG and others",
-    )
-    .under("Images"),
-    Flag::of::<String>(
-        "size",
-        "HxW",
-        "images.size",
-        "Bring images to this height and width; MNIST's 28x28 must be 32x32 for the paper's network",
-    )
-    .read_by(size)
-    .under("Images"),
-    Flag::of::<String>(
-        "test",
-        "IMAGES",
-        "images.test",
-        "Test images of their own [default: a tenth of the data, not trained on]",
-    )
-    .under("Images"),
-    // the shape follows the images
-    network("images.network", |name| named_network(name, [1, 32, 32])).under(BUDGET_OF),
-];
-
-/// What a training takes.
-pub(crate) const BUDGET: &[Flag] = &[
-    Flag::of::<u64>("iterations", "I", "images.iterations", "Steps of the optimiser")
-        .under(BUDGET_OF),
-    Flag::of::<usize>(
-        "batch-size",
-        "PAIRS",
-        "images.pairs",
-        "Pairs (x_t, t) per step: PAIRS / N rows",
-    )
-    .under(BUDGET_OF),
-    Flag::of::<f64>("learning-rate", "RATE", "images.learning_rate", "Adam's step size")
-        .under(BUDGET_OF),
-];
-
-/// How runs are judged.
-pub(crate) const PROTOCOL: &[Flag] = &[
-    Flag::of::<usize>(
-        "rows",
-        "ROWS",
-        "images.rows",
-        "Test images, or rows, for likelihoods, drawn at random by --seed",
-    )
-    .under(PROTOCOL_OF),
-    Flag::of::<usize>(
-        "terms",
-        "TERMS",
-        "images.terms",
-        "Terms of a likelihood's bound that are computed for each row, drawn among all where there \
-         are more; 0: all",
-    )
-    .under(PROTOCOL_OF),
-    Flag::of::<String>(
-        "features",
-        "FILE",
-        "images.features",
-        "Weights of a feature network (pytorch-fid's Inception, EfficientNet-Lite0): Fréchet \
-         distances are given with it alone",
-    )
-    .under(PROTOCOL_OF),
-    Flag::of::<usize>("samples", "SAMPLES", "images.samples", "Samples for a Fréchet distance")
-        .under(PROTOCOL_OF),
-    Flag::of::<usize>(
-        "reference",
-        "ROWS",
-        "images.reference",
-        "Test images that samples are compared with, drawn likewise",
-    )
-    .under(PROTOCOL_OF),
-    Flag::of::<f64>(
-        "clip-noise",
-        "Y",
-        "images.clip_noise",
-        "Levels of 255 that the noise of a chain's last step but one may move a pixel by, in the \
-         mean: the published end of a chain of images, 1 or 2; 0: whatever the covariance says",
-    )
-    .under(PROTOCOL_OF),
-    Flag::of::<usize>(
-        "eval-batch",
-        "B",
-        "images.batch",
-        "Images computed at a time when judging; they change results by rounding alone",
-    )
-    .under(PROTOCOL_OF),
-];
-
-/// Numbers of sampling steps.
-pub(crate) const STEPS: Flag =
-    Flag::of::<usize>("steps", "K,K,…", "steps", "Numbers of sampling steps").list();
+/// Flags: which images, and which network is trained on them.
+pub(crate) const IMAGES: &str = include_str!("images/flags.txt");
+/// Flags: what a training takes, and how runs are judged.
+pub(crate) const BUDGET: &str = include_str!("images/budget_flags.txt");
 
 impl Settings {
     /// The same with a tiny network and few iterations, test images and samples: to see that it

@@ -16,9 +16,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::experiment::{Context, Experiment, Progress};
+use crate::experiment::{Context, Experiment, Progress, settings};
 use crate::outcome::Outcome;
 use arm::{Arm, Curve, Source};
 use distribution::Distribution;
@@ -32,53 +30,34 @@ use tweedie::objective::ScoreGradient;
 use tweedie::sample::LastStep;
 use tweedie::{Error, Result};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Mixture {
-    /// Data sets, each with networks of its own.
-    pub trials: usize,
-    /// Rows of each data set.
-    pub train_rows: usize,
-    /// Samples that each MMD² is taken of.
-    pub samples: usize,
-    /// Sampling steps `K`.
-    pub steps: Vec<usize>,
-    /// Likelihood Matching's numbers of transitions `N`.
-    pub transitions: Vec<usize>,
-    /// Whether the heavy-tailed distribution is done too.
-    pub student_t: bool,
-    /// Whether other ways to train (joint, another trunk, at a fifth of the pairs; more data; a
-    /// mixture base) are compared too.
-    pub variants: bool,
-    /// How networks are trained.
-    pub recipe: Recipe,
-    /// How sampling steps are laid.
-    pub spacing: Spacing,
-    /// What the last step puts out in the figures and the main table; the CSV has both.
-    pub last: LastStep,
-    /// The seed from which everything is drawn.
-    pub seed: u64,
-    /// Threads; by default those of the program. Results do not depend on it.
-    pub threads: Option<usize>,
-}
-
-impl Default for Mixture {
-    fn default() -> Self {
-        Mixture {
-            trials: 20,
-            train_rows: 1000,
-            samples: 2000,
-            steps: vec![5, 10, 20, 50, 100],
-            transitions: vec![2, 5, 20],
-            student_t: true,
-            variants: true,
-            recipe: Recipe::default(),
-            spacing: Spacing::Even,
-            last: LastStep::Mean,
-            seed: 0,
-            threads: None,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct Mixture {
+        /// Data sets, each with networks of its own.
+        pub trials: usize = 20,
+        /// Rows of each data set.
+        pub train_rows: usize = 1000,
+        /// Samples that each MMD² is taken of.
+        pub samples: usize = 2000,
+        /// Sampling steps `K`.
+        pub steps: Vec<usize> = vec![5, 10, 20, 50, 100],
+        /// Likelihood Matching's numbers of transitions `N`.
+        pub transitions: Vec<usize> = vec![2, 5, 20],
+        /// Whether the heavy-tailed distribution is done too.
+        pub student_t: bool = true,
+        /// Whether other ways to train (joint, another trunk, at a fifth of the pairs; more data; a
+        /// mixture base) are compared too.
+        pub variants: bool = true,
+        /// How networks are trained.
+        pub recipe: Recipe = Recipe::default(),
+        /// How sampling steps are laid.
+        pub spacing: Spacing = Spacing::Even,
+        /// What the last step puts out in the figures and the main table; the CSV has both.
+        pub last: LastStep = LastStep::Mean,
+        /// The seed from which everything is drawn.
+        pub seed: u64 = 0,
+        /// Threads; by default those of the program. Results do not depend on it.
+        pub threads: Option<usize> = None,
     }
 }
 
@@ -104,20 +83,7 @@ const MORE_ROWS: usize = 10_000;
 
 impl Experiment for Mixture {
     const NAME: &'static str = "mixture";
-    const ABOUT: &'static str =
-        "Samples of mixtures in few steps: Likelihood Matching, Figures 2(a, b) and 3";
-    const HELP: &'static str = "\
-Writes mixture.md, mixture.csv and figures: MMD² of samples of two mixtures against their \
-distributions in closed form, over steps, of score matching, Likelihood Matching and exact scores.
-
-Time: half an hour of one thread (28 min of processor time).
-
-Examples:
-  tweedie experiment mixture --out results/mixture
-  tweedie experiment mixture --out results/mixture --set trials=100
-  tweedie experiment mixture --out results/joint --set recipe.score=joint --set variants=false
-  tweedie experiment mixture --out results/look --quick";
-    const PAGE: &'static str = include_str!("mixture.md");
+    const TEXT: &'static str = include_str!("mixture.md");
 
     fn quick(mut self) -> Self {
         self.trials = self.trials.min(4);

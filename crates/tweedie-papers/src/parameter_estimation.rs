@@ -15,50 +15,34 @@ pub mod loss;
 mod report;
 pub mod study;
 
-use serde::{Deserialize, Serialize};
-
 use draws::{Estimator, Sampling, ScoreWeight};
 use gradient_noise::{GradientNoise, measure};
 use loss::Form;
 use study::{Block, Cell, SETTINGS, check, pool, run_all};
 
-use crate::experiment::{Context, Experiment, Progress};
+use crate::experiment::{Context, Experiment, Progress, settings};
 use crate::outcome::Outcome;
 use tweedie::grid::TimeLaw;
 use tweedie::noise::Seed;
 use tweedie::schedule::Vp;
 use tweedie::{Error, Result};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ParameterEstimation {
-    /// Replicates per setting and sample size.
-    pub replicates: usize,
-    /// Rows per replicate.
-    pub sample_sizes: Vec<usize>,
-    /// `(x, t)` draws per datum of every estimator that averages over the noise, up to whole
-    /// groups.
-    pub draws: usize,
-    /// Data on which the noise of gradients is measured.
-    pub noise_rows: usize,
-    /// The seed from which everything is drawn.
-    pub seed: u64,
-    /// Threads; by default those of the program. Results do not depend on it.
-    pub threads: Option<usize>,
-}
-
-impl Default for ParameterEstimation {
-    /// The paper's 500 replicates at n = 100 and 200; 200 draws per datum.
-    fn default() -> Self {
-        ParameterEstimation {
-            replicates: 500,
-            sample_sizes: vec![100, 200],
-            draws: 200,
-            noise_rows: 64_000,
-            seed: 0,
-            threads: None,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct ParameterEstimation {
+        /// Replicates per setting and sample size.
+        pub replicates: usize = 500,
+        /// Rows per replicate.
+        pub sample_sizes: Vec<usize> = vec![100, 200],
+        /// `(x, t)` draws per datum of every estimator that averages over the noise, up to whole
+        /// groups.
+        pub draws: usize = 200,
+        /// Data on which the noise of gradients is measured.
+        pub noise_rows: usize = 64_000,
+        /// The seed from which everything is drawn.
+        pub seed: u64 = 0,
+        /// Threads; by default those of the program. Results do not depend on it.
+        pub threads: Option<usize> = None,
     }
 }
 
@@ -126,18 +110,7 @@ fn noise_estimators() -> Vec<Estimator> {
 
 impl Experiment for ParameterEstimation {
     const NAME: &'static str = "parameter-estimation";
-    const ABOUT: &'static str =
-        "A parametric family fitted by LM, SM and maximum likelihood: Likelihood Matching, Table 2";
-    const HELP: &'static str = "\
-Writes parameter-estimation.md, parameter-estimation.csv and figures: errors of a parametric \
-family's parameters by score matching, Likelihood Matching and maximum likelihood on the same data.
-
-Time: seven minutes of two cores.
-
-Examples:
-  tweedie experiment parameter-estimation --out results/estimation
-  tweedie experiment parameter-estimation --out results/look --quick";
-    const PAGE: &'static str = include_str!("parameter_estimation.md");
+    const TEXT: &'static str = include_str!("parameter_estimation.md");
 
     fn quick(self) -> Self {
         ParameterEstimation {

@@ -5,13 +5,12 @@ mod report;
 
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::covariance_toy::SIZES;
 pub use crate::distributions::Distribution;
-use crate::experiment::{Context, Experiment, Progress};
-use crate::flag::Flag;
+use crate::distributions::distributions;
+use crate::experiment::{Context, Experiment, Progress, settings};
 use crate::headed::Headed;
 use crate::learner::{HeadObjective, Learner};
 use crate::outcome::Outcome;
@@ -27,61 +26,33 @@ use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::{squared_norm, sum_over};
 use tweedie::{Error, Result};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rademacher {
-    /// The distributions, whose true score is differentiated.
-    pub distributions: Vec<Distribution>,
-    /// Numbers of products `M`, rising.
-    pub probes: Vec<usize>,
-    /// Times at which diagonals are compared.
-    pub times: Vec<f64>,
-    /// Trials: trainings of the head, each with test rows and signs of its own.
-    pub trials: usize,
-    /// Test rows of each trial.
-    pub rows: usize,
-    /// Steps `K` of the bound.
-    pub steps: usize,
-    /// How the head is trained.
-    pub recipe: Recipe,
-    /// The seed of everything random.
-    pub seed: u64,
-}
-
-impl Default for Rademacher {
-    fn default() -> Self {
-        Rademacher {
-            distributions: Distribution::ALL.to_vec(),
-            probes: vec![1, 2, 4, 8, 16, 32, 64, 128],
-            times: vec![0.05, 0.1, 0.2, 0.4],
-            trials: 5,
-            rows: 200,
-            steps: 10,
-            recipe: Recipe::default(),
-            seed: 0,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct Rademacher {
+        /// The distributions, whose true score is differentiated.
+        #[serde(deserialize_with = "distributions")]
+        pub distributions: Vec<Distribution> = Distribution::ALL.to_vec(),
+        /// Numbers of products `M`, rising.
+        pub probes: Vec<usize> = vec![1, 2, 4, 8, 16, 32, 64, 128],
+        /// Times at which diagonals are compared.
+        pub times: Vec<f64> = vec![0.05, 0.1, 0.2, 0.4],
+        /// Trials: trainings of the head, each with test rows and signs of its own.
+        pub trials: usize = 5,
+        /// Test rows of each trial.
+        pub rows: usize = 200,
+        /// Steps `K` of the bound.
+        pub steps: usize = 10,
+        /// How the head is trained.
+        pub recipe: Recipe = Recipe::default(),
+        /// The seed of everything random.
+        pub seed: u64 = 0,
     }
 }
 
 impl Experiment for Rademacher {
     const NAME: &'static str = "rademacher";
-    const ABOUT: &'static str = "The diagonal by random signs beside a learned one: Optimal \
-                                 Covariance Matching, Figure 1";
-    const HELP: &'static str = "\
-Writes rademacher.md, rademacher.csv and a figure for each distribution: the error of the diagonal \
-of G by M products with random signs, its slope in M, a learned head beside it, and what both cost.
-
-Time: 1 min 20 s of processor time with --iterations 1000.
-
-Examples:
-  tweedie experiment rademacher --out results/rademacher
-  tweedie experiment rademacher --out results/rademacher --law mixture64 --probes 1,4,16,64,256";
-    const PAGE: &'static str = include_str!("rademacher.md");
-    const FLAGS: &'static [&'static [Flag]] = &[
-        SIZES,
-        &[Flag::of::<usize>("probes", "M,M,…", "probes", "Numbers of products M, rising").list()],
-    ];
+    const TEXT: &'static str = include_str!("rademacher.md");
+    const SHARED_FLAGS: &'static [&'static str] = &[SIZES];
 
     fn quick(self) -> Self {
         let small = |one: &Distribution| *one != Distribution::Mixture64;

@@ -8,8 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use tch::Device;
 
-use crate::experiment::{Context, Experiment};
-use crate::flag::Flag;
+use crate::experiment::{Context, Experiment, settings};
 use crate::layout::{Measured, differences, measured};
 use crate::outcome::Outcome;
 use crate::page::Page;
@@ -80,37 +79,25 @@ pub fn schedules() -> [ScheduleConfig; 3] {
     [ScheduleConfig::default(), ScheduleConfig::sub_vp(), ScheduleConfig::ve()]
 }
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ScoreflowTable {
-    /// Data, network, base and training of every cell; the cell decides schedule and objective.
-    #[serde(deserialize_with = "configuration")]
-    pub config: RunConfig,
-    /// Repetitions, each with its own split, weights and noise.
-    pub seeds: u64,
-    /// At most this many test rows are scored.
-    pub rows: usize,
-    /// Steps of the optimiser for the variational dequantiser of every cell; 0: levels are
-    /// dequantised uniformly alone.
-    pub dequantizer: u64,
-    /// Draws of (t, ε) per row for the bound.
-    pub draws: usize,
-    /// Samples for the Fréchet distance.
-    pub samples: usize,
-    /// Rows computed at a time.
-    pub batch: usize,
-}
-
-impl Default for ScoreflowTable {
-    /// An isotropic base and the default network.
-    fn default() -> Self {
-        let mut config = RunConfig::default();
-        config.base.kind = BaseKind::Isotropic;
-        config.data.scaling.marginals = Marginals::Standardize;
-        config.train.iterations = 5000;
-        let (seeds, rows, dequantizer, draws) = (3, 500, 1000, 200);
-        ScoreflowTable { config, seeds, rows, dequantizer, draws, samples: 2000, batch: 512 }
+settings! {
+    /// The experiment's settings.
+    pub struct ScoreflowTable {
+        /// Data, network, base and training of every cell; the cell decides schedule and objective.
+        #[serde(deserialize_with = "configuration")]
+        pub config: RunConfig = config(),
+        /// Repetitions, each with its own split, weights and noise.
+        pub seeds: u64 = 3,
+        /// At most this many test rows are scored.
+        pub rows: usize = 500,
+        /// Steps of the optimiser for the variational dequantiser of every cell; 0: levels are
+        /// dequantised uniformly alone.
+        pub dequantizer: u64 = 1000,
+        /// Draws of (t, ε) per row for the bound.
+        pub draws: usize = 200,
+        /// Samples for the Fréchet distance.
+        pub samples: usize = 2000,
+        /// Rows computed at a time.
+        pub batch: usize = 512,
     }
 }
 
@@ -156,6 +143,15 @@ pub struct Report {
     pub rows: usize,
 }
 
+/// The configuration of cells by default: an isotropic base and the default network.
+fn config() -> RunConfig {
+    let mut config = RunConfig::default();
+    config.base.kind = BaseKind::Isotropic;
+    config.data.scaling.marginals = Marginals::Standardize;
+    config.train.iterations = 5000;
+    config
+}
+
 /// The configuration of a run, or the name of the file that it is in.
 fn configuration<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<RunConfig, D::Error> {
     let read = |path: &str| {
@@ -170,65 +166,7 @@ fn configuration<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<RunC
 
 impl Experiment for ScoreflowTable {
     const NAME: &'static str = "scoreflow-table";
-    const ABOUT: &'static str = "Likelihood, bound and distance over forward processes and \
-                                 weightings: ScoreFlow, Table 2";
-    const HELP: &'static str = "\
-Trains a score for VP, subVP and VE by plain score matching, with the likelihood weighting, and with \
-importance-sampled times too, and judges each: NLL by the probability-flow ODE, score-matching \
-bound, Fréchet distance of samples. Writes scoreflow-table.md and .csv; runs are kept in DIR/runs: \
-the same command goes on with them.
-
-Time: 75 min of one busy thread on MAGIC (10 columns) with --iterations 6000 --rows 300 \
---dequantizer 0.
-
-Examples:
-  tweedie experiment scoreflow-table --out results/table --data wine.csv --drop label
-  tweedie experiment scoreflow-table --out results/table --config digits.toml
-  tweedie experiment scoreflow-table --out results/look --data wine.csv --quick";
-    const PAGE: &'static str = include_str!("scoreflow_table.md");
-    const FLAGS: &'static [&'static [Flag]] = &[&[
-        Flag::of::<String>(
-            "config",
-            "FILE",
-            "config",
-            "A run's configuration: data, base, network and training of every cell; flags win over \
-             it [default: an isotropic base and the default network]",
-        ),
-        Flag::of::<String>(
-            "data",
-            "FILE|mixture:NAME",
-            "config.data.source",
-            "A table, or mixture:NAME",
-        ),
-        Flag::of::<String>("drop", "A,B,…", "config.data.table.drop", "Columns to leave out").list(),
-        Flag::of::<u64>(
-            "iterations",
-            "I",
-            "config.train.iterations",
-            "Steps of the optimiser for every score [default: 5000, or the configuration's]",
-        ),
-        Flag::of::<u64>("seeds", "N", "seeds", "Repetitions"),
-        Flag::of::<usize>(
-            "rows",
-            "ROWS",
-            "rows",
-            "Test rows to score, drawn at random by --seed",
-        ),
-        Flag::of::<u64>(
-            "dequantizer",
-            "I",
-            "dequantizer",
-            "Steps of the optimiser for each variational dequantiser of levels; 0 leaves it out",
-        ),
-        Flag::of::<usize>("draws", "D", "draws", "Pairs (t, ε) per row for the bound"),
-        Flag::of::<usize>("samples", "SAMPLES", "samples", "Samples for the Fréchet distance"),
-        Flag::of::<usize>(
-            "eval-batch",
-            "B",
-            "batch",
-            "Rows computed at a time when judging; they change results by rounding alone",
-        ),
-    ]];
+    const TEXT: &'static str = include_str!("scoreflow_table.md");
     const SEED: &'static str = "config.seed";
     const QUICK_LIMITS_FLAGS: bool = true;
 

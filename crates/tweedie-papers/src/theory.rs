@@ -12,7 +12,6 @@ pub mod path;
 mod perturbation;
 mod report;
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, no_grad};
 
 use self::chain::Chain;
@@ -20,37 +19,25 @@ use self::mixtures::mixtures;
 use self::output::{Axes, Distance};
 use self::path::{Divergence, Nats, Path};
 use self::perturbation::{Field, Perturbed};
-use crate::experiment::{Context, Experiment, Progress};
-use crate::flag::Flag;
+use crate::experiment::{Context, Experiment, Progress, settings};
 use crate::outcome::Outcome;
 use tweedie::covariance::{Covariance, NoiseStatistics, Reverse};
 use tweedie::noise::Seed;
 use tweedie::oracle::{GaussianMixture, Oracle};
 use tweedie::{Error, Result};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Theory {
-    /// Rows of data that expectations are taken over.
-    pub rows: usize,
-    /// Numbers of steps `K`, rising; exponents are fitted to the larger half, errors of rising size
-    /// are made at the largest.
-    pub steps: Vec<usize>,
-    /// Sizes `δ` of the errors of score and Hessian.
-    pub perturbations: Vec<f64>,
-    /// The seed of everything random.
-    pub seed: u64,
-}
-
-impl Default for Theory {
-    fn default() -> Self {
-        Theory {
-            rows: 1000,
-            steps: vec![10, 20, 40, 80, 160, 320, 640],
-            perturbations: vec![0.0125, 0.025, 0.05, 0.1, 0.2],
-            seed: 0,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct Theory {
+        /// Rows of data that expectations are taken over.
+        pub rows: usize = 1000,
+        /// Numbers of steps `K`, rising; exponents are fitted to the larger half, errors of rising size
+        /// are made at the largest.
+        pub steps: Vec<usize> = vec![10, 20, 40, 80, 160, 320, 640],
+        /// Sizes `δ` of the errors of score and Hessian.
+        pub perturbations: Vec<f64> = vec![0.0125, 0.025, 0.05, 0.1, 0.2],
+        /// The seed of everything random.
+        pub seed: u64 = 0,
     }
 }
 
@@ -163,36 +150,7 @@ const STATISTICS: usize = 20;
 
 impl Experiment for Theory {
     const NAME: &'static str = "theory";
-    const ABOUT: &'static str = "Divergence and distance against steps and errors, with exact \
-                                 scores: Likelihood Matching, Theorem 1";
-    const HELP: &'static str = "\
-Writes theory.md, theory.csv and figures: on mixtures in 1, 2 and 10 dimensions with their exact \
-score and Hessian, the divergence of a sampler's path from the exact one against its steps under \
-every covariance, the total variation of its output, and both under errors of the score and of the \
-Hessian; with the exponents.
-
-Time: 7 min 11 s of processor time on one thread; --quick 15 s.
-
-Examples:
-  tweedie experiment theory --out results/theory
-  tweedie experiment theory --out results/theory --rows 200 --steps 20,40,80,160";
-    const PAGE: &'static str = include_str!("theory.md");
-    const FLAGS: &'static [&'static [Flag]] = &[&[
-        Flag::of::<usize>(
-            "rows",
-            "ROWS",
-            "rows",
-            "Rows of data that expectations are taken over",
-        ),
-        Flag::of::<usize>("steps", "K,K,…", "steps", "Numbers of steps, rising").list(),
-        Flag::of::<f64>(
-            "perturbations",
-            "δ,δ,…",
-            "perturbations",
-            "Sizes of the errors of score and Hessian",
-        )
-        .list(),
-    ]];
+    const TEXT: &'static str = include_str!("theory.md");
 
     fn quick(self) -> Self {
         Theory {

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use crate::experiment::settings;
 use crate::headed::OnScore;
 use crate::learner::Learner;
 use crate::runs::Tasks;
@@ -19,42 +19,28 @@ use tweedie::schedule::Schedule;
 use tweedie::train::{Hooks, Rows, State, TensorRows, TrainConfig, Trainer};
 use tweedie::{Error, Result};
 
-/// How every network of an experiment is trained; equal for all.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Recipe {
-    /// Hidden units.
-    pub width: i64,
-    /// Residual blocks.
-    pub depth: i64,
-    /// Steps of Adam.
-    pub iterations: u64,
-    /// Rows per step of each trial.
-    pub rows: usize,
-    /// Pairs (t, ε) per row; transitions of Likelihood Matching.
-    pub draws: usize,
-    /// Adam's step size, which falls along a cosine.
-    pub learning_rate: f64,
-    /// Decay of the parameters' moving average.
-    pub ema: f64,
+settings! {
+    /// How every network of an experiment is trained; equal for all.
+    pub struct Recipe {
+        /// Hidden units.
+        pub width: i64 = 64,
+        /// Residual blocks.
+        pub depth: i64 = 2,
+        /// Steps of Adam.
+        pub iterations: u64 = 2000,
+        /// Rows per step of each trial.
+        pub rows: usize = 32,
+        /// Pairs (t, ε) per row; transitions of Likelihood Matching.
+        pub draws: usize = 4,
+        /// Adam's step size, which falls along a cosine.
+        pub learning_rate: f64 = 5e-3,
+        /// Decay of the parameters' moving average.
+        pub ema: f64 = 0.995,
+    }
 }
 
 /// Training rows of a known distribution.
 pub(crate) const TRAINING_ROWS: usize = 50_000;
-
-impl Default for Recipe {
-    fn default() -> Self {
-        Recipe {
-            width: 64,
-            depth: 2,
-            iterations: 2000,
-            rows: 32,
-            draws: 4,
-            learning_rate: 5e-3,
-            ema: 0.995,
-        }
-    }
-}
 
 impl Recipe {
     pub(crate) fn check(&self, trials: usize) -> Result<()> {

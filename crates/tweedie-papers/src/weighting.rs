@@ -4,7 +4,6 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::clusters::clusters;
-use crate::flag::Flag;
 use crate::page::Page;
 use crate::runs::Tasks;
 pub use crate::training::Recipe;
@@ -32,23 +31,13 @@ pub(crate) fn quick(recipe: Recipe, iterations: u64) -> Recipe {
 }
 
 /// The flags that both experiments have.
-pub(crate) const TRAINING: &[Flag] = &[
-    Flag::of::<String>(
-        "data",
-        "DATA",
-        "data",
-        "A table, or mixture:NAME [default: five clusters in ten dimensions]",
-    ),
-    Flag::of::<usize>(
-        "trials",
-        "TRIALS",
-        "trials",
-        "Trainings of every network, each with a seed of its own",
-    ),
-    Flag::of::<u64>("iterations", "I", "recipe.iterations", "Steps of the optimiser"),
-    Flag::of::<i64>("width", "W", "recipe.width", "Hidden units of every network"),
-    Flag::of::<usize>("rows", "ROWS", "rows", "Test rows, at most"),
-];
+pub(crate) const TRAINING: &str = "\
+--data DATA | data | A table, or mixture:NAME [default: five clusters in ten dimensions]
+--trials TRIALS | trials | Trainings of every network, each with a seed of its own
+--iterations I | recipe.iterations | Steps of the optimiser
+--width W | recipe.width | Hidden units of every network
+--rows ROWS | rows | Test rows, at most
+";
 
 /// Rows to train on and to judge by.
 pub(crate) enum Source {

@@ -1,11 +1,9 @@
 //! Likelihood against sample quality: one small network under weightings `(g²/σ²)^p` between σ²
 //! (`p = 0`) and likelihood weighting (`p = 1`); ScoreFlow, §7 and Table 2.
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::experiment::{Context, Experiment};
-use crate::flag::Flag;
+use crate::experiment::{Context, Experiment, settings};
 use crate::layout::{LINEAR, Measured, chart, curve, measured};
 use crate::outcome::Outcome;
 use crate::page::Page;
@@ -25,37 +23,23 @@ use tweedie::{Error, Result};
 use tweedie_report::plot::{Series, Style};
 use tweedie_report::table::{Cell, Digits, Table};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WeightingInterpolation {
-    /// A table; by default rows of a mixture in ten dimensions.
-    pub data: Option<String>,
-    /// The exponents `p`, from 0 to 1.
-    pub powers: Vec<f64>,
-    /// Trainings for each `p`, each with a seed of its own, the same for all `p`.
-    pub trials: usize,
-    /// How networks are trained.
-    pub recipe: Recipe,
-    /// At most so many test rows.
-    pub rows: usize,
-    /// Samples of every network.
-    pub samples: usize,
-    /// The seed of everything random.
-    pub seed: u64,
-}
-
-impl Default for WeightingInterpolation {
-    fn default() -> Self {
-        WeightingInterpolation {
-            data: None,
-            powers: vec![0.0, 0.25, 0.5, 0.75, 1.0],
-            trials: 3,
-            recipe: weighting::recipe(),
-            rows: 1000,
-            samples: 5000,
-            seed: 0,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct WeightingInterpolation {
+        /// A table; by default rows of a mixture in ten dimensions.
+        pub data: Option<String> = None,
+        /// The exponents `p`, from 0 to 1.
+        pub powers: Vec<f64> = vec![0.0, 0.25, 0.5, 0.75, 1.0],
+        /// Trainings for each `p`, each with a seed of its own, the same for all `p`.
+        pub trials: usize = 3,
+        /// How networks are trained.
+        pub recipe: Recipe = weighting::recipe(),
+        /// At most so many test rows.
+        pub rows: usize = 1000,
+        /// Samples of every network.
+        pub samples: usize = 5000,
+        /// The seed of everything random.
+        pub seed: u64 = 0,
     }
 }
 
@@ -94,27 +78,8 @@ const BATCH: usize = 2048;
 
 impl Experiment for WeightingInterpolation {
     const NAME: &'static str = "weighting-interpolation";
-    const ABOUT: &'static str =
-        "Likelihood and samples under weightings between σ² and likelihood: ScoreFlow, §7";
-    const HELP: &'static str = "\
-Writes weighting-interpolation.md, weighting-interpolation.csv and figures: log-likelihood by the \
-ODE and by the bound, and MMD² of samples, of networks trained with weightings between σ² (p = 0) \
-and likelihood weighting (p = 1).
-
-Time: 3 min 54 s of processor time with --iterations 2000 --rows 500; some ten minutes by default.
-
-Examples:
-  tweedie experiment weighting-interpolation --out results/interpolation
-  tweedie experiment weighting-interpolation --out results/interpolation --data .data/magic.csv \
---powers 0,0.5,1";
-    const PAGE: &'static str = include_str!("weighting_interpolation.md");
-    const FLAGS: &'static [&'static [Flag]] = &[
-        TRAINING,
-        &[
-            Flag::of::<f64>("powers", "P,P,…", "powers", "Exponents p").list(),
-            Flag::of::<usize>("samples", "SAMPLES", "samples", "Samples of every network"),
-        ],
-    ];
+    const TEXT: &'static str = include_str!("weighting_interpolation.md");
+    const SHARED_FLAGS: &'static [&'static str] = &[TRAINING];
 
     fn quick(self) -> Self {
         WeightingInterpolation {

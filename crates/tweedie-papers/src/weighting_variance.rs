@@ -3,11 +3,9 @@
 
 use std::cell::RefCell;
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::experiment::{Context, Experiment};
-use crate::flag::Flag;
+use crate::experiment::{Context, Experiment, settings};
 use crate::layout::{Measured, chart, measured};
 use crate::outcome::Outcome;
 use crate::page::Page;
@@ -24,26 +22,19 @@ use tweedie::{Error, Result};
 use tweedie_report::plot::{Scale, Series, Style};
 use tweedie_report::table::{Cell, Column, Digits, Table};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WeightingVariance {
-    /// A table; by default rows of a mixture in ten dimensions.
-    pub data: Option<String>,
-    /// Trainings of every arm, each with a seed of its own.
-    pub trials: usize,
-    /// How networks are trained.
-    pub recipe: Recipe,
-    /// At most so many test rows for the bound.
-    pub rows: usize,
-    /// The seed of everything random.
-    pub seed: u64,
-}
-
-impl Default for WeightingVariance {
-    fn default() -> Self {
-        let recipe = weighting::recipe();
-        WeightingVariance { data: None, trials: 3, recipe, rows: 1000, seed: 0 }
+settings! {
+    /// The experiment's settings.
+    pub struct WeightingVariance {
+        /// A table; by default rows of a mixture in ten dimensions.
+        pub data: Option<String> = None,
+        /// Trainings of every arm, each with a seed of its own.
+        pub trials: usize = 3,
+        /// How networks are trained.
+        pub recipe: Recipe = weighting::recipe(),
+        /// At most so many test rows for the bound.
+        pub rows: usize = 1000,
+        /// The seed of everything random.
+        pub seed: u64 = 0,
     }
 }
 
@@ -171,21 +162,8 @@ fn processes() -> [ScheduleConfig; 2] {
 
 impl Experiment for WeightingVariance {
     const NAME: &'static str = "weighting-variance";
-    const ABOUT: &'static str =
-        "The variance of the loss with and without importance sampling: ScoreFlow, Figure 2";
-    const HELP: &'static str = "\
-Writes weighting-variance.md, weighting-variance.csv, learning curves \
-(weighting-variance-curves.csv, figure-2-vp.svg, figure-2-subvp.svg): the variance of the loss while \
-training with likelihood weighting, with uniform and with importance-sampled times, and with σ² \
-weighting.
-
-Time: 59 s of processor time with --iterations 1000, hence about 6 min by default; --quick 8 s.
-
-Examples:
-  tweedie experiment weighting-variance --out results/variance
-  tweedie experiment weighting-variance --out results/variance --data .data/magic.csv";
-    const PAGE: &'static str = include_str!("weighting_variance.md");
-    const FLAGS: &'static [&'static [Flag]] = &[TRAINING];
+    const TEXT: &'static str = include_str!("weighting_variance.md");
+    const SHARED_FLAGS: &'static [&'static str] = &[TRAINING];
 
     fn quick(self) -> Self {
         WeightingVariance {

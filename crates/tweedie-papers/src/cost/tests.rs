@@ -16,7 +16,7 @@ fn tiny() -> Cost {
 fn written(report: &Report, dir: &std::path::Path) -> String {
     let outcome = report.outcome(Device::Cpu);
     outcome.write(dir).unwrap();
-    outcome.page.fill(Cost::PAGE, &serde_json::to_value(&report.experiment).unwrap()).unwrap()
+    outcome.page.fill(crate::experiment::Entry::of::<Cost>().page(), &serde_json::to_value(&report.experiment).unwrap()).unwrap()
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn writes_its_files() {
     let outcome = report.outcome().unwrap();
     outcome.write(dir.path()).unwrap();
     let settings = serde_json::to_value(tiny()).unwrap();
-    let page = outcome.page.fill(Mixture::PAGE, &settings).unwrap();
+    let page = outcome.page.fill(crate::experiment::Entry::of::<Mixture>().page(), &settings).unwrap();
     assert!(page.contains("| LM N=2 |"), "{page}");
     assert_eq!(heard, 1.0);
     for file in

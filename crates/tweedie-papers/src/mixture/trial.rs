@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::distribution::Distribution;
+use crate::experiment::settings;
 use tweedie::Result;
 use tweedie::covariance::Covariance;
 use tweedie::grid::{Spacing, TimeLaw};
@@ -21,53 +21,34 @@ use tweedie::schedule::{Schedule, Vp};
 use tweedie::tensor::to_vec;
 use tweedie::train::{Rows, Silent, State, TensorRows, TrainConfig, Trainer};
 
-/// How every network is trained; equal for all methods.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Recipe {
-    /// Hidden units of the one hidden layer.
-    pub width: i64,
-    /// Frequencies of the time embedding; 0 gives the paper's single time input.
-    pub frequencies: usize,
-    /// Steps of Adam.
-    pub iterations: u64,
-    /// Pairs (x, t) per step and trial: the rows drawn, with replacement, times the draws of (t, ε)
-    /// for each.
-    pub pairs: usize,
-    /// Adam's step size, which falls along a cosine.
-    pub learning_rate: f64,
-    /// Decay of the parameters' moving average.
-    pub ema: f64,
-    /// The clock in which training times are uniform.
-    pub time: TimeLaw,
-    /// Path or marginal form of Likelihood Matching.
-    pub form: LmForm,
-    /// What trains Likelihood Matching's score.
-    pub score: ScoreGradient,
-    /// What its covariance head sits on.
-    pub head_trunk: HeadTrunk,
-    /// The distribution that the network corrects.
-    pub base: BaseKind,
-    /// The model's κ.
-    pub finest_scale: f64,
-}
-
-impl Default for Recipe {
-    fn default() -> Self {
-        Recipe {
-            width: 64,
-            frequencies: 4,
-            iterations: 5000,
-            pairs: 1000,
-            learning_rate: 0.03,
-            ema: 0.99,
-            time: TimeLaw::Uniform,
-            form: LmForm::Marginal,
-            score: ScoreGradient::Dsm,
-            head_trunk: HeadTrunk::Shared,
-            base: BaseKind::Isotropic,
-            finest_scale: 0.05,
-        }
+settings! {
+    /// How every network is trained; equal for all methods.
+    pub struct Recipe {
+        /// Hidden units of the one hidden layer.
+        pub width: i64 = 64,
+        /// Frequencies of the time embedding; 0 gives the paper's single time input.
+        pub frequencies: usize = 4,
+        /// Steps of Adam.
+        pub iterations: u64 = 5000,
+        /// Pairs (x, t) per step and trial: the rows drawn, with replacement, times the draws of (t, ε)
+        /// for each.
+        pub pairs: usize = 1000,
+        /// Adam's step size, which falls along a cosine.
+        pub learning_rate: f64 = 0.03,
+        /// Decay of the parameters' moving average.
+        pub ema: f64 = 0.99,
+        /// The clock in which training times are uniform.
+        pub time: TimeLaw = TimeLaw::Uniform,
+        /// Path or marginal form of Likelihood Matching.
+        pub form: LmForm = LmForm::Marginal,
+        /// What trains Likelihood Matching's score.
+        pub score: ScoreGradient = ScoreGradient::Dsm,
+        /// What its covariance head sits on.
+        pub head_trunk: HeadTrunk = HeadTrunk::Shared,
+        /// The distribution that the network corrects.
+        pub base: BaseKind = BaseKind::Isotropic,
+        /// The model's κ.
+        pub finest_scale: f64 = 0.05,
     }
 }
 
