@@ -53,17 +53,17 @@ pub struct Flag {
 impl Flag {
     /// The flags of a table, over settings that are `defaults` unless they are given.
     pub(crate) fn table(text: &str, defaults: &Value) -> Vec<Flag> {
-        let (mut flags, mut group): (Vec<Flag>, &str) = (Vec::new(), "");
+        let (mut flags, mut group): (Vec<Flag>, String) = Default::default();
         for line in lines_of(text) {
             let line = line.trim();
             if let Some(heading) = line.strip_prefix('[') {
-                group = heading.trim_end_matches(']');
+                group = heading.trim_end_matches(']').into();
             } else if let (Some(choice), Some(flag)) = (line.strip_prefix('='), flags.last_mut()) {
                 let (value, help) = choice.split_once(" | ").unwrap_or((choice, ""));
                 flag.choices.push((value.trim().into(), help.trim().into()));
                 flag.default = flag.choices.first().map(|first| first.0.clone());
             } else if let Some(flag) = line.strip_prefix("--") {
-                flags.push(Flag::read(flag, group, defaults));
+                flags.push(Flag::read(flag, &group, defaults));
             }
         }
         flags

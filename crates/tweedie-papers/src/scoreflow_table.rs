@@ -5,7 +5,7 @@ use std::f64::consts::LN_2;
 use std::path::Path;
 
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use tch::Device;
 
 use crate::experiment::{Context, Experiment, settings};
