@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::data::ColumnScaling;
 use tweedie::likelihood::bits_per_dim;
 use tweedie::model::{HeadConfig, NetworkConfig, Structure};
@@ -383,7 +383,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let weights = loaded.as_ref().map(|run| {
         let (all, score) = (run.model.parameters().size(), run.model.score_size());
         let covariance =
-            run.model.head_covariance().map_or("none".into(), |c: Covariance| c.to_string());
+            run.model.head_covariance().map_or("none".into(), |c: CovarianceConfig| c.to_string());
         (all, score, run.model.base().components(), covariance)
     });
     let bytes: u64 = files.iter().map(|(_, size)| size).sum();

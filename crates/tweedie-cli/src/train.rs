@@ -19,7 +19,7 @@ use tweedie::{Error, Result};
 use crate::console::{
     INTERRUPTED, Progress, exit_now, note_damaged_metrics, print_json, say, say_left_out, tell,
 };
-use crate::sample::{LEVELS, Pictures, given};
+use crate::sample::{LEVELS, Pictures, condition};
 pub use options::{Arguments, size};
 
 struct Console<'a> {
@@ -116,13 +116,15 @@ impl Hooks for Console<'_> {
     fn look(&mut self, model: &Model, iteration: u64) -> Result<()> {
         let Some(shape) = self.record.image else { return Ok(()) };
         let usual = Defaults::new(model, true);
-        let grid = usual.grid(&**model.schedule());
+        let grid = usual.grid(model.space().schedule());
         let seed = Seed(self.config.seed).derive("look");
         let samples =
             sample_in_batches(LOOK_SAMPLES as usize, self.config.train.batch_size, |rows| {
-                let model = given(model, None, rows.clone());
-                let model = Watched::new(&model, &stopped);
-                run_chain(&usual.step(&model)?, &grid, seed, rows)
+                let condition = condition(model, None, rows.clone());
+                let covariance = model.covariance(usual.covariance)?;
+                let model = Watched::new(model, &stopped);
+                let step = usual.step(&model, covariance)?;
+                run_chain(&step, &grid, seed, rows, condition.as_ref())
             });
         match samples {
             _ if stopped() => Ok(()),

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
-use tweedie::covariance::{Covariance, Reverse};
+use tweedie::covariance::{CovarianceConfig, Reverse};
 use tweedie::data::{ColumnScaling, Split};
 use tweedie::grid::even_trajectory;
 use tweedie::likelihood::{Elbo, LogLikelihood};
 use tweedie::model::{Base, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig, Structure};
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::ObjectiveConfig;
+use tweedie::query::Batch;
 use tweedie::run::{DataConfig, Prepared, Run, RunDir, Training};
 use tweedie::schedule::Vp;
 use tweedie::train::{Ended, Hooks, Metric, State, TensorRows, TrainConfig, Trainer, Validation};
@@ -497,7 +498,7 @@ fn images_are_judged_by_their_levels() {
     let (images, file, run) = (place.at("images-idx3-ubyte"), place.at("my.toml"), place.at("run"));
     write_images(&images);
     std::fs::write(&file, SMALL_UNET).unwrap();
-    for (objective, covariance) in [("lm", Covariance::Learned), ("sm", Covariance::Beta)] {
+    for (objective, covariance) in [("lm", CovarianceConfig::Own), ("sm", CovarianceConfig::Beta)] {
         let run = format!("{run}-{objective}");
         let args = [
             "train",
@@ -524,11 +525,12 @@ fn images_are_judged_by_their_levels() {
         let row = prepared.split.validation[0];
         let own: Vec<f64> = prepared.table.row(row).iter().map(|&v| v.into()).collect();
         assert_eq!(levels[..16], own[..]);
+        let covariance = run.model.covariance(covariance).unwrap();
         let reverse = Reverse::new(&run.model, covariance, 1.0).unwrap();
-        let grid = even_trajectory(&**run.schedule(), 32).unwrap();
+        let grid = even_trajectory(run.schedule(), 32).unwrap();
         let seed = Seed(run.config.seed).derive("validation");
-        let expected =
-            Elbo::of_levels(reverse, grid, 1).log_likelihood(&rows, seed, 0).unwrap().mean();
+        let elbo = Elbo::of_levels(reverse, grid, 1);
+        let expected = elbo.log_likelihood(&Batch::of(&rows), seed, 0).unwrap().mean();
         assert!((said - expected).abs() < 1e-3 * expected.abs(), "{said} {expected}");
         // batches no larger than those of training change nothing but rounding
         let train = TrainConfig { batch_size: 1, ..run.config.train.clone() };

@@ -18,8 +18,7 @@ use crate::outcome::Outcome;
 use crate::page::Page;
 use crate::runs::{Tasks, trained};
 use head::run_of;
-use tweedie::covariance::Covariance;
-use tweedie::model::Denoiser;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::run::{Run, RunConfig, import};
 use tweedie::{Error, Result};
 use tweedie_report::table::{Cell, Table};
@@ -39,7 +38,7 @@ settings! {
         pub train: Vec<Learner> = Vec::new(),
         /// Covariances that need no head.
         #[serde(with = "by_name")]
-        pub covariances: Vec<Covariance> = covariances(),
+        pub covariances: Vec<CovarianceConfig> = covariances(),
         /// Numbers of sampling steps `K`.
         pub steps: Vec<usize> = vec![10, 25, 50, 100, 200, 1000],
     }
@@ -53,8 +52,8 @@ struct Column {
 }
 
 /// The covariances that need no head and few evaluations of the network.
-fn covariances() -> Vec<Covariance> {
-    use Covariance::{Analytic, Beta, BetaTilde, Rademacher, ZeroHessian};
+fn covariances() -> Vec<CovarianceConfig> {
+    use CovarianceConfig::{Analytic, Beta, BetaTilde, Rademacher, ZeroHessian};
     vec![BetaTilde, Beta, ZeroHessian, Analytic, Rademacher(1)]
 }
 
@@ -84,7 +83,7 @@ impl Experiment for CovarianceTable {
         let extractor = self.images.extractor(context)?;
         let (dir, device) = (context.out.join("runs"), context.device);
         let mut runs = vec![self.score(&dir, device)?];
-        check_steps(&self.steps, &**runs[0].schedule())?;
+        check_steps(&self.steps, runs[0].schedule())?;
         for path in &self.heads {
             runs.push(Run::load(path, device)?);
         }
@@ -97,11 +96,11 @@ impl Experiment for CovarianceTable {
             self.train(&dir, device, &mut runs, &mut |what, part| progress(what, 0.5 * part))?;
             begin = 0.5;
         }
-        if self.covariances.contains(&Covariance::Analytic) {
+        if self.covariances.contains(&CovarianceConfig::Analytic) {
             self.measure(&mut runs[0])?;
         }
         runs.iter().try_for_each(|run| judge.check(run))?;
-        let columns = self.columns(&runs);
+        let columns = self.columns(&runs)?;
         let progress = &mut context.progress;
         let mut rest = |what: &str, part: f64| progress(what, begin + (1.0 - begin) * part);
         let mut tasks = Tasks::new(columns.len(), &mut rest);
@@ -227,22 +226,26 @@ impl CovarianceTable {
         Ok(())
     }
 
-    /// Every covariance, DDPM's steps first; β and I-DDPM's have no others.
-    fn columns(&self, runs: &[Run]) -> Vec<Column> {
-        let mut of: Vec<(usize, Covariance)> = self.covariances.iter().map(|&c| (0, c)).collect();
+    /// Every covariance, DDPM's steps first; those of a step, β and I-DDPM's, have no others.
+    fn columns(&self, runs: &[Run]) -> Result<Vec<Column>> {
+        let mut of: Vec<(usize, CovarianceConfig)> =
+            self.covariances.iter().map(|&c| (0, c)).collect();
         let head = |(run, own): (usize, &Run)| Some((run, own.model.head_covariance()?));
         of.extend(runs.iter().enumerate().filter_map(head));
-        let column = |method: fn(Covariance) -> Method| {
-            move |&(run, covariance): &(usize, Covariance)| Column {
+        let column = |method: fn(CovarianceConfig) -> Method| {
+            move |&(run, covariance): &(usize, CovarianceConfig)| Column {
                 run,
                 name: run_name(runs[run].dir.path()),
                 method: method(covariance),
             }
         };
-        let ancestral = of.iter().map(column(Method::ancestral));
-        let ddim =
-            of.iter().filter(|(_, of)| !matches!(of, Covariance::Beta | Covariance::Interpolated));
-        ancestral.chain(ddim.map(column(Method::ddim))).collect()
+        let mut columns: Vec<Column> = of.iter().map(column(Method::ancestral)).collect();
+        for &(run, covariance) in &of {
+            if !runs[run].model.covariance(covariance)?.is_of_a_step() {
+                columns.push(column(Method::ddim)(&(run, covariance)));
+            }
+        }
+        Ok(columns)
     }
 
     fn outcome(&self, found: &Found, costs: &[(String, f64)]) -> Result<Outcome> {

@@ -87,7 +87,7 @@ impl FewSteps {
                 let problem = format!("{} is of a table", run.dir.path().display());
                 return Err(Error::config("--run", problem, "give runs of images"));
             }
-            check_steps(&self.steps, &**run.schedule())?;
+            check_steps(&self.steps, run.schedule())?;
         }
         let judge = Judge::new(&self.images, &runs[0], extractor)?;
         runs.iter().try_for_each(|run| judge.check(run))?;

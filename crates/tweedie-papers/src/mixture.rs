@@ -22,7 +22,7 @@ use arm::{Arm, Curve, Source};
 use distribution::Distribution;
 use trial::Recipe;
 
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::grid::Spacing;
 use tweedie::model::{BaseKind, HeadTrunk};
 use tweedie::noise::Seed;
@@ -193,29 +193,29 @@ impl Mixture {
     }
 
     fn arms(&self) -> Vec<Arm> {
-        use Covariance::{Beta, Learned};
+        use CovarianceConfig::{Beta, Own};
         let network = |transitions, recipe: &Recipe, rows| Source::Network {
             transitions,
             recipe: recipe.clone(),
             rows,
         };
-        let arm = |distribution, variant, name: &str, source, covariances: &[Covariance]| {
+        let arm = |distribution, variant, name: &str, source, covariances: &[CovarianceConfig]| {
             let (name, covariances) = (name.to_string(), covariances.to_vec());
             Arm { distribution, name, variant, source, covariances }
         };
         let (recipe, rows, mut arms) = (&self.recipe, self.train_rows, Vec::new());
         for &of in self.distributions() {
-            let main = |name: &str, source, all: &[Covariance]| arm(of, false, name, source, all);
-            arms.push(main(SM, network(None, recipe, rows), &Covariance::FIXED));
+            let main = |name: &str, source, all: &[CovarianceConfig]| arm(of, false, name, source, all);
+            arms.push(main(SM, network(None, recipe, rows), &CovarianceConfig::fixed()));
             arms.extend(self.transitions.iter().map(|&n| {
-                main(&format!("LM N={n}"), network(Some(n), recipe, rows), &[Learned])
+                main(&format!("LM N={n}"), network(Some(n), recipe, rows), &[Own])
             }));
-            arms.push(main(EXACT, Source::Oracle, &Covariance::FREE));
+            arms.push(main(EXACT, Source::Oracle, &CovarianceConfig::free()));
             arms.push(main("EM fit", Source::Fitted { rows }, &[]));
             arms.push(main("law itself", Source::Distribution, &[]));
         }
         let (true, Some(n)) = (self.variants, self.reference()) else { return arms };
-        let mut add = |name: &str, source, covariances: &[Covariance]| {
+        let mut add = |name: &str, source, covariances: &[CovarianceConfig]| {
             arms.push(arm(Distribution::Gaussian, true, name, source, covariances));
         };
         for (what, score, head_trunk) in [
@@ -228,13 +228,13 @@ impl Mixture {
             let pairs = recipe.pairs / SHORTER;
             let recipe = Recipe { score, head_trunk, pairs, ..recipe.clone() };
             let source = network(Some(n), &recipe, rows);
-            add(&format!("LM N={n}, {what}"), source, &[Learned, Beta]);
+            add(&format!("LM N={n}, {what}"), source, &[Own, Beta]);
         }
         let mixture = Recipe { base: BaseKind::Mixture, ..recipe.clone() };
         let source = network(Some(n), &mixture, rows);
-        add(&format!("LM N={n}, mixture base"), source, &[Learned, Beta]);
+        add(&format!("LM N={n}, mixture base"), source, &[Own, Beta]);
         let source = network(Some(n), recipe, MORE_ROWS);
-        add(&format!("LM N={n}, n={MORE_ROWS}"), source, &[Learned, Beta]);
+        add(&format!("LM N={n}, n={MORE_ROWS}"), source, &[Own, Beta]);
         add(&format!("SM, n={MORE_ROWS}"), network(None, recipe, MORE_ROWS), &[Beta]);
         add(&format!("EM fit, n={MORE_ROWS}"), Source::Fitted { rows: MORE_ROWS }, &[]);
         arms

@@ -97,8 +97,8 @@ const GRIDS: [(TimeLaw, Form, &str); 4] = [
     (TimeLaw::LogSnr, Form::Marginal, "marginal, uniform log-SNR"),
 ];
 
-fn on_grid((law, form, _): (TimeLaw, Form, &str), transitions: usize) -> Estimator {
-    Estimator::LikelihoodMatching { form, transitions, law, sampling: Sampling::Independent }
+fn on_grid((time, form, _): (TimeLaw, Form, &str), transitions: usize) -> Estimator {
+    Estimator::LikelihoodMatching { form, transitions, time, sampling: Sampling::Independent }
 }
 
 /// Every objective whose gradient noise is measured.

@@ -140,7 +140,7 @@ impl Training<'_> {
         tasks: &mut Tasks,
     ) -> Result<Model> {
         let objective = learner.objective(TimeLaw::LogSnr, self.recipe.draws).build()?;
-        let objective = OnScore { objective, score, parametrization: learner.parametrization() };
+        let objective = OnScore { objective, score };
         // one seed for all: they see the same rows, times and noise
         self.fit(self.recipe, Some(learner.head()), &objective, "head", what, tasks)
     }

@@ -14,8 +14,9 @@ use crate::weighting::{self, Recipe, Source, TRAINING};
 use tweedie::grid::TimeLaw;
 use tweedie::likelihood::{LogLikelihood, ScoreMatchingBound, mean_and_error};
 use tweedie::model::Denoiser;
-use tweedie::noise::{Noise, Seed};
-use tweedie::objective::{DenoisingScoreMatching, Objective, Weighting};
+use tweedie::noise::{Draw, Noise, Seed};
+use tweedie::objective::{DenoisingScoreMatching, Objective, Trains, Weighting};
+use tweedie::query::Batch;
 use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
@@ -133,8 +134,8 @@ struct Recorded {
 }
 
 impl Objective for Recorded {
-    fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor {
-        let loss = self.objective.loss(model, x0, noise);
+    fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor {
+        let loss = self.objective.loss(model, batch, noise);
         self.losses.borrow_mut().push(loss.detach().mean(None));
         loss
     }
@@ -143,8 +144,12 @@ impl Objective for Recorded {
         self.objective.draws()
     }
 
-    fn trains_head(&self) -> bool {
-        self.objective.trains_head()
+    fn noise(&self, dim: usize) -> Vec<Draw> {
+        self.objective.noise(dim)
+    }
+
+    fn trains(&self) -> Trains {
+        self.objective.trains()
     }
 }
 
@@ -205,9 +210,9 @@ impl WeightingVariance {
                 let (recipe, device) = (&self.recipe, context.device);
                 let told = (what.as_str(), &mut tasks);
                 let model = source.train(recipe, 1.0, &process, &recorded, device, seed, told)?;
-                let x = test.to_kind(model.kind()).to_device(model.device());
+                let batch = Batch::of(&model.space().place(&test));
                 let bound = ScoreMatchingBound::new(&model, BOUND_DRAWS);
-                let mut estimate = bound.log_likelihood(&x, seed, 0)?;
+                let mut estimate = bound.log_likelihood(&batch, seed, 0)?;
                 estimate.shift(&log_jacobian);
                 let losses = to_vec(&Tensor::stack(&recorded.losses.take(), 0));
                 let bound = mean_and_error(&estimate.values);

@@ -518,8 +518,9 @@ impl Run {
             ));
         }
         let model = dir.initial_model(&config, device)?;
-        if model.dim() != data.scaling.dim() as i64 {
-            let problem = format!("has {} columns, base.json {}", data.scaling.dim(), model.dim());
+        if model.space().dim != data.scaling.dim() as i64 {
+            let problem =
+                format!("has {} columns, base.json {}", data.scaling.dim(), model.space().dim);
             return Err(Error::checkpoint(dir.file("data.json"), problem, RETRAIN));
         }
         data.check_network(&config.model.network)
@@ -543,7 +544,7 @@ impl Run {
     }
 
     /// Measures `E‖ε − ε̂‖²` on [`statistics_rows`] training rows for
-    /// [`crate::covariance::Covariance::Analytic`] and keeps it with the run, where its directory
+    /// [`crate::covariance::Analytic`] and keeps it with the run, where its directory
     /// can be written.
     ///
     /// # Errors
@@ -710,7 +711,7 @@ impl Run {
     }
 
     /// The schedule of the run.
-    pub fn schedule(&self) -> &Arc<dyn crate::schedule::Schedule> {
-        self.model.schedule()
+    pub fn schedule(&self) -> &dyn crate::schedule::Schedule {
+        self.model.space().schedule()
     }
 }

@@ -11,13 +11,13 @@ mod watched;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use crate::model::{Denoiser, Model, Precision};
+use crate::model::{Denoiser, Mode, Model, Precision};
 use crate::noise::Seed;
-use crate::objective::Objective;
+use crate::objective::{Objective, Trains};
 use crate::tensor::to_vec;
 use crate::{Error, Result};
 pub(crate) use adam::Adam;
-use prefetch::Prefetch;
+use prefetch::{Prefetch, Stage};
 pub(crate) use rows::Order;
 pub use rows::{Rows, TensorRows};
 pub use state::{Best, State};
@@ -260,7 +260,14 @@ impl Trainer {
         let range = trained_range(model, objective);
         model.parameters().track(range.0, range.1);
         let ended = std::thread::scope(|scope| {
-            let batches = Prefetch::start(scope, data, order, seed, batches);
+            let space = model.space();
+            let stage = Stage {
+                kind: space.kind,
+                device: space.device,
+                classes: known,
+                draws: objective.noise(space.dim as usize),
+            };
+            let batches = Prefetch::start(scope, data, order, stage, seed, batches);
             self.steps(model, objective, &batches, validation, seed, state, hooks, range)
         });
         model.parameters().track(0, model.parameters().size());
@@ -362,12 +369,11 @@ impl Trainer {
         state: &mut State,
         hooks: &mut dyn Hooks,
     ) -> Result<bool> {
-        let iteration = state.iteration;
+        let (iteration, precision) = (state.iteration, self.config.precision);
         let bound = on_average(model, state, |model| {
             hooks.look(model, iteration)?;
             let stop = || hooks.stop();
-            let bound =
-                validation.map(|validation| validation.bound_until(model, &stop)).transpose()?;
+            let bound = validation.map(|v| v.bound_until(model, precision, &stop)).transpose()?;
             Ok((!stop()).then_some(bound.flatten()))
         })?;
         let (Some(bound), Some(mut metric)) = (bound, state.pending.take_if(|_| bound.is_some()))
@@ -401,21 +407,14 @@ impl Trainer {
             if part > 0 && hooks.stop() {
                 return Ok(None);
             }
-            let (mut batch, waited) = batches.next();
+            let (mut staged, waited) = batches.next();
             window.waited += waited;
-            let given = model.given(batch.classes.as_deref());
-            let x0 = batch.rows.to_kind(model.kind()).to_device(model.device());
-            let mut loss = || objective.loss(&given, &x0, &mut batch.noise);
             // a head alone learns the errors of the score as it is used, without dropout
-            let loss =
-                model.at_precision(self.config.precision, || match objective.trains_score() {
-                    true => model.with_dropout(
-                        seed.derive("dropout"),
-                        state.iteration * parts + part,
-                        loss,
-                    ),
-                    false => loss(),
-                })?;
+            let dropped = model.drops() && objective.trains() != Trains::Head;
+            let batch = state.iteration * parts + part;
+            let dropout = dropped.then(|| seed.derive("dropout").derive(&batch.to_string()));
+            let mode = Mode { precision: self.config.precision, dropout };
+            let loss = objective.loss(&model.in_mode(mode)?, &staged.batch, &mut staged.noise);
             // a row without a loss is left out: none of its gradient is in the others'
             let (finite, rows) = (loss.isfinite(), loss.numel() as f64);
             let counted = finite.sum(loss.kind());
@@ -471,10 +470,10 @@ impl Trainer {
 /// The flat range of parameters that `objective` trains: the score's, the head's or both.
 fn trained_range(model: &Model, objective: &dyn Objective) -> (i64, i64) {
     let (score, all) = (model.score_size(), model.parameters().size());
-    match (objective.trains_score(), objective.trains_head()) {
-        (true, false) => (0, score),
-        (false, _) => (score, all - score),
-        (true, true) => (0, all),
+    match objective.trains() {
+        Trains::Score => (0, score),
+        Trains::Head => (score, all - score),
+        Trains::Both => (0, all),
     }
 }
 

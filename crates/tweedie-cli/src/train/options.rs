@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::data::{Dequantize, Marginals, Missing};
 use tweedie::grid::TimeLaw;
 use tweedie::model::{
     BaseKind, HeadConfig, HeadStart, HeadTrunk, NetworkConfig, Parametrization, Precision,
     Structure, UNetConfig,
 };
-use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target, Weighting};
+use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target, Trains, Weighting};
 use tweedie::run::{DataRecord, Given, RunConfig};
 use tweedie::schedule::ScheduleConfig;
 use tweedie::{Error, Result};
@@ -585,7 +585,7 @@ impl Arguments {
                 Mode::Head => ScoreGradient::Frozen,
             };
         }
-        let trains_score = config.objective.build()?.trains_score();
+        let trains_score = config.objective.build()?.trains() != Trains::Head;
         if self.score_from.is_some() && trains_score {
             let remedy = "give --mode head, or --objective ocm, npr, sn or iddpm";
             return Err(Error::config("--score-from", "the score would be trained", remedy));
@@ -616,7 +616,9 @@ impl Arguments {
             Some(ObjectiveName::Iddpm) => {
                 *head = HeadConfig::diagonal(Parametrization::Interpolation)
             }
-            Some(_) if head.covariance() != Covariance::Learned => *head = HeadConfig::default(),
+            Some(_) if CovarianceConfig::of_head(head) != CovarianceConfig::Own => {
+                *head = HeadConfig::default()
+            }
             Some(_) if head.parametrization == Parametrization::SecondMoment => {
                 *head = HeadConfig::default()
             }

@@ -11,7 +11,7 @@ use super::distribution::Distribution;
 use super::trial::{self, Chain, Recipe};
 use crate::layout::Measured;
 use tweedie::Result;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::likelihood::mean_and_error;
 use tweedie::model::{Base, BaseConfig, Denoiser};
 use tweedie::noise::Seed;
@@ -56,7 +56,7 @@ pub struct Arm {
     /// Where samples come from.
     pub source: Source,
     /// Covariances of the chain; none for draws without a chain.
-    pub covariances: Vec<Covariance>,
+    pub covariances: Vec<CovarianceConfig>,
 }
 
 /// MMD² of one arm and covariance by steps.
@@ -69,7 +69,7 @@ pub struct Curve {
     /// Whether it is a variant: left out of the main table and the figures.
     pub variant: bool,
     /// The chain's covariance; absent for draws without a chain.
-    pub covariance: Option<Covariance>,
+    pub covariance: Option<CovarianceConfig>,
     /// What the last step put out.
     pub last: LastStep,
     /// One for every number of steps.
@@ -156,7 +156,7 @@ impl Arm {
         Ok(curves)
     }
 
-    fn curve(&self, covariance: Option<Covariance>, last: LastStep) -> Curve {
+    fn curve(&self, covariance: Option<CovarianceConfig>, last: LastStep) -> Curve {
         let (distribution, arm, variant) = (self.distribution, self.name.clone(), self.variant);
         Curve { distribution, arm, variant, covariance, last, points: Vec::new() }
     }

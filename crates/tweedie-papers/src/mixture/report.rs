@@ -7,7 +7,7 @@ use crate::layout::{LOG, Measured, chart, curve, differences, grid, named};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use tweedie::Result;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::likelihood::mean_and_error;
 use tweedie::sample::LastStep;
 use tweedie_report::plot::{DensityChart, GaussianKde, Series, Style, linspace};
@@ -66,7 +66,7 @@ impl Report {
         &self,
         of: Distribution,
         arm: &str,
-        covariance: Covariance,
+        covariance: CovarianceConfig,
         last: LastStep,
     ) -> Option<&Curve> {
         let key = (of, Some(covariance), last);
@@ -79,16 +79,16 @@ impl Report {
         &self,
         of: Distribution,
         arm: &str,
-        covariance: Covariance,
+        covariance: CovarianceConfig,
         steps: usize,
     ) -> Option<&Point> {
         self.curve(of, arm, covariance, self.experiment.last)?.at(steps)
     }
 
     /// The best of SM's fixed covariances at `steps`.
-    fn best_sm(&self, of: Distribution, steps: usize) -> Option<(Covariance, &Point)> {
+    fn best_sm(&self, of: Distribution, steps: usize) -> Option<(CovarianceConfig, &Point)> {
         let point = |c| Some((c, self.point(of, SM, c, steps)?));
-        let all = Covariance::FIXED.into_iter().filter_map(point);
+        let all = CovarianceConfig::fixed().into_iter().filter_map(point);
         all.min_by(|a, b| a.1.mean().0.total_cmp(&b.1.mean().0))
     }
 
@@ -102,7 +102,7 @@ impl Report {
             table.push([
                 c.distribution.name().into(),
                 c.arm.as_str().into(),
-                c.covariance.map(Covariance::name).into(),
+                c.covariance.map(CovarianceConfig::name).into(),
                 c.covariance.map(|_| last_name(c.last)).into(),
                 c.covariance.map(|_| p.steps).into(),
                 p.values.len().into(),
@@ -132,9 +132,9 @@ impl Report {
             "more N better".into(),
         ]);
         for &k in &e.steps {
-            let learned = |arm: &str| self.point(of, arm, Covariance::Learned, k);
+            let learned = |arm: &str| self.point(of, arm, CovarianceConfig::Own, k);
             let (lm, exact, sm) = (learned(&arm), learned(EXACT), self.best_sm(of, k));
-            let beta = self.point(of, EXACT, Covariance::Beta, k);
+            let beta = self.point(of, EXACT, CovarianceConfig::Beta, k);
             let all: Vec<&Point> =
                 e.transitions.iter().filter_map(|n| learned(&format!("LM N={n}"))).collect();
             let beside = all.iter().map(|p| sm.map_or("", |(_, sm)| verdict(p, sm)));
@@ -161,9 +161,9 @@ impl Report {
         let arm = self.reference_arm().unwrap_or_default();
         for &of in self.experiment.distributions() {
             for (arm, covariance) in [
-                (arm.as_str(), Covariance::Learned),
-                (SM, Covariance::Beta),
-                (EXACT, Covariance::Learned),
+                (arm.as_str(), CovarianceConfig::Own),
+                (SM, CovarianceConfig::Beta),
+                (EXACT, CovarianceConfig::Own),
             ] {
                 let curve = |last| self.curve(of, arm, covariance, last);
                 let both = curve(LastStep::Mean).zip(curve(LastStep::Noise));
@@ -183,7 +183,7 @@ impl Report {
     fn figure(&self, of: Distribution) -> String {
         let steps = &self.experiment.steps;
         let shown = |c: &&Curve| {
-            c.arm != EXACT || matches!(c.covariance, Some(Covariance::Learned))
+            c.arm != EXACT || matches!(c.covariance, Some(CovarianceConfig::Own))
         };
         let line = |c: &Curve| {
             let nothing = (f64::NAN, f64::NAN);
@@ -216,8 +216,8 @@ impl Report {
         for curve in self.main_curves(of) {
             let reference = self.reference_arm().is_some_and(|arm| arm == curve.arm);
             let shown = match curve.covariance {
-                Some(Covariance::Beta) => curve.arm == SM,
-                Some(Covariance::Learned) => curve.arm == EXACT || reference,
+                Some(CovarianceConfig::Beta) => curve.arm == SM,
+                Some(CovarianceConfig::Own) => curve.arm == EXACT || reference,
                 _ => false,
             };
             if let (true, Some(point)) = (shown, curve.at(steps)) {
@@ -239,7 +239,7 @@ impl Report {
 /// A curve's name in legends and tables.
 fn label(curve: &Curve) -> String {
     match curve.covariance {
-        None | Some(Covariance::Learned) => curve.arm.clone(),
+        None | Some(CovarianceConfig::Own) => curve.arm.clone(),
         Some(covariance) => format!("{}, {}", curve.arm, covariance.label()),
     }
 }

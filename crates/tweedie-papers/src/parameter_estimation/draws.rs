@@ -52,7 +52,7 @@ pub enum Estimator {
         /// `N`.
         transitions: usize,
         /// The clock in which grids are uniform on the simplex.
-        law: TimeLaw,
+        time: TimeLaw,
         /// How draws are made.
         sampling: Sampling,
     },
@@ -66,7 +66,7 @@ impl Estimator {
 
     /// Likelihood Matching on grids uniform in `t`.
     pub const fn lm(form: Form, transitions: usize, sampling: Sampling) -> Estimator {
-        Estimator::LikelihoodMatching { form, transitions, law: TimeLaw::Uniform, sampling }
+        Estimator::LikelihoodMatching { form, transitions, time: TimeLaw::Uniform, sampling }
     }
 
     /// The estimator's name in tables.
@@ -88,15 +88,15 @@ impl Estimator {
                     Sampling::Once => format!("{weight}, noise drawn once"),
                 }
             }
-            Estimator::LikelihoodMatching { form, transitions, law, sampling } => {
+            Estimator::LikelihoodMatching { form, transitions, time, sampling } => {
                 let form = if form == Form::Path { "path" } else { "marginal" };
-                let law = if law == TimeLaw::Uniform { "" } else { ", log-SNR grid" };
+                let time = if time == TimeLaw::Uniform { "" } else { ", log-SNR grid" };
                 let sampling = match sampling {
                     Sampling::Balanced => "",
                     Sampling::Independent => ", independent draws",
                     Sampling::Once => ", path drawn once",
                 };
-                format!("LM {form}, N = {transitions}{law}{sampling}")
+                format!("LM {form}, N = {transitions}{time}{sampling}")
             }
         }
     }
@@ -127,7 +127,7 @@ impl Estimator {
         }
     }
 
-    /// Draws per datum when about `per_datum` are asked for.
+    /// Draws per datum when about `per_datum` are requested.
     pub fn draws_used(&self, per_datum: usize) -> usize {
         let mirror = if self.sampling() == Sampling::Balanced { 2 } else { 1 };
         if *self == Estimator::MaximumLikelihood {
@@ -158,7 +158,7 @@ pub struct Drawer<'a> {
 #[derive(Debug)]
 enum Times {
     Score { vp: Vp, weight: ScoreWeight },
-    Grid { transitions: usize, law: TimeLaw },
+    Grid { transitions: usize, time: TimeLaw },
 }
 
 fn normal(rng: &mut impl Rng) -> Point {
@@ -183,8 +183,8 @@ impl<'a> Drawer<'a> {
                 };
                 Times::Score { vp, weight }
             }
-            Estimator::LikelihoodMatching { transitions, law, .. } => {
-                Times::Grid { transitions, law }
+            Estimator::LikelihoodMatching { transitions, time, .. } => {
+                Times::Grid { transitions, time }
             }
         };
         Drawer { vp, times, estimator }
@@ -229,9 +229,9 @@ impl<'a> Drawer<'a> {
                     });
                 }
             }
-            Times::Grid { transitions, law } => {
+            Times::Grid { transitions, time } => {
                 let uniforms: Vec<f64> = (1..*transitions).map(|_| rng.random()).collect();
-                let grid = law.random_grid(self.vp, &uniforms);
+                let grid = time.random_grid(self.vp, &uniforms);
                 let first = out.len();
                 let z = normal(rng);
                 let mut x = noised(x0, self.vp.alpha(grid[0]), self.vp.sigma2(grid[0]), z);

@@ -172,7 +172,7 @@ impl Block {
         (self.replicates * self.n * per_datum) as f64
     }
 
-    /// Runs the block on `pool`; `progress` is told how many replicates are done. Replicate `i`
+    /// Runs the block on `pool`; `progress` gets how many replicates are done. Replicate `i`
     /// draws from stream `i` of the block's seeds alone, so that results depend neither on threads
     /// nor on other blocks.
     pub fn run(

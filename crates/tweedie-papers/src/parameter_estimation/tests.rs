@@ -27,11 +27,11 @@ fn largest_z(rows: &[Vec<f64>]) -> f64 {
 }
 
 fn times() -> impl Iterator<Item = (TimeLaw, usize)> {
-    [TimeLaw::Uniform, TimeLaw::LogSnr].into_iter().flat_map(|law| [1, 2, 10].map(|n| (law, n)))
+    [TimeLaw::Uniform, TimeLaw::LogSnr].into_iter().flat_map(|time| [1, 2, 10].map(|n| (time, n)))
 }
 
-fn lm(form: Form, (law, transitions): (TimeLaw, usize)) -> Estimator {
-    Estimator::LikelihoodMatching { form, transitions, law, sampling: Sampling::Independent }
+fn lm(form: Form, (time, transitions): (TimeLaw, usize)) -> Estimator {
+    Estimator::LikelihoodMatching { form, transitions, time, sampling: Sampling::Independent }
 }
 
 /// LM's expected gradient vanishes at the truth, to the Monte-Carlo error; beside the truth it does

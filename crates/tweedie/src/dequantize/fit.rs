@@ -9,12 +9,10 @@ use crate::grid::TimeLaw;
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::objective::{DenoisingScoreMatching, Objective, Weighting};
+use crate::query::{Batch, Condition, Query, Times};
 use crate::tensor::squared_norm;
 use crate::train::{Adam, Order, TrainConfig};
 use crate::{Error, Result};
-
-/// A frozen model, given the classes of a batch where it is conditioned on any.
-pub type ModelOf<'m> = dyn Fn(Option<&[u32]>) -> Box<dyn Denoiser + 'm> + 'm;
 
 /// Steps between reports.
 const REPORT_EVERY: u64 = 50;
@@ -22,15 +20,18 @@ const REPORT_EVERY: u64 = 50;
 /// ScoreFlow's bound (Theorem 3, in its DSM form) on `ln p(y)` up to a constant, from `draws` pairs
 /// (t, ε), `[b]`; differentiable in `y`. [`crate::likelihood::ScoreMatchingBound`] is the same with
 /// its constants.
-fn bound(model: &dyn Denoiser, y: &Tensor, draws: usize, noise: &mut Noise) -> Tensor {
-    let schedule = &**model.schedule();
+fn bound(model: &dyn Denoiser, batch: &Batch, draws: usize, noise: &mut Noise) -> Tensor {
+    let schedule = model.space().schedule();
+    let y = &batch.x;
     let (first, last) = (schedule.epsilon(), schedule.horizon());
     let path =
         DenoisingScoreMatching { weighting: Weighting::Likelihood, time: TimeLaw::LogSnr, draws };
-    let path = path.loss(model, y, noise) * (0.5 * (last - first));
-    let z = noise.normal(model.dim() as usize, y.kind(), y.device());
+    let path = path.loss(model, batch, noise) * (0.5 * (last - first));
+    let z = noise.normal(y.size()[1] as usize, y.kind(), y.device());
     let at_first = y * schedule.alpha(first) + &z * schedule.sigma(first);
-    let truncation = squared_norm(&(model.noise(&at_first, &vec![first; noise.len()]) - z)) * 0.5;
+    let times = Times::All(first);
+    let q = Query::new(&at_first, &times).given(batch.condition.as_ref());
+    let truncation = squared_norm(&(model.noise(&q) - z)) * 0.5;
     let prior = squared_norm(y) * (0.5 * schedule.alpha(last).powi(2) / schedule.sigma2(last));
     -(prior + path + truncation)
 }
@@ -39,7 +40,7 @@ impl Variational {
     /// Maximises `E[bound(y) − ln q(y|x)]` over the levels `rows` of `table`, the model being
     /// frozen (ScoreFlow, §6): by Adam with `config`'s iterations, batch size, step sizes, clipping
     /// and moving average, `draws` pairs (t, ε) per row. The parameters are the moving average in
-    /// the end. `report` is told the steps done and the mean loss of the last, nats per row up to a
+    /// the end. `report` gets the steps done and the mean loss of the last, nats per row up to a
     /// constant.
     ///
     /// # Errors
@@ -51,7 +52,7 @@ impl Variational {
         &self,
         table: &Table,
         rows: &[usize],
-        model: &ModelOf,
+        model: &dyn Denoiser,
         draws: usize,
         config: &TrainConfig,
         seed: Seed,
@@ -71,12 +72,13 @@ impl Variational {
             let start = iteration * batch.len() as u64;
             let mut noise = Noise::new(seed.derive("noise"), start..start + batch.len() as u64);
             let levels: Vec<f32> = batch.iter().flat_map(|&row| table.row(row)).copied().collect();
-            let classes =
-                table.labels.as_ref().map(|l| batch.iter().map(|&row| l.of_rows[row]).collect());
-            let model = model(classes.as_ref().map(|classes: &Vec<u32>| &classes[..]));
+            let condition = table.labels.as_ref().map(|labels| {
+                let classes = batch.iter().map(|&row| labels.of_rows[row]);
+                Condition::classes(&classes.collect::<Vec<u32>>())
+            });
             let Points { y, log_q } = self.draw(&levels, &mut noise);
-            let y = y.to_kind(model.kind()).to_device(model.device());
-            let bound = bound(&*model, &y, draws, &mut noise).to_device(log_q.device());
+            let batch = Batch { x: model.space().place(&y), condition };
+            let bound = bound(model, &batch, draws, &mut noise).to_device(log_q.device());
             let loss = (log_q - bound.to_kind(tch::Kind::Float)).mean(None);
             let gradient = parameters.gradient(&loss, 0, parameters.size());
             losses.push(loss.double_value(&[]));

@@ -6,7 +6,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
-use crate::model::{Entry, Model, Parameters};
+use crate::model::{Denoiser, Entry, Model, Parameters};
 use crate::train::{Best, State};
 
 /// More steps than any training takes.
@@ -246,7 +246,7 @@ fn number<T: std::str::FromStr>(about: &BTreeMap<String, String>, key: &str) -> 
 pub(super) fn read_state(bytes: &[u8], model: &Model, setup: &Setup) -> Problem<State> {
     let (file, about) = parse(bytes)?;
     setup.check(&about)?;
-    let device = crate::model::Denoiser::device(model);
+    let device = model.space().device;
     let size = model.parameters().size();
     let flat = |name: &str| {
         let values = tensor(&file, name, &[size])?;

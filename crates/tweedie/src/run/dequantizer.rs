@@ -5,7 +5,6 @@ use tch::Device;
 use super::{DataRecord, Run, RunDir, checkpoint};
 use crate::data::Table;
 use crate::dequantize::{Variational, VariationalConfig};
-use crate::model::Denoiser;
 use crate::noise::Seed;
 use crate::train::TrainConfig;
 use crate::{Error, Result};
@@ -34,9 +33,7 @@ impl Run {
     ) -> Result<()> {
         let parameters = self.model.parameters();
         parameters.track(0, 0);
-        let frozen =
-            |classes: Option<&[u32]>| Box::new(self.model.given(classes)) as Box<dyn Denoiser + '_>;
-        let fitted = dequantizer.fit(table, rows, &frozen, draws, config, seed, progress);
+        let fitted = dequantizer.fit(table, rows, &self.model, draws, config, seed, progress);
         parameters.track(0, parameters.size());
         fitted?;
         self.dir.write_dequantizer(dequantizer)
