@@ -103,8 +103,12 @@ impl Consistency {
             }
         }
         let blocks = SETTINGS.iter().flat_map(|setting| {
-            self.sample_sizes.iter().map(move |&n| {
-                Block { setting: setting(), n, replicates, draws, estimators: estimators() }
+            self.sample_sizes.iter().map(move |&n| Block {
+                setting: setting(),
+                n,
+                replicates,
+                draws,
+                estimators: estimators(),
             })
         });
         let cells = run_all(&blocks.collect::<Vec<_>>(), seed, &vp, &pool, progress);

@@ -294,12 +294,16 @@ impl CovarianceToy {
     ) -> Result<Vec<Arm>> {
         let mut arms = Vec::new();
         for learner in learners(model.space().dim) {
-            let network = training.head(learner, model, &format!("{what}: {}", learner.label()), tasks)?;
+            let network =
+                training.head(learner, model, &format!("{what}: {}", learner.label()), tasks)?;
             let (name, covariance) = (learner.label(), learner.covariance());
             arms.push(Arm { name, covariance, head: Some(network) });
         }
         arms.push(Arm::fixed("Analytic-DPM", CovarianceConfig::Analytic));
-        arms.push(Arm::fixed(&format!("Rademacher-{PROBES}"), CovarianceConfig::Rademacher(PROBES)));
+        arms.push(Arm::fixed(
+            &format!("Rademacher-{PROBES}"),
+            CovarianceConfig::Rademacher(PROBES),
+        ));
         arms.push(Arm::fixed("β̃ (G = 0)", CovarianceConfig::BetaTilde));
         arms.push(Arm::fixed("β", CovarianceConfig::Beta));
         arms.push(Arm::fixed("H = 0 (G = I)", CovarianceConfig::ZeroHessian));

@@ -29,7 +29,12 @@ const RANK: i64 = 2;
 
 impl Distribution {
     /// All.
-    pub const ALL: [Distribution; 4] = [Distribution::Nine, Distribution::Mixture2, Distribution::Mixture10, Distribution::Mixture64];
+    pub const ALL: [Distribution; 4] = [
+        Distribution::Nine,
+        Distribution::Mixture2,
+        Distribution::Mixture10,
+        Distribution::Mixture64,
+    ];
 
     /// Its name on the command line and in tables.
     pub fn name(self) -> &'static str {
@@ -48,7 +53,8 @@ impl Distribution {
                 "nine Gaussians at {−3, 0, 3}², standard deviation 0.1; G is diagonal".into()
             }
             _ => format!(
-                "{COMPONENTS} Gaussians in {} dimensions, means from N(0, 0.8²), covariances diagonal plus rank {RANK}",
+                "{COMPONENTS} Gaussians in {} dimensions, means from N(0, 0.8²), covariances \
+                 diagonal plus rank {RANK}",
                 self.mixture().dim()
             ),
         }

@@ -43,7 +43,8 @@ settings! {
         pub draws: Vec<usize> = vec![100, 1000],
         /// Numbers of divergence probes.
         pub probes: Vec<usize> = vec![1, 4, 16],
-        /// Tolerances of the ODE, the last one the tightest; that of probes is the last from 1e-5 up.
+        /// Tolerances of the ODE, the last one the tightest; that of probes is the last from 1e-5
+        /// up.
         pub tolerances: Vec<f64> = vec![1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
         /// Runs whose test rows are scored too.
         pub runs: Vec<PathBuf> = Vec::new(),

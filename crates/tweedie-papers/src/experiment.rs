@@ -45,8 +45,8 @@ pub type Progress<'a> = &'a mut dyn FnMut(&str, f64);
 pub trait Experiment: Clone + Default + Serialize + DeserializeOwned {
     /// Its name on the command line and of its files.
     const NAME: &'static str;
-    /// Its manual and its page, between them a line `---`. The manual: a paragraph about it; what it
-    /// writes, how long it takes (a line that begins with `Time: `), examples; after a line
+    /// Its manual and its page, between them a line `---`. The manual: a paragraph about it; what
+    /// it writes, how long it takes (a line that begins with `Time: `), examples; after a line
     /// `Flags:` the table of its flags, see [`crate::flag`]. The page: see [`crate::page`].
     const TEXT: &'static str;
     /// Tables of flags that it shares with others, laid over the settings before its own.
@@ -267,5 +267,71 @@ fn as_before(before: &Value, text: &str) -> Value {
         }
         (_, Ok(value)) => value,
         (_, Err(_)) => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every experiment can be described: its manual has its parts, and each of its flags with its
+    /// default lays the default over the default.
+    #[test]
+    fn every_experiment_has_a_manual_and_flags_for_its_settings() {
+        for entry in &crate::ALL {
+            let (about, help) = entry.manual();
+            assert!(!about.is_empty() && !about.contains("Writes"), "{about}");
+            assert!(help.contains("Writes ") && help.contains("\n\nTime: "), "{help}");
+            assert!(help.contains("\n\nExamples:\n  tweedie experiment "), "{help}");
+            assert!(entry.page().starts_with("# "), "{}", entry.name);
+            let plain = (entry.settings)(&Request::default()).unwrap();
+            for flag in (entry.flags)().unwrap() {
+                let Some(default) = flag.default.clone() else { continue };
+                let values: Vec<String> = match flag.values {
+                    crate::flag::Values::List => default.split(',').map(String::from).collect(),
+                    _ => vec![default],
+                };
+                let flags = vec![(flag.name.clone(), values)];
+                let given = (entry.settings)(&Request { flags, ..Request::default() }).unwrap();
+                // a network by its name has its shape
+                if !flag.path.ends_with("network") {
+                    assert_eq!(given, plain, "{} --{}", entry.name, flag.name);
+                }
+            }
+            let quick = Request { quick: true, ..Request::default() };
+            assert!((entry.settings)(&quick).is_ok(), "{}", entry.name);
+        }
+    }
+
+    fn settings(name: &str, set: &[&str]) -> Result<Value> {
+        let entry = crate::ALL.iter().find(|entry| entry.name == name).unwrap();
+        let set = set.iter().map(ToString::to_string).collect();
+        (entry.settings)(&Request { set, quick: true, ..Request::default() })
+    }
+
+    /// `--set` wins over `--quick`, takes lists without brackets and text without quotes, reaches
+    /// what is nested, and refuses what is no setting or no value of one.
+    #[test]
+    fn set_reaches_every_setting() {
+        let set = ["trials=100", "recipe.score=joint", "steps=5,10", "threads=2", "last=noise"];
+        let found = settings("mixture", &set).unwrap();
+        assert_eq!((&found["trials"], &found["recipe"]["score"]), (&100.into(), &"joint".into()));
+        assert_eq!((&found["steps"], &found["threads"]), (&serde_json::json!([5, 10]), &2.into()));
+        let found = settings("covariance-table", &["covariances=beta,rademacher-4"]).unwrap();
+        assert_eq!(found["covariances"], serde_json::json!(["beta", "rademacher-4"]));
+        let set = ["config.train.ema=0.9", "config.data.split_seed=3", "seeds=1"];
+        let found = settings("scoreflow-table", &set).unwrap();
+        assert_eq!(found["config"]["train"]["ema"], 0.9);
+        let found = settings("image-grid", &["images.network=paper", "images.size=[8,8]"]).unwrap();
+        assert_eq!(found["images"]["network"]["shape"], serde_json::json!([3, 32, 32]));
+        for (set, words) in [
+            ("trails=3", "trails"),
+            ("recipe.width.x=3", "no setting"),
+            ("trials=many", "many"),
+            ("trials", "PATH=VALUE"),
+        ] {
+            let error = settings("mixture", &[set]).unwrap_err();
+            assert!(error.is_request() && error.to_string().contains(words), "{error}");
+        }
     }
 }

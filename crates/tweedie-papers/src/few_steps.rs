@@ -20,8 +20,8 @@ settings! {
     pub struct FewSteps {
         /// The images, the budget where runs are to be trained, and the protocol.
         pub images: Settings = Settings::default(),
-        /// Trained runs; where there are none, one by Likelihood Matching and one by score matching are
-        /// trained.
+        /// Trained runs; where there are none, one by Likelihood Matching and one by score matching
+        /// are trained.
         pub runs: Vec<PathBuf> = Vec::new(),
         /// The trained run's transitions `N`.
         pub transitions: usize = 4,

@@ -150,7 +150,10 @@ pub(crate) mod named {
 
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub(crate) fn serialize<T: Display, S: Serializer>(all: &[T], to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        all: &[T],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_seq(all.iter().map(ToString::to_string))
     }
 
@@ -159,9 +162,8 @@ pub(crate) mod named {
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,
     {
-        let read = |name: &String| {
-            name.parse().map_err(|e| de::Error::custom(format!("{name:?}: {e}")))
-        };
+        let read =
+            |name: &String| name.parse().map_err(|e| de::Error::custom(format!("{name:?}: {e}")));
         Vec::<String>::deserialize(from)?.iter().map(read).collect()
     }
 }
@@ -183,7 +185,10 @@ mod tests {
         );
         let names: Vec<&str> = flags.iter().map(|flag| flag.name.as_str()).collect();
         assert_eq!(names, ["rows", "sizes", "run", "size", "mode", "on"]);
-        assert_eq!((flags[0].help.as_str(), flags[0].default.as_deref()), ("Rows of it", Some("400")));
+        assert_eq!(
+            (flags[0].help.as_str(), flags[0].default.as_deref()),
+            ("Rows of it", Some("400"))
+        );
         assert_eq!((flags[1].values, flags[1].default.as_deref()), (Values::List, Some("5,10")));
         assert!(flags[2].required && flags[2].values == Values::Repeated);
         assert_eq!((flags[3].group.as_str(), &flags[3].default), ("Group", &None));

@@ -79,6 +79,19 @@ pub(crate) fn chart(
     .to_svg(760, 480)
 }
 
+/// A table with a line for each of some rows; of each column its name and its cells.
+macro_rules! table {
+    ($rows:expr, |$row:pat_param| { $($name:expr => $cell:expr),+ $(,)? }) => {{
+        use tweedie_report::table as made;
+        let mut table = made::Table::new([$(made::Column::from($name)),+]);
+        for $row in $rows {
+            table.push([$(made::Cell::from($cell)),+]);
+        }
+        table
+    }};
+}
+pub(crate) use table;
+
 /// Both axes logarithmic.
 pub(crate) const LOG: [Scale; 2] = [Scale::Log, Scale::Log];
 /// Both axes linear.

@@ -2,9 +2,9 @@
 //! sampling steps suffice when the covariance of a reverse step is learned.
 //!
 //! Networks with one hidden layer are trained on two well separated modes, trials side by side
-//! ([`trial`]); chains of `K` steps are judged by MMD² against the exact distribution in closed form
-//! ([`distance`], [`distribution`]). Beside them stand the sampler with the exact moments, a mixture
-//! fitted to the same rows by EM, and the distribution itself.
+//! ([`trial`]); chains of `K` steps are judged by MMD² against the exact distribution in closed
+//! form ([`distance`], [`distribution`]). Beside them stand the sampler with the exact moments, a
+//! mixture fitted to the same rows by EM, and the distribution itself.
 
 pub mod arm;
 pub mod distance;
@@ -205,11 +205,14 @@ impl Mixture {
         };
         let (recipe, rows, mut arms) = (&self.recipe, self.train_rows, Vec::new());
         for &of in self.distributions() {
-            let main = |name: &str, source, all: &[CovarianceConfig]| arm(of, false, name, source, all);
+            let main =
+                |name: &str, source, all: &[CovarianceConfig]| arm(of, false, name, source, all);
             arms.push(main(SM, network(None, recipe, rows), &CovarianceConfig::fixed()));
-            arms.extend(self.transitions.iter().map(|&n| {
-                main(&format!("LM N={n}"), network(Some(n), recipe, rows), &[Own])
-            }));
+            arms.extend(
+                self.transitions
+                    .iter()
+                    .map(|&n| main(&format!("LM N={n}"), network(Some(n), recipe, rows), &[Own])),
+            );
             arms.push(main(EXACT, Source::Oracle, &CovarianceConfig::free()));
             arms.push(main("EM fit", Source::Fitted { rows }, &[]));
             arms.push(main("law itself", Source::Distribution, &[]));

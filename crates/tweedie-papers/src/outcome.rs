@@ -82,10 +82,11 @@ impl Outcome {
     /// If a file cannot be written.
     pub fn write(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
-        let put = |name: &str, text: &str| {
-            OutputFile::create(dir.join(name))?.finish(text.as_bytes())
-        };
-        self.tables.iter().try_for_each(|(name, table)| put(&format!("{name}.csv"), &table.csv()))?;
+        let put =
+            |name: &str, text: &str| OutputFile::create(dir.join(name))?.finish(text.as_bytes());
+        self.tables
+            .iter()
+            .try_for_each(|(name, table)| put(&format!("{name}.csv"), &table.csv()))?;
         self.figures.iter().try_for_each(|(name, svg)| put(name, svg))?;
         self.sheets.iter().try_for_each(|(name, sheet)| sheet.save(dir.join(name)))
     }
@@ -106,7 +107,8 @@ impl Outcome {
         let Provenance { command, date, version, seconds, quick, seed } = made;
         let banner = if *quick { QUICK } else { "" };
         Ok(format!(
-            "{title}\n\n{banner}*`{name}`, tweedie {version}, {date}, seed {seed}, {seconds:.0} s:* \
+            "{title}\n\n{banner}*`{name}`, tweedie {version}, {date}, seed {seed}, \
+             {seconds:.0} s:* \
              `{command}`\n{rest}"
         ))
     }
@@ -131,7 +133,10 @@ fn rows(table: &Table) -> Value {
     };
     let row = |row: csv::StringRecord| -> Value {
         let cells = head.iter().zip(row.iter());
-        cells.map(|(name, text)| (name.to_string(), cell(text))).collect::<serde_json::Map<_, _>>().into()
+        cells
+            .map(|(name, text)| (name.to_string(), cell(text)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     };
     reader.records().filter_map(|row| row.ok()).map(row).collect()
 }

@@ -57,11 +57,7 @@ impl Page {
 }
 
 /// `template` filled by the innermost of `pages`, which stands last, that has a name.
-fn fill(
-    template: &str,
-    pages: &[&Page],
-    settings: &Value,
-) -> std::result::Result<String, String> {
+fn fill(template: &str, pages: &[&Page], settings: &Value) -> std::result::Result<String, String> {
     let mut out = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {
@@ -128,7 +124,8 @@ mod tests {
             filled,
             format!("outer 5, 10 64\n{table}\nnine ![](nine.svg) ten ![](ten.svg) .")
         );
-        for wrong in ["{{missing}}", "{{setting:trials}}", "{{#laws}}", "{{table:other}}", "{{law"] {
+        for wrong in ["{{missing}}", "{{setting:trials}}", "{{#laws}}", "{{table:other}}", "{{law"]
+        {
             assert!(page.fill(wrong, &settings).is_err(), "{wrong}");
         }
     }

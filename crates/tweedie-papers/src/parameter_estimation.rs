@@ -181,8 +181,12 @@ impl ParameterEstimation {
     fn plan(&self) -> [Vec<Block>; 2] {
         let ParameterEstimation { replicates, draws, .. } = *self;
         let table = SETTINGS.iter().flat_map(|setting| {
-            self.sample_sizes.iter().map(move |&n| {
-                Block { setting: setting(), n, replicates, draws, estimators: estimators() }
+            self.sample_sizes.iter().map(move |&n| Block {
+                setting: setting(),
+                n,
+                replicates,
+                draws,
+                estimators: estimators(),
             })
         });
         let checked = [

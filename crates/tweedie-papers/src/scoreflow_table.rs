@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use tch::Device;
 
 use crate::experiment::{Context, Experiment, settings};
-use crate::layout::{Measured, differences, measured};
+use crate::layout::{Measured, differences, measured, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use crate::runs::{Tasks, trained};
@@ -391,30 +391,21 @@ impl Report {
     }
 
     fn table(&self) -> Table {
-        let mut columns: Vec<Column> =
-            ["schedule", "training", "seed", "dequantization"].map(Column::from).into();
-        columns.push(Column::from("nll").error("nll_std_error"));
-        columns.push(Column::from("bound").error("bound_std_error"));
-        columns.extend(["flagged", "evaluations", "frechet"].map(Column::from));
-        let mut table = Table::new(columns);
-        for c in &self.cells {
-            let variational = c.variational.iter().map(|scores| ("variational", scores));
-            for (name, scores) in [("uniform", &c.uniform)].into_iter().chain(variational) {
-                let frechet = c.frechet.is_finite().then(|| Entry::number(c.frechet, 3));
-                table.push([
-                    c.schedule.into(),
-                    c.training.name().into(),
-                    c.seed.into(),
-                    name.into(),
-                    measured(Some(scores.nll), 3),
-                    measured(Some(scores.bound), 3),
-                    scores.flagged.into(),
-                    Entry::number(scores.evaluations, 1),
-                    frechet.into(),
-                ]);
-            }
-        }
-        table
+        let each = self.cells.iter().flat_map(|c| {
+            let variational = c.variational.iter().map(move |scores| (c, "variational", scores));
+            std::iter::once((c, "uniform", &c.uniform)).chain(variational)
+        });
+        table!(each, |(c, name, scores)| {
+            "schedule" => c.schedule,
+            "training" => c.training.name(),
+            "seed" => c.seed,
+            "dequantization" => name,
+            Column::from("nll").error("nll_std_error") => measured(Some(scores.nll), 3),
+            Column::from("bound").error("bound_std_error") => measured(Some(scores.bound), 3),
+            "flagged" => scores.flagged,
+            "evaluations" => Entry::number(scores.evaluations, 1),
+            "frechet" => c.frechet.is_finite().then(|| Entry::number(c.frechet, 3)),
+        })
     }
 
     /// `value` of every repetition of a cell.

@@ -33,8 +33,8 @@ settings! {
     pub struct Theory {
         /// Rows of data that expectations are taken over.
         pub rows: usize = 1000,
-        /// Numbers of steps `K`, rising; exponents are fitted to the larger half, errors of rising size
-        /// are made at the largest.
+        /// Numbers of steps `K`, rising; exponents are fitted to the larger half, errors of rising
+        /// size are made at the largest.
         pub steps: Vec<usize> = vec![10, 20, 40, 80, 160, 320, 640],
         /// Sizes `δ` of the errors of score and Hessian.
         pub perturbations: Vec<f64> = vec![0.0125, 0.025, 0.05, 0.1, 0.2],
@@ -46,8 +46,8 @@ settings! {
 /// A sampler: a covariance under the exact score, or the exact covariance under an error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sampler {
-    /// The exact score with this covariance; [`CovarianceConfig::Own`] is the oracle's own, exact and
-    /// full.
+    /// The exact score with this covariance; [`CovarianceConfig::Own`] is the oracle's own, exact
+    /// and full.
     Exact(CovarianceConfig),
     /// A score that is off by `δ`, and the exact covariance.
     Score(f64),
@@ -204,7 +204,8 @@ impl Theory {
         let rising = self.steps.windows(2).all(|pair| pair[0] < pair[1]);
         let fit = rising && self.steps.len() >= 4 && self.steps[0] >= chain::FEWEST;
         if !fit || self.steps.iter().any(|&k| k > 100_000) {
-            let remedy = "give at least four rising numbers from 5 to 100000: exponents are fitted to the larger half";
+            let remedy = "give at least four rising numbers from 5 to 100000: exponents are fitted \
+                          to the larger half";
             return Err(Error::config("--steps", format!("{:?}", self.steps), remedy));
         }
         let possible = |size: &f64| *size > 0.0 && *size <= 0.5;
@@ -233,7 +234,8 @@ impl Theory {
         with_elbo: bool,
     ) -> Result<Measured> {
         let (schedule, grid) = chain.steps(k);
-        let (dim, seed) = (mixture.dim(), Seed(self.seed).derive(&format!("d = {}", mixture.dim())));
+        let (dim, seed) =
+            (mixture.dim(), Seed(self.seed).derive(&format!("d = {}", mixture.dim())));
         let oracle = Oracle::new(mixture.to(Device::Cpu, Kind::Double), schedule.clone());
         let (of_score, of_hessian) = (
             Field::of_vectors(mixture, seed.derive("score")),
@@ -267,8 +269,7 @@ impl Theory {
         let (mut judged, mut without_density) = (Vec::new(), Vec::new());
         for ((&sampler, &(model, covariance)), path) in samplers.iter().zip(&pairs).zip(paths) {
             let reverse = Reverse::new(model, covariance, 1.0)?;
-            let distance =
-                |axes| no_grad(|| output::distance(&oracle, &reverse, from_first, axes));
+            let distance = |axes| no_grad(|| output::distance(&oracle, &reverse, from_first, axes));
             let output = axes.as_ref().map(distance).transpose();
             let finite =
                 path.steps.0.is_finite() && path.elbo.is_none_or(|elbo| elbo.0.is_finite());

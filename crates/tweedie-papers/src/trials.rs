@@ -175,8 +175,8 @@ mod tests {
         );
     }
 
-    /// Many steps with the exact moments are the distribution: as far from it as its own samples, within
-    /// four standard errors; five with G = I are not.
+    /// Many steps with the exact moments are the distribution: as far from it as its own samples,
+    /// within four standard errors; five with G = I are not.
     #[test]
     fn samples_near_the_distribution() {
         let oracle = Oracle::new(Distribution::Mixture2.mixture(), Arc::new(Vp::default()));

@@ -4,7 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::experiment::{Context, Experiment, settings};
-use crate::layout::{LINEAR, Measured, chart, curve, measured};
+use crate::layout::{LINEAR, Measured, chart, curve, measured, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use crate::runs::Tasks;
@@ -216,49 +216,33 @@ impl Report {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new(["power", "trial", "nll", "bound", "mmd2", "flagged"]);
-        for p in &self.points {
-            table.push([
-                Cell::number(p.power, Digits::Significant(3)),
-                p.trial.into(),
-                Cell::number(p.nll, 4),
-                Cell::number(p.bound, 4),
-                Cell::number(p.mmd, Digits::Significant(3)),
-                p.flagged.into(),
-            ]);
-        }
-        table
+        table!(&self.points, |p| {
+            "power" => Cell::number(p.power, Digits::Significant(3)),
+            "trial" => p.trial,
+            "nll" => Cell::number(p.nll, 4),
+            "bound" => Cell::number(p.bound, 4),
+            "mmd2" => Cell::number(p.mmd, Digits::Significant(3)),
+            "flagged" => p.flagged,
+        })
     }
 
     fn powers(&self) -> Table {
         let first = self.experiment.powers[0];
-        let mut table = Table::new([
-            "p".to_string(),
-            "NLL".into(),
-            format!("NLL over p = {first}"),
-            "bound".into(),
-            format!("bound over p = {first}"),
-            "MMD² × 10⁴".into(),
-            "rows flagged".into(),
-        ]);
-        for &power in &self.experiment.powers {
-            // training by training
-            let change = |f: fn(&Point) -> f64| {
-                let pairs = self.of(power).zip(self.of(first)).map(|(a, b)| f(a) - f(b));
-                let change = mean_and_error(&pairs.collect::<Vec<_>>());
-                measured((power != first).then_some(change), 4)
-            };
-            table.push([
-                power.to_string().into(),
-                measured(Some(self.at(power, |p| p.nll)), 4),
-                change(|p| p.nll),
-                measured(Some(self.at(power, |p| p.bound)), 4),
-                change(|p| p.bound),
-                measured(Some(self.at(power, |p| 1e4 * p.mmd)), 2),
-                self.of(power).map(|p| p.flagged).sum::<usize>().into(),
-            ]);
-        }
-        table
+        // training by training
+        let change = |power: f64, f: fn(&Point) -> f64| {
+            let pairs = self.of(power).zip(self.of(first)).map(|(a, b)| f(a) - f(b));
+            let change = mean_and_error(&pairs.collect::<Vec<_>>());
+            measured((power != first).then_some(change), 4)
+        };
+        table!(self.experiment.powers.iter().copied(), |power| {
+            "p" => power.to_string(),
+            "NLL" => measured(Some(self.at(power, |p| p.nll)), 4),
+            format!("NLL over p = {first}") => change(power, |p| p.nll),
+            "bound" => measured(Some(self.at(power, |p| p.bound)), 4),
+            format!("bound over p = {first}") => change(power, |p| p.bound),
+            "MMD² × 10⁴" => measured(Some(self.at(power, |p| 1e4 * p.mmd)), 2),
+            "rows flagged" => self.of(power).map(|p| p.flagged).sum::<usize>(),
+        })
     }
 
     fn figure(&self, title: &str, y_label: &str, lines: &[Line]) -> String {
@@ -294,8 +278,7 @@ mod tests {
     fn everything_is_measured() {
         let seed = Seed(0).derive(WeightingInterpolation::NAME);
         let source = Source::open(None, seed).unwrap();
-        let report =
-            Context::alone(|context| tiny().measure(&source, seed, context)).unwrap();
+        let report = Context::alone(|context| tiny().measure(&source, seed, context)).unwrap();
         let truth = report.truth.unwrap();
         assert_eq!(report.points.len(), 4);
         for p in &report.points {

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use tch::Tensor;
 
 use crate::experiment::{Context, Experiment, settings};
-use crate::layout::{Measured, chart, measured};
+use crate::layout::{Measured, chart, measured, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use crate::runs::Tasks;
@@ -157,6 +157,8 @@ impl Objective for Recorded {
 const BOUND_DRAWS: usize = 100;
 /// Decay of the moving average over steps that smooths a learning curve.
 const SMOOTH: f64 = 0.99;
+/// How losses are shown.
+const FOUR: Digits = Digits::Significant(4);
 /// Points of a learning curve.
 const POINTS: usize = 1000;
 
@@ -202,7 +204,8 @@ impl WeightingVariance {
         let mut curves = Vec::new();
         for process in processes() {
             let schedule = process.name();
-            for (arm, trial) in Arm::ALL.into_iter().flat_map(|a| (0..self.trials).map(move |t| (a, t)))
+            for (arm, trial) in
+                Arm::ALL.into_iter().flat_map(|a| (0..self.trials).map(move |t| (a, t)))
             {
                 let what = format!("{schedule}, {}, training {}", arm.name(), trial + 1);
                 let seed = seed.derive(&format!("trial {trial}"));
@@ -243,61 +246,48 @@ impl Report {
     }
 
     fn table(&self) -> Table {
-        let plain = ["schedule", "arm", "trial", "mean_loss", "loss_variance"];
-        let bound = Column::from("bound").error("bound_std_error");
-        let mut table = Table::new(plain.into_iter().map(Column::from).chain([bound]));
-        for c in &self.0 {
-            table.push([
-                c.schedule.into(),
-                c.arm.name().into(),
-                c.trial.into(),
-                Cell::number(c.mean(), Digits::Significant(4)),
-                Cell::number(c.variance(), Digits::Significant(4)),
-                measured(Some(c.bound), 3),
-            ]);
-        }
-        table
+        table!(&self.0, |c| {
+            "schedule" => c.schedule,
+            "arm" => c.arm.name(),
+            "trial" => c.trial,
+            "mean_loss" => Cell::number(c.mean(), FOUR),
+            "loss_variance" => Cell::number(c.variance(), FOUR),
+            Column::from("bound").error("bound_std_error") => measured(Some(c.bound), 3),
+        })
     }
 
     fn curves(&self) -> Table {
-        let mut table = Table::new(["schedule", "arm", "trial", "step", "loss", "smoothed"]);
-        for c in &self.0 {
-            for (step, loss, smooth) in c.thinned() {
-                table.push([
-                    c.schedule.into(),
-                    c.arm.name().into(),
-                    c.trial.into(),
-                    step.into(),
-                    Cell::number(loss, Digits::Significant(4)),
-                    Cell::number(smooth, Digits::Significant(4)),
-                ]);
-            }
-        }
-        table
+        let each = self.0.iter().flat_map(|c| c.thinned().into_iter().map(move |p| (c, p)));
+        table!(each, |(c, (step, loss, smooth))| {
+            "schedule" => c.schedule,
+            "arm" => c.arm.name(),
+            "trial" => c.trial,
+            "step" => step,
+            "loss" => Cell::number(loss, FOUR),
+            "smoothed" => Cell::number(smooth, FOUR),
+        })
     }
 
-    /// What a page says of each arm on one process, over trainings.
+    /// What a page has about each arm on one process, over trainings.
     fn arms(&self, schedule: &str) -> Table {
-        let mut table =
-            Table::new(["", "mean loss", "variance", "ratio", "relative variance", "bound, nats per row"]);
-        for arm in Arm::ALL {
-            let over = |values: Vec<f64>| mean_and_error(&values);
-            let of = |f: fn(&Curve) -> f64| over(self.of(schedule, arm).map(f).collect());
-            let number = |value| measured(Some(value), Digits::Significant(4));
-            // of the same training's seed; σ² weighting has another loss, of another scale
+        let over = |arm: Arm, f: fn(&Curve) -> f64| {
+            mean_and_error(&self.of(schedule, arm).map(f).collect::<Vec<_>>())
+        };
+        let number = |arm, f| measured(Some(over(arm, f)), FOUR);
+        // of the same training's seed; σ² weighting has another loss, of another scale
+        let ratio = |arm: Arm| {
             let pairs = self.of(schedule, arm).zip(self.of(schedule, Arm::Likelihood));
-            let ratio = over(pairs.map(|(a, b)| a.variance() / b.variance()).collect());
-            let ratio = (arm != Arm::Sigma2).then_some(ratio);
-            table.push([
-                arm.name().into(),
-                number(of(Curve::mean)),
-                number(of(Curve::variance)),
-                measured(ratio, Digits::Significant(4)),
-                number(of(|c| c.variance() / c.mean().powi(2))),
-                measured(Some(of(|c| c.bound.0)), 3),
-            ]);
-        }
-        table
+            let ratios: Vec<f64> = pairs.map(|(a, b)| a.variance() / b.variance()).collect();
+            (arm != Arm::Sigma2).then(|| mean_and_error(&ratios))
+        };
+        table!(Arm::ALL, |arm| {
+            "" => arm.name(),
+            "mean loss" => number(arm, Curve::mean),
+            "variance" => number(arm, Curve::variance),
+            "ratio" => measured(ratio(arm), FOUR),
+            "relative variance" => number(arm, |c| c.variance() / c.mean().powi(2)),
+            "bound, nats per row" => measured(Some(over(arm, |c| c.bound.0)), 3),
+        })
     }
 
     /// Learning curves of the first training of every arm: the loss of steps, and its moving
@@ -313,8 +303,9 @@ impl Report {
             let smooth = Series::line(arm.name(), x, points.iter().map(|p| p.2).collect());
             series.push(smooth.colour(colour));
         }
-        let title =
-            format!("{schedule}: loss while training, and its moving average over steps ({SMOOTH})");
+        let title = format!(
+            "{schedule}: loss while training, and its moving average over steps ({SMOOTH})"
+        );
         chart(title, ["steps", "loss of a step"], [Scale::Linear, Scale::Log], series)
     }
 }
@@ -343,7 +334,8 @@ mod tests {
     /// and leaves its mean where it is; the same seed gives the same numbers.
     #[test]
     fn importance_sampling_is_quieter() {
-        let recipe = Recipe { width: 8, depth: 1, iterations: 400, rows: 64, ..weighting::recipe() };
+        let recipe =
+            Recipe { width: 8, depth: 1, iterations: 400, rows: 64, ..weighting::recipe() };
         let tiny = WeightingVariance { trials: 1, recipe, rows: 20, ..Default::default() };
         let seed = Seed(0).derive(WeightingVariance::NAME);
         let measure = || {

@@ -1,15 +1,15 @@
 //! The experiment's tables and figures.
 
 use tweedie_report::plot::{Series, Style};
-use tweedie_report::table::{Cell as Entry, Column, Digits, Table};
+use tweedie_report::table::{Cell as Entry, Digits, Table};
 
 use super::accuracy::{efficiency, inefficiency, rmse};
 use super::{Report, estimators, independent};
-use crate::layout::{LOG, Measured, chart, curve, grid, measured, named};
+use crate::layout::{LOG, Measured, chart, curve, grid, measured, named, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use crate::parameter_estimation::draws::Estimator;
-use crate::parameter_estimation::study::{Cell, GROUPS, SETTINGS, Setting};
+use crate::parameter_estimation::study::{Cell, GROUPS, Group, SETTINGS, Setting};
 use crate::regression;
 
 impl Report {
@@ -59,39 +59,24 @@ impl Report {
     }
 
     fn csv(&self) -> Table {
-        let mut table = Table::new([
-            "setting".into(),
-            "n".into(),
-            "estimator".into(),
-            "draws".into(),
-            "replicates".into(),
-            "group".into(),
-            Column::from("rmse"),
-            "efficiency".into(),
-            "largest_bias".into(),
-            "unconverged".into(),
-            "degenerate".into(),
-        ]);
-        for c in &self.cells {
-            for (name, group) in &GROUPS {
-                let biases = group.clone().map(|j| c.bias(j));
-                let bias = biases.fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
-                table.push([
-                    c.setting.name.into(),
-                    c.n.into(),
-                    c.estimator.name().into(),
-                    c.draws.into(),
-                    c.errors.len().into(),
-                    (*name).into(),
-                    measured(Some(rmse(c, group)), 4),
-                    measured(Some(efficiency(c, self.exact(c), group)), 3),
-                    Entry::number(bias, Digits::Significant(3)),
-                    c.unconverged.into(),
-                    c.degenerate.into(),
-                ]);
-            }
-        }
-        table
+        let bias = |c: &Cell, group: &Group| {
+            let biases = group.1.clone().map(|j| c.bias(j));
+            biases.fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a })
+        };
+        let each = self.cells.iter().flat_map(|c| GROUPS.iter().map(move |group| (c, group)));
+        table!(each, |(c, group)| {
+            "setting" => c.setting.name,
+            "n" => c.n,
+            "estimator" => c.estimator.name(),
+            "draws" => c.draws,
+            "replicates" => c.errors.len(),
+            "group" => group.0,
+            "rmse" => measured(Some(rmse(c, &group.1)), 4),
+            "efficiency" => measured(Some(efficiency(c, self.exact(c), &group.1)), 3),
+            "largest_bias" => Entry::number(bias(c, group), Digits::Significant(3)),
+            "unconverged" => c.unconverged,
+            "degenerate" => c.degenerate,
+        })
     }
 
     fn page(&self, setting: &Setting) -> Page {

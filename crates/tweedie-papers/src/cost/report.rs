@@ -4,7 +4,7 @@ use tch::Device;
 
 use super::arm::Trained;
 use super::{Measured, Report, Timing};
-use crate::layout::{LINEAR, chart};
+use crate::layout::{LINEAR, chart, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use tweedie::model::HeadTrunk;
@@ -30,9 +30,8 @@ impl Report {
         let training = self.figure("Training", "time of an iteration over SM's", |m| {
             self.of_sm(&m.iteration, |sm| Some(&sm.iteration))
         });
-        let sampling = self.figure("Sampling", "time of a sampling step over SM's", |m| {
-            self.sampling_of_sm(m)
-        });
+        let sampling = self
+            .figure("Sampling", "time of a sampling step over SM's", |m| self.sampling_of_sm(m));
         let outcome = Outcome::new("cost", self.table(), page)
             .figure("cost-training.svg", training)
             .figure("cost-sampling.svg", sampling);
@@ -65,32 +64,25 @@ impl Report {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new([
-            "arm", "rank", "trained_parameters", "iteration_s_q1", "iteration_s_median",
-            "iteration_s_q3", "iteration_over_sm", "memory_before_bytes", "memory_peak_bytes",
-            "memory_over_sm", "sampling_s_per_1000_q1", "sampling_s_per_1000_median",
-            "sampling_s_per_1000_q3", "sampling_over_sm",
-        ]);
-        let three = |timing: Option<&Timing>| match timing {
-            Some(timing) => timing.quartiles.map(|seconds| Cell::number(seconds, 3)),
-            None => [Cell::Empty, Cell::Empty, Cell::Empty],
+        let quartile = |timing: Option<&Timing>, i: usize| {
+            timing.map(|timing| Cell::number(timing.quartiles[i], 3))
         };
-        for m in &self.arms {
-            let mut row = vec![
-                m.arm.name().into(),
-                m.arm.rank.map(|rank| rank.to_string()).into(),
-                (m.parameters as u64).into(),
-            ];
-            row.extend(three(Some(&m.iteration)));
-            row.push(ratio(self.of_sm(&m.iteration, |sm| Some(&sm.iteration))));
-            row.push(m.memory.map(|peak| peak.before).into());
-            row.push(m.memory.map(|peak| peak.highest).into());
-            row.push(ratio(self.memory_of_sm(m)));
-            row.extend(three(m.sampling.as_ref()));
-            row.push(ratio(self.sampling_of_sm(m)));
-            table.push(row);
-        }
-        table
+        table!(&self.arms, |m| {
+            "arm" => m.arm.name(),
+            "rank" => m.arm.rank.map(|rank| rank.to_string()),
+            "trained_parameters" => m.parameters as u64,
+            "iteration_s_q1" => quartile(Some(&m.iteration), 0),
+            "iteration_s_median" => quartile(Some(&m.iteration), 1),
+            "iteration_s_q3" => quartile(Some(&m.iteration), 2),
+            "iteration_over_sm" => ratio(self.of_sm(&m.iteration, |sm| Some(&sm.iteration))),
+            "memory_before_bytes" => m.memory.map(|peak| peak.before),
+            "memory_peak_bytes" => m.memory.map(|peak| peak.highest),
+            "memory_over_sm" => ratio(self.memory_of_sm(m)),
+            "sampling_s_per_1000_q1" => quartile(m.sampling.as_ref(), 0),
+            "sampling_s_per_1000_median" => quartile(m.sampling.as_ref(), 1),
+            "sampling_s_per_1000_q3" => quartile(m.sampling.as_ref(), 2),
+            "sampling_over_sm" => ratio(self.sampling_of_sm(m)),
+        })
     }
 
     fn page_table(&self) -> Table {
@@ -130,7 +122,8 @@ impl Report {
             [HeadTrunk::Shared, HeadTrunk::Separate].map(|trunk| (trained, trunk))
         });
         let line = |(trained, trunk): (Trained, HeadTrunk)| {
-            let mine = self.arms.iter().filter(|m| (m.arm.trained, m.arm.trunk) == (trained, trunk));
+            let mine =
+                self.arms.iter().filter(|m| (m.arm.trained, m.arm.trunk) == (trained, trunk));
             let points = mine.filter_map(|m| Some((m.arm.rank? as f64, value(m)?)));
             let (x, y): (Vec<f64>, Vec<f64>) = points.unzip();
             let separate = trunk == HeadTrunk::Separate;

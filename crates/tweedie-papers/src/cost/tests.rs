@@ -16,7 +16,13 @@ fn tiny() -> Cost {
 fn written(report: &Report, dir: &std::path::Path) -> String {
     let outcome = report.outcome(Device::Cpu);
     outcome.write(dir).unwrap();
-    outcome.page.fill(crate::experiment::Entry::of::<Cost>().page(), &serde_json::to_value(&report.experiment).unwrap()).unwrap()
+    outcome
+        .page
+        .fill(
+            crate::experiment::Entry::of::<Cost>().page(),
+            &serde_json::to_value(&report.experiment).unwrap(),
+        )
+        .unwrap()
 }
 
 #[test]
@@ -95,7 +101,10 @@ fn impossible_settings_name_their_flag() {
         (Cost { ranks: vec![65], ..tiny() }, "rank"),
         (Cost { rounds: 0, ..tiny() }, "--rounds"),
     ] {
-        let error = experiment.measure(Device::Cpu, &mut |_| Ok(None), &mut |_, _| ()).unwrap_err().to_string();
+        let error = experiment
+            .measure(Device::Cpu, &mut |_| Ok(None), &mut |_, _| ())
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with(flag), "{error}");
     }
     let error = tiny().peak_memory("lm", Device::Cpu).unwrap_err().to_string();

@@ -2,7 +2,7 @@
 
 use super::judge::LARGEST_OF_MMD;
 use super::{EXACT, PROBES, Quantity, Report, Score, Truth};
-use crate::layout::{LOG, Measured, chart, curve, differences, grid, mean, measured, named};
+use crate::layout::{LOG, Measured, chart, curve, differences, grid, mean, measured, named, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use tweedie::likelihood::mean_and_error;
@@ -96,37 +96,23 @@ impl Report {
     }
 
     fn csv(&self) -> Table {
-        let mut table = Table::new([
-            "law".into(),
-            "score".into(),
-            "arm".into(),
-            "quantity".into(),
-            "at".into(),
-            "trials".into(),
-            Column::from("mean").error("std_error"),
-        ]);
-        let mut push = |of: &Truth, score: Score, arm: &str, quantity: Quantity, at, values: &[f64]| {
-            table.push([
-                of.distribution.name().into(),
-                score.name().into(),
-                arm.into(),
-                quantity.name().into(),
-                Cell::number(at, Digits::Significant(3)),
-                values.len().into(),
-                mean(values, Digits::Significant(3)),
-            ]);
-        };
-        for truth in &self.truths {
-            for m in self.measured.iter().filter(|m| m.distribution == truth.distribution) {
-                push(truth, m.score, &m.arm, m.quantity, m.at, &m.values);
-            }
-        }
-        for truth in &self.truths {
-            for (&k, gaps) in self.experiment.steps.iter().zip(&truth.exact_gaps) {
-                push(truth, Score::True, EXACT, Quantity::Gap, k as f64, gaps);
-            }
-        }
-        table
+        let measured = self.measured.iter().map(|m| {
+            (m.distribution, m.score, m.arm.as_str(), m.quantity, m.at, m.values.as_slice())
+        });
+        let exact = self.truths.iter().flat_map(|truth| {
+            let gaps = self.experiment.steps.iter().zip(&truth.exact_gaps);
+            let (of, gap) = (truth.distribution, Quantity::Gap);
+            gaps.map(move |(&k, gaps)| (of, Score::True, EXACT, gap, k as f64, gaps.as_slice()))
+        });
+        table!(measured.chain(exact), |(of, score, arm, quantity, at, values)| {
+            "law" => of.name(),
+            "score" => score.name(),
+            "arm" => arm,
+            "quantity" => quantity.name(),
+            "at" => Cell::number(at, Digits::Significant(3)),
+            "trials" => values.len(),
+            Column::from("mean").error("std_error") => mean(values, Digits::Significant(3)),
+        })
     }
 
     fn page(&self, truth: &Truth) -> Page {
@@ -136,25 +122,26 @@ impl Report {
             ("‖G‖² off the diagonal, %", &truth.off_diagonal),
         ];
         let columns = named(0..times.len(), |&i| times[i].to_string());
-        let facts = grid("t =", &named(facts, |fact| fact.0.into()), &columns, |(_, values), &i| {
-            Cell::number(100.0 * values[i], 2)
-        });
+        let facts =
+            grid("t =", &named(facts, |fact| fact.0.into()), &columns, |(_, values), &i| {
+                Cell::number(100.0 * values[i], 2)
+            });
         let gaps = steps.iter().zip(&truth.exact_gaps);
-        let gaps: Vec<String> = gaps.map(|(k, gaps)| format!("{} (K = {k})", mean(gaps, 3))).collect();
-        let own = (!truth.own_distance.is_empty()).then(|| {
-            Page::new().with("own", scaled(mean_and_error(&truth.own_distance), 1))
-        });
+        let gaps: Vec<String> =
+            gaps.map(|(k, gaps)| format!("{} (K = {k})", mean(gaps, 3))).collect();
+        let own = (!truth.own_distance.is_empty())
+            .then(|| Page::new().with("own", scaled(mean_and_error(&truth.own_distance), 1)));
         let scores = Score::ALL.into_iter().map(|score| {
             let sections = QUANTITIES.into_iter().filter_map(|(quantity, title)| {
                 let curves = self.curves(truth, score, quantity);
                 if curves.is_empty() {
                     return None;
                 }
-                let orderings = quantity.of_times().then(|| {
-                    Page::new().with("orderings", orderings(&curves))
-                });
-                let page = Page::new().with("title", title).with("file", file(truth, score, quantity));
-                Some(page.table("curves", &table(quantity, &curves)).when("orderings", orderings))
+                let orderings =
+                    quantity.of_times().then(|| Page::new().with("orderings", orderings(&curves)));
+                let page =
+                    Page::new().with("title", title).with("file", file(truth, score, quantity));
+                Some(page.table("curves", &by_arm(quantity, &curves)).when("orderings", orderings))
             });
             Page::new().with("score", score.name()).each("sections", sections)
         });
@@ -174,7 +161,7 @@ fn scaled((value, error): Measured, digits: usize) -> Cell {
     Cell::measured(1e4 * value, 1e4 * error, digits)
 }
 
-fn table(quantity: Quantity, curves: &[Curve]) -> Table {
+fn by_arm(quantity: Quantity, curves: &[Curve]) -> Table {
     let points = curves.first().map_or(&[][..], |curve| &curve.points);
     let columns = named(0..points.len(), |&i| points[i].0.to_string());
     let axis = if quantity.of_times() { "t =" } else { "K =" };

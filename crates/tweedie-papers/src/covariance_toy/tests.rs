@@ -5,13 +5,7 @@ fn tiny() -> CovarianceToy {
     CovarianceToy {
         distributions: vec![Distribution::Mixture2],
         trials: 2,
-        recipe: Recipe {
-            width: 16,
-            depth: 1,
-            iterations: 200,
-            rows: 16,
-            ..Recipe::default()
-        },
+        recipe: Recipe { width: 16, depth: 1, iterations: 200, rows: 16, ..Recipe::default() },
         score_iterations: 100,
         times: vec![0.05, 0.3],
         rows: 100,

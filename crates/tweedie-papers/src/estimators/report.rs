@@ -1,7 +1,7 @@
 //! The experiment's table, page and figures.
 
 use super::{Measured, Report};
-use crate::layout::{LOG, chart, curve, mean};
+use crate::layout::{LOG, chart, curve, mean, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use tweedie::likelihood::{Kind, mean_and_error};
@@ -30,39 +30,23 @@ impl Report {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new([
-            "data".into(),
-            "dim".into(),
-            "schedule".into(),
-            "family".into(),
-            "estimator".into(),
-            "kind".into(),
-            "rows".into(),
-            "flagged".into(),
-            Column::from("nats").error("std_error"),
-            Column::from("error").error("error_std_error"),
-            "worst_error".into(),
-            "evaluations_per_row".into(),
-            "seconds_per_row".into(),
-        ]);
-        for m in &self.0 {
-            table.push([
-                m.data.as_str().into(),
-                m.dim.to_string().into(),
-                m.schedule.into(),
-                m.estimator.family().into(),
-                m.name.as_str().into(),
-                kind(m).into(),
-                m.values.len().into(),
-                m.flagged.into(),
-                mean(&m.values, 3),
+        let number = |value: f64| Cell::number(value, Digits::Significant(2));
+        table!(&self.0, |m| {
+            "data" => m.data.as_str(),
+            "dim" => m.dim.to_string(),
+            "schedule" => m.schedule,
+            "family" => m.estimator.family(),
+            "estimator" => m.name.as_str(),
+            "kind" => kind(m),
+            "rows" => m.values.len(),
+            "flagged" => m.flagged,
+            Column::from("nats").error("std_error") => mean(&m.values, 3),
+            Column::from("error").error("error_std_error") =>
                 mean(&m.errors(), Digits::Significant(2)),
-                Cell::number(worst(m), Digits::Significant(2)),
-                Cell::number(m.evaluations, 1),
-                Cell::number(m.seconds, Digits::Significant(2)),
-            ]);
-        }
-        table
+            "worst_error" => number(worst(m)),
+            "evaluations_per_row" => Cell::number(m.evaluations, 1),
+            "seconds_per_row" => number(m.seconds),
+        })
     }
 }
 
@@ -79,25 +63,19 @@ fn worst(measured: &Measured) -> f64 {
 }
 
 fn page_table(set: &[Measured]) -> Table {
-    let mut table = Table::new([
-        "estimator", "", "nats per row", "error", "largest", "evaluations", "ms per row",
-    ]);
-    for m in set {
-        let flagged = match m.flagged {
-            0 => String::new(),
-            flagged => format!(", {flagged} flagged"),
-        };
-        table.push([
-            m.name.as_str().into(),
-            format!("{}{flagged}", kind(m)).into(),
-            mean(&m.values, 3),
-            mean(&m.errors(), Digits::Significant(2)),
-            Cell::number(worst(m), Digits::Significant(2)),
-            Cell::number(m.evaluations, 0),
-            Cell::number(1e3 * m.seconds, 2),
-        ]);
-    }
-    table
+    let about = |m: &Measured| match m.flagged {
+        0 => kind(m).to_string(),
+        flagged => format!("{}, {flagged} flagged", kind(m)),
+    };
+    table!(set, |m| {
+        "estimator" => m.name.as_str(),
+        "" => about(m),
+        "nats per row" => mean(&m.values, 3),
+        "error" => mean(&m.errors(), Digits::Significant(2)),
+        "largest" => Cell::number(worst(m), Digits::Significant(2)),
+        "evaluations" => Cell::number(m.evaluations, 0),
+        "ms per row" => Cell::number(1e3 * m.seconds, 2),
+    })
 }
 
 /// The size of the mean error against evaluations, a curve for each family.

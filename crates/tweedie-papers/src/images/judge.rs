@@ -50,7 +50,8 @@ impl Method {
         Method { covariance, eta: 0.0 }
     }
 
-    /// What a run can be sampled by: all four, or without a head that gives `G` all but the learned.
+    /// What a run can be sampled by: all four, or without a head that gives `G` all but the
+    /// learned.
     pub fn of(run: &Run) -> Vec<Method> {
         let learned = run.model.head_covariance() == Some(CovarianceConfig::Own);
         let free = [Method::ZERO_HESSIAN, Method::BETA_TILDE, Method::DDIM];
@@ -362,7 +363,10 @@ fn test_rows(run: &Run, given: Option<&Path>) -> Result<(Table, Vec<usize>)> {
         }
         None => Err(Error::config(
             "--test",
-            format!("{} is not available, or no longer the data of this run", run.config.data.source),
+            format!(
+                "{} is not available, or no longer the data of this run",
+                run.config.data.source
+            ),
             "give test rows with --test",
         )),
     }

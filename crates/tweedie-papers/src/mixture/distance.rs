@@ -6,8 +6,8 @@ use tweedie::oracle::MixtureParameters;
 /// The kernels' bandwidths, `2^{−2} … 2^2`.
 pub const BANDWIDTHS: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
 
-/// MMD² to a fixed distribution with the mean of five kernels `exp(−(x−y)²/(2h²))` (Gretton et al. 2012):
-/// unbiased, `mean_{i≠j} k(x_i, x_j) − 2 mean_i E k(x_i, Y) + E k(Y, Y')`.
+/// MMD² to a fixed distribution with the mean of five kernels `exp(−(x−y)²/(2h²))` (Gretton et al.
+/// 2012): unbiased, `mean_{i≠j} k(x_i, x_j) − 2 mean_i E k(x_i, Y) + E k(Y, Y')`.
 pub struct Distance {
     /// For each kernel and component: factor, location, `1/(2(h² + v))`.
     means: Vec<(f64, f64, f64)>,

@@ -1,5 +1,5 @@
-//! The two distributions of the experiment, both as Gaussian mixtures, so that the exact model and the exact
-//! distance to either have a closed form.
+//! The two distributions of the experiment, both as Gaussian mixtures, so that the exact model and
+//! the exact distance to either have a closed form.
 
 use tch::Tensor;
 
@@ -44,7 +44,9 @@ impl Distribution {
             Distribution::Gaussian => {
                 Ok(GaussianMixture::from_parameters(&self.parameters())?.sample(n, seed))
             }
-            Distribution::StudentT => Ok(StudentTMixture::new(&LOCATIONS, FREEDOM)?.sample(n, seed)),
+            Distribution::StudentT => {
+                Ok(StudentTMixture::new(&LOCATIONS, FREEDOM)?.sample(n, seed))
+            }
         }
     }
 
@@ -59,9 +61,9 @@ impl Distribution {
         }
     }
 
-    /// The distribution as a Gaussian mixture. A t distribution with `ν` degrees of freedom is `∫ N(0, v) dP(v)` with
-    /// `1/v` distributed as Gamma(ν/2, rate ν/2); the integral by the trapezoid rule in `ln v`, which
-    /// converges exponentially: with steps of ½ the density is right to 1e-7.
+    /// The distribution as a Gaussian mixture. A t distribution with `ν` degrees of freedom is `∫
+    /// N(0, v) dP(v)` with `1/v` distributed as Gamma(ν/2, rate ν/2); the integral by the trapezoid
+    /// rule in `ln v`, which converges exponentially: with steps of ½ the density is right to 1e-7.
     pub fn parameters(self) -> MixtureParameters {
         let scales: Vec<(f64, f64)> = match self {
             Distribution::Gaussian => vec![(1.0, 1.0)],

@@ -3,7 +3,7 @@
 use super::arm::{Curve, Point};
 use super::distribution::Distribution;
 use super::{EXACT, Report, SM};
-use crate::layout::{LOG, Measured, chart, curve, differences, grid, named};
+use crate::layout::{LOG, Measured, chart, curve, differences, grid, measured, named, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use tweedie::Result;
@@ -93,23 +93,17 @@ impl Report {
     }
 
     fn csv(&self) -> Table {
-        let mut columns: Vec<Column> =
-            ["law", "arm", "covariance", "last_step", "steps", "trials"].map(Column::from).into();
-        columns.push(Column::from("mmd2").error("std_error"));
-        let mut table = Table::new(columns);
-        for (c, p) in self.curves.iter().flat_map(|c| c.points.iter().map(move |p| (c, p))) {
-            let (mean, error) = p.mean();
-            table.push([
-                c.distribution.name().into(),
-                c.arm.as_str().into(),
-                c.covariance.map(CovarianceConfig::name).into(),
-                c.covariance.map(|_| last_name(c.last)).into(),
-                c.covariance.map(|_| p.steps).into(),
-                p.values.len().into(),
-                Cell::measured(mean, error, Digits::Significant(3)),
-            ]);
-        }
-        table
+        let mmd = |p: &Point| measured(Some(p.mean()), Digits::Significant(3));
+        let each = self.curves.iter().flat_map(|c| c.points.iter().map(move |p| (c, p)));
+        table!(each, |(c, p)| {
+            "law" => c.distribution.name(),
+            "arm" => c.arm.as_str(),
+            "covariance" => c.covariance.map(CovarianceConfig::name),
+            "last_step" => c.covariance.map(|_| last_name(c.last)),
+            "steps" => c.covariance.map(|_| p.steps),
+            "trials" => p.values.len(),
+            Column::from("mmd2").error("std_error") => mmd(p),
+        })
     }
 
     fn table(&self, curves: &[&Curve]) -> Table {
@@ -172,7 +166,8 @@ impl Report {
                     let (k, verdict) = (m.steps, verdict(n, m));
                     format!("K={k}: mean {}, draw {} ({verdict})", cell(m), cell(n))
                 };
-                let cells: Vec<String> = mean.points.iter().zip(&noise.points).map(beside).collect();
+                let cells: Vec<String> =
+                    mean.points.iter().zip(&noise.points).map(beside).collect();
                 lines.push(format!("- {}, {}: {}", of.formula(), label(mean), cells.join("; ")));
             }
         }
@@ -182,9 +177,8 @@ impl Report {
     /// MMD² against `K`.
     fn figure(&self, of: Distribution) -> String {
         let steps = &self.experiment.steps;
-        let shown = |c: &&Curve| {
-            c.arm != EXACT || matches!(c.covariance, Some(CovarianceConfig::Own))
-        };
+        let shown =
+            |c: &&Curve| c.arm != EXACT || matches!(c.covariance, Some(CovarianceConfig::Own));
         let line = |c: &Curve| {
             let nothing = (f64::NAN, f64::NAN);
             let value = |k: &usize| (*k as f64, c.at(*k).map_or(nothing, Point::mean));
@@ -198,7 +192,8 @@ impl Report {
             }
         };
         let series = self.main_curves(of).filter(shown).map(line).collect();
-        let title = format!("{}: distance to the distribution against sampling steps", of.formula());
+        let title =
+            format!("{}: distance to the distribution against sampling steps", of.formula());
         chart(title, ["sampling steps K", "MMD², mean ± s.e. over trials"], LOG, series)
     }
 

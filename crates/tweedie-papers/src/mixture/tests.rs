@@ -21,8 +21,8 @@ fn reproducible_and_complete() {
         report.curves.iter().flat_map(|c| c.points.iter().flat_map(|p| p.values.clone())).collect()
     };
     let first = values(&tiny());
-    // per distribution: (3 + 1 + 4) covariances, 2 last steps, 2 numbers of steps, and 2 sets of draws; 2
-    // trials each
+    // per distribution: (3 + 1 + 4) covariances, 2 last steps, 2 numbers of steps, and 2 sets of
+    // draws; 2 trials each
     assert_eq!(first.len(), 2 * (8 * 2 * 2 + 2) * 2);
     assert!(first.iter().all(|v| v.is_finite()));
     assert_eq!(first, values(&Mixture { threads: Some(1), ..tiny() }));
@@ -37,12 +37,11 @@ fn writes_its_files() {
     let outcome = report.outcome().unwrap();
     outcome.write(dir.path()).unwrap();
     let settings = serde_json::to_value(tiny()).unwrap();
-    let page = outcome.page.fill(crate::experiment::Entry::of::<Mixture>().page(), &settings).unwrap();
+    let page =
+        outcome.page.fill(crate::experiment::Entry::of::<Mixture>().page(), &settings).unwrap();
     assert!(page.contains("| LM N=2 |"), "{page}");
     assert_eq!(heard, 1.0);
-    for file in
-        ["mixture.csv", "figure-2a.svg", "figure-2b.svg", "figure-3a-gaussian.svg"]
-    {
+    for file in ["mixture.csv", "figure-2a.svg", "figure-2b.svg", "figure-3a-gaussian.svg"] {
         assert!(dir.path().join(file).metadata().unwrap().len() > 500, "{file}");
     }
 }
@@ -53,7 +52,8 @@ fn writes_its_files() {
 fn exact_moments_beat_fixed_covariances() {
     let experiment = Mixture { samples: 2000, steps: vec![5], student_t: false, ..tiny() };
     let report = experiment.measure(&mut |_, _| ()).unwrap();
-    let at = |covariance| report.point(Distribution::Gaussian, EXACT, covariance, 5).unwrap().mean().0;
+    let at =
+        |covariance| report.point(Distribution::Gaussian, EXACT, covariance, 5).unwrap().mean().0;
     assert!(at(CovarianceConfig::Own) < 0.1 * at(CovarianceConfig::Beta));
     assert!(at(CovarianceConfig::Beta) < at(CovarianceConfig::ZeroHessian));
 }

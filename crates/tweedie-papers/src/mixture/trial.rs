@@ -31,8 +31,8 @@ settings! {
         pub frequencies: usize = 4,
         /// Steps of Adam.
         pub iterations: u64 = 5000,
-        /// Pairs (x, t) per step and trial: the rows drawn, with replacement, times the draws of (t, ε)
-        /// for each.
+        /// Pairs (x, t) per step and trial: the rows drawn, with replacement, times the draws of
+        /// (t, ε) for each.
         pub pairs: usize = 1000,
         /// Adam's step size, which falls along a cosine.
         pub learning_rate: f64 = 0.03,

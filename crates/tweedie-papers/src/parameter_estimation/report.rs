@@ -4,9 +4,10 @@ use tweedie_report::plot::Series;
 use tweedie_report::table::{Cell as Entry, Column, Digits, Table};
 
 use super::draws::{Estimator, Sampling, ScoreWeight};
-use super::study::{Cell, GROUPS, PARAMETERS, SETTINGS, Setting};
+use super::gradient_noise::GradientNoise;
+use super::study::{Cell, GROUPS, Group, PARAMETERS, SETTINGS, Setting};
 use super::{GRIDS, REFERENCE, Report, TRANSITIONS, on_grid};
-use crate::layout::{LOG, chart, curve, grid, measured, named};
+use crate::layout::{LOG, chart, curve, grid, measured, named, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
 
@@ -33,56 +34,39 @@ impl Report {
     }
 
     fn csv(&self) -> Table {
-        let mut table = Table::new([
-            "part", "setting", "n", "estimator", "draws", "replicates", "parameter", "truth", "mae",
-            "std_error", "bias", "unconverged", "degenerate",
-        ]);
-        for (part, cells) in [("table", &self.table), ("doubled", &self.doubled)] {
-            for c in cells {
-                for (j, parameter) in PARAMETERS.into_iter().enumerate() {
-                    table.push([
-                        part.into(),
-                        c.setting.name.into(),
-                        c.n.into(),
-                        c.estimator.name().into(),
-                        c.draws.into(),
-                        c.errors.len().into(),
-                        parameter.into(),
-                        Entry::number(c.setting.truth.natural()[j], 6),
-                        Entry::number(c.mae(j), 6),
-                        Entry::number(c.sd(j), 6),
-                        Entry::number(c.bias(j), 6),
-                        c.unconverged.into(),
-                        c.degenerate.into(),
-                    ]);
-                }
-            }
-        }
-        table
+        let number = |value: f64| Entry::number(value, 6);
+        let parts = [("table", &self.table), ("doubled", &self.doubled)];
+        let cells = parts.into_iter().flat_map(|(part, all)| all.iter().map(move |c| (part, c)));
+        let each = cells.flat_map(|(part, c)| (0..PARAMETERS.len()).map(move |j| (part, c, j)));
+        table!(each, |(part, c, j)| {
+            "part" => part,
+            "setting" => c.setting.name,
+            "n" => c.n,
+            "estimator" => c.estimator.name(),
+            "draws" => c.draws,
+            "replicates" => c.errors.len(),
+            "parameter" => PARAMETERS[j],
+            "truth" => number(c.setting.truth.natural()[j]),
+            "mae" => number(c.mae(j)),
+            "std_error" => number(c.sd(j)),
+            "bias" => number(c.bias(j)),
+            "unconverged" => c.unconverged,
+            "degenerate" => c.degenerate,
+        })
     }
 
     fn noise_csv(&self) -> Table {
-        let mut table = Table::new([
-            "setting".into(),
-            "estimator".into(),
-            "transitions".into(),
-            "loss_variance".into(),
-            "gradient_variance".into(),
-            Column::from("draws_to_match").error("draws_to_match_se"),
-            Column::from("inefficiency").error("inefficiency_se"),
-        ]);
-        for g in &self.noise {
-            table.push([
-                g.setting.name.into(),
-                g.estimator.name().into(),
-                g.estimator.group().into(),
-                Entry::number(g.loss, Digits::Significant(6)),
-                Entry::number(g.gradient, 5),
+        table!(&self.noise, |g| {
+            "setting" => g.setting.name,
+            "estimator" => g.estimator.name(),
+            "transitions" => g.estimator.group(),
+            "loss_variance" => Entry::number(g.loss, Digits::Significant(6)),
+            "gradient_variance" => Entry::number(g.gradient, 5),
+            Column::from("draws_to_match").error("draws_to_match_se") =>
                 Entry::measured(g.draws_to_match, g.draws_to_match_error, 4),
+            Column::from("inefficiency").error("inefficiency_se") =>
                 Entry::measured(g.inefficiency, g.inefficiency_error, 5),
-            ]);
-        }
-        table
+        })
     }
 
     fn cell(&self, setting: &str, n: usize, estimator: Estimator) -> Option<&Cell> {
@@ -91,18 +75,23 @@ impl Report {
     }
 
     fn errors(&self, setting: &Setting, n: usize) -> Table {
-        let mut table = Table::new([
-            "estimator", "draws", "means", "sds", "weight", "ratio: means", "ratio: sds",
-            "ratio: weight", "not converged", "at a bound",
-        ]);
         let exact = self.cell(setting.name, n, Estimator::MaximumLikelihood);
-        for c in self.table.iter().filter(|c| c.setting.name == setting.name && c.n == n) {
-            let mut row = vec![c.estimator.name().into(), c.draws.into()];
-            row.extend(GROUPS.iter().map(|(_, g)| Entry::number(c.group_mae(g), 4)));
-            row.extend(GROUPS.iter().map(|(_, g)| measured(exact.map(|e| c.ratio(e, g)), 3)));
-            table.push(row.into_iter().chain([c.unconverged.into(), c.degenerate.into()]));
-        }
-        table
+        let [means, sds, weight] = &GROUPS;
+        let error = |c: &Cell, group: &Group| Entry::number(c.group_mae(&group.1), 4);
+        let ratio = |c: &Cell, group: &Group| measured(exact.map(|e| c.ratio(e, &group.1)), 3);
+        let mine = self.table.iter().filter(|c| c.setting.name == setting.name && c.n == n);
+        table!(mine, |c| {
+            "estimator" => c.estimator.name(),
+            "draws" => c.draws,
+            "means" => error(c, means),
+            "sds" => error(c, sds),
+            "weight" => error(c, weight),
+            "ratio: means" => ratio(c, means),
+            "ratio: sds" => ratio(c, sds),
+            "ratio: weight" => ratio(c, weight),
+            "not converged" => c.unconverged,
+            "at a bound" => c.degenerate,
+        })
     }
 
     /// How many of LM's errors with `N ≥ 5` are within 5 % of maximum likelihood's, and which are
@@ -110,7 +99,8 @@ impl Report {
     fn near_the_limit(&self, page: Page) -> Page {
         let (mut within, mut clearly, mut beyond) = (0, 0, Vec::new());
         let matching = self.table.iter().filter(|c| {
-            let enough = matches!(c.estimator, Estimator::LikelihoodMatching { transitions: 5.., .. });
+            let enough =
+                matches!(c.estimator, Estimator::LikelihoodMatching { transitions: 5.., .. });
             enough && c.estimator.sampling() == Sampling::Balanced
         });
         for c in matching {
@@ -123,7 +113,8 @@ impl Report {
                     continue;
                 }
                 clearly += usize::from(ratio - 2.0 * error > 1.05);
-                beyond.push(format!("{name} {group} ({setting}, n = {n}): {ratio:.3} ± {error:.3}"));
+                beyond
+                    .push(format!("{name} {group} ({setting}, n = {n}): {ratio:.3} ± {error:.3}"));
             }
         }
         let found = Page::new().with("clearly", clearly).with("cases", beyond.join("; "));
@@ -180,7 +171,7 @@ impl Report {
         table
     }
 
-    fn noise_of(&self, setting: &Setting, estimator: Estimator) -> Option<&super::GradientNoise> {
+    fn noise_of(&self, setting: &Setting, estimator: Estimator) -> Option<&GradientNoise> {
         self.noise.iter().find(|g| g.setting.name == setting.name && g.estimator == estimator)
     }
 
@@ -196,16 +187,14 @@ impl Report {
     }
 
     fn limits(&self, setting: &Setting) -> Table {
-        let mut table = Table::new(["objective", "noise per draw", "relative sd"]);
-        for g in self.noise.iter().filter(|g| g.setting.name == setting.name) {
-            let limit = (g.inefficiency, g.inefficiency_error);
-            table.push([
-                g.estimator.name().replace(", independent draws", "").into(),
-                Entry::measured(g.draws_to_match, g.draws_to_match_error, 2),
-                measured((g.draws_to_match < 100.0).then_some(limit), 3),
-            ]);
-        }
-        table
+        let limit = |g: &GradientNoise| {
+            (g.draws_to_match < 100.0).then_some((g.inefficiency, g.inefficiency_error))
+        };
+        table!(self.noise.iter().filter(|g| g.setting.name == setting.name), |g| {
+            "objective" => g.estimator.name().replace(", independent draws", ""),
+            "noise per draw" => Entry::measured(g.draws_to_match, g.draws_to_match_error, 2),
+            "relative sd" => measured(limit(g), 3),
+        })
     }
 
     /// Draws per datum at which noise doubles the variance, against `N`.

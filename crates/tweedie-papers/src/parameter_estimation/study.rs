@@ -24,9 +24,10 @@ pub struct Setting {
 
 /// What the parameters are called, in the order of [`Mixture::natural`].
 pub const PARAMETERS: [&str; P] = ["m₁₁", "m₁₂", "m₂₁", "m₂₂", "s₁", "s₂", "w"];
-/// The groups of parameters and where they lie.
-pub const GROUPS: [(&str, std::ops::Range<usize>); 3] =
-    [("means", 0..4), ("sds", 4..6), ("weight", 6..7)];
+/// A group of parameters: its name, and where they lie.
+pub type Group = (&'static str, std::ops::Range<usize>);
+/// The groups of parameters.
+pub const GROUPS: [Group; 3] = [("means", 0..4), ("sds", 4..6), ("weight", 6..7)];
 
 /// All replicates of one estimator at one setting and sample size.
 #[derive(Clone, Debug)]

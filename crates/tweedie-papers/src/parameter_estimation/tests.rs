@@ -161,7 +161,10 @@ fn results_do_not_depend_on_threads_and_files_are_written() {
         let outcome = report.outcome();
         outcome.write(&dir.path().join(name)).unwrap();
         let settings = serde_json::to_value(&report.experiment).unwrap();
-        let page = outcome.page.fill(crate::experiment::Entry::of::<ParameterEstimation>().page(), &settings).unwrap();
+        let page = outcome
+            .page
+            .fill(crate::experiment::Entry::of::<ParameterEstimation>().page(), &settings)
+            .unwrap();
         std::fs::write(dir.path().join(name).join("page.md"), page).unwrap();
     }
     let names: Vec<_> = std::fs::read_dir(dir.path().join("one"))

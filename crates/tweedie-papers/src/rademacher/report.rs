@@ -61,16 +61,17 @@ impl Report {
             Column::from("mean").error("std_error"),
         ]);
         for found in &self.found {
-            let mut note = |method: &str, m: Option<usize>, quantity: &str, t: Option<f64>, value| {
-                table.push([
-                    found.distribution.name().into(),
-                    method.into(),
-                    m.into(),
-                    quantity.into(),
-                    t.map(|t| Cell::number(t, Digits::Significant(3))).into(),
-                    measured(Some(value), Digits::Significant(3)),
-                ]);
-            };
+            let mut note =
+                |method: &str, m: Option<usize>, quantity: &str, t: Option<f64>, value| {
+                    table.push([
+                        found.distribution.name().into(),
+                        method.into(),
+                        m.into(),
+                        quantity.into(),
+                        t.map(|t| Cell::number(t, Digits::Significant(3))).into(),
+                        measured(Some(value), Digits::Significant(3)),
+                    ]);
+                };
             let probes = &self.experiment.probes;
             for at in &found.times {
                 let t = Some(at.t);
@@ -125,16 +126,17 @@ impl Report {
             "over the score".into(),
             format!("gap, K = {}", self.experiment.steps),
         ]);
-        let mut push = |name: &str, forward: &str, back: i64, ms: Option<f64>, gap: Option<&[f64]>| {
-            table.push([
-                Cell::from(name),
-                forward.into(),
-                back.to_string().into(),
-                ms.map(|ms| Cell::number(ms, 2)).into(),
-                ms.map(|ms| Cell::number(ms / score, 2)).into(),
-                gap.map(|gap| mean(gap, 3)).into(),
-            ]);
-        };
+        let mut push =
+            |name: &str, forward: &str, back: i64, ms: Option<f64>, gap: Option<&[f64]>| {
+                table.push([
+                    Cell::from(name),
+                    forward.into(),
+                    back.to_string().into(),
+                    ms.map(|ms| Cell::number(ms, 2)).into(),
+                    ms.map(|ms| Cell::number(ms / score, 2)).into(),
+                    gap.map(|gap| mean(gap, 3)).into(),
+                ]);
+            };
         push("score alone", "1", 0, Some(*score), None);
         push("OCM head", "1 + 1", 0, Some(*with_head), Some(&found.head_gap));
         for (i, m) in self.experiment.probes.iter().enumerate() {

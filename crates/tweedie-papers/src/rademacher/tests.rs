@@ -55,9 +55,11 @@ fn one_product_is_exact_where_the_covariance_is_diagonal() {
 
 #[test]
 fn mistakes_name_their_field() {
-    let error =
-        Rademacher { probes: vec![4, 2], ..tiny(Distribution::Nine) }.measure(&mut |_, _| ()).unwrap_err();
+    let error = Rademacher { probes: vec![4, 2], ..tiny(Distribution::Nine) }
+        .measure(&mut |_, _| ())
+        .unwrap_err();
     assert!(error.to_string().contains("--probes"), "{error}");
-    let error = Rademacher { trials: 0, ..tiny(Distribution::Nine) }.measure(&mut |_, _| ()).unwrap_err();
+    let error =
+        Rademacher { trials: 0, ..tiny(Distribution::Nine) }.measure(&mut |_, _| ()).unwrap_err();
     assert!(error.to_string().contains("--trials"), "{error}");
 }

@@ -1,4 +1,5 @@
-//! The distributions of the data: mixtures of mean 0 and about unit variance in 1, 2 and 10 dimensions.
+//! The distributions of the data: mixtures of mean 0 and about unit variance in 1, 2 and 10
+//! dimensions.
 
 use tch::{Device, Kind};
 

@@ -1,5 +1,5 @@
-//! The distribution that a sampler of a density on the line puts out, without drawing from it: every step is
-//! an integral operator on a grid of points.
+//! The distribution that a sampler of a density on the line puts out, without drawing from it:
+//! every step is an integral operator on a grid of points.
 
 use std::f64::consts::TAU;
 

@@ -2,10 +2,10 @@
 //!
 //! `KL(q(x_0, x_{t_1}, …, x_{t_K}) ‖ p)` is `−E[ELBO]` less the entropy of the data. By the chain
 //! rule it is the prior's part, and a part of each step, `E KL(q(x_s|x_t) ‖ p(x_s|x_t))`. As `p` is
-//! Gaussian, that is again a sum of two: how far the exact distribution is from the Gaussian `N_q` of its
-//! own mean and covariance, which no covariance can help and all samplers share; and the divergence
-//! of two Gaussians, which is exact for every draw of `x_t`. Under the oracle all densities are
-//! known, so that only these expectations are Monte Carlo, on the same draws for all.
+//! Gaussian, that is again a sum of two: how far the exact distribution is from the Gaussian `N_q`
+//! of its own mean and covariance, which no covariance can help and all samplers share; and the
+//! divergence of two Gaussians, which is exact for every draw of `x_t`. Under the oracle all
+//! densities are known, so that only these expectations are Monte Carlo, on the same draws for all.
 
 use tch::Tensor;
 
@@ -57,8 +57,8 @@ struct Draw {
     t: f64,
 }
 
-/// Measures `samplers`, all models of the oracle's distribution, over `grid` (`t_0 = 0`) on `rows` data;
-/// with their ELBOs if `with_elbo`.
+/// Measures `samplers`, all models of the oracle's distribution, over `grid` (`t_0 = 0`) on `rows`
+/// data; with their ELBOs if `with_elbo`.
 ///
 /// # Errors
 /// If the ELBO fails.
@@ -94,7 +94,8 @@ pub(super) fn measure(
             let covariance =
                 if i == 0 && !covariance.ends_in_a_density() { &ZeroHessian } else { *covariance };
             let reverse = Reverse::new(*model, covariance, 1.0)?;
-            let step = reverse.at(&Query::new(&draw.xt, &Times::All(t)), &Times::All(s), &mut signs);
+            let step =
+                reverse.at(&Query::new(&draw.xt, &Times::All(t)), &Times::All(s), &mut signs);
             let of_sampler = if i == 0 { &mut of_decoder } else { &mut of_steps };
             add(&mut of_sampler[j], &to_vec(&exact.kl(&step)));
         }

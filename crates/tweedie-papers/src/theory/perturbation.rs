@@ -19,9 +19,9 @@ const WAVES: usize = 6;
 const FREQUENCY: f64 = 1.5;
 
 /// A smooth field `φ(x, t) ∝ Σ_j a_j cos(ω_j·x + b_j)` of vectors, or of symmetric matrices written
-/// out, with `E‖φ(x_t, t)‖² = d` at every `t` under a mixture's diffused distribution: the mean square of
-/// the score of `N(0, I)`, which is the unit in which errors are given. The norm is exact, by the
-/// mixture's characteristic function.
+/// out, with `E‖φ(x_t, t)‖² = d` at every `t` under a mixture's diffused distribution: the mean
+/// square of the score of `N(0, I)`, which is the unit in which errors are given. The norm is
+/// exact, by the mixture's characteristic function.
 #[derive(Debug)]
 pub(super) struct Field {
     /// `ω_j`, `[J, d]`.
@@ -54,7 +54,11 @@ impl Field {
     /// A field of vectors for the score.
     pub(super) fn of_vectors(mixture: &GaussianMixture, seed: Seed) -> Field {
         let mut amplitudes = Noise::new(seed.derive("amplitudes"), 0..WAVES as u64);
-        Field::new(mixture, amplitudes.normal(mixture.dim() as usize, Kind::Double, Device::Cpu), seed)
+        Field::new(
+            mixture,
+            amplitudes.normal(mixture.dim() as usize, Kind::Double, Device::Cpu),
+            seed,
+        )
     }
 
     /// A field of symmetric matrices for the Hessian.
@@ -177,9 +181,10 @@ mod tests {
         let vp = Vp::default();
         for mixture in mixtures() {
             let (n, d) = (20_000, mixture.dim());
-            for (i, field) in [Field::of_vectors(&mixture, Seed(1)), Field::of_matrices(&mixture, Seed(2))]
-                .iter()
-                .enumerate()
+            for (i, field) in
+                [Field::of_vectors(&mixture, Seed(1)), Field::of_matrices(&mixture, Seed(2))]
+                    .iter()
+                    .enumerate()
             {
                 for t in [1e-3, 0.2, 0.9] {
                     let z = Noise::new(Seed(3), 0..n as u64).normal(

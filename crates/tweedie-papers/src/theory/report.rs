@@ -3,7 +3,7 @@
 use super::chain::Chain;
 use super::path::{Divergence, Nats};
 use super::{Judged, Measured, Report, Sampler, samplers};
-use crate::layout::{LOG, chart, curve, grid, measured, named};
+use crate::layout::{LOG, chart, curve, grid, measured, named, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use crate::regression;
@@ -65,9 +65,10 @@ impl Report {
     pub fn outcome(&self) -> Outcome {
         let each = self.dims().into_iter().flat_map(|dim| Chain::ALL.map(|chain| (dim, chain)));
         let each: Vec<(i64, Chain)> = each.collect();
-        let all = self.over_steps.iter().flat_map(|m| {
-            m.judged.iter().filter_map(|judged| m.disagreement(&judged.path))
-        });
+        let all = self
+            .over_steps
+            .iter()
+            .flat_map(|m| m.judged.iter().filter_map(|judged| m.disagreement(&judged.path)));
         let all: Vec<f64> = all.collect();
         let worst = all.iter().fold(0.0, |worst: f64, z| worst.max(z.abs()));
         let every = self.over_steps.iter().chain(&self.over_sizes).flat_map(|m| &m.judged);
@@ -88,7 +89,8 @@ impl Report {
             .with("lost", format!("{lost:.0e}"))
             .table("errors", &errors)
             .with("errors' exponents", exponents);
-        let paths = each.iter().map(|&(d, chain)| (path_file(d, chain), self.path_figure(d, chain)));
+        let paths =
+            each.iter().map(|&(d, chain)| (path_file(d, chain), self.path_figure(d, chain)));
         let outputs = Chain::ALL.map(|chain| (output_file(chain), self.output_figure(chain)));
         Outcome::new("theory", self.table(), page)
             .figures(paths)
@@ -114,9 +116,8 @@ impl Report {
         pick: impl Fn(&Measured) -> Option<Nats>,
     ) -> Nats {
         let large = self.of(dim, chain).filter(|m| m.steps >= self.fitted_from());
-        let point = |m: &Measured| {
-            pick(m).map(|(value, error)| (chain.fineness(m.steps), value, error))
-        };
+        let point =
+            |m: &Measured| pick(m).map(|(value, error)| (chain.fineness(m.steps), value, error));
         regression::exponent_of_noisy(&large.filter_map(point).collect::<Vec<_>>())
     }
 
@@ -178,20 +179,15 @@ impl Report {
         let steps = &self.experiment.steps;
         // the first, a middle and the last number of steps
         let shown = [steps[0], steps[steps.len() / 2], steps[steps.len() - 1]];
-        let mut table = Table::new(["", "K", "sampler", "−ELBO − entropy", "sum of the parts"]);
         let few = |m: &&Measured| m.chain == Chain::LogSnr && shown.contains(&m.steps);
-        for m in self.over_steps.iter().filter(few) {
-            for Judged { sampler, path, .. } in &m.judged {
-                table.push([
-                    format!("d = {}", m.dim).into(),
-                    m.steps.to_string().into(),
-                    sampler.name().into(),
-                    measured(path.elbo, 3),
-                    small(Some(m.sum(path))),
-                ]);
-            }
-        }
-        table
+        let few = self.over_steps.iter().filter(few);
+        table!(few.flat_map(|m| m.judged.iter().map(move |judged| (m, judged))), |(m, judged)| {
+            "" => format!("d = {}", m.dim),
+            "K" => m.steps.to_string(),
+            "sampler" => judged.sampler.name(),
+            "−ELBO − entropy" => measured(judged.path.elbo, 3),
+            "sum of the parts" => small(Some(m.sum(&judged.path))),
+        })
     }
 
     /// The first of the larger half of the numbers of steps, of few the last but two, so that three
@@ -224,29 +220,26 @@ impl Report {
 
     /// What errors of all sizes add, and the exponents in their sizes as a list.
     fn errors(&self) -> (Table, String) {
-        let mut table = Table::new([
-            "", "error", "δ", "added to the path", "over its limit", "total variation",
-            "KL of the output",
-        ]);
+        let each = self.over_sizes.iter().flat_map(|m| m.judged.iter().map(move |j| (m, j)));
+        let over_limit = |m: &Measured, Judged { sampler, path, .. }: &Judged| {
+            let score = matches!(sampler, Sampler::Score(_));
+            let limit = sampler.size().powi(2) * if score { m.of_score } else { m.of_hessian };
+            Cell::measured(path.excess.0 / limit, path.excess.1 / limit, 4)
+        };
+        let distance = |judged: &Judged, pick: Pick| {
+            judged.output.map(|output| Cell::number(pick(&output), Digits::Significant(4)))
+        };
+        let table = table!(each, |(m, judged)| {
+            "" => format!("d = {}", m.dim),
+            "error" => kind(judged.sampler),
+            "δ" => judged.sampler.size().to_string(),
+            "added to the path" => small(Some(judged.path.excess)),
+            "over its limit" => over_limit(m, judged),
+            "total variation" => distance(judged, |output| output.total_variation),
+            "KL of the output" => distance(judged, |output| output.divergence),
+        });
         let mut exponents = String::new();
         for m in &self.over_sizes {
-            for Judged { sampler, path, output } in &m.judged {
-                let size = sampler.size();
-                let score = matches!(sampler, Sampler::Score(_));
-                let limit = size * size * if score { m.of_score } else { m.of_hessian };
-                let distance = |pick: Pick| {
-                    output.map(|o| Cell::number(pick(&o), Digits::Significant(4))).into()
-                };
-                table.push([
-                    format!("d = {}", m.dim).into(),
-                    kind(*sampler).into(),
-                    size.to_string().into(),
-                    small(Some(path.excess)),
-                    Cell::measured(path.excess.0 / limit, path.excess.1 / limit, 4),
-                    distance(DISTANCES[0].1),
-                    distance(DISTANCES[1].1),
-                ]);
-            }
             for of in ["score", "Hessian"] {
                 let mine = || m.judged.iter().filter(|judged| kind(judged.sampler) == of);
                 let path: Vec<_> = mine().map(|j| (j.sampler.size(), j.path.excess.0)).collect();
@@ -263,9 +256,8 @@ impl Report {
 
     fn path_figure(&self, dim: i64, chain: Chain) -> String {
         let line = |sampler: Sampler| {
-            let point = |m: &Measured| {
-                Some((m.steps as f64, followed(sampler, &m.of(sampler)?.path)))
-            };
+            let point =
+                |m: &Measured| Some((m.steps as f64, followed(sampler, &m.of(sampler)?.path)));
             curve(sampler.name(), self.of(dim, chain).filter_map(point))
         };
         let y = "KL of the path, nats, ± s.e.; of an error what it adds";
@@ -300,37 +292,27 @@ impl Report {
 
     fn table(&self) -> Table {
         let with_error = |name: &str| Column::from(name).error(format!("{name}_std_error"));
-        let mut columns: Vec<Column> =
-            ["part", "dim", "chain", "steps", "sampler", "delta"].map(Column::from).into();
-        columns.extend(["path", "excess", "decoder"].map(with_error));
-        columns.extend(["prior".into(), with_error("elbo_gap")]);
-        let output = ["total_variation", "output_divergence", "output_lost"];
-        columns.extend(output.map(Column::from));
-        let mut table = Table::new(columns);
-        for (part, all) in [("steps", &self.over_steps), ("errors", &self.over_sizes)] {
-            for (m, judged) in all.iter().flat_map(|m| m.judged.iter().map(move |j| (m, j))) {
-                let Judged { sampler, path, output } = judged;
-                let number = |value: f64| Cell::number(value, Digits::Significant(3));
-                let output = |pick: Pick| output.map(|o| number(pick(&o))).into();
-                table.push([
-                    part.into(),
-                    m.dim.to_string().into(),
-                    m.chain.key().into(),
-                    m.steps.into(),
-                    sampler.key().into(),
-                    number(sampler.size()),
-                    small(Some(path.steps)),
-                    small(Some(path.excess)),
-                    small(Some(path.decoder)),
-                    number(m.prior.0),
-                    small(path.elbo),
-                    output(|o| o.total_variation),
-                    output(|o| o.divergence),
-                    output(|o| o.lost),
-                ]);
-            }
-        }
-        table
+        let number = |value: f64| Cell::number(value, Digits::Significant(3));
+        let output = |judged: &Judged, pick: Pick| judged.output.map(|o| number(pick(&o)));
+        let parts = [("steps", &self.over_steps), ("errors", &self.over_sizes)];
+        let all = parts.into_iter().flat_map(|(part, all)| all.iter().map(move |m| (part, m)));
+        let each = all.flat_map(|(part, m)| m.judged.iter().map(move |j| (part, m, j)));
+        table!(each, |(part, m, judged)| {
+            "part" => part,
+            "dim" => m.dim.to_string(),
+            "chain" => m.chain.key(),
+            "steps" => m.steps,
+            "sampler" => judged.sampler.key(),
+            "delta" => number(judged.sampler.size()),
+            with_error("path") => small(Some(judged.path.steps)),
+            with_error("excess") => small(Some(judged.path.excess)),
+            with_error("decoder") => small(Some(judged.path.decoder)),
+            "prior" => number(m.prior.0),
+            with_error("elbo_gap") => small(judged.path.elbo),
+            "total_variation" => output(judged, |o| o.total_variation),
+            "output_divergence" => output(judged, |o| o.divergence),
+            "output_lost" => output(judged, |o| o.lost),
+        })
     }
 }
 

@@ -149,8 +149,7 @@ fn the_output_is_that_of_the_sampler() {
 #[test]
 fn slopes_and_sizes_are_the_theorys() {
     let experiment = Theory { rows: 600, steps: vec![20, 40, 80, 160], ..small() };
-    let mut report =
-        Report { experiment, over_steps: Vec::new(), over_sizes: Vec::new() };
+    let mut report = Report { experiment, over_steps: Vec::new(), over_sizes: Vec::new() };
     let theory = report.experiment.clone();
     let cases = [(1, Chain::Theorem), (1, Chain::LogSnr), (2, Chain::LogSnr)];
     let [line, plane, ten] = mixtures();
