@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use tweedie::data::{Purpose, Split, Table, subset};
+use tweedie::data::{Dataset, Purpose, Split, subset};
 use tweedie::dequantize::{Dequantizer, TruncatedNormal, Uniform, VariationalConfig};
 use tweedie::likelihood::{ScoreMatchingBound, mean_and_error};
 use tweedie::model::Denoiser;
@@ -140,9 +140,9 @@ pub struct Arguments {
 
 /// Rows to learn from, and rows that are held out.
 struct Rows {
-    train: (Table, Vec<usize>),
+    train: (Dataset, Vec<usize>),
     /// Of a table of its own, or of the same.
-    held_out: (Option<Table>, Vec<usize>),
+    held_out: (Option<Dataset>, Vec<usize>),
 }
 
 impl Rows {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 use tweedie::baseline::{self, KernelDensity};
 use tweedie::covariance::Covariance;
-use tweedie::data::{Split, Table, TableOptions, subset};
+use tweedie::data::{Dataset, Split, TableOptions, subset};
 use tweedie::likelihood::{Summary, bits_per_dim, mean_and_error};
 use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
@@ -121,7 +121,7 @@ pub struct Arguments {
 
 /// The rows a run is judged on, and those it was trained on where they are at hand.
 pub struct Judged {
-    pub table: Table,
+    pub table: Dataset,
     pub rows: Vec<usize>,
     /// Training rows and validation rows of a table in the network's units, for classical
     /// densities.
@@ -426,7 +426,7 @@ fn read_against(
     }
     let options = arguments.reading.options(&against);
     let mut other = Judged::read_as(&against, arguments.data.as_ref(), &options)?;
-    if other.table.values != judged.table.values {
+    if other.table.values() != judged.table.values() {
         let problem =
             format!("{} is of other rows: {}", path.display(), against.config.data.source);
         return bad(problem, "give a run on the same data, or rows for both with --data");

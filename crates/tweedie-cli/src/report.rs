@@ -168,7 +168,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     progress.finish();
     let samples = to_vec(&samples);
     let samples = run.data.scaling.inverse(&samples);
-    let data: Vec<f32> = judged.rows.iter().flat_map(|&r| judged.table.row(r)).copied().collect();
+    let data: Vec<f32> = judged.table.gather(&judged.rows);
     let mut sheets = Vec::new();
     if let Some(pictures) = pictures {
         let show = 64 * dim;

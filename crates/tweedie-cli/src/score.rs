@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tch::Tensor;
 use tweedie::covariance::{Covariance, Reverse};
 use tweedie::data::{
-    CellType, ImageScores, OutputFile, Place, Table, TableFormat, append_columns, write_table,
+    CellType, Dataset, ImageScores, OutputFile, Place, TableFormat, append_columns, write_table,
 };
 use tweedie::dequantize::{Dequantized, Dequantizer};
 use tweedie::grid::Spacing;
@@ -122,7 +122,7 @@ pub type EstimatorOf<'e> =
 /// dequantisation and its own noise. Flags name rows by their place in `rows`.
 pub fn score_rows(
     run: &Run,
-    table: &Table,
+    table: &Dataset,
     rows: &[usize],
     dequantizer: &dyn Dequantizer,
     draws: usize,
@@ -143,7 +143,7 @@ pub type WithBatch<'e> = dyn FnMut(Range<usize>, &Estimate) -> Result<()> + 'e;
 /// As [`score_rows`], batch by batch with all draws of each.
 fn score_each(
     run: &Run,
-    table: &Table,
+    table: &Dataset,
     rows: &[usize],
     dequantizer: &dyn Dequantizer,
     draws: usize,
@@ -238,12 +238,12 @@ impl Draws {
 
 /// Why a row of `table` has no log-likelihood but −∞, in the data's own units; None where it is no
 /// farther out than others are.
-fn too_far(run: &Run, table: &Table, row: usize) -> Option<String> {
+fn too_far(run: &Run, table: &Dataset, row: usize) -> Option<String> {
     let scaled = to_vec(&level_rows(table, &[row], &run.data.scaling));
     let (column, far) =
         scaled.iter().map(|v| v.abs()).enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
     (far > FAR).then(|| {
-        let (name, value) = (run.data.names()[column], table.row(row)[column]);
+        let (name, value) = (&run.data.names()[column], table.row(row)[column]);
         format!("column `{name}` is {value:e}, {far:.0e} scales away from the training rows: no number is so small, taken for −∞")
     })
 }
@@ -275,7 +275,7 @@ pub fn usual_flow(model: &dyn Denoiser) -> Result<ProbabilityFlow<'_>> {
 pub fn ode(
     run: &Run,
     flow: &FlowOf,
-    table: &Table,
+    table: &Dataset,
     rows: &[usize],
     dequantizer: &dyn Dequantizer,
     seed: Seed,
@@ -289,7 +289,7 @@ pub fn ode(
 fn ode_each(
     run: &Run,
     flow: &FlowOf,
-    table: &Table,
+    table: &Dataset,
     rows: &[usize],
     dequantizer: &dyn Dequantizer,
     seed: Seed,
@@ -424,9 +424,9 @@ enum Scores<'a> {
 const COLUMNS: [&str; 2] = ["log_likelihood", "std_error"];
 
 impl<'a> Scores<'a> {
-    fn begin(table: &'a Table, out: Option<OutputFile>, quiet: bool) -> Result<Scores<'a>> {
+    fn begin(table: &'a Dataset, out: Option<OutputFile>, quiet: bool) -> Result<Scores<'a>> {
         let Some(out) = out else { return Ok(Scores::Nowhere) };
-        if table.image.is_none() {
+        if table.image().is_none() {
             return Ok(Scores::AtTheEnd(out));
         }
         Ok(match ImageScores::begin(table, &COLUMNS, out)? {
@@ -441,12 +441,12 @@ impl<'a> Scores<'a> {
         })
     }
 
-    fn finish(self, table: &Table, estimate: &Estimate) -> Result<()> {
+    fn finish(self, table: &Dataset, estimate: &Estimate) -> Result<()> {
         let columns = || [estimate.values.clone(), estimate.std_errors.clone()];
         match self {
             Scores::Nowhere => Ok(()),
             Scores::AsTheyCome(scores) => scores.finish(),
-            Scores::AtTheEnd(out) if table.image.is_some() => {
+            Scores::AtTheEnd(out) if table.image().is_some() => {
                 let [values, errors] = columns();
                 let cells: Vec<f64> = (0..values.len())
                     .flat_map(|i| [table.place(i).row as f64, values[i], errors[i]])
@@ -583,7 +583,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "unsolved": unsolved, "unit": "nats per row, data units", "anomalies": listed.collect::<Vec<_>>(),
             "left_out": left_out, "remarks": remarks,
         });
-        if table.image.is_some() {
+        if table.image().is_some() {
             answer["bits_per_dim"] = bits_per_dim(mean, dim).into();
         }
         print_json(&answer);
@@ -597,7 +597,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         0.0 => String::new(),
         offset => format!("; offset {offset:+.4}, the data's units"),
     };
-    if table.image.is_some() {
+    if table.image().is_some() {
         more = format!("; {:.4} bits per dimension{more}", bits_per_dim(mean, dim));
     }
     if minus_infinity > 0 {

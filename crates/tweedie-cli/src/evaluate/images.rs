@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::Covariance;
-use tweedie::data::{OutputFile, Purpose, Table};
+use tweedie::data::{Dataset, OutputFile, Purpose};
 use tweedie::metric::{
     Extractor, FeatureMoments, FeatureStatistics, Features, frechet_distance, inception_score,
     precision_recall,
@@ -333,7 +333,7 @@ fn reference_images(
     run: &Run,
     given: Option<&Path>,
     quiet: bool,
-) -> Result<(Table, Vec<usize>, String)> {
+) -> Result<(Dataset, Vec<usize>, String)> {
     if let Some(path) = given {
         // whatever their classes
         let record = DataRecord { classes: Vec::new(), ..run.data.clone() };
@@ -357,7 +357,7 @@ fn reference_images(
 
 /// The features of `rows`: their statistics, and `kept` of them, evenly from first to last.
 fn look_at_reference(
-    table: &Table,
+    table: &Dataset,
     rows: &[usize],
     source: String,
     moments: bool,
@@ -375,7 +375,7 @@ fn look_at_reference(
     let mut progress = Progress::new("reference", seen.len() as u64, quiet);
     let mut done = 0;
     for part in seen.chunks(batch) {
-        let levels: Vec<f32> = part.iter().flat_map(|&i| table.row(rows[i])).copied().collect();
+        let levels: Vec<f32> = part.iter().flat_map(|&i| table.row(rows[i])).collect();
         let features = look(Tensor::from_slice(&levels)).pooled;
         if moments {
             all.push(&features);

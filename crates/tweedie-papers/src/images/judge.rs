@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Record, Settings, Unit};
 use tweedie::covariance::{Covariance, Reverse};
-use tweedie::data::{Scaling, Table, subset};
+use tweedie::data::{Dataset, Scaling, subset};
 use tweedie::grid::{Spacing, even_trajectory};
 use tweedie::likelihood::{Elbo, LogLikelihood};
 use tweedie::metric::{Extractor, FeatureMoments, FeatureStatistics, frechet_distance};
@@ -357,7 +357,7 @@ fn dealt(run: &Run) -> (String, u64, [f64; 3]) {
 }
 
 /// Test rows of a run: the table they are in and their numbers.
-fn test_rows(run: &Run, given: Option<&Path>) -> Result<(Table, Vec<usize>)> {
+fn test_rows(run: &Run, given: Option<&Path>) -> Result<(Dataset, Vec<usize>)> {
     if let Some(path) = given {
         let table = run.data.read_table(path, &run.config.data.table)?;
         let rows = (0..table.rows()).collect();

@@ -3,9 +3,11 @@
 
 use rayon::prelude::*;
 
+use super::Dataset;
+use super::column::{ColumnKind, Values};
+use super::precision::changed;
 use super::refusals::flag;
 use super::scaling::{Dequantize, Scaling, regular_grid};
-use super::table::{ColumnKind, Table};
 use crate::{Error, Result};
 
 /// A value in more than this share of the rows, and in at least so many of them, is an atom.
@@ -55,9 +57,10 @@ impl Ties {
     }
 }
 
-impl Table {
-    fn column(&self, k: usize) -> Vec<f32> {
-        self.values.iter().skip(k).step_by(self.dim()).copied().collect()
+impl Dataset {
+    /// Column `k` of a table in single precision.
+    fn single_column(&self, k: usize) -> Vec<f32> {
+        self.column(k).map(Values::in_single).unwrap_or_default()
     }
 
     /// Columns that have no density though they are modelled by one, a sentence each: a value
@@ -66,7 +69,7 @@ impl Table {
     /// precision holds; and columns that only count the rows. Columns that `dequantize` takes have
     /// a density.
     pub fn remarks(&self, dequantize: &Dequantize) -> Vec<String> {
-        if self.image.is_some() {
+        if self.image().is_some() {
             return Vec::new();
         }
         let columns: Vec<usize> = (0..self.dim()).collect();
@@ -74,13 +77,13 @@ impl Table {
     }
 
     fn remarks_on(&self, k: usize, dequantize: &Dequantize) -> Vec<String> {
-        let (column, rows) = (&self.columns[k], self.rows());
+        let (column, rows) = (&self.columns()[k], self.rows());
         let name = &column.name;
         let mut remarks = Vec::new();
         if dequantize.takes(column) {
             return remarks;
         }
-        let values = self.column(k);
+        let values = self.single_column(k);
         let counts_up = column.kind == ColumnKind::Integer
             && rows > 2
             && values.windows(2).all(|w| w[1] - w[0] == 1.0);
@@ -92,8 +95,7 @@ impl Table {
                 flag("--drop", &[name])
             ));
         }
-        if let Some(&(changed, worst)) = self.sample.changed.get(k).filter(|changed| changed.0 > 0)
-        {
+        if let Some((changed, worst)) = self.column(k).and_then(changed) {
             remarks.push(format!(
                 "column `{name}`: {changed} whole numbers beyond 16777216 are rounded to single precision, by up to {worst}"
             ));
@@ -144,20 +146,20 @@ impl Table {
     /// the distribution.
     pub fn surprising_duplicates(&self, dequantize: &Dequantize) -> (usize, bool) {
         let duplicates = self.duplicate_rows();
-        if duplicates == 0 || self.image.is_some() {
+        if duplicates == 0 || self.image().is_some() {
             return (duplicates, duplicates > 0);
         }
         let rows = self.rows() as f64;
         let all_pairs = 0.5 * rows * (rows - 1.0);
-        let columns: Vec<usize> = (0..self.dim()).collect();
+        let (names, columns) = (self.columns(), 0..self.dim());
         let columns: Vec<(bool, f64)> = columns
             .into_par_iter()
             .map(|k| {
-                let mut values = self.column(k);
+                let mut values = self.single_column(k);
                 values.sort_unstable_by(f32::total_cmp);
                 let ties = values.chunk_by(|a, b| a == b).map(<[f32]>::len);
                 let pairs: f64 = ties.map(|count| 0.5 * count as f64 * (count as f64 - 1.0)).sum();
-                let discrete = dequantize.takes(&self.columns[k])
+                let discrete = dequantize.takes(&names[k])
                     || Ties::of(values.clone())
                         .is_some_and(|ties| ties.without_density(self.rows()))
                     || (self.dim() == 1
@@ -203,18 +205,18 @@ impl Table {
     }
 
     fn far_in(&self, k: usize, scaling: &Scaling) -> Option<Far> {
-        let scaled = &scaling.columns[k];
-        if scaled.grid.is_some() {
+        if scaling.grid(k).is_some() {
             return None;
         }
-        let values = self.column(k);
+        let map = scaling.map(k);
+        let values = self.single_column(k);
         let mut sorted = values.clone();
         sorted.sort_unstable_by(f32::total_cmp);
         let quantile = |p: f64| f64::from(sorted[((sorted.len() - 1) as f64 * p).round() as usize]);
         let range = |low, high, normal| {
             let (low, high) = (quantile(low), quantile(high));
             (high > low).then(|| {
-                let mapped = scaled.map.forward(high).0 - scaled.map.forward(low).0;
+                let mapped = map.forward(high).0 - map.forward(low).0;
                 ((high - low) / normal, mapped / normal)
             })
         };
@@ -227,7 +229,7 @@ impl Table {
         if far.is_empty() || !(squeezed || mapped < NARROW || self.is_fill(&values, &far)) {
             return None;
         }
-        let name = &self.columns[k].name;
+        let name = &self.table()[k].0;
         let first = values[far[0]];
         let same = far.iter().all(|&i| values[i] == first);
         let what = match same {
@@ -240,7 +242,7 @@ impl Table {
             }
         };
         let rows: Vec<String> =
-            far.iter().take(3).map(|&i| self.row_of_file(i).to_string()).collect();
+            far.iter().take(3).map(|&i| self.place(i).row.to_string()).collect();
         let more = if far.len() > 3 { ", …" } else { "" };
         let (s, are) = if far.len() == 1 { ("", "is") } else { ("s", "are") };
         let problem = format!(
@@ -273,8 +275,8 @@ mod tests {
     use super::*;
     use crate::data::Column;
 
-    fn table(values: Vec<f32>) -> Table {
-        Table::new(vec![Column { name: "x".into(), kind: ColumnKind::Float }], values).unwrap()
+    fn table(values: Vec<f32>) -> Dataset {
+        Dataset::new(vec![Column { name: "x".into(), kind: ColumnKind::Float }], values).unwrap()
     }
 
     /// Uniform values that hardly repeat.
@@ -317,7 +319,7 @@ mod tests {
 
     #[test]
     fn duplicates_surprise_only_beside_a_continuous_column() {
-        let found = |table: Table| table.surprising_duplicates(&Dequantize::None);
+        let found = |table: Dataset| table.surprising_duplicates(&Dequantize::None);
         let temperatures: Vec<f32> = uniform(300).map(|u| (u * 20.0).round() / 10.0).collect();
         let (duplicates, surprising) = found(table(temperatures));
         assert!(duplicates > 200 && !surprising);
@@ -327,7 +329,7 @@ mod tests {
         assert_eq!(found(table(uniform(300).collect())), (0, false));
         let two = |rows: Vec<[f32; 2]>| {
             let column = |name: &str| Column { name: name.into(), kind: ColumnKind::Float };
-            Table::new(vec![column("x"), column("y")], rows.concat()).unwrap()
+            Dataset::new(vec![column("x"), column("y")], rows.concat()).unwrap()
         };
         // three digits and a coin: a few rows agree by chance; and copies of rows of two continuous
         // columns

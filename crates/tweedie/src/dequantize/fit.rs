@@ -4,7 +4,7 @@ use tch::{Tensor, no_grad};
 
 use super::Variational;
 use super::variational::Points;
-use crate::data::Table;
+use crate::data::Dataset;
 use crate::grid::TimeLaw;
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
@@ -49,7 +49,7 @@ impl Variational {
     /// If there is no row.
     pub fn fit(
         &self,
-        table: &Table,
+        table: &Dataset,
         rows: &[usize],
         model: &ModelOf,
         draws: usize,
@@ -70,7 +70,7 @@ impl Variational {
             let batch: Vec<usize> = order.batch(iteration).into_iter().map(|i| rows[i]).collect();
             let start = iteration * batch.len() as u64;
             let mut noise = Noise::new(seed.derive("noise"), start..start + batch.len() as u64);
-            let levels: Vec<f32> = batch.iter().flat_map(|&row| table.row(row)).copied().collect();
+            let levels: Vec<f32> = table.gather(&batch);
             let classes =
                 table.labels.as_ref().map(|l| batch.iter().map(|&row| l.of_rows[row]).collect());
             let model = model(classes.as_ref().map(|classes: &Vec<u32>| &classes[..]));
