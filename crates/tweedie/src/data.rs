@@ -55,6 +55,7 @@ mod check;
 mod collect;
 mod column;
 mod dataset;
+mod digest;
 mod formats;
 mod images;
 mod labels;
@@ -62,6 +63,7 @@ mod options;
 mod output;
 mod place;
 mod precision;
+mod read;
 mod refusals;
 mod remarks;
 mod scaling;
@@ -72,13 +74,14 @@ mod write;
 
 pub use append::{ImageScores, append_columns};
 pub use column::{CellType, Column, ColumnKind, Values};
-pub use dataset::{Dataset, read_numbers};
+pub use dataset::Dataset;
 pub(crate) use formats::{NpzReader, NpzWriter};
 pub use formats::{TableFormat, image_formats, table_endings, table_formats};
 pub use labels::Labels;
 pub use options::{Found, LeftOut, Missing, Purpose, TableOptions};
 pub use output::{Abandoned, OutputFile, abandon_outputs};
 pub use place::Place;
+pub use read::read_numbers;
 pub use scaling::{
     ColumnScaling, Dequantize, Grid, LEAST_GAIN, MarginalChoice, Marginals, ScaledColumn, Scaling,
     ScalingOptions, Spline,

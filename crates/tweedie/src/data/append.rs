@@ -7,10 +7,11 @@ use std::ops::Range;
 
 use super::collect::unique_names;
 use super::column::{Cell, CellType};
-use super::dataset::{Dataset, read_every_row};
+use super::dataset::Dataset;
 use super::formats::TableFormat;
 use super::formats::text::{Layout, Records, io_error};
 use super::output::OutputFile;
+use super::read::read_every_row;
 use super::write::{Frame, format_cell, write_frame};
 use crate::{Error, Result};
 

@@ -2,13 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::collect::Collector;
 use super::column::{CellType, Column, ColumnKind, Values};
-use super::formats;
 use super::formats::text::Layout;
 use super::images::Images;
 use super::labels::Labels;
-use super::options::{Found, LeftOut, Missing, TableOptions};
+use super::options::{Found, LeftOut, TableOptions};
 use super::output::OutputFile;
 use super::place::{FileRows, Place};
 use super::split::permutation;
@@ -56,42 +54,6 @@ pub(super) enum Content {
 }
 
 impl Dataset {
-    /// Reads a table or images, as [`TableOptions::default`] says.
-    ///
-    /// # Errors
-    /// As [`Dataset::read_with`].
-    pub fn read(path: impl AsRef<Path>) -> Result<Dataset> {
-        Dataset::read_with(path, &TableOptions::default())
-    }
-
-    /// Reads a table or images. The format follows from the extension and the first bytes.
-    ///
-    /// Text files are streamed, so that the table itself is the only copy in memory. Columns of
-    /// dates and times in Parquet are whole numbers of their unit since 1970, which
-    /// [`Dataset::notes`] says. NPY arrays are 1-D (one column) or 2-D, C or Fortran order. Images
-    /// are IDX files (compressed by gzip or not), CIFAR-10's binary batches or the folder of them,
-    /// NPY and NPZ arrays of unsigned bytes `[n, H, W]`, `[n, H, W, C]` or `[n, C, H, W]`, and
-    /// folders of PNG, JPEG, WebP, GIF, BMP and TIFF; their labels are CIFAR's, those of
-    /// `…-labels-idx1-ubyte` beside `…-images-idx3-ubyte`, the arrays `labels` or `y` of an NPZ,
-    /// and the names of sub-folders where every image lies in one. Of an NPZ with `x_train` and
-    /// `x_test`, or a folder of CIFAR-10's batches, [`TableOptions::purpose`] says which images are
-    /// meant.
-    ///
-    /// # Errors
-    /// Whatever in the file or the options cannot be used, with its place and the remedy.
-    pub fn read_with(path: impl AsRef<Path>, options: &TableOptions) -> Result<Dataset> {
-        let mut collector = Collector::new(path.as_ref(), options);
-        let images = formats::read(path.as_ref(), options, &mut collector)?;
-        let mut data = match images {
-            Some(images) => Dataset::of_images(path.as_ref(), images, options)?,
-            None => collector.finish()?,
-        };
-        if options.unique {
-            data.drop_duplicates();
-        }
-        Ok(data)
-    }
-
     /// A table made in memory, of the row-major `values`.
     ///
     /// # Errors
@@ -166,7 +128,11 @@ impl Dataset {
         Dataset::of_content(Content::Table(columns))
     }
 
-    fn of_images(path: &Path, images: Images, options: &TableOptions) -> Result<Dataset> {
+    pub(super) fn of_images(
+        path: &Path,
+        images: Images,
+        options: &TableOptions,
+    ) -> Result<Dataset> {
         let requested = &options.columns;
         let images = images.in_colour_for(requested.len());
         let dim: usize = images.shape.iter().product();
@@ -408,54 +374,6 @@ impl Dataset {
         self.found.in_words(&self.names())
     }
 
-    /// How many rows equal an earlier row, in single precision.
-    pub fn duplicate_rows(&self) -> usize {
-        self.duplicates().len()
-    }
-
-    /// A digest of the columns, values and labels, 16 hexadecimal digits: equal for equal data on
-    /// every platform and in every version, different (but for chance, 2⁻⁶⁴) for different ones.
-    /// Not for secrets.
-    pub fn fingerprint(&self) -> String {
-        let mut hash = hash_word(0xcbf2_9ce4_8422_2325, self.rows() as u64);
-        for column in self.columns() {
-            hash = hash_word(hash, column.name.len() as u64);
-            hash = column.name.bytes().fold(hash, |hash, byte| hash_word(hash, byte.into()));
-            hash = hash_word(hash, u64::from(column.kind == ColumnKind::Integer));
-        }
-        let hash = (0..self.rows()).fold(hash, |hash, i| hash_row(hash, &self.row(i)));
-        let labels = self.labels.iter().flat_map(|labels| &labels.of_rows);
-        format!("{:016x}", labels.fold(hash, |hash, &label| hash_word(hash, label.into())))
-    }
-
-    /// The rows that equal an earlier row, increasing.
-    fn duplicates(&self) -> Vec<usize> {
-        let mut order: Vec<(u64, usize)> =
-            (0..self.rows()).map(|i| (hash_row(1, &self.row(i)), i)).collect();
-        order.sort_unstable();
-        let mut duplicates = Vec::new();
-        for group in order.chunk_by(|a, b| a.0 == b.0) {
-            for (k, &(_, i)) in group.iter().enumerate().skip(1) {
-                let row = self.row(i);
-                if group[..k].iter().take(8).any(|&(_, j)| self.row(j) == row) {
-                    duplicates.push(i);
-                }
-            }
-        }
-        duplicates.sort_unstable();
-        duplicates
-    }
-
-    fn drop_duplicates(&mut self) {
-        let duplicates = self.duplicates();
-        let mut gone = duplicates.iter().copied().peekable();
-        let kept: Vec<usize> =
-            (0..self.rows()).filter(|row| gone.next_if_eq(row).is_none()).collect();
-        self.retain(&kept);
-        self.file_rows.drop(&duplicates);
-        self.dropped_duplicates = duplicates.len();
-    }
-
     /// Keeps the increasing `rows` of the values, classes and files alone, in place.
     pub(super) fn retain(&mut self, rows: &[usize]) {
         let dim = self.dim();
@@ -475,50 +393,7 @@ impl Dataset {
     }
 }
 
-/// The columns' names and the cells, row-major and in double precision, of a table that holds no
-/// data to model: all its columns, which are `c1`, `c2`, … where the file has no names.
-///
-/// # Errors
-/// As [`Dataset::read_with`]; images are refused.
-pub fn read_numbers(path: impl AsRef<Path>) -> Result<(Vec<String>, Vec<f64>)> {
-    let path = path.as_ref();
-    let options = TableOptions { purpose: super::Purpose::Test, ..TableOptions::default() };
-    let mut collector = Collector::new(path, &options);
-    collector.most = f64::MAX;
-    if formats::read(path, &options, &mut collector)?.is_some() {
-        return Err(Error::data(path, "holds images, expected a table", "give a table of numbers"));
-    }
-    let table = collector.finish()?;
-    let columns = table.table();
-    let row = |i: usize| columns.iter().map(move |(_, values)| values.get(i));
-    Ok((table.names(), (0..table.rows()).flat_map(row).collect()))
-}
-
-/// Every row of the file of `data` with its columns, missing cells included.
-pub(super) fn read_every_row(data: &Dataset) -> Result<Dataset> {
-    let mut options = TableOptions { missing: Missing::Error, ..data.options.clone() };
-    if let Some(layout) = data.layout {
-        options.delimiter = Some(layout.delimiter.into());
-        options.header = Some(layout.header);
-        options.decimal = Some(if layout.decimal_comma { ',' } else { '.' });
-    }
-    let mut collector = Collector::new(&data.source, &options);
-    collector.keep_missing = true;
-    formats::read(&data.source, &options, &mut collector)?;
-    collector.finish()
-}
-
 /// The columns of images with so many levels: `p1`, `p2`, …
 pub(crate) fn pixel_columns(dim: usize) -> Vec<Column> {
     (1..=dim).map(|i| Column { name: format!("p{i}"), kind: ColumnKind::Integer }).collect()
-}
-
-fn hash_word(hash: u64, word: u64) -> u64 {
-    // FNV-1a on words, with a rotation so that high bits reach low ones.
-    ((hash ^ word).wrapping_mul(0x0000_0100_0000_01b3_u64 | 0x9e37_0000_0000_0000)).rotate_left(29)
-}
-
-fn hash_row(hash: u64, values: &[f32]) -> u64 {
-    // Adding zero makes -0 and 0 one.
-    values.iter().fold(hash, |hash, value| hash_word(hash, (value + 0.0).to_bits().into()))
 }
