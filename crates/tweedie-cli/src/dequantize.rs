@@ -79,13 +79,11 @@ impl Dequantization {
         Ok(match self.dequantization {
             DequantizationName::Uniform => Box::new(Uniform::new(&run.data.scaling)),
             DequantizationName::Variational => {
-                Box::new(run.dir.dequantizer(&run.data, run.model.device())?)
+                Box::new(run.dir.dequantizer(&run.data, run.model.space().device)?)
             }
-            DequantizationName::TruncatedNormal => Box::new(TruncatedNormal::new(
-                &run.data.scaling,
-                &**run.schedule(),
-                self.start_time,
-            )?),
+            DequantizationName::TruncatedNormal => {
+                Box::new(TruncatedNormal::new(&run.data.scaling, run.schedule(), self.start_time)?)
+            }
         })
     }
 }
@@ -239,6 +237,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             progress.at(done);
             progress.note(&format!("loss {loss:.4}"));
         },
+        &|| false,
     )?;
     progress.finish();
 

@@ -9,6 +9,7 @@ use tweedie::data::{CellType, OutputFile, TableFormat, read_numbers, write_table
 use tweedie::likelihood::ProbabilityFlow;
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
+use tweedie::query::{Batch, Condition};
 use tweedie::run::{Run, level_rows, scaled_rows};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
@@ -104,14 +105,15 @@ fn in_batches(
     classes: Option<&[u32]>,
     batch: usize,
     mut progress: Progress,
-    mut f: impl FnMut(&ProbabilityFlow, &Tensor) -> Result<()>,
+    mut f: impl FnMut(&ProbabilityFlow, Batch) -> Result<()>,
 ) -> Result<()> {
     let rows = x.size()[0] as usize;
     for start in (0..rows).step_by(batch) {
         let end = rows.min(start.saturating_add(batch));
-        let model = run.model.given(classes.map(|classes| &classes[start..end]));
-        let flow = solver.flow(&model, STEPS)?.first_row(start as u64);
-        f(&flow, &x.narrow(0, start as i64, (end - start) as i64).to_device(run.model.device()))?;
+        let flow = solver.flow(&run.model, STEPS)?.first_row(start as u64);
+        let x = x.narrow(0, start as i64, (end - start) as i64).to_device(run.model.space().device);
+        let condition = classes.map(|classes| Condition::classes(&classes[start..end]));
+        f(&flow, Batch { x, condition })?;
         progress.at(end as u64);
     }
     progress.finish();
@@ -156,11 +158,12 @@ pub fn encode(arguments: &EncodeArguments) -> Result<()> {
     let classes = table.labels.as_ref().map(|labels| &labels.of_rows[..]);
     let (mut latents, mut errors) = (Vec::with_capacity(x.numel()), Vec::new());
     let progress = Progress::new("encode", rows.len() as u64, quiet);
-    in_batches(&run, &arguments.solver, &x, classes, batch, progress, |flow, x| {
-        let part = flow.encode(x)?;
+    in_batches(&run, &arguments.solver, &x, classes, batch, progress, |flow, batch| {
+        let part = flow.encode(&batch)?;
         latents.extend(to_vec(&part));
         if !arguments.no_check {
-            let apart = (flow.decode(&part)? - x).abs().amax([1i64].as_slice(), false);
+            let again = flow.decode(&part, batch.condition.as_ref())?;
+            let apart = (again - &batch.x).abs().amax([1i64].as_slice(), false);
             errors.extend(to_vec(&apart));
         }
         Ok(())
@@ -278,7 +281,7 @@ pub fn decode(arguments: &DecodeArguments) -> Result<()> {
         batch,
         progress,
         |flow, z| {
-            scaled.extend(to_vec(&flow.decode(z)?));
+            scaled.extend(to_vec(&flow.decode(&z.x, z.condition.as_ref())?));
             Ok(())
         },
     )?;

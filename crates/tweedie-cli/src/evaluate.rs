@@ -9,13 +9,12 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 use tweedie::baseline::{self, KernelDensity};
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::data::{Dataset, Split, TableOptions, subset};
 use tweedie::likelihood::{Summary, bits_per_dim, mean_and_error};
 use tweedie::metric::Mmd;
 use tweedie::noise::Seed;
 use tweedie::run::{Run, scaled_rows};
-use tweedie::sample::Defaults;
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
@@ -92,7 +91,7 @@ pub struct Arguments {
     steps: Vec<usize>,
     /// Covariances of a reverse step [default: of nll all that cost nothing, else learned]
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', long_help = COVARIANCES)]
-    covariance: Vec<Covariance>,
+    covariance: Vec<CovarianceConfig>,
     /// How steps are laid in time [default: angle; of levels the published even trajectory]
     #[arg(long)]
     spacing: Option<SpacingName>,
@@ -354,7 +353,12 @@ struct Likelihoods<'a> {
 
 impl Likelihoods<'_> {
     /// A line for each of `covariances` and each number of steps, and one of the ODE.
-    fn of(&self, run: &Run, judged: &Judged, covariances: &[Covariance]) -> Result<Vec<Line>> {
+    fn of(
+        &self,
+        run: &Run,
+        judged: &Judged,
+        covariances: &[CovarianceConfig],
+    ) -> Result<Vec<Line>> {
         let Likelihoods { arguments, seed, batch, levels } = *self;
         let (quiet, images) = (arguments.common.quiet, run.data.image.is_some());
         let dequantizer = arguments.dequantization.of(run)?;
@@ -362,7 +366,8 @@ impl Likelihoods<'_> {
         let mut grids = Grids::new(run, arguments.spacing, levels, batch, quiet);
         for &covariance in covariances {
             for &steps in &arguments.steps {
-                let elbo = elbo(levels, covariance, grids.of(covariance, steps)?);
+                let elbo =
+                    elbo(levels, run.model.covariance(covariance)?, grids.of(covariance, steps)?);
                 let estimate = score_rows(
                     run,
                     &judged.table,
@@ -532,7 +537,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if metrics.contains(&MetricName::Nll) {
         let likelihoods = Likelihoods { arguments, seed, batch, levels };
         // those that cost nothing, and the head's own
-        let usual = |own: Option<Covariance>| own.into_iter().chain(Covariance::FIXED).collect();
+        let usual = |own: Option<CovarianceConfig>| {
+            own.into_iter().chain(CovarianceConfig::fixed()).collect()
+        };
         let covariances = match arguments.covariance.is_empty() {
             true => usual(run.model.head_covariance()),
             false => arguments.covariance.clone(),
@@ -563,7 +570,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         if let Some((other, other_judged)) = &mut against {
             other_judged.rows = judged.rows.clone();
             let own = run.model.head_covariance();
-            let theirs: Vec<Covariance> = (covariances.iter())
+            let theirs: Vec<CovarianceConfig> = (covariances.iter())
                 .map(|&covariance| {
                     match own == Some(covariance) && arguments.covariance.is_empty() {
                         true => own_covariance(other),
@@ -603,7 +610,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             scaled_rows(&judged.table, &judged.rows, &run.data.scaling, seed.derive("mmd"));
         for &covariance in sampled {
             let step: &StepOf = &|model| {
-                Ok(Box::new(Defaults { covariance, ..run.default_sampler() }.step(model)?))
+                let built = run.model.covariance(covariance)?;
+                Ok(Box::new(run.default_sampler().step(model, built)?))
             };
             for &steps in &arguments.steps {
                 let n = judged.rows.len().clamp(1000, 10_000);

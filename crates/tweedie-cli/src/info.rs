@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::data::ColumnScaling;
 use tweedie::likelihood::bits_per_dim;
 use tweedie::model::{HeadConfig, NetworkConfig, Structure};
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target, Weighting};
 use tweedie::run::{About, DataRecord, Run, RunConfig, RunDir, Status};
-use tweedie::train::{Ended, Metric};
+use tweedie::train::{Metric, StopReason};
 use tweedie::{Error, Result};
 
 use crate::Common;
@@ -77,10 +77,10 @@ fn ending(
     if let Some(status) = status {
         let how = match status.ended {
             _ if imported => How::Imported,
-            Some(Ended::Finished) => How::Finished,
-            Some(Ended::EarlyStop) => How::EarlyStop,
-            Some(Ended::OutOfTime) => How::OutOfTime,
-            Some(Ended::Stopped) | None => How::Unfinished,
+            Some(StopReason::Finished) => How::Finished,
+            Some(StopReason::EarlyStop) => How::EarlyStop,
+            Some(StopReason::OutOfTime) => How::OutOfTime,
+            Some(StopReason::Stopped) | None => How::Unfinished,
         };
         let best = status.best_iteration.zip(status.best);
         return Ending { how, iteration: status.iteration, best, seconds: status.seconds };
@@ -383,7 +383,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let weights = loaded.as_ref().map(|run| {
         let (all, score) = (run.model.parameters().size(), run.model.score_size());
         let covariance =
-            run.model.head_covariance().map_or("none".into(), |c: Covariance| c.to_string());
+            run.model.head_covariance().map_or("none".into(), |c: CovarianceConfig| c.to_string());
         (all, score, run.model.base().components(), covariance)
     });
     let bytes: u64 = files.iter().map(|(_, size)| size).sum();
@@ -513,7 +513,7 @@ mod tests {
         let imported = DataRecord { fingerprint: String::new(), rows: [0; 3], ..data.clone() };
         assert_eq!(ending(None, &config, &imported, &[]).how, How::Imported);
         // what the run says goes before what its metrics show
-        let status = |ended: Option<Ended>| Status {
+        let status = |ended: Option<StopReason>| Status {
             ended,
             iteration: 150,
             best_iteration: Some(50),
@@ -522,14 +522,14 @@ mod tests {
         };
         let told = |ended| ending(Some(status(ended)), &config, &data, &some);
         assert_eq!(
-            (told(None).how, told(Some(Ended::Stopped)).how),
+            (told(None).how, told(Some(StopReason::Stopped)).how),
             (How::Unfinished, How::Unfinished)
         );
         assert_eq!(
-            (told(Some(Ended::EarlyStop)).how, told(None).best),
+            (told(Some(StopReason::EarlyStop)).how, told(None).best),
             (How::EarlyStop, Some((50, -2.0)))
         );
-        assert_eq!(told(Some(Ended::Finished)).iteration, 150);
+        assert_eq!(told(Some(StopReason::Finished)).iteration, 150);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod encode;
 mod evaluate;
 mod exchange;
 mod experiment;
+mod flags;
 mod flow;
 mod info;
 mod memory;
@@ -185,7 +186,7 @@ fn main() -> ExitCode {
             ExitCode::from(console::CLOSED_PIPE)
         }
         Ok(Err(error)) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", flags::Flags::here().explain(&error));
             ExitCode::from(if error.is_request() { 2 } else { 1 })
         }
         Err(_) => ExitCode::FAILURE,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::dequantize::Uniform;
 use tweedie::likelihood::{bits_per_dim, mean_and_error};
 use tweedie::noise::Seed;
@@ -94,14 +94,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let unit = if images { "bits per dimension" } else { "nats per row" };
 
     let own = run.model.head_covariance();
-    let judged_by = own.unwrap_or(Covariance::Beta);
+    let judged_by = own.unwrap_or(CovarianceConfig::Beta);
     let mut flags = Vec::new();
     let mut likelihood_vs_steps = Vec::new();
     let mut scores = Vec::new();
-    for covariance in own.into_iter().chain(Covariance::FIXED) {
+    for covariance in own.into_iter().chain(CovarianceConfig::fixed()) {
         let (mut values, mut errors) = (Vec::new(), Vec::new());
         for &steps in steps_shown {
-            let elbo = elbo(images, covariance, grids.of(covariance, steps)?);
+            let elbo =
+                elbo(images, run.model.covariance(covariance)?, grids.of(covariance, steps)?);
             let estimate = score_rows(
                 &run,
                 &judged.table,

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tch::Tensor;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::data::{OutputFile, TableFormat, write_table};
-use tweedie::model::{Denoiser, Given, Model};
+use tweedie::model::{Denoiser, Model};
 use tweedie::noise::Seed;
+use tweedie::query::Condition;
 use tweedie::run::{Measured, Run, statistics_rows};
 use tweedie::sample::{
     Ancestral, Clipped, Defaults, DpmSolver, EulerMaruyama, FlowSampler, Heun, LastStep,
@@ -118,7 +119,7 @@ pub struct Arguments {
 struct AncestralOptions {
     /// Covariance of a reverse step [default: the head's]
     #[arg(long, value_name = "WHICH", long_help = COVARIANCES)]
-    covariance: Option<Covariance>,
+    covariance: Option<CovarianceConfig>,
     /// From 0 (DDIM) to 1 (ancestral) [default: 1]
     #[arg(long, value_name = "ETA")]
     eta: Option<f64>,
@@ -231,7 +232,7 @@ fn check_options(arguments: &Arguments) -> Result<()> {
 pub type StepOf<'e> = dyn for<'a> Fn(&'a dyn Denoiser) -> Result<Box<dyn Step + 'a>> + 'e;
 
 /// The covariance that a run's head is for; without one the model's own `G`.
-pub fn own_covariance(run: &Run) -> Covariance {
+pub fn own_covariance(run: &Run) -> CovarianceConfig {
     run.default_sampler().covariance
 }
 
@@ -246,28 +247,34 @@ pub fn draw_by_default(
     progress: &mut Progress,
 ) -> Result<Tensor> {
     let usual = Defaults { steps, ..run.default_sampler() };
-    let grid = usual.grid(&**run.schedule());
-    let step: &StepOf = &|model| Ok(Box::new(usual.step(model)?));
+    let grid = usual.grid(run.schedule());
+    let step: &StepOf =
+        &|model| Ok(Box::new(usual.step(model, run.model.covariance(usual.covariance)?)?));
     Ok(draw(run, None, step, &grid, n, batch, seed, progress)?.0)
 }
 
 /// Says what 'learned' is for a run without a head, and measures what the analytic covariance
 /// needs, at its first use.
-pub fn make_ready(run: &mut Run, covariance: Covariance, batch: usize, quiet: bool) -> Result<()> {
+pub fn make_ready(
+    run: &mut Run,
+    covariance: CovarianceConfig,
+    batch: usize,
+    quiet: bool,
+) -> Result<()> {
     match run.model.head_covariance() {
-        None if covariance == Covariance::Learned => {
+        None if covariance == CovarianceConfig::Own => {
             say(
                 quiet,
                 "note: this run has no covariance head: 'learned' is the covariance of its base",
             );
         }
-        Some(Covariance::Interpolated) if covariance == Covariance::Learned => {
+        Some(CovarianceConfig::Interpolated) if covariance == CovarianceConfig::Own => {
             let what = "the head of this run is for --covariance interpolated; 'learned' is the covariance of its base";
             say(quiet, format!("note: {what}"));
         }
         _ => (),
     }
-    if covariance == Covariance::Analytic && run.model.noise_statistics().is_none() {
+    if covariance == CovarianceConfig::Analytic && run.model.noise_statistics().is_none() {
         let rows = statistics_rows(run.data.scaling.dim());
         say(quiet, format!("measuring the noise of the score on {rows} training rows"));
         let Measured { largest_error, not_kept } = run.measure_noise(batch)?;
@@ -282,11 +289,14 @@ pub fn make_ready(run: &mut Run, covariance: Covariance, batch: usize, quiet: bo
 
 /// The model for the samples with these numbers: of the class asked for, or of all its classes in
 /// turn.
-pub fn given(model: &Model, class: Option<u32>, rows: std::ops::Range<u64>) -> Given<'_> {
+pub fn condition(
+    model: &Model,
+    class: Option<u32>,
+    rows: std::ops::Range<u64>,
+) -> Option<Condition> {
     let classes = model.classes() as u64;
-    let of_rows: Option<Vec<u32>> =
-        (classes > 0).then(|| rows.map(|row| class.unwrap_or((row % classes) as u32)).collect());
-    model.given(of_rows.as_deref())
+    let class = |row| class.unwrap_or((row % classes) as u32);
+    (classes > 0).then(|| Condition::classes(&rows.map(class).collect::<Vec<u32>>()))
 }
 
 /// Samples of a run in the network's units, of one of its classes or of all in turn, and what was
@@ -304,9 +314,9 @@ pub fn draw(
     let mut clipped = Clipped::default();
     let samples = sample_in_batches(n, batch, |rows| {
         let end = rows.end;
-        let model = given(&run.model, class, rows.clone());
-        let step = step(&model)?;
-        let part = run_chain(&*step, grid, seed, rows);
+        let condition = condition(&run.model, class, rows.clone());
+        let step = step(&run.model)?;
+        let part = run_chain(&*step, grid, seed, rows, condition.as_ref());
         clipped += step.clipped();
         progress.at(end);
         part
@@ -368,8 +378,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let last = options.last_step.map_or(usual.last, LastName::get);
             let eta = options.eta.unwrap_or(usual.eta);
             chain(&|model| {
-                let step =
-                    options.clip_noise.of(Ancestral::new(model, covariance, eta, last)?, &grid)?;
+                let step = options.clip_noise.of(
+                    Ancestral::new(model, run.model.covariance(covariance)?, eta, last)?,
+                    &grid,
+                )?;
                 Ok(Box::new(if options.clip { step.within(-1.0, 1.0) } else { step }))
             })?
         }
@@ -382,8 +394,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         SamplerName::Flow => sample_in_batches(n, batch, |rows| {
             let end = rows.end;
-            let model = given(&run.model, class, rows.clone());
-            let part = FlowSampler::of(others.solver.flow(&model, 1.0)?).sample(seed, rows);
+            let condition = condition(&run.model, class, rows.clone());
+            let flow = others.solver.flow(&run.model, 1.0)?;
+            let part = FlowSampler::of(flow).sample(seed, rows, condition.as_ref());
             progress.at(end);
             part
         })?,

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tch::Tensor;
-use tweedie::covariance::{Covariance, Reverse};
+use tweedie::covariance::{Covariance, CovarianceConfig, Own, Reverse};
 use tweedie::data::{
     CellType, Dataset, ImageScores, OutputFile, Place, TableFormat, append_columns, write_table,
 };
@@ -20,6 +21,7 @@ use tweedie::likelihood::{
 };
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
+use tweedie::query::{Batch, Condition, Query, Times};
 use tweedie::run::{Run, dequantized_from, level_rows};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
@@ -80,7 +82,7 @@ pub struct Arguments {
     draws: usize,
     /// Covariance of the ELBO's steps [default: the head's]
     #[arg(long, value_name = "WHICH", long_help = COVARIANCES)]
-    covariance: Option<Covariance>,
+    covariance: Option<CovarianceConfig>,
     /// How the ELBO's steps are laid in time [default: angle; of levels even]
     #[arg(long)]
     spacing: Option<SpacingName>,
@@ -159,7 +161,8 @@ fn score_each(
     let mut progress = Progress::new("score", (rows.len() * draws) as u64, quiet);
     let mut of_batch = |numbers: Range<usize>| {
         let part = &rows[numbers.clone()];
-        let model = run.model.given(classes.as_ref().map(|classes| &classes[numbers.clone()]));
+        let condition =
+            || classes.as_ref().map(|classes| Condition::classes(&classes[numbers.clone()]));
         let mut all = Draws::default();
         for draw in 0..draws {
             let seed = seed.derive(&format!("draw {draw}"));
@@ -172,8 +175,8 @@ fn score_each(
                     (rows, offsets)
                 }
             };
-            let x = x.to_kind(run.model.kind()).to_device(run.model.device());
-            let mut estimate = estimator(&model)?
+            let x = Batch { x: run.model.space().place(&x), condition: condition() };
+            let mut estimate = estimator(&run.model)?
                 .log_likelihood(&x, seed, numbers.start as u64)
                 .map_err(|e| e.named(|row| table.place(rows[row as usize]).to_string()))?;
             progress.stage(&estimate.estimator);
@@ -249,9 +252,14 @@ fn too_far(run: &Run, table: &Dataset, row: usize) -> Option<String> {
 }
 
 /// The ELBO over `grid`, of densities or of the levels of images.
-pub fn elbo(levels: bool, covariance: Covariance, grid: Vec<f64>) -> Box<EstimatorOf<'static>> {
+pub fn elbo(
+    levels: bool,
+    covariance: Box<dyn Covariance>,
+    grid: Vec<f64>,
+) -> Box<EstimatorOf<'static>> {
+    let covariance: Rc<dyn Covariance> = covariance.into();
     Box::new(move |model| {
-        let reverse = Reverse::new(model, covariance, 1.0)?;
+        let reverse = Reverse::new(model, covariance.clone(), 1.0)?;
         Ok(Box::new(match levels {
             true => Elbo::of_levels(reverse, grid.clone(), 1),
             false => Elbo::new(reverse, grid.clone(), 1),
@@ -309,9 +317,9 @@ fn ode_each(
     if dequantizer.time().is_some() {
         return Ok(estimate);
     }
-    let grid = Spacing::default().elbo_grid(&**run.schedule(), CHECK_STEPS);
+    let grid = Spacing::default().elbo_grid(run.schedule(), CHECK_STEPS);
     let bound = score_rows(run, table, rows, dequantizer, 1, seed, batch, quiet, &|model| {
-        Ok(Box::new(Elbo::new(Reverse::new(model, Covariance::Learned, 1.0)?, grid.clone(), 1)))
+        Ok(Box::new(Elbo::new(Reverse::new(model, Own, 1.0)?, grid.clone(), 1)))
     })?;
     estimate.flag_against(&bound);
     estimate.evaluations += bound.evaluations;
@@ -362,11 +370,13 @@ impl Arguments {
             return;
         };
         let at_once = images.min(batch) as i64;
-        let x = Tensor::zeros([at_once, run.model.dim()], (run.model.kind(), run.model.device()));
-        let classes = vec![0; at_once as usize];
-        let model = run.model.given((run.model.classes() > 0).then_some(&classes));
-        let t = vec![0.5 * run.schedule().horizon(); at_once as usize];
-        let once = || tch::no_grad(|| to_vec(&model.noise(&x, &t)));
+        let space = run.model.space();
+        let x = Tensor::zeros([at_once, space.dim], (space.kind, space.device));
+        let condition =
+            (run.model.classes() > 0).then(|| Condition::classes(&vec![0; at_once as usize]));
+        let times = Times::All(0.5 * space.schedule().horizon());
+        let q = Query::new(&x, &times).given(condition.as_ref());
+        let once = || tch::no_grad(|| to_vec(&run.model.noise(&q)));
         once();
         let started = Instant::now();
         once();
@@ -522,7 +532,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let levels = arguments.estimator == EstimatorName::Levels;
             let grid = Grids::new(&run, arguments.spacing, levels, batch, quiet)
                 .of(covariance, arguments.steps)?;
-            score(arguments.draws, &*elbo(levels, covariance, grid))?
+            score(arguments.draws, &*elbo(levels, run.model.covariance(covariance)?, grid))?
         }
         EstimatorName::Bound => score(1, &|model| {
             Ok(Box::new(ScoreMatchingBound::new(model, arguments.draws.max(100))))
@@ -531,7 +541,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let divergence = match arguments.divergence.given() {
                 true => arguments.divergence.get(1)?,
                 // many draws of one probe beat few of many
-                false => bound_divergence(run.model.dim()),
+                false => bound_divergence(run.model.space().dim),
             };
             score(1, &|model| {
                 let bound = ScoreMatchingBound::new(model, arguments.draws.max(100));

@@ -1,7 +1,7 @@
 //! Where the steps of a chain or of a bound lie in time.
 
 use clap::ValueEnum;
-use tweedie::covariance::{Covariance, Reverse};
+use tweedie::covariance::{CovarianceConfig, Reverse};
 use tweedie::data::subset;
 use tweedie::grid::{Spacing, even_trajectory};
 use tweedie::likelihood::{Elbo, StepCosts};
@@ -36,7 +36,7 @@ pub struct Grids<'a> {
     levels: bool,
     batch: usize,
     quiet: bool,
-    costs: Option<(Covariance, StepCosts)>,
+    costs: Option<(CovarianceConfig, StepCosts)>,
 }
 
 impl<'a> Grids<'a> {
@@ -53,8 +53,8 @@ impl<'a> Grids<'a> {
     }
 
     /// The grid of `steps` steps with this covariance.
-    pub fn of(&mut self, covariance: Covariance, steps: usize) -> Result<Vec<f64>> {
-        let schedule = &**self.run.schedule();
+    pub fn of(&mut self, covariance: CovarianceConfig, steps: usize) -> Result<Vec<f64>> {
+        let schedule = self.run.schedule();
         let spacing = match self.spacing {
             SpacingName::Even if self.levels => return even_trajectory(schedule, steps),
             SpacingName::Even => Spacing::Even,
@@ -71,7 +71,7 @@ impl<'a> Grids<'a> {
     }
 
     /// The one with the best bound on training rows.
-    fn dynamic(&mut self, covariance: Covariance, steps: usize) -> Result<Vec<f64>> {
+    fn dynamic(&mut self, covariance: CovarianceConfig, steps: usize) -> Result<Vec<f64>> {
         Error::check_count("--steps", steps, TIMES)?;
         if self.costs.as_ref().is_none_or(|(own, _)| *own != covariance) {
             self.costs = Some((covariance, self.measure(covariance)?));
@@ -79,8 +79,8 @@ impl<'a> Grids<'a> {
         self.costs.as_ref().expect("just measured").1.trajectory(steps)
     }
 
-    fn measure(&self, covariance: Covariance) -> Result<StepCosts> {
-        let (run, schedule) = (self.run, &**self.run.schedule());
+    fn measure(&self, covariance: CovarianceConfig) -> Result<StepCosts> {
+        let (run, schedule) = (self.run, self.run.schedule());
         let bad = |problem: String, remedy: &str| Err(Error::config("--spacing", problem, remedy));
         if run.model.classes() > 0 {
             return bad("dynamic, of a model conditioned on classes".into(), "take another");
@@ -109,7 +109,7 @@ impl<'a> Grids<'a> {
             self.quiet,
             format!("measuring the bound's terms, {covariance}, at {m} times on {n} training rows"),
         );
-        let reverse = Reverse::new(&run.model, covariance, 1.0)?;
+        let reverse = Reverse::new(&run.model, run.model.covariance(covariance)?, 1.0)?;
         let ends = vec![0.0, schedule.horizon()];
         let elbo = match self.levels {
             true => Elbo::of_levels(reverse, ends, 1),

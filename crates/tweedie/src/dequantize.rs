@@ -19,7 +19,7 @@ use tch::{Kind, Tensor};
 
 use crate::data::Scaling;
 use crate::noise::Noise;
-pub use fit::ModelOf;
+pub(crate) use fit::Report;
 pub use truncated_normal::TruncatedNormal;
 pub use uniform::Uniform;
 pub(crate) use uniform::uniforms;

@@ -10,11 +10,12 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use tweedie::covariance::{Covariance, Reverse};
+//! use tweedie::covariance::{Own, Reverse};
 //! use tweedie::grid::Spacing;
 //! use tweedie::likelihood::{Elbo, LogLikelihood};
 //! use tweedie::noise::Seed;
 //! use tweedie::oracle::{GaussianMixture, Oracle};
+//! use tweedie::query::Batch;
 //! use tweedie::schedule::Vp;
 //!
 //! # fn main() -> tweedie::Result<()> {
@@ -24,9 +25,9 @@
 //! let exact = truth.mixture.log_density(&x).mean(None).double_value(&[]);
 //!
 //! // the log-likelihood of the ten-step sampler that knows the exact mean and covariance
-//! let reverse = Reverse::new(&truth, Covariance::Learned, 1.0)?;
+//! let reverse = Reverse::new(&truth, &Own, 1.0)?;
 //! let elbo = Elbo::new(reverse, Spacing::Angle.elbo_grid(&*schedule, 10), 4);
-//! let bound = elbo.log_likelihood(&x, Seed(1), 0)?;
+//! let bound = elbo.log_likelihood(&Batch::of(&x), Seed(1), 0)?;
 //! let gap = exact - bound.mean();
 //! assert!(gap > -0.05 && gap < 0.25, "{gap} nats lost to ten Gaussian steps");
 //! # Ok(())
@@ -39,6 +40,7 @@
 pub mod baseline;
 pub mod covariance;
 pub mod data;
+pub mod density;
 pub mod dequantize;
 pub mod device;
 pub mod error;
@@ -46,7 +48,9 @@ pub mod gaussian;
 pub mod grid;
 pub mod likelihood;
 pub mod metric;
+pub mod mixture;
 pub mod model;
+mod names;
 pub mod noise;
 pub mod objective;
 pub mod ode;
@@ -54,11 +58,15 @@ pub mod oracle;
 pub mod posterior;
 #[cfg(feature = "pth")]
 pub mod pth;
+pub mod query;
 pub mod run;
 pub mod sample;
 pub mod schedule;
+pub mod statistics;
 pub mod sym_matrix;
 pub mod tensor;
 pub mod train;
+pub mod watch;
 
 pub use error::{Error, Result};
+pub use names::Named;

@@ -10,13 +10,14 @@ mod dynamic;
 mod elbo;
 mod flow;
 
-use std::ops::Range;
-
 use serde::Serialize;
 use tch::Tensor;
 
 use crate::Result;
 use crate::noise::Seed;
+use crate::query::Batch;
+pub use crate::statistics::mean_and_error;
+use crate::statistics::median;
 use crate::tensor::to_vec;
 pub use bound::ScoreMatchingBound;
 pub use discrete::DiscreteDecoder;
@@ -224,26 +225,11 @@ pub fn bits_per_dim(nats: f64, dim: usize) -> f64 {
     -nats / (dim as f64 * std::f64::consts::LN_2)
 }
 
-/// Mean and its standard error over independent values; the error of fewer than two is NaN.
-pub fn mean_and_error(values: &[f64]) -> (f64, f64) {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-    (mean, (squares / (n - 1.0) / n).sqrt())
-}
-
-/// The median of the finite values; NaN if there is none.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.filter(|v| v.is_finite()).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// A way to get log-likelihoods from a model.
 pub trait LogLikelihood {
-    /// Log-likelihoods of `x` `[b, d]`. Row `i` draws from stream `first_row + i` of `seed`, so the
-    /// result depends on how rows are cut into batches by rounding alone.
-    fn log_likelihood(&self, x: &Tensor, seed: Seed, first_row: u64) -> Result<Estimate>;
+    /// Log-likelihoods of a batch of rows. Row `i` draws from stream `first_row + i` of `seed`, so
+    /// the result depends on how rows are cut into batches by rounding alone.
+    fn log_likelihood(&self, batch: &Batch, seed: Seed, first_row: u64) -> Result<Estimate>;
 
     /// Whether rows are levels at the centres of their bins, scored as probabilities, and not
     /// points of a density.
@@ -251,40 +237,28 @@ pub trait LogLikelihood {
         false
     }
 
-    /// As [`LogLikelihood::log_likelihood`], in batches of at most `batch` rows, telling `progress`
-    /// the rows done.
+    /// As [`LogLikelihood::log_likelihood`], `size` rows at a time, reporting to `progress` the rows
+    /// done, whose error ends the work. At least one batch is computed, be it empty.
     fn in_batches(
         &self,
-        x: &Tensor,
+        rows: &Batch,
         seed: Seed,
-        batch: usize,
-        progress: &mut dyn FnMut(usize),
+        size: usize,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Estimate> {
-        in_batches(x, batch, |part, rows| {
-            let estimate = self.log_likelihood(part, seed, rows.start as u64)?;
-            progress(rows.end);
+        let (count, size) = (rows.len(), size.max(1));
+        let mut part = |start: usize| {
+            let end = start.saturating_add(size).min(count);
+            let estimate = self.log_likelihood(&rows.narrow(start..end), seed, start as u64)?;
+            progress(end)?;
             Ok(estimate)
-        })
+        };
+        let mut all: Estimate = part(0)?;
+        for start in (0..count).step_by(size).skip(1) {
+            all.extend(part(start)?);
+        }
+        Ok(all)
     }
-}
-
-/// Log-likelihoods of `x` `[n, d]` in batches of at most `batch` rows: `of` has the rows and their
-/// numbers, for an estimator that is bound to them. At least one batch is asked for, be it empty.
-pub fn in_batches(
-    x: &Tensor,
-    batch: usize,
-    mut of: impl FnMut(&Tensor, Range<usize>) -> Result<Estimate>,
-) -> Result<Estimate> {
-    let (rows, batch) = (x.size()[0] as usize, batch.max(1));
-    let mut part = |start: usize| {
-        let end = start.saturating_add(batch).min(rows);
-        of(&x.narrow(0, start as i64, (end - start) as i64), start..end)
-    };
-    let mut all = part(0)?;
-    for start in (0..rows).step_by(batch).skip(1) {
-        all.extend(part(start)?);
-    }
-    Ok(all)
 }
 
 #[cfg(test)]

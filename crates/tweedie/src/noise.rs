@@ -1,6 +1,7 @@
 //! Injected randomness: one counter-based stream per row, so that a result depends neither on the
 //! batch a row is in, nor on the number of threads, nor on the order of the work.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use rand::{RngExt, SeedableRng};
@@ -8,6 +9,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
+
+use crate::tensor::upload;
 
 /// A seed. Derived seeds keep the purposes of one run (initialisation, training, validation) apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,9 +30,28 @@ impl Seed {
 }
 
 /// The streams of a batch of rows; draws advance every stream alike.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Noise {
     rows: Vec<ChaCha8Rng>,
+    /// Draws that were made ahead of their use, in their order.
+    staged: VecDeque<Staged>,
+}
+
+/// Numbers that are drawn for every row at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draw {
+    /// So many uniforms per row, [`Noise::uniform`].
+    Uniform(usize),
+    /// So many standard normals per row, [`Noise::normal`].
+    Normal(usize),
+    /// So many random signs per row, [`Noise::rademacher`].
+    Signs(usize),
+}
+
+#[derive(Debug)]
+enum Staged {
+    Numbers(Draw, Vec<f64>),
+    Tensor(Draw, Tensor),
 }
 
 /// Below this many numbers a draw is not worth a second thread.
@@ -52,7 +74,7 @@ impl Noise {
                 rng
             })
             .collect();
-        Noise { rows }
+        Noise { rows, staged: VecDeque::new() }
     }
 
     /// Number of rows.
@@ -80,28 +102,61 @@ impl Noise {
         values
     }
 
+    /// Makes `draws` now, tensors in `kind` on `device`; the calls that they are for must follow in
+    /// this order, and find them ready. A row's numbers are the same as without.
+    pub fn stage(&mut self, draws: &[Draw], kind: Kind, device: Device) {
+        let staged: Vec<Staged> = (draws.iter())
+            .map(|&draw| match draw {
+                Draw::Uniform(columns) => Staged::Numbers(draw, self.uniform(columns)),
+                Draw::Normal(columns) => Staged::Tensor(draw, self.normal(columns, kind, device)),
+                Draw::Signs(columns) => {
+                    Staged::Tensor(draw, self.rademacher(columns, kind, device))
+                }
+            })
+            .collect();
+        self.staged.extend(staged);
+    }
+
+    /// The next of the staged draws, where any are left.
+    ///
+    /// # Panics
+    /// If it is for another call than `draw`.
+    fn next(&mut self, draw: Draw) -> Option<Staged> {
+        let next = self.staged.pop_front()?;
+        let (Staged::Numbers(of, _) | Staged::Tensor(of, _)) = &next;
+        assert_eq!(*of, draw, "the next staged draw against the one that is made");
+        Some(next)
+    }
+
     /// Standard normals, `[rows, columns]`.
     pub fn normal(&mut self, columns: usize, kind: Kind, device: Device) -> Tensor {
+        if let Some(Staged::Tensor(_, normals)) = self.next(Draw::Normal(columns)) {
+            return normals.to_kind(kind).to_device(device);
+        }
         let values = self.fill(columns, |rng| rng.sample(StandardNormal));
         self.tensor(&values, columns, kind, device)
     }
 
     /// Signs ±1 with equal probability, `[rows, columns]`.
     pub fn rademacher(&mut self, columns: usize, kind: Kind, device: Device) -> Tensor {
+        if let Some(Staged::Tensor(_, signs)) = self.next(Draw::Signs(columns)) {
+            return signs.to_kind(kind).to_device(device);
+        }
         let values = self.fill(columns, |rng| if rng.random::<bool>() { 1.0 } else { -1.0 });
         self.tensor(&values, columns, kind, device)
     }
 
     /// Uniforms on `[0, 1)`, `columns` per row, row after row.
     pub fn uniform(&mut self, columns: usize) -> Vec<f64> {
+        if let Some(Staged::Numbers(_, uniforms)) = self.next(Draw::Uniform(columns)) {
+            return uniforms;
+        }
         self.fill(columns, |rng| rng.random::<f64>())
     }
 
     fn tensor(&self, values: &[f64], columns: usize, kind: Kind, device: Device) -> Tensor {
-        Tensor::from_slice(values)
-            .view([self.rows.len() as i64, columns as i64])
-            .to_kind(kind)
-            .to_device(device)
+        let values = Tensor::from_slice(values).view([self.rows.len() as i64, columns as i64]);
+        upload(&values, kind, device)
     }
 }
 
@@ -119,6 +174,25 @@ mod tests {
         );
         let part = Tensor::cat(&[first, second], 1);
         assert!(whole.narrow(0, 130, 20).equal(&part));
+    }
+
+    /// What is drawn ahead is what would be drawn, and so is what follows.
+    #[test]
+    fn staged_draws_are_the_same() {
+        let draw = |noise: &mut Noise| {
+            let uniforms = noise.uniform(2);
+            let normals = noise.normal(3, Kind::Float, Device::Cpu);
+            let signs = noise.rademacher(4, Kind::Float, Device::Cpu);
+            (uniforms, normals, signs, noise.uniform(1))
+        };
+        let (mut plain, mut staged) = (Noise::new(Seed(3), 5..9), Noise::new(Seed(3), 5..9));
+        staged.stage(
+            &[Draw::Uniform(2), Draw::Normal(3), Draw::Signs(4)],
+            Kind::Float,
+            Device::Cpu,
+        );
+        let (a, b) = (draw(&mut plain), draw(&mut staged));
+        assert!(a.0 == b.0 && a.1.equal(&b.1) && a.2.equal(&b.2) && a.3 == b.3);
     }
 
     #[test]

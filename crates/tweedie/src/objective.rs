@@ -12,7 +12,8 @@ use tch::Tensor;
 
 use crate::grid::TimeLaw;
 use crate::model::{Denoiser, HeadConfig, Parametrization};
-use crate::noise::Noise;
+use crate::noise::{Draw, Noise};
+use crate::query::Batch;
 use crate::{Error, Result};
 pub use covariance_matching::{CovarianceMatching, Target};
 pub use dsm::{DenoisingScoreMatching, Weighting};
@@ -22,20 +23,29 @@ pub use zero_hessian::ZeroHessian;
 
 /// A loss on a model, trained or exact.
 pub trait Objective {
-    /// The loss of each row of clean data `x0` `[b, d]`, `[b]`; differentiable in the model's
-    /// parameters.
-    fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor;
+    /// The loss of each row of clean data, `[b]`; differentiable in the model's parameters.
+    fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor;
 
     /// Pairs (x_t, t) drawn per row: network evaluations per row of data.
     fn draws(&self) -> usize;
 
-    /// Whether the covariance head is trained.
-    fn trains_head(&self) -> bool;
+    /// What [`Objective::loss`] draws for each row of `dim` columns, in this order, so that it can
+    /// be drawn ahead of the training loop.
+    fn noise(&self, dim: usize) -> Vec<Draw>;
 
-    /// Whether the score is trained.
-    fn trains_score(&self) -> bool {
-        true
-    }
+    /// Which parameters are trained.
+    fn trains(&self) -> Trains;
+}
+
+/// Which of a model's parameters an objective trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trains {
+    /// Those of the score.
+    Score,
+    /// Those of the covariance head, under a frozen score.
+    Head,
+    /// All.
+    Both,
 }
 
 /// Objectives as plain data.

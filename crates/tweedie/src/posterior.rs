@@ -1,5 +1,5 @@
-//! Tweedie's two formulas and the Gaussian bridge: from (`ε̂`, `G`) to the law of `x_s` given
-//! `x_t`.
+//! Tweedie's two formulas and the Gaussian bridge: from (`ε̂`, `G`) to the distribution of `x_s`
+//! given `x_t`.
 //!
 //! With the score `s = ∇ln p_t(x_t) = −ε̂/σ_t` and its Hessian `H`, and
 //! `G = I + σ_t² H = Cov[ε|x_t] ⪰ 0`:
@@ -12,36 +12,68 @@
 use tch::Tensor;
 
 use crate::gaussian::Gaussian;
+use crate::query::{Coefficient, Times, step_coefficients};
 use crate::schedule::{Schedule, Transition};
 use crate::sym_matrix::SymMatrix;
-use crate::tensor::{column, per_row};
 
-/// What a model says of `x_t`: the posterior mean and covariance of the noise in it.
+/// What a model says of `x_t`: mean and covariance of the noise in it.
 #[derive(Debug)]
-pub struct Jet {
+pub struct NoiseMoments {
     /// `ε̂ = E[ε|x_t]`, `[b, d]`.
     pub noise: Tensor,
     /// `G = Cov[ε|x_t]`.
-    pub g: SymMatrix,
+    pub cov: SymMatrix,
+    /// What the model's head says, where that is another thing than `G`.
+    pub head: Option<HeadOutput>,
 }
 
-impl Jet {
-    /// `E[ε²|x_t] = ε̂² + diag G`, coordinate by coordinate, `[b, d]`.
+/// What a covariance head says that is not `G` itself.
+#[derive(Debug)]
+pub enum HeadOutput {
+    /// `h = E[ε²|x_t]`, coordinate by coordinate, `[b, d]`, as the head says it; `G` is
+    /// `diag(h − ε̂²)` held in a range (SN).
+    SecondMoment(Tensor),
+    /// `v`, coordinate by coordinate, `[b, d]`: where between β̃ (−1) and β (1) the variance of a
+    /// step lies (I-DDPM). It says nothing of `G`, which is the base's.
+    Interpolation(Tensor),
+}
+
+impl NoiseMoments {
+    /// Mean and covariance, and nothing besides.
+    pub fn new(noise: Tensor, cov: SymMatrix) -> NoiseMoments {
+        NoiseMoments { noise, cov, head: None }
+    }
+
+    /// `E[ε²|x_t] = ε̂² + diag G`, coordinate by coordinate, `[b, d]`; as the head says it, where
+    /// that is what it says.
     pub fn second_moment(&self) -> Tensor {
-        self.noise.square() + self.g.diagonal()
+        match &self.head {
+            Some(HeadOutput::SecondMoment(h)) => h.shallow_clone(),
+            _ => self.noise.square() + self.cov.diagonal(),
+        }
     }
 }
 
 /// The score `−ε̂/σ_t`, `[b, d]`.
-pub fn score(noise: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
-    -noise / column(t.iter().map(|&t| schedule.sigma(t)), noise)
+pub fn score(noise: &Tensor, schedule: &dyn Schedule, times: &Times) -> Tensor {
+    let (_, sigma) = times.marginal(schedule, noise.device());
+    -(noise / &sigma)
 }
 
-/// The posterior of the clean data, `N(μ₀, C₀)`, for rows `x_t` `[b, d]` at times `t` (Tweedie 1
-/// and 2).
-pub fn posterior(x: &Tensor, jet: &Jet, schedule: &dyn Schedule, t: &[f64]) -> Gaussian {
-    let zero = vec![0.0; t.len()];
-    bridge(x, jet, schedule, &zero, t, 1.0)
+/// `E[x_0|x_t] = (x_t − σ_t ε̂)/α_t`, `[b, d]` (Tweedie 1).
+pub fn clean_mean(x: &Tensor, noise: &Tensor, schedule: &dyn Schedule, times: &Times) -> Tensor {
+    let (alpha, sigma) = times.marginal(schedule, x.device());
+    (x - noise * &sigma) / &alpha
+}
+
+/// The posterior of the clean data, `N(μ₀, C₀)`, for rows `x_t` `[b, d]` (Tweedie 1 and 2).
+pub fn posterior(
+    x: &Tensor,
+    moments: &NoiseMoments,
+    schedule: &dyn Schedule,
+    times: &Times,
+) -> Gaussian {
+    bridge(x, &moments.noise, &moments.cov, schedule, &Times::All(0.0), times, 1.0)
 }
 
 /// The bridge's coefficients for one pair of times: `E[x_s|x_t] = x_t/m − c ε̂`,
@@ -72,32 +104,34 @@ impl Bridge {
     }
 }
 
-/// The law of `x_s` given `x_t` (`[b, d]`), row by row for times `s < t`.
+/// The distribution of `x_s` given `x_t` (`[b, d]`) for times `s < t`, from `ε̂` `[b, d]` and `G`.
 pub fn bridge(
     x: &Tensor,
-    jet: &Jet,
+    noise: &Tensor,
+    cov: &SymMatrix,
     schedule: &dyn Schedule,
-    s: &[f64],
-    t: &[f64],
+    s: &Times,
+    t: &Times,
     eta: f64,
 ) -> Gaussian {
-    assert_eq!((x.size()[0] as usize, s.len()), (t.len(), t.len()), "rows, s and t of a bridge");
-    let rows: Vec<Bridge> =
-        s.iter().zip(t).map(|(&s, &t)| Bridge::new(schedule, s, t, eta)).collect();
-    let mean = bridge_mean(x, &jet.noise, &rows);
-    let scale = per_row(rows.iter().map(|b| b.c * b.c), x);
-    let shift = per_row(rows.iter().map(|b| b.lambda2), x);
-    Gaussian::new(mean, jet.g.affine(&scale, &shift))
+    let [inv_m, c, lambda2] = step_coefficients(s, t, x.device(), |s, t| {
+        let Bridge { inv_m, c, lambda2 } = Bridge::new(schedule, s, t, eta);
+        [inv_m, c, lambda2]
+    });
+    Gaussian::new(bridge_mean(x, noise, &inv_m, &c), cov.affine(&c.square(), &lambda2))
 }
 
 /// `x_t/m − c ε̂`.
-pub(crate) fn bridge_mean(x: &Tensor, noise: &Tensor, rows: &[Bridge]) -> Tensor {
-    let inv_m = column(rows.iter().map(|b| b.inv_m), x);
-    let c = column(rows.iter().map(|b| b.c), x);
+pub(crate) fn bridge_mean(
+    x: &Tensor,
+    noise: &Tensor,
+    inv_m: &Coefficient,
+    c: &Coefficient,
+) -> Tensor {
     x * inv_m - noise * c
 }
 
-/// The law of `x_s` given `x_t` *and* `x_0`, of the forward process: mean coefficients of `x_t` and
+/// The distribution of `x_s` given `x_t` *and* `x_0`, of the forward process: mean coefficients of `x_t` and
 /// `x_0`, and the variance, for `s < t`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ForwardBridge {
@@ -123,14 +157,9 @@ impl ForwardBridge {
 }
 
 /// `G` of isotropic Gaussian data with variance `v`: `α²v/(α²v + σ²)`.
-pub fn isotropic_g(schedule: &dyn Schedule, t: f64, v: f64) -> f64 {
-    let signal = schedule.alpha(t).powi(2) * v;
-    signal / (signal + schedule.sigma2(t))
-}
-
-/// `G` as a scalar multiple of the identity, one per row.
-pub fn scalar_g(value: impl IntoIterator<Item = f64>, like: &Tensor) -> SymMatrix {
-    SymMatrix::isotropic(per_row(value, like), like.size()[1])
+pub fn isotropic_g(alpha: &Coefficient, sigma: &Coefficient, v: f64) -> Coefficient {
+    let signal = alpha.square() * v;
+    &signal / &(&signal + &sigma.square())
 }
 
 #[cfg(test)]

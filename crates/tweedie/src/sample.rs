@@ -14,6 +14,7 @@ use tch::{Tensor, no_grad};
 
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
+use crate::query::{Condition, Query, Times};
 use crate::tensor::Count;
 use crate::{Error, Result};
 pub use ancestral::{Ancestral, LastStep};
@@ -29,8 +30,8 @@ pub trait Step {
     /// The model that is sampled.
     fn model(&self) -> &dyn Denoiser;
 
-    /// `x_s` from `x_t` (`[b, d]`), `s < t`; `s = 0` ends the chain.
-    fn step(&self, x: &Tensor, s: f64, t: f64, noise: &mut Noise) -> Tensor;
+    /// `x_s` from the rows `x_t` of `q` (`[b, d]`), all at one time `t > s`; `s = 0` ends the chain.
+    fn step(&self, q: &Query, s: f64, noise: &mut Noise) -> Tensor;
 
     /// What its steps have clipped so far.
     fn clipped(&self) -> Clipped {
@@ -56,15 +57,22 @@ impl AddAssign for Clipped {
 
 /// Runs the chain down `grid` (increasing times `t_0 < … < t_K`, `t_0 = 0` or `ε`) from
 /// `x_T ~ N(0, σ_T² I)` for the rows with these numbers, `[rows, d]`. Row `i` depends on `seed` and
-/// `i` alone.
-pub fn run_chain(step: &dyn Step, grid: &[f64], seed: Seed, rows: Range<u64>) -> Result<Tensor> {
-    let (model, mut noise) = (step.model(), Noise::new(seed, rows.clone()));
+/// `i` alone (and its condition).
+pub fn run_chain(
+    step: &dyn Step,
+    grid: &[f64],
+    seed: Seed,
+    rows: Range<u64>,
+    condition: Option<&Condition>,
+) -> Result<Tensor> {
+    let (space, mut noise) = (step.model().space(), Noise::new(seed, rows.clone()));
     let last = *grid.last().expect("a grid has times");
-    let sd = model.schedule().sigma(last);
+    let sd = space.schedule().sigma(last);
     no_grad(|| {
-        let mut x = noise.normal(model.dim() as usize, model.kind(), model.device()) * sd;
+        let mut x = noise.normal(space.dim as usize, space.kind, space.device) * sd;
         for pair in grid.windows(2).rev() {
-            x = step.step(&x, pair[0], pair[1], &mut noise);
+            let times = Times::All(pair[1]);
+            x = step.step(&Query::new(&x, &times).given(condition), pair[0], &mut noise);
         }
         check_finite(x, rows)
     })

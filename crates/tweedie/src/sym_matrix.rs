@@ -1,5 +1,6 @@
 //! One structured symmetric matrix per row: the form of Hessians, of `G` and of every covariance.
 
+use crate::query::Coefficient;
 use crate::tensor::{Count, squared_norm, sum_last};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -166,6 +167,11 @@ impl SymMatrix {
         SymMatrix::Isotropic { value, dim }
     }
 
+    /// `v I` for the rows of `like` `[b, d]`, in its kind and on its device.
+    pub fn scalar(value: &Coefficient, like: &Tensor) -> SymMatrix {
+        SymMatrix::isotropic(value.rows(like), like.size()[1])
+    }
+
     /// `diag(u) + V Vᵀ`; shapes `[b, d]` and `[b, d, r]`.
     pub fn low_rank(diag: Tensor, factor: Tensor) -> SymMatrix {
         let (d, f) = (diag.size(), factor.size());
@@ -246,20 +252,20 @@ impl SymMatrix {
         }
     }
 
-    /// `scale · A + shift · I`, with one `scale ≥ 0` and `shift` per row, both `[b]`.
-    pub fn affine(&self, scale: &Tensor, shift: &Tensor) -> SymMatrix {
+    /// `scale · A + shift · I`, `scale ≥ 0`.
+    pub fn affine(&self, scale: &Coefficient, shift: &Coefficient) -> SymMatrix {
         match self {
             SymMatrix::Isotropic { value, dim } => {
                 SymMatrix::Isotropic { value: value * scale + shift, dim: *dim }
             }
-            SymMatrix::Diagonal(u) => SymMatrix::Diagonal(u * column(scale) + column(shift)),
-            SymMatrix::LowRank { diag, factor } => SymMatrix::LowRank {
-                diag: diag * column(scale) + column(shift),
-                factor: factor * column(&column(&scale.sqrt())),
-            },
+            SymMatrix::Diagonal(u) => SymMatrix::Diagonal(u * scale + shift),
+            SymMatrix::LowRank { diag, factor } => {
+                SymMatrix::LowRank { diag: diag * scale + shift, factor: factor * &scale.sqrt() }
+            }
             SymMatrix::Full(a) => {
                 let identity = Tensor::eye(self.dim(), (a.kind(), a.device()));
-                SymMatrix::Full(a * column(&column(scale)) + identity * column(&column(shift)))
+                let shift = column(&shift.column(a));
+                SymMatrix::Full(a * scale + identity * shift)
             }
         }
     }
@@ -513,7 +519,10 @@ mod tests {
                 close(&a.matvec(&x), &dense.matmul(&x.unsqueeze(-1)).squeeze_dim(-1), 1e-12, "product");
                 let (scale, shift) = (normal(seed + 3, &[b]).exp(), normal(seed + 4, &[b]).exp());
                 let moved = &dense * scale.view([b, 1, 1]) + Tensor::eye(d, F64) * shift.view([b, 1, 1]);
-                close(&a.affine(&scale, &shift).to_dense(), &moved, 1e-12, "affine");
+                let coefficients = (Coefficient::of_rows(&scale), Coefficient::of_rows(&shift));
+                close(&a.affine(&coefficients.0, &coefficients.1).to_dense(), &moved, 1e-12, "affine");
+                let same = &dense * 0.7 + Tensor::eye(d, F64) * 0.2;
+                close(&a.affine(&0.7.into(), &0.2.into()).to_dense(), &same, 1e-12, "affine, one for all");
                 let (held, above) = a.with_variances_at_most(0.8);
                 let factors = (a.diagonal().reciprocal() * 0.8).clamp_max(1.0).sqrt();
                 let expected = &dense * factors.unsqueeze(2) * factors.unsqueeze(1);

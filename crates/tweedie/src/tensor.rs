@@ -1,5 +1,6 @@
 //! Small conveniences over LibTorch's tensors that every part uses.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::AddAssign;
 
@@ -11,18 +12,36 @@ pub fn to_vec(x: &Tensor) -> Vec<f64> {
     Vec::try_from(x.view(-1)).expect("f64 on the CPU")
 }
 
+thread_local! {
+    static UPLOADS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A copy of `values`, which are in main memory, in `kind` on `device`. Every copy to a device that
+/// a model, a loss, a sampler or an estimator makes goes through here and is counted, on the CPU
+/// too; from pinned memory it does not wait for the device.
+pub fn upload(values: &Tensor, kind: Kind, device: Device) -> Tensor {
+    UPLOADS.with(|count| count.set(count.get() + 1));
+    let values = values.to_kind(kind);
+    match device {
+        Device::Cuda(_) => values.pin_memory(device).to_device_(device, kind, true, false),
+        _ => values.to_device(device),
+    }
+}
+
+/// How many copies [`upload`] makes on this thread while `f` runs.
+pub fn uploads_of<T>(f: impl FnOnce() -> T) -> u64 {
+    let before = UPLOADS.with(Cell::get);
+    let _ = f();
+    UPLOADS.with(Cell::get) - before
+}
+
 /// One number per row as a tensor `[b]` in the kind and on the device of `like`.
 pub fn per_row(values: impl IntoIterator<Item = f64>, like: &Tensor) -> Tensor {
     let values: Vec<f64> = values.into_iter().collect();
-    Tensor::from_slice(&values).to_kind(like.kind()).to_device(like.device())
+    upload(&Tensor::from_slice(&values), like.kind(), like.device())
 }
 
-/// As [`per_row`], as a column `[b, 1]`.
-pub fn column(values: impl IntoIterator<Item = f64>, like: &Tensor) -> Tensor {
-    per_row(values, like).unsqueeze(-1)
-}
-
-/// The sum over one dimension, which goes.
+/// Sum over `dim`, dropping it.
 pub fn sum_over(x: &Tensor, dim: i64) -> Tensor {
     x.sum_dim_intlist([dim].as_slice(), false, None::<Kind>)
 }
@@ -44,18 +63,18 @@ pub fn vector_jacobian_product(y: &Tensor, x: &Tensor, v: &Tensor, keep_graph: b
     Tensor::run_backward(&[along], &[x], keep_graph, false).remove(0)
 }
 
-/// So many numbers of so many: what was clipped.
+/// A count out of a total, e.g. of clipped values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
-    /// Numbers that were.
+    /// How many were counted.
     pub some: u64,
-    /// Numbers that were looked at.
+    /// The total.
     pub all: u64,
 }
 
 impl Count {
     /// Of the elements of a mask.
-    pub(crate) fn of(mask: &Tensor) -> Count {
+    pub fn of(mask: &Tensor) -> Count {
         Count { some: mask.sum(Kind::Int64).int64_value(&[]) as u64, all: mask.numel() as u64 }
     }
 }

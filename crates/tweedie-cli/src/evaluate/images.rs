@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::data::{Dataset, OutputFile, Purpose};
 use tweedie::metric::{
     Extractor, FeatureMoments, FeatureStatistics, Features, frechet_distance, inception_score,
@@ -21,7 +21,7 @@ use tweedie::{Error, Result};
 
 use crate::MOST_ROWS;
 use crate::console::{Progress, check_output, say_left_out};
-use crate::sample::{ClipNoise, LastName, clipped_json, given, say_clipped};
+use crate::sample::{ClipNoise, LastName, clipped_json, condition, say_clipped};
 use crate::spacing::Grids;
 
 /// How many samples published figures take.
@@ -145,7 +145,7 @@ pub fn measure(
     run: &Run,
     metrics: &[Metric],
     options: &ImageOptions,
-    covariances: &[Covariance],
+    covariances: &[CovarianceConfig],
     steps: &[usize],
     grids: &mut Grids,
     seed: Seed,
@@ -200,7 +200,7 @@ pub fn measure(
         ));
     }
     let out = save_reference.as_ref().map(OutputFile::create).transpose()?;
-    let extractor = Extractor::read(weights, run.model.device())?;
+    let extractor = Extractor::read(weights, run.model.space().device)?;
     let look = |levels: Tensor| -> Features {
         extractor.features(&levels.view([-1, shape[0] as i64, shape[1] as i64, shape[2] as i64]))
     };
@@ -242,12 +242,13 @@ pub fn measure(
         for start in (0..*samples).step_by(batch) {
             let end = (start + batch).min(*samples);
             let rows = start as u64..end as u64;
-            let model = given(&run.model, None, rows.clone());
+            let condition = condition(&run.model, None, rows.clone());
+            let built = run.model.covariance(covariance)?;
             let step = options
                 .clip_noise
-                .of(Ancestral::new(&model, covariance, options.eta, last)?, &grid)?;
+                .of(Ancestral::new(&run.model, built, options.eta, last)?, &grid)?;
             let step = if options.clip { step.within(-1.0, 1.0) } else { step };
-            let scaled = run_chain(&step, &grid, seed, rows)?;
+            let scaled = run_chain(&step, &grid, seed, rows, condition.as_ref())?;
             clipped += step.clipped();
             let features = look(drawn.levels(&run.data.scaling.inverse(&to_vec(&scaled))));
             drawn.keep(features, metrics, kept.saturating_sub(start));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use tweedie::Result;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::model::HeadTrunk;
 use tweedie::objective::ScoreGradient;
 use tweedie_papers::covariance_table::{CovarianceTable, Learner};
@@ -334,7 +334,7 @@ pub struct CovarianceArguments {
         default_value = "beta-tilde,beta,zero-hessian,analytic,rademacher-1",
         long_help = crate::sample::COVARIANCES
     )]
-    covariances: Vec<Covariance>,
+    covariances: Vec<CovarianceConfig>,
     /// Numbers of sampling steps
     #[arg(
         long,

@@ -2,10 +2,74 @@
 
 use tch::Tensor;
 
-use crate::posterior::ForwardBridge;
+use super::{Covariance, CovarianceSources, StepCovariance};
+use crate::model::Denoiser;
+use crate::noise::Noise;
+use crate::posterior::{ForwardBridge, HeadOutput, NoiseMoments};
+use crate::query::{Query, Times, step_coefficients};
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
-use crate::tensor::column;
+use crate::{Error, Result};
+
+/// `ln Σ = f ln β + (1 − f) ln β̃`, `f = (v + 1)/2`, coordinate by coordinate, with the `v` of the
+/// model's head (Nichol & Dhariwal 2021, eq. 15); `v` is not held between −1 and 1, as it is not
+/// there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interpolated;
+
+impl Interpolated {
+    pub(super) const NAME: &str = "interpolated";
+    pub(super) const LABEL: &str = "";
+    pub(super) const FREE: bool = false;
+
+    pub(super) fn build(sources: &CovarianceSources) -> Result<Interpolated> {
+        match sources.interpolates {
+            true => Ok(Interpolated),
+            false => Err(Error::config(
+                "covariance",
+                "interpolated, of a model without a head for it",
+                "train one (--objective iddpm), or take another covariance",
+            )),
+        }
+    }
+}
+
+impl Covariance for Interpolated {
+    fn name(&self) -> String {
+        Interpolated::NAME.into()
+    }
+
+    /// # Panics
+    /// If the model's head says no `v`.
+    fn of(
+        &self,
+        model: &dyn Denoiser,
+        q: &Query,
+        _: &mut Noise,
+    ) -> (Tensor, StepCovariance) {
+        let NoiseMoments { noise, head: Some(HeadOutput::Interpolation(v)), .. } =
+            model.moments(q)
+        else {
+            panic!("a head that interpolates between variances");
+        };
+        let of_step = move |schedule: &dyn Schedule, s: &Times, t: &Times| {
+            covariance(schedule, s, t, &v)
+        };
+        (noise, StepCovariance::OfStep(Box::new(of_step)))
+    }
+
+    fn is_of_a_step(&self) -> bool {
+        true
+    }
+}
+
+fn covariance(schedule: &dyn Schedule, s: &Times, t: &Times, v: &Tensor) -> SymMatrix {
+    let [middle, half] = step_coefficients(s, t, v.device(), |s, t| {
+        let (small, large) = log_bounds(schedule, s, t);
+        [0.5 * (small + large), 0.5 * (large - small)]
+    });
+    SymMatrix::Diagonal((v * &half + &middle).exp())
+}
 
 /// `ln β̃` and `ln β` of the step from `t` to `s`: `β = k²`, `β̃ = σ_s² k²/σ_t²`. At `s = 0`, where
 /// β̃ is 0, it is held at that of the step from `2t` to `t`: of a chain's first step, at its
@@ -22,16 +86,6 @@ pub(crate) fn log_bounds(schedule: &dyn Schedule, s: f64, t: f64) -> (f64, f64) 
     (small.ln(), beta.ln())
 }
 
-/// `ln Σ = f ln β + (1 − f) ln β̃`, `f = (v + 1)/2`, for `v` `[b, d]` (Nichol & Dhariwal 2021, eq.
-/// 15); `v` is not held between −1 and 1, as it is not there.
-pub(super) fn covariance(schedule: &dyn Schedule, s: &[f64], t: &[f64], v: &Tensor) -> SymMatrix {
-    let bounds: Vec<(f64, f64)> =
-        s.iter().zip(t).map(|(&s, &t)| log_bounds(schedule, s, t)).collect();
-    let middle = column(bounds.iter().map(|(small, large)| 0.5 * (small + large)), v);
-    let half = column(bounds.iter().map(|(small, large)| 0.5 * (large - small)), v);
-    SymMatrix::Diagonal((v * half + middle).exp())
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::sync::Arc;
@@ -39,10 +93,9 @@ pub(crate) mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::covariance::{Covariance, Reverse};
-    use crate::model::{Denoiser, Interpolation};
+    use crate::covariance::{Beta, BetaTilde, CovarianceConfig, Reverse};
+    use crate::model::Space;
     use crate::oracle::{GaussianMixture, Oracle};
-    use crate::posterior::Jet;
     use crate::schedule::{ScheduleConfig, StepLaw, SubVp, Ve, Vp};
 
     /// An oracle that says the same `v` everywhere.
@@ -61,33 +114,16 @@ pub(crate) mod tests {
         }
     }
 
-    impl Interpolation for Constant {
-        fn noise_and_v(&self, x: &Tensor, t: &[f64]) -> (Tensor, Tensor) {
-            (self.oracle.noise(x, t), &self.v * x.ones_like())
-        }
-    }
-
     impl Denoiser for Constant {
-        fn dim(&self) -> i64 {
-            self.oracle.dim()
+        fn space(&self) -> &Space {
+            self.oracle.space()
         }
-        fn schedule(&self) -> &Arc<dyn Schedule> {
-            self.oracle.schedule()
+        fn noise(&self, q: &Query) -> Tensor {
+            self.oracle.noise(q)
         }
-        fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-            self.oracle.noise(x, t)
-        }
-        fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
-            self.oracle.jet(x, t)
-        }
-        fn interpolation(&self) -> Option<&dyn Interpolation> {
-            Some(self)
-        }
-        fn kind(&self) -> Kind {
-            Kind::Double
-        }
-        fn device(&self) -> Device {
-            Device::Cpu
+        fn moments(&self, q: &Query) -> NoiseMoments {
+            let head = Some(HeadOutput::Interpolation(&self.v * q.x.ones_like()));
+            NoiseMoments { head, ..self.oracle.moments(q) }
         }
     }
 
@@ -96,20 +132,21 @@ pub(crate) mod tests {
     fn the_ends_are_beta_and_beta_tilde() {
         let schedules: [Arc<dyn Schedule>; 3] =
             [Arc::new(Vp::default()), Arc::new(SubVp::default()), Arc::new(Ve::default())];
-        let (s, t) = ([1e-3, 0.1, 0.7], [2e-3, 0.4, 1.0]);
+        let (s, t) =
+            (Times::each(vec![1e-3, 0.1, 0.7]), Times::each(vec![2e-3, 0.4, 1.0]));
         for schedule in schedules {
-            let at = |v: f64, covariance| {
+            let at = |v: f64, covariance: &dyn Covariance| {
                 let model = Constant::new(schedule.clone(), v);
                 let x = model.oracle.mixture.sample(3, crate::noise::Seed(1));
                 let mut streams = crate::noise::Noise::new(crate::noise::Seed(0), 0..3);
                 let law =
-                    Reverse::new(&model, covariance, 1.0).unwrap().at(&x, &s, &t, &mut streams);
+                    Reverse::new(&model, covariance, 1.0).unwrap().at(&Query::new(&x, &t), &s, &mut streams);
                 (law.mean, law.cov.diagonal())
             };
-            let (mean, large) = at(0.0, Covariance::Beta);
-            let (_, small) = at(0.0, Covariance::BetaTilde);
+            let (mean, large) = at(0.0, &Beta);
+            let (_, small) = at(0.0, &BetaTilde);
             for (v, expected) in [(1.0, &large), (-1.0, &small), (0.0, &(&large * &small).sqrt())] {
-                let (found_mean, found) = at(v, Covariance::Interpolated);
+                let (found_mean, found) = at(v, &Interpolated);
                 let error = (found / expected - 1.0).abs().max().double_value(&[]);
                 assert!(error < 1e-12, "{schedule:?} at v = {v}: {error}");
                 assert!((found_mean - &mean).abs().max().double_value(&[]) < 1e-12);
@@ -142,10 +179,10 @@ pub(crate) mod tests {
     #[test]
     fn what_it_needs_is_checked() {
         let model = Constant::new(Arc::new(Vp::default()), 0.0);
-        let refused = |model: &dyn Denoiser, eta| {
-            Reverse::new(model, Covariance::Interpolated, eta).err().expect("refused").to_string()
-        };
-        assert!(refused(&model, 0.5).contains("eta"));
-        assert!(refused(&model.oracle, 1.0).contains("iddpm"));
+        let refused = Reverse::new(&model, &Interpolated, 0.5).err().expect("refused").to_string();
+        assert!(refused.contains("eta"), "{refused}");
+        let built = CovarianceConfig::Interpolated.build(&CovarianceSources::default());
+        let refused = built.err().expect("refused").to_string();
+        assert!(refused.contains("iddpm"), "{refused}");
     }
 }

@@ -5,9 +5,9 @@ use tch::{Kind, Tensor, with_grad};
 
 use crate::model::Denoiser;
 use crate::noise::Noise;
-use crate::posterior::Jet;
+use crate::query::Query;
 use crate::sym_matrix::{SymMatrix, eigen_rows, eigenvalue_rows};
-use crate::tensor::{per_row, sum_over, vector_jacobian_product};
+use crate::tensor::{sum_over, vector_jacobian_product};
 
 /// Variances of the noise are held above this: a trained field is the score of no density
 /// everywhere, and a reverse law needs a density.
@@ -19,62 +19,56 @@ const FLOOR: f64 = 1e-6;
 /// the errors of rows and steps are independent.
 pub fn rademacher(
     model: &dyn Denoiser,
-    x: &Tensor,
-    t: &[f64],
+    q: &Query,
     probes: usize,
     streams: &mut Noise,
-) -> Jet {
-    let (rows, d) = x.size2().expect("rows");
-    let signs = streams.rademacher(probes * d as usize, x.kind(), x.device());
+) -> (Tensor, SymMatrix) {
+    let (rows, d) = q.x.size2().expect("rows");
+    let signs = streams.rademacher(probes * d as usize, q.x.kind(), q.x.device());
     let signs = signs.view([rows, probes as i64, d]);
-    let (noise, products) = products(model, x, t, &signs.transpose(0, 1));
+    let (noise, products) = products(model, q, &signs.transpose(0, 1));
     let mean = sum_over(&(products * signs), 1) / probes as f64;
-    Jet { noise, g: SymMatrix::Diagonal(mean.clamp(FLOOR, 1.0)) }
+    (noise, SymMatrix::Diagonal(mean.clamp(FLOOR, 1.0)))
 }
 
 /// `ε̂` and the exact diagonal of `G`, by `d` products.
-pub fn diagonal(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Jet {
-    let (noise, products) = products(model, x, t, &unit_vectors(model, x));
-    Jet { noise, g: SymMatrix::Diagonal(products.diagonal(0, 1, 2).clamp_min(FLOOR)) }
+pub fn diagonal(model: &dyn Denoiser, q: &Query) -> (Tensor, SymMatrix) {
+    let (noise, products) = products(model, q, &unit_vectors(q));
+    (noise, SymMatrix::Diagonal(products.diagonal(0, 1, 2).clamp_min(FLOOR)))
 }
 
 /// `ε̂` and all of `G`, by `d` products: symmetrised, its eigenvalues held above 0. For small `d`.
 /// NaN in a row whose Jacobian is not finite.
-pub fn full(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Jet {
-    let (noise, symmetric) = symmetrised(model, x, t);
+pub fn full(model: &dyn Denoiser, q: &Query) -> (Tensor, SymMatrix) {
+    let (noise, symmetric) = symmetrised(model, q);
     let (values, vectors) = eigen_rows(&symmetric);
     let held = (&vectors * values.clamp_min(FLOOR).unsqueeze(1)).matmul(&vectors.transpose(1, 2));
-    Jet { noise, g: SymMatrix::Full(held.to_kind(x.kind())) }
+    (noise, SymMatrix::Full(held.to_kind(q.x.kind())))
 }
 
 /// The eigenvalues of `G`, symmetrised, `[b, d]` in f64, rising; NaN in a row whose Jacobian is not
 /// finite.
-pub fn eigenvalues(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> Tensor {
-    eigenvalue_rows(&symmetrised(model, x, t).1)
+pub fn eigenvalues(model: &dyn Denoiser, q: &Query) -> Tensor {
+    eigenvalue_rows(&symmetrised(model, q).1)
 }
 
 /// `ε̂`, and the symmetric part of `G` by `d` products, `[b, d, d]` in f64.
-fn symmetrised(model: &dyn Denoiser, x: &Tensor, t: &[f64]) -> (Tensor, Tensor) {
-    let (noise, products) = products(model, x, t, &unit_vectors(model, x));
+fn symmetrised(model: &dyn Denoiser, q: &Query) -> (Tensor, Tensor) {
+    let (noise, products) = products(model, q, &unit_vectors(q));
     (noise, ((&products + products.transpose(1, 2)) * 0.5).to_kind(Kind::Double))
 }
 
-fn unit_vectors(model: &dyn Denoiser, x: &Tensor) -> Tensor {
-    Tensor::eye(model.dim(), (x.kind(), x.device()))
+fn unit_vectors(q: &Query) -> Tensor {
+    Tensor::eye(q.x.size()[1], (q.x.kind(), q.x.device()))
 }
 
 /// `ε̂` `[b, d]` and `G v` for each of `directions` `[m, d]`, or of each row's own `[m, b, d]`;
 /// `[b, m, d]`.
-pub fn products(
-    model: &dyn Denoiser,
-    x: &Tensor,
-    t: &[f64],
-    directions: &Tensor,
-) -> (Tensor, Tensor) {
+pub fn products(model: &dyn Denoiser, q: &Query, directions: &Tensor) -> (Tensor, Tensor) {
     let m = directions.size()[0];
-    let x = x.detach().set_requires_grad(true);
-    let noise = with_grad(|| model.noise(&x, t));
-    let sigma = per_row(t.iter().map(|&t| model.schedule().sigma(t)), &x).unsqueeze(-1);
+    let x = q.x.detach().set_requires_grad(true);
+    let noise = with_grad(|| model.noise(&q.at(&x)));
+    let (_, sigma) = q.times.marginal(model.space().schedule(), x.device());
     let of_each: Vec<Tensor> = (0..m)
         .map(|i| {
             let v = directions.select(0, i);
@@ -92,9 +86,12 @@ mod tests {
     use super::*;
     use crate::noise::Seed;
     use crate::oracle::{GaussianMixture, Oracle};
+    use crate::query::Times;
     use crate::schedule::Vp;
 
-    const T: [f64; 3] = [0.02, 0.3, 0.9];
+    fn times() -> Times {
+        Times::each(vec![0.02, 0.3, 0.9])
+    }
 
     fn oracle() -> (Oracle, Tensor) {
         let law =
@@ -111,11 +108,13 @@ mod tests {
     #[test]
     fn the_jacobian_of_the_exact_score_is_the_exact_covariance() {
         let (oracle, x) = oracle();
-        let exact = oracle.jet(&x, &T);
-        let found = full(&oracle, &x, &T);
-        assert!(gap(&found.noise, &exact.noise) < 1e-12);
-        assert!(gap(&found.g.to_dense(), &exact.g.to_dense()) < 1e-10);
-        assert!(gap(&diagonal(&oracle, &x, &T).g.diagonal(), &exact.g.diagonal()) < 1e-10);
+        let times = times();
+        let q = Query::new(&x, &times);
+        let exact = oracle.moments(&q);
+        let (noise, found) = full(&oracle, &q);
+        assert!(gap(&noise, &exact.noise) < 1e-12);
+        assert!(gap(&found.to_dense(), &exact.cov.to_dense()) < 1e-10);
+        assert!(gap(&diagonal(&oracle, &q).1.diagonal(), &exact.cov.diagonal()) < 1e-10);
     }
 
     /// Off-diagonal entries average out: with 4000 probes within four standard errors
@@ -123,10 +122,12 @@ mod tests {
     #[test]
     fn random_signs_have_the_diagonal_as_their_mean() {
         let (oracle, x) = oracle();
-        let exact = oracle.jet(&x, &T).g;
+        let times = times();
+        let q = Query::new(&x, &times);
+        let exact = oracle.moments(&q).cov;
         let (probes, diagonal) = (4000, exact.diagonal());
         let mut streams = Noise::new(Seed(8), 0..3);
-        let found = rademacher(&oracle, &x, &T, probes, &mut streams).g.diagonal();
+        let found = rademacher(&oracle, &q, probes, &mut streams).1.diagonal();
         let others =
             exact.to_dense().square().sum_dim_intlist([2i64].as_slice(), false, None::<Kind>)
                 - diagonal.square();
@@ -142,10 +143,10 @@ mod tests {
     fn signs_are_of_the_row_and_the_step() {
         let (oracle, x) = oracle();
         let x = x.narrow(0, 1, 1).expand([400, 3], false).contiguous();
-        let t = vec![0.3; 400];
+        let t = Times::All(0.3);
         let at = |streams: &mut Noise, rows: std::ops::Range<i64>| {
             let x = x.narrow(0, rows.start, rows.end - rows.start);
-            rademacher(&oracle, &x, &t[..x.size()[0] as usize], 1, streams).g.diagonal()
+            rademacher(&oracle, &Query::new(&x, &t), 1, streams).1.diagonal()
         };
         let mut streams = Noise::new(Seed(3), 0..400);
         let (first, second) = (at(&mut streams, 0..400), at(&mut streams, 0..400));
@@ -163,13 +164,14 @@ mod tests {
         assert!(gap(&at(&mut part, 17..30), &second.narrow(0, 17, 13)) < 1e-12, "second call");
         // unheld, one sign's error has the variance Σ_{j≠i} G_ij²; the mean of 400 rows a 400th of
         // it
-        let exact = oracle.jet(&x.narrow(0, 0, 1), &[0.3]).g;
+        let exact = oracle.moments(&Query::new(&x.narrow(0, 0, 1), &t)).cov;
         let others =
             exact.to_dense().square().sum_dim_intlist([2i64].as_slice(), false, None::<Kind>)
                 - exact.diagonal().square();
         let signs =
             Noise::new(Seed(3), 0..400).rademacher(3, Kind::Double, x.device()).unsqueeze(0);
-        let products = products(&oracle, &x, &t, &signs).1.squeeze_dim(1) * signs.squeeze_dim(0);
+        let products =
+            products(&oracle, &Query::new(&x, &t), &signs).1.squeeze_dim(1) * signs.squeeze_dim(0);
         let mean = products.mean_dim([0i64].as_slice(), true, None::<Kind>);
         let within =
             (mean - exact.diagonal()).abs().le_tensor(&((others / 400.0).sqrt() * 4.0 + 1e-12));

@@ -5,7 +5,8 @@ use tch::{Tensor, no_grad};
 use super::jacobian;
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
-use crate::tensor::{column, sum_last, to_vec};
+use crate::query::{Query, Times};
+use crate::tensor::{sum_last, to_vec};
 use crate::{Error, Result};
 
 /// How near `c I + V Vᵀ` with `V` of rank `r` comes to `G = I + σ²H` of a model's own Jacobian,
@@ -45,17 +46,19 @@ impl Spectrum {
         }
         Error::check_count("rows of a spectrum", n as usize, 1_000_000_000)?;
         Error::check_count("points of a spectrum", points, 1_000_000)?;
-        let schedule = &**model.schedule();
+        let space = model.space();
+        let schedule = space.schedule();
         let t: Vec<f64> = (0..points)
             .map(|i| schedule.importance_time((i as f64 + 0.5) / points as f64))
             .collect();
         let drawn: Vec<i64> = (0..points as i64).map(|i| i % n).collect();
         let x0 = rows.index_select(0, &Tensor::from_slice(&drawn).to_device(rows.device()));
-        let x0 = x0.to_kind(model.kind()).to_device(model.device());
+        let x0 = space.place(&x0);
         let z = Noise::new(seed, 0..points as u64).normal(d as usize, x0.kind(), x0.device());
-        let sigma = column(t.iter().map(|&t| schedule.sigma(t)), &x0);
-        let x = &x0 * column(t.iter().map(|&t| schedule.alpha(t)), &x0) + z * sigma;
-        let values = no_grad(|| jacobian::eigenvalues(model, &x, &t)).flip([1]);
+        let times = Times::each(t);
+        let (alpha, sigma) = times.marginal(schedule, x0.device());
+        let x = &x0 * &alpha + z * &sigma;
+        let values = no_grad(|| jacobian::eigenvalues(model, &Query::new(&x, &times))).flip([1]);
         if values.isfinite().all().int64_value(&[]) == 0 {
             let remedy = "train the score longer at a lower learning rate";
             return Err(Error::numeric("the score's Jacobian is not finite", remedy));

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use crate::query::Batch;
 use tch::Device;
 
 use super::*;
@@ -123,7 +124,7 @@ fn uniform_and_variational_bound_and_training_helps() {
         ..TrainConfig::default()
     };
     let rows: Vec<usize> = (0..6000).collect();
-    let frozen = |_: Option<&[u32]>| Box::new(oracle(vp.clone())) as Box<dyn Denoiser>;
+    let frozen = oracle(vp.clone());
     learned.fit(&table, &rows, &frozen, 4, &training, Seed(4), &mut |_, _| {}).unwrap();
     let (variational, _) = gap("variational", &learned);
     assert!(variational > 0.4 * uniform, "{variational} of {uniform} are left");
@@ -172,7 +173,7 @@ fn convolutions_learn_from_images() {
         ..TrainConfig::default()
     };
     let all: Vec<usize> = (0..rows).collect();
-    let frozen = |_: Option<&[u32]>| Box::new(model()) as Box<dyn Denoiser>;
+    let frozen = model();
     learned.fit(&table, &all, &frozen, 4, &training, Seed(4), &mut |_, _| {}).unwrap();
     let variational = gap(&learned);
     println!("images: uniform {uniform:.3}, variational {variational:.3}");
@@ -199,7 +200,7 @@ fn truncated_normal_bounds_the_law_where_the_flow_stops() {
             .tolerance(1e-7, 1e-7)
             .and_then(|flow| flow.divergence(Divergence::Exact)?.from_time(law.time().unwrap()))
             .unwrap();
-        let estimate = flow.log_likelihood(&drawn.rows, Seed(0), 0).unwrap();
+        let estimate = flow.log_likelihood(&Batch::of(&drawn.rows), Seed(0), 0).unwrap();
         assert!(estimate.flags.is_empty(), "{:?}", estimate.flags);
         let noise = (law.deviation() * SCALE).powi(2);
         let name = format!("truncated normal, {:.2} in the data's units", noise.sqrt());
@@ -220,7 +221,7 @@ fn truncated_normal_is_close_for_models_of_levels() {
     let column = Column { name: "n".into(), kind: ColumnKind::Integer };
     let map = ColumnScaling::Affine { shift: 0.0, scale: 1.0 };
     let scaling = Scaling::Columns(vec![ScaledColumn { column, grid: None, map }]);
-    let law = TruncatedNormal::new(&scaling, &**model.schedule(), None).unwrap();
+    let law = TruncatedNormal::new(&scaling, model.space().schedule(), None).unwrap();
     let levels: Vec<f32> = (0..300).map(|i| (i % 3) as f32 - 1.0).collect();
     let drawn = law.dequantize(&levels, &mut Noise::new(Seed(6), 0..300));
     let flow = ProbabilityFlow::new(&model)
@@ -228,7 +229,7 @@ fn truncated_normal_is_close_for_models_of_levels() {
         .unwrap()
         .from_time(law.time().unwrap())
         .unwrap();
-    let values = flow.log_likelihood(&drawn.rows, Seed(0), 0).unwrap().values;
+    let values = flow.log_likelihood(&Batch::of(&drawn.rows), Seed(0), 0).unwrap().values;
     for (k, weight) in weights.iter().enumerate() {
         let of_level: Vec<f64> =
             (k..300).step_by(3).map(|i| values[i] + drawn.offsets[i]).collect();

@@ -1,7 +1,7 @@
 //! The bounds of ScoreFlow, Theorem 3 and its Corollary: by score matching, denoising or with a
 //! divergence.
 
-use tch::{Tensor, no_grad};
+use tch::no_grad;
 
 use super::divergence::Divergence;
 use super::{Estimate, Kind, LogLikelihood, mean_and_error, without_number};
@@ -10,8 +10,9 @@ use crate::gaussian::Gaussian;
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::posterior::{Bridge, bridge_mean};
+use crate::query::{Batch, Query, Times};
 use crate::sym_matrix::SymMatrix;
-use crate::tensor::{column, per_row, squared_norm, sum_last, to_vec};
+use crate::tensor::{squared_norm, sum_last, to_vec};
 
 /// ScoreFlow's bound with importance-sampled times `t ~ p ∝ g²/σ²` (normaliser `Z`). In its DSM
 /// form it is the limit `K → ∞` of the ELBO with `G = 0`,
@@ -51,50 +52,55 @@ impl<'a> ScoreMatchingBound<'a> {
         Ok(self)
     }
 
-    /// `‖ε̂ − ε‖²`, or `‖ε̂‖² − 2σ ∇·ε̂ + d`, at one draw of `(t, ε)` per row of `x` `[b, d]`.
-    fn path(&self, x: &Tensor, noise: &mut Noise) -> Vec<f64> {
-        let schedule = &**self.model.schedule();
+    /// `‖ε̂ − ε‖²`, or `‖ε̂‖² − 2σ ∇·ε̂ + d`, at one draw of `(t, ε)` per row of `x_0` `[b, d]`.
+    fn path(&self, batch: &Batch, noise: &mut Noise) -> Vec<f64> {
+        let schedule = self.model.space().schedule();
+        let x = &batch.x;
         let (rows, d) = (x.size()[0], x.size()[1]);
-        let t: Vec<f64> =
-            noise.uniform(1).into_iter().map(|u| schedule.importance_time(u)).collect();
+        let t = noise.uniform(1).into_iter().map(|u| schedule.importance_time(u));
+        let times = Times::each(t.collect());
         let z = noise.normal(d as usize, x.kind(), x.device());
-        let sigma = column(t.iter().map(|&t| schedule.sigma(t)), x);
-        let xt = x * column(t.iter().map(|&t| schedule.alpha(t)), x) + &z * &sigma;
+        let (alpha, sigma) = times.marginal(schedule, x.device());
+        let xt = x * &alpha + &z * &sigma;
+        let q = Query::new(&xt, &times).given(batch.condition.as_ref());
         match self.divergence {
-            None => to_vec(&squared_norm(&(self.model.noise(&xt, &t) - &z))),
+            None => to_vec(&squared_norm(&(self.model.noise(&q) - &z))),
             Some(divergence) => {
                 let directions = divergence.directions(x, noise);
                 let numbers: Vec<i64> = (0..rows).collect();
                 let xt = xt.to_kind(tch::Kind::Double);
-                let (noise, product) = directions.noise(self.model, &xt, &t, &numbers);
+                let (noise, product) = directions.noise(self.model, &q.at(&xt), &numbers);
                 let product = product.expect("directions were given");
                 let divergence = sum_last(&product) / directions.columns() as f64;
-                let sigma = per_row(t.iter().map(|&t| schedule.sigma(t)), &xt);
-                to_vec(&(squared_norm(&noise) - divergence * sigma * 2.0 + d as f64))
+                to_vec(&(squared_norm(&noise) - divergence * &sigma * 2.0 + d as f64))
             }
         }
     }
 
     /// `ln q(x_0|x_ε)` at one draw of `x_ε` per row.
-    fn decoder(&self, x: &Tensor, noise: &mut Noise) -> Vec<f64> {
-        let schedule = &**self.model.schedule();
-        let (rows, d, first) = (x.size()[0] as usize, x.size()[1], schedule.epsilon());
+    fn decoder(&self, batch: &Batch, noise: &mut Noise) -> Vec<f64> {
+        let schedule = self.model.space().schedule();
+        let x = &batch.x;
+        let (d, first) = (x.size()[1], schedule.epsilon());
         let z = noise.normal(d as usize, x.kind(), x.device());
         let xe = x * schedule.alpha(first) + z * schedule.sigma(first);
-        let steps = vec![Bridge::new(schedule, 0.0, first, 1.0); rows];
+        let times = Times::All(first);
+        let q = Query::new(&xe, &times).given(batch.condition.as_ref());
+        let Bridge { inv_m, c, .. } = Bridge::new(schedule, 0.0, first, 1.0);
         let variance = schedule.sigma2(first) / schedule.alpha(first).powi(2);
-        let law = Gaussian::new(
-            bridge_mean(&xe, &self.model.noise(&xe, &vec![first; rows]), &steps),
-            SymMatrix::isotropic(per_row(vec![variance; rows], x), d),
+        let decoder = Gaussian::new(
+            bridge_mean(&xe, &self.model.noise(&q), &inv_m.into(), &c.into()),
+            SymMatrix::scalar(&variance.into(), x),
         );
-        to_vec(&law.log_prob(x))
+        to_vec(&decoder.log_prob(x))
     }
 }
 
 impl LogLikelihood for ScoreMatchingBound<'_> {
-    fn log_likelihood(&self, x: &Tensor, seed: Seed, first_row: u64) -> Result<Estimate> {
-        let (rows, d) = (x.size()[0] as usize, x.size()[1]);
-        let schedule = &**self.model.schedule();
+    fn log_likelihood(&self, batch: &Batch, seed: Seed, first_row: u64) -> Result<Estimate> {
+        let x = &batch.x;
+        let (rows, d) = (batch.len(), x.size()[1]);
+        let schedule = self.model.space().schedule();
         let mut noise = Noise::new(seed, first_row..first_row + rows as u64);
         let normalizer = schedule.importance_normalizer();
         let last = schedule.horizon();
@@ -103,8 +109,8 @@ impl LogLikelihood for ScoreMatchingBound<'_> {
         no_grad(|| {
             let prior = to_vec(&(squared_norm(x) * (-0.5 * prior_ratio)));
             for _ in 0..self.draws {
-                let path = self.path(x, &mut noise);
-                let decoder = self.decoder(x, &mut noise);
+                let path = self.path(batch, &mut noise);
+                let decoder = self.decoder(batch, &mut noise);
                 for (row, all) in draws.iter_mut().enumerate() {
                     all.push(prior[row] - 0.5 * normalizer * path[row] + decoder[row]);
                 }

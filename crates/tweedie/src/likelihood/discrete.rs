@@ -56,11 +56,12 @@ pub(crate) fn log_normal_between(a: &Tensor, b: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::covariance::{Covariance, Reverse};
+    use crate::covariance::{Own, Reverse};
     use crate::grid::even_trajectory;
     use crate::likelihood::{Elbo, LogLikelihood};
     use crate::noise::Seed;
     use crate::oracle::{GaussianMixture, Oracle};
+    use crate::query::Batch;
     use crate::schedule::{ScheduleConfig, StepLaw, Vp};
 
     /// β̃ of the linear chain by hand: β_1 = 1e-4, β_2 = 1e-4 + (0.02 − 1e-4)/999, β̃_2 = (1 − ᾱ_1)
@@ -125,8 +126,8 @@ mod tests {
         let scaled: Vec<f64> = levels.iter().map(|level| (level - 127.5) / 127.5).collect();
         let x = Tensor::from_slice(&scaled).view([200, 2]);
         let grid = even_trajectory(&Vp::default(), 1000).unwrap();
-        let elbo = Elbo::of_levels(Reverse::new(&data, Covariance::Learned, 1.0).unwrap(), grid, 1);
-        let bound = elbo.log_likelihood(&x, Seed(3), 0).unwrap();
+        let elbo = Elbo::of_levels(Reverse::new(&data, &Own, 1.0).unwrap(), grid, 1);
+        let bound = elbo.log_likelihood(&Batch::of(&x), Seed(3), 0).unwrap();
         let exact: f64 = to_bins(&scaled).sum::<f64>() / 200.0;
         let (mean, error) = (bound.mean(), bound.std_error());
         assert!(mean < exact + 4.0 * error, "{mean} ± {error} above {exact}");

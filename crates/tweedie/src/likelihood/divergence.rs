@@ -5,10 +5,11 @@ use tch::{Tensor, no_grad, with_grad};
 
 use crate::model::Denoiser;
 use crate::noise::Noise;
+use crate::query::Query;
 use crate::tensor::{squared_norm, sum_last, vector_jacobian_product};
 use crate::{Error, Result};
 
-/// How `∇·ε̂` is had from vector–Jacobian products.
+/// How the divergence `∇·ε̂` is computed from vector–Jacobian products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Divergence {
@@ -139,88 +140,89 @@ impl Directions {
         }
     }
 
-    /// `ε̂` `[b, d]` at `x` and `eᵀ(∂ε̂/∂x)e` `[b, columns]` (of the model's known part: its exact
-    /// divergence), in f64; `x` in f64, times per row, `rows` their numbers in the batch that the
-    /// directions and the model are for.
+    /// `ε̂` `[b, d]` at the rows of `q` and `eᵀ(∂ε̂/∂x)e` `[b, columns]` (of the model's known part:
+    /// its exact divergence), in f64; `q.x` in f64, `rows` the rows' numbers in the batch that the
+    /// directions are for.
     pub(super) fn noise(
         &self,
         model: &dyn Denoiser,
-        x: &Tensor,
-        t: &[f64],
+        q: &Query,
         rows: &[i64],
     ) -> (Tensor, Option<Tensor>) {
-        let model_x = x.to_kind(model.kind());
+        let model_x = q.x.to_kind(model.space().kind);
         if let Directions::None = self {
-            let bound = model.for_rows(rows);
-            let model = bound.as_deref().unwrap_or(model);
-            return (no_grad(|| model.noise(&model_x, t)).to_kind(tch::Kind::Double), None);
+            let noise = no_grad(|| model.noise(&q.at(&model_x)));
+            return (noise.to_kind(tch::Kind::Double), None);
         }
-        let (b, d) = x.size2().expect("rows");
+        let split = model.split();
+        let correction = |q: &Query| match &split {
+            Some(split) => (split.correction)(q),
+            None => model.noise(q),
+        };
+        let (b, d) = q.x.size2().expect("rows");
         let mut noises = Vec::new();
-        let mut products = Vec::new();
+        let mut all_products = Vec::new();
         let repeats = self.products(d) as i64;
         let few = |rows: i64| rows * repeats <= REPEATED_ROWS.min(REPEATED_NUMBERS / d);
         let at_once = if few(b) { b } else { GRAPH_ROWS };
         for start in (0..b).step_by(at_once.max(1) as usize) {
             let n = at_once.min(b - start);
             let range = start as usize..(start + n) as usize;
-            let directions = self.of_rows(&rows[range.clone()], d, x);
-            let bound = model.for_rows(&rows[range.clone()]);
-            let model = bound.as_deref().unwrap_or(model);
+            let directions = self.of_rows(&rows[range.clone()], d, q.x);
             let part = model_x.narrow(0, start, n);
-            let (noise, product) = if few(n) {
-                products_by_repeating(model, &part, &t[range], &directions)
+            let (noise, product) = if n == b {
+                let q = q.at(&part);
+                products(&correction, &q, &directions, few(n))
             } else {
-                products_one_by_one(model, &part, &t[range], &directions)
+                let times = q.times.narrow(range.clone());
+                let condition = q.condition.map(|condition| condition.narrow(range));
+                let q = Query::new(&part, &times).given(condition.as_ref());
+                products(&correction, &q, &directions, few(n))
             };
             noises.push(noise);
-            products.push(match self {
+            all_products.push(match self {
                 Directions::Exact => sum_last(&product).unsqueeze(-1),
                 _ => product,
             });
         }
-        let (noise, product) = (Tensor::cat(&noises, 0), Tensor::cat(&products, 0));
-        match no_grad(|| model.known_part(x, t)) {
+        let (noise, product) = (Tensor::cat(&noises, 0), Tensor::cat(&all_products, 0));
+        match split {
             None => (noise, Some(product)),
-            Some((known, divergence)) => (noise + known, Some(product + divergence.unsqueeze(-1))),
+            Some(split) => {
+                let (known, divergence) = no_grad(|| (split.known)(q));
+                (noise + known, Some(product + divergence.unsqueeze(-1)))
+            }
         }
     }
 }
 
-fn products_by_repeating(
-    model: &dyn Denoiser,
-    x: &Tensor,
-    t: &[f64],
+/// `ε̂` `[b, d]` and its products along `directions` `[b, m, d]`, `[b, m]`, in f64: in one backward
+/// pass over repeated rows, or in one pass for each direction.
+fn products(
+    noise_of: &dyn Fn(&Query) -> Tensor,
+    q: &Query,
     directions: &Tensor,
+    by_repeating: bool,
 ) -> (Tensor, Tensor) {
     let (b, repeats, d) = directions.size3().expect("directions");
-    let times: Vec<f64> =
-        t.iter().flat_map(|&t| std::iter::repeat_n(t, repeats as usize)).collect();
-    let x = x.repeat_interleave_self_int(repeats, 0, None).detach().set_requires_grad(true);
-    let e = directions.reshape([b * repeats, d]);
-    let noise = with_grad(|| model.correction(&x, &times));
-    let gradient = vector_jacobian_product(&noise, &x, &e.to_kind(noise.kind()), false);
-    let product = sum_last(&(gradient.to_kind(tch::Kind::Double) * e));
-    let noise = noise.detach().view([b, repeats, d]).select(1, 0).to_kind(tch::Kind::Double);
-    (noise, product.view([b, repeats]))
-}
-
-fn products_one_by_one(
-    model: &dyn Denoiser,
-    x: &Tensor,
-    t: &[f64],
-    directions: &Tensor,
-) -> (Tensor, Tensor) {
-    let repeats = directions.size()[1];
-    let x = x.detach().copy().set_requires_grad(true);
-    let noise = with_grad(|| model.correction(&x, t));
+    let along = |noise: &Tensor, x: &Tensor, e: &Tensor, keep: bool| {
+        let gradient = vector_jacobian_product(noise, x, &e.to_kind(noise.kind()), keep);
+        sum_last(&(gradient.to_kind(tch::Kind::Double) * e))
+    };
+    let double = |noise: Tensor| noise.detach().to_kind(tch::Kind::Double);
+    if by_repeating {
+        let times = q.times.repeat(repeats as usize);
+        let condition = q.condition.map(|condition| condition.repeat(repeats as usize));
+        let x = q.x.repeat_interleave_self_int(repeats, 0, None).detach().set_requires_grad(true);
+        let noise = with_grad(|| noise_of(&Query::new(&x, &times).given(condition.as_ref())));
+        let product = along(&noise, &x, &directions.reshape([b * repeats, d]), false);
+        let noise = noise.view([b, repeats, d]).select(1, 0);
+        return (double(noise), product.view([b, repeats]));
+    }
+    let x = q.x.detach().copy().set_requires_grad(true);
+    let noise = with_grad(|| noise_of(&q.at(&x)));
     let products: Vec<Tensor> = (0..repeats)
-        .map(|i| {
-            let e = directions.select(1, i);
-            let gradient =
-                vector_jacobian_product(&noise, &x, &e.to_kind(noise.kind()), i + 1 < repeats);
-            sum_last(&(gradient.to_kind(tch::Kind::Double) * e))
-        })
+        .map(|i| along(&noise, &x, &directions.select(1, i), i + 1 < repeats))
         .collect();
-    (noise.detach().to_kind(tch::Kind::Double), Tensor::stack(&products, 1))
+    (double(noise), Tensor::stack(&products, 1))
 }

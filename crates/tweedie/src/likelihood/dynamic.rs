@@ -5,6 +5,7 @@ use tch::{Tensor, no_grad};
 
 use super::Elbo;
 use crate::noise::{Noise, Seed};
+use crate::query::{Query, Times};
 use crate::{Error, Result};
 
 /// What a step between any two of some times takes from the ELBO, nats per row. A bound is a sum of
@@ -33,26 +34,24 @@ impl StepCosts {
         assert!(times.len() > 1 && times[0] == 0.0, "times of steps start at 0");
         assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "times of steps increase");
         let (n, d) = rows.size2().expect("rows [n, d]");
-        let model = elbo.model();
-        let schedule = &**model.schedule();
+        let space = elbo.model().space();
+        let schedule = space.schedule();
         let of_time = |j: usize| -> Vec<f64> {
             let (t, seed) = (times[j], seed.derive(&format!("time {j}")));
+            let at = Times::All(t);
             let mut sums = vec![0.0; j];
             for start in (0..n).step_by(batch.max(1)) {
                 let count = (batch.max(1) as i64).min(n - start);
-                let x0 =
-                    rows.narrow(0, start, count).to_kind(model.kind()).to_device(model.device());
+                let x0 = space.place(&rows.narrow(0, start, count));
                 let numbers = start as u64..(start + count) as u64;
                 let mut streams = Noise::new(seed, numbers);
                 let z = streams.normal(d as usize, x0.kind(), x0.device());
                 let xt = &x0 * schedule.alpha(t) + z * schedule.sigma(t);
-                let t = vec![t; count as usize];
-                let jet = elbo.jet(&xt, &t, &mut streams);
+                let q = Query::new(&xt, &at);
+                let (noise, covariance) = elbo.moments(&q, &mut streams);
                 for (sum, &s) in sums.iter_mut().zip(times) {
-                    *sum -= elbo
-                        .step_term(&x0, &xt, &jet, &vec![s; t.len()], &t)
-                        .sum(tch::Kind::Double)
-                        .double_value(&[]);
+                    let term = elbo.step_term(&x0, &q, &noise, &covariance, &Times::All(s));
+                    *sum -= term.sum(tch::Kind::Double).double_value(&[]);
                 }
             }
             let finite = |mean: f64| if mean.is_finite() { mean } else { f64::INFINITY };
@@ -108,10 +107,11 @@ impl StepCosts {
 
 #[cfg(test)]
 mod tests {
+    use crate::query::Batch;
     use std::sync::Arc;
 
     use super::*;
-    use crate::covariance::{Covariance, Reverse};
+    use crate::covariance::{Beta, BetaTilde, Covariance, CovarianceConfig, Reverse};
     use crate::grid::{even_trajectory, power_trajectory};
     use crate::likelihood::mean_and_error;
     use crate::model::Denoiser;
@@ -129,7 +129,7 @@ mod tests {
         config.build().unwrap()
     }
 
-    fn elbo(model: &dyn Denoiser, covariance: Covariance) -> Elbo<'_> {
+    fn elbo<'a>(model: &'a dyn Denoiser, covariance: &'a dyn Covariance) -> Elbo<'a> {
         let reverse = Reverse::new(model, covariance, 1.0).unwrap();
         Elbo::new(reverse, vec![0.0, 1.0], 1)
     }
@@ -146,9 +146,10 @@ mod tests {
     fn equals_brute_force() {
         let data = mixture(chain(8));
         let rows = data.mixture.sample(50, Seed(1));
-        let times = even_trajectory(&**data.schedule(), 8).unwrap();
-        for covariance in Covariance::FREE {
-            let costs = StepCosts::measure(&elbo(&data, covariance), &rows, &times, 20, Seed(2));
+        let times = even_trajectory(data.space().schedule(), 8).unwrap();
+        for covariance in CovarianceConfig::free() {
+            let built = covariance.build(&Default::default()).unwrap();
+            let costs = StepCosts::measure(&elbo(&data, &*built), &rows, &times, 20, Seed(2));
             for steps in 1..=8usize {
                 let grid = costs.trajectory(steps).unwrap();
                 assert_eq!((grid.len(), grid[0], grid[steps]), (steps + 1, 0.0, 1.0));
@@ -178,8 +179,7 @@ mod tests {
         );
         let rows = data.mixture.sample(20_000, Seed(1));
         let times = even_trajectory(&*schedule, 5).unwrap();
-        let costs =
-            StepCosts::measure(&elbo(&data, Covariance::BetaTilde), &rows, &times, 20_000, Seed(2));
+        let costs = StepCosts::measure(&elbo(&data, &BetaTilde), &rows, &times, 20_000, Seed(2));
         for j in 2..=5usize {
             for i in 1..j {
                 let forward = crate::posterior::ForwardBridge::new(&*schedule, times[i], times[j]);
@@ -202,16 +202,18 @@ mod tests {
     fn the_bound_is_better_than_on_other_trajectories() {
         use crate::likelihood::LogLikelihood;
         let data = mixture(chain(100));
-        let schedule = &**data.schedule();
+        let schedule = data.space().schedule();
         let times = even_trajectory(schedule, 100).unwrap();
         let training = data.mixture.sample(300, Seed(1));
-        let costs =
-            StepCosts::measure(&elbo(&data, Covariance::Beta), &training, &times, 300, Seed(2));
+        let costs = StepCosts::measure(&elbo(&data, &Beta), &training, &times, 300, Seed(2));
         let best = costs.trajectory(10).unwrap();
         let rows = data.mixture.sample(2000, Seed(3));
         let bound = |grid: &[f64]| {
-            let reverse = Reverse::new(&data, Covariance::Beta, 1.0).unwrap();
-            Elbo::new(reverse, grid.to_vec(), 4).log_likelihood(&rows, Seed(4), 0).unwrap().values
+            let reverse = Reverse::new(&data, &Beta, 1.0).unwrap();
+            Elbo::new(reverse, grid.to_vec(), 4)
+                .log_likelihood(&Batch::of(&rows), Seed(4), 0)
+                .unwrap()
+                .values
         };
         let dynamic = bound(&best);
         for power in [1.0, 2.0] {
@@ -223,7 +225,7 @@ mod tests {
             assert!(gain > 4.0 * error, "power {power}: {gain} ± {error}");
         }
         // the table's terms are those of the bound
-        let terms = StepCosts::measure(&elbo(&data, Covariance::Beta), &rows, &times, 700, Seed(5));
+        let terms = StepCosts::measure(&elbo(&data, &Beta), &rows, &times, 700, Seed(5));
         let prior =
             to_vec(&rows.square().sum_dim_intlist([1].as_slice(), false, None::<tch::Kind>));
         let ratio = schedule.alpha(1.0).powi(2) / schedule.sigma2(1.0);
@@ -246,14 +248,13 @@ mod tests {
             ((data.mixture.sample(n, Seed(seed)) * 127.5 + 127.5).round() - 127.5) / 127.5
         };
         let levels = |seed, n| levels(seed, n).clamp(-1.0, 1.0);
-        let elbo =
-            |grid| Elbo::of_levels(Reverse::new(&data, Covariance::Beta, 1.0).unwrap(), grid, 1);
+        let elbo = |grid| Elbo::of_levels(Reverse::new(&data, &Beta, 1.0).unwrap(), grid, 1);
         let times = even_trajectory(&*schedule, 100).unwrap();
         let costs =
             StepCosts::measure(&elbo(vec![0.0, 1.0]), &levels(1, 300), &times, 300, Seed(2));
         let (best, even) = (costs.trajectory(6).unwrap(), even_trajectory(&*schedule, 6).unwrap());
         let rows = levels(3, 2000);
-        let bound = |grid| elbo(grid).log_likelihood(&rows, Seed(4), 0).unwrap().values;
+        let bound = |grid| elbo(grid).log_likelihood(&Batch::of(&rows), Seed(4), 0).unwrap().values;
         let gains: Vec<f64> = bound(best).iter().zip(bound(even)).map(|(a, b)| a - b).collect();
         let (gain, error) = mean_and_error(&gains);
         println!("levels: gains {gain} ± {error} nats");

@@ -5,11 +5,13 @@ use tch::{Tensor, no_grad};
 use super::discrete::DiscreteDecoder;
 use super::{Estimate, Kind, LogLikelihood, mean_and_error, without_number};
 use crate::Result;
-use crate::covariance::{Covariance, Reverse};
+use crate::covariance::{Reverse, StepCovariance};
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
-use crate::posterior::{ForwardBridge, Jet, scalar_g};
-use crate::tensor::{column, per_row, squared_norm, to_vec};
+use crate::posterior::ForwardBridge;
+use crate::query::{Batch, Query, Times, step_coefficients};
+use crate::sym_matrix::SymMatrix;
+use crate::tensor::{per_row, squared_norm, to_vec};
 
 /// `ln p(x_0) ≥ E[ln N(x_0; μ_0(x_{t_1}), C_0)] − Σ_i KL(q(x_s|x_t, x_0) ‖ p(x_s|x_t)) − KL(q(x_T|x_0) ‖ N(0, σ_T² I))`
 /// over the times `0 = t_0 < t_1 < … < t_K = T` (Ho et al. 2020, eq. 5, with the bridge's
@@ -29,7 +31,7 @@ pub struct Elbo<'a> {
 }
 
 enum Decoder {
-    /// The law of the last step.
+    /// The distribution of the last step.
     Density,
     /// Probabilities of levels around its mean.
     Levels(DiscreteDecoder),
@@ -41,7 +43,8 @@ impl<'a> Elbo<'a> {
     pub fn new(reverse: Reverse<'a>, grid: Vec<f64>, draws: usize) -> Elbo<'a> {
         assert!(grid.len() > 1 && grid[0] == 0.0, "an ELBO's grid starts at 0");
         assert!(draws > 0, "an ELBO needs a draw");
-        let name = format!("ELBO, K = {}, {} covariance", grid.len() - 1, reverse.covariance());
+        let name =
+            format!("ELBO, K = {}, {} covariance", grid.len() - 1, reverse.covariance().name());
         Elbo { reverse, decoder: Decoder::Density, grid, draws, most_terms: usize::MAX, name }
     }
 
@@ -49,15 +52,15 @@ impl<'a> Elbo<'a> {
     /// probabilities: `−value/(d ln 2)` is bits per dimension, with no offset. On
     /// [`crate::grid::even_trajectory`] with one draw this is the protocol of Analytic-DPM and OCM.
     pub fn of_levels(reverse: Reverse<'a>, grid: Vec<f64>, draws: usize) -> Elbo<'a> {
-        let decoder = DiscreteDecoder::new(&**reverse.model().schedule());
+        let decoder = DiscreteDecoder::new(reverse.model().space().schedule());
         let elbo = Elbo::new(reverse, grid, draws);
         let name = format!("{}, discretised decoder", elbo.name);
         Elbo { decoder: Decoder::Levels(decoder), name, ..elbo }
     }
 
     /// With at most `terms ≥ 2` of its terms computed for each row and draw: the decoder's, and of
-    /// the others some that are drawn, spread over the quantiles of their law, and weighted by the
-    /// inverses of their probabilities. Half of the law is in proportion to the change of the log
+    /// the others some that are drawn, spread over the quantiles of their distribution, and weighted by the
+    /// inverses of their probabilities. Half of it is in proportion to the change of the log
     /// signal-to-noise ratio over a step, as is `½ d G Δ ln(α²/σ²)`, the term of a score with that
     /// `G` under β̃; half is even over the steps. The expectation stays; the spread over rows, and
     /// with it the standard error of their mean, has the drawing in it.
@@ -76,33 +79,35 @@ impl<'a> Elbo<'a> {
     }
 
     /// A term of the bound for each row, `[b]`: the decoder's log-density (`i = 0`, of all rows or
-    /// of none), or minus the KL `i` steps up.
-    fn term(&self, x0: &Tensor, i: &[usize], noise: &mut Noise) -> Tensor {
+    /// of none), or minus the KL `i` steps up; `i` for each row, or one for all.
+    fn term(&self, batch: &Batch, i: &[usize], noise: &mut Noise) -> Tensor {
         let model = self.reverse.model();
-        let (schedule, d) = (&**model.schedule(), x0.size()[1]);
-        let (s, t): (Vec<f64>, Vec<f64>) =
-            i.iter().map(|&i| (self.grid[i], self.grid[i + 1])).unzip();
-        let z = noise.normal(d as usize, x0.kind(), x0.device());
-        let alpha = column(t.iter().map(|&t| schedule.alpha(t)), x0);
-        let xt = x0 * alpha + z * column(t.iter().map(|&t| schedule.sigma(t)), x0);
-        let jet = match &self.decoder {
+        let (schedule, x0) = (model.space().schedule(), &batch.x);
+        let times = |shift: usize| Times::each(i.iter().map(|&i| self.grid[i + shift]).collect());
+        let (s, t) = (times(0), times(1));
+        let z = noise.normal(x0.size()[1] as usize, x0.kind(), x0.device());
+        let (alpha, sigma) = t.marginal(schedule, x0.device());
+        let xt = x0 * &alpha + z * &sigma;
+        let q = Query::new(&xt, &t).given(batch.condition.as_ref());
+        let (noise, covariance) = match &self.decoder {
             // of which the mean is taken alone
             Decoder::Levels(_) if i.first() == Some(&0) => {
-                Jet { noise: model.noise(&xt, &t), g: scalar_g(vec![1.0; t.len()], &xt) }
+                let identity = SymMatrix::scalar(&1.0.into(), &xt);
+                (model.noise(&q), StepCovariance::Posterior(identity))
             }
-            _ => self.jet(&xt, &t, noise),
+            _ => self.moments(&q, noise),
         };
-        self.step_term(x0, &xt, &jet, &s, &t)
+        self.step_term(x0, &q, &noise, &covariance, &s)
     }
 
-    /// The law of drawn terms, where not all are computed: its mass up to each of the steps from
+    /// The distribution of drawn terms, where not all are computed: its mass up to each of the steps from
     /// the second.
-    fn law_of_terms(&self) -> Option<Vec<f64>> {
+    fn mass_of_terms(&self) -> Option<Vec<f64>> {
         let steps = self.grid.len() - 1;
         if self.most_terms >= steps {
             return None;
         }
-        let log_snr = |t: f64| self.reverse.model().schedule().log_snr(t);
+        let log_snr = |t: f64| self.reverse.model().space().schedule().log_snr(t);
         let total = log_snr(self.grid[1]) - log_snr(self.grid[steps]);
         let mass = self.grid[1..].windows(2).scan(0.0, |mass, pair| {
             *mass += (log_snr(pair[0]) - log_snr(pair[1])) / total + 1.0 / (steps - 1) as f64;
@@ -111,13 +116,12 @@ impl<'a> Elbo<'a> {
         Some(mass.collect())
     }
 
-    /// All terms at one draw of each, summed, `[b]`; or those that `law` gives.
-    fn sum_of_terms(&self, x0: &Tensor, law: Option<&[f64]>, noise: &mut Noise) -> Tensor {
-        let rows = x0.size()[0] as usize;
-        let mut total = self.term(x0, &vec![0; rows], noise);
-        let Some(mass) = law else {
+    /// All terms at one draw of each, summed, `[b]`; or those that are drawn by `mass`.
+    fn sum_of_terms(&self, batch: &Batch, mass: Option<&[f64]>, noise: &mut Noise) -> Tensor {
+        let mut total = self.term(batch, &[0], noise);
+        let Some(mass) = mass else {
             for i in 1..self.grid.len() - 1 {
-                total += self.term(x0, &vec![i; rows], noise);
+                total += self.term(batch, &[i], noise);
             }
             return total;
         };
@@ -130,53 +134,55 @@ impl<'a> Elbo<'a> {
             let probability = |&i: &usize| mass[i] - if i > 0 { mass[i - 1] } else { 0.0 };
             let weight = per_row(drawn.iter().map(|i| 1.0 / (n as f64 * probability(i))), &total);
             let steps: Vec<usize> = drawn.iter().map(|i| i + 1).collect();
-            total += self.term(x0, &steps, noise) * weight;
+            total += self.term(batch, &steps, noise) * weight;
         }
         total
     }
 
-    /// What [`Elbo::step_term`] takes of `x_t`.
-    pub(super) fn jet(&self, xt: &Tensor, t: &[f64], streams: &mut Noise) -> Jet {
-        let Jet { noise, g } = self.reverse.jet(xt, t, streams);
-        Jet { noise: self.reverse.hold(noise, xt, t).0, g }
+    /// What [`Elbo::step_term`] takes of `x_t`: `ε̂` and its covariance.
+    pub(super) fn moments(&self, q: &Query, streams: &mut Noise) -> (Tensor, StepCovariance) {
+        let (noise, covariance) = self.reverse.moments(q, streams);
+        (self.reverse.hold(noise, q).0, covariance)
     }
 
-    /// The term of a step from `t` to any `s < t` at draws of `x_t`, row by row: the decoder's
-    /// log-density where `s = 0`, which is of all rows or of none, else minus the KL; `[b]`.
+    /// The term of a step to any `s` from draws of `x_t`, row by row: the decoder's log-density
+    /// where `s = 0`, which is of all rows or of none, else minus the KL; `[b]`.
     pub(super) fn step_term(
         &self,
         x0: &Tensor,
-        xt: &Tensor,
-        jet: &Jet,
-        s: &[f64],
-        t: &[f64],
+        q: &Query,
+        noise: &Tensor,
+        covariance: &StepCovariance,
+        s: &Times,
     ) -> Tensor {
-        let schedule = &**self.reverse.model().schedule();
-        let law = self.reverse.law(xt, jet, s, t);
-        if s.first().is_some_and(|s| *s <= 0.0) {
+        let schedule = self.reverse.model().space().schedule();
+        if s.at_the_data() {
+            let of =
+                |covariance: &StepCovariance| self.reverse.distribution(q, noise, covariance, s);
             return match &self.decoder {
-                Decoder::Density if self.reverse.covariance() == Covariance::BetaTilde => {
-                    let jet = Jet {
-                        noise: jet.noise.shallow_clone(),
-                        g: scalar_g(vec![1.0; t.len()], xt),
-                    };
-                    self.reverse.law(xt, &jet, s, t).log_prob(x0).to_kind(tch::Kind::Double)
+                Decoder::Levels(decoder) => decoder.log_prob(&of(covariance).mean, x0),
+                Decoder::Density if self.reverse.covariance().ends_in_a_density() => {
+                    of(covariance).log_prob(x0).to_kind(tch::Kind::Double)
                 }
-                Decoder::Density => law.log_prob(x0).to_kind(tch::Kind::Double),
-                Decoder::Levels(decoder) => decoder.log_prob(&law.mean, x0),
+                Decoder::Density => {
+                    let identity = SymMatrix::scalar(&1.0.into(), q.x);
+                    let wider = StepCovariance::Posterior(identity);
+                    of(&wider).log_prob(x0).to_kind(tch::Kind::Double)
+                }
             };
         }
-        let forward: Vec<ForwardBridge> =
-            s.iter().zip(t).map(|(&s, &t)| ForwardBridge::new(schedule, s, t)).collect();
-        let mean = xt * column(forward.iter().map(|f| f.of_xt), x0)
-            + x0 * column(forward.iter().map(|f| f.of_x0), x0);
-        let variance = per_row(forward.iter().map(|f| f.variance), x0);
-        -law.kl_from_isotropic(&mean, &variance).to_kind(tch::Kind::Double)
+        let [of_xt, of_x0, variance] = step_coefficients(s, q.times, x0.device(), |s, t| {
+            let ForwardBridge { of_xt, of_x0, variance } = ForwardBridge::new(schedule, s, t);
+            [of_xt, of_x0, variance]
+        });
+        let mean = q.x * &of_xt + x0 * &of_x0;
+        let reverse = self.reverse.distribution(q, noise, covariance, s);
+        -reverse.kl_from_isotropic(&mean, &variance.rows(x0)).to_kind(tch::Kind::Double)
     }
 
     /// `−KL(q(x_T|x_0) ‖ N(0, σ_T² I))`, exact.
     fn prior(&self, x0: &Tensor) -> Tensor {
-        let schedule = self.reverse.model().schedule();
+        let schedule = self.reverse.model().space().schedule();
         let last = self.grid[self.grid.len() - 1];
         let ratio = schedule.alpha(last).powi(2) / schedule.sigma2(last);
         squared_norm(&x0.to_kind(tch::Kind::Double)) * (-0.5 * ratio)
@@ -184,10 +190,9 @@ impl<'a> Elbo<'a> {
 
     /// Each term of the bound averaged over rows and draws, from the decoder up: what a better grid
     /// is made from.
-    pub fn mean_terms(&self, x0: &Tensor, seed: Seed) -> Vec<f64> {
-        let rows = x0.size()[0] as usize;
-        let mut noise = Noise::new(seed, 0..rows as u64);
-        let mut mean = |i| self.term(x0, &vec![i; rows], &mut noise).mean(None).double_value(&[]);
+    pub fn mean_terms(&self, batch: &Batch, seed: Seed) -> Vec<f64> {
+        let mut noise = Noise::new(seed, 0..batch.len() as u64);
+        let mut mean = |i| self.term(batch, &[i], &mut noise).mean(None).double_value(&[]);
         no_grad(|| (0..self.grid.len() - 1).map(&mut mean).collect())
     }
 }
@@ -197,15 +202,15 @@ impl LogLikelihood for Elbo<'_> {
         matches!(self.decoder, Decoder::Levels(..))
     }
 
-    fn log_likelihood(&self, x: &Tensor, seed: Seed, first_row: u64) -> Result<Estimate> {
-        let rows = x.size()[0] as usize;
+    fn log_likelihood(&self, batch: &Batch, seed: Seed, first_row: u64) -> Result<Estimate> {
+        let (x, rows) = (&batch.x, batch.len());
         let mut noise = Noise::new(seed, first_row..first_row + rows as u64);
-        let law = self.law_of_terms();
+        let mass = self.mass_of_terms();
         let mut draws: Vec<Vec<f64>> = vec![Vec::with_capacity(self.draws); rows];
         no_grad(|| {
             let prior = self.prior(x);
             for _ in 0..self.draws {
-                let total = &prior + self.sum_of_terms(x, law.as_deref(), &mut noise);
+                let total = &prior + self.sum_of_terms(batch, mass.as_deref(), &mut noise);
                 draws.iter_mut().zip(to_vec(&total)).for_each(|(all, value)| all.push(value));
             }
         });

@@ -31,6 +31,7 @@ use crate::gaussian::LN_2PI;
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::ode::{DormandPrince, Status};
+use crate::query::{Batch, Condition, Query, Times};
 use crate::tensor::{squared_norm, to_vec};
 use crate::{Error, Result};
 use field::{FlowField, Place};
@@ -159,7 +160,7 @@ impl<'a> ProbabilityFlow<'a> {
     /// # Errors
     /// If `τ` is not from `ε` to below `T`.
     pub fn from_time(mut self, tau: f64) -> Result<Self> {
-        let schedule = &**self.model.schedule();
+        let schedule = self.model.space().schedule();
         let (first, last) = (schedule.epsilon(), schedule.horizon());
         if !(first..last).contains(&tau) {
             let remedy = format!("give a time from {first:e} to below {last}");
@@ -175,7 +176,7 @@ impl<'a> ProbabilityFlow<'a> {
     }
 
     fn ends(&self) -> (Place, Place) {
-        let schedule = &**self.model.schedule();
+        let schedule = self.model.space().schedule();
         let first = self.from_time.unwrap_or_else(|| schedule.epsilon());
         (Place::at_time(schedule, first), Place::at_time(schedule, schedule.horizon()))
     }
@@ -192,23 +193,30 @@ impl<'a> ProbabilityFlow<'a> {
             return None;
         }
         let rows: Vec<i64> = (0..y.size()[0]).collect();
-        let x = y * (first.scale * first.cos);
-        Some(field.directions.noise(self.model, &x, &vec![first.t; rows.len()], &rows))
+        let (x, times) = (y * (first.scale * first.cos), Times::All(first.t));
+        let q = Query::new(&x, &times).given(field.condition);
+        Some(field.directions.noise(self.model, &q, &rows))
     }
 
-    fn field(&self, directions: Directions, rows: usize) -> FlowField<'a> {
-        FlowField {
-            model: self.model,
-            directions,
-            negative: RefCell::new(vec![[f64::NAN, 0.0, 0.0]; rows]),
-        }
+    fn field<'b>(
+        &self,
+        directions: Directions,
+        rows: usize,
+        condition: Option<&'b Condition>,
+    ) -> FlowField<'b>
+    where
+        'a: 'b,
+    {
+        let negative = RefCell::new(vec![[f64::NAN, 0.0, 0.0]; rows]);
+        FlowField { model: self.model, condition, directions, negative }
     }
 
-    fn ascend(&self, x: &Tensor, directions: Directions, solver: DormandPrince) -> Ascent {
+    fn ascend(&self, batch: &Batch, directions: Directions, solver: DormandPrince) -> Ascent {
+        let x = &batch.x;
         let (b, d) = x.size2().expect("rows [b, d]");
-        assert_eq!(d, self.model.dim(), "columns of rows against the model's");
+        assert_eq!(d, self.model.space().dim, "columns of rows against the model's");
         let (first, last) = self.ends();
-        let field = self.field(directions, b as usize);
+        let field = self.field(directions, b as usize, batch.condition.as_ref());
         let columns = field.directions.columns();
         let x0 = x.to_kind(tch::Kind::Double);
         let ratio = first.sin / first.cos;
@@ -239,8 +247,8 @@ impl<'a> ProbabilityFlow<'a> {
     ///
     /// # Errors
     /// If a row is not solved.
-    pub fn encode(&self, x: &Tensor) -> Result<Tensor> {
-        let ascent = self.ascend(x, Directions::None, self.solver);
+    pub fn encode(&self, batch: &Batch) -> Result<Tensor> {
+        let ascent = self.ascend(batch, Directions::None, self.solver);
         all_solved(&ascent.status, self.first_row)?;
         Ok(ascent.latent)
     }
@@ -250,10 +258,10 @@ impl<'a> ProbabilityFlow<'a> {
     ///
     /// # Errors
     /// If a row is not solved.
-    pub fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+    pub fn decode(&self, latent: &Tensor, condition: Option<&Condition>) -> Result<Tensor> {
         let (first, last) = self.ends();
         let b = latent.size()[0];
-        let field = self.field(Directions::None, b as usize);
+        let field = self.field(Directions::None, b as usize, condition);
         let start = latent.to_kind(tch::Kind::Double) * last.sin;
         let solution = self.solver.solve(&field, &start, last.angle(), first.angle());
         all_solved(&solution.status, self.first_row)?;
@@ -271,19 +279,19 @@ impl<'a> ProbabilityFlow<'a> {
 
     fn estimate(
         &self,
-        x: &Tensor,
+        batch: &Batch,
         directions: Directions,
         solver: DormandPrince,
         first_row: u64,
     ) -> Result<Estimate> {
-        let (b, d) = x.size2().expect("rows [b, d]");
+        let (b, d) = batch.x.size2().expect("rows [b, d]");
         let draws = match &directions {
             Directions::Probes(_) => directions.columns() as usize,
             _ => 0,
         };
         let products = directions.products(d);
-        let ascent = self.ascend(x, directions, solver);
-        let reach = farthest(x);
+        let ascent = self.ascend(batch, directions, solver);
+        let reach = farthest(&batch.x);
         let overflowed =
             |row: usize| matches!(ascent.status[row], Status::Done | Status::NotFinite { .. });
         let far =
@@ -378,15 +386,15 @@ fn all_solved(status: &[Status], first_row: u64) -> Result<()> {
 const LOOK: &str = "look for extreme values in the row, or in the model's weights";
 
 impl LogLikelihood for ProbabilityFlow<'_> {
-    fn log_likelihood(&self, x: &Tensor, seed: Seed, first_row: u64) -> Result<Estimate> {
-        let estimate =
-            self.estimate(x, self.directions(x, seed, first_row), self.solver, first_row)?;
+    fn log_likelihood(&self, batch: &Batch, seed: Seed, first_row: u64) -> Result<Estimate> {
+        let directions = || self.directions(&batch.x, seed, first_row);
+        let estimate = self.estimate(batch, directions(), self.solver, first_row)?;
         if !self.verify {
             return Ok(estimate);
         }
         let (rtol, atol) = (self.solver.rtol, self.solver.atol);
         let finer = DormandPrince { rtol: 0.1 * rtol, atol: 0.1 * atol, ..self.solver };
-        let mut fine = self.estimate(x, self.directions(x, seed, first_row), finer, first_row)?;
+        let mut fine = self.estimate(batch, directions(), finer, first_row)?;
         for (row, (a, b)) in estimate.values.iter().zip(&fine.values).enumerate() {
             let moved = (a - b).abs();
             let known = fine.flags.iter().any(|f| f.row == row);

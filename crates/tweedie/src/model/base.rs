@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::gaussian::LN_2PI;
-use crate::oracle::{GaussianMixture, MixtureParameters};
-use crate::posterior::{Jet, isotropic_g, scalar_g};
+use crate::mixture::{GaussianMixture, MixtureParameters};
+use crate::posterior::{NoiseMoments, isotropic_g};
+use crate::query::Times;
 use crate::schedule::Schedule;
-use crate::tensor::{column, squared_norm, to_vec};
+use crate::sym_matrix::SymMatrix;
+use crate::tensor::{squared_norm, to_vec};
 use crate::{Error, Result};
 use em::Search;
 
@@ -179,7 +181,7 @@ impl Base {
                 mean.square().mean(None).double_value(&[]) + variance
             }
             Base::Mixture(mixture) => {
-                let (mean, covariance) = mixture.moments();
+                let (mean, covariance) = mixture.mean_and_covariance();
                 let diagonal = covariance.diagonal(0, 0, 1).mean(None).double_value(&[]);
                 mean.square().mean(None).double_value(&[]) + diagonal
             }
@@ -216,45 +218,44 @@ impl Base {
     }
 
     /// The base's exact `ε̂`, `[b, d]`, in the kind of `x`.
-    pub fn noise(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
+    pub fn noise(&self, x: &Tensor, schedule: &dyn Schedule, times: &Times) -> Tensor {
         match self {
-            Base::Isotropic { .. } => self.isotropic_noise(x, schedule, t),
+            Base::Isotropic { mean, variance } => {
+                // σ (x − α m)/(α²v + σ²)
+                let (alpha, sigma) = times.marginal(schedule, x.device());
+                let gain = &sigma / &(alpha.square() * *variance + sigma.square());
+                (x - alpha.column(x) * mean.to_kind(x.kind())) * &gain
+            }
             Base::Mixture(mixture) => {
-                mixture.noise(&x.to_kind(mixture.kind()), schedule, t).to_kind(x.kind())
+                mixture.noise(&x.to_kind(mixture.kind()), schedule, times).to_kind(x.kind())
             }
         }
     }
 
     /// The base's exact `ε̂` and `G`: dense if `full`, else no more than its diagonal.
-    pub fn jet(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64], full: bool) -> Jet {
+    pub fn moments(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        times: &Times,
+        full: bool,
+    ) -> NoiseMoments {
         match self {
             Base::Isotropic { variance, .. } => {
-                let g = scalar_g(t.iter().map(|&t| isotropic_g(schedule, t, *variance)), x);
-                Jet { noise: self.isotropic_noise(x, schedule, t), g }
+                let (alpha, sigma) = times.marginal(schedule, x.device());
+                let g = isotropic_g(&alpha, &sigma, *variance);
+                NoiseMoments::new(self.noise(x, schedule, times), SymMatrix::scalar(&g, x))
             }
             Base::Mixture(mixture) => {
                 let y = x.to_kind(mixture.kind());
-                let jet = if full {
-                    mixture.jet(&y, schedule, t)
+                let found = if full {
+                    mixture.moments(&y, schedule, times)
                 } else {
-                    mixture.jet_diagonal(&y, schedule, t)
+                    mixture.moments_diagonal(&y, schedule, times)
                 };
-                Jet { noise: jet.noise.to_kind(x.kind()), g: jet.g.to_kind(x.kind()) }
+                NoiseMoments::new(found.noise.to_kind(x.kind()), found.cov.to_kind(x.kind()))
             }
         }
-    }
-
-    /// `ε̂ = σ (x − α m)/(α²v + σ²)`.
-    fn isotropic_noise(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
-        let Base::Isotropic { mean, variance } = self else {
-            unreachable!("asked of an isotropic base")
-        };
-        let alpha = column(t.iter().map(|&t| schedule.alpha(t)), x);
-        let gain = |t: &f64| {
-            let sigma2 = schedule.sigma2(*t);
-            sigma2.sqrt() / (schedule.alpha(*t).powi(2) * variance + sigma2)
-        };
-        (x - alpha * mean.to_kind(x.kind())) * column(t.iter().map(gain), x)
     }
 }
 

@@ -1,23 +1,30 @@
 //! How a network sees time.
 
-use tch::Tensor;
+use std::cell::OnceCell;
 
+use tch::{Device, Kind, Tensor};
+
+use crate::query::{Coefficient, Times};
 use crate::schedule::Schedule;
+use crate::tensor::upload;
 
 /// Sines and cosines of the log signal-to-noise ratio, scaled to `[−1, 1]` over `[ε, T]`, at
 /// doubling frequencies, and the ratio itself: `2 frequencies + 1` features.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct TimeEmbedding {
     frequencies: usize,
     middle: f64,
     half: f64,
+    /// The angles' factors, on the device of the first use.
+    waves: OnceCell<Tensor>,
 }
 
 impl TimeEmbedding {
     /// With this many frequencies (0: the scaled log signal-to-noise ratio alone).
     pub fn new(schedule: &dyn Schedule, frequencies: usize) -> TimeEmbedding {
         let (a, b) = (schedule.log_snr(schedule.horizon()), schedule.log_snr(schedule.epsilon()));
-        TimeEmbedding { frequencies, middle: 0.5 * (a + b), half: 0.5 * (b - a) }
+        let (middle, half) = (0.5 * (a + b), 0.5 * (b - a));
+        TimeEmbedding { frequencies, middle, half, waves: OnceCell::new() }
     }
 
     /// Number of features.
@@ -25,27 +32,32 @@ impl TimeEmbedding {
         2 * self.frequencies as i64 + 1
     }
 
-    /// Features `[b, size]` in the kind and on the device of `like`. Equal times are computed once.
-    pub fn features(&self, schedule: &dyn Schedule, t: &[f64], like: &Tensor) -> Tensor {
-        let size = self.size() as usize;
-        let mut values = Vec::with_capacity(t.len() * size);
-        let mut last = f64::NAN;
-        for &t in t {
-            if t == last {
-                values.extend_from_within(values.len() - size..);
-                continue;
+    /// Features `[b, size]`, or `[1, size]` of equal times, in the kind and on the device of `like`.
+    pub fn features(&self, schedule: &dyn Schedule, times: &Times, like: &Tensor) -> Tensor {
+        let device = like.device();
+        let log_snr = match times {
+            Times::All(t) => Coefficient::All(schedule.log_snr(*t)),
+            Times::Each(_) => {
+                let (alpha, sigma) = times.marginal(schedule, device);
+                alpha.ln() * 2.0 - sigma.square().ln()
             }
-            last = t;
-            let tau = (schedule.log_snr(t.max(1e-12)) - self.middle) / self.half;
-            values.push(tau as f32);
-            for i in 0..self.frequencies {
-                let (sin, cos) = (std::f64::consts::FRAC_PI_2 * tau * (1u64 << i) as f64).sin_cos();
-                values.extend([sin as f32, cos as f32]);
-            }
+        };
+        let tau = match (log_snr - self.middle) / self.half {
+            Coefficient::All(tau) => Tensor::full([1, 1], tau, (Kind::Double, device)),
+            Coefficient::Each(tau) => tau,
+        };
+        if self.frequencies == 0 {
+            return tau.to_kind(like.kind());
         }
-        Tensor::from_slice(&values)
-            .view([t.len() as i64, size as i64])
-            .to_kind(like.kind())
-            .to_device(like.device())
+        let waves = self.waves.get_or_init(|| waves(self.frequencies, device));
+        let angles = &tau * waves;
+        let pairs = Tensor::stack(&[angles.sin(), angles.cos()], 2).flatten(1, 2);
+        Tensor::cat(&[tau, pairs], 1).to_kind(like.kind())
     }
+}
+
+/// `π/2 · 2^i`.
+fn waves(frequencies: usize, device: Device) -> Tensor {
+    let each = (0..frequencies).map(|i| std::f64::consts::FRAC_PI_2 * (1u64 << i) as f64);
+    upload(&Tensor::from_slice(&each.collect::<Vec<f64>>()), Kind::Double, device)
 }

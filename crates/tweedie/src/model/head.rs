@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::covariance::Covariance;
-use crate::posterior::Jet;
+use crate::posterior::{HeadOutput, NoiseMoments};
+use crate::query::Coefficient;
 use crate::sym_matrix::{SymMatrix, root_rows};
 use crate::{Error, Result};
 
@@ -34,7 +34,7 @@ pub enum Parametrization {
     /// alone.
     SecondMoment,
     /// `v`, coordinate by coordinate, which says where between β̃ and β the variance of a step lies
-    /// (I-DDPM, Nichol & Dhariwal 2021): no `G`, but what [`Covariance::Interpolated`] takes.
+    /// (I-DDPM, Nichol & Dhariwal 2021): no `G`, but what [`Interpolated`](crate::covariance::Interpolated) takes.
     /// Diagonal alone. It starts at `v = 0`, the middle.
     Interpolation,
 }
@@ -115,14 +115,6 @@ impl HeadConfig {
         matches!(self.parametrization, Parametrization::Posterior | Parametrization::SecondMoment)
     }
 
-    /// Where the reverse step's covariance comes from with this head.
-    pub fn covariance(&self) -> Covariance {
-        match self.parametrization {
-            Parametrization::Interpolation => Covariance::Interpolated,
-            _ => Covariance::Learned,
-        }
-    }
-
     /// Checks that the head can have its form.
     ///
     /// # Errors
@@ -144,17 +136,39 @@ impl HeadConfig {
         }
     }
 
-    /// `G` from raw outputs `[b, outputs]`, the base's jet, the model's `ε̂` `[b, d]` and `σ_t`
-    /// `[b]`; the base's where the outputs do not say it.
-    pub(crate) fn g(&self, raw: &Tensor, base: Jet, noise: &Tensor, sigma: &Tensor) -> SymMatrix {
-        let d = base.g.dim();
-        match (self.structure, self.parametrization) {
-            (_, Parametrization::Interpolation) => base.g,
-            (_, Parametrization::SecondMoment) => {
-                g_of_second_moment(&second_moment(raw, &base), noise)
+    /// What the model says with this head, from raw outputs `[b, outputs]`, the reference whose `G`
+    /// they correct, the model's `ε̂` `[b, d]`, and `σ_t`.
+    pub(crate) fn moments(
+        &self,
+        raw: &Tensor,
+        reference: NoiseMoments,
+        noise: Tensor,
+        sigma: &Coefficient,
+    ) -> NoiseMoments {
+        match self.parametrization {
+            Parametrization::Interpolation => {
+                let head = Some(HeadOutput::Interpolation(raw.shallow_clone()));
+                NoiseMoments { noise, cov: reference.cov, head }
             }
-            (Structure::LowRank(rank), Parametrization::Posterior) => {
-                let of_base = base.g.diagonal();
+            Parametrization::SecondMoment => {
+                let h = reference.second_moment() * limited(raw).exp();
+                NoiseMoments::of_second_moment(h, noise)
+            }
+            Parametrization::Posterior => {
+                NoiseMoments::new(noise, self.corrected(raw, reference.cov))
+            }
+            Parametrization::PaperLiteral => {
+                NoiseMoments::new(noise, self.literal(raw, reference.cov.dim(), sigma))
+            }
+        }
+    }
+
+    /// `G` that corrects that of the reference.
+    fn corrected(&self, raw: &Tensor, reference: SymMatrix) -> SymMatrix {
+        let d = reference.dim();
+        match self.structure {
+            Structure::LowRank(rank) => {
+                let of_base = reference.diagonal();
                 let diag = &of_base * limited(&raw.narrow(1, 0, d)).exp();
                 if rank == 0 {
                     return SymMatrix::Diagonal(diag);
@@ -162,39 +176,43 @@ impl HeadConfig {
                 let factor = factor_columns(raw, d, rank) * of_base.sqrt().unsqueeze(-1);
                 SymMatrix::low_rank(diag, factor)
             }
-            (Structure::LowRank(rank), Parametrization::PaperLiteral) => {
-                let sigma = sigma.unsqueeze(-1);
-                let diag = (raw.narrow(1, 0, d) + LITERAL_START).relu() * sigma.square() + 1.0;
-                let factor = factor_columns(raw, d, rank) * sigma.unsqueeze(-1);
-                SymMatrix::low_rank(diag, factor)
-            }
-            (Structure::Full, parametrization) => {
-                let lower = lower_triangular(raw, d);
-                if parametrization == Parametrization::PaperLiteral {
-                    let spread =
-                        lower.matmul(&lower.transpose(1, 2)) * sigma.square().view([-1, 1, 1]);
-                    return SymMatrix::Full(spread + Tensor::eye(d, (raw.kind(), raw.device())));
-                }
+            Structure::Full => {
                 // a relative ridge of f32's resolution: near T the base's G can be as
                 // ill-conditioned as the data
-                let ridge = base.g.trace() * (1e-6 / d as f64);
-                let of_base = base.g.affine(&ridge.ones_like(), &ridge).to_dense();
-                let root = root_rows(&of_base).matmul(&lower);
+                let ridge = Coefficient::of_rows(&(reference.trace() * (1e-6 / d as f64)));
+                let of_base = reference.affine(&1.0.into(), &ridge).to_dense();
+                let root = root_rows(&of_base).matmul(&lower_triangular(raw, d));
                 SymMatrix::Full(root.matmul(&root.transpose(1, 2)))
+            }
+        }
+    }
+
+    /// `G = I + σ² H`, `H = ReLU(U) + V Vᵀ`.
+    fn literal(&self, raw: &Tensor, d: i64, sigma: &Coefficient) -> SymMatrix {
+        match self.structure {
+            Structure::LowRank(rank) => {
+                let diag = (raw.narrow(1, 0, d) + LITERAL_START).relu() * &sigma.square() + 1.0;
+                if rank == 0 {
+                    return SymMatrix::Diagonal(diag);
+                }
+                SymMatrix::low_rank(diag, factor_columns(raw, d, rank) * sigma)
+            }
+            Structure::Full => {
+                let lower = lower_triangular(raw, d);
+                let spread = lower.matmul(&lower.transpose(1, 2)) * &sigma.square();
+                SymMatrix::Full(spread + Tensor::eye(d, (raw.kind(), raw.device())))
             }
         }
     }
 }
 
-/// `h = E[ε²|x_t]` from raw outputs `[b, d]` and the base's jet.
-pub(super) fn second_moment(raw: &Tensor, base: &Jet) -> Tensor {
-    base.second_moment() * limited(raw).exp()
-}
-
-/// `G = diag(h − ε̂²)` held in `[0, 1]`, as its authors do (SN), from `h = E[ε²|x_t]` and `ε̂`,
-/// `[b, d]` each.
-pub fn g_of_second_moment(h: &Tensor, noise: &Tensor) -> SymMatrix {
-    SymMatrix::Diagonal((h - noise.square()).clamp(LEAST, 1.0))
+impl NoiseMoments {
+    /// `G = diag(h − ε̂²)` held in `[0, 1]`, as its authors do (SN), from `h = E[ε²|x_t]` and `ε̂`,
+    /// `[b, d]` each.
+    pub fn of_second_moment(h: Tensor, noise: Tensor) -> NoiseMoments {
+        let cov = SymMatrix::Diagonal((&h - noise.square()).clamp(LEAST, 1.0));
+        NoiseMoments { noise, cov, head: Some(HeadOutput::SecondMoment(h)) }
+    }
 }
 
 /// The raw factor `[b, d, r]`, column after column, so that what broadcasts over the rank runs
@@ -231,9 +249,9 @@ mod tests {
             for rows in [0, 2] {
                 let noise = Tensor::zeros([rows, 3], F64);
                 let base = SymMatrix::isotropic(Tensor::full([rows], 0.5, F64), 3);
-                let base = Jet { noise: noise.shallow_clone(), g: base };
+                let base = NoiseMoments::new(noise.shallow_clone(), base);
                 let raw = Tensor::zeros([rows, head.outputs(3)], F64);
-                let g = head.g(&raw, base, &noise, &Tensor::full([rows], 0.3, F64));
+                let g = head.moments(&raw, base, noise, &0.3.into()).cov;
                 let SymMatrix::Diagonal(found) = g else { panic!("{g:?}") };
                 let expected = match parametrization {
                     Parametrization::PaperLiteral => 1.0 + LITERAL_START * 0.09,
@@ -253,8 +271,8 @@ mod tests {
         let raw = Tensor::zeros([1, head.outputs(2)], F64);
         let noise = Tensor::zeros([1, 2], F64);
         let off = Tensor::from_slice(&[1.0, 1.0 + 1e-3, 1.0 + 1e-3, 1.0]).view([1, 2, 2]);
-        let base = Jet { noise: noise.shallow_clone(), g: SymMatrix::Full(off) };
-        let found = head.g(&raw, base, &noise, &Tensor::full([1], 0.3, F64)).to_dense();
+        let base = NoiseMoments::new(noise.shallow_clone(), SymMatrix::Full(off));
+        let found = head.moments(&raw, base, noise, &0.3.into()).cov.to_dense();
         assert!((found - 1.0).abs().max().double_value(&[]) < 1e-2);
     }
 
@@ -272,8 +290,9 @@ mod tests {
             let raw = start.set_requires_grad(true);
             let base = SymMatrix::isotropic(Tensor::from_slice(&[0.5, 0.9]), 3);
             let noise = Tensor::zeros([2, 3], F64);
-            let base = Jet { noise: noise.shallow_clone(), g: base };
-            let g = head.g(&raw, base, &noise, &Tensor::from_slice(&[0.3, 0.8]));
+            let base = NoiseMoments::new(noise.shallow_clone(), base);
+            let sigma = Coefficient::of_rows(&Tensor::from_slice(&[0.3, 0.8]));
+            let g = head.moments(&raw, base, noise, &sigma).cov;
             g.log_det().sum(Kind::Double).backward();
             let least = raw.grad().abs().min().double_value(&[]);
             assert!(least > 1e-6, "{parametrization:?}: {least}");

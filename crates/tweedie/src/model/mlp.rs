@@ -7,8 +7,9 @@ use tch::{Device, Tensor};
 use super::embedding::TimeEmbedding;
 use super::head::FACTOR_GAIN;
 use super::parameters::{Builder, Parameters, linear};
-use super::preconditioned::{Backbone, Outputs};
+use super::{Backbone, Mode, Outputs};
 use crate::noise::Seed;
+use crate::query::Query;
 use crate::schedule::Schedule;
 use crate::{Error, Result};
 
@@ -226,7 +227,8 @@ impl Mlp {
     fn hidden(&self, trunk: &Trunk, x: &Tensor, features: &Tensor) -> Tensor {
         match trunk.time {
             None => {
-                let mut h = self.apply(trunk.input, &Tensor::cat(&[x, features], -1)).silu();
+                let features = features.expand([-1, x.size()[1], -1], false);
+                let mut h = self.apply(trunk.input, &Tensor::cat(&[x, &features], -1)).silu();
                 for block in &trunk.blocks {
                     h = self.apply(block[0], &h).silu();
                 }
@@ -246,22 +248,20 @@ impl Mlp {
 }
 
 impl Backbone for Mlp {
-    fn forward(
-        &self,
-        x: &Tensor,
-        schedule: &dyn Schedule,
-        t: &[f64],
-        _classes: Option<&Tensor>,
-        with_head: bool,
-    ) -> Outputs {
-        let (rows, d) = x.size2().expect("rows");
+    fn forward(&self, q: &Query, schedule: &dyn Schedule, _: Mode, with_head: bool) -> Outputs {
+        let (rows, d) = q.x.size2().expect("rows");
         let replicates = self.config.replicates;
         assert!(
             rows % replicates == 0,
             "{rows} rows do not share out among {replicates} replicates"
         );
-        let share = |y: &Tensor| y.view([replicates, rows / replicates, -1]);
-        let (x, features) = (share(x), share(&self.embedding.features(schedule, t, x)));
+        let x = q.x.view([replicates, rows / replicates, -1]);
+        let features = self.embedding.features(schedule, q.times, q.x);
+        // of equal times one row of features serves all
+        let features = match features.size()[0] == rows {
+            true => features.view([replicates, rows / replicates, -1]),
+            false => features.unsqueeze(0).expand([replicates, -1, -1], false),
+        };
         let hidden = self.hidden(&self.score, &x, &features);
         let noise = self.apply(self.score.output, &hidden).view([rows, d]);
         let head = self.head.as_ref().filter(|_| with_head).map(|head| {

@@ -1,8 +1,6 @@
 //! A network's parameters as views of one flat buffer: optimiser, clipping, EMA and checkpoints are
 //! then a handful of calls each, whatever the number of layers.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::noise::{Noise, Seed};
@@ -24,7 +22,6 @@ pub struct Parameters {
     flat: Tensor,
     entries: Vec<Entry>,
     leaves: Vec<Tensor>,
-    half: AtomicBool,
 }
 
 /// Collects initial values, then lays them out.
@@ -135,23 +132,12 @@ impl Parameters {
                 flat.narrow(0, e.offset, count).view(&e.shape[..]).detach().set_requires_grad(true)
             })
             .collect();
-        Parameters { flat, entries, leaves, half: AtomicBool::new(false) }
+        Parameters { flat, entries, leaves }
     }
 
     /// A parameter by index.
     pub fn get(&self, index: usize) -> &Tensor {
         &self.leaves[index]
-    }
-
-    /// The kind that products of weights and activations are computed in; the parameters themselves
-    /// stay f32.
-    pub fn product_kind(&self) -> Kind {
-        if self.half.load(Ordering::Relaxed) { Kind::BFloat16 } else { self.flat.kind() }
-    }
-
-    /// Computes products in bf16, or in the parameters' own kind again.
-    pub fn set_half(&self, half: bool) {
-        self.half.store(half, Ordering::Relaxed);
     }
 
     /// Where everything lies.

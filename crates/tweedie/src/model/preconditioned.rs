@@ -6,17 +6,16 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::base::Base;
-use super::head::{HeadConfig, HeadStart, LEAST, second_moment};
+use super::head::{HeadConfig, HeadStart, LEAST};
 use super::mlp::MlpConfig;
 use super::parameters::Parameters;
 use super::unet::{HeadBody, UNetConfig};
-use super::{Denoiser, HeadTrunk, Interpolation, Parametrization, Structure};
-use crate::covariance::{Covariance, NoiseStatistics};
+use super::{Denoiser, HeadTrunk, Interpolant, NoiseStatistics, Space, Split, Structure};
 use crate::noise::Seed;
-use crate::posterior::{Jet, scalar_g};
+use crate::posterior::NoiseMoments;
+use crate::query::Query;
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
-use crate::tensor::{column, per_row};
 use crate::{Error, Result};
 
 /// Raw outputs of a backbone.
@@ -30,16 +29,9 @@ pub struct Outputs {
 
 /// A network body: rows and times in, raw outputs out. Only backbones know whether rows are images.
 pub trait Backbone {
-    /// Raw outputs for inputs `x` `[b, d]` of unit scale at times `t`, under their `classes` `[b]`
-    /// where the network is conditioned on any.
-    fn forward(
-        &self,
-        x: &Tensor,
-        schedule: &dyn Schedule,
-        t: &[f64],
-        classes: Option<&Tensor>,
-        with_head: bool,
-    ) -> Outputs;
+    /// Raw outputs for inputs `q.x` `[b, d]` of unit scale; a network with classes takes them from
+    /// the query's condition.
+    fn forward(&self, q: &Query, schedule: &dyn Schedule, mode: Mode, with_head: bool) -> Outputs;
     /// The parameters, those of the score first.
     fn parameters(&self) -> &Parameters;
     /// How many elements of the flat buffer belong to the score.
@@ -48,12 +40,19 @@ pub trait Backbone {
     fn drops(&self) -> bool {
         false
     }
-    /// Starts or stops dropping activations.
-    fn set_training(&self, _training: bool) {}
     /// Whether products can be computed in bf16.
     fn has_half(&self) -> bool {
         false
     }
+}
+
+/// How a network computes: by default as it is used, in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Mode {
+    /// The precision of products of weights and activations.
+    pub precision: Precision,
+    /// In training, the seed by which activations are dropped; none: none are.
+    pub dropout: Option<Seed>,
 }
 
 /// What products of weights and activations are computed in; parameters, normalisations and losses
@@ -183,20 +182,19 @@ impl Default for ModelConfig {
 
 /// A backbone on a base: `ε̂ = ε̂_b + a(t) F`, and `G` from the base's `G` and the head. At
 /// initialisation `F = 0` and the model is the base. With another [`Prediction`] than a correction
-/// `F` alone says `ε̂`, and the base serves `G` alone. A network with classes is asked through
-/// [`Model::given`].
+/// `F` alone says `ε̂`, and the base serves `G` alone. As a [`Denoiser`] it computes in f32 and drops
+/// nothing; [`Model::in_mode`] is the same model computing otherwise.
 pub struct Model {
     config: ModelConfig,
     base: Base,
     /// The base in f32, for the network's inputs and outputs.
     fast_base: Base,
-    schedule: Arc<dyn Schedule>,
+    space: Space,
     backbone: Box<dyn Backbone>,
     second_moment: f64,
     statistics: Option<NoiseStatistics>,
     /// The `G` that the head's outputs correct, where it is not the base's.
-    head_start: Option<NoiseStatistics>,
-    device: Device,
+    head_start: Option<(NoiseStatistics, Interpolant)>,
 }
 
 impl ModelConfig {
@@ -250,12 +248,11 @@ impl ModelConfig {
             config: self.clone(),
             base,
             fast_base,
-            schedule,
+            space: Space { dim, schedule, kind: Kind::Float, device },
             backbone,
             second_moment,
             statistics: None,
             head_start: None,
-            device,
         })
     }
 }
@@ -266,17 +263,12 @@ impl Model {
         &self.config
     }
 
-    /// How many classes the model is conditioned on, [`Model::given`] them; 0: none.
+    /// How many classes the model is conditioned on, each query giving those of its rows; 0: none.
     pub fn classes(&self) -> i64 {
         match &self.config.network {
             NetworkConfig::Mlp(_) => 0,
             NetworkConfig::UNet(config) => config.classes,
         }
-    }
-
-    /// The covariance that the head is for, where there is a head.
-    pub fn head_covariance(&self) -> Option<Covariance> {
-        self.config.head.map(|head| head.covariance())
     }
 
     /// The base distribution.
@@ -299,232 +291,171 @@ impl Model {
         self.statistics = Some(statistics);
     }
 
+    /// What was measured of `E‖ε − ε̂‖²`, where it was.
+    pub fn noise_statistics(&self) -> Option<&NoiseStatistics> {
+        self.statistics.as_ref()
+    }
+
     /// What the head's outputs correct under [`HeadStart::Analytic`](super::HeadStart): part of
     /// what the model is.
     pub fn set_head_start(&mut self, statistics: NoiseStatistics) {
-        self.head_start = Some(statistics);
+        let interpolant = statistics.interpolant(self.space.device);
+        self.head_start = Some((statistics, interpolant));
     }
 
-    /// What was set.
+    /// What [`Model::set_head_start`] set.
     pub fn head_start(&self) -> Option<&NoiseStatistics> {
-        self.head_start.as_ref()
+        self.head_start.as_ref().map(|(statistics, _)| statistics)
     }
 
-    /// The base's `ε̂`, and the `G` that the head's outputs correct.
-    fn reference(&self, x: &Tensor, t: &[f64], full: bool) -> Jet {
-        match &self.head_start {
-            None => self.fast_base.jet(x, &*self.schedule, t, full),
-            Some(statistics) => {
-                let g = t.iter().map(|&t| statistics.g(self.schedule.log_snr(t)).max(LEAST));
-                Jet { noise: self.fast_base.noise(x, &*self.schedule, t), g: scalar_g(g, x) }
-            }
-        }
-    }
-
-    /// Runs `f` with dropout, where the network has any, of batch number `batch`.
-    pub fn with_dropout<R>(&self, seed: Seed, batch: u64, f: impl FnOnce() -> R) -> R {
-        if !self.backbone.drops() {
-            return f();
-        }
-        // the one place where LibTorch's own generator is used: its masks are drawn where the
-        // activations are
-        tch::manual_seed(seed.derive(&batch.to_string()).0 as i64);
-        self.backbone.set_training(true);
-        let result = f();
-        self.backbone.set_training(false);
-        result
-    }
-
-    /// Runs `f` with products of weights and activations at `precision`.
+    /// The same model computing in another mode.
     ///
     /// # Errors
     /// If the network computes in f32 alone.
-    pub fn at_precision<R>(&self, precision: Precision, f: impl FnOnce() -> R) -> Result<R> {
-        if precision == Precision::F32 {
-            return Ok(f());
-        }
-        if !self.backbone.has_half() {
+    pub fn in_mode(&self, mode: Mode) -> Result<InMode<'_>> {
+        if mode.precision != Precision::F32 && !self.backbone.has_half() {
             let remedy = "leave it out: only the U-Net for images computes in bf16";
             return Err(Error::config("precision", "bf16, for a network on a table", remedy));
         }
-        self.parameters().set_half(true);
-        let result = f();
-        self.parameters().set_half(false);
-        Ok(result)
+        Ok(InMode { model: self, mode })
     }
 
-    fn forward(&self, x: &Tensor, t: &[f64], classes: Option<&Tensor>, with_head: bool) -> Outputs {
-        if self.config.prediction != Prediction::Correction {
-            return self.backbone.forward(x, &*self.schedule, t, classes, with_head);
-        }
-        let v = self.second_moment;
-        let scale = |t: &f64| {
-            (self.schedule.alpha(*t).powi(2) * v + self.schedule.sigma2(*t)).sqrt().recip()
-        };
-        let input = x * column(t.iter().map(scale), x);
-        self.backbone.forward(&input, &*self.schedule, t, classes, with_head)
+    /// Whether activations are dropped in training.
+    pub fn drops(&self) -> bool {
+        self.backbone.drops()
     }
 
-    /// [`Denoiser::noise`] under the rows' `classes` `[b]`.
-    pub(super) fn noise_given(&self, x: &Tensor, t: &[f64], classes: Option<&Tensor>) -> Tensor {
-        let output = self.forward(x, t, classes, false).noise;
-        self.noise_from(&output, x, t, || self.fast_base.noise(x, &*self.schedule, t))
-    }
-
-    /// [`Denoiser::correction`] under the rows' `classes` `[b]`.
-    pub(super) fn correction_given(
-        &self,
-        x: &Tensor,
-        t: &[f64],
-        classes: Option<&Tensor>,
-    ) -> Tensor {
-        match self.config.prediction {
-            Prediction::Correction => self.scaled(&self.forward(x, t, classes, false).noise, t),
-            _ => self.noise_given(x, t, classes),
-        }
-    }
-
-    /// [`Denoiser::jet`] under the rows' `classes` `[b]`. Where the model has no head, `G` is the
-    /// base's (its diagonal for a mixture).
-    pub(super) fn jet_given(&self, x: &Tensor, t: &[f64], classes: Option<&Tensor>) -> Jet {
-        let full = self.config.head.is_some_and(|head| head.wants_full_base());
-        let base = self.reference(x, t, full);
-        let outputs = self.forward(x, t, classes, true);
-        let noise = self.noise_from(&outputs.noise, x, t, || base.noise.shallow_clone());
-        let g: SymMatrix = match (&self.config.head, &outputs.head) {
-            (Some(head), Some(raw)) => {
-                head.g(raw, base, &noise, &per_row(t.iter().map(|&t| self.schedule.sigma(t)), x))
-            }
-            _ => base.g,
-        };
-        Jet { noise, g }
-    }
-
-    /// [`Denoiser::second_moment`] under the rows' `classes` `[b]`: the head's own where that is
-    /// what it says.
-    pub(super) fn second_moment_given(
-        &self,
-        x: &Tensor,
-        t: &[f64],
-        classes: Option<&Tensor>,
-    ) -> Tensor {
-        if self
-            .config
-            .head
-            .is_some_and(|head| head.parametrization == Parametrization::SecondMoment)
-        {
-            let raw = self.forward(x, t, classes, true).head.expect("a head that was asked for");
-            return second_moment(&raw, &self.reference(x, t, false));
-        }
-        self.jet_given(x, t, classes).second_moment()
-    }
-
-    /// Whether the head says where between β̃ and β a variance lies.
-    pub(super) fn interpolates(&self) -> bool {
-        self.config.head.is_some_and(|head| head.parametrization == Parametrization::Interpolation)
-    }
-
-    /// [`Interpolation::noise_and_v`] under the rows' `classes` `[b]`.
-    pub(super) fn noise_and_v_given(
-        &self,
-        x: &Tensor,
-        t: &[f64],
-        classes: Option<&Tensor>,
-    ) -> (Tensor, Tensor) {
-        let outputs = self.forward(x, t, classes, true);
-        let noise =
-            self.noise_from(&outputs.noise, x, t, || self.fast_base.noise(x, &*self.schedule, t));
-        (noise, outputs.head.expect("a head that interpolates"))
-    }
-
-    /// `a(t)`, the scale of the network's correction of ε̂: the part of ε that a Gaussian base of
-    /// the data's scale leaves unexplained, `√(α²v/(α²v + σ²))`, times the fade `σ/√(σ² + α²κ²v)`.
-    fn correction_scale(&self, t: f64) -> f64 {
-        let (signal, sigma2) =
-            (self.schedule.alpha(t).powi(2) * self.second_moment, self.schedule.sigma2(t));
-        let fade = sigma2 / (sigma2 + signal * self.config.finest_scale.powi(2));
-        (signal / (signal + sigma2) * fade).sqrt()
-    }
-
-    /// `ε̂` from the network's output `F` and, where that corrects a base, the base's `ε̂`.
-    fn noise_from(
-        &self,
-        output: &Tensor,
-        x: &Tensor,
-        t: &[f64],
-        of_base: impl FnOnce() -> Tensor,
-    ) -> Tensor {
-        let alpha = || column(t.iter().map(|&t| self.schedule.alpha(t)), x);
-        let sigma = || column(t.iter().map(|&t| self.schedule.sigma(t)), x);
-        match self.config.prediction {
-            Prediction::Correction => of_base() + self.scaled(output, t),
-            Prediction::Epsilon => output.shallow_clone(),
-            Prediction::V => alpha() * output + sigma() * x,
-            Prediction::Sample => (x - alpha() * output) / sigma(),
-        }
-    }
-
-    fn scaled(&self, correction: &Tensor, t: &[f64]) -> Tensor {
-        correction * column(t.iter().map(|&t| self.correction_scale(t)), correction)
+    fn own_mode(&self) -> InMode<'_> {
+        InMode { model: self, mode: Mode::default() }
     }
 }
 
 impl Denoiser for Model {
-    fn dim(&self) -> i64 {
-        self.base.dim()
+    fn space(&self) -> &Space {
+        &self.space
     }
 
-    fn schedule(&self) -> &Arc<dyn Schedule> {
-        &self.schedule
+    fn noise(&self, q: &Query) -> Tensor {
+        self.own_mode().noise(q)
     }
 
-    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        self.noise_given(x, t, None)
+    fn moments(&self, q: &Query) -> NoiseMoments {
+        self.own_mode().moments(q)
     }
 
-    fn correction(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        self.correction_given(x, t, None)
-    }
-
-    /// The base's `ε̂`: its divergence is `(d − tr G_b)/σ`, so that no derivative goes through a
-    /// mixture.
-    fn known_part(&self, x: &Tensor, t: &[f64]) -> Option<(Tensor, Tensor)> {
-        if self.config.prediction != Prediction::Correction {
-            return None;
-        }
-        let x = x.to_kind(Kind::Double);
-        let jet = self.base.jet(&x, &*self.schedule, t, false);
-        let sigma = per_row(t.iter().map(|&t| self.schedule.sigma(t)), &x);
-        Some((jet.noise, (-jet.g.trace() + self.dim() as f64) / sigma))
-    }
-
-    fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
-        self.jet_given(x, t, None)
-    }
-
-    fn second_moment(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        self.second_moment_given(x, t, None)
-    }
-
-    fn noise_statistics(&self) -> Option<&NoiseStatistics> {
-        self.statistics.as_ref()
-    }
-
-    fn interpolation(&self) -> Option<&dyn Interpolation> {
-        self.interpolates().then_some(self)
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Float
-    }
-
-    fn device(&self) -> Device {
-        self.device
+    fn split(&self) -> Option<Split<'_>> {
+        InMode::split_of(self, Mode::default())
     }
 }
 
-impl Interpolation for Model {
-    fn noise_and_v(&self, x: &Tensor, t: &[f64]) -> (Tensor, Tensor) {
-        self.noise_and_v_given(x, t, None)
+/// A model that computes in a given mode.
+#[derive(Clone, Copy)]
+pub struct InMode<'a> {
+    model: &'a Model,
+    mode: Mode,
+}
+
+impl InMode<'_> {
+    fn forward(&self, q: &Query, with_head: bool) -> Outputs {
+        let Model { config, backbone, space, second_moment, .. } = self.model;
+        if config.prediction != Prediction::Correction {
+            return backbone.forward(q, space.schedule(), self.mode, with_head);
+        }
+        // of unit scale: x/√(α²v + σ²)
+        let (alpha, sigma) = q.times.marginal(space.schedule(), space.device);
+        let scale = (alpha.square() * *second_moment + sigma.square()).sqrt().recip();
+        let input = q.x * &scale;
+        backbone.forward(&q.at(&input), space.schedule(), self.mode, with_head)
+    }
+
+    /// `a(t) F`: the network's correction of ε̂, of raw outputs `F`. The scale is the part of ε that
+    /// a Gaussian base of the data's scale leaves unexplained, `√(α²v/(α²v + σ²))`, times the fade
+    /// `σ/√(σ² + α²κ²v)`.
+    fn correction(&self, output: &Tensor, q: &Query) -> Tensor {
+        let Model { config, space, second_moment, .. } = self.model;
+        let (alpha, sigma) = q.times.marginal(space.schedule(), space.device);
+        let (signal, sigma2) = (alpha.square() * *second_moment, sigma.square());
+        let fade = &sigma2 / &(&sigma2 + &(&signal * config.finest_scale.powi(2)));
+        let scale = (&signal / &(&signal + &sigma2) * fade).sqrt();
+        output * &scale
+    }
+
+    /// `ε̂` from the network's output `F` and, where that corrects a base, the base's `ε̂`.
+    fn noise_from(&self, output: &Tensor, q: &Query, of_base: impl FnOnce() -> Tensor) -> Tensor {
+        let space = &self.model.space;
+        let marginal = || q.times.marginal(space.schedule(), space.device);
+        match self.model.config.prediction {
+            Prediction::Correction => of_base() + self.correction(output, q),
+            Prediction::Epsilon => output.shallow_clone(),
+            Prediction::V => {
+                let (alpha, sigma) = marginal();
+                output * &alpha + q.x * &sigma
+            }
+            Prediction::Sample => {
+                let (alpha, sigma) = marginal();
+                (q.x - output * &alpha) / &sigma
+            }
+        }
+    }
+
+    /// The base's `ε̂`, and the `G` that the head's outputs correct.
+    fn reference(&self, q: &Query) -> NoiseMoments {
+        let Model { config, fast_base, space, head_start, .. } = self.model;
+        let schedule = space.schedule();
+        let Some((_, start)) = head_start else {
+            let full = config.head.is_some_and(|head| head.wants_full_base());
+            return fast_base.moments(q.x, schedule, q.times, full);
+        };
+        let g = start.g(schedule, q.times, space.device).at_least(LEAST);
+        NoiseMoments::new(fast_base.noise(q.x, schedule, q.times), SymMatrix::scalar(&g, q.x))
+    }
+
+    /// Of a correction: the base's `ε̂` is known, and its divergence is `(d − tr G_b)/σ`, so that no
+    /// derivative goes through a mixture.
+    fn split_of(model: &Model, mode: Mode) -> Option<Split<'_>> {
+        let Model { config, base, space, .. } = model;
+        (config.prediction == Prediction::Correction).then(|| Split {
+            known: Box::new(move |q| {
+                let x = q.x.to_kind(Kind::Double);
+                let schedule = space.schedule();
+                let NoiseMoments { noise, cov, .. } = base.moments(&x, schedule, q.times, false);
+                let (_, sigma) = q.times.marginal(schedule, space.device);
+                (noise, (-cov.trace() + space.dim as f64) / &sigma)
+            }),
+            correction: Box::new(move |q| {
+                let model = InMode { model, mode };
+                model.correction(&model.forward(q, false).noise, q)
+            }),
+        })
+    }
+}
+
+impl Denoiser for InMode<'_> {
+    fn space(&self) -> &Space {
+        &self.model.space
+    }
+
+    fn noise(&self, q: &Query) -> Tensor {
+        let Model { fast_base, space, .. } = self.model;
+        let output = self.forward(q, false).noise;
+        self.noise_from(&output, q, || fast_base.noise(q.x, space.schedule(), q.times))
+    }
+
+    /// Where the model has no head, `G` is the base's (its diagonal for a mixture).
+    fn moments(&self, q: &Query) -> NoiseMoments {
+        let reference = self.reference(q);
+        let outputs = self.forward(q, true);
+        let noise = self.noise_from(&outputs.noise, q, || reference.noise.shallow_clone());
+        match (&self.model.config.head, &outputs.head) {
+            (Some(head), Some(raw)) => {
+                let (_, sigma) = q.times.marginal(self.space().schedule(), q.x.device());
+                head.moments(raw, reference, noise, &sigma)
+            }
+            _ => NoiseMoments::new(noise, reference.cov),
+        }
+    }
+
+    fn split(&self) -> Option<Split<'_>> {
+        InMode::split_of(self.model, self.mode)
     }
 }

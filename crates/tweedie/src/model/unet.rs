@@ -9,20 +9,19 @@ mod config;
 mod diffusers;
 mod layers;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::HeadTrunk;
 use super::head::FACTOR_GAIN;
 use super::parameters::{Builder, Parameters};
-use super::preconditioned::{Backbone, Outputs};
+use super::{Backbone, Mode, Outputs, Precision};
 use crate::Result;
 use crate::noise::Seed;
+use crate::query::{Coefficient, Query};
 use crate::schedule::Schedule;
 pub use config::{HeadBody, UNetConfig};
 pub use diffusers::UNet2DModel;
-use layers::{Attention, Conv, Linear, Maker, Norm, ResBlock, positional};
+use layers::{Attention, Conv, Linear, Maker, Norm, Pass, ResBlock, positional};
 
 impl UNetConfig {
     /// The network with `head` raw head outputs per pixel and channel (none if 0). The ε output
@@ -38,7 +37,6 @@ impl UNetConfig {
             trunk,
             score,
             head,
-            training: AtomicBool::new(false),
         })
     }
 
@@ -191,20 +189,20 @@ impl Trunk {
     /// The last features `[b, widths[0], H, W]`, and the time embedding they were made with.
     fn apply(
         &self,
-        net: &UNet,
+        config: &UNetConfig,
+        p: &Pass,
         x: &Tensor,
-        position: &[f64],
+        position: &Coefficient,
         classes: Option<&Tensor>,
     ) -> (Tensor, Tensor) {
-        let (p, training) = (&net.parameters, net.training.load(Ordering::Relaxed));
-        let time = positional(position, self.features, &net.config, x);
+        let time = positional(position, self.features, config, x);
         let mut time = self.time[1].apply(p, &self.time[0].apply(p, &time).silu());
         if let (Some(index), Some(classes)) = (self.classes, classes) {
-            time = time + p.get(index).index_select(0, classes);
+            time = time + p.parameters.get(index).index_select(0, classes);
         }
         let time = time.silu();
         let block = |(block, attention): &(ResBlock, Option<Attention>), x: &Tensor| {
-            let x = block.apply(p, x, &time, training);
+            let x = block.apply(p, x, &time);
             attention.as_ref().map_or_else(|| x.shallow_clone(), |attention| attention.apply(p, &x))
         };
         let mut h = self.input.apply(p, x);
@@ -215,7 +213,7 @@ impl Trunk {
                 skips.push(h.shallow_clone());
             }
             if let Some(conv) = level.resize {
-                h = match net.config.pad_end {
+                h = match config.pad_end {
                     true => conv.apply(p, &h.constant_pad_nd([0, 1, 0, 1])),
                     false => conv.apply(p, &h),
                 };
@@ -223,11 +221,11 @@ impl Trunk {
             }
         }
         let (first, attention, second) = &self.middle;
-        h = first.apply(p, &h, &time, training);
+        h = first.apply(p, &h, &time);
         if let Some(attention) = attention {
             h = attention.apply(p, &h);
         }
-        h = second.apply(p, &h, &time, training);
+        h = second.apply(p, &h, &time);
         for level in &self.up {
             for part in &level.blocks {
                 h = block(
@@ -259,7 +257,7 @@ impl Output {
         }
     }
 
-    fn apply(&self, p: &Parameters, x: &Tensor) -> Tensor {
+    fn apply(&self, p: &Pass, x: &Tensor) -> Tensor {
         self.conv.apply(p, &self.norm.apply(p, x).silu())
     }
 }
@@ -280,7 +278,6 @@ pub struct UNet {
     trunk: Trunk,
     score: Output,
     head: Option<Head>,
-    training: AtomicBool,
 }
 
 impl UNet {
@@ -295,8 +292,9 @@ impl UNet {
     pub fn images(
         &self,
         x: &Tensor,
-        position: &[f64],
+        position: &Coefficient,
         classes: Option<&Tensor>,
+        mode: Mode,
         with_head: bool,
     ) -> (Tensor, Option<Tensor>) {
         assert_eq!(
@@ -305,12 +303,22 @@ impl UNet {
             "classes of a network for {} of them",
             self.config.classes
         );
-        let p = &self.parameters;
-        let (features, time) = self.trunk.apply(self, x, position, classes);
+        if let Some(seed) = mode.dropout.filter(|_| self.drops()) {
+            // the one place where LibTorch's own generator is used: its masks are drawn where the
+            // activations are
+            tch::manual_seed(seed.0 as i64);
+        }
+        let products = match mode.precision {
+            Precision::F32 => self.parameters.flat().kind(),
+            Precision::Bf16 => Kind::BFloat16,
+        };
+        let training = mode.dropout.is_some();
+        let p = &Pass { parameters: &self.parameters, products, training };
+        let (features, time) = self.trunk.apply(&self.config, p, x, position, classes);
         let noise = self.score.apply(p, &features);
         let head = self.head.as_ref().filter(|_| with_head).map(|head| {
             let (features, time) = match &head.trunk {
-                Some(trunk) => trunk.apply(self, x, position, classes),
+                Some(trunk) => trunk.apply(&self.config, p, x, position, classes),
                 None if self.config.head_trunk == HeadTrunk::Detached => {
                     (features.detach(), time.detach())
                 }
@@ -320,9 +328,8 @@ impl UNet {
             // leaves them, has gradients for its weights but not for its input: a head alone in
             // training
             let features = features.contiguous();
-            let training = self.training.load(Ordering::Relaxed);
             match &head.block {
-                Some(block) => head.output.apply(p, &block.apply(p, &features, &time, training)),
+                Some(block) => head.output.apply(p, &block.apply(p, &features, &time)),
                 None => head.output.apply(p, &features),
             }
         });
@@ -332,18 +339,15 @@ impl UNet {
 }
 
 impl Backbone for UNet {
-    fn forward(
-        &self,
-        x: &Tensor,
-        _schedule: &dyn Schedule,
-        t: &[f64],
-        classes: Option<&Tensor>,
-        with_head: bool,
-    ) -> Outputs {
+    fn forward(&self, q: &Query, schedule: &dyn Schedule, mode: Mode, with_head: bool) -> Outputs {
         let [c, h, w] = self.config.shape;
-        let steps = self.config.steps as f64;
-        let position: Vec<f64> = t.iter().map(|t| steps * t - 1.0).collect();
-        let (noise, head) = self.images(&x.view([-1, c, h, w]), &position, classes, with_head);
+        let position = q.times.time(schedule, q.x.device()) * self.config.steps as f64 - 1.0;
+        let classes = (self.config.classes > 0).then(|| {
+            let condition = q.condition.expect("the classes of rows of a model with classes");
+            condition.class_tensor(self.config.classes, q.x.device())
+        });
+        let x = q.x.view([-1, c, h, w]);
+        let (noise, head) = self.images(&x, &position, classes, mode, with_head);
         Outputs { noise: noise.flatten(1, 3), head: head.map(|head| head.flatten(1, 3)) }
     }
 
@@ -357,10 +361,6 @@ impl Backbone for UNet {
 
     fn drops(&self) -> bool {
         self.config.dropout > 0.0
-    }
-
-    fn set_training(&self, training: bool) {
-        self.training.store(training, Ordering::Relaxed);
     }
 
     fn has_half(&self) -> bool {

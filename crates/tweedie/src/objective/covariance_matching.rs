@@ -4,11 +4,13 @@
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, with_grad};
 
-use super::Objective;
 use super::pairs::{Pairs, times};
+use super::{Objective, Trains};
 use crate::grid::TimeLaw;
 use crate::model::Denoiser;
-use crate::noise::Noise;
+use crate::noise::{Draw, Noise};
+use crate::posterior::NoiseMoments;
+use crate::query::Batch;
 use crate::tensor::{squared_norm, vector_jacobian_product};
 
 /// What the head's `G` is fitted to.
@@ -42,30 +44,29 @@ pub struct CovarianceMatching {
 }
 
 impl Objective for CovarianceMatching {
-    fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor {
-        let schedule = &**model.schedule();
+    fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor {
+        let schedule = model.space().schedule();
         let t = times(self.time, schedule, self.draws, noise);
-        let pairs = Pairs::draw(schedule, x0, &t, noise);
+        let none = vec![[]; t.len()];
+        let (pairs, []) = Pairs::draw(schedule, batch, t, none, noise);
         let Pairs { z, x, sigma, .. } = &pairs;
         let loss = match self.target {
             Target::Jacobian => {
-                let v = noise.rademacher(
-                    (self.draws as i64 * model.dim()) as usize,
-                    x.kind(),
-                    x.device(),
-                );
-                let v = v.view_as(x);
+                let signs = self.draws * x.size()[1] as usize;
+                let v = noise.rademacher(signs, x.kind(), x.device()).view_as(x);
+                // the score is evaluated once, for the product and the head
                 let input = x.detach().set_requires_grad(true);
-                let noise = with_grad(|| model.noise(&input, &t));
-                let product = vector_jacobian_product(&noise, &input, &v, false) * sigma;
-                let g = model.jet(x, &t).g;
-                squared_norm(&(g.matvec(&v) - v + product))
+                let moments = with_grad(|| model.moments(&pairs.query().at(&input)));
+                let product = vector_jacobian_product(&moments.noise, &input, &v, true) * sigma;
+                squared_norm(&(moments.cov.matvec(&v) - v + product))
             }
             Target::Residual => {
-                let jet = model.jet(x, &t);
-                squared_norm(&(jet.g.diagonal() - (z - jet.noise.detach()).square()))
+                let NoiseMoments { noise, cov, .. } = model.moments(&pairs.query());
+                squared_norm(&(cov.diagonal() - (z - noise.detach()).square()))
             }
-            Target::SecondMoment => squared_norm(&(model.second_moment(x, &t) - z.square())),
+            Target::SecondMoment => {
+                squared_norm(&(model.moments(&pairs.query()).second_moment() - z.square()))
+            }
         };
         pairs.mean(&loss)
     }
@@ -74,12 +75,16 @@ impl Objective for CovarianceMatching {
         self.draws
     }
 
-    fn trains_head(&self) -> bool {
-        true
+    fn noise(&self, dim: usize) -> Vec<Draw> {
+        let mut draws = Pairs::noise(self.draws, dim);
+        if self.target == Target::Jacobian {
+            draws.push(Draw::Signs(self.draws * dim));
+        }
+        draws
     }
 
-    fn trains_score(&self) -> bool {
-        false
+    fn trains(&self) -> Trains {
+        Trains::Head
     }
 }
 
@@ -87,13 +92,12 @@ impl Objective for CovarianceMatching {
 mod tests {
     use std::sync::Arc;
 
-    use tch::Kind;
-
     use super::*;
     use crate::likelihood::mean_and_error;
+    use crate::model::Space;
     use crate::noise::Seed;
     use crate::oracle::{GaussianMixture, Oracle};
-    use crate::posterior::Jet;
+    use crate::query::Query;
     use crate::schedule::{Schedule, SubVp, Ve, Vp};
     use crate::tensor::to_vec;
 
@@ -101,25 +105,15 @@ mod tests {
     struct Shifted(Oracle, f64);
 
     impl Denoiser for Shifted {
-        fn dim(&self) -> i64 {
-            self.0.dim()
+        fn space(&self) -> &Space {
+            self.0.space()
         }
-        fn schedule(&self) -> &Arc<dyn Schedule> {
-            self.0.schedule()
+        fn noise(&self, q: &Query) -> Tensor {
+            self.0.noise(q)
         }
-        fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-            self.0.noise(x, t)
-        }
-        fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
-            let Jet { noise, g } = self.0.jet(x, t);
-            let one = Tensor::ones([x.size()[0]], (x.kind(), x.device()));
-            Jet { noise, g: g.affine(&one, &(&one * self.1)) }
-        }
-        fn kind(&self) -> Kind {
-            self.0.kind()
-        }
-        fn device(&self) -> tch::Device {
-            self.0.device()
+        fn moments(&self, q: &Query) -> NoiseMoments {
+            let NoiseMoments { noise, cov, .. } = self.0.moments(q);
+            NoiseMoments::new(noise, cov.affine(&1.0.into(), &self.1.into()))
         }
     }
 
@@ -132,7 +126,11 @@ mod tests {
 
     fn losses(target: Target, model: &dyn Denoiser, x0: &Tensor) -> Vec<f64> {
         let matching = CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 };
-        to_vec(&matching.loss(model, x0, &mut Noise::new(Seed(3), 0..x0.size()[0] as u64)))
+        to_vec(&matching.loss(
+            model,
+            &Batch::of(x0),
+            &mut Noise::new(Seed(3), 0..x0.size()[0] as u64),
+        ))
     }
 
     /// At the exact `G` the Jacobian's loss is 0 row by row: the sign and scale of `σ²H`. Off by

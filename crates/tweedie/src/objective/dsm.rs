@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::Objective;
 use super::pairs::{Pairs, times};
+use super::{Objective, Trains};
 use crate::grid::TimeLaw;
 use crate::model::Denoiser;
-use crate::noise::Noise;
+use crate::noise::{Draw, Noise};
+use crate::query::Batch;
 use crate::schedule::Schedule;
-use crate::tensor::{per_row, squared_norm};
+use crate::tensor::squared_norm;
 use crate::{Error, Result};
 
 /// The weight `w(t)` of the loss on `‖ε̂ − ε‖²`.
@@ -109,20 +110,25 @@ impl DenoisingScoreMatching {
 }
 
 impl Objective for DenoisingScoreMatching {
-    fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor {
-        let schedule = &**model.schedule();
+    fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor {
+        let schedule = model.space().schedule();
         let t = times(self.time, schedule, self.draws, noise);
-        let pairs = Pairs::draw(schedule, x0, &t, noise);
-        let error = squared_norm(&(model.noise(&pairs.x, &t) - &pairs.z));
-        pairs.mean(&(error * per_row(t.iter().map(|&t| self.factor(schedule, t)), x0)))
+        let factors: Vec<[f64; 1]> = t.iter().map(|&t| [self.factor(schedule, t)]).collect();
+        let (pairs, [factor]) = Pairs::draw(schedule, batch, t, factors, noise);
+        let error = squared_norm(&(model.noise(&pairs.query()) - &pairs.z));
+        pairs.mean(&(error * &factor))
     }
 
     fn draws(&self) -> usize {
         self.draws
     }
 
-    fn trains_head(&self) -> bool {
-        false
+    fn noise(&self, dim: usize) -> Vec<Draw> {
+        Pairs::noise(self.draws, dim)
+    }
+
+    fn trains(&self) -> Trains {
+        Trains::Score
     }
 }
 
@@ -175,10 +181,10 @@ mod tests {
                         DenoisingScoreMatching { weighting: weighting.clone(), time, draws: 1 };
                     let mut noise = Noise::new(Seed(2), 0..40_000);
                     let (mean, error) =
-                        mean_and_error(&to_vec(&loss.loss(&oracle, &x0, &mut noise)));
+                        mean_and_error(&to_vec(&loss.loss(&oracle, &Batch::of(&x0), &mut noise)));
                     println!(
                         "{:?} {weighting:?} {time:?}: {mean} ± {error}, {exact}",
-                        oracle.schedule()
+                        oracle.space().schedule()
                     );
                     assert!(
                         (mean - exact).abs() < 4.0 * error,
@@ -198,7 +204,12 @@ mod tests {
         let x0 = oracle.mixture.sample(20_000, Seed(1));
         let error = |time| {
             let loss = DenoisingScoreMatching { weighting: Weighting::Likelihood, time, draws: 1 };
-            mean_and_error(&to_vec(&loss.loss(&oracle, &x0, &mut Noise::new(Seed(2), 0..20_000)))).1
+            mean_and_error(&to_vec(&loss.loss(
+                &oracle,
+                &Batch::of(&x0),
+                &mut Noise::new(Seed(2), 0..20_000),
+            )))
+            .1
         };
         let (uniform, importance) = (error(TimeLaw::Uniform), error(TimeLaw::LogSnr));
         assert!(importance < 0.5 * uniform, "{importance} {uniform}");

@@ -17,14 +17,15 @@ mod low_rank;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::Objective;
+use super::{Objective, Trains};
 use crate::grid::TimeLaw;
 use crate::model::Denoiser;
-use crate::noise::Noise;
-use crate::posterior::Jet;
-use crate::schedule::Schedule;
+use crate::noise::{Draw, Noise};
+use crate::posterior::NoiseMoments;
+use crate::query::{Batch, Coefficient, Condition, Query, Times};
+use crate::schedule::{Schedule, Transition};
 use crate::sym_matrix::SymMatrix;
-use crate::tensor::{per_row, squared_norm};
+use crate::tensor::squared_norm;
 
 /// How the noise of a transition enters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,8 +66,11 @@ pub struct LikelihoodMatching {
 
 /// A batch of transitions, datum by datum: `b N` rows.
 struct Transitions {
-    t: Vec<f64>,
-    rho: Vec<f64>,
+    times: Times,
+    condition: Option<Condition>,
+    /// `ρ`, and `1 − ρ`.
+    rho: Coefficient,
+    rest: Coefficient,
     /// `x_t`.
     x: Tensor,
     /// The marginal noise `ε` of `x_t`.
@@ -76,7 +80,8 @@ struct Transitions {
 }
 
 impl LikelihoodMatching {
-    fn draw(&self, schedule: &dyn Schedule, x0: &Tensor, noise: &mut Noise) -> Transitions {
+    fn draw(&self, schedule: &dyn Schedule, batch: &Batch, noise: &mut Noise) -> Transitions {
+        let x0 = &batch.x;
         let (rows, d) = x0.size2().expect("rows of data");
         let n = self.transitions;
         let uniforms = noise.uniform(n - 1);
@@ -86,34 +91,30 @@ impl LikelihoodMatching {
                 self.time.random_grid(schedule, &uniforms[row * (n - 1)..(row + 1) * (n - 1)]);
             pairs.extend(grid.windows(2).map(|w| (w[0], w[1])));
         }
-        let t: Vec<f64> = pairs.iter().map(|p| p.1).collect();
-        let steps: Vec<_> = pairs.iter().map(|&(s, t)| schedule.transition(s, t)).collect();
-        let rho = steps
-            .iter()
-            .zip(&t)
-            .map(|(step, &t)| (step.k2 / schedule.sigma2(t)).min(1.0))
-            .collect();
-        let column = |values: Vec<f64>| per_row(values, x0).view([rows, n as i64, 1]);
-        let alpha = column(t.iter().map(|&t| schedule.alpha(t)).collect());
-        let sigma = column(t.iter().map(|&t| schedule.sigma(t)).collect());
+        let columns = pairs.iter().map(|&(s, t)| {
+            let Transition { m, k2 } = schedule.transition(s, t);
+            let rho = (k2 / schedule.sigma2(t)).min(1.0);
+            [rho, 1.0 - rho, m, k2.sqrt()]
+        });
+        let t = pairs.iter().map(|&(_, t)| t).collect();
+        let (times, [rho, rest, m, k]) = Times::with_columns(schedule, t, columns, x0.device());
+        let (alpha, sigma) = times.marginal(schedule, x0.device());
+        // one number for each transition of each datum
+        let cube = |c: &Coefficient| c.rows(x0).view([rows, n as i64, 1]);
         let flat = |x: Tensor| x.reshape([rows * n as i64, d]);
-        match self.form {
+        let (x, noise, own) = match self.form {
             LmForm::Marginal => {
                 let z =
                     noise.normal(n * d as usize, x0.kind(), x0.device()).view([rows, n as i64, d]);
-                let x = x0.unsqueeze(1) * alpha + &z * sigma;
-                Transitions { t, rho, x: flat(x), noise: flat(z), own: None }
+                let x = x0.unsqueeze(1) * cube(&alpha) + &z * cube(&sigma);
+                (flat(x), flat(z), None)
             }
             LmForm::Path => {
                 // x_{t_0}, then each transition with its own noise; in units of the noise, so that
                 // x_0 drops out
-                let z = noise.normal((n + 1) * d as usize, x0.kind(), x0.device()).view([
-                    rows,
-                    n as i64 + 1,
-                    d,
-                ]);
-                let m = column(steps.iter().map(|s| s.m).collect());
-                let k = column(steps.iter().map(|s| s.k2.sqrt()).collect());
+                let z = noise.normal((n + 1) * d as usize, x0.kind(), x0.device());
+                let z = z.view([rows, n as i64 + 1, d]);
+                let (m, k) = (cube(&m), cube(&k));
                 let mut total = z.select(1, 0) * schedule.sigma(schedule.epsilon());
                 let along: Vec<Tensor> = (0..n as i64)
                     .map(|i| {
@@ -122,28 +123,28 @@ impl LikelihoodMatching {
                     })
                     .collect();
                 let total = Tensor::stack(&along, 1);
-                let x = x0.unsqueeze(1) * alpha + &total;
+                let x = x0.unsqueeze(1) * cube(&alpha) + &total;
                 let own = flat(z.narrow(1, 1, n as i64));
-                Transitions { t, rho, x: flat(x), noise: flat(total / sigma), own: Some(own) }
+                (flat(x), flat(total / cube(&sigma)), Some(own))
             }
-        }
+        };
+        let condition = batch.condition.as_ref().map(|condition| condition.repeat(n));
+        Transitions { times, condition, rho, rest, x, noise, own }
     }
 
     /// `ℓ` per transition, `[b N]`.
-    fn quasi_likelihood(&self, at: &Transitions, jet: &Jet) -> Tensor {
-        let rho = per_row(at.rho.iter().copied(), &at.x);
-        let rest = per_row(at.rho.iter().map(|r| 1.0 - r), &at.x);
+    fn quasi_likelihood(&self, at: &Transitions, moments: &NoiseMoments) -> Tensor {
+        let NoiseMoments { noise, cov, .. } = moments;
+        let (rho, rest) = (at.rho.rows(&at.x), at.rest.rows(&at.x));
         // ½ [ln det B + a tr B⁻¹ + c eᵀB⁻¹e]
         let (e, a, c) = match &at.own {
-            Some(own) => {
-                (own - &jet.noise * rho.sqrt().unsqueeze(-1), rho.zeros_like(), rho.ones_like())
-            }
-            None => (&at.noise - &jet.noise, rest.shallow_clone(), rho.shallow_clone()),
+            Some(own) => (own - noise * &at.rho.sqrt(), rho.zeros_like(), rho.ones_like()),
+            None => (&at.noise - noise, rest.shallow_clone(), rho.shallow_clone()),
         };
-        if let SymMatrix::LowRank { diag, factor } = &jet.g {
+        if let SymMatrix::LowRank { diag, factor } = cov {
             return low_rank::quasi_likelihood((diag, factor), (&rho, &rest), (&a, &c), &e);
         }
-        let chol = jet.g.affine(&rho, &rest).cholesky();
+        let chol = cov.affine(&at.rho, &at.rest).cholesky();
         let mut fit = c * chol.inv_quad(&e);
         if at.own.is_none() {
             fit = fit + a * chol.trace_inv();
@@ -153,18 +154,18 @@ impl LikelihoodMatching {
 }
 
 impl Objective for LikelihoodMatching {
-    fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor {
-        let at = self.draw(&**model.schedule(), x0, noise);
-        let mut jet = model.jet(&at.x, &at.t);
+    fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor {
+        let at = self.draw(model.space().schedule(), batch, noise);
+        let q = Query::new(&at.x, &at.times).given(at.condition.as_ref());
+        let mut moments = model.moments(&q);
         let score_loss = match self.score {
-            ScoreGradient::Joint => None,
-            ScoreGradient::Dsm => Some(squared_norm(&(&jet.noise - &at.noise)) * 0.5),
-            ScoreGradient::Frozen => None,
+            ScoreGradient::Dsm => Some(squared_norm(&(&moments.noise - &at.noise)) * 0.5),
+            ScoreGradient::Joint | ScoreGradient::Frozen => None,
         };
         if self.score != ScoreGradient::Joint {
-            jet.noise = jet.noise.detach();
+            moments.noise = moments.noise.detach();
         }
-        let mut loss = self.quasi_likelihood(&at, &jet);
+        let mut loss = self.quasi_likelihood(&at, &moments);
         if let Some(score_loss) = score_loss {
             loss = loss + score_loss;
         }
@@ -175,11 +176,18 @@ impl Objective for LikelihoodMatching {
         self.transitions
     }
 
-    fn trains_head(&self) -> bool {
-        true
+    fn noise(&self, dim: usize) -> Vec<Draw> {
+        let normals = match self.form {
+            LmForm::Marginal => self.transitions,
+            LmForm::Path => self.transitions + 1,
+        };
+        vec![Draw::Uniform(self.transitions - 1), Draw::Normal(normals * dim)]
     }
 
-    fn trains_score(&self) -> bool {
-        self.score != ScoreGradient::Frozen
+    fn trains(&self) -> Trains {
+        match self.score {
+            ScoreGradient::Frozen => Trains::Head,
+            ScoreGradient::Joint | ScoreGradient::Dsm => Trains::Both,
+        }
     }
 }

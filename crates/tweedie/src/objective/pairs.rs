@@ -4,11 +4,11 @@
 use tch::{Kind, Tensor};
 
 use crate::grid::TimeLaw;
-use crate::noise::Noise;
+use crate::noise::{Draw, Noise};
+use crate::query::{Batch, Coefficient, Condition, Query, Times};
 use crate::schedule::Schedule;
-use crate::tensor::column;
 
-/// `draws` times for each row of `noise`, by their law.
+/// `draws` times for each row of `noise`, by their distribution.
 pub(super) fn times(
     law: TimeLaw,
     schedule: &dyn Schedule,
@@ -28,22 +28,43 @@ pub(super) struct Pairs {
     pub z: Tensor,
     /// `α_t x_0 + σ_t ε`, `[b n, d]`.
     pub x: Tensor,
-    /// `σ_t`, `[b n, 1]`.
-    pub sigma: Tensor,
+    /// `σ_t`.
+    pub sigma: Coefficient,
+    times: Times,
+    condition: Option<Condition>,
 }
 
 impl Pairs {
-    /// Draws `ε` of the rows `x0` `[b, d]` at the times `t`, `n` of each row in turn.
-    pub fn draw(schedule: &dyn Schedule, x0: &Tensor, t: &[f64], noise: &mut Noise) -> Pairs {
+    /// What [`times`] and [`Pairs::draw`] draw, `n` of each row.
+    pub fn noise(n: usize, dim: usize) -> Vec<Draw> {
+        vec![Draw::Uniform(n), Draw::Normal(n * dim)]
+    }
+
+    /// Draws `ε` of the rows of `batch` at the times `t`, `n` of each row in turn; `columns` are
+    /// further coefficients of each pair, which come back as such.
+    pub fn draw<const K: usize>(
+        schedule: &dyn Schedule,
+        batch: &Batch,
+        t: Vec<f64>,
+        columns: impl IntoIterator<Item = [f64; K]>,
+        noise: &mut Noise,
+    ) -> (Pairs, [Coefficient; K]) {
+        let x0 = &batch.x;
         let (rows, d) = x0.size2().expect("rows of data");
         let n = t.len() as i64 / rows.max(1);
         let z = noise.normal((n * d) as usize, x0.kind(), x0.device()).view([rows * n, d]);
         let x0 =
             if n == 1 { x0.shallow_clone() } else { x0.repeat_interleave_self_int(n, 0, None) };
-        let alpha = column(t.iter().map(|&t| schedule.alpha(t)), &x0);
-        let sigma = column(t.iter().map(|&t| schedule.sigma(t)), &x0);
-        let x = &x0 * alpha + &z * &sigma;
-        Pairs { shape: [rows, n], x0, z, x, sigma }
+        let (times, columns) = Times::with_columns(schedule, t, columns, x0.device());
+        let (alpha, sigma) = times.marginal(schedule, x0.device());
+        let x = &x0 * &alpha + &z * &sigma;
+        let condition = batch.condition.as_ref().map(|condition| condition.repeat(n as usize));
+        (Pairs { shape: [rows, n], x0, z, x, sigma, times, condition }, columns)
+    }
+
+    /// The rows `x_t` as a question to a model.
+    pub fn query(&self) -> Query<'_> {
+        Query::new(&self.x, &self.times).given(self.condition.as_ref())
     }
 
     /// The mean over the pairs of each row of data, `[b]`, of values per pair, `[b n]`.

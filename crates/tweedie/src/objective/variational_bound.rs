@@ -2,19 +2,20 @@
 
 use tch::Tensor;
 
-use super::Objective;
 use super::pairs::Pairs;
-use crate::covariance::{Covariance, Reverse, log_bounds};
+use super::{Objective, Trains};
+use crate::covariance::log_bounds;
 use crate::gaussian::{Gaussian, LN_2PI};
 use crate::model::Denoiser;
-use crate::noise::Noise;
-use crate::posterior::ForwardBridge;
+use crate::noise::{Draw, Noise};
+use crate::posterior::{Bridge, ForwardBridge, HeadOutput, NoiseMoments, bridge_mean};
+use crate::query::Batch;
 use crate::schedule::Schedule;
-use crate::tensor::{column, per_row};
+use crate::sym_matrix::SymMatrix;
 
 /// `L_vlb = −E[ln p(x_0|x_1)] + Σ_i KL(q(x_{i−1}|x_i, x_0) ‖ p(x_{i−1}|x_i))` over the `N` steps of
 /// the schedule's chain, per row, in nats, with the means of `p` detached and its variances
-/// [`Covariance::Interpolated`] (Nichol & Dhariwal 2021, eqs. 4–7 and 15). The decoder is the
+/// [`Interpolated`](crate::covariance::Interpolated) (Nichol & Dhariwal 2021, eqs. 4–7 and 15). The decoder is the
 /// density of the first step. Steps are drawn with probabilities in proportion to
 /// `ln(β_i/β̃_i) + 1/N` and weighted by their inverses, so that the mean is the sum (ours:
 /// `ln(β_i/β̃_i)` is what a term's gradient in `v` is in proportion to, known beforehand, where
@@ -26,11 +27,11 @@ pub struct VariationalBound {
     pub draws: usize,
 }
 
-/// The steps of a chain, and the law they are drawn by.
+/// The steps of a chain, and the distribution that they are drawn by.
 struct Steps {
     /// `0 = t_0 < … < t_N`.
     times: Vec<f64>,
-    /// The law's mass up to each step, from 0.
+    /// Its mass up to each step, from 0.
     mass: Vec<f64>,
 }
 
@@ -56,51 +57,55 @@ impl Steps {
 }
 
 impl Objective for VariationalBound {
-    fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor {
-        let schedule = &**model.schedule();
+    /// # Panics
+    /// If the model's head does not interpolate.
+    fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor {
+        let (schedule, dim) = (model.space().schedule(), batch.x.size()[1] as f64);
         let steps = Steps::new(schedule);
-        let drawn: Vec<(f64, f64, f64)> = noise
-            .uniform(self.draws)
-            .into_iter()
-            .enumerate()
+        let uniforms = noise.uniform(self.draws).into_iter().enumerate();
+        let drawn: Vec<(f64, f64, f64)> = uniforms
             .map(|(k, u)| steps.at(((k % self.draws) as f64 + u) / self.draws as f64))
             .collect();
-        let (s, t): (Vec<f64>, Vec<f64>) = drawn.iter().map(|&(s, t, _)| (s, t)).unzip();
-        let pairs = Pairs::draw(schedule, x0, &t, noise);
+        let columns = drawn.iter().map(|&(s, t, weight)| {
+            let Bridge { inv_m, c, .. } = Bridge::new(schedule, s, t, 1.0);
+            let (small, large) = log_bounds(schedule, s, t);
+            let ForwardBridge { of_xt, of_x0, variance } = ForwardBridge::new(schedule, s, t);
+            // a KL is a cross-entropy less an entropy; the decoder, whose x_0 is given, is the
+            // cross-entropy alone
+            let entropy = match variance {
+                0.0 => 0.0,
+                variance => 0.5 * dim * (1.0 + LN_2PI + variance.ln()),
+            };
+            let (middle, half) = (0.5 * (small + large), 0.5 * (large - small));
+            [inv_m, c, middle, half, of_xt, of_x0, variance, entropy, weight]
+        });
+        let t = drawn.iter().map(|&(_, t, _)| t).collect();
+        let (pairs, [inv_m, c, middle, half, of_xt, of_x0, variance, entropy, weight]) =
+            Pairs::draw(schedule, batch, t, columns, noise);
         let Pairs { x0, x, .. } = &pairs;
 
-        let reverse =
-            Reverse::new(model, Covariance::Interpolated, 1.0).expect("a head that interpolates");
-        let Gaussian { mean, cov } = reverse.at(x, &s, &t, noise);
-        let law = Gaussian::new(mean.detach(), cov);
-        let forward: Vec<ForwardBridge> =
-            s.iter().zip(&t).map(|(&s, &t)| ForwardBridge::new(schedule, s, t)).collect();
-        let mean = x * column(forward.iter().map(|f| f.of_xt), x0)
-            + x0 * column(forward.iter().map(|f| f.of_x0), x0);
-        let variance = per_row(forward.iter().map(|f| f.variance), x0);
-        // a KL is a cross-entropy less an entropy; the decoder, whose x_0 is given, is the
-        // cross-entropy alone
-        let entropy = per_row(
-            forward.iter().map(|f| match f.variance {
-                0.0 => 0.0,
-                variance => 0.5 * model.dim() as f64 * (1.0 + LN_2PI + variance.ln()),
-            }),
-            x0,
-        );
-        let term = law.cov.trace_inv() * variance * 0.5 - law.log_prob(&mean) - entropy;
-        pairs.mean(&(term * per_row(drawn.iter().map(|(_, _, weight)| *weight), x0)))
+        let NoiseMoments { noise, head: Some(HeadOutput::Interpolation(v)), .. } =
+            model.moments(&pairs.query())
+        else {
+            panic!("a head that interpolates between variances");
+        };
+        let cov = SymMatrix::Diagonal((v * &half + &middle).exp());
+        let reverse = Gaussian::new(bridge_mean(x, &noise.detach(), &inv_m, &c), cov);
+        let mean = x * &of_xt + x0 * &of_x0;
+        let term = reverse.cov.trace_inv() * &variance * 0.5 - reverse.log_prob(&mean) - &entropy;
+        pairs.mean(&(term * &weight))
     }
 
     fn draws(&self) -> usize {
         self.draws
     }
 
-    fn trains_head(&self) -> bool {
-        true
+    fn noise(&self, dim: usize) -> Vec<Draw> {
+        Pairs::noise(self.draws, dim)
     }
 
-    fn trains_score(&self) -> bool {
-        false
+    fn trains(&self) -> Trains {
+        Trains::Head
     }
 }
 
@@ -112,6 +117,7 @@ mod tests {
 
     use super::*;
     use crate::covariance::tests_of_interpolation::Constant;
+    use crate::covariance::{Interpolated, Reverse};
     use crate::likelihood::{Elbo, LogLikelihood, mean_and_error};
     use crate::noise::Seed;
     use crate::schedule::{ScheduleConfig, StepLaw};
@@ -132,13 +138,17 @@ mod tests {
         for (draws, v) in [(1, 0.0), (4, -0.7)] {
             let model = Constant::new(chain(12), v);
             let x0 = model.oracle.mixture.sample(ROWS as usize, Seed(1));
-            let loss =
-                VariationalBound { draws }.loss(&model, &x0, &mut Noise::new(Seed(2), 0..ROWS));
+            let loss = VariationalBound { draws }.loss(
+                &model,
+                &Batch::of(&x0),
+                &mut Noise::new(Seed(2), 0..ROWS),
+            );
             let grid: Vec<f64> = (0..=12).map(|i| i as f64 / 12.0).collect();
-            let reverse = Reverse::new(&model, Covariance::Interpolated, 1.0).unwrap();
-            let elbo = Elbo::new(reverse, grid, 1).log_likelihood(&x0, Seed(3), 0).unwrap();
-            let ratio =
-                model.oracle.schedule().alpha(1.0).powi(2) / model.oracle.schedule().sigma2(1.0);
+            let reverse = Reverse::new(&model, &Interpolated, 1.0).unwrap();
+            let elbo =
+                Elbo::new(reverse, grid, 1).log_likelihood(&Batch::of(&x0), Seed(3), 0).unwrap();
+            let ratio = model.oracle.space().schedule().alpha(1.0).powi(2)
+                / model.oracle.space().schedule().sigma2(1.0);
             let prior = to_vec(&crate::tensor::squared_norm(&x0));
             let gaps: Vec<f64> = (to_vec(&loss).iter().zip(&elbo.values).zip(prior))
                 .map(|((loss, elbo), square)| loss + elbo + 0.5 * ratio * square)
@@ -174,7 +184,7 @@ mod tests {
         let x0 = model.oracle.mixture.sample(50, Seed(1));
         let loss = |model: &Constant| {
             VariationalBound { draws: 3 }
-                .loss(model, &x0, &mut Noise::new(Seed(2), 0..50))
+                .loss(model, &Batch::of(&x0), &mut Noise::new(Seed(2), 0..50))
                 .mean(Kind::Double)
         };
         let at = |v: f64| loss(&Constant::new(chain(12), v)).double_value(&[]);

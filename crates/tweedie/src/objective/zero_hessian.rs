@@ -1,14 +1,13 @@
 //! Likelihood Matching with the Hessian held at 0, which trains a score alone.
 
-use std::sync::Arc;
+use tch::Tensor;
 
-use tch::{Device, Kind, Tensor};
-
-use super::{LikelihoodMatching, Objective, ScoreGradient};
-use crate::model::Denoiser;
-use crate::noise::Noise;
-use crate::posterior::{Jet, scalar_g};
-use crate::schedule::Schedule;
+use super::{LikelihoodMatching, Objective, ScoreGradient, Trains};
+use crate::model::{Denoiser, Space};
+use crate::noise::{Draw, Noise};
+use crate::posterior::NoiseMoments;
+use crate::query::{Batch, Query};
+use crate::sym_matrix::SymMatrix;
 
 /// The quasi-likelihood with `H = 0`, that is `G = I`, whatever the model says (Likelihood
 /// Matching, §5.3): every transition's covariance is the identity in units of its noise, and what
@@ -25,16 +24,20 @@ impl ZeroHessian {
 }
 
 impl Objective for ZeroHessian {
-    fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor {
-        self.0.loss(&Held(model), x0, noise)
+    fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor {
+        self.0.loss(&Held(model), batch, noise)
     }
 
     fn draws(&self) -> usize {
         self.0.draws()
     }
 
-    fn trains_head(&self) -> bool {
-        false
+    fn noise(&self, dim: usize) -> Vec<Draw> {
+        self.0.noise(dim)
+    }
+
+    fn trains(&self) -> Trains {
+        Trains::Score
     }
 }
 
@@ -42,33 +45,23 @@ impl Objective for ZeroHessian {
 struct Held<'a>(&'a dyn Denoiser);
 
 impl Denoiser for Held<'_> {
-    fn dim(&self) -> i64 {
-        self.0.dim()
+    fn space(&self) -> &Space {
+        self.0.space()
     }
 
-    fn schedule(&self) -> &Arc<dyn Schedule> {
-        self.0.schedule()
+    fn noise(&self, q: &Query) -> Tensor {
+        self.0.noise(q)
     }
 
-    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        self.0.noise(x, t)
-    }
-
-    fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
-        Jet { noise: self.0.noise(x, t), g: scalar_g(t.iter().map(|_| 1.0), x) }
-    }
-
-    fn kind(&self) -> Kind {
-        self.0.kind()
-    }
-
-    fn device(&self) -> Device {
-        self.0.device()
+    fn moments(&self, q: &Query) -> NoiseMoments {
+        NoiseMoments::new(self.0.noise(q), SymMatrix::scalar(&1.0.into(), q.x))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::grid::TimeLaw;
     use crate::noise::Seed;
@@ -88,8 +81,8 @@ mod tests {
                 let oracle = Oracle::new(data, Arc::new(Vp::default()));
                 let x0 = oracle.mixture.sample(20, Seed(0));
                 let draws = || Noise::new(Seed(1), 0..20);
-                let free = lm.loss(&oracle, &x0, &mut draws());
-                let held = ZeroHessian::new(lm).loss(&oracle, &x0, &mut draws());
+                let free = lm.loss(&oracle, &Batch::of(&x0), &mut draws());
+                let held = ZeroHessian::new(lm).loss(&oracle, &Batch::of(&x0), &mut draws());
                 (free - held).abs().max().double_value(&[])
             };
             assert!(gap(1e6) < 1e-5, "{form:?}: {}", gap(1e6));

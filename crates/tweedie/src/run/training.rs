@@ -9,6 +9,7 @@ use super::import::keep_sampling;
 use super::{Prepared, Run, RunConfig, RunDir, Status};
 use crate::model::{Base, Model};
 use crate::noise::Seed;
+use crate::objective::Trains;
 use crate::train::State;
 use crate::{Error, Result};
 
@@ -63,7 +64,7 @@ impl Training {
         dir.write_setup(&prepared.record, &base, config)?;
         let seconds = started.elapsed().as_secs_f64();
         if config.model.starts_from_measurement() {
-            let donor = donor.filter(|_| !objective.trains_score()).ok_or_else(|| {
+            let donor = donor.filter(|_| objective.trains() == Trains::Head).ok_or_else(|| {
                 let problem = "analytic, where no score is given and frozen";
                 Error::config(
                     "head.start",

@@ -10,7 +10,7 @@ use super::{Clipped, Step};
 use crate::covariance::{Covariance, Reverse};
 use crate::model::Denoiser;
 use crate::noise::Noise;
-use crate::posterior::Jet;
+use crate::query::{Query, Times};
 use crate::{Error, Result};
 
 /// What the steps to the data, `s ≤ ε`, put out.
@@ -47,7 +47,7 @@ impl<'a> Ancestral<'a> {
     /// Ancestral sampling of `model` at `η`.
     pub fn new(
         model: &'a dyn Denoiser,
-        covariance: Covariance,
+        covariance: impl Covariance + 'a,
         eta: f64,
         last: LastStep,
     ) -> Result<Ancestral<'a>> {
@@ -88,26 +88,25 @@ impl Step for Ancestral<'_> {
         self.reverse.model()
     }
 
-    fn step(&self, x: &Tensor, s: f64, t: f64, noise: &mut Noise) -> Tensor {
-        let rows = x.size()[0] as usize;
-        let (s_rows, t_rows) = (vec![s; rows], vec![t; rows]);
-        let Jet { noise: predicted, g } = self.reverse.jet(x, &t_rows, noise);
-        let (predicted, clean) = self.reverse.hold(predicted, x, &t_rows);
+    fn step(&self, q: &Query, s: f64, noise: &mut Noise) -> Tensor {
+        let to = Times::All(s);
+        let (predicted, covariance) = self.reverse.moments(q, noise);
+        let (predicted, clean) = self.reverse.hold(predicted, q);
         self.count(Clipped { clean, ..Clipped::default() });
-        let mut law = self.reverse.law(x, &Jet { noise: predicted, g }, &s_rows, &t_rows);
+        let mut found = self.reverse.distribution(q, &predicted, &covariance, &to);
         let mean_alone = match self.limit {
             Some(_) => s <= 0.0,
-            None => s <= self.model().schedule().epsilon() && self.last == LastStep::Mean,
+            None => s <= self.model().space().schedule().epsilon() && self.last == LastStep::Mean,
         };
         if mean_alone {
-            return law.mean;
+            return found.mean;
         }
         if let Some(limit) = self.limit.filter(|limit| s <= limit.until) {
-            let (cov, noise) = law.cov.with_variances_at_most(limit.variance);
-            law.cov = cov;
+            let (cov, noise) = found.cov.with_variances_at_most(limit.variance);
+            found.cov = cov;
             self.count(Clipped { noise, ..Clipped::default() });
         }
-        law.sample(&noise.normal(law.cov.noise_dim() as usize, x.kind(), x.device()))
+        found.sample(&noise.normal(found.cov.noise_dim() as usize, q.x.kind(), q.x.device()))
     }
 
     fn clipped(&self) -> Clipped {
@@ -118,6 +117,7 @@ impl Step for Ancestral<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::covariance::{BetaTilde, Own};
     use crate::grid::Spacing;
     use crate::noise::Seed;
     use crate::oracle::{GaussianMixture, Oracle};
@@ -138,8 +138,8 @@ mod tests {
         let grid = Spacing::default().elbo_grid(&Vp::default(), 2);
         assert_eq!(grid, [0.0, Vp::default().epsilon(), 1.0]);
         let variance = |last| {
-            let step = Ancestral::new(&data, Covariance::Learned, 1.0, last).unwrap();
-            let x = to_vec(&run_chain(&step, &grid, Seed(1), 0..4000).unwrap());
+            let step = Ancestral::new(&data, &Own, 1.0, last).unwrap();
+            let x = to_vec(&run_chain(&step, &grid, Seed(1), 0..4000, None).unwrap());
             x.iter().map(|x| x * x).sum::<f64>() / 4000.0
         };
         assert!((variance(LastStep::Noise) - v).abs() < 4.0 * v * (2.0f64 / 4000.0).sqrt());
@@ -155,15 +155,18 @@ mod tests {
             std::sync::Arc::new(Vp::default()),
         );
         let x = Tensor::full([4000, 1], 0.2, (tch::Kind::Double, tch::Device::Cpu));
-        let plain = || Ancestral::new(&data, Covariance::Learned, 1.0, LastStep::Noise).unwrap();
+        let (half, low) = (Times::All(0.5), Times::All(0.3));
+        let at = |t: f64| Query::new(&x, if t == 0.5 { &half } else { &low });
+        let plain = || Ancestral::new(&data, &Own, 1.0, LastStep::Noise).unwrap();
         let mut streams = Noise::new(Seed(0), 0..4000);
-        let law = plain().reverse.at(&x, &[0.3; 4000], &[0.5; 4000], &mut streams);
+        let law =
+            plain().reverse.at(&Query::new(&x, &Times::All(0.5)), &Times::All(0.3), &mut streams);
         let law = law.cov.trace().double_value(&[0]);
         for (levels, expected, clipped) in
             [(2.0, (4.0f64 / 255.0).powi(2) * PI / 2.0, 4000), (1000.0, law, 0)]
         {
             let step = plain().clip_noise(levels, 0.3).unwrap();
-            let end = step.step(&x, 0.3, 0.5, &mut Noise::new(Seed(1), 0..4000));
+            let end = step.step(&at(0.5), 0.3, &mut Noise::new(Seed(1), 0..4000));
             let variance = end.var(true).double_value(&[]);
             assert!(
                 (variance / expected - 1.0).abs() < 4.0 * (2.0f64 / 4000.0).sqrt(),
@@ -171,9 +174,9 @@ mod tests {
             );
             assert_eq!(step.clipped().noise, Count { some: clipped, all: 4000 });
             // above the limit's time nothing is held, and the last step is its mean
-            let _ = step.step(&x, 0.4, 0.5, &mut Noise::new(Seed(1), 0..4000));
+            let _ = step.step(&at(0.5), 0.4, &mut Noise::new(Seed(1), 0..4000));
             assert_eq!(step.clipped().noise.all, 4000);
-            let last = step.step(&x, 0.0, 0.3, &mut Noise::new(Seed(1), 0..4000));
+            let last = step.step(&at(0.3), 0.0, &mut Noise::new(Seed(1), 0..4000));
             assert_eq!(last.var(true).double_value(&[]), 0.0);
         }
         assert!(
@@ -191,10 +194,13 @@ mod tests {
             std::sync::Arc::new(vp.clone()),
         );
         let x = Tensor::from_slice(&[3.0, -0.1]).view([2, 1]);
-        let step = Ancestral::new(&data, Covariance::BetaTilde, 1.0, LastStep::Mean)
-            .unwrap()
-            .within(-1.0, 1.0);
-        let end = to_vec(&step.step(&x, 0.0, 0.01, &mut Noise::new(Seed(1), 0..2)));
+        let step =
+            Ancestral::new(&data, &BetaTilde, 1.0, LastStep::Mean).unwrap().within(-1.0, 1.0);
+        let end = to_vec(&step.step(
+            &Query::new(&x, &Times::All(0.01)),
+            0.0,
+            &mut Noise::new(Seed(1), 0..2),
+        ));
         assert!((end[0] - 1.0).abs() < 1e-12 && (end[1] + 0.1).abs() < 0.01, "{end:?}");
         assert_eq!(
             step.clipped(),
@@ -218,15 +224,17 @@ mod tests {
             let data = Oracle::new(law, schedule.clone());
             let x = Tensor::from_slice(&[0.3, -0.2, -0.9, 1.4]).view([2, 2]);
             for (s, t) in [(0.0, 0.2), (0.1, 0.4), (0.5, 0.9)] {
-                let jet = data.jet(&x, &[t; 2]);
-                let clean = crate::posterior::posterior(&x, &jet, &*schedule, &[t; 2]);
+                let at = Times::All(t);
+                let q = Query::new(&x, &at);
+                let moments = data.moments(&q);
+                let clean = crate::posterior::posterior(&x, &moments, &*schedule, &at);
                 let (alpha_s, alpha_t) = (schedule.alpha(s), schedule.alpha(t));
                 let ratio = schedule.sigma(s) / schedule.sigma(t);
                 let of_clean = alpha_s - ratio * alpha_t;
                 let mean = &clean.mean * of_clean + &x * ratio;
                 let cov = clean.cov.to_dense() * of_clean.powi(2);
-                let ours = Reverse::new(&data, Covariance::Learned, 0.0).unwrap();
-                let ours = ours.at(&x, &[s; 2], &[t; 2], &mut Noise::new(Seed(0), 0..2));
+                let ours = Reverse::new(&data, &Own, 0.0).unwrap();
+                let ours = ours.at(&q, &Times::All(s), &mut Noise::new(Seed(0), 0..2));
                 let error = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
                 assert!(error(&ours.mean, &mean) < 1e-11, "{schedule:?} {s} {t}");
                 assert!(error(&ours.cov.to_dense(), &cov) < 1e-11, "{schedule:?} {s} {t}");

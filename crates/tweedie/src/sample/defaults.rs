@@ -2,7 +2,7 @@
 
 use super::{Ancestral, LastStep};
 use crate::Result;
-use crate::covariance::Covariance;
+use crate::covariance::{Covariance, CovarianceConfig};
 use crate::grid::Spacing;
 use crate::model::{Denoiser, Model};
 use crate::schedule::Schedule;
@@ -13,7 +13,7 @@ use crate::schedule::Schedule;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Defaults {
     /// Of a step: what the model's head is for; without a head the model's own `G`.
-    pub covariance: Covariance,
+    pub covariance: CovarianceConfig,
     /// From 0 (DDIM) to 1 (ancestral).
     pub eta: f64,
     /// What the last step puts out.
@@ -31,7 +31,7 @@ impl Defaults {
     /// For `model`, whose rows are `images` or those of a table.
     pub fn new(model: &Model, images: bool) -> Defaults {
         Defaults {
-            covariance: model.head_covariance().unwrap_or(Covariance::Learned),
+            covariance: model.head_covariance().unwrap_or_default(),
             eta: 1.0,
             last: if images { LastStep::Mean } else { LastStep::Noise },
             spacing: Spacing::default(),
@@ -39,12 +39,16 @@ impl Defaults {
         }
     }
 
-    /// Its step of `model`, which may be bound to the classes of a batch.
+    /// Its step of `model`, by a covariance built of [`Defaults::covariance`].
     ///
     /// # Errors
-    /// If the model has not what the covariance takes.
-    pub fn step<'a>(&self, model: &'a dyn Denoiser) -> Result<Ancestral<'a>> {
-        Ancestral::new(model, self.covariance, self.eta, self.last)
+    /// If `η` does not go with the covariance.
+    pub fn step<'a>(
+        &self,
+        model: &'a dyn Denoiser,
+        covariance: impl Covariance + 'a,
+    ) -> Result<Ancestral<'a>> {
+        Ancestral::new(model, covariance, self.eta, self.last)
     }
 
     /// The increasing times of its steps, from 0 to the horizon.

@@ -6,7 +6,8 @@ use tch::Tensor;
 
 use super::Step;
 use crate::model::Denoiser;
-use crate::tensor::column;
+use crate::noise::Noise;
+use crate::query::Query;
 
 /// With `λ = ln(α/σ)`, `h = λ_s − λ_t` and `r` the last step's `h` over this one's:
 /// `x_s = (σ_s/σ_t) x_t + α_s (1 − e^{−h}) [x̂_0 + (x̂_0 − x̂_0')/(2r)]`, `x̂_0'` that of the step
@@ -32,13 +33,11 @@ impl Step for DpmSolver<'_> {
         self.model
     }
 
-    fn step(&self, x: &Tensor, s: f64, t: f64, _noise: &mut crate::noise::Noise) -> Tensor {
-        let schedule = &**self.model.schedule();
-        let rows = x.size()[0] as usize;
+    fn step(&self, q: &Query, s: f64, _noise: &mut Noise) -> Tensor {
+        let schedule = self.model.space().schedule();
+        let (x, t) = (q.x, q.times.one());
         let (alpha, sigma) = (schedule.alpha(t), schedule.sigma(t));
-        let noise = self.model.noise(x, &vec![t; rows]);
-        let scaled = |value: f64| column(std::iter::repeat_n(value, rows), x);
-        let clean = (x - noise * scaled(sigma)) / scaled(alpha);
+        let clean = (x - self.model.noise(q) * sigma) / alpha;
         let lambda = 0.5 * schedule.log_snr(t);
         let first = t >= schedule.horizon();
         let before = self.before.replace((s > 0.0).then(|| (lambda, clean.shallow_clone())));
@@ -53,7 +52,7 @@ impl Step for DpmSolver<'_> {
             }
             None => clean,
         };
-        x * scaled(schedule.sigma(s) / sigma) - along * scaled(schedule.alpha(s) * (-h).exp_m1())
+        x * (schedule.sigma(s) / sigma) - along * (schedule.alpha(s) * (-h).exp_m1())
     }
 }
 
@@ -81,12 +80,12 @@ mod tests {
             let exact = FlowSampler::new(&oracle)
                 .tolerance(1e-9, 1e-9)
                 .unwrap()
-                .sample(Seed(1), 0..200)
+                .sample(Seed(1), 0..200, None)
                 .unwrap();
             let error = |steps: usize| {
                 let grid = [vec![0.0], Spacing::LogSnr.grid(&*schedule, steps, schedule.epsilon())]
                     .concat();
-                let x = run_chain(&DpmSolver::new(&oracle), &grid, Seed(1), 0..200).unwrap();
+                let x = run_chain(&DpmSolver::new(&oracle), &grid, Seed(1), 0..200, None).unwrap();
                 (x - &exact).square().mean(tch::Kind::Double).sqrt().double_value(&[])
             };
             let errors = [40, 80, 160].map(error);
@@ -105,7 +104,8 @@ mod tests {
         let oracle = Oracle::new(law, Arc::new(Vp::default()));
         let grid = Spacing::default().elbo_grid(&Vp::default(), 8);
         let solver = DpmSolver::new(&oracle);
-        let chain = |solver: &DpmSolver, rows| run_chain(solver, &grid, Seed(1), rows).unwrap();
+        let chain =
+            |solver: &DpmSolver, rows| run_chain(solver, &grid, Seed(1), rows, None).unwrap();
         let _ = chain(&solver, 0..7);
         let (again, alone) = (chain(&solver, 7..9), chain(&DpmSolver::new(&oracle), 7..9));
         assert_eq!((again - alone).abs().max().double_value(&[]), 0.0);

@@ -6,6 +6,7 @@ use super::Step;
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::posterior::score;
+use crate::query::Query;
 
 /// `x_s = x_t − [f x_t − g² s(x_t)] (t − s) + g √(t − s) z`, coefficients at `t`; the last step
 /// leaves out the noise. Weak order 1; converges to the reverse SDE in the Itô sense. A baseline:
@@ -26,10 +27,10 @@ impl Step for EulerMaruyama<'_> {
         self.model
     }
 
-    fn step(&self, x: &Tensor, s: f64, t: f64, noise: &mut Noise) -> Tensor {
-        let schedule = &**self.model.schedule();
-        let times = vec![t; x.size()[0] as usize];
-        let score = score(&self.model.noise(x, &times), schedule, &times);
+    fn step(&self, q: &Query, s: f64, noise: &mut Noise) -> Tensor {
+        let schedule = self.model.space().schedule();
+        let (x, t) = (q.x, q.times.one());
+        let score = score(&self.model.noise(q), schedule, q.times);
         let (h, g2) = (t - s, schedule.diffusion2(t));
         let mean = x * (1.0 - schedule.drift(t) * h) + score * (g2 * h);
         if s <= schedule.epsilon() {

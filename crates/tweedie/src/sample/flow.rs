@@ -9,6 +9,7 @@ use crate::Result;
 use crate::likelihood::ProbabilityFlow;
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
+use crate::query::Condition;
 
 /// `x_T ~ N(0, σ_T² I)` carried to `x_0` by the flow that [`ProbabilityFlow`] scores: the law whose
 /// log-density that gives. Adaptive steps, 5th order; the only noise is `x_T`, so samples at
@@ -46,14 +47,16 @@ impl<'a> FlowSampler<'a> {
     ///
     /// # Errors
     /// If a row is not solved or not finite.
-    pub fn sample(&self, seed: Seed, rows: Range<u64>) -> Result<Tensor> {
-        let model = self.flow.model();
-        let latent = Noise::new(seed, rows.clone()).normal(
-            model.dim() as usize,
-            model.kind(),
-            model.device(),
-        );
-        check_finite(self.flow.decode(&latent)?.to_kind(model.kind()), rows)
+    pub fn sample(
+        &self,
+        seed: Seed,
+        rows: Range<u64>,
+        condition: Option<&Condition>,
+    ) -> Result<Tensor> {
+        let space = self.flow.model().space();
+        let mut noise = Noise::new(seed, rows.clone());
+        let latent = noise.normal(space.dim as usize, space.kind, space.device);
+        check_finite(self.flow.decode(&latent, condition)?.to_kind(space.kind), rows)
     }
 }
 
@@ -78,7 +81,7 @@ mod tests {
     #[test]
     fn samples_have_the_law() {
         let (oracle, n) = (two(), 200);
-        let x = FlowSampler::new(&oracle).sample(Seed(1), 0..20 * n).unwrap();
+        let x = FlowSampler::new(&oracle).sample(Seed(1), 0..20 * n, None).unwrap();
         let values: Vec<f64> = x
             .split(n as i64, 0)
             .iter()
@@ -98,7 +101,7 @@ mod tests {
         let x = FlowSampler::new(&oracle)
             .tolerance(1e-9, 1e-9)
             .unwrap()
-            .sample(Seed(2), 0..30)
+            .sample(Seed(2), 0..30, None)
             .unwrap();
         let latent = Noise::new(Seed(2), 0..30).normal(1, Kind::Double, tch::Device::Cpu);
         // α_T = 1.7e-4: the prior's mean is off by that, and so is the sample's by half of it
@@ -111,8 +114,8 @@ mod tests {
     fn rows_do_not_depend_on_their_batch() {
         let oracle = two();
         let sampler = FlowSampler::new(&oracle);
-        let whole = sampler.sample(Seed(3), 0..40).unwrap();
-        let part = sampler.sample(Seed(3), 17..22).unwrap();
+        let whole = sampler.sample(Seed(3), 0..40, None).unwrap();
+        let part = sampler.sample(Seed(3), 17..22, None).unwrap();
         let gap = (whole.narrow(0, 17, 5) - part).abs().max().double_value(&[]);
         assert!(gap < 1e-12, "{gap}");
     }
@@ -122,7 +125,7 @@ mod tests {
         let oracle = two();
         let error = FlowSampler::new(&oracle)
             .max_evaluations(20)
-            .sample(Seed(4), 0..3)
+            .sample(Seed(4), 0..3, None)
             .unwrap_err()
             .to_string();
         assert!(error.contains("3 of 3 rows") && error.contains("max_evaluations"), "{error}");

@@ -6,6 +6,7 @@ use super::Step;
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::posterior::{Bridge, bridge_mean};
+use crate::query::{Query, Times};
 use crate::schedule::Schedule;
 
 /// Heun's second-order method (Karras et al. 2022, Algorithm 1) on the probability flow in the
@@ -57,19 +58,21 @@ impl Step for Heun<'_> {
         self.model
     }
 
-    fn step(&self, x: &Tensor, s: f64, t: f64, _noise: &mut Noise) -> Tensor {
-        let schedule = &**self.model.schedule();
-        let rows = x.size()[0] as usize;
-        let noise = self.model.noise(x, &vec![t; rows]);
+    fn step(&self, q: &Query, s: f64, _noise: &mut Noise) -> Tensor {
+        let schedule = self.model.space().schedule();
+        let (x, t) = (q.x, q.times.one());
+        let noise = self.model.noise(q);
         if s <= schedule.epsilon() {
-            return bridge_mean(x, &noise, &vec![Bridge::new(schedule, s, t, 0.0); rows]);
+            let Bridge { inv_m, c, .. } = Bridge::new(schedule, s, t, 0.0);
+            return bridge_mean(x, &noise, &inv_m.into(), &c.into());
         }
         let (from, to) = (Place::of(schedule, t), Place::of(schedule, s));
         let h = from.angle - to.angle;
         let z = x / from.norm;
         let first = self.velocity(x, &noise, &from);
         let guess = (&z - &first * h) * to.norm;
-        let second = self.velocity(&guess, &self.model.noise(&guess, &vec![s; rows]), &to);
+        let later = Query { x: &guess, times: &Times::All(s), ..*q };
+        let second = self.velocity(&guess, &self.model.noise(&later), &to);
         (z - (first + second) * (0.5 * h)) * to.norm
     }
 }
@@ -98,21 +101,16 @@ mod tests {
             let exact = FlowSampler::new(&oracle)
                 .tolerance(1e-8, 1e-8)
                 .unwrap()
-                .sample(Seed(1), 0..200)
+                .sample(Seed(1), 0..200, None)
                 .unwrap();
             let error = |step: &dyn Step, k: usize| {
                 let grid = Spacing::default().elbo_grid(&*schedule, k);
-                let x = run_chain(step, &grid, Seed(1), 0..200).unwrap();
+                let x = run_chain(step, &grid, Seed(1), 0..200, None).unwrap();
                 (x - &exact).square().mean(None).double_value(&[]).sqrt()
             };
             let heun = Heun::new(&oracle);
-            let ddim = Ancestral::new(
-                &oracle,
-                crate::covariance::Covariance::BetaTilde,
-                0.0,
-                LastStep::Mean,
-            )
-            .unwrap();
+            let ddim = Ancestral::new(&oracle, &crate::covariance::BetaTilde, 0.0, LastStep::Mean)
+                .unwrap();
             let errors = [20, 40, 80].map(|k| error(&heun, k));
             let rival = error(&ddim, 160);
             println!("{schedule:?}: {errors:?}, DDIM {rival}");

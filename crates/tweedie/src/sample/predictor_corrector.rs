@@ -6,6 +6,8 @@ use super::Step;
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::posterior::score;
+use crate::query::{Query, Times};
+use crate::schedule::Transition;
 use crate::{Error, Result};
 
 /// Song et al. 2021, Algorithms 1–5: a step of reverse diffusion, then Langevin steps at the new
@@ -53,9 +55,8 @@ impl<'a> PredictorCorrector<'a> {
         Ok(PredictorCorrector { model, corrections, ratio })
     }
 
-    fn score(&self, x: &Tensor, t: f64) -> Tensor {
-        let times = vec![t; x.size()[0] as usize];
-        score(&self.model.noise(x, &times), &**self.model.schedule(), &times)
+    fn score(&self, q: &Query) -> Tensor {
+        score(&self.model.noise(q), self.model.space().schedule(), q.times)
     }
 }
 
@@ -64,18 +65,20 @@ impl Step for PredictorCorrector<'_> {
         self.model
     }
 
-    fn step(&self, x: &Tensor, s: f64, t: f64, noise: &mut Noise) -> Tensor {
-        let schedule = &**self.model.schedule();
-        let crate::schedule::Transition { m, k2 } = schedule.transition(s, t);
-        let mean = x * (2.0 - m) + self.score(x, t) * k2;
+    fn step(&self, q: &Query, s: f64, noise: &mut Noise) -> Tensor {
+        let schedule = self.model.space().schedule();
+        let Transition { m, k2 } = schedule.transition(s, q.times.one());
+        let mean = q.x * (2.0 - m) + self.score(q) * k2;
         if s <= schedule.epsilon() {
             return mean;
         }
-        let mut normal = || noise.normal(x.size()[1] as usize, x.kind(), x.device());
+        let mut normal = || noise.normal(q.x.size()[1] as usize, q.x.kind(), q.x.device());
         let mut x = mean + normal() * k2.sqrt();
         let e = 2.0 * (m * self.ratio * schedule.sigma(s)).powi(2);
+        let times = Times::All(s);
         for _ in 0..self.corrections {
-            x = &x + self.score(&x, s) * e + normal() * (2.0 * e).sqrt();
+            let score = self.score(&Query { x: &x, times: &times, ..*q });
+            x = &x + score * e + normal() * (2.0 * e).sqrt();
         }
         x
     }

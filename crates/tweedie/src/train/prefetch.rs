@@ -5,35 +5,54 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 use std::time::Instant;
 
-use tch::Tensor;
+use tch::{Device, Kind};
 
 use super::rows::{Order, Rows};
-use crate::noise::{Noise, Seed};
+use crate::noise::{Draw, Noise, Seed};
+use crate::query::{Batch, Condition};
+use crate::tensor::upload;
 
 /// Batches that lie ready, at most.
 const AHEAD: usize = 3;
 
-/// A batch of clean rows.
-pub(super) struct Batch {
-    /// `[b, d]` in the network's units.
-    pub rows: Tensor,
-    /// Their classes, where they have any.
-    pub classes: Option<Vec<u32>>,
-    /// The rows' noise, after what making them has drawn.
+/// A batch of clean rows, where the model computes.
+pub(crate) struct Staged {
+    /// The rows in the network's units, and their classes where they have any.
+    pub batch: Batch,
+    /// The rows' noise, after what making them has drawn; what the objective draws lies ready.
     pub noise: Noise,
 }
 
-/// Batch `number` of `data`: the same whoever makes it, and when.
-fn batch(data: &dyn Rows, order: &mut Order, seed: Seed, number: u64) -> Batch {
-    let chosen = order.batch(number);
-    let first = number * chosen.len() as u64;
-    let mut noise = Noise::new(seed.derive("noise"), first..first + chosen.len() as u64);
-    Batch { rows: data.gather(&chosen, &mut noise), classes: data.classes(&chosen), noise }
+/// Where batches go, and what lies ready with them.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    pub kind: Kind,
+    pub device: Device,
+    /// Of the model, where it is conditioned on any.
+    pub classes: i64,
+    /// What the objective draws for each row.
+    pub draws: Vec<Draw>,
+}
+
+impl Stage {
+    /// Batch `number` of `data`: the same whoever makes it, and when.
+    fn batch(&self, data: &dyn Rows, order: &mut Order, seed: Seed, number: u64) -> Staged {
+        let chosen = order.batch(number);
+        let first = number * chosen.len() as u64;
+        let mut noise = Noise::new(seed.derive("noise"), first..first + chosen.len() as u64);
+        let x = upload(&data.gather(&chosen, &mut noise), self.kind, self.device);
+        noise.stage(&self.draws, self.kind, self.device);
+        let condition = data.classes(&chosen).map(|classes| Condition::classes(&classes));
+        if let Some(condition) = &condition {
+            condition.class_tensor(self.classes, self.device);
+        }
+        Staged { batch: Batch { x, condition }, noise }
+    }
 }
 
 /// Batches in order, at most [`AHEAD`] of them made before they are asked for.
 pub(super) struct Prefetch {
-    batches: Receiver<Batch>,
+    batches: Receiver<Staged>,
 }
 
 impl Prefetch {
@@ -43,13 +62,14 @@ impl Prefetch {
         scope: &'scope Scope<'scope, 'env>,
         data: &'env dyn Rows,
         mut order: Order,
+        stage: Stage,
         seed: Seed,
         numbers: Range<u64>,
     ) -> Prefetch {
         let (ready, batches) = sync_channel(AHEAD);
         scope.spawn(move || {
             for number in numbers {
-                if ready.send(batch(data, &mut order, seed, number)).is_err() {
+                if ready.send(stage.batch(data, &mut order, seed, number)).is_err() {
                     break;
                 }
             }
@@ -61,7 +81,7 @@ impl Prefetch {
     ///
     /// # Panics
     /// If making it has panicked, or there is none left.
-    pub(super) fn next(&self) -> (Batch, f64) {
+    pub(super) fn next(&self) -> (Staged, f64) {
         let asked = Instant::now();
         let batch = self.batches.recv().expect("a batch for every step");
         (batch, asked.elapsed().as_secs_f64())
@@ -71,7 +91,7 @@ impl Prefetch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Kind};
+    use tch::Tensor;
 
     /// Rows that say their number and draw once.
     struct Numbered;
@@ -89,19 +109,31 @@ mod tests {
         }
     }
 
+    fn stage() -> Stage {
+        Stage { kind: Kind::Double, device: Device::Cpu, classes: 10, draws: vec![Draw::Normal(2)] }
+    }
+
     /// The bits of rows and of the noise that is left do not depend on the thread, nor on where it
     /// starts.
     #[test]
     fn batches_made_ahead_are_the_same() {
         let (seed, order) = (Seed(3), || Order::new(10, 3, Seed(1)));
         std::thread::scope(|scope| {
-            let ahead = Prefetch::start(scope, &Numbered, order(), seed, 5..20);
+            let ahead = Prefetch::start(scope, &Numbered, order(), stage(), seed, 5..20);
             for number in 5..20 {
-                let (mut theirs, mut ours) =
-                    (ahead.next().0, batch(&Numbered, &mut order(), seed, number));
-                assert_eq!((&theirs.rows, &theirs.classes), (&ours.rows, &ours.classes));
-                let normal = |batch: &mut Batch| batch.noise.normal(2, Kind::Double, Device::Cpu);
+                let mut theirs = ahead.next().0;
+                let mut ours = stage().batch(&Numbered, &mut order(), seed, number);
+                assert!(theirs.batch.x.equal(&ours.batch.x));
+                let classes = |staged: &Staged| {
+                    let condition = staged.batch.condition.as_ref().expect("classes");
+                    crate::tensor::to_vec(condition.class_tensor(10, Device::Cpu))
+                };
+                assert_eq!(classes(&theirs), classes(&ours));
+                let normal =
+                    |staged: &mut Staged| staged.noise.normal(2, Kind::Double, Device::Cpu);
                 assert_eq!(normal(&mut theirs), normal(&mut ours));
+                let more = |staged: &mut Staged| staged.noise.uniform(3);
+                assert_eq!(more(&mut theirs), more(&mut ours));
             }
         });
     }
@@ -111,8 +143,8 @@ mod tests {
     #[test]
     fn the_thread_ends_with_the_loop() {
         std::thread::scope(|scope| {
-            let ahead =
-                Prefetch::start(scope, &Numbered, Order::new(10, 3, Seed(1)), Seed(3), 0..u64::MAX);
+            let order = Order::new(10, 3, Seed(1));
+            let ahead = Prefetch::start(scope, &Numbered, order, stage(), Seed(3), 0..u64::MAX);
             ahead.next();
         });
     }

@@ -1,13 +1,14 @@
 //! The validation bound.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::watched::Watched;
-use crate::covariance::{Covariance, Reverse};
+use crate::covariance::{CovarianceConfig, Reverse};
 use crate::grid::{Spacing, even_trajectory};
-use crate::likelihood::{Elbo, LogLikelihood, ScoreMatchingBound, in_batches, mean_and_error};
-use crate::model::{Denoiser, Model};
+use crate::likelihood::{Elbo, LogLikelihood, ScoreMatchingBound, mean_and_error};
+use crate::model::{Denoiser, Mode, Model, Precision};
 use crate::noise::Seed;
+use crate::query::{Batch, Condition};
 use crate::{Error, Result};
 
 /// Held-out rows and the bound that judges a model on them, with the same noise every time.
@@ -57,50 +58,50 @@ impl Validation {
     }
 
     /// Mean and standard error over rows, nats per row. Of rows of a table: the ELBO in 32 steps
-    /// where the model has a covariance head, the score-matching bound where it has none. Of
-    /// levels: the ELBO of the levels' probabilities ([`Elbo::of_levels`]) in 32 steps of the even
+    /// where the model has a covariance head, the score-matching bound where it has none. Of levels:
+    /// the ELBO of the levels' probabilities ([`Elbo::of_levels`]) in 32 steps of the even
     /// trajectory, which `evaluate` reports as bits per dimension, with β where the model has no
     /// head.
     ///
     /// # Errors
     /// If the chain of the schedule cannot be cut into steps.
     pub fn bound(&self, model: &Model) -> Result<(f64, f64)> {
-        Ok(self.bound_until(model, &|| false)?.expect("nothing stops it"))
+        Ok(self.bound_until(model, Precision::F32, &|| false)?.expect("nothing stops it"))
     }
 
-    /// As [`Validation::bound`], given up (`None`) within an evaluation of the network after `stop`
-    /// returns true.
+    /// As [`Validation::bound`] with products at a `precision`, given up (`None`) within an
+    /// evaluation of the network after `stop` returns true.
     ///
     /// # Errors
-    /// As [`Validation::bound`].
+    /// As [`Validation::bound`], and if the network does not compute at that precision.
     pub fn bound_until(
         &self,
         model: &Model,
+        precision: Precision,
         stop: &dyn Fn() -> bool,
     ) -> Result<Option<(f64, f64)>> {
-        let rows = self.rows.to_kind(Kind::Float).to_device(model.device());
-        let head = model.config().head.as_ref();
-        let estimate = in_batches(&rows, self.batch, |part, numbers| {
-            let first = numbers.start as u64;
-            let given = model.given(self.classes.as_ref().map(|classes| &classes[numbers]));
-            let given = Watched::new(&given, stop);
-            let schedule = &**model.schedule();
-            let estimate = match head {
-                _ if self.levels => {
-                    let covariance = head.map_or(Covariance::Beta, |head| head.covariance());
-                    let reverse = Reverse::new(&given, covariance, 1.0)?;
-                    let grid = even_trajectory(schedule, self.steps.min(schedule.steps()))?;
-                    Elbo::of_levels(reverse, grid, 1).log_likelihood(part, self.seed, first)
-                }
-                Some(head) => {
-                    let reverse = Reverse::new(&given, head.covariance(), 1.0)?;
-                    let grid = Spacing::default().elbo_grid(schedule, self.steps);
-                    Elbo::new(reverse, grid, 1).log_likelihood(part, self.seed, first)
-                }
-                None => ScoreMatchingBound::new(&given, self.steps / 2)
-                    .log_likelihood(part, self.seed, first),
-            };
-            if stop() { Err(Error::Interrupted("validation".into())) } else { estimate }
+        let schedule = model.space().schedule();
+        let head = model.head_covariance();
+        let covariance = model.covariance(head.unwrap_or(CovarianceConfig::Beta))?;
+        let in_mode = model.in_mode(Mode { precision, dropout: None })?;
+        let watched = Watched::new(&in_mode, stop);
+        let reverse = Reverse::new(&watched, &*covariance, 1.0)?;
+        let estimator: Box<dyn LogLikelihood> = match head {
+            _ if self.levels => {
+                let grid = even_trajectory(schedule, self.steps.min(schedule.steps()))?;
+                Box::new(Elbo::of_levels(reverse, grid, 1))
+            }
+            Some(_) => {
+                let grid = Spacing::default().elbo_grid(schedule, self.steps);
+                Box::new(Elbo::new(reverse, grid, 1))
+            }
+            None => Box::new(ScoreMatchingBound::new(&watched, self.steps / 2)),
+        };
+        let condition = self.classes.as_deref().map(Condition::classes);
+        let rows = Batch { x: model.space().place(&self.rows), condition };
+        let estimate = estimator.in_batches(&rows, self.seed, self.batch, &mut |_| match stop() {
+            true => Err(Error::Interrupted("validation".into())),
+            false => Ok(()),
         });
         match estimate {
             Ok(estimate) => Ok(Some(mean_and_error(&estimate.values))),

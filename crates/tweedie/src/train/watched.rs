@@ -1,13 +1,11 @@
 //! A model whose evaluations are counted, and left out once work has to stop.
 
-use std::sync::Arc;
+use tch::Tensor;
 
-use tch::{Device, Kind, Tensor};
-
-use crate::covariance::NoiseStatistics;
-use crate::model::{Denoiser, Interpolation};
-use crate::posterior::{Jet, scalar_g};
-use crate::schedule::Schedule;
+use crate::model::{Denoiser, Space, Split};
+use crate::posterior::{HeadOutput, NoiseMoments};
+use crate::query::Query;
+use crate::sym_matrix::SymMatrix;
 
 /// A model for work that is long and has to end soon after it is asked to: sampling, a bound, a
 /// measurement. `stop` is called before each evaluation of the network (so it can report progress,
@@ -26,77 +24,47 @@ impl<'a> Watched<'a> {
 }
 
 impl Denoiser for Watched<'_> {
-    fn dim(&self) -> i64 {
-        self.model.dim()
+    fn space(&self) -> &Space {
+        self.model.space()
     }
 
-    fn schedule(&self) -> &Arc<dyn Schedule> {
-        self.model.schedule()
+    fn noise(&self, q: &Query) -> Tensor {
+        if (self.stop)() { q.x * 0.0 } else { self.model.noise(q) }
     }
 
-    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        if (self.stop)() { x.zeros_like() } else { self.model.noise(x, t) }
-    }
-
-    fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
+    fn moments(&self, q: &Query) -> NoiseMoments {
         match (self.stop)() {
-            true => Jet { noise: x.zeros_like(), g: scalar_g(vec![1.0; t.len()], x) },
-            false => self.model.jet(x, t),
+            true => NoiseMoments {
+                noise: q.x * 0.0,
+                cov: SymMatrix::scalar(&1.0.into(), q.x),
+                head: Some(HeadOutput::Interpolation(q.x.zeros_like())),
+            },
+            false => self.model.moments(q),
         }
     }
 
-    fn correction(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        if (self.stop)() { x.zeros_like() } else { self.model.correction(x, t) }
-    }
-
-    fn known_part(&self, x: &Tensor, t: &[f64]) -> Option<(Tensor, Tensor)> {
-        self.model.known_part(x, t)
-    }
-
-    fn for_rows(&self, rows: &[i64]) -> Option<Box<dyn Denoiser + '_>> {
-        self.model.for_rows(rows)
-    }
-
-    fn noise_statistics(&self) -> Option<&NoiseStatistics> {
-        self.model.noise_statistics()
-    }
-
-    fn second_moment(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        if (self.stop)() { x.ones_like() } else { self.model.second_moment(x, t) }
-    }
-
-    fn interpolation(&self) -> Option<&dyn Interpolation> {
-        self.model.interpolation().is_some().then_some(self as &dyn Interpolation)
-    }
-
-    fn kind(&self) -> Kind {
-        self.model.kind()
-    }
-
-    fn device(&self) -> Device {
-        self.model.device()
-    }
-}
-
-impl Interpolation for Watched<'_> {
-    fn noise_and_v(&self, x: &Tensor, t: &[f64]) -> (Tensor, Tensor) {
-        match self.model.interpolation() {
-            Some(head) if !(self.stop)() => head.noise_and_v(x, t),
-            _ => (x.zeros_like(), x.zeros_like()),
-        }
+    fn split(&self) -> Option<Split<'_>> {
+        let Split { known, correction } = self.model.split()?;
+        let correction = Box::new(move |q: &Query| match (self.stop)() {
+            true => q.x * 0.0,
+            false => correction(q),
+        });
+        Some(Split { known, correction })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::Arc;
 
     use super::*;
-    use crate::covariance::{Covariance, Reverse};
+    use crate::covariance::{Own, Reverse};
     use crate::grid::Spacing;
     use crate::likelihood::{Elbo, LogLikelihood};
     use crate::noise::Seed;
     use crate::oracle::{GaussianMixture, Oracle};
+    use crate::query::Batch;
     use crate::schedule::Vp;
 
     /// Not a bit changes while work goes on; once it stops, no evaluation of the model is made.
@@ -107,9 +75,12 @@ mod tests {
         let rows = oracle.mixture.sample(5, Seed(1));
         let calls = Cell::new(0);
         let bound = |model: &dyn Denoiser| {
-            let reverse = Reverse::new(model, Covariance::Learned, 1.0).unwrap();
-            let grid = Spacing::default().elbo_grid(&**model.schedule(), 7);
-            Elbo::new(reverse, grid, 1).log_likelihood(&rows, Seed(2), 0).unwrap().values
+            let reverse = Reverse::new(model, &Own, 1.0).unwrap();
+            let grid = Spacing::default().elbo_grid(model.space().schedule(), 7);
+            Elbo::new(reverse, grid, 1)
+                .log_likelihood(&Batch::of(&rows), Seed(2), 0)
+                .unwrap()
+                .values
         };
         let count = |most: i32| {
             let stop = || {

@@ -7,8 +7,9 @@ use tch::Tensor;
 use crate::likelihood::divergence::Directions;
 use crate::model::Denoiser;
 use crate::ode::Field;
+use crate::query::{Condition, Query, Times};
 use crate::schedule::Schedule;
-use crate::tensor::{column, to_vec};
+use crate::tensor::to_vec;
 
 /// Where `φ` is in the process.
 #[derive(Clone, Copy)]
@@ -43,6 +44,8 @@ impl Place {
 /// `(v, ∇·v)` on rows `[z, ln p]`.
 pub(super) struct FlowField<'a> {
     pub(super) model: &'a dyn Denoiser,
+    /// What is given about the rows of the batch.
+    pub(super) condition: Option<&'a Condition>,
     pub(super) directions: Directions,
     /// Per row: last angle, `(−tr G)⁺/(sin cos)` there, and its integral so far, nats.
     pub(super) negative: RefCell<Vec<[f64; 3]>>,
@@ -50,20 +53,23 @@ pub(super) struct FlowField<'a> {
 
 impl Field for FlowField<'_> {
     fn eval(&self, angle: &[f64], y: &Tensor, rows: &[i64]) -> Tensor {
-        let schedule = &**self.model.schedule();
-        let z = y.narrow(1, 0, self.model.dim());
+        let space = self.model.space();
+        let schedule = space.schedule();
+        let z = y.narrow(1, 0, space.dim);
         let places: Vec<Place> = angle.iter().map(|&a| Place::at_angle(schedule, a)).collect();
-        let t: Vec<f64> = places.iter().map(|p| p.t).collect();
-        let scale = column(places.iter().map(|p| p.scale), y);
-        let sin = column(places.iter().map(|p| p.sin), y);
-        let cos = column(places.iter().map(|p| p.cos), y);
-        let (noise, product) = self.directions.noise(self.model, &(&z * &scale), &t, rows);
+        let t = places.iter().map(|p| p.t).collect();
+        let columns = places.iter().map(|p| [p.scale, p.sin, p.cos]);
+        let (times, [scale, sin, cos]) = Times::with_columns(schedule, t, columns, y.device());
+        let condition = self.condition.map(|condition| condition.rows(rows));
+        let x = &z * &scale;
+        let q = Query::new(&x, &times).given(condition.as_ref());
+        let (noise, product) = self.directions.noise(self.model, &q, rows);
         let v = (noise - &z * &sin) / &cos;
         match product {
             None => v,
             Some(product) => {
-                let divergence = (product * scale - self.directions.squared(rows, &z) * sin) / cos;
-                Tensor::cat(&[v, divergence], 1)
+                let squared = self.directions.squared(rows, &z);
+                Tensor::cat(&[v, (product * &scale - squared * &sin) / &cos], 1)
             }
         }
     }
@@ -76,7 +82,7 @@ impl Field for FlowField<'_> {
     /// `∇·v = (d cos²φ − tr G)/(sin φ cos φ)`: follows the negative part of `tr G`.
     fn observe(&self, angle: &[f64], y: &Tensor, slope: &Tensor, rows: &[i64]) {
         let Directions::Exact = self.directions else { return };
-        let d = self.model.dim();
+        let d = self.model.space().dim;
         assert_eq!(y.size()[1], d + 1, "rows with one log-density");
         let mut negative = self.negative.borrow_mut();
         for ((&row, &angle), divergence) in rows.iter().zip(angle).zip(to_vec(&slope.select(1, d)))

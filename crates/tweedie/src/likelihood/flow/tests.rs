@@ -1,10 +1,9 @@
 use std::sync::Arc;
 
-use tch::Device;
-
 use super::*;
+use crate::model::Space;
 use crate::oracle::{GaussianMixture, MixtureParameters, Oracle};
-use crate::posterior::Jet;
+use crate::posterior::NoiseMoments;
 use crate::schedule::Schedule;
 use crate::schedule::{SubVp, Ve, Vp};
 use crate::tensor::to_vec;
@@ -41,14 +40,13 @@ fn gaussian(d: usize) -> GaussianMixture {
 /// What the flow gives for an exact score differs from `ln p` by the prior alone:
 /// `ln N(x_T; 0, σ_T²) − ln p_T(x_T)`.
 fn prior_gap(flow: &ProbabilityFlow, oracle: &Oracle, x: &Tensor) -> Vec<f64> {
-    let schedule = &**oracle.schedule();
+    let schedule = oracle.space().schedule();
     let (t, d) = (schedule.horizon(), x.size()[1] as f64);
     let sigma = schedule.sigma(t);
-    let latent = flow.encode(x).unwrap();
+    let latent = flow.encode(&Batch::of(x)).unwrap();
     let prior = latent.square().sum_dim_intlist([1i64].as_slice(), false, None::<tch::Kind>) * -0.5
         - d * (0.5 * LN_2PI + sigma.ln());
-    let exact =
-        oracle.mixture.log_density_at(&(latent * sigma), schedule, &vec![t; x.size()[0] as usize]);
+    let exact = oracle.mixture.log_density_at(&(latent * sigma), schedule, &Times::All(t));
     to_vec(&(prior - exact))
 }
 
@@ -67,7 +65,7 @@ fn log_density_is_exact_for_exact_scores() {
                     .tolerance(1e-8, 1e-8)
                     .and_then(|f| f.divergence(Divergence::Exact))
                     .unwrap();
-                let estimate = flow.log_likelihood(&x, Seed(0), 0).unwrap();
+                let estimate = flow.log_likelihood(&Batch::of(&x), Seed(0), 0).unwrap();
                 let exact = to_vec(&oracle.mixture.log_density(&x));
                 let gaps = prior_gap(&flow, &oracle, &x);
                 let error = |correct: bool| {
@@ -103,7 +101,7 @@ fn truncation_is_of_fourth_order() {
             let oracle = Oracle::new(mixture(2), Arc::new(Vp::default().with_epsilon(epsilon)));
             let flow = ProbabilityFlow::new(&oracle).tolerance(1e-10, 1e-10).unwrap();
             let x = oracle.mixture.sample(16, Seed(2));
-            let values = flow.log_likelihood(&x, Seed(0), 0).unwrap().values;
+            let values = flow.log_likelihood(&Batch::of(&x), Seed(0), 0).unwrap().values;
             let exact = to_vec(&oracle.mixture.log_density(&x));
             let gaps = prior_gap(&flow, &oracle, &x);
             (0..16).map(|i| (values[i] - gaps[i] - exact[i]).abs()).fold(0.0, f64::max)
@@ -132,9 +130,9 @@ fn a_later_start_gives_the_law_there() {
                 .tolerance(1e-9, 1e-9)
                 .and_then(|f| f.divergence(Divergence::Exact)?.from_time(tau))
                 .unwrap();
-            let values = flow.log_likelihood(&y, Seed(0), 0).unwrap().values;
+            let values = flow.log_likelihood(&Batch::of(&y), Seed(0), 0).unwrap().values;
             let alpha = schedule.alpha(tau);
-            let there = oracle.mixture.log_density_at(&(&y * alpha), &*schedule, &[tau; 20]);
+            let there = oracle.mixture.log_density_at(&(&y * alpha), &*schedule, &Times::All(tau));
             let exact = to_vec(&(there + 2.0 * alpha.ln()));
             let gaps = prior_gap(&flow, &oracle, &y);
             let clean = to_vec(&oracle.mixture.log_density(&y));
@@ -149,7 +147,7 @@ fn a_later_start_gives_the_law_there() {
                 worst(&clean)
             );
             assert!(worst(&exact) < 1e-6 && worst(&clean) > 0.01);
-            let gap = (flow.decode(&flow.encode(&y).unwrap()).unwrap() - &y)
+            let gap = (flow.decode(&flow.encode(&Batch::of(&y)).unwrap(), None).unwrap() - &y)
                 .abs()
                 .max()
                 .double_value(&[]);
@@ -170,7 +168,7 @@ fn probes_agree_with_the_trace() {
     let x = oracle.mixture.sample(60, Seed(3));
     let with = |divergence| {
         let flow = ProbabilityFlow::new(&oracle).divergence(divergence).unwrap();
-        flow.log_likelihood(&x, Seed(4), 0).unwrap()
+        flow.log_likelihood(&Batch::of(&x), Seed(4), 0).unwrap()
     };
     let exact = with(Divergence::Exact);
     for (divergence, name) in [
@@ -200,8 +198,8 @@ fn batches_do_not_matter() {
     let x = oracle.mixture.sample(700, Seed(5));
     for divergence in [Divergence::Exact, Divergence::Rademacher { probes: 2 }] {
         let flow = ProbabilityFlow::new(&oracle).divergence(divergence).unwrap();
-        let whole = flow.log_likelihood(&x, Seed(6), 0).unwrap();
-        let cut = flow.in_batches(&x, Seed(6), 301, &mut |_| {}).unwrap();
+        let whole = flow.log_likelihood(&Batch::of(&x), Seed(6), 0).unwrap();
+        let cut = flow.in_batches(&Batch::of(&x), Seed(6), 301, &mut |_| Ok(())).unwrap();
         let gap =
             whole.values.iter().zip(&cut.values).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         println!("gap {gap:.1e}");
@@ -213,37 +211,30 @@ fn batches_do_not_matter() {
 /// A model in f32 whose noise is another's, times `1 + a sin(b x)`: a field that is no score.
 struct Bent {
     inner: Oracle,
-    schedule: Arc<dyn Schedule>,
+    space: Space,
     size: f64,
-    kind: tch::Kind,
 }
 
 impl Bent {
     fn new(size: f64, kind: tch::Kind) -> Bent {
         let schedule: Arc<dyn Schedule> = Arc::new(Vp::default());
-        Bent { inner: Oracle::new(mixture(2), schedule.clone()), schedule, size, kind }
+        let inner = Oracle::new(mixture(2), schedule);
+        let space = Space { kind, ..inner.space().clone() };
+        Bent { inner, space, size }
     }
 }
 
 impl Denoiser for Bent {
-    fn dim(&self) -> i64 {
-        2
+    fn space(&self) -> &Space {
+        &self.space
     }
-    fn schedule(&self) -> &Arc<dyn Schedule> {
-        &self.schedule
+    fn noise(&self, q: &Query) -> Tensor {
+        let x = q.x.to_kind(tch::Kind::Double);
+        let bend = (&x * 20.0).sin() * self.size;
+        (self.inner.noise(&q.at(&x)) + bend).to_kind(self.space.kind)
     }
-    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        let bend = (x.to_kind(tch::Kind::Double) * 20.0).sin() * self.size;
-        (self.inner.noise(&x.to_kind(tch::Kind::Double), t) + bend).to_kind(self.kind)
-    }
-    fn jet(&self, _: &Tensor, _: &[f64]) -> Jet {
+    fn moments(&self, _: &Query) -> NoiseMoments {
         unreachable!("a flow asks for the noise alone")
-    }
-    fn kind(&self) -> tch::Kind {
-        self.kind
-    }
-    fn device(&self) -> Device {
-        Device::Cpu
     }
 }
 
@@ -253,9 +244,10 @@ fn single_precision_costs_little() {
     let model = Bent::new(0.0, tch::Kind::Float);
     let x = model.inner.mixture.sample(50, Seed(7));
     let single = ProbabilityFlow::new(&model)
-        .log_likelihood(&x.to_kind(tch::Kind::Float), Seed(0), 0)
+        .log_likelihood(&Batch::of(&x.to_kind(tch::Kind::Float)), Seed(0), 0)
         .unwrap();
-    let double = ProbabilityFlow::new(&model.inner).log_likelihood(&x, Seed(0), 0).unwrap();
+    let double =
+        ProbabilityFlow::new(&model.inner).log_likelihood(&Batch::of(&x), Seed(0), 0).unwrap();
     let gap =
         single.values.iter().zip(&double.values).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     println!("gap {gap:.1e}, {:.0} and {:.0} evaluations", single.evaluations, double.evaluations);
@@ -271,7 +263,10 @@ fn doubtful_rows_are_flagged() {
         &[oracle.mixture.sample(3, Seed(8)), Tensor::from_slice(&[60.0, 0.0]).view([1, 2])],
         0,
     );
-    let fine = ProbabilityFlow::new(&oracle).verify(true).log_likelihood(&x, Seed(0), 0).unwrap();
+    let fine = ProbabilityFlow::new(&oracle)
+        .verify(true)
+        .log_likelihood(&Batch::of(&x), Seed(0), 0)
+        .unwrap();
     println!("{:?}", fine.flags);
     assert!(
         fine.flags.len() == 1 && fine.flags[0].row == 3 && fine.flags[0].reason.contains("latent")
@@ -280,35 +275,38 @@ fn doubtful_rows_are_flagged() {
 
     let broken =
         Tensor::cat(&[x.narrow(0, 0, 1), Tensor::from_slice(&[f64::NAN, 0.0]).view([1, 2])], 0);
-    let error =
-        ProbabilityFlow::new(&oracle).log_likelihood(&broken, Seed(0), 7).unwrap_err().to_string();
+    let error = ProbabilityFlow::new(&oracle)
+        .log_likelihood(&Batch::of(&broken), Seed(0), 7)
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("1 of 2 rows") && error.contains("row 9:") && error.contains("look for"),
         "{error}"
     );
     let kept = || ProbabilityFlow::new(&oracle).keep_unsolved(true);
-    let short = kept().log_likelihood(&broken, Seed(0), 0).unwrap();
+    let short = kept().log_likelihood(&Batch::of(&broken), Seed(0), 0).unwrap();
     println!("{:?}", short.flags);
     assert!(short.values[0].is_finite() && short.values[1].is_nan());
     assert!(short.flags.len() == 1 && short.flags[0].row == 1);
     let error = ProbabilityFlow::new(&oracle)
         .max_evaluations(50)
-        .log_likelihood(&x, Seed(0), 0)
+        .log_likelihood(&Batch::of(&x), Seed(0), 0)
         .unwrap_err();
     assert!(error.to_string().contains("max_evaluations") && !error.is_request(), "{error}");
-    let short = kept().max_evaluations(50).log_likelihood(&x, Seed(0), 0).unwrap();
+    let short = kept().max_evaluations(50).log_likelihood(&Batch::of(&x), Seed(0), 0).unwrap();
     assert!(
         short.flags.iter().any(|f| f.reason.contains("max_evaluations"))
             && short.values.iter().any(|v| v.is_nan())
     );
-    assert!(ProbabilityFlow::new(&oracle).max_evaluations(50).encode(&x).is_err());
+    assert!(ProbabilityFlow::new(&oracle).max_evaluations(50).encode(&Batch::of(&x)).is_err());
 
     let model = Bent::new(0.3, tch::Kind::Double);
     let x = model.inner.mixture.sample(20, Seed(9));
-    let bent = ProbabilityFlow::new(&model).log_likelihood(&x, Seed(0), 0).unwrap();
+    let bent = ProbabilityFlow::new(&model).log_likelihood(&Batch::of(&x), Seed(0), 0).unwrap();
     println!("{:?}", bent.flags);
     assert!(bent.flags.iter().any(|f| f.reason.contains("no density")));
-    let right = ProbabilityFlow::new(&model.inner).log_likelihood(&x, Seed(0), 0).unwrap();
+    let right =
+        ProbabilityFlow::new(&model.inner).log_likelihood(&Batch::of(&x), Seed(0), 0).unwrap();
     assert!(right.flags.is_empty());
 }
 
@@ -317,7 +315,10 @@ fn decode_undoes_encode() {
     let oracle = Oracle::new(mixture(2), Arc::new(Vp::default()));
     let x = oracle.mixture.sample(20, Seed(10));
     let flow = ProbabilityFlow::new(&oracle).tolerance(1e-9, 1e-9).unwrap();
-    let gap = (flow.decode(&flow.encode(&x).unwrap()).unwrap() - &x).abs().max().double_value(&[]);
+    let gap = (flow.decode(&flow.encode(&Batch::of(&x)).unwrap(), None).unwrap() - &x)
+        .abs()
+        .max()
+        .double_value(&[]);
     println!("gap {gap:.1e}");
     assert!(gap < 1e-6, "{gap}");
 }

@@ -5,6 +5,23 @@ use tch::{Kind, Tensor};
 use super::UNetConfig;
 use crate::model::parameters::{Builder, Parameters};
 use crate::noise::Seed;
+use crate::query::Coefficient;
+
+/// One pass through a network: its parameters and how it is to compute.
+#[derive(Clone, Copy)]
+pub(super) struct Pass<'a> {
+    pub parameters: &'a Parameters,
+    /// The kind that products of weights and activations are computed in.
+    pub products: Kind,
+    /// Whether activations are dropped.
+    pub training: bool,
+}
+
+impl Pass<'_> {
+    fn get(&self, index: usize) -> &Tensor {
+        self.parameters.get(index)
+    }
+}
 
 /// Adds layers to a buffer of parameters.
 pub(super) struct Maker<'a> {
@@ -84,8 +101,8 @@ impl Maker<'_> {
 pub(super) struct Linear(usize);
 
 impl Linear {
-    pub fn apply(self, p: &Parameters, x: &Tensor) -> Tensor {
-        let kind = p.product_kind();
+    pub fn apply(self, p: &Pass, x: &Tensor) -> Tensor {
+        let kind = p.products;
         x.to_kind(kind).linear(&p.get(self.0).to_kind(kind), Some(p.get(self.0 + 1).to_kind(kind)))
     }
 }
@@ -100,8 +117,8 @@ pub(super) struct Conv {
 }
 
 impl Conv {
-    pub fn apply(self, p: &Parameters, x: &Tensor) -> Tensor {
-        let kind = p.product_kind();
+    pub fn apply(self, p: &Pass, x: &Tensor) -> Tensor {
+        let kind = p.products;
         x.to_kind(kind).conv2d(
             &p.get(self.weight).to_kind(kind),
             Some(p.get(self.weight + 1).to_kind(kind)),
@@ -122,7 +139,7 @@ pub(super) struct Norm {
 }
 
 impl Norm {
-    pub fn apply(self, p: &Parameters, x: &Tensor) -> Tensor {
+    pub fn apply(self, p: &Pass, x: &Tensor) -> Tensor {
         let (weight, bias) = (p.get(self.weight), p.get(self.weight + 1));
         // statistics need f32's digits
         x.to_kind(weight.kind()).group_norm(
@@ -151,7 +168,7 @@ pub(super) struct ResBlock {
 
 impl ResBlock {
     /// `time` `[b, features]`, after its own SiLU.
-    pub fn apply(&self, p: &Parameters, x: &Tensor, time: &Tensor, training: bool) -> Tensor {
+    pub fn apply(&self, p: &Pass, x: &Tensor, time: &Tensor) -> Tensor {
         let h = self.conv1.apply(p, &self.norm1.apply(p, x).silu());
         let time = self.time.apply(p, time).unsqueeze(-1).unsqueeze(-1);
         let h = if self.scale_shift {
@@ -160,7 +177,7 @@ impl ResBlock {
         } else {
             self.norm2.apply(p, &(h + time))
         };
-        let h = self.conv2.apply(p, &h.silu().dropout(self.dropout, training));
+        let h = self.conv2.apply(p, &h.silu().dropout(self.dropout, p.training));
         let x = match self.shortcut {
             Some(conv) => conv.apply(p, x),
             None => x.shallow_clone(),
@@ -186,7 +203,7 @@ pub(super) struct Attention {
 }
 
 impl Attention {
-    pub fn apply(&self, p: &Parameters, x: &Tensor) -> Tensor {
+    pub fn apply(&self, p: &Pass, x: &Tensor) -> Tensor {
         let (b, c, height, width) = x.size4().expect("an image");
         let pixels = self.norm.apply(p, x).view([b, c, height * width]).transpose(1, 2);
         let split = |layer: Linear| {
@@ -209,22 +226,26 @@ impl Attention {
     }
 }
 
-/// Sines and cosines of `position` (diffusers' `Timesteps`): `[b, size]` in the kind and on the
-/// device of `like`.
+/// Sines and cosines of `position` (diffusers' `Timesteps`): `[b, size]`, or `[1, size]` of one
+/// position for all rows, in the kind and on the device of `like`.
 pub(super) fn positional(
-    position: &[f64],
+    position: &Coefficient,
     size: i64,
     config: &UNetConfig,
     like: &Tensor,
 ) -> Tensor {
+    let double = (Kind::Double, like.device());
     let half = size / 2;
     let step = -(10_000f64.ln()) / (half as f64 - config.frequency_shift);
-    let frequencies = (Tensor::arange(half, (Kind::Double, tch::Device::Cpu)) * step).exp();
-    let angles = Tensor::from_slice(position).unsqueeze(1) * frequencies;
+    let frequencies = (Tensor::arange(half, double) * step).exp();
+    let angles = match position {
+        Coefficient::All(position) => frequencies.unsqueeze(0) * *position,
+        Coefficient::Each(position) => position * frequencies,
+    };
     let (sines, cosines) = (angles.sin(), angles.cos());
     let features = match config.cosine_first {
         true => Tensor::cat(&[cosines, sines], 1),
         false => Tensor::cat(&[sines, cosines], 1),
     };
-    features.constant_pad_nd([0, size % 2]).to_kind(like.kind()).to_device(like.device())
+    features.constant_pad_nd([0, size % 2]).to_kind(like.kind())
 }

@@ -83,6 +83,7 @@ pub(super) fn quasi_likelihood(
 mod tests {
     use super::*;
     use crate::noise::{Noise, Seed};
+    use crate::query::Coefficient;
     use crate::sym_matrix::SymMatrix;
     use tch::Device;
 
@@ -136,6 +137,7 @@ mod tests {
         };
         let scale = normal(1, 1).view(-1).sigmoid();
         let shift = 1.0 - &scale;
+        let of = Coefficient::of_rows;
         let run = |written_out: bool| {
             let u = normal(2, d).exp().set_requires_grad(true);
             let v = normal(3, d * r).view([b, d, r]).set_requires_grad(true);
@@ -144,7 +146,7 @@ mod tests {
                 quasi_likelihood((&u, &v), (&scale, &shift), (&shift, &scale), &e)
             } else {
                 let g = SymMatrix::low_rank(u.shallow_clone(), v.shallow_clone());
-                let chol = g.affine(&scale, &shift).cholesky();
+                let chol = g.affine(&of(&scale), &of(&shift)).cholesky();
                 (chol.log_det() + &shift * chol.trace_inv() + &scale * chol.inv_quad(&e)) * 0.5
             };
             (&value * Tensor::arange(b, (Kind::Double, Device::Cpu))).sum(Kind::Double).backward();

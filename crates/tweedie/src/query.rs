@@ -1,0 +1,569 @@
+//! What a model is asked: rows, their times, and what is given about them.
+//!
+//! [`Times`] know when they are equal. Then every coefficient of a formula is one number, and
+//! nothing is copied to a device; of unequal times, all coefficients that a step needs travel in
+//! one table.
+
+use std::cell::OnceCell;
+use std::ops::{Add, Div, Mul, Neg, Range, Sub};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::schedule::Schedule;
+use crate::tensor::upload;
+
+/// The times of a batch of rows.
+#[derive(Debug)]
+pub enum Times {
+    /// One time for all rows.
+    All(f64),
+    /// A time for each row.
+    Each(EachTime),
+}
+
+/// A time for each row, and its table on the device that it is used on.
+#[derive(Debug)]
+pub struct EachTime {
+    times: Vec<f64>,
+    /// `t`, `α_t` and `σ_t`, `[b, 3]` in f64, made at their first use.
+    table: OnceCell<Tensor>,
+}
+
+/// The columns of the table of an [`EachTime`].
+const TIME: i64 = 0;
+const ALPHA: i64 = 1;
+const SIGMA: i64 = 2;
+const OWN_COLUMNS: usize = 3;
+
+impl Times {
+    /// A time for each row; [`Times::All`] where they are one.
+    pub fn each(times: Vec<f64>) -> Times {
+        match times.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|t| t == first) => Times::All(*first),
+            _ => Times::Each(EachTime { times, table: OnceCell::new() }),
+        }
+    }
+
+    /// A time for each row, and further coefficients of each row: one upload of all of them.
+    /// `columns` has as many rows as there are times.
+    pub fn with_columns<const K: usize>(
+        schedule: &dyn Schedule,
+        times: Vec<f64>,
+        columns: impl IntoIterator<Item = [f64; K]>,
+        device: Device,
+    ) -> (Times, [Coefficient; K]) {
+        let rows = times.iter().zip(columns).flat_map(|(&t, columns)| {
+            [t, schedule.alpha(t), schedule.sigma(t)].into_iter().chain(columns)
+        });
+        let table = table(rows.collect(), OWN_COLUMNS + K, device);
+        let columns = std::array::from_fn(|i| column_of(&table, (OWN_COLUMNS + i) as i64));
+        (Times::Each(EachTime { times, table: OnceCell::from(table) }), columns)
+    }
+
+    /// The time of row `i`.
+    pub fn get(&self, i: usize) -> f64 {
+        match self {
+            Times::All(t) => *t,
+            Times::Each(each) => each.times[i],
+        }
+    }
+
+    /// The time of all rows.
+    ///
+    /// # Panics
+    /// If they have times of their own.
+    pub fn one(&self) -> f64 {
+        match self {
+            Times::All(t) => *t,
+            Times::Each(_) => panic!("rows of one time"),
+        }
+    }
+
+    /// The distinct times that coefficients are computed for: one, or one for each row.
+    pub fn values(&self) -> &[f64] {
+        match self {
+            Times::All(t) => std::slice::from_ref(t),
+            Times::Each(each) => &each.times,
+        }
+    }
+
+    /// Panics where these are not the times of `rows` rows.
+    pub fn check(&self, rows: i64) {
+        if let Times::Each(each) = self {
+            assert_eq!(each.times.len() as i64, rows, "times against rows");
+        }
+    }
+
+    /// Every time `n` times in turn: those of rows that are repeated datum by datum.
+    pub fn repeat(&self, n: usize) -> Times {
+        match self {
+            Times::All(t) => Times::All(*t),
+            Times::Each(each) => {
+                Times::each(each.times.iter().flat_map(|&t| std::iter::repeat_n(t, n)).collect())
+            }
+        }
+    }
+
+    /// The times of a range of rows.
+    pub fn narrow(&self, rows: Range<usize>) -> Times {
+        match self {
+            Times::All(t) => Times::All(*t),
+            Times::Each(each) => Times::each(each.times[rows].to_vec()),
+        }
+    }
+
+    /// Whether every row is at its last step, `t ≤ 0`. Rows of one step are all at it or none is.
+    pub fn at_the_data(&self) -> bool {
+        self.values().first().is_some_and(|t| *t <= 0.0)
+    }
+
+    fn own_column(&self, schedule: &dyn Schedule, device: Device, column: i64) -> Coefficient {
+        let of = |t: f64| match column {
+            TIME => t,
+            ALPHA => schedule.alpha(t),
+            _ => schedule.sigma(t),
+        };
+        match self {
+            Times::All(t) => Coefficient::All(of(*t)),
+            Times::Each(each) => {
+                let table = each.table.get_or_init(|| {
+                    let rows = each.times.iter();
+                    let rows = rows.flat_map(|&t| [t, schedule.alpha(t), schedule.sigma(t)]);
+                    table(rows.collect(), OWN_COLUMNS, device)
+                });
+                column_of(table, column)
+            }
+        }
+    }
+
+    /// The times themselves, for computation on `device`.
+    pub fn time(&self, schedule: &dyn Schedule, device: Device) -> Coefficient {
+        self.own_column(schedule, device, TIME)
+    }
+
+    /// `α_t` and `σ_t`, for computation on `device`. A table that was made once serves every call.
+    pub fn marginal(&self, schedule: &dyn Schedule, device: Device) -> (Coefficient, Coefficient) {
+        let column = |i| self.own_column(schedule, device, i);
+        (column(ALPHA), column(SIGMA))
+    }
+
+    /// `K` functions of each time: numbers of equal times, else one upload of `[b, K]`.
+    pub fn coefficients<const K: usize>(
+        &self,
+        device: Device,
+        f: impl Fn(f64) -> [f64; K],
+    ) -> [Coefficient; K] {
+        coefficients(self.values().iter().map(|&t| f(t)), matches!(self, Times::All(_)), device)
+    }
+}
+
+/// `K` functions of the times `s` and `t` of each row: numbers where both are equal for all rows,
+/// else one upload of `[b, K]`.
+pub fn step_coefficients<const K: usize>(
+    s: &Times,
+    t: &Times,
+    device: Device,
+    f: impl Fn(f64, f64) -> [f64; K],
+) -> [Coefficient; K] {
+    match (s, t) {
+        (Times::All(s), Times::All(t)) => f(*s, *t).map(Coefficient::All),
+        _ => {
+            let rows = s.values().len().max(t.values().len());
+            coefficients((0..rows).map(|i| f(s.get(i), t.get(i))), false, device)
+        }
+    }
+}
+
+fn coefficients<const K: usize>(
+    mut rows: impl Iterator<Item = [f64; K]>,
+    equal: bool,
+    device: Device,
+) -> [Coefficient; K] {
+    if equal {
+        return rows.next().expect("one row of equal times").map(Coefficient::All);
+    }
+    let table = table(rows.flatten().collect(), K, device);
+    std::array::from_fn(|i| column_of(&table, i as i64))
+}
+
+fn table(values: Vec<f64>, columns: usize, device: Device) -> Tensor {
+    upload(&Tensor::from_slice(&values).view([-1, columns as i64]), Kind::Double, device)
+}
+
+fn column_of(table: &Tensor, i: i64) -> Coefficient {
+    Coefficient::Each(table.narrow(1, i, 1))
+}
+
+/// A coefficient of a formula: one number for all rows, or one for each.
+///
+/// It is computed with in f64, and takes the kind of what it multiplies.
+#[derive(Debug)]
+pub enum Coefficient {
+    /// One number for all rows.
+    All(f64),
+    /// `[b, 1]`, in f64, on the device of the rows.
+    Each(Tensor),
+}
+
+impl Clone for Coefficient {
+    fn clone(&self) -> Coefficient {
+        match self {
+            Coefficient::All(value) => Coefficient::All(*value),
+            Coefficient::Each(values) => Coefficient::Each(values.shallow_clone()),
+        }
+    }
+}
+
+impl From<f64> for Coefficient {
+    fn from(value: f64) -> Coefficient {
+        Coefficient::All(value)
+    }
+}
+
+impl Coefficient {
+    /// One number for each row, from a tensor `[b]`.
+    pub fn of_rows(values: &Tensor) -> Coefficient {
+        Coefficient::Each(values.to_kind(Kind::Double).unsqueeze(-1))
+    }
+
+    /// One number for each row, `[b]` in the kind and on the device of `like` `[b, …]`.
+    pub fn rows(&self, like: &Tensor) -> Tensor {
+        match self {
+            Coefficient::All(value) => {
+                Tensor::full([like.size()[0]], *value, (like.kind(), like.device()))
+            }
+            Coefficient::Each(values) => values.to_kind(like.kind()).squeeze_dim(-1),
+        }
+    }
+
+    /// A column `[b, 1]` in the kind and on the device of `like` `[b, …]`.
+    pub fn column(&self, like: &Tensor) -> Tensor {
+        self.rows(like).unsqueeze(-1)
+    }
+
+    fn map(&self, number: impl Fn(f64) -> f64, each: impl Fn(&Tensor) -> Tensor) -> Coefficient {
+        match self {
+            Coefficient::All(value) => Coefficient::All(number(*value)),
+            Coefficient::Each(values) => Coefficient::Each(each(values)),
+        }
+    }
+
+    /// `c²`.
+    pub fn square(&self) -> Coefficient {
+        self.map(|c| c * c, Tensor::square)
+    }
+
+    /// `√c`.
+    pub fn sqrt(&self) -> Coefficient {
+        self.map(f64::sqrt, Tensor::sqrt)
+    }
+
+    /// `1/c`.
+    pub fn recip(&self) -> Coefficient {
+        self.map(f64::recip, Tensor::reciprocal)
+    }
+
+    /// `ln c`.
+    pub fn ln(&self) -> Coefficient {
+        self.map(f64::ln, Tensor::log)
+    }
+
+    /// `max(c, least)`.
+    pub fn at_least(&self, least: f64) -> Coefficient {
+        self.map(|c| c.max(least), |c| c.clamp_min(least))
+    }
+}
+
+/// `a ∘ b` of two coefficients, of one and a number, and of a tensor of rows and one.
+macro_rules! arithmetic {
+    ($($operator:ident $method:ident;)*) => {$(
+        impl $operator<&Coefficient> for &Coefficient {
+            type Output = Coefficient;
+            fn $method(self, other: &Coefficient) -> Coefficient {
+                match (self, other) {
+                    (Coefficient::All(a), Coefficient::All(b)) => {
+                        Coefficient::All($operator::$method(*a, *b))
+                    }
+                    (Coefficient::Each(a), Coefficient::Each(b)) => {
+                        Coefficient::Each($operator::$method(a, b))
+                    }
+                    (Coefficient::Each(a), Coefficient::All(b)) => {
+                        Coefficient::Each($operator::$method(a, *b))
+                    }
+                    (Coefficient::All(a), Coefficient::Each(b)) => {
+                        Coefficient::Each($operator::$method(b.full_like(*a), b))
+                    }
+                }
+            }
+        }
+
+        impl $operator<Coefficient> for Coefficient {
+            type Output = Coefficient;
+            fn $method(self, other: Coefficient) -> Coefficient {
+                $operator::$method(&self, &other)
+            }
+        }
+
+        impl $operator<&Coefficient> for Coefficient {
+            type Output = Coefficient;
+            fn $method(self, other: &Coefficient) -> Coefficient {
+                $operator::$method(&self, other)
+            }
+        }
+
+        impl $operator<Coefficient> for &Coefficient {
+            type Output = Coefficient;
+            fn $method(self, other: Coefficient) -> Coefficient {
+                $operator::$method(self, &other)
+            }
+        }
+
+        impl $operator<f64> for &Coefficient {
+            type Output = Coefficient;
+            fn $method(self, other: f64) -> Coefficient {
+                $operator::$method(self, &Coefficient::All(other))
+            }
+        }
+
+        impl $operator<f64> for Coefficient {
+            type Output = Coefficient;
+            fn $method(self, other: f64) -> Coefficient {
+                $operator::$method(&self, &Coefficient::All(other))
+            }
+        }
+
+        /// Row by row, in the kind of the tensor `[b, …]`.
+        impl $operator<&Coefficient> for &Tensor {
+            type Output = Tensor;
+            fn $method(self, coefficient: &Coefficient) -> Tensor {
+                match coefficient {
+                    Coefficient::All(value) => $operator::$method(self, *value),
+                    Coefficient::Each(_) => $operator::$method(self, shaped(coefficient, self)),
+                }
+            }
+        }
+
+        impl $operator<&Coefficient> for Tensor {
+            type Output = Tensor;
+            fn $method(self, coefficient: &Coefficient) -> Tensor {
+                $operator::$method(&self, coefficient)
+            }
+        }
+    )*};
+}
+
+arithmetic! { Add add; Sub sub; Mul mul; Div div; }
+
+impl Neg for &Coefficient {
+    type Output = Coefficient;
+    fn neg(self) -> Coefficient {
+        self * -1.0
+    }
+}
+
+/// `[b, 1, …]` with as many dimensions as `like` `[b, …]`, in its kind.
+fn shaped(coefficient: &Coefficient, like: &Tensor) -> Tensor {
+    let mut shape = vec![1; like.dim()];
+    shape[0] = -1;
+    coefficient.rows(like).view(&shape[..])
+}
+
+/// What is given about the rows of a batch: today their classes.
+#[derive(Debug, Default)]
+pub struct Condition {
+    classes: Vec<u32>,
+    /// The classes as `[b]`, made at their first use.
+    tensor: OnceCell<Tensor>,
+}
+
+impl Condition {
+    /// The class of each row.
+    pub fn classes(classes: &[u32]) -> Condition {
+        Condition { classes: classes.to_vec(), tensor: OnceCell::new() }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.classes.is_empty()
+    }
+
+    /// The class of each row as `[b]`, for computation on `device`.
+    ///
+    /// # Panics
+    /// Where a class is not one of `known`.
+    pub fn class_tensor(&self, known: i64, device: Device) -> &Tensor {
+        self.tensor.get_or_init(|| {
+            let classes: Vec<i64> = self.classes.iter().map(|&class| class.into()).collect();
+            let fits = |class: &i64| *class < known;
+            assert!(classes.iter().all(fits), "{classes:?} for a model of {known} classes");
+            upload(&Tensor::from_slice(&classes), Kind::Int64, device)
+        })
+    }
+
+    /// What is given about these rows of the batch.
+    pub fn rows(&self, rows: &[i64]) -> Condition {
+        if rows.len() == self.len() && rows.iter().enumerate().all(|(i, &row)| i as i64 == row) {
+            return self.clone();
+        }
+        let class = |&row: &i64| self.classes[row as usize];
+        Condition::classes(&rows.iter().map(class).collect::<Vec<u32>>())
+    }
+
+    /// What is given about a range of rows of the batch.
+    pub fn narrow(&self, rows: Range<usize>) -> Condition {
+        Condition::classes(&self.classes[rows])
+    }
+
+    /// The same about every row `n` times in turn: of rows that are repeated datum by datum.
+    pub fn repeat(&self, n: usize) -> Condition {
+        let each = self.classes.iter().flat_map(|&class| std::iter::repeat_n(class, n));
+        let repeated = Condition::classes(&each.collect::<Vec<u32>>());
+        if let Some(tensor) = self.tensor.get() {
+            let _ = repeated.tensor.set(tensor.repeat_interleave_self_int(n as i64, 0, None));
+        }
+        repeated
+    }
+}
+
+impl Clone for Condition {
+    fn clone(&self) -> Condition {
+        self.repeat(1)
+    }
+}
+
+/// What a model is asked about a batch of rows: `x` `[b, d]` at their times, given a condition.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// Rows `x_t`, `[b, d]`, in the kind and on the device of the model's space.
+    pub x: &'a Tensor,
+    /// Their times.
+    pub times: &'a Times,
+    /// What is given about them; a model that is conditioned on classes needs it.
+    pub condition: Option<&'a Condition>,
+}
+
+impl<'a> Query<'a> {
+    /// Rows at their times, nothing given.
+    pub fn new(x: &'a Tensor, times: &'a Times) -> Query<'a> {
+        times.check(x.size()[0]);
+        Query { x, times, condition: None }
+    }
+
+    /// The same rows given a condition.
+    pub fn given(self, condition: Option<&'a Condition>) -> Query<'a> {
+        if let Some(condition) = condition {
+            assert_eq!(condition.len() as i64, self.x.size()[0], "a condition against rows");
+        }
+        Query { condition, ..self }
+    }
+
+    /// The same question about other values of the rows, `[b, d]`.
+    pub fn at<'b>(&self, x: &'b Tensor) -> Query<'b>
+    where
+        'a: 'b,
+    {
+        Query { x, ..*self }
+    }
+}
+
+/// Clean rows, and what is given about them: what is trained on and scored.
+#[derive(Debug)]
+pub struct Batch {
+    /// `x_0`, `[b, d]`, in the model's units.
+    pub x: Tensor,
+    /// What is given about the rows.
+    pub condition: Option<Condition>,
+}
+
+impl Batch {
+    /// Rows about which nothing is given.
+    pub fn of(x: &Tensor) -> Batch {
+        Batch { x: x.shallow_clone(), condition: None }
+    }
+
+    /// These rows given a condition.
+    pub fn given(self, condition: Option<Condition>) -> Batch {
+        Batch { condition, ..self }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.x.size()[0] as usize
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A range of the rows.
+    pub fn narrow(&self, rows: Range<usize>) -> Batch {
+        Batch {
+            x: self.x.narrow(0, rows.start as i64, rows.len() as i64),
+            condition: self.condition.as_ref().map(|condition| condition.narrow(rows)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Vp;
+    use crate::tensor::to_vec;
+
+    /// Numbers and columns give the same products, in f64 and in f32.
+    #[test]
+    fn equal_and_unequal_times_agree() {
+        let (schedule, t) = (Vp::default(), 0.3);
+        let equal = Times::each(vec![t; 3]);
+        assert!(matches!(equal, Times::All(found) if found == t));
+        let (unequal, [extra]) =
+            Times::with_columns(&schedule, vec![t; 3], [[2.0], [2.0], [2.0]], Device::Cpu);
+        for kind in [Kind::Double, Kind::Float] {
+            let x = Tensor::from_slice(&[1.0, -2.0, 0.5, 3.0, 1.5, 7.0]).view([3, 2]).to_kind(kind);
+            let of = |times: &Times| {
+                let (alpha, sigma) = times.marginal(&schedule, Device::Cpu);
+                let scale = (alpha.square() * 0.7 + sigma.square()).sqrt().recip();
+                to_vec(&((&x * &scale - &(&sigma / &alpha)) / &(-&alpha)))
+            };
+            let (a, b) = (of(&equal), of(&unequal));
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-6), "{a:?} {b:?}");
+            assert_eq!(to_vec(&(&x * &extra)), to_vec(&(&x * 2.0)));
+        }
+    }
+
+    /// One upload serves every coefficient of a batch of unequal times; equal ones need none.
+    #[test]
+    fn one_table_for_all_coefficients() {
+        use crate::tensor::uploads_of;
+        let schedule = Vp::default();
+        let uses = |times: &Times| {
+            let _ = times.marginal(&schedule, Device::Cpu);
+            let _ = times.time(&schedule, Device::Cpu);
+        };
+        assert_eq!(uploads_of(|| uses(&Times::each(vec![0.1, 0.2]))), 1);
+        assert_eq!(uploads_of(|| uses(&Times::All(0.1))), 0);
+        let pair = |s: &Times, t: &Times| {
+            step_coefficients(s, t, Device::Cpu, |s, t| [s + t, s * t, s / t])
+        };
+        let unequal = Times::each(vec![0.2, 0.3]);
+        assert_eq!(uploads_of(|| pair(&Times::All(0.1), &unequal)), 1);
+        assert_eq!(uploads_of(|| pair(&Times::All(0.1), &Times::All(0.2))), 0);
+    }
+
+    #[test]
+    fn conditions_follow_their_rows() {
+        let condition = Condition::classes(&[4, 5, 6]);
+        assert_eq!(condition.rows(&[2, 0]).classes, [6, 4]);
+        assert_eq!(condition.narrow(1..3).classes, [5, 6]);
+        assert_eq!(condition.repeat(2).classes, [4, 4, 5, 5, 6, 6]);
+        let _ = condition.class_tensor(7, Device::Cpu);
+        let repeated = condition.repeat(2);
+        assert_eq!(to_vec(repeated.class_tensor(7, Device::Cpu)), [4.0, 4.0, 5.0, 5.0, 6.0, 6.0]);
+    }
+}
