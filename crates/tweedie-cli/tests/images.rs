@@ -208,12 +208,12 @@ fn folders_of_images() {
 
     // sizes differ, files are broken
     RgbImage::from_pixel(4, 2, Rgb([1, 1, 1])).save(at("wide.png")).unwrap();
-    refused(dir.path(), &TableOptions::default(), &["wide.png", "4 × 2", "--size"]);
+    refused(dir.path(), &TableOptions::default(), &["wide.png", "4 × 2", "data.table.size"]);
     let sized = TableOptions { size: Some([2, 2]), ..Default::default() };
     assert_eq!(Dataset::read_with(dir.path(), &sized).unwrap().rows(), 4);
     let good = std::fs::read(at("b.png")).unwrap();
     std::fs::write(at("cut.png"), &good[..good.len() / 2]).unwrap();
-    refused(dir.path(), &sized, &["cut.png", "--skip-corrupt"]);
+    refused(dir.path(), &sized, &["cut.png", "data.table.skip_corrupt"]);
     let table =
         Dataset::read_with(dir.path(), &TableOptions { skip_corrupt: true, ..sized }).unwrap();
     assert_eq!((table.rows(), table.dropped_rows), (4, 1));
@@ -225,7 +225,7 @@ fn folders_of_images() {
     );
     let csv = empty.path().join("a.csv");
     std::fs::write(&csv, "1,2\n3,4\n").unwrap();
-    refused(&csv, &TableOptions { size: Some([2, 2]), ..Default::default() }, &["--size"]);
+    refused(&csv, &TableOptions { size: Some([2, 2]), ..Default::default() }, &["data.table.size"]);
 }
 
 /// A small file of every format, with its name.

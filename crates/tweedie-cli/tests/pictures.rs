@@ -54,10 +54,10 @@ fn a_jpeg_that_is_cut_off_is_no_image() {
     let folder = case("F12-truncated-jpeg");
     let message = refusal(&folder, &TableOptions::default());
     assert!(message.contains("007.jpg") && message.contains("cut off"), "{message}");
-    assert!(message.contains("--skip-corrupt"), "{message}");
-    // whoever scores has no such flag
+    assert!(message.contains("data.table.skip_corrupt"), "{message}");
+    // whoever judges has no such option
     let scored = TableOptions { purpose: Purpose::Test, ..Default::default() };
-    assert!(!refusal(&folder, &scored).contains("--"));
+    assert!(!refusal(&folder, &scored).contains("data.table"));
     let table =
         Dataset::read_with(&folder, &TableOptions { skip_corrupt: true, ..Default::default() })
             .unwrap();
@@ -477,12 +477,15 @@ fn headers_that_claim_too_much_are_refused() {
     // images that are whole, and more than a row holds: in a folder, an array, an IDX file
     std::fs::write(dir.path().join("a.png"), claimed(4000, 3000)).unwrap();
     let message = refusal(dir.path(), &TableOptions::default());
-    assert!(message.contains("3000 × 4000") && message.contains("--size 48x64"), "{message}");
+    assert!(
+        message.contains("3000 × 4000") && message.contains("data.table.size = 48x64"),
+        "{message}"
+    );
     let array = dir.path().join("a.npy");
     std::fs::write(&array, npy(&[1, 1100, 1000], &[9; 1_100_000])).unwrap();
-    assert!(refusal(&array, &TableOptions::default()).contains("--size 64x56"));
+    assert!(refusal(&array, &TableOptions::default()).contains("data.table.size = 64x56"));
     let scored = TableOptions { purpose: Purpose::Test, ..Default::default() };
-    assert!(!refusal(&array, &scored).contains("--"), "{}", refusal(&array, &scored));
+    assert!(!refusal(&array, &scored).contains("data.table"), "{}", refusal(&array, &scored));
     let small = Dataset::read_with(&array, &sized).unwrap();
     assert_eq!((small.image(), &small.values()[..]), (Some([1, 8, 8]), &[9.0; 64][..]));
 }

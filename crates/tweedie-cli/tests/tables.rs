@@ -97,7 +97,10 @@ fn columns_without_a_density_are_remarked_and_kept() {
     assert!(!said.contains("no density"), "{said}");
 
     let zeros = read(&case("F04-atoms/zeroinflated.csv")).remarks(&Dequantize::None).join("\n");
-    assert_says(&zeros, &["column `x` repeats the value 0 in ", "% of the rows", "--drop x"]);
+    assert_says(
+        &zeros,
+        &["column `x` repeats the value 0 in ", "% of the rows", "data.table.drop = x"],
+    );
     let clipped = table(dir.path(), "clipped.csv", "a,b", |i, k| {
         format!("{:.6}", uniform(i, k as f64).min(if k == 0 { 0.4 } else { 9.0 }))
     });
@@ -228,7 +231,7 @@ fn an_index_of_rows_is_no_column() {
             assert_eq!((table.dim(), &table.found.left_out[0].0[..]), (2, first), "{header}");
             assert_says(
                 &table.found_in_words().join("\n"),
-                &["2 of 3 columns", first, "index", "--columns"],
+                &["2 of 3 columns", first, "index", "data.table.columns"],
             );
         }
         // repeated numbers are data
@@ -244,7 +247,7 @@ fn an_index_of_rows_is_no_column() {
     });
     assert_says(
         &read(&path).remarks(&Dequantize::None)[0],
-        &["`id` counts the rows (1, 2, …)", "--drop id"],
+        &["`id` counts the rows (1, 2, …)", "data.table.drop = id"],
     );
 }
 
@@ -317,7 +320,7 @@ fn columns_finer_than_single_precision_are_refused() {
     let message = refused(&case("F10-subnormal/psd.csv"), &options);
     assert_says(
         &message,
-        &["`psd`", "too fine for single precision", "multiply it by 1e4", "--drop psd"],
+        &["`psd`", "too fine for single precision", "multiply it by 1e4", "data.table.drop = psd"],
     );
     let dir = tempfile::tempdir().unwrap();
     // an outlier, or a second cluster, makes mean over deviation small
@@ -455,8 +458,12 @@ fn remedies_are_those_of_the_command() {
         let options = TableOptions { purpose: Purpose::Scoring, ..TableOptions::default() };
         let message =
             Dataset::read_with(at(name), &options.of_columns(&["a", "b"])).unwrap_err().to_string();
-        assert_eq!(message.contains("--missing drop-rows"), name == "missing.csv", "{message}");
-        assert!(!message.contains("--drop "), "{message}");
+        assert_eq!(
+            message.contains("data.table.missing = drop-rows"),
+            name == "missing.csv",
+            "{message}"
+        );
+        assert!(!message.contains("data.table.drop"), "{message}");
     }
 }
 
@@ -487,11 +494,12 @@ fn all_refusals_come_at_once_with_flags_that_work() {
             "20 of 200 rows have missing cells, in `a` (first: line 5)",
             "`same` is constant (7)",
             "`twice b` is a linear combination of `b`",
-            "--drop 'who,rare,same,twice b' --missing drop-rows",
+            "data.table.drop = 'who,rare,same,twice b' data.table.missing = drop-rows",
         ],
     );
     let data = text_of(&path);
-    fail(&training(&data, &at("none"), &[]), 2, &["5 problems"]);
+    let flags = "--drop 'who,rare,same,twice b' --missing drop-rows";
+    fail(&training(&data, &at("none"), &[]), 2, &["5 problems", flags]);
     let flags = [
         "--drop",
         "who,rare,same,twice b",
@@ -505,7 +513,10 @@ fn all_refusals_come_at_once_with_flags_that_work() {
     trained(&data, &at("run"), &flags);
     // what was given before is kept
     let options = TableOptions { drop: vec!["who".into()], ..TableOptions::default() };
-    assert_says(&refused(&path, &options), &["4 problems", "--drop 'who,rare,same,twice b'"]);
+    assert_says(
+        &refused(&path, &options),
+        &["4 problems", "data.table.drop = 'who,rare,same,twice b'"],
+    );
 
     // Parquet: types that are no numbers, constants
     let parquet = dir.path().join("t.parquet");
@@ -514,14 +525,14 @@ fn all_refusals_come_at_once_with_flags_that_work() {
     write_table(OutputFile::create(&parquet).unwrap(), &["a", "b", "c"], &types, &values).unwrap();
     assert_says(
         &refused(&parquet, &TableOptions::default()),
-        &["2 problems", "`b`", "`c`", "--drop b,c"],
+        &["2 problems", "`b`", "`c`", "data.table.drop = b,c"],
     );
     // one problem is said as before
     let options =
         TableOptions { drop: vec!["b".into()], missing: Missing::Error, ..TableOptions::default() };
     assert_says(
         &refused(&parquet, &options),
-        &["column `c` is constant (3)", "leave it out with --drop c"],
+        &["column `c` is constant (3)", "leave it out with data.table.drop = c"],
     );
 }
 
@@ -573,7 +584,7 @@ fn odd_names_are_harmless() {
     // `--drop` with a name that a shell would take apart
     let path = dir.path().join("odd.csv");
     std::fs::write(&path, "first name,it's\n1,2\nx,3\n").unwrap();
-    assert_says(&refused(&path, &TableOptions::default()), &["--drop 'first name'"]);
+    assert_says(&refused(&path, &TableOptions::default()), &["data.table.drop = 'first name'"]);
     std::fs::write(&path, "first name,it's\n1,2\n2,x\n").unwrap();
-    assert_says(&refused(&path, &TableOptions::default()), &["--drop 'it'\\''s'"]);
+    assert_says(&refused(&path, &TableOptions::default()), &["data.table.drop = 'it'\\''s'"]);
 }

@@ -71,7 +71,10 @@ fn columns_are_chosen_by_name_or_position() {
     assert_eq!(Dataset::read_with(&path, &pick(&[], &["id", "4"])).unwrap().names(), ["x", "y"]);
     assert_says(&error("a.csv", text, &pick(&["z"], &[])), &["`z`", "id, x, y, when"]);
     assert_says(&error("a.csv", text, &pick(&["x", "2"], &[])), &["`x` is named twice"]);
-    assert_says(&error("a.csv", text, &pick(&[], &[])), &["line 2", "`id`", "\"a\"", "--drop id"]);
+    assert_says(
+        &error("a.csv", text, &pick(&[], &[])),
+        &["line 2", "`id`", "\"a\"", "data.table.drop = id"],
+    );
 }
 
 #[test]
@@ -171,12 +174,12 @@ fn columns_without_a_density_are_refused() {
     assert!(check(rows(|i| [(i * 0.7).sin(), (i * i * 0.37).cos(), i])).is_ok());
     assert_says(
         &check(rows(|i| [i, 2.5, i.sin()])).unwrap_err(),
-        &["`b` is constant (2.5)", "--drop b"],
+        &["`b` is constant (2.5)", "data.table.drop = b"],
     );
     assert_says(&check(rows(|i| [i, i.sin(), i])).unwrap_err(), &["`c` repeats column `a`"]);
     assert_says(
         &check(rows(|i| [i, i.sin(), 3.0 * i - i.sin() + 2.0])).unwrap_err(),
-        &["`c`", "`a`, `b`", "--drop c"],
+        &["`c`", "`a`, `b`", "data.table.drop = c"],
     );
     assert_says(
         &check(rows(|i| [i, i.sin(), 1e9 + i.cos()])).unwrap_err(),

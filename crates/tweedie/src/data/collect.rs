@@ -8,10 +8,39 @@ use super::dataset::Dataset;
 use super::formats::text::Layout;
 use super::options::{Found, Missing, TableOptions};
 use super::place::FileRows;
-use super::refusals::flag;
+use super::refusals::{DROP, DROP_ROWS, option};
 use super::survey::Survey;
-use crate::error::trying;
+use crate::error::{Place, trying};
 use crate::{Error, Result};
+
+/// Where a cell stands in its file: a row, from 1, or nowhere, as what is said of all rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spot {
+    Line(u64),
+    Row(u64),
+    Schema,
+}
+
+impl std::fmt::Display for Spot {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Spot::Line(line) => write!(f, "line {line}"),
+            Spot::Row(row) => write!(f, "row {row}"),
+            Spot::Schema => f.write_str("schema"),
+        }
+    }
+}
+
+impl Spot {
+    fn in_column(self, path: &Path, column: &str) -> Place {
+        let place = Place::file(path).column(column);
+        match self {
+            Spot::Line(line) => place.line(line),
+            Spot::Row(row) => place.row(row),
+            Spot::Schema => place,
+        }
+    }
+}
 
 /// Collects the rows of a table.
 pub(super) struct Collector {
@@ -102,16 +131,16 @@ impl Collector {
         } else if wanted.is_empty() {
             (0..source.len()).collect()
         } else {
-            wanted.iter().map(|w| find_given("--columns", w)).collect::<Result<_>>()?
+            wanted.iter().map(|w| find_given("data.table.columns", w)).collect::<Result<_>>()?
         };
         let mut seen = HashSet::new();
         if let Some(column) = chosen.iter().find(|column| !seen.insert(**column)) {
             let problem = format!("column `{}` is named twice", source[*column]);
-            return Err(Error::config("--columns", problem, "name each column once"));
+            return Err(Error::config("data.table.columns", problem, "name each column once"));
         }
         let drop = self.options.drop.iter();
         let mut dropped: HashSet<usize> =
-            drop.map(|wanted| find_given("--drop", wanted)).collect::<Result<_>>()?;
+            drop.map(|wanted| find_given(DROP, wanted)).collect::<Result<_>>()?;
         if wanted.is_empty() && chosen.len() > self.set_aside.len() {
             for (position, why) in &self.set_aside {
                 if dropped.insert(*position) {
@@ -121,7 +150,7 @@ impl Collector {
         }
         chosen.retain(|c| !dropped.contains(c));
         if chosen.is_empty() {
-            return Err(Error::config("--drop", "no column is left", "drop fewer columns"));
+            return Err(Error::config(DROP, "no column is left", "drop fewer columns"));
         }
         self.found.columns = source.len();
         self.chosen = chosen.into_iter().map(|c| (c, source[c].clone())).collect();
@@ -153,7 +182,7 @@ impl Collector {
             false => {
                 let problem = format!("more than {} rows do not fit into memory", self.seen);
                 let remedy = match self.options.may_choose_columns() {
-                    true => "use fewer rows or columns (--columns)",
+                    true => "use fewer rows or columns (data.table.columns)",
                     false => "give fewer rows",
                 };
                 Err(Error::data(&self.path, problem, remedy))
@@ -167,7 +196,7 @@ impl Collector {
     pub fn push(
         &mut self,
         row: &[Cell],
-        place: impl Fn() -> String,
+        place: impl Fn() -> Spot,
         found: impl Fn(usize, usize) -> String,
     ) -> Result<()> {
         let most = self.most;
@@ -186,7 +215,7 @@ impl Collector {
                 return Ok(());
             } else {
                 let found = found(column, self.chosen[column].0);
-                return Err(self.bad_cell(&place(), column, value, &found));
+                return Err(self.bad_cell(place(), column, value, &found));
             }
         }
         for ((&cell, values), whole) in row.iter().zip(&mut self.columns).zip(&mut self.whole) {
@@ -201,9 +230,9 @@ impl Collector {
     }
 
     /// The error for a cell that is missing, or too large for single precision.
-    fn bad_cell(&self, place: &str, column: usize, value: f64, found: &str) -> Error {
+    fn bad_cell(&self, place: Spot, column: usize, value: f64, found: &str) -> Error {
         let name = &self.chosen[column].1;
-        let drop = flag("--drop", &[name.as_str()]);
+        let drop = option(DROP, &[name.as_str()]);
         let (expected, remedy) = if value.is_finite() {
             let remedy = match self.options.may_choose_columns() {
                 true => format!("rescale the column, or leave it out with {drop}"),
@@ -212,16 +241,16 @@ impl Collector {
             (format!("a magnitude below {:.2e}", self.most), remedy)
         } else {
             let remedy = if self.options.may_choose_columns() {
-                format!("leave such rows out with --missing drop-rows, or the column with {drop}")
+                format!("leave such rows out with {DROP_ROWS}, or the column with {drop}")
             } else if self.options.may_choose_reading() {
-                "leave such rows out with --missing drop-rows, or fill the cell".to_owned()
+                format!("leave such rows out with {DROP_ROWS}, or fill the cell")
             } else {
                 "leave the row out of the file, or fill the cell".to_owned()
             };
             ("a finite number".to_owned(), remedy)
         };
-        let problem = format!("{place}, column `{name}`: found {found}, expected {expected}");
-        Error::data(&self.path, problem, remedy)
+        let problem = format!("found {found}, expected {expected}");
+        Error::data_at(place.in_column(&self.path, name), problem, remedy)
     }
 
     /// A cell, or a whole column where `place` is the file's schema, that does not hold numbers: an
@@ -229,7 +258,7 @@ impl Collector {
     pub fn not_numeric(
         &mut self,
         column: usize,
-        place: impl Fn() -> String,
+        place: impl Fn() -> Spot,
         found: &str,
     ) -> Result<()> {
         if let Some(survey) = &mut self.survey {
@@ -237,16 +266,18 @@ impl Collector {
             return Ok(());
         }
         let name = &self.chosen[column].1;
-        let problem = format!("{}, column `{name}`: found {found}, expected a number", place());
+        let problem = format!("found {found}, expected a number");
         let remedy = match (self.options.may_choose_columns(), self.options.columns.is_empty()) {
             (true, true) => {
-                let dropped = flag("--drop", &[name.as_str()]);
+                let dropped = option(DROP, &[name.as_str()]);
                 format!("correct the cell, or leave the column out with {dropped}")
             }
-            (true, false) => format!("leave `{name}` out of --columns, or correct the cell"),
+            (true, false) => {
+                format!("leave `{name}` out of data.table.columns, or correct the cell")
+            }
             _ => "correct the cell: the model needs the column".to_owned(),
         };
-        Err(Error::data(&self.path, problem, remedy))
+        Err(Error::data_at(place().in_column(&self.path, name), problem, remedy))
     }
 
     /// The table.
@@ -258,7 +289,9 @@ impl Collector {
                 n => {
                     let problem = format!("each of the {n} rows has a missing cell");
                     let remedy = match self.options.may_choose_columns() {
-                        true => "leave out the columns that are mostly missing with --drop",
+                        true => {
+                            "leave out the columns that are mostly missing with data.table.drop"
+                        }
                         false => "fill the cells: the model needs all its columns",
                     };
                     (problem, remedy)

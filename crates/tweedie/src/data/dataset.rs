@@ -142,7 +142,7 @@ impl Dataset {
             let problem =
                 format!("{} holds images of {:?} = {dim} pixels", path.display(), images.shape);
             let remedy = "give images of the same shape, all pixels";
-            return Err(Error::config("--columns, --drop", problem, remedy));
+            return Err(Error::config("data.table.columns", problem, remedy));
         }
         let content = Content::Images { shape: images.shape, levels: images.levels };
         Ok(Dataset {
@@ -280,7 +280,7 @@ impl Dataset {
             let found = self.table().iter().find(|(own, _)| own == name);
             found.cloned().ok_or_else(|| {
                 let remedy = format!("name some of {}", self.names().join(", "));
-                Error::config("columns", format!("there is no column `{name}`"), remedy)
+                Error::config("data.table.columns", format!("there is no column `{name}`"), remedy)
             })
         };
         let columns = names.iter().map(|name| column(name.as_ref())).collect::<Result<_>>()?;

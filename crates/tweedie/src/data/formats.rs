@@ -115,7 +115,7 @@ pub(super) fn read(
 ) -> Result<Option<Images>> {
     let format = detect(path)?;
     for length in options.size.into_iter().flatten() {
-        Error::check_count("--size", length, 4096)?;
+        Error::check_count("data.table.size", length, 4096)?;
     }
     collector.found.format = format.name;
     if format.delimiter.is_some() {
@@ -124,7 +124,7 @@ pub(super) fn read(
     let images = (format.read)(path, options, collector)?;
     if images.is_none() && options.size.is_some() {
         let problem = format!("{} holds no images", path.display());
-        return Err(Error::config("--size", problem, "leave it out, or give images"));
+        return Err(Error::config("data.table.size", problem, "leave it out, or give images"));
     }
     Ok(images)
 }

@@ -73,7 +73,11 @@ pub(super) fn check_levels(
         most(channels)
     );
     if options.size.is_some() {
-        return Err(Error::config("--size", problem, "give a smaller size, for example 64x64"));
+        return Err(Error::config(
+            "data.table.size",
+            problem,
+            "give a smaller size, for example 64x64",
+        ));
     }
     if !options.may_choose_columns() {
         return Err(Error::data(path, problem, "give images of the run's size"));
@@ -84,7 +88,8 @@ pub(super) fn check_levels(
         8 * scaled.clamp(1, 8)
     };
     let (high, wide) = (side(height), side(width));
-    let remedy = format!("bring all to a smaller size, for example with --size {high}x{wide}");
+    let remedy =
+        format!("bring all to a smaller size, for example with data.table.size = {high}x{wide}");
     Err(Error::data(path, problem, remedy))
 }
 

@@ -141,7 +141,7 @@ impl Found {
         let (parts, listed) = (parts.join(", "), listed.join(", "));
         let layout = format!("found: {parts}; {dim}{of} column{s}: {listed}");
         let left_out = self.left_out.iter().map(|(name, why)| {
-            format!("found: column `{name}` is left out: {why} (to keep it, name it in --columns)")
+            format!("found: column `{name}` is left out: {why} (to keep it, name it in data.table.columns)")
         });
         [layout].into_iter().chain(left_out).collect()
     }

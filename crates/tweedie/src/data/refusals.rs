@@ -25,17 +25,21 @@ pub(super) enum Fix {
     DropRows,
 }
 
+/// The option that leaves columns out, and the setting that leaves out rows with missing cells.
+pub(super) const DROP: &str = "data.table.drop";
+pub(super) const DROP_ROWS: &str = "data.table.missing = drop-rows";
+
 /// Refusals beyond this many are counted.
 const LISTED: usize = 12;
 
-/// `--flag a,b`, quoted for a shell where a name needs that.
-pub(super) fn flag(name: &str, values: &[impl AsRef<str>]) -> String {
+/// `option = a,b`, the value quoted for a shell where a name needs that.
+pub(super) fn option(path: &str, values: &[impl AsRef<str>]) -> String {
     let values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
     let joined = values.join(",");
     let plain = |c: char| c.is_alphanumeric() || "_-.,:/%+@^=".contains(c);
     match joined.chars().all(plain) {
-        true => format!("{name} {joined}"),
-        false => format!("{name} '{}'", joined.replace('\'', "'\\''")),
+        true => format!("{path} = {joined}"),
+        false => format!("{path} = '{}'", joined.replace('\'', "'\\''")),
     }
 }
 
@@ -51,11 +55,11 @@ pub(super) fn combined(path: &Path, options: &TableOptions, refusals: &[Refusal]
         .collect();
     if let [Refusal { problem, fix }] = refusals {
         let remedy = match fix {
-            Fix::Drop(name, None) => format!("leave it out with {}", flag("--drop", &[name])),
+            Fix::Drop(name, None) => format!("leave it out with {}", option(DROP, &[name])),
             Fix::Drop(name, Some(other)) => {
-                format!("{other}, or leave it out with {}", flag("--drop", &[name]))
+                format!("{other}, or leave it out with {}", option(DROP, &[name]))
             }
-            Fix::DropRows => "leave such rows out with --missing drop-rows".into(),
+            Fix::DropRows => format!("leave such rows out with {DROP_ROWS}"),
         };
         return Error::data(path, problem, remedy);
     }
@@ -71,24 +75,24 @@ pub(super) fn combined(path: &Path, options: &TableOptions, refusals: &[Refusal]
     if refusals.len() > LISTED {
         listed.push(format!("and {} more", refusals.len() - LISTED));
     }
-    let mut flags = Vec::new();
+    let mut set = Vec::new();
     if !dropped.is_empty() {
         let before = options.drop.iter().map(String::as_str);
-        flags.push(flag("--drop", &before.chain(dropped).collect::<Vec<_>>()));
+        set.push(option(DROP, &before.chain(dropped).collect::<Vec<_>>()));
     }
     if refusals.iter().any(|r| matches!(r.fix, Fix::DropRows))
         || options.missing == Missing::DropRows
     {
-        flags.push("--missing drop-rows".into());
+        set.push(DROP_ROWS.to_owned());
     }
     let problem = format!("{} problems: {}", refusals.len(), listed.join("; "));
-    Error::data(path, problem, format!("all are gone with {}", flags.join(" ")))
+    Error::data(path, problem, format!("all are gone with {}", set.join(" ")))
 }
 
 impl Dataset {
     /// Reads a table to train on: [`Dataset::read_with`], then [`Dataset::check_columns`], with everything
-    /// that is wrong in one error, which ends with the flags of `tweedie train` that together make
-    /// the table one that works.
+    /// that is wrong in one error, which ends with the options that together make the table one
+    /// that works.
     ///
     /// # Errors
     /// As those two.

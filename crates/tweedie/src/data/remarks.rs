@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::Dataset;
 use super::column::{ColumnKind, Values};
 use super::precision::changed;
-use super::refusals::flag;
+use super::refusals::{DROP, DROP_ROWS, option};
 use super::scaling::{Dequantize, Scaling, regular_grid};
 use crate::{Error, Result};
 
@@ -26,6 +26,8 @@ const FAR: f64 = 50.0;
 /// The interquartile range of a standard normal variable, and the range of its middle 90 %.
 const QUARTILES: f64 = 1.349;
 const MIDDLE: f64 = 3.29;
+
+const DEQUANTIZE: &str = "data.scaling.dequantize";
 
 /// The repeated values of a column.
 struct Ties {
@@ -92,7 +94,7 @@ impl Dataset {
                 "column `{name}` counts the rows ({}, {}, …): it is no quantity; leave it out with {}",
                 values[0],
                 values[1],
-                flag("--drop", &[name])
+                option(DROP, &[name])
             ));
         }
         if let Some((changed, worst)) = self.column(k).and_then(changed) {
@@ -117,17 +119,14 @@ impl Dataset {
         let on_grid = column.kind == ColumnKind::Integer
             || ((!atom || distinct <= FEW)
                 && regular_grid(values.iter().map(|&v| v.into()).collect()).is_some());
-        let drop = flag("--drop", &[name]);
+        let drop = option(DROP, &[name]);
         let remedy = match (on_grid, dequantize) {
             (true, Dequantize::Columns(others)) => {
                 let all: Vec<&String> = others.iter().chain([name]).collect();
-                format!("dequantise it ({}), or leave it out ({drop})", flag("--dequantize", &all))
+                format!("dequantise it ({}), or leave it out ({drop})", option(DEQUANTIZE, &all))
             }
             (true, _) => {
-                format!(
-                    "dequantise it ({}), or leave it out ({drop})",
-                    flag("--dequantize", &[name])
-                )
+                format!("dequantise it ({}), or leave it out ({drop})", option(DEQUANTIZE, &[name]))
             }
             (false, _) => {
                 format!("leave it out ({drop}), or model the rows with other values by themselves")
@@ -198,8 +197,10 @@ impl Dataset {
             _ => Err(Error::data(
                 &self.source,
                 refused.join("; "),
-                "if these are fill values, empty the cells and give --missing drop-rows; \
-                 if they are real, give --marginals gaussianize",
+                format!(
+                    "if these are fill values, empty the cells and give {DROP_ROWS}; if they are \
+                     real, give data.scaling.marginals = gaussianize"
+                ),
             )),
         }
     }
@@ -296,18 +297,22 @@ mod tests {
         let zeros = remark(
             uniform(1000).enumerate().map(|(i, u)| if i % 3 > 0 { u } else { 0.0 }).collect(),
         );
-        assert!(zeros.contains("the value 0 in 33 %") && zeros.contains("--drop x"), "{zeros}");
-        assert!(!zeros.contains("--dequantize"), "no grid: {zeros}");
+        assert!(
+            zeros.contains("the value 0 in 33 %") && zeros.contains("data.table.drop = x"),
+            "{zeros}"
+        );
+        assert!(!zeros.contains("dequantize"), "no grid: {zeros}");
         let clipped = remark(uniform(1000).map(|u| u.min(0.45)).collect());
         assert!(clipped.contains("the value 0.45 in 5.0 %"), "{clipped}");
         let binary = remark(uniform(300).map(|u| f32::from(u > 0.0)).collect());
         assert!(
-            binary.contains("only 2 different values") && binary.contains("--dequantize x"),
+            binary.contains("only 2 different values")
+                && binary.contains("data.scaling.dequantize = x"),
             "{binary}"
         );
         let tenths = remark(uniform(300).map(|u| (u * 20.0).round() / 10.0).collect());
         assert!(
-            tenths.contains("only 21 different") && tenths.contains("--dequantize x"),
+            tenths.contains("only 21 different") && tenths.contains("data.scaling.dequantize = x"),
             "{tenths}"
         );
         let dequantised = table(uniform(300).map(|u| f32::from(u > 0.0)).collect());

@@ -33,7 +33,7 @@ impl Split {
         if !fractions.iter().all(|f| (0.0..=1.0).contains(f)) || (sum - 1.0).abs() > 1e-6 {
             let problem = format!("{fractions:?} are not three fractions that sum to 1");
             return Err(Error::config(
-                "split",
+                "data.split",
                 problem,
                 "give training, validation, test as in 0.8,0.1,0.1",
             ));
@@ -49,7 +49,7 @@ impl Split {
                 let problem =
                     format!("{fraction} of {rows} rows leaves no row for the {name} part");
                 return Err(Error::config(
-                    "split",
+                    "data.split",
                     problem,
                     "give more rows, or other fractions (0 leaves a part out)",
                 ));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Dataset;
-use super::collect::{Collector, some_of};
+use super::collect::{Collector, Spot, some_of};
 use super::column::Values;
 use super::formats;
 use super::options::{Missing, TableOptions};
@@ -14,21 +14,18 @@ use crate::Result;
 /// A column of which a larger share is missing is to be left out, not its rows.
 const MOSTLY: f64 = 0.5;
 
-/// The place of a column that as a whole does not hold numbers.
-pub(super) const SCHEMA: &str = "schema";
-
 /// What single cells of a column say against it.
 #[derive(Debug, Clone, Default)]
 struct Surveyed {
     /// Cells, or one for a whole column, that are no numbers, and the first: where, what.
     text: usize,
-    first_text: Option<(String, String)>,
+    first_text: Option<(Spot, String)>,
     /// Missing cells, and where the first is.
     missing: usize,
-    first_missing: Option<String>,
+    first_missing: Option<Spot>,
     /// Cells too large for single precision, and the first.
     large: usize,
-    first_large: Option<(String, String)>,
+    first_large: Option<(Spot, String)>,
 }
 
 /// What a reading collects that goes on whatever is wrong with cells.
@@ -44,7 +41,7 @@ impl Survey {
     }
 
     /// A cell that is no number.
-    pub fn text(&mut self, column: usize, place: impl Fn() -> String, found: &str) {
+    pub fn text(&mut self, column: usize, place: impl Fn() -> Spot, found: &str) {
         let of = &mut self.columns[column];
         of.text += 1;
         of.first_text.get_or_insert_with(|| (place(), found.to_owned()));
@@ -55,7 +52,7 @@ impl Survey {
         &mut self,
         column: usize,
         value: f64,
-        place: &impl Fn() -> String,
+        place: &impl Fn() -> Spot,
         found: impl Fn() -> String,
     ) {
         let of = &mut self.columns[column];
@@ -75,7 +72,7 @@ impl Surveyed {
     fn refusal(&self, name: &str, rows: usize) -> Option<Refusal> {
         let cells = |n: usize| if n == 1 { "one cell".into() } else { format!("{n} cells") };
         let (problem, other) = if let Some((place, found)) = &self.first_text {
-            let few = self.text <= 1 + rows / 100 && place != SCHEMA;
+            let few = self.text <= 1 + rows / 100 && *place != Spot::Schema;
             let all = cells(self.text);
             let problem = format!("column `{name}` holds text ({place}: {found}; {all} in all)");
             (problem, few.then_some("correct them"))
@@ -129,7 +126,7 @@ pub(super) fn survey(
     {
         let incomplete = rows - table.rows();
         let among = some_of(missing.iter().map(|&k| names[k].as_str()), 6);
-        let first = columns[first].first_missing.as_deref().unwrap_or_default();
+        let first = columns[first].first_missing.map_or(String::new(), |spot| spot.to_string());
         let problem =
             format!("{incomplete} of {rows} rows have missing cells, in {among} (first: {first})");
         refusals.push(Refusal { problem, fix: Fix::DropRows });

@@ -125,13 +125,13 @@ impl DataRecord {
     pub fn class(&self, name: &str) -> Result<u32> {
         if self.classes.is_empty() {
             let problem = format!("{name}: the run is not conditioned on classes");
-            return Err(Error::config("--class", problem, "leave it out"));
+            return Err(Error::config("sample.class", problem, "leave it out"));
         }
         let named = self.classes.iter().position(|class| class == name);
         let number = || name.parse().ok().filter(|&number: &usize| number < self.classes.len());
         named.or_else(number).map(|class| class as u32).ok_or_else(|| {
             let remedy = format!("give one of {}, or its number from 0", self.classes.join(", "));
-            Error::config("--class", format!("{name:?} is no class of this run"), remedy)
+            Error::config("sample.class", format!("{name:?} is no class of this run"), remedy)
         })
     }
 }
@@ -146,7 +146,7 @@ fn classes_of(table: &Dataset, config: &DataConfig) -> Result<Vec<String>> {
             let problem = format!("{} has {what}", config.source);
             let remedy = "give a folder with one sub-folder per class, IDX images with their \
                           labels beside them, an NPZ with labels, or CIFAR-10's batches";
-            Err(Error::config("--classes", problem, remedy))
+            Err(Error::config("data.classes", problem, remedy))
         }
     }
 }
@@ -209,23 +209,25 @@ impl Prepared {
             Some(name) => mixture_table(name, config.mixture_rows, Seed(seed))?,
             None if config.source.is_empty() => {
                 let remedy = "give a table, images, or mixture:NAME";
-                return Err(Error::config("--data", "no data were given", remedy));
+                return Err(Error::config("data.source", "no data were given", remedy));
             }
             None => {
                 Dataset::read_to_train(&config.source, &config.table, &config.scaling.dequantize)?
             }
         };
         if table.image().is_none() {
-            for (flag, requested) in [("--flip", config.flip), ("--classes", config.classes)] {
+            for (option, requested) in
+                [("data.flip", config.flip), ("data.classes", config.classes)]
+            {
                 if requested {
                     let remedy = "leave it out: it is for images";
-                    return Err(Error::config(flag, "the data are a table", remedy));
+                    return Err(Error::config(option, "the data are a table", remedy));
                 }
             }
         } else if !fits_images(&config.scaling) {
             let problem =
                 "the data are images, whose levels are dequantised and brought to [−1, 1]";
-            let remedy = "leave out --dequantize and --marginals";
+            let remedy = "leave out data.scaling.dequantize and data.scaling.marginals";
             return Err(Error::config("data.scaling", problem, remedy));
         }
         let classes = classes_of(&table, config)?;

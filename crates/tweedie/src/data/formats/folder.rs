@@ -75,7 +75,7 @@ fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
         };
         let remedy = match options.may_choose_reading() {
             false => "repair it, or take it out of the folder",
-            true => "repair it, or leave such files out (train and import: --skip-corrupt)",
+            true => "repair it, or leave such files out with data.table.skip_corrupt",
         };
         return Err(Error::data(path, format!("cannot be decoded: {why}{more}"), remedy));
     }
@@ -155,7 +155,7 @@ fn check_sizes<'a>(
         let problem = format!("is {wide} × {high} pixels, {first} is {width} × {height}");
         let remedy = match options.may_choose_columns() {
             false => "give images of one size, the run's",
-            true => "bring all to one size with --size HxW",
+            true => "bring all to one size with data.table.size = HxW",
         };
         return Err(Error::data(other, problem, remedy));
     }

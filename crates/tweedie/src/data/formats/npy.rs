@@ -5,7 +5,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::{Format, Holds};
-use crate::data::collect::{Collector, unique_names};
+use crate::data::collect::{Collector, Spot, unique_names};
 use crate::data::column::{Cell, CellType, Values};
 use crate::data::images::{Images, damaged};
 use crate::data::options::TableOptions;
@@ -124,7 +124,7 @@ fn read_rows(
                 let item = if header.fortran { column * count + r } else { r * columns + column };
                 *cell = number.decode(&block[item * size..(item + 1) * size]);
             }
-            let place = || format!("row {}", start + r + 1);
+            let place = || Spot::Row((start + r + 1) as u64);
             table.push(&row, place, |k, _| format!("{:?}", row[k].value()))?;
         }
     }

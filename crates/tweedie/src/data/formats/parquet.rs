@@ -24,10 +24,9 @@ use parquet::file::metadata::{FileMetaData, ParquetMetaData};
 use parquet::file::properties::WriterProperties;
 
 use super::{Format, Holds};
-use crate::data::collect::{Collector, unique_names};
+use crate::data::collect::{Collector, Spot, unique_names};
 use crate::data::column::{Cell, CellType, Values};
 use crate::data::output::OutputFile;
-use crate::data::survey::SCHEMA;
 use crate::data::write::Frame;
 use crate::error::caught;
 use crate::{Error, Result};
@@ -103,7 +102,7 @@ fn read(path: &Path, table: &mut Collector) -> Result<()> {
     if roots.is_empty() {
         // a survey of a table without a column of numbers
         let row = vec![Cell::Missing; kinds.len()];
-        return (0..rows).try_for_each(|_| table.push(&row, String::new, |_, _| String::new()));
+        return (0..rows).try_for_each(|_| table.push(&row, || Spot::Schema, |_, _| String::new()));
     }
 
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
@@ -129,7 +128,7 @@ fn read(path: &Path, table: &mut Collector) -> Result<()> {
                 value if value.is_nan() => "null or NaN".into(),
                 value => format!("{value:?}"),
             };
-            table.push(&row, || format!("row {number}"), found)?;
+            table.push(&row, || Spot::Row(number as u64), found)?;
         }
     }
     if table.seen != rows {
@@ -149,7 +148,7 @@ fn chosen_kinds(table: &mut Collector, schema: &Schema) -> Result<Vec<Option<Cel
         let (kind, since) = match kind_of(field.data_type()) {
             Some(found) => found,
             None => {
-                table.not_numeric(k, || SCHEMA.into(), &found_type(field.data_type()))?;
+                table.not_numeric(k, || Spot::Schema, &found_type(field.data_type()))?;
                 kinds.push(None);
                 continue;
             }

@@ -12,12 +12,13 @@ use self::cells::{hint, is_text, parse, quoted};
 pub(in crate::data) use self::layout::Layout;
 pub(in crate::data) use self::records::Records;
 use super::{Format, Holds};
-use crate::data::collect::{Collector, unique_names};
+use crate::data::collect::{Collector, Spot, unique_names};
 use crate::data::column::Cell;
 use crate::data::images::Images;
 use crate::data::options::{Found, TableOptions};
 use crate::data::output::OutputFile;
 use crate::data::write::{Frame, format_cell};
+use crate::error::Place;
 use crate::{Error, Result};
 
 /// Comma-separated text; whatever is text and of no other format is read so too.
@@ -84,17 +85,17 @@ fn read(path: &Path, options: &TableOptions, table: &mut Collector) -> Result<Op
             row[k] = match parse(cell, layout.decimal_comma) {
                 Some(cell) => cell,
                 None => {
-                    let line = || format!("line {}", records.line(&record));
+                    let line = || Spot::Line(records.line(&record));
                     if let Some(problem) = whole_line(&record, heads.as_ref(), layout) {
-                        let problem = format!("{} {problem}", line());
-                        return Err(Error::data(path, problem, "delete the line"));
+                        let place = Place::file(path).line(records.line(&record));
+                        return Err(Error::data_at(place, problem, "delete the line"));
                     }
                     table.not_numeric(k, line, &(quoted(cell) + hint(cell, layout)))?;
                     Cell::Missing
                 }
             };
         }
-        let place = || format!("line {}", records.line(&record));
+        let place = || Spot::Line(records.line(&record));
         table.push(&row, place, |_, column| quoted(&record[column]))?;
         if table.seen == 1000 {
             // An estimate: if there is no room for it there may still be for the rows.
@@ -105,7 +106,7 @@ fn read(path: &Path, options: &TableOptions, table: &mut Collector) -> Result<Op
     if table.seen == 0 {
         let problem = "there is a header but no row of numbers";
         let remedy = match options.may_choose_columns() {
-            true => "check how it was written, or say --header false",
+            true => "check how it was written, or say data.table.header = false",
             false => "check how it was written",
         };
         return Err(Error::data(path, problem, remedy));
@@ -118,9 +119,9 @@ fn names(path: &Path, records: &Records, header: &ByteRecord) -> Result<Vec<Stri
     let name = |(i, cell)| match std::str::from_utf8(cell) {
         Ok(name) => Ok(name.trim().to_owned()),
         Err(_) => {
-            let (line, column) = (records.line(header), i + 1);
-            let problem = format!("line {line}, column {column}: the name is not UTF-8 text");
-            Err(Error::data(path, problem, "save the file as UTF-8"))
+            let place = Place::file(path).line(records.line(header));
+            let problem = format!("the name of column {} is not UTF-8 text", i + 1);
+            Err(Error::data_at(place, problem, "save the file as UTF-8"))
         }
     };
     header.iter().enumerate().map(name).collect()
@@ -136,30 +137,30 @@ fn ragged(
     layout: Layout,
 ) -> Error {
     let found = record.len();
-    let problem = format!("line {}: found {found} cells, expected {width}", records.line(record));
+    let problem = format!("found {found} cells, expected {width}");
     let remedy = if record.get(0).is_some_and(|cell| cell.starts_with(b"#")) {
         "delete the line: comments are skipped at the top of a file alone"
     } else if layout.header && found == width + 1 {
         "name every column in the header (the first of the row may be a row name, as R writes them)"
     } else if options.may_choose_columns() {
-        "correct the row, or name what separates cells with --delimiter"
+        "correct the row, or name what separates cells with data.table.delimiter"
     } else {
         "correct the row"
     };
-    Error::data(path, problem, remedy)
+    Error::data_at(Place::file(path).line(records.line(record)), problem, remedy)
 }
 
 /// What is wrong with a line as a whole: it is the header again, or holds no numbers at all.
 fn whole_line(record: &ByteRecord, heads: Option<&ByteRecord>, layout: Layout) -> Option<String> {
     if heads == Some(record) {
-        return Some("is the header again (were files put together?)".into());
+        return Some("this is the header again (were files put together?)".into());
     }
     let text = |cell: &[u8]| is_text(cell, layout.decimal_comma);
     let second = heads.is_some() && record.len() > 1 && record.iter().all(text);
     second.then(|| {
         let cells: Vec<String> = record.iter().take(4).map(quoted).collect();
         let more = if record.len() > 4 { ", …" } else { "" };
-        format!("holds no numbers but {}{more} (units, or a second header?)", cells.join(", "))
+        format!("it holds no numbers but {}{more} (units, or a second header?)", cells.join(", "))
     })
 }
 

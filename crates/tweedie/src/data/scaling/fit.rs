@@ -8,7 +8,7 @@ use super::spline::{Spline, decimal};
 use super::{ColumnScaling, Grid, MarginalChoice, Marginals, ScaledColumn, Scaling};
 use crate::data::Dataset;
 use crate::data::column::{Column, ColumnKind, Values};
-use crate::data::refusals::flag;
+use crate::data::refusals::{DROP, option};
 use crate::{Error, Result};
 
 /// A spline is fitted on at most so many rows, evenly spaced among the training rows.
@@ -100,11 +100,15 @@ impl Scaling {
         }
         if options.knots < 2 {
             let problem = format!("{} is too few", options.knots);
-            return Err(Error::config("knots", problem, "give at least 2; 32 is usual"));
+            return Err(Error::config(
+                "data.scaling.knots",
+                problem,
+                "give at least 2; 32 is usual",
+            ));
         }
         if !(options.floor.is_finite() && options.floor >= 0.0) {
             let problem = format!("{} is no length", options.floor);
-            return Err(Error::config("floor", problem, "give 0 or more"));
+            return Err(Error::config("data.scaling.floor", problem, "give 0 or more"));
         }
         let columns = table.columns();
         if let Dequantize::Columns(names) = &options.dequantize
@@ -112,7 +116,7 @@ impl Scaling {
         {
             let problem = format!("there is no column `{unknown}`");
             let remedy = format!("name some of {}", table.names().join(", "));
-            return Err(Error::config("dequantize", problem, remedy));
+            return Err(Error::config("data.scaling.dequantize", problem, remedy));
         }
         let fit = |(k, column)| fit_column(table, rows, options, k, column);
         let fitted = columns.into_iter().enumerate().map(fit).collect::<Result<Vec<_>>>()?;
@@ -159,7 +163,7 @@ fn fit_column(
     let map = map.ok_or_else(|| {
         let (name, n) = (&column.name, rows.len());
         let problem = format!("column `{name}` is constant on the {n} rows of the training part");
-        let remedy = format!("leave it out with {}", flag("--drop", &[name]));
+        let remedy = format!("leave it out with {}", option(DROP, &[name]));
         Error::data(&table.source, problem, remedy)
     })?;
     Ok((ScaledColumn { column, grid, map }, choice))

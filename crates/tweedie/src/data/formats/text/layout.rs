@@ -60,17 +60,17 @@ pub(super) fn guess(path: &Path, options: &TableOptions) -> Result<Layout> {
 fn check(options: &TableOptions) -> Result<()> {
     let (field, problem, remedy) = match (options.delimiter, options.decimal) {
         (Some(given), _) if !given.is_ascii() || "\n\r\"\0".contains(given) => (
-            "--delimiter",
+            "data.table.delimiter",
             format!("{given:?} cannot separate cells"),
             "give one ASCII character such as , or ; or |",
         ),
         (_, Some(other)) if !".,".contains(other) => {
-            ("--decimal", format!("{other:?} cannot stand before decimals"), "give . or ,")
+            ("data.table.decimal", format!("{other:?} cannot stand before decimals"), "give . or ,")
         }
         (Some(','), Some(',')) => (
-            "--decimal",
+            "data.table.decimal",
             "is a comma, which cannot separate cells too".to_owned(),
-            "give another --delimiter",
+            "give another data.table.delimiter",
         ),
         _ => return Ok(()),
     };
