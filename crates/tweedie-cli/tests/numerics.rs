@@ -14,7 +14,9 @@ use tweedie::objective::{ObjectiveConfig, Trains};
 use tweedie::query::Batch;
 use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::to_vec;
-use tweedie::train::{Ended, Hooks, Metric, State, TensorRows, TrainConfig, Trainer, Validation};
+use tweedie::train::{
+    Hooks, Metric, State, StopReason, TensorRows, TrainConfig, Trainer, Validation,
+};
 
 /// Normals of three columns, one of them a mix of the others, as a table.
 fn write_table(path: &Path, rows: u64) {
@@ -74,7 +76,7 @@ fn a_row_without_a_factorisation_is_left_out_and_counted() {
     println!("{ended:?}: {:?}", kept.0);
     // it may give up, in one line, but not fall over
     match ended {
-        Ok(ended) => assert_eq!(ended, Ended::Finished),
+        Ok(ended) => assert_eq!(ended, StopReason::Finished),
         Err(error) => assert!(error.to_string().contains("diverged"), "{error}"),
     }
 }
@@ -142,7 +144,7 @@ fn rows_without_a_loss_do_not_stop_a_training() {
     let data = TensorRows::new(rows);
     let ended =
         Trainer { config }.fit(&model, &objective, &data, None, Seed(0), &mut state, &mut kept);
-    assert_eq!(ended.unwrap(), Ended::Finished);
+    assert_eq!(ended.unwrap(), StopReason::Finished);
     let last = kept.0.last().unwrap();
     assert_eq!((last.skipped_rows, last.skipped), (100, 0), "{last:?}");
     assert!(last.loss.is_finite());

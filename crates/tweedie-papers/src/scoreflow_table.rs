@@ -328,7 +328,7 @@ impl<'a> Judge<'a> {
             DEQUANTIZER_DRAWS,
             &config,
             seed,
-            &mut |_, _| (),
+            &mut tweedie::watch::Silent,
         )?;
         Ok(dequantizer)
     }

@@ -8,7 +8,7 @@
 //!     Column::from("nats").titled("nats per row").error("std_error"),
 //!     "rows".into(),
 //! ]);
-//! table.push(["ELBO, K = 100".into(), Cell::measured(-1.2345, 0.0321, 3), 1000.into()]);
+//! table.push(["ELBO, K = 100".into(), Cell::measured(-1.2345, 0.0321, 3), 1000_usize.into()]);
 //! assert_eq!(
 //!     table.markdown(),
 //!     "| estimator | nats per row | rows |\n|---|---:|---:|\n\
@@ -25,7 +25,8 @@ use std::fmt;
 
 use maud::{Markup, html};
 
-use crate::plot::{Series, fixed, grouped, short};
+use crate::number::{fixed, grouped, short};
+use crate::plot::Series;
 
 /// A table of typed cells under named columns.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -86,8 +87,9 @@ impl Digits {
     fn show(self, value: f64) -> String {
         match self {
             _ if value.is_nan() => "–".into(),
-            Digits::Decimals(digits) if value.is_finite() => fixed(value, digits),
-            Digits::Decimals(digits) | Digits::Significant(digits) => short(value, digits),
+            Digits::Decimals(digits) if value.abs() < 1e9 => fixed(value, digits),
+            Digits::Decimals(_) => short(value, 4),
+            Digits::Significant(digits) => short(value, digits),
         }
     }
 
@@ -150,7 +152,7 @@ impl Cell {
         }
     }
 
-    /// The cell of a CSV file: every digit, in the shortest form that reads back as the same number.
+    /// The cell of a CSV file: every digit, in the shortest form that reads back.
     fn csv(&self) -> String {
         match self {
             Cell::Empty => String::new(),
@@ -306,7 +308,9 @@ impl Table {
     pub(crate) fn markup(&self, class: &str) -> Markup {
         html! {
             table class=[(!class.is_empty()).then_some(class)] {
-                thead { tr { @for column in &self.columns { th scope="col" { (column.title()) } } } }
+                thead {
+                    tr { @for column in &self.columns { th scope="col" { (column.title()) } } }
+                }
                 tbody {
                     @for row in &self.rows { tr { @for cell in row { td { (cell.to_string()) } } } }
                 }

@@ -38,8 +38,10 @@
 //! equation lives, and `examples/quickstart.rs` for training.
 
 pub mod baseline;
+pub mod choice;
 pub mod covariance;
 pub mod data;
+pub mod density;
 pub mod dequantize;
 pub mod device;
 pub mod error;
@@ -49,6 +51,7 @@ pub mod likelihood;
 pub mod metric;
 pub mod mixture;
 pub mod model;
+mod names;
 pub mod noise;
 pub mod objective;
 pub mod ode;
@@ -62,5 +65,7 @@ pub mod statistics;
 pub mod sym_matrix;
 pub mod tensor;
 pub mod train;
+pub mod watch;
 
 pub use error::{Error, Result};
+pub use names::Named;

@@ -10,6 +10,7 @@
 //! | `state.safetensors` | what `--resume` needs, in one file so that it is never half new |
 //! | `metrics.jsonl` | one line per 100 steps |
 //! | `dequantizer.safetensors` | the variational dequantiser, where one was learned |
+//! | `dequantizer-state.safetensors` | what its training goes on from, where it was interrupted |
 //! | `scheduler.json` | how the pipeline that a model was imported from samples it, for its export |
 //! | `status.json` | how far the training is, and how it ended |
 //! | `.lock` | locked while a process writes to the run |
@@ -27,8 +28,12 @@ mod config;
 mod data;
 mod dequantizer;
 mod exchange;
+mod facts;
 mod import;
+mod layers;
 mod lock;
+mod presets;
+mod schema;
 mod setup;
 mod status;
 mod training;
@@ -46,18 +51,21 @@ use crate::data::OutputFile;
 use crate::model::{Base, BaseKind, Denoiser, Model};
 use crate::noise::Seed;
 use crate::oracle::{GaussianMixture, MixtureParameters};
-use crate::sample::Defaults;
+use crate::sample::{SampleOptions, Sampling};
 use crate::tensor::to_vec;
-use crate::train::{Ended, Metric, State, Watched};
+use crate::train::{Metric, State, StopReason, Watched};
 use crate::{Error, Result};
 pub use about::About;
-pub use config::{DataConfig, Given, RunConfig};
+pub use config::{DataConfig, RunConfig};
 use data::in_words;
 pub use data::{
     DataRecord, Prepared, TableRows, dequantized_from, dequantized_rows, level_rows, scaled_rows,
 };
 pub use exchange::{read_unet, write_unet};
+pub use facts::{Ending, Facts, Outcome};
 pub use import::{export, import};
+pub use layers::Layer;
+pub use presets::{OBJECTIVES, Preset, SCHEDULES};
 pub use status::Status;
 pub use training::Training;
 
@@ -72,7 +80,7 @@ pub struct RunDir {
 }
 
 /// The files that the holder of the lock writes.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "config.toml",
     "data.json",
     "base.json",
@@ -81,6 +89,7 @@ const FILES: [&str; 9] = [
     "state.safetensors",
     "metrics.jsonl",
     "dequantizer.safetensors",
+    dequantizer::STATE,
     status::FILE,
 ];
 
@@ -149,14 +158,14 @@ impl RunDir {
     /// Refuses a directory that holds a run.
     ///
     /// # Errors
-    /// [`Error::Config`] if it does.
+    /// [`Error::Taken`] if it does.
     pub fn check_free(path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         match path.join("config.toml").exists() {
-            true => Err(Error::config(
-                "--out",
-                format!("{} already holds a run", path.display()),
-                "give --resume to go on with it, or another directory",
+            true => Err(Error::taken(
+                path,
+                "already holds a run",
+                "set fit.resume to go on with it, or give another directory",
             )),
             false => Ok(()),
         }
@@ -167,8 +176,9 @@ impl RunDir {
     /// earlier attempt left there is removed.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is a run, another process is making one, or a file that is no
-    /// run's has the name of one of its files; [`Error::Io`] if the directory cannot be written.
+    /// [`Error::Taken`] if there is a run, or a file that is no run's has the name of one of its
+    /// files; [`Error::Busy`] if another process is making one; [`Error::Io`] if the directory cannot
+    /// be written.
     pub fn create(path: impl AsRef<Path>) -> Result<RunDir> {
         let path = path.as_ref();
         RunDir::check_free(path)?;
@@ -176,21 +186,36 @@ impl RunDir {
         let ours = lock::was_begun(path);
         let mut names = FILES.iter().chain(&[STATISTICS, HEAD_START]);
         if let Some(name) = names.clone().find(|name| !ours && path.join(name).exists()) {
-            let problem =
-                format!("{} holds a file {name}, which no run there wrote", path.display());
-            return Err(Error::config("--out", problem, "move it away, or give another directory"));
+            let problem = format!("holds a file {name}, which no run there wrote");
+            return Err(Error::taken(path, problem, "move it away, or give another directory"));
         }
         let mut dir = RunDir { path: path.to_owned(), lock: None, setup: Arc::default() };
         dir.lock()?;
         // the process that had the lock until now may have made one
         RunDir::check_free(path)?;
-        names.try_for_each(|name| match std::fs::remove_file(dir.file(name)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(dir.file(name))(e)),
-            _ => Ok(()),
-        })?;
+        names.try_for_each(|name| dir.remove(name))?;
         // fails now, not after the training, where the directory cannot be written
         dir.output("state.safetensors")?;
         Ok(dir)
+    }
+
+    /// Writes a copy of the run to another directory, which must not hold one.
+    ///
+    /// # Errors
+    /// As [`RunDir::create`], and if a file cannot be copied.
+    pub fn copy_to(&self, path: &Path) -> Result<()> {
+        let copy = RunDir::create(path)?;
+        let entries = std::fs::read_dir(&self.path).map_err(Error::io(&self.path))?;
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+            .filter(|name| !name.starts_with('.') && self.file(name).is_file())
+            .collect();
+        // the configuration last: a directory that has it is a run
+        names.sort_by_key(|name| name == "config.toml");
+        for name in names {
+            copy.write(&name, &self.read(&name)?)?;
+        }
+        Ok(())
     }
 
     /// An existing run directory.
@@ -224,7 +249,7 @@ impl RunDir {
     /// removes what killed ones have left half-written.
     ///
     /// # Errors
-    /// [`Error::Config`] if another process writes to the run now; [`Error::Io`] if the directory
+    /// [`Error::Busy`] if another process writes to the run now; [`Error::Io`] if the directory
     /// cannot be written.
     pub fn lock(&mut self) -> Result<()> {
         if self.lock.is_none() {
@@ -253,6 +278,16 @@ impl RunDir {
     /// [`Error::Io`] if the directory cannot be written.
     pub fn output(&self, name: &str) -> Result<OutputFile> {
         OutputFile::replacing(self.file(name))
+    }
+
+    /// Removes a file of the run, if there is one.
+    fn remove(&self, name: &str) -> Result<()> {
+        match std::fs::remove_file(self.file(name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(self.file(name))(e))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
@@ -293,7 +328,7 @@ impl RunDir {
     /// ([`RunDir::write_config`]): data record, base, and how this process was called.
     pub fn write_setup(&self, data: &DataRecord, base: &Base, config: &RunConfig) -> Result<()> {
         self.write_json(about::FILE, &About::now())?;
-        self.write_json("data.json", data)?;
+        self.write_json("data.json", &schema::Stamped::new(data, self, &config.data))?;
         self.write_json("base.json", &base_to_json(base))?;
         self.setup_under(&config.to_toml()).map(drop)
     }
@@ -302,7 +337,7 @@ impl RunDir {
     /// has it is a run and can be resumed. Paths of data are written as absolute ones.
     pub fn write_config(&self, config: &RunConfig) -> Result<()> {
         let config = RunConfig { data: config.data.absolute(), ..config.clone() };
-        self.write("config.toml", config.to_toml().as_bytes())
+        self.write("config.toml", schema::stamped_config(&config.to_toml()).as_bytes())
     }
 
     /// The configuration.
@@ -330,7 +365,9 @@ impl RunDir {
         }
         let path = self.file("data.json");
         let wrong = |problem: String| Error::checkpoint(&path, problem, RETRAIN);
-        let claim: Option<Claim> = serde_json::from_slice(&self.read("data.json")?).ok();
+        let bytes = self.read("data.json")?;
+        schema::check_data(&path, &bytes)?;
+        let claim: Option<Claim> = serde_json::from_slice(&bytes).ok();
         if let Some(pixels) = claim.and_then(|claim| claim.scaling.pixels)
             && pixels > self.read("base.json")?.len() as u64
         {
@@ -397,15 +434,9 @@ impl RunDir {
     /// Writes what is needed to resume, then the parameters to use, and how far the training is.
     /// What was measured of others is no longer true.
     pub fn checkpoint(&self, model: &Model, state: &State) -> Result<()> {
-        let statistics = self.file(STATISTICS);
-        match std::fs::remove_file(&statistics) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io(&statistics)(e));
-            }
-            _ => (),
-        }
+        self.remove(STATISTICS)?;
         let setup = self.setup()?;
-        self.write("state.safetensors", &checkpoint::state_bytes(state, &setup))?;
+        self.write("state.safetensors", &checkpoint::state_bytes(state, &setup, &[]))?;
         let entries = model.parameters().entries();
         let about = [("iteration", state.iteration.to_string())];
         self.write(
@@ -423,14 +454,14 @@ impl RunDir {
     /// # Errors
     /// If a file of the run is missing or damaged, for example because it was deleted while
     /// training.
-    pub fn finish(&self, state: &State, ended: Ended) -> Result<()> {
+    pub fn finish(&self, state: &State, ended: StopReason) -> Result<()> {
         Run::load(&self.path, Device::Cpu)?;
         self.write_status(&Status::of(state, Some(ended)))
     }
 
     /// The state to resume from.
     pub fn state(&self, model: &Model) -> Result<State> {
-        checkpoint::read_state(&self.read("state.safetensors")?, model, &self.setup()?)
+        checkpoint::read_state(&self.read("state.safetensors")?, model.parameters(), &self.setup()?)
             .map_err(|problem| Error::checkpoint(self.file("state.safetensors"), problem, RETRAIN))
     }
 
@@ -684,20 +715,18 @@ impl Run {
         let mut stored = serde_json::to_value(&record).expect("plain data");
         // as it stands: checkpoints have its digest
         stored["scaling"] = scaling;
-        self.dir.write_json("data.json", &stored)?;
+        self.dir.write_json("data.json", &schema::Stamped::new(stored, &self.dir, &data))?;
         (self.config.data, self.data) = (data, record);
         self.dir.rewrite_config(&self.config, &["data"])
     }
 
-    /// The data that the run was trained on, read and dealt again, where they are at hand and still
-    /// the same.
+    /// The data that the run was trained on, read and split again, where they can be found and are
+    /// still the same.
     pub fn prepared(&self) -> Option<Prepared> {
+        let of_run = |own: &Prepared| own.record.fingerprint == self.data.fingerprint;
+        let places = self.dir.places_of_data(&self.config.data, &self.data);
         let read = |data: &DataConfig| Prepared::read(data, self.config.seed).ok();
-        // run and data may have been moved together: then the path as it was typed may hold
-        let typed = DataConfig { source: self.data.source.clone(), ..self.config.data.clone() };
-        let own = read(&self.config.data)
-            .or_else(|| (typed != self.config.data).then(|| read(&typed)).flatten())?;
-        (own.record.fingerprint == self.data.fingerprint).then_some(own)
+        places.iter().filter_map(read).find(of_run)
     }
 
     /// What has to be said beside every figure of this run, a sentence each.
@@ -706,8 +735,8 @@ impl Run {
     }
 
     /// The sampler of this run where nothing else is requested.
-    pub fn default_sampler(&self) -> Defaults {
-        Defaults::new(&self.model, self.data.image.is_some())
+    pub fn default_sampler(&self) -> Sampling {
+        SampleOptions::default().of(&self.model, self.data.image.is_some())
     }
 
     /// The schedule of the run.

@@ -18,7 +18,7 @@ use tweedie::posterior::NoiseMoments;
 use tweedie::query::{Batch, Query, Times};
 use tweedie::schedule::{Schedule, ScheduleConfig, StepLaw, Vp};
 use tweedie::train::{
-    Ended, Hooks, Metric, Silent, State, TensorRows, TrainConfig, Trainer, Validation,
+    Hooks, Metric, Silent, State, StopReason, TensorRows, TrainConfig, Trainer, Validation,
 };
 
 fn mixture() -> GaussianMixture {
@@ -182,7 +182,7 @@ fn modes_train_what_they_say() {
                 &mut Silent,
             )
             .unwrap();
-        assert_eq!(ended, Ended::Finished);
+        assert_eq!(ended, StopReason::Finished);
         let change = (model.parameters().flat() - before).abs();
         let (score, all) = (model.score_size(), model.parameters().size());
         let parts =
@@ -222,7 +222,7 @@ fn running_out_of_time_ends_with_a_validation() {
             &mut last,
         )
         .unwrap();
-    assert_eq!(ended, Ended::OutOfTime);
+    assert_eq!(ended, StopReason::OutOfTime);
     assert!(
         last.0.is_some_and(
             |metric| metric.validation.is_some() && metric.iteration == state.iteration
