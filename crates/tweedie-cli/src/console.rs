@@ -3,13 +3,19 @@
 //! gone is no failure.
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tweedie::data::{Abandoned, abandon_outputs};
+use tweedie::density::remarks_on;
+use tweedie::likelihood::Estimate;
 use tweedie::run::{Run, RunDir};
+use tweedie::watch::{Remark, Watch};
 use tweedie::{Error, Result};
+
+use crate::flags::Flags;
 
 /// How far a piece of work is, in units and in time.
 #[derive(Clone, Copy)]
@@ -203,6 +209,71 @@ impl std::fmt::Display for Rounded {
     }
 }
 
+/// The watch of a command: progress and remarks on standard error, scores to wherever they go.
+pub struct Console<'a> {
+    quiet: bool,
+    progress: Option<Progress>,
+    scored: Option<Box<Scored<'a>>>,
+}
+
+/// What is done with the scores of a batch of rows.
+type Scored<'a> = dyn FnMut(Range<usize>, &Estimate) -> Result<()> + 'a;
+
+impl<'a> Console<'a> {
+    pub fn new(quiet: bool) -> Console<'a> {
+        Console { quiet, progress: None, scored: None }
+    }
+
+    /// With something to do with the scores of every batch.
+    pub fn with_scores(
+        self,
+        scored: impl FnMut(Range<usize>, &Estimate) -> Result<()> + 'a,
+    ) -> Console<'a> {
+        Console { scored: Some(Box::new(scored)), ..self }
+    }
+}
+
+impl Watch for Console<'_> {
+    fn begin(&mut self, what: &str, of: u64) {
+        self.progress = Some(Progress::new(what, of, self.quiet));
+    }
+
+    fn progress(&mut self, done: u64, _of: u64) {
+        if let Some(progress) = &mut self.progress {
+            progress.at(done);
+        }
+    }
+
+    fn stage(&mut self, name: &str) {
+        if let Some(progress) = &mut self.progress {
+            progress.stage(name);
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        if let Some(progress) = &mut self.progress {
+            progress.note(text);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(progress) = self.progress.take() {
+            progress.finish();
+        }
+    }
+
+    fn say(&mut self, remark: Remark) {
+        say(self.quiet, Flags::here().name_in(&remark.to_string()));
+    }
+
+    fn scored(&mut self, rows: Range<usize>, scores: &Estimate) -> Result<()> {
+        match &mut self.scored {
+            Some(scored) => scored(rows, scores),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A remark on standard error, unless quiet.
 pub fn say(quiet: bool, text: impl AsRef<str>) {
     if !quiet {
@@ -212,13 +283,7 @@ pub fn say(quiet: bool, text: impl AsRef<str>) {
 
 /// What of a table's source is not in it, and how it was read.
 pub fn say_left_out(quiet: bool, table: &tweedie::data::Dataset) {
-    for note in &table.notes {
-        say(quiet, format!("data: {note}"));
-    }
-    if !table.left_out.is_empty() {
-        let all: Vec<String> = table.left_out.iter().map(ToString::to_string).collect();
-        say(quiet, format!("warning: not read of {}: {}", table.source.display(), all.join("; ")));
-    }
+    remarks_on(table).iter().for_each(|remark| say(quiet, remark.to_string()));
 }
 
 /// Says how many lines of a run's `metrics.jsonl` cannot be read, where there are any.

@@ -16,6 +16,7 @@ macro_rules! eprintln {
     ($($text:tt)*) => { $crate::console::tell(&format!($($text)*)) };
 }
 
+mod choice;
 mod console;
 mod dequantize;
 mod encode;
@@ -26,11 +27,11 @@ mod flags;
 mod flow;
 mod info;
 mod memory;
+mod pictures;
 mod reading;
 mod report;
 mod sample;
 mod score;
-mod spacing;
 mod train;
 
 use std::io::ErrorKind;
@@ -85,22 +86,7 @@ enum Command {
     Export(exchange::ExportArguments),
 }
 
-/// Steps of a sampler or an estimator.
-const MOST_STEPS: usize = 1_000_000;
-/// Rows that one command draws.
-const MOST_ROWS: usize = 1_000_000_000;
 const MOST_THREADS: usize = 1024;
-
-/// How many rows a command computes at a time: as asked, or `table` rows of a table and few images.
-fn batch_size(
-    asked: Option<usize>,
-    table: usize,
-    run: &tweedie::run::Run,
-) -> tweedie::Result<usize> {
-    let batch = asked.unwrap_or(if run.data.image.is_some() { 64 } else { table });
-    tweedie::Error::check_count("--batch-size", batch, MOST_ROWS)?;
-    Ok(batch)
-}
 
 /// What every command takes.
 #[derive(Args, Clone, Debug)]

@@ -608,7 +608,7 @@ fn there_is_one_default_sampler() {
     let loaded = Run::load(&run, tch::Device::Cpu).unwrap();
     let images = loaded.default_sampler();
     assert_eq!((images.last, images.steps, images.eta), (tweedie::sample::LastStep::Mean, 20, 1.0));
-    let table = tweedie::sample::Defaults::new(&loaded.model, false);
+    let table = tweedie::sample::SampleOptions::default().of(&loaded.model, false);
     assert_eq!(table.last, tweedie::sample::LastStep::Noise);
 }
 

@@ -1,18 +1,80 @@
-//! A fitted density and what it is for.
+//! A fitted density and what it is for: samples, log-likelihoods, a judgement on test rows, latents.
+//!
+//! A [`Density`] is a model with its columns and their scaling. Its methods take options as plain
+//! data ([`SampleOptions`], [`ScoreOptions`], [`EvaluateOptions`], [`EncodeOptions`]), whose
+//! defaults are those of the program, and return typed results. Long work reports to a
+//! [`Watch`](crate::watch::Watch), which can also stop it.
+//!
+//! ```no_run
+//! use tweedie::data::{Dataset, TableOptions};
+//! use tweedie::density::{Density, SampleOptions, ScoreOptions};
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let mut density = Density::load("runs/wine")?;
+//! let new = density.read("new.csv")?;
+//! let scores = density.log_prob(&new, &ScoreOptions::default())?;
+//! println!("{:.3} ± {:.3} nats per row, {}", scores.mean(), scores.std_error(), scores.claim());
+//! density.sample(1000, &SampleOptions { steps: 50, ..Default::default() })?.write("samples.csv")?;
+//! # Ok(())
+//! # }
+//! ```
 
+mod dequantize;
+mod evaluate;
 mod fit;
+mod grids;
+mod images;
+mod latents;
+mod line;
+mod rows;
+mod sample;
+mod score;
 
-use crate::run::Run;
+use std::path::Path;
+use std::sync::Arc;
+
+use tch::Device;
+
+use crate::covariance::CovarianceConfig;
+use crate::data::Dataset;
+use crate::run::{Measured, Run, statistics_rows};
+pub use crate::sample::SampleOptions;
+use crate::watch::{Remark, Watch};
+use crate::{Error, Result};
+pub use dequantize::{DequantizeOptions, Dequantized};
+pub use evaluate::{Decoder, EvaluateOptions, Evaluation, Metric};
 pub use fit::{FitOptions, WatchFit};
+pub use images::{ImageFigure, ImageOptions};
+pub use latents::{DecodeOptions, EncodeOptions, Latents, RoundTrip};
+pub use line::{Claim, Difference, LeftOut, Line, Subject, Unit};
+pub use rows::{TestRows, remarks_on};
+pub use sample::Samples;
+pub use score::{Cost, ScoreOptions, Scores};
 
 /// A fitted model with its columns and their scaling.
 pub struct Density {
     run: Run,
-    /// The directory of a density that is not saved.
-    temporary: Option<tempfile::TempDir>,
+    /// The directory of a density that is not saved; it goes with the last owner.
+    temporary: Option<Arc<tempfile::TempDir>>,
 }
 
 impl Density {
+    /// The density in the run directory `path`, on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if there is none, or its files are damaged or of a newer version.
+    pub fn load(path: impl AsRef<Path>) -> Result<Density> {
+        Density::load_on(path, Device::Cpu)
+    }
+
+    /// As [`Density::load`], on any device.
+    ///
+    /// # Errors
+    /// As [`Density::load`].
+    pub fn load_on(path: impl AsRef<Path>, device: Device) -> Result<Density> {
+        Ok(Density::of(Run::load(path, device)?))
+    }
+
     /// The density of a run.
     pub fn of(run: Run) -> Density {
         Density { run, temporary: None }
@@ -20,7 +82,15 @@ impl Density {
 
     /// The density of a run whose directory is removed when nobody needs it any more.
     pub fn in_temporary(run: Run, dir: tempfile::TempDir) -> Density {
-        Density { run, temporary: Some(dir) }
+        Density { run, temporary: Some(Arc::new(dir)) }
+    }
+
+    /// Writes the density to a new run directory: a copy of its own.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if `path` holds a run already; [`Error::Io`] if it cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.run.dir.copy_to(path.as_ref())
     }
 
     /// Whether the density has been saved, or was loaded.
@@ -31,5 +101,81 @@ impl Density {
     /// The run: its directory, configuration, data record and model.
     pub fn run(&self) -> &Run {
         &self.run
+    }
+
+    /// The run, to change it.
+    pub fn run_mut(&mut self) -> &mut Run {
+        &mut self.run
+    }
+
+    /// A table with the columns of this density, read as its training data were.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if a column is missing or holds what cannot be used.
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Dataset> {
+        self.run.data.read_table(path.as_ref(), &self.run.config.data.table)
+    }
+
+    /// Whether rows are images.
+    pub fn is_of_images(&self) -> bool {
+        self.run.data.image.is_some()
+    }
+
+    /// Rows that are computed at a time: as requested, or `usual` of a table and
+    /// [`crate::sample::IMAGES_AT_ONCE`] images.
+    fn batch(&self, field: &str, requested: Option<usize>, usual: usize) -> Result<usize> {
+        let images = crate::sample::IMAGES_AT_ONCE;
+        let batch = requested.unwrap_or(if self.is_of_images() { images } else { usual });
+        Error::check_count(field, batch, crate::sample::MOST_ROWS)?;
+        Ok(batch)
+    }
+
+    /// What a run is called in messages.
+    fn name(&self) -> std::path::Display<'_> {
+        self.run.dir.path().display()
+    }
+
+    /// The covariance that the model's head is for; without a head that of the base.
+    fn own_covariance(&self) -> CovarianceConfig {
+        self.run.default_sampler().covariance
+    }
+
+    /// Says what `learned` is for a model without a head, and measures what the analytic covariance
+    /// needs, at its first use.
+    fn prepare(
+        &mut self,
+        covariance: CovarianceConfig,
+        batch: usize,
+        watch: &mut dyn Watch,
+    ) -> Result<()> {
+        if covariance == CovarianceConfig::Own {
+            let reason = match self.run.model.head_covariance() {
+                None => Some("this run has no covariance head"),
+                Some(CovarianceConfig::Interpolated) => {
+                    Some("the head of this run is for the covariance interpolated")
+                }
+                _ => None,
+            };
+            if let Some(reason) = reason {
+                let text = format!("{reason}: 'learned' is the covariance of its base");
+                watch.say(Remark::Note(text));
+            }
+        }
+        if covariance == CovarianceConfig::Analytic && self.run.model.noise_statistics().is_none() {
+            let rows = statistics_rows(self.run.data.scaling.dim());
+            let text = format!("measuring the noise of the score on {rows} training rows");
+            watch.say(Remark::Progress(text));
+            let Measured { largest_error, not_kept } = self.run.measure_noise(batch)?;
+            let kept = match not_kept {
+                None => "kept with the run".into(),
+                Some(reason) => {
+                    format!("not kept, and measured anew at the next use ({reason})")
+                }
+            };
+            watch.say(Remark::Progress(format!(
+                "{kept}; largest standard error of E|ε − ε̂|²/d: {largest_error:.1e}"
+            )));
+        }
+        Ok(())
     }
 }

@@ -17,6 +17,7 @@ mod variational;
 
 use tch::{Kind, Tensor};
 
+use crate::choice::choices;
 use crate::data::Scaling;
 use crate::noise::Noise;
 pub(crate) use fit::Report;
@@ -25,7 +26,20 @@ pub use uniform::Uniform;
 pub(crate) use uniform::uniforms;
 pub use variational::{Variational, VariationalConfig};
 
-/// A law of points within the bins of levels.
+choices! {
+    /// How levels become points of a density.
+    pub enum Dequantization = Uniform {
+        /// Even noise over the bin, as in training
+        Uniform = "uniform",
+        /// What `tweedie dequantize` has learned: a tighter bound
+        Variational = "variational",
+        /// The process's own noise up to a small time, for models trained on the levels themselves;
+        /// ODE alone
+        TruncatedNormal = "truncated-normal",
+    }
+}
+
+/// A distribution of points within the bins of levels.
 pub trait Dequantizer {
     /// Points for `levels` in the data's units, row after row, one for each stream of `noise`. A
     /// row's point depends on its levels and its stream alone.

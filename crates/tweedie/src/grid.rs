@@ -2,23 +2,81 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::choice::{Choice, choices, named};
 use crate::schedule::Schedule;
 use crate::{Error, Result};
 
-/// How the `K` steps of a sampler or an ELBO are laid between a first time and `T`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Spacing {
-    /// Equal steps in `t`.
-    Even,
-    /// Equal steps in `√t`: finer near the data.
-    Quadratic,
-    /// Equal steps in `ln(α²/σ²)`: the importance-sampling law of ScoreFlow.
-    LogSnr,
-    /// Equal steps in `arctan √(σ²/α²)`, the angle of the circle `(α, σ)`: between the two.
-    #[default]
-    Angle,
+choices! {
+    /// How the `K` steps of a sampler or an ELBO are laid between a first time and `T`.
+    pub enum Spacing = Angle {
+        /// Equal steps in time; of levels the published trajectory
+        Even = "even",
+        /// Equal steps in the root of time: finer near the data
+        Quadratic = "quadratic",
+        /// Equal steps in the log signal-to-noise ratio
+        LogSnr = "log-snr",
+        /// Equal steps in the angle of signal and noise
+        Angle = "angle",
+    }
 }
+
+/// How steps are laid in time: by a rule, or by a measurement on training rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SpacingConfig {
+    /// By a rule.
+    Laid(Spacing),
+    /// The steps with the best bound on training rows, by dynamic programming
+    /// ([`crate::likelihood::StepCosts`]).
+    Dynamic,
+}
+
+impl Default for SpacingConfig {
+    fn default() -> SpacingConfig {
+        SpacingConfig::Laid(Spacing::default())
+    }
+}
+
+impl SpacingConfig {
+    /// The rule.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for `field`, if there is none: it takes training data.
+    pub fn laid(self, field: &str) -> Result<Spacing> {
+        match self {
+            SpacingConfig::Laid(spacing) => Ok(spacing),
+            SpacingConfig::Dynamic => Err(Error::config(
+                field,
+                "dynamic, where there are no training data",
+                "take another",
+            )),
+        }
+    }
+}
+
+impl Choice for SpacingConfig {
+    fn all() -> Vec<SpacingConfig> {
+        let laid = Spacing::all().into_iter().map(SpacingConfig::Laid);
+        laid.chain([SpacingConfig::Dynamic]).collect()
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            SpacingConfig::Laid(spacing) => spacing.name(),
+            SpacingConfig::Dynamic => "dynamic",
+        }
+    }
+
+    fn help(self) -> &'static str {
+        match self {
+            SpacingConfig::Laid(spacing) => spacing.help(),
+            SpacingConfig::Dynamic => {
+                "The steps with the best bound on training rows, by dynamic programming (at most 200)"
+            }
+        }
+    }
+}
+
+named!(SpacingConfig);
 
 impl Spacing {
     /// All spacings, for tables and help texts.

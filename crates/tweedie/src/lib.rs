@@ -38,6 +38,7 @@
 //! equation lives, and `examples/quickstart.rs` for training.
 
 pub mod baseline;
+pub mod choice;
 pub mod covariance;
 pub mod data;
 pub mod density;

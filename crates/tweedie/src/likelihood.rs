@@ -9,6 +9,7 @@ mod divergence;
 mod dynamic;
 mod elbo;
 mod flow;
+mod options;
 
 use serde::Serialize;
 use tch::Tensor;
@@ -26,6 +27,7 @@ pub use divergence::Divergence;
 pub use dynamic::StepCosts;
 pub use elbo::Elbo;
 pub use flow::ProbabilityFlow;
+pub use options::{DivergenceKind, Estimation, Estimator, EstimatorMethod, SolverOptions};
 
 /// What a number says about `ln p(x)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

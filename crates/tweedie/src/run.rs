@@ -28,10 +28,12 @@ mod config;
 mod data;
 mod dequantizer;
 mod exchange;
+mod facts;
 mod import;
 mod layers;
 mod lock;
 mod presets;
+mod schema;
 mod setup;
 mod status;
 mod training;
@@ -49,7 +51,7 @@ use crate::data::OutputFile;
 use crate::model::{Base, BaseKind, Denoiser, Model};
 use crate::noise::Seed;
 use crate::oracle::{GaussianMixture, MixtureParameters};
-use crate::sample::Defaults;
+use crate::sample::{SampleOptions, Sampling};
 use crate::tensor::to_vec;
 use crate::train::{Metric, State, StopReason, Watched};
 use crate::{Error, Result};
@@ -60,6 +62,7 @@ pub use data::{
     DataRecord, Prepared, TableRows, dequantized_from, dequantized_rows, level_rows, scaled_rows,
 };
 pub use exchange::{read_unet, write_unet};
+pub use facts::{Ending, Facts, Outcome};
 pub use import::{export, import};
 pub use layers::Layer;
 pub use presets::{OBJECTIVES, Preset, SCHEDULES};
@@ -196,6 +199,25 @@ impl RunDir {
         Ok(dir)
     }
 
+    /// Writes a copy of the run to another directory, which must not hold one.
+    ///
+    /// # Errors
+    /// As [`RunDir::create`], and if a file cannot be copied.
+    pub fn copy_to(&self, path: &Path) -> Result<()> {
+        let copy = RunDir::create(path)?;
+        let entries = std::fs::read_dir(&self.path).map_err(Error::io(&self.path))?;
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+            .filter(|name| !name.starts_with('.') && self.file(name).is_file())
+            .collect();
+        // the configuration last: a directory that has it is a run
+        names.sort_by_key(|name| name == "config.toml");
+        for name in names {
+            copy.write(&name, &self.read(&name)?)?;
+        }
+        Ok(())
+    }
+
     /// An existing run directory.
     ///
     /// # Errors
@@ -306,7 +328,7 @@ impl RunDir {
     /// ([`RunDir::write_config`]): data record, base, and how this process was called.
     pub fn write_setup(&self, data: &DataRecord, base: &Base, config: &RunConfig) -> Result<()> {
         self.write_json(about::FILE, &About::now())?;
-        self.write_json("data.json", data)?;
+        self.write_json("data.json", &schema::Stamped::new(data, self, &config.data))?;
         self.write_json("base.json", &base_to_json(base))?;
         self.setup_under(&config.to_toml()).map(drop)
     }
@@ -315,7 +337,7 @@ impl RunDir {
     /// has it is a run and can be resumed. Paths of data are written as absolute ones.
     pub fn write_config(&self, config: &RunConfig) -> Result<()> {
         let config = RunConfig { data: config.data.absolute(), ..config.clone() };
-        self.write("config.toml", config.to_toml().as_bytes())
+        self.write("config.toml", schema::stamped_config(&config.to_toml()).as_bytes())
     }
 
     /// The configuration.
@@ -343,7 +365,9 @@ impl RunDir {
         }
         let path = self.file("data.json");
         let wrong = |problem: String| Error::checkpoint(&path, problem, RETRAIN);
-        let claim: Option<Claim> = serde_json::from_slice(&self.read("data.json")?).ok();
+        let bytes = self.read("data.json")?;
+        schema::check_data(&path, &bytes)?;
+        let claim: Option<Claim> = serde_json::from_slice(&bytes).ok();
         if let Some(pixels) = claim.and_then(|claim| claim.scaling.pixels)
             && pixels > self.read("base.json")?.len() as u64
         {
@@ -691,20 +715,18 @@ impl Run {
         let mut stored = serde_json::to_value(&record).expect("plain data");
         // as it stands: checkpoints have its digest
         stored["scaling"] = scaling;
-        self.dir.write_json("data.json", &stored)?;
+        self.dir.write_json("data.json", &schema::Stamped::new(stored, &self.dir, &data))?;
         (self.config.data, self.data) = (data, record);
         self.dir.rewrite_config(&self.config, &["data"])
     }
 
-    /// The data that the run was trained on, read and dealt again, where they are at hand and still
-    /// the same.
+    /// The data that the run was trained on, read and split again, where they can be found and are
+    /// still the same.
     pub fn prepared(&self) -> Option<Prepared> {
+        let of_run = |own: &Prepared| own.record.fingerprint == self.data.fingerprint;
+        let places = self.dir.places_of_data(&self.config.data, &self.data);
         let read = |data: &DataConfig| Prepared::read(data, self.config.seed).ok();
-        // run and data may have been moved together: then the path as it was typed may hold
-        let typed = DataConfig { source: self.data.source.clone(), ..self.config.data.clone() };
-        let own = read(&self.config.data)
-            .or_else(|| (typed != self.config.data).then(|| read(&typed)).flatten())?;
-        (own.record.fingerprint == self.data.fingerprint).then_some(own)
+        places.iter().filter_map(read).find(of_run)
     }
 
     /// What has to be said beside every figure of this run, a sentence each.
@@ -713,8 +735,8 @@ impl Run {
     }
 
     /// The sampler of this run where nothing else is requested.
-    pub fn default_sampler(&self) -> Defaults {
-        Defaults::new(&self.model, self.data.image.is_some())
+    pub fn default_sampler(&self) -> Sampling {
+        SampleOptions::default().of(&self.model, self.data.image.is_some())
     }
 
     /// The schedule of the run.

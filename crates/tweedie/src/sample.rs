@@ -1,11 +1,11 @@
 //! Samplers: one loop, swappable steps.
 
 mod ancestral;
-mod defaults;
 mod dpm_solver;
 mod euler_maruyama;
 mod flow;
 mod heun;
+mod options;
 mod predictor_corrector;
 
 use std::ops::{AddAssign, Range};
@@ -18,11 +18,13 @@ use crate::query::{Condition, Query, Times};
 use crate::tensor::Count;
 use crate::{Error, Result};
 pub use ancestral::{Ancestral, LastStep};
-pub use defaults::Defaults;
 pub use dpm_solver::DpmSolver;
 pub use euler_maruyama::EulerMaruyama;
 pub use flow::FlowSampler;
 pub use heun::Heun;
+pub use options::{
+    Chain, IMAGES_AT_ONCE, MOST_ROWS, MOST_STEPS, SampleOptions, Sampler, SamplerMethod, Sampling,
+};
 pub use predictor_corrector::PredictorCorrector;
 
 /// One step of a sampler, from `x_t` to `x_s`.
@@ -46,6 +48,18 @@ pub struct Clipped {
     pub clean: Count,
     /// Variances, over all steps with a limit.
     pub noise: Count,
+}
+
+impl Clipped {
+    /// A line for each kind of number that was held, for people.
+    pub fn lines(&self) -> Vec<String> {
+        let kinds = [
+            (self.clean, "numbers of the predicted clean images"),
+            (self.noise, "variances of the last step but one"),
+        ];
+        let held = kinds.into_iter().filter(|(count, _)| count.all > 0);
+        held.map(|(count, what)| format!("clipped: {count} {what}")).collect()
+    }
 }
 
 impl AddAssign for Clipped {

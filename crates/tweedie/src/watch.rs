@@ -24,6 +24,11 @@ pub trait Watch {
         let _ = name;
     }
 
+    /// A figure of the work that goes on, such as its loss.
+    fn note(&mut self, text: &str) {
+        let _ = text;
+    }
+
     /// The piece ends.
     fn end(&mut self) {}
 

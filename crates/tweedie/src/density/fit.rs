@@ -17,16 +17,13 @@ use super::Density;
 use crate::covariance::Spectrum;
 use crate::device;
 use crate::grid::TimeLaw;
-use crate::model::{
-    Base, BaseKind, Denoiser, HeadStart, Model, ModelConfig, NetworkConfig, Structure,
-};
+use crate::model::{Base, BaseKind, HeadStart, Model, ModelConfig, NetworkConfig, Structure};
 use crate::noise::Seed;
 use crate::objective::{ObjectiveConfig, Trains};
-use crate::query::Condition;
 use crate::run::{DataRecord, Layer, Prepared, Run, RunConfig, RunDir, Training};
-use crate::sample::{Defaults, run_chain, sample_in_batches};
+use crate::sample::SampleOptions;
 use crate::tensor::to_vec;
-use crate::train::{Hooks, Metric, State, StopReason, Trainer, Watched};
+use crate::train::{Hooks, Metric, State, StopReason, Trainer};
 use crate::watch::{Remark, Silent, Watch};
 use crate::{Error, Result};
 
@@ -279,21 +276,10 @@ impl Hooks for Keeper<'_> {
             return Ok(());
         }
         let stop = || self.watch.stop();
-        let usual = Defaults::new(model, true);
-        let grid = usual.grid(model.space().schedule());
-        let seed = Seed(self.config.seed).derive("look");
-        let classes = model.classes() as u64;
+        let seed = Seed(self.config.seed).derive("look").0;
+        let sampling = SampleOptions { seed, ..SampleOptions::default() }.of(model, true);
         let batch = self.config.train.batch_size;
-        let samples = sample_in_batches(LOOK_SAMPLES, batch, |rows| {
-            // the classes take turns
-            let of_rows: Vec<u32> =
-                rows.clone().filter_map(|row| row.checked_rem(classes)).map(|c| c as u32).collect();
-            let condition = (classes > 0).then(|| Condition::classes(&of_rows));
-            let covariance = model.covariance(usual.covariance)?;
-            let model = Watched::new(model, &stop);
-            let step = usual.step(&model, covariance)?;
-            run_chain(&step, &grid, seed, rows, condition.as_ref())
-        });
+        let samples = sampling.draw_unless(model, LOOK_SAMPLES, batch, &stop);
         match samples {
             _ if self.watch.stop() => Ok(()),
             Ok(samples) => {

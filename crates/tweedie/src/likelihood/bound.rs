@@ -4,6 +4,7 @@
 use tch::no_grad;
 
 use super::divergence::Divergence;
+use super::options::{Estimation, EstimatorMethod};
 use super::{Estimate, Kind, LogLikelihood, mean_and_error, without_number};
 use crate::Result;
 use crate::gaussian::Gaussian;
@@ -140,5 +141,78 @@ impl LogLikelihood for ScoreMatchingBound<'_> {
             evaluations: (2 + products) as f64 * self.draws as f64,
             flags,
         })
+    }
+}
+
+/// Pairs (t, ε) per row that a score takes at least.
+const LEAST_PAIRS: usize = 100;
+
+/// The DSM form in the list of estimators.
+pub(super) struct Method;
+
+impl EstimatorMethod for Method {
+    fn name(&self) -> &'static str {
+        "bound"
+    }
+
+    fn help(&self) -> &'static str {
+        "Lower bound: denoising score matching in continuous time"
+    }
+
+    fn least_draws(&self) -> usize {
+        LEAST_PAIRS
+    }
+
+    fn evaluations(&self, settings: &Estimation) -> Option<usize> {
+        Some(2 * settings.draws)
+    }
+
+    fn build<'a>(
+        &self,
+        model: &'a dyn Denoiser,
+        settings: &Estimation,
+    ) -> Result<Box<dyn LogLikelihood + 'a>> {
+        Ok(Box::new(ScoreMatchingBound::new(model, settings.draws)))
+    }
+}
+
+/// The SM form in the list of estimators.
+pub(super) struct DivergenceMethod;
+
+impl EstimatorMethod for DivergenceMethod {
+    fn name(&self) -> &'static str {
+        "bound-sm"
+    }
+
+    fn help(&self) -> &'static str {
+        "Lower bound: the same with the divergence of the score, ScoreFlow's Theorem 3 (other \
+         noise, same mean)"
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &["divergence", "probes"]
+    }
+
+    fn least_draws(&self) -> usize {
+        LEAST_PAIRS
+    }
+
+    fn evaluations(&self, settings: &Estimation) -> Option<usize> {
+        Some(2 * settings.draws)
+    }
+
+    /// By default the divergence is exact where that is cheap; else it takes one probe per draw,
+    /// since many draws of one probe are better than few draws of many.
+    fn build<'a>(
+        &self,
+        model: &'a dyn Denoiser,
+        settings: &Estimation,
+    ) -> Result<Box<dyn LogLikelihood + 'a>> {
+        let usual = match Divergence::Auto.resolve(model.space().dim) {
+            Divergence::Exact => Divergence::Exact,
+            _ => Divergence::Rademacher { probes: 1 },
+        };
+        let bound = ScoreMatchingBound::new(model, settings.draws);
+        Ok(Box::new(bound.with_divergence(settings.divergence.unwrap_or(usual))?))
     }
 }

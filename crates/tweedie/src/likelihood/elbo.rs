@@ -3,6 +3,7 @@
 use tch::{Tensor, no_grad};
 
 use super::discrete::DiscreteDecoder;
+use super::options::{Estimation, EstimatorMethod};
 use super::{Estimate, Kind, LogLikelihood, mean_and_error, without_number};
 use crate::Result;
 use crate::covariance::{Reverse, StepCovariance};
@@ -228,5 +229,78 @@ impl LogLikelihood for Elbo<'_> {
             evaluations: (self.most_terms.min(self.grid.len() - 1) * self.draws) as f64,
             flags,
         })
+    }
+}
+
+/// The ELBO of densities in the list of estimators.
+pub(super) struct Method;
+
+impl EstimatorMethod for Method {
+    fn name(&self) -> &'static str {
+        "elbo"
+    }
+
+    fn help(&self) -> &'static str {
+        "Lower bound: the log-likelihood of the K-step sampler itself (safe)"
+    }
+
+    fn has_steps(&self) -> bool {
+        true
+    }
+
+    fn repeats(&self, settings: &Estimation) -> usize {
+        settings.draws
+    }
+
+    fn evaluations(&self, settings: &Estimation) -> Option<usize> {
+        Some((settings.grid.len() - 1) * settings.draws)
+    }
+
+    fn build<'a>(
+        &self,
+        model: &'a dyn Denoiser,
+        settings: &Estimation,
+    ) -> Result<Box<dyn LogLikelihood + 'a>> {
+        let reverse = Reverse::new(model, settings.covariance.clone(), 1.0)?;
+        Ok(Box::new(Elbo::new(reverse, settings.grid.clone(), 1)))
+    }
+}
+
+/// The ELBO of the levels of images in the list of estimators.
+pub(super) struct LevelsMethod;
+
+impl EstimatorMethod for LevelsMethod {
+    fn name(&self) -> &'static str {
+        "levels"
+    }
+
+    fn help(&self) -> &'static str {
+        "Lower bound, images alone: the log-probability of the levels, by the K-step ELBO with the \
+         discretised decoder"
+    }
+
+    fn has_steps(&self) -> bool {
+        true
+    }
+
+    fn scores_levels(&self) -> bool {
+        true
+    }
+
+    fn repeats(&self, settings: &Estimation) -> usize {
+        settings.draws
+    }
+
+    fn evaluations(&self, settings: &Estimation) -> Option<usize> {
+        Method.evaluations(settings)
+    }
+
+    fn build<'a>(
+        &self,
+        model: &'a dyn Denoiser,
+        settings: &Estimation,
+    ) -> Result<Box<dyn LogLikelihood + 'a>> {
+        let reverse = Reverse::new(model, settings.covariance.clone(), 1.0)?;
+        Ok(Box::new(Elbo::of_levels(reverse, settings.grid.clone(), 1)))
     }
 }

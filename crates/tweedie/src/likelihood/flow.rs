@@ -22,16 +22,21 @@
 mod field;
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use tch::Tensor;
 
 use super::divergence::{Directions, Divergence};
+use super::options::{Estimation, EstimatorMethod};
 use super::{Estimate, FAR, Flag, Kind, LogLikelihood, farthest, mean_and_error, too_far};
+use crate::covariance::Own;
 use crate::gaussian::LN_2PI;
+use crate::grid::Spacing;
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::ode::{DormandPrince, Status};
 use crate::query::{Batch, Condition, Query, Times};
+use crate::schedule::Schedule;
 use crate::tensor::{squared_norm, to_vec};
 use crate::{Error, Result};
 use field::{FlowField, Place};
@@ -409,6 +414,61 @@ impl LogLikelihood for ProbabilityFlow<'_> {
         fine.estimator += ", verified";
         fine.evaluations += estimate.evaluations;
         Ok(fine)
+    }
+}
+
+/// Steps of the ELBO that values are held against.
+const CHECK_STEPS: usize = 50;
+
+/// The flow's log-density in the list of estimators: every row is solved twice.
+pub(super) struct Method;
+
+impl EstimatorMethod for Method {
+    fn name(&self) -> &'static str {
+        "ode"
+    }
+
+    fn help(&self) -> &'static str {
+        "Estimate: the probability-flow ODE"
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &[
+            "divergence",
+            "probes",
+            "solver.rtol",
+            "solver.atol",
+            "solver.max_evaluations",
+            "keep_unsolved",
+        ]
+    }
+
+    fn serves_later_times(&self) -> bool {
+        true
+    }
+
+    fn evaluations(&self, _: &Estimation) -> Option<usize> {
+        None
+    }
+
+    fn build<'a>(
+        &self,
+        model: &'a dyn Denoiser,
+        settings: &Estimation,
+    ) -> Result<Box<dyn LogLikelihood + 'a>> {
+        let flow = settings.solver.flow(model, 1.0)?;
+        let flow = flow.divergence(settings.divergence.unwrap_or_default())?.verify(true);
+        let flow = flow.keep_unsolved(settings.keep_unsolved);
+        Ok(Box::new(match settings.from_time {
+            Some(time) => flow.from_time(time)?,
+            None => flow,
+        }))
+    }
+
+    /// Rows of a later time than 0 have no ELBO.
+    fn bound(&self, settings: &Estimation, schedule: &dyn Schedule) -> Option<Estimation> {
+        let grid = || Spacing::default().elbo_grid(schedule, CHECK_STEPS);
+        (settings.from_time.is_none()).then(|| Estimation::elbo(Rc::new(Own), grid()))
     }
 }
 

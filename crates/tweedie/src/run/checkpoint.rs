@@ -70,6 +70,13 @@ fn parse(bytes: &[u8]) -> Problem<(SafeTensors<'_>, BTreeMap<String, String>)> {
     let about: BTreeMap<String, String> =
         serde_json::from_str(about).map_err(|e| format!("has a damaged header ({e})"))?;
     let format = about.get("format").map_or("none", String::as_str);
+    let version =
+        |format: &str| format.strip_prefix("tweedie ").and_then(|n| n.parse::<u64>().ok());
+    if version(format) > version(FORMAT) {
+        return Err(format!(
+            "has the format '{format}', which a newer tweedie wrote; this one reads '{FORMAT}'"
+        ));
+    }
     if format != FORMAT {
         return Err(format!("has the format '{format}', this version reads '{FORMAT}'"));
     }

@@ -63,8 +63,9 @@ impl Layer {
     /// As [`Layer::read`], from the text of the file at `path`.
     ///
     /// # Errors
-    /// [`Error::Data`] if it is no TOML.
+    /// [`Error::Data`] if it is no TOML, [`Error::Checkpoint`] if a newer version wrote it.
     pub fn parse(text: &str, path: &Path) -> Result<Layer> {
+        let text = &*super::schema::config_text(text, path)?;
         let line = |start: usize| text[..start.min(text.len())].matches('\n').count() + 1;
         let broken = |e: toml::de::Error| {
             in_file(path, e.span().map_or(1, |span| line(span.start)), e.message())

@@ -2,27 +2,25 @@
 
 use std::cell::Cell;
 use std::f64::consts::PI;
-
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{Clipped, Step};
+use super::{Chain, Clipped, SamplerMethod, Sampling, Step};
+use crate::choice::choices;
 use crate::covariance::{Covariance, Reverse};
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::query::{Query, Times};
 use crate::{Error, Result};
 
-/// What the steps to the data, `s ≤ ε`, put out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LastStep {
-    /// The mean: all that the noise of a step to `ε` would do is stay in the sample. What published
-    /// samplers do by a clipped covariance of that step (Bao et al. 2022, OCM).
-    Mean,
-    /// A draw.
-    #[default]
-    Noise,
+choices! {
+    /// What the steps to the data, `s ≤ ε`, put out.
+    pub enum LastStep = Noise {
+        /// The mean: all that the noise of a step to ε would do is stay in the sample; what
+        /// published samplers do by a clipped covariance of that step (Bao et al. 2022, OCM)
+        Mean = "mean",
+        /// A draw
+        Noise = "noise",
+    }
 }
 
 /// `x_s ~ N(bridge mean, bridge covariance)`: Likelihood Matching's sampler (13)–(14) at `η = 1`
@@ -111,6 +109,35 @@ impl Step for Ancestral<'_> {
 
     fn clipped(&self) -> Clipped {
         self.clipped.get()
+    }
+}
+
+/// This sampler in the list of samplers.
+pub(super) struct Method;
+
+impl SamplerMethod for Method {
+    fn name(&self) -> &'static str {
+        "ancestral"
+    }
+
+    fn help(&self) -> &'static str {
+        "Draws from the Gaussian bridge; DDPM, DDIM and Likelihood Matching's sampler"
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &["covariance", "eta", "last_step", "clip", "clip_noise"]
+    }
+
+    fn draw(&self, sampling: &Sampling, chain: &Chain) -> Result<(Tensor, Clipped)> {
+        let Sampling { eta, last, .. } = *sampling;
+        let mut step = Ancestral::new(chain.model, chain.covariance, eta, last)?;
+        if let Some(levels) = sampling.clip_noise {
+            step = step.clip_noise(levels, chain.grid[1])?;
+        }
+        if let Some((low, high)) = sampling.range {
+            step = step.within(low, high);
+        }
+        chain.of(&step, sampling.seed)
     }
 }
 

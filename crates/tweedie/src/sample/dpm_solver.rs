@@ -1,10 +1,10 @@
 //! DPM-Solver++(2M): second-order deterministic steps of the probability flow (Lu et al. 2022).
 
 use std::cell::RefCell;
-
 use tch::Tensor;
 
-use super::Step;
+use super::{Chain, Clipped, SamplerMethod, Sampling, Step};
+use crate::Result;
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::query::Query;
@@ -53,6 +53,23 @@ impl Step for DpmSolver<'_> {
             None => clean,
         };
         x * (schedule.sigma(s) / sigma) - along * (schedule.alpha(s) * (-h).exp_m1())
+    }
+}
+
+/// This sampler in the list of samplers.
+pub(super) struct Method;
+
+impl SamplerMethod for Method {
+    fn name(&self) -> &'static str {
+        "dpm-solver"
+    }
+
+    fn help(&self) -> &'static str {
+        "DPM-Solver++(2M): the probability-flow ODE in K steps of one evaluation"
+    }
+
+    fn draw(&self, sampling: &Sampling, chain: &Chain) -> Result<(Tensor, Clipped)> {
+        chain.of(&DpmSolver::new(chain.model), sampling.seed)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-use super::Step;
+use super::{Chain, Clipped, SamplerMethod, Sampling, Step};
+use crate::Result;
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::posterior::score;
@@ -37,5 +38,22 @@ impl Step for EulerMaruyama<'_> {
             return mean;
         }
         mean + noise.normal(x.size()[1] as usize, x.kind(), x.device()) * (g2 * h).sqrt()
+    }
+}
+
+/// This sampler in the list of samplers.
+pub(super) struct Method;
+
+impl SamplerMethod for Method {
+    fn name(&self) -> &'static str {
+        "euler-maruyama"
+    }
+
+    fn help(&self) -> &'static str {
+        "Euler–Maruyama on the reverse SDE"
+    }
+
+    fn draw(&self, sampling: &Sampling, chain: &Chain) -> Result<(Tensor, Clipped)> {
+        chain.of(&EulerMaruyama::new(chain.model), sampling.seed)
     }
 }

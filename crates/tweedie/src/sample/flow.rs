@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-use super::check_finite;
+use super::{Chain, Clipped, SamplerMethod, Sampling, check_finite};
 use crate::Result;
 use crate::likelihood::ProbabilityFlow;
 use crate::model::Denoiser;
@@ -57,6 +57,33 @@ impl<'a> FlowSampler<'a> {
         let mut noise = Noise::new(seed, rows.clone());
         let latent = noise.normal(space.dim as usize, space.kind, space.device);
         check_finite(self.flow.decode(&latent, condition)?.to_kind(space.kind), rows)
+    }
+}
+
+/// This sampler in the list of samplers.
+pub(super) struct Method;
+
+impl SamplerMethod for Method {
+    fn name(&self) -> &'static str {
+        "flow"
+    }
+
+    fn help(&self) -> &'static str {
+        "The probability-flow ODE, Dormand–Prince with error control; takes the steps that it needs"
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &["solver.rtol", "solver.atol", "solver.max_evaluations"]
+    }
+
+    fn has_steps(&self) -> bool {
+        false
+    }
+
+    fn draw(&self, sampling: &Sampling, chain: &Chain) -> Result<(Tensor, Clipped)> {
+        let flow = FlowSampler::of(sampling.solver.flow(chain.model, 1.0)?);
+        let samples = flow.sample(sampling.seed, chain.rows.clone(), chain.condition)?;
+        Ok((samples, Clipped::default()))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-use super::Step;
+use super::{Chain, Clipped, SamplerMethod, Sampling, Step};
+use crate::Result;
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::posterior::{Bridge, bridge_mean};
@@ -74,6 +75,23 @@ impl Step for Heun<'_> {
         let later = Query { x: &guess, times: &Times::All(s), ..*q };
         let second = self.velocity(&guess, &self.model.noise(&later), &to);
         (z - (first + second) * (0.5 * h)) * to.norm
+    }
+}
+
+/// This sampler in the list of samplers.
+pub(super) struct Method;
+
+impl SamplerMethod for Method {
+    fn name(&self) -> &'static str {
+        "heun"
+    }
+
+    fn help(&self) -> &'static str {
+        "The probability-flow ODE, Heun's method in K steps of two evaluations"
+    }
+
+    fn draw(&self, sampling: &Sampling, chain: &Chain) -> Result<(Tensor, Clipped)> {
+        chain.of(&Heun::new(chain.model), sampling.seed)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::Step;
+use super::{Chain, Clipped, SamplerMethod, Sampling, Step};
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::posterior::score;
@@ -81,5 +81,27 @@ impl Step for PredictorCorrector<'_> {
             x = &x + score * e + normal() * (2.0 * e).sqrt();
         }
         x
+    }
+}
+
+/// This sampler in the list of samplers.
+pub(super) struct Method;
+
+impl SamplerMethod for Method {
+    fn name(&self) -> &'static str {
+        "predictor-corrector"
+    }
+
+    fn help(&self) -> &'static str {
+        "Reverse diffusion, corrected by Langevin steps at each of the K times"
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &["corrector_steps", "snr"]
+    }
+
+    fn draw(&self, sampling: &Sampling, chain: &Chain) -> Result<(Tensor, Clipped)> {
+        let step = PredictorCorrector::new(chain.model, sampling.corrector_steps, sampling.snr)?;
+        chain.of(&step, sampling.seed)
     }
 }

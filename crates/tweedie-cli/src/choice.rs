@@ -1,0 +1,37 @@
+//! Options that the library chooses by name, on the command line: its names, its help texts.
+
+use std::marker::PhantomData;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use tweedie::choice::Choice;
+
+/// A parser of the names of `T`, for `#[arg(value_parser = choice::<T>())]`.
+pub fn choice<T: Choice>() -> Named<T> {
+    Named(PhantomData)
+}
+
+#[derive(Clone)]
+pub struct Named<T>(PhantomData<T>);
+
+fn values<T: Choice>() -> impl Iterator<Item = PossibleValue> {
+    T::all().into_iter().map(|choice| PossibleValue::new(choice.name()).help(choice.help()))
+}
+
+impl<T: Choice> TypedValueParser for Named<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<T, clap::Error> {
+        let parser = PossibleValuesParser::new(values::<T>());
+        let name = parser.parse_ref(command, arg, value)?;
+        T::from_name(&name).map_err(|e| clap::Error::raw(clap::error::ErrorKind::InvalidValue, e))
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(values::<T>()))
+    }
+}

@@ -1,0 +1,141 @@
+//! An evaluation as text and as JSON.
+
+use serde_json::{Value, json};
+use tweedie::density::{Difference, Evaluation, ImageFigure, Line};
+use tweedie::sample::Sampling;
+
+use crate::sample::clipped_json;
+
+/// What a line is called.
+fn name(line: &Line) -> String {
+    let of = if line.of_against { "against: " } else { "" };
+    format!("{of}{}", line.name)
+}
+
+pub fn json(found: &Evaluation) -> Value {
+    let line = |line: &Line| {
+        let mut of_line = json!({
+            "name": name(line), "kind": line.kind(), "value": line.value, "std_error": line.error,
+        });
+        for (than, less) in line.differences() {
+            if let Some(Difference { mean, error }) = less {
+                of_line[format!("minus_{than}")] = json!({ "mean": mean, "std_error": error });
+            }
+        }
+        of_line
+    };
+    let undefined = found
+        .undefined
+        .iter()
+        .map(|(subject, why)| json!({ "name": subject.to_string(), "reason": why }));
+    let mut answer = json!({
+        "rows": found.rows, "unit": found.unit(),
+        "results": found.lines.iter().map(line).collect::<Vec<_>>(),
+        "undefined": undefined.collect::<Vec<_>>(),
+    });
+    if !found.figures.is_empty() {
+        answer["images"] = figures_json(&found.figures);
+    }
+    answer
+}
+
+pub fn text(found: &Evaluation) {
+    let (rows, unit) = (found.rows, found.unit());
+    match found.images {
+        true => println!("{rows} images; {unit}; less is better"),
+        false => println!("{rows} rows; log-likelihoods in nats per row, the data's own units"),
+    }
+    table(&found.lines, if found.images { "bits" } else { "nats" });
+    for (subject, why) in &found.undefined {
+        println!("{subject}: not defined: {why}");
+    }
+    let compared = |line: &Line| line.differences().iter().any(|(_, less)| less.is_some());
+    if found.lines.iter().any(compared) {
+        println!(
+            "± one standard error over rows; of differences (−) over the differences of the same rows"
+        );
+    }
+    figures(&found.figures);
+}
+
+/// Prints `lines` in columns that fit them, without the differences that no line has.
+fn table(lines: &[Line], unit: &str) {
+    let titles = ["− base", "− Gaussian", "− against"];
+    let shown: Vec<usize> = (0..titles.len())
+        .filter(|&i| lines.iter().any(|line| line.differences()[i].1.is_some()))
+        .collect();
+    let with_error = |text: String, error: f64| match error.is_finite() {
+        true => format!("{text} ± {error:.3}"),
+        false => text,
+    };
+    let cells = |line: &Line| {
+        let value = match line.rows {
+            Some(_) => format!("{:.3}", line.value),
+            None => format!("{:.5}", line.value),
+        };
+        let differences = shown.iter().map(|&i| match line.differences()[i].1 {
+            Some(Difference { mean, error }) => with_error(format!("{mean:+.3}"), error),
+            None => String::new(),
+        });
+        let first = [name(line), with_error(value, line.error)];
+        first.into_iter().chain(differences).collect::<Vec<String>>()
+    };
+    let head = [String::new(), unit.to_string()];
+    let head = head.into_iter().chain(shown.iter().map(|&i| titles[i].to_string())).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(lines.iter().map(cells)).collect();
+    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    for (i, row) in rows.iter().enumerate() {
+        let padded =
+            row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
+                0 => format!("{cell:width$}"),
+                _ => format!("{cell:>width$}"),
+            });
+        let kind = i.checked_sub(1).map_or_else(String::new, |i| lines[i].kind());
+        println!("{}", format!("{}  {kind}", padded.collect::<Vec<_>>().join("  ")).trim_end());
+    }
+}
+
+pub fn figures_json(figures: &[ImageFigure]) -> Value {
+    let figure = |figure: &ImageFigure| {
+        let sampling = &figure.sampling;
+        json!({
+            "name": figure.name,
+            "value": figure.value,
+            "std_deviation": figure.sd,
+            "steps": sampling.steps,
+            "covariance": sampling.covariance.to_string(),
+            "last_step": sampling.last,
+            "eta": sampling.eta,
+            "clip": sampling.range.is_some(),
+            "clip_noise": sampling.clip_noise,
+            "clipped": clipped_json(&figure.clipped),
+            "samples": figure.samples,
+            "reference": figure.reference,
+            "features": figure.features,
+            "clipped_levels": figure.clipped_levels,
+        })
+    };
+    figures.iter().map(figure).collect()
+}
+
+pub fn figures(figures: &[ImageFigure]) {
+    let width = figures.iter().map(|f| f.name.chars().count()).max().unwrap_or(0);
+    for figure in figures {
+        let ImageFigure { name, value, samples, features, .. } = figure;
+        let Sampling { steps, covariance, last, .. } = figure.sampling;
+        let parts = ImageFigure::PARTS;
+        let sd =
+            figure.sd.map_or_else(String::new, |sd| format!(" ± {sd:.4} between {parts} parts"));
+        let against = figure.reference.as_ref();
+        let against = against.map_or_else(String::new, |r| format!(" against {r}"));
+        let clipped = match figure.clipped_levels {
+            0 => String::new(),
+            clipped => format!("; {clipped} levels beyond 0…255 clipped"),
+        };
+        println!(
+            "{name:width$} {value:>10.4}{sd}  K = {steps}, {covariance}, last step {last}; \
+             {samples} samples{against}; {features}{clipped}"
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! What a run is, for people.
+
+use tweedie::data::{ColumnScaling, ScaledColumn};
+use tweedie::model::{HeadConfig, NetworkConfig, Structure};
+use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target, Weighting};
+use tweedie::run::{DataRecord, Facts, Outcome, RunConfig};
+
+/// How the training ended, in words.
+fn state(facts: &Facts) -> String {
+    let (done, of) = (facts.ending.iteration, facts.config.train.iterations);
+    match facts.ending.outcome {
+        Outcome::Finished => format!("finished: all of {of} iterations"),
+        Outcome::EarlyStop => {
+            format!("finished: the validation no longer improved, at iteration {done} of {of}")
+        }
+        Outcome::OutOfTime => format!("finished: out of time, at iteration {done} of {of}"),
+        Outcome::Imported => "imported: its weights were trained elsewhere".into(),
+        Outcome::Unfinished => {
+            format!("not finished: iteration {done} of {of}; `tweedie train --resume` goes on")
+        }
+    }
+}
+
+/// Everything in lines of a name and a value.
+pub fn lines(facts: &Facts) -> Vec<(String, String)> {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    let mut line = |name: &str, value: String| lines.push((name.into(), value));
+    let (config, data) = (&facts.config, &facts.data);
+    line("training", state(facts));
+    if let Some((iteration, value)) = facts.best_validation() {
+        let label = facts.validation_label();
+        let last = match facts.last_validation() {
+            Some((last, at_last)) if last != iteration => {
+                format!("; at the last, {last}: {at_last:.4}")
+            }
+            _ => String::new(),
+        };
+        line(
+            "weights",
+            format!("of iteration {iteration}, the best: validation {value:.4}{last} ({label})"),
+        );
+    }
+    if let Some(metric) = facts.metrics.last() {
+        line(
+            "loss",
+            format!("{:.4} at iteration {} ({})", metric.loss, metric.iteration, loss(config)),
+        );
+        let rate = metric.seconds / metric.iteration.max(1) as f64;
+        line("time", format!("{}, {:.3} s per iteration", duration(metric.seconds), rate));
+    }
+    line("objective", objective(&config.objective));
+    line("network", network(&config.model.network));
+    line("covariance head", config.model.head.as_ref().map_or("none".into(), head));
+    line("process", config.schedule.name().into());
+    line("data", source(data));
+    let [train, validation, test] = data.rows;
+    if data.rows != [0; 3] {
+        let split = format!("{train} training, {validation} validation, {test} test");
+        line("rows", format!("{split} (split by seed {})", data.split_seed));
+    }
+    let [missing, duplicates] = data.dropped;
+    if missing + duplicates > 0 {
+        let what =
+            if data.image.is_some() { "that cannot be decoded" } else { "with missing cells" };
+        line("left out", format!("{missing} {what}, {duplicates} duplicates"));
+    }
+    line("preprocessing", preprocessing(data));
+    if let Some(about) = &facts.about {
+        line("begun", format!("{} by tweedie {}", about.date, about.version));
+        line("command", about.command_line());
+    }
+    lines
+}
+
+/// Where rows come from and what they are.
+fn source(data: &DataRecord) -> String {
+    const NAMED: usize = 12;
+    let source = if data.source.is_empty() { "unknown".into() } else { data.source.clone() };
+    let what = match data.image {
+        Some([channels, height, width]) => format!("images of {channels} × {height} × {width}"),
+        None => {
+            let names = data.names();
+            let more = match names.len().saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("{} columns: {}{more}", names.len(), names[..names.len().min(NAMED)].join(", "))
+        }
+    };
+    let classes = match data.classes.len() {
+        0 => String::new(),
+        classes => format!(", {classes} classes"),
+    };
+    format!("{source}: {what}{classes}")
+}
+
+/// How raw values become the network's.
+pub fn preprocessing(data: &DataRecord) -> String {
+    if data.image.is_some() {
+        return "levels with uniform noise in their bins, brought to [−1, 1]".into();
+    }
+    let columns = data.scaling.columns();
+    let named = |which: &dyn Fn(&ScaledColumn) -> bool| -> Vec<&str> {
+        columns.iter().filter(|c| which(c)).map(|c| c.column.name.as_str()).collect()
+    };
+    let parts = [
+        ("standardised", named(&|c| matches!(c.map, ColumnScaling::Affine { .. }))),
+        ("gaussianised by a spline", named(&|c| matches!(c.map, ColumnScaling::Gaussianize(_)))),
+        ("dequantised", named(&|c| c.grid.is_some())),
+    ];
+    let text = |(what, names): &(&str, Vec<&str>)| match names.len() {
+        0 => None,
+        all if all == columns.len() => Some(format!("{what}: all columns")),
+        n if n > 8 => Some(format!("{what}: {n} columns")),
+        _ => Some(format!("{what}: {}", names.join(", "))),
+    };
+    parts.iter().filter_map(text).collect::<Vec<_>>().join("; ")
+}
+
+fn objective(objective: &ObjectiveConfig) -> String {
+    match objective {
+        ObjectiveConfig::Lm { transitions, score, .. } => {
+            let trains = match score {
+                ScoreGradient::Joint => "score and head by the quasi-likelihood",
+                ScoreGradient::Dsm => {
+                    "the score by score matching, the head by the quasi-likelihood"
+                }
+                ScoreGradient::Frozen => "the head alone, on a frozen score",
+            };
+            format!("Likelihood Matching, {transitions} transitions: {trains}")
+        }
+        ObjectiveConfig::LmZeroHessian { transitions, .. } => {
+            format!("Likelihood Matching with H = 0, {transitions} transitions: the score alone")
+        }
+        ObjectiveConfig::CovarianceMatching { target, .. } => {
+            let target = match target {
+                Target::Jacobian => "OCM",
+                Target::Residual => "NPR",
+                Target::SecondMoment => "SN",
+            };
+            format!("covariance matching ({target}): the head alone, on a frozen score")
+        }
+        ObjectiveConfig::VariationalBound { .. } => {
+            "the chain's variational bound (I-DDPM): the head alone, on a frozen score".into()
+        }
+        ObjectiveConfig::Sm { weighting, .. } => {
+            let weighting = match weighting {
+                Weighting::Sigma2 => "σ² weighting".into(),
+                Weighting::Likelihood => "likelihood weighting".into(),
+                Weighting::Interpolated(p) => {
+                    format!("weighting between σ² and likelihood, p = {p}")
+                }
+                Weighting::Table(_) => "a table of weights".into(),
+            };
+            format!("score matching, {weighting}")
+        }
+    }
+}
+
+/// What the training loss is.
+pub fn loss(config: &RunConfig) -> &'static str {
+    match config.objective {
+        ObjectiveConfig::Lm { .. } | ObjectiveConfig::LmZeroHessian { .. } => {
+            "loss of Likelihood Matching"
+        }
+        ObjectiveConfig::CovarianceMatching { .. } => "loss of covariance matching",
+        ObjectiveConfig::VariationalBound { .. } => "loss of the variational bound",
+        ObjectiveConfig::Sm { .. } => "loss of score matching",
+    }
+}
+
+fn network(network: &NetworkConfig) -> String {
+    match network {
+        NetworkConfig::Mlp(config) => {
+            format!("perceptron, {} blocks of {} units", config.depth, config.width)
+        }
+        NetworkConfig::UNet(config) => {
+            let widths: Vec<String> = config.widths.iter().map(i64::to_string).collect();
+            format!("U-Net, widths {}", widths.join(", "))
+        }
+    }
+}
+
+fn head(head: &HeadConfig) -> String {
+    match head.structure {
+        Structure::LowRank(0) => "diagonal".into(),
+        Structure::LowRank(rank) => format!("diagonal and rank {rank}"),
+        Structure::Full => "full".into(),
+    }
+}
+
+/// Seconds as people say them.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..100 => format!("{seconds:.0} s"),
+        100..6000 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// Bytes as people say them.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} bytes"),
+        10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::in_line;
+
+    #[test]
+    fn times_and_sizes_are_as_people_say_them() {
+        assert_eq!([12.3, 200.0, 7300.0].map(duration), ["12 s", "3 min 20 s", "2 h 1 min"]);
+        assert_eq!([999, 25_300, 12_000_000].map(size), ["999 bytes", "25.3 kB", "12.0 MB"]);
+        assert_eq!(in_line("a\u{1b}[31mb\n"), "a\\u{1b}[31mb\\n");
+    }
+}

@@ -1,0 +1,434 @@
+//! Samples of images as a network sees them: Fréchet distance, Inception score, precision and
+//! recall.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::grids::Grids;
+use super::rows::remarks_on;
+use super::{Density, EvaluateOptions, Metric, SampleOptions};
+use crate::data::{Dataset, OutputFile, Purpose};
+use crate::metric::{
+    Extractor, FeatureMoments, FeatureStatistics, Features, frechet_distance, inception_score,
+    precision_recall,
+};
+use crate::model::Denoiser;
+use crate::run::DataRecord;
+use crate::sample::{Clipped, LastStep, MOST_ROWS, Sampling};
+use crate::tensor::to_vec;
+use crate::watch::{Remark, Watch};
+use crate::{Error, Result};
+
+/// How many samples published figures take.
+const PROTOCOL: usize = 50_000;
+
+/// How images are looked at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageOptions {
+    /// The weights of the network that looks at images ([`Extractor::read`]).
+    pub network: Option<PathBuf>,
+    /// Samples drawn for each number of steps.
+    pub samples: usize,
+    /// Whether fewer samples are allowed than published figures take; a distance from few is too
+    /// large.
+    pub fewer_samples: bool,
+    /// What samples are compared with: images, or statistics of features in an `.npz` file; by
+    /// default all training images of the run.
+    pub reference: Option<PathBuf>,
+    /// Where the statistics of the reference's features are written.
+    pub save_reference: Option<PathBuf>,
+    /// What the last step returns; by default the mean.
+    pub last_step: Option<LastStep>,
+    /// From 0 (DDIM) to 1 (ancestral).
+    pub eta: f64,
+    /// Whether the predicted clean image is held between black and white at every step.
+    pub clip: bool,
+    /// As [`SampleOptions::clip_noise`].
+    pub clip_noise: Option<f64>,
+    /// Neighbours of precision, recall, density and coverage.
+    pub neighbours: usize,
+}
+
+impl Default for ImageOptions {
+    fn default() -> ImageOptions {
+        ImageOptions {
+            network: None,
+            samples: PROTOCOL,
+            fewer_samples: false,
+            reference: None,
+            save_reference: None,
+            last_step: None,
+            eta: 1.0,
+            clip: false,
+            clip_noise: None,
+            neighbours: 3,
+        }
+    }
+}
+
+impl ImageOptions {
+    fn is_statistics(&self) -> bool {
+        self.reference.as_deref().is_some_and(is_npz)
+    }
+
+    /// Refuses requests that contradict each other.
+    fn check(&self, metrics: &[Metric]) -> Result<&Path> {
+        let bad = |path: &str, problem: String, remedy: &str| {
+            Err(Error::config(format!("evaluate.images.{path}"), problem, remedy))
+        };
+        let Some(network) = &self.network else {
+            let problem = "fd, is and pr look at images by a network";
+            let remedy = "give pytorch-fid's weights, or EfficientNet-Lite0's \
+                          (scripts/fetch-efficientnet.sh)";
+            return bad("network", problem.into(), remedy);
+        };
+        Error::check_count("evaluate.images.samples", self.samples, MOST_ROWS)?;
+        let samples = self.samples;
+        if samples < PROTOCOL && !self.fewer_samples && !metrics.is_empty() {
+            let problem = format!(
+                "{samples}: published figures take {PROTOCOL}, from fewer a distance is too large"
+            );
+            return bad("samples", problem, "say evaluate.images.fewer_samples to go on");
+        }
+        let saves = self.save_reference.is_some();
+        if self.is_statistics() && (metrics.contains(&Metric::Pr) || saves) {
+            let problem = "statistics of features hold no images";
+            let remedy = "give images for pr and evaluate.images.save_reference";
+            return bad("reference", problem.into(), remedy);
+        }
+        if !self.save_reference.as_deref().is_none_or(is_npz) {
+            let problem = "the file is a NumPy archive";
+            return bad("save_reference", problem.into(), "end its name in .npz");
+        }
+        Ok(network)
+    }
+}
+
+fn is_npz(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"))
+}
+
+/// A figure of samples as a network sees them, and all that it depends on.
+#[derive(Clone, Debug)]
+pub struct ImageFigure {
+    /// What it is called in the literature.
+    pub name: String,
+    /// The figure.
+    pub value: f64,
+    /// The standard deviation between [`ImageFigure::PARTS`] parts of the samples, of an Inception
+    /// score.
+    pub sd: Option<f64>,
+    /// The sampler.
+    pub sampling: Sampling,
+    /// Samples that are in it.
+    pub samples: usize,
+    /// What they are compared with, for people.
+    pub reference: Option<String>,
+    /// The network's name.
+    pub features: String,
+    /// What the sampler has clipped.
+    pub clipped: Clipped,
+    /// Levels of samples beyond 0…255, which were clipped.
+    pub clipped_levels: u64,
+}
+
+impl ImageFigure {
+    /// Parts of an Inception score.
+    pub const PARTS: usize = 10;
+}
+
+/// What samples are compared with.
+struct Reference {
+    statistics: Option<FeatureStatistics>,
+    /// Features of some of its images, for precision and recall.
+    rows: Option<Tensor>,
+    /// For people.
+    source: String,
+}
+
+/// A network, and images of one shape.
+struct Eye {
+    extractor: Extractor,
+    shape: [i64; 3],
+}
+
+impl Eye {
+    fn look(&self, levels: &[f32]) -> Features {
+        let [channels, height, width] = self.shape;
+        self.extractor.features(&Tensor::from_slice(levels).view([-1, channels, height, width]))
+    }
+
+    fn name(&self) -> &'static str {
+        self.extractor.network().name()
+    }
+}
+
+/// Those of `metrics` that look at images, for each covariance and each number of steps.
+pub(super) fn measure(
+    density: &Density,
+    metrics: &[Metric],
+    options: &EvaluateOptions,
+    batch: usize,
+    watch: &mut dyn Watch,
+) -> Result<Vec<ImageFigure>> {
+    let metrics: Vec<Metric> = metrics.iter().copied().filter(|m| m.is_of_images()).collect();
+    let (run, images) = (&density.run, &options.images);
+    if metrics.is_empty() && images.save_reference.is_none() {
+        return Ok(Vec::new());
+    }
+    let Some(shape) = run.data.image else {
+        let problem = format!("{} is a run of a table", density.name());
+        let remedy = "fd, is and pr are of images: request nll or mmd";
+        return Err(Error::config("evaluate.metrics", problem, remedy));
+    };
+    let usual = SampleOptions {
+        last_step: images.last_step,
+        eta: Some(images.eta),
+        clip: images.clip,
+        clip_noise: images.clip_noise,
+        seed: options.seed,
+        ..SampleOptions::default()
+    };
+    usual.check()?;
+    let network = images.check(&metrics)?;
+    let out = images.save_reference.as_ref().map(OutputFile::create).transpose()?;
+    let eye = Eye {
+        extractor: Extractor::read(network, run.model.space().device)?,
+        shape: shape.map(|n| n as i64),
+    };
+    let reference = reference(density, &metrics, images, &eye, batch, watch)?;
+    if let (Some(out), Some(Reference { statistics: Some(statistics), .. })) = (out, &reference) {
+        statistics.write(out)?;
+    }
+    let mut figures = Vec::new();
+    if metrics.is_empty() {
+        return Ok(figures);
+    }
+    let mut grids = Grids::new(run, "evaluate", options.spacing, false, batch);
+    for covariance in density.sampled_covariances(options) {
+        for &steps in &options.steps {
+            let grid = grids.of(covariance, steps, watch)?;
+            let cell = SampleOptions { steps, covariance: Some(covariance), ..usual.clone() };
+            let sampling = density.sampling(&cell);
+            let kept = reference.as_ref().and_then(|r| r.rows.as_ref()).map_or(0, rows_of);
+            let room = (images.samples, kept);
+            let drawn = draw(density, &sampling, &grid, &metrics, room, &eye, batch, watch)?;
+            figures.extend(drawn.figures(&metrics, reference.as_ref(), sampling, images, &eye)?);
+        }
+    }
+    Ok(figures)
+}
+
+fn rows_of(features: &Tensor) -> usize {
+    features.size()[0] as usize
+}
+
+/// What samples are compared with, where one of `metrics` needs it or it is to be written.
+fn reference(
+    density: &Density,
+    metrics: &[Metric],
+    options: &ImageOptions,
+    eye: &Eye,
+    batch: usize,
+    watch: &mut dyn Watch,
+) -> Result<Option<Reference>> {
+    if let Some(path) = options.reference.as_deref().filter(|path| is_npz(path)) {
+        return read_statistics(path, &eye.extractor).map(Some);
+    }
+    let pr = metrics.contains(&Metric::Pr);
+    let moments = metrics.contains(&Metric::Fd) || options.save_reference.is_some();
+    if !moments && !pr {
+        return Ok(None);
+    }
+    let (table, rows, source) = reference_images(density, options.reference.as_deref(), watch)?;
+    let n = rows.len();
+    let kept = if pr { n.min(options.samples) } else { 0 };
+    // evenly from first to last
+    let keep = |i: usize| (i + 1) * kept / n > i * kept / n;
+    let seen: Vec<usize> = (0..n).filter(|&i| moments || keep(i)).collect();
+    let mut all = FeatureMoments::new(eye.extractor.network().dim());
+    let mut some = Vec::new();
+    watch.begin("reference", seen.len() as u64);
+    let mut done = 0;
+    for part in seen.chunks(batch) {
+        let levels: Vec<f32> = part.iter().flat_map(|&i| table.row(rows[i])).collect();
+        let features = eye.look(&levels).pooled;
+        if moments {
+            all.push(&features);
+        }
+        let chosen: Vec<i64> =
+            (0..part.len()).filter(|&j| keep(part[j])).map(|j| j as i64).collect();
+        let features = features.to_device(Device::Cpu);
+        some.push(features.index_select(0, &Tensor::from_slice(&chosen)));
+        done += part.len() as u64;
+        watch.progress(done, seen.len() as u64);
+    }
+    watch.end();
+    Ok(Some(Reference {
+        statistics: moments.then(|| all.statistics(eye.name())).transpose()?,
+        rows: (kept > 0).then(|| Tensor::cat(&some, 0)),
+        source,
+    }))
+}
+
+fn read_statistics(path: &Path, extractor: &Extractor) -> Result<Reference> {
+    let statistics = FeatureStatistics::read(path)?;
+    let network = extractor.network();
+    let found = match &statistics.features {
+        Some(name) if name != network.name() => Some(format!("are of {name:?}")),
+        _ if statistics.dim() != network.dim() => {
+            Some(format!("are of {} features", statistics.dim()))
+        }
+        _ => None,
+    };
+    if let Some(found) = found {
+        let problem = format!(
+            "its statistics {found}, the network given is {} with {}",
+            network.name(),
+            network.dim()
+        );
+        return Err(Error::data(path, problem, "give statistics of the same network's features"));
+    }
+    Ok(Reference { statistics: Some(statistics), rows: None, source: path.display().to_string() })
+}
+
+/// Images, which of them, and what they are for people.
+fn reference_images(
+    density: &Density,
+    given: Option<&Path>,
+    watch: &mut dyn Watch,
+) -> Result<(Dataset, Vec<usize>, String)> {
+    let run = &density.run;
+    if let Some(path) = given {
+        // whatever their classes
+        let record = DataRecord { classes: Vec::new(), ..run.data.clone() };
+        let table = record.read_table_for(Purpose::Training, path, &run.config.data.table)?;
+        remarks_on(&table).into_iter().for_each(|remark| watch.say(remark));
+        let rows = (0..table.rows()).collect();
+        return Ok((table, rows, path.display().to_string()));
+    }
+    match run.prepared() {
+        Some(own) => Ok((own.table, own.split.train, "the training set".into())),
+        None => {
+            let source = &run.config.data.source;
+            let problem = format!("{source} is not at hand, or no longer the data of this run");
+            let remedy = "give images or statistics with evaluate.images.reference";
+            Err(Error::config("evaluate.images.reference", problem, remedy))
+        }
+    }
+}
+
+/// What is kept of samples.
+struct Drawn {
+    moments: FeatureMoments,
+    probabilities: Vec<Tensor>,
+    rows: Vec<Tensor>,
+    clipped: Clipped,
+    /// Levels beyond 0…255.
+    clipped_levels: u64,
+}
+
+/// Looks at `samples` samples, and keeps the features of the first `kept` of them.
+fn draw(
+    density: &Density,
+    sampling: &Sampling,
+    grid: &[f64],
+    metrics: &[Metric],
+    (samples, kept): (usize, usize),
+    eye: &Eye,
+    batch: usize,
+    watch: &mut dyn Watch,
+) -> Result<Drawn> {
+    let run = &density.run;
+    let mut drawn = Drawn {
+        moments: FeatureMoments::new(eye.extractor.network().dim()),
+        probabilities: Vec::new(),
+        rows: Vec::new(),
+        clipped: Clipped::default(),
+        clipped_levels: 0,
+    };
+    let Sampling { covariance, steps, .. } = sampling;
+    watch.begin(&format!("sample, {covariance}, K = {steps}"), samples as u64);
+    let clipped =
+        sampling.draw_each(&run.model, None, grid, (samples, batch), watch, |part, rows| {
+            let values = run.data.scaling.inverse(&to_vec(&part));
+            let beyond = |v: &&f64| !(0.0..=255.0).contains(*v);
+            drawn.clipped_levels += values.iter().filter(beyond).count() as u64;
+            let levels: Vec<f32> = values.iter().map(|v| v.clamp(0.0, 255.0) as f32).collect();
+            let Features { pooled, logits } = eye.look(&levels);
+            if metrics.contains(&Metric::Fd) {
+                drawn.moments.push(&pooled);
+            }
+            if metrics.contains(&Metric::Is) {
+                let probabilities = logits.softmax(-1, Kind::Float).to_device(Device::Cpu);
+                drawn.probabilities.push(probabilities);
+            }
+            let room = kept.saturating_sub(rows.start as usize) as i64;
+            if room > 0 {
+                let rows = pooled.narrow(0, 0, pooled.size()[0].min(room));
+                drawn.rows.push(rows.to_device(Device::Cpu));
+            }
+            Ok(())
+        });
+    watch.end();
+    drawn.clipped = clipped?;
+    drawn.clipped.lines().into_iter().for_each(|line| watch.say(Remark::Progress(line)));
+    Ok(drawn)
+}
+
+impl Drawn {
+    fn figures(
+        &self,
+        metrics: &[Metric],
+        reference: Option<&Reference>,
+        sampling: Sampling,
+        options: &ImageOptions,
+        eye: &Eye,
+    ) -> Result<Vec<ImageFigure>> {
+        let (network, mut figures) = (eye.extractor.network(), Vec::new());
+        let mut add = |name: &str, value, sd, samples, reference| {
+            figures.push(ImageFigure {
+                name: name.into(),
+                value,
+                sd,
+                sampling: sampling.clone(),
+                samples,
+                reference,
+                features: eye.name().into(),
+                clipped: self.clipped,
+                clipped_levels: self.clipped_levels,
+            });
+        };
+        if let Some(Reference { statistics: Some(data), source, .. }) =
+            reference.filter(|_| metrics.contains(&Metric::Fd))
+        {
+            let statistics = self.moments.statistics(eye.name())?;
+            let count = data.count.map_or("an unknown number of".into(), |n| n.to_string());
+            let against = Some(format!("{count} images of {source}"));
+            let value = frechet_distance(&statistics, data)?;
+            add(network.distance_name(), value, None, options.samples, against);
+        }
+        if metrics.contains(&Metric::Is) {
+            let probabilities = Tensor::cat(&self.probabilities, 0);
+            let score = inception_score(&probabilities, ImageFigure::PARTS)?;
+            add(network.score_name(), score.mean, Some(score.sd), options.samples, None);
+        }
+        if let Some(Reference { rows: Some(data), source, .. }) = reference {
+            let neighbours = options.neighbours;
+            let found = precision_recall(data, &Tensor::cat(&self.rows, 0), neighbours)?;
+            let against = format!("as many images of {source}, {neighbours} neighbours");
+            for (name, value) in [
+                ("precision", found.precision),
+                ("recall", found.recall),
+                ("density", found.density),
+                ("coverage", found.coverage),
+            ] {
+                add(name, value, None, rows_of(data), Some(against.clone()));
+            }
+        }
+        Ok(figures)
+    }
+}

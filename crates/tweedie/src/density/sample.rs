@@ -1,0 +1,130 @@
+//! Samples of a density.
+
+use std::path::Path;
+
+use tch::Tensor;
+
+use super::grids::Grids;
+use super::{Density, SampleOptions};
+use crate::data::{CellType, OutputFile, TableFormat, write_table};
+use crate::sample::{Clipped, MOST_ROWS, Sampling};
+use crate::tensor::to_vec;
+use crate::watch::{Silent, Watch};
+use crate::{Error, Result};
+
+/// Samples in the data's own units.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    /// Row after row.
+    pub values: Vec<f64>,
+    /// The columns' names.
+    pub columns: Vec<String>,
+    /// How each column is written: as the training data were.
+    pub types: Vec<CellType>,
+    /// Channels, height and width, where rows are images.
+    pub image: Option<[usize; 3]>,
+    /// What was clipped on the way.
+    pub clipped: Clipped,
+}
+
+impl Samples {
+    /// The number of samples.
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.columns.len()
+    }
+
+    /// The samples as a tensor `[n, d]`, f64.
+    pub fn tensor(&self) -> Tensor {
+        Tensor::from_slice(&self.values).view([-1, self.columns.len() as i64])
+    }
+
+    /// Writes a table: `.csv`, `.tsv`, `.parquet` or `.npy`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for another format; [`Error::Io`] if the file cannot be written.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        TableFormat::of(path.as_ref())?;
+        self.write_to(OutputFile::create(path)?)
+    }
+
+    /// As [`Samples::write`], to a file that is open already.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub fn write_to(&self, out: OutputFile) -> Result<()> {
+        write_table(out, &self.columns, &self.types, &self.values)
+    }
+}
+
+impl Density {
+    /// `n` samples.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if an option makes no sense for this density; [`Error::Numeric`] if a
+    /// sample is not finite.
+    pub fn sample(&mut self, n: usize, options: &SampleOptions) -> Result<Samples> {
+        self.sample_with(n, options, &mut Silent)
+    }
+
+    /// As [`Density::sample`], with progress and remarks.
+    ///
+    /// # Errors
+    /// As [`Density::sample`], and [`Error::Interrupted`].
+    pub fn sample_with(
+        &mut self,
+        n: usize,
+        options: &SampleOptions,
+        watch: &mut dyn Watch,
+    ) -> Result<Samples> {
+        let (scaled, clipped) = self.sample_scaled(n, options, watch)?;
+        Ok(self.in_data_units(&scaled, clipped))
+    }
+
+    /// Rows `[n, d]` in the network's units as samples in the data's own.
+    pub(super) fn in_data_units(&self, scaled: &Tensor, clipped: Clipped) -> Samples {
+        let data = &self.run.data;
+        Samples {
+            values: data.scaling.inverse(&to_vec(scaled)),
+            columns: data.names().into_iter().map(String::from).collect(),
+            types: data.cell_types(),
+            image: data.image,
+            clipped,
+        }
+    }
+
+    /// `n` samples in the network's units, `[n, d]`.
+    pub(super) fn sample_scaled(
+        &mut self,
+        n: usize,
+        options: &SampleOptions,
+        watch: &mut dyn Watch,
+    ) -> Result<(Tensor, Clipped)> {
+        Error::check_count("sample.n", n, MOST_ROWS)?;
+        options.check()?;
+        options.check_images(self.is_of_images(), &self.name())?;
+        let batch = self.batch("sample.batch_size", options.batch_size, SampleOptions::BATCH)?;
+        let class = options.class.as_ref().map(|name| self.run.data.class(name)).transpose()?;
+        let sampling = self.sampling(options);
+        let method = sampling.sampler.method();
+        if method.options().contains(&"covariance") {
+            self.prepare(sampling.covariance, batch, watch)?;
+        }
+        let grid = match method.has_steps() {
+            true => Grids::new(&self.run, "sample", options.spacing, false, batch).of(
+                sampling.covariance,
+                sampling.steps,
+                watch,
+            )?,
+            false => Vec::new(),
+        };
+        watch.begin("sample", n as u64);
+        let samples = sampling.draw(&self.run.model, class, &grid, (n, batch), watch);
+        watch.end();
+        samples
+    }
+
+    /// `options` with everything decided for this density.
+    pub(super) fn sampling(&self, options: &SampleOptions) -> Sampling {
+        options.of(&self.run.model, self.is_of_images())
+    }
+}

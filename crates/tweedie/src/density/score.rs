@@ -1,0 +1,507 @@
+//! Log-likelihoods of rows.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::grids::Grids;
+use super::{Claim, Density};
+use crate::choice::{Choice, check_taken};
+use crate::covariance::{CovarianceConfig, Own};
+use crate::data::Dataset;
+use crate::dequantize::{Dequantization, Dequantized, Dequantizer, TruncatedNormal, Uniform};
+use crate::grid::SpacingConfig;
+use crate::likelihood::{
+    DivergenceKind, Estimate, Estimation, Estimator, FAR, Flag, SolverOptions, Summary,
+    bits_per_dim, mean_and_error,
+};
+use crate::model::Denoiser;
+use crate::noise::Seed;
+use crate::query::{Batch, Condition, Query, Times};
+use crate::run::{Run, dequantized_from, level_rows};
+use crate::sample::MOST_STEPS;
+use crate::tensor::to_vec;
+use crate::watch::{Silent, Watch, check_stop};
+use crate::{Error, Result};
+
+/// How log-likelihoods are computed. What is `None` follows the model and the kind of its data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScoreOptions {
+    /// What is computed.
+    pub estimator: Estimator,
+    /// Steps of the ELBO.
+    pub steps: usize,
+    /// Independent draws per row of the ELBO; pairs (t, ε) per row of the bounds, at least 100.
+    pub draws: usize,
+    /// Covariance of the ELBO's steps; by default that of [`SampleOptions`](super::SampleOptions).
+    pub covariance: Option<CovarianceConfig>,
+    /// How the ELBO's steps are laid in time; by default equal in the angle of signal and noise, of
+    /// levels the published even trajectory.
+    pub spacing: Option<SpacingConfig>,
+    /// Noise within the bins of dequantised columns and of pixels.
+    pub dequantization: Dequantization,
+    /// Where the flow of [`Dequantization::TruncatedNormal`] starts, a time of the process; by
+    /// default where the noise is a third of the smallest half bin.
+    pub start_time: Option<f64>,
+    /// How the divergence of the score is computed.
+    pub divergence: Option<DivergenceKind>,
+    /// Probes per row of a divergence by random probes.
+    pub probes: Option<usize>,
+    /// The solver of the probability flow.
+    pub solver: SolverOptions,
+    /// Whether rows that the solver cannot solve have no value; otherwise they are an error.
+    pub keep_unsolved: bool,
+    /// The seed of the draws.
+    pub seed: u64,
+    /// Rows at a time; by default [`ScoreOptions::BATCH`], of images
+    /// [`crate::sample::IMAGES_AT_ONCE`].
+    pub batch_size: Option<usize>,
+}
+
+impl Default for ScoreOptions {
+    fn default() -> ScoreOptions {
+        ScoreOptions {
+            estimator: Estimator::default(),
+            steps: 100,
+            draws: 4,
+            covariance: None,
+            spacing: None,
+            dequantization: Dequantization::default(),
+            start_time: None,
+            divergence: None,
+            probes: None,
+            solver: SolverOptions::default(),
+            keep_unsolved: false,
+            seed: 0,
+            batch_size: None,
+        }
+    }
+}
+
+impl ScoreOptions {
+    /// Rows of a table that are scored at a time by default.
+    pub const BATCH: usize = 2048;
+
+    /// Refuses what no density can be scored with, and options of another estimator than the chosen
+    /// one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the option's path.
+    pub fn check(&self) -> Result<()> {
+        Error::check_count("score.steps", self.steps, MOST_STEPS)?;
+        Error::check_count("score.draws", self.draws, MOST_STEPS)?;
+        let method = self.estimator.method();
+        check_dequantization(
+            "score",
+            (self.dequantization, self.start_time),
+            method.serves_later_times(),
+            "give score.estimator = ode with it",
+        )?;
+        if method.scores_levels() && self.dequantization != Dequantization::Uniform {
+            let problem = format!("{}, where levels are scored as they are", self.dequantization);
+            let remedy = "leave it out, or give score.estimator = elbo, bound or ode";
+            return Err(Error::config("score.dequantization", problem, remedy));
+        }
+        let mut given = self.solver.given();
+        let others = [
+            ("keep_unsolved", self.keep_unsolved),
+            ("divergence", self.divergence.is_some()),
+            ("probes", self.probes.is_some()),
+        ];
+        given.extend(others.into_iter().filter_map(|(name, given)| given.then_some(name)));
+        check_taken(self.estimator, ("score", "estimator"), &given, |e| e.method().options())?;
+        self.divergence(1)?;
+        self.solver.check("score.solver")
+    }
+
+    /// The divergence, where one is requested.
+    fn divergence(&self, usual: usize) -> Result<Option<crate::likelihood::Divergence>> {
+        match (self.divergence, self.probes) {
+            (None, None) => Ok(None),
+            (kind, probes) => kind.unwrap_or_default().with(probes, usual).map(Some),
+        }
+    }
+}
+
+/// Refuses noise that does not go with an estimator, of which `serves` says whether it takes rows
+/// of a later time.
+pub(super) fn check_dequantization(
+    section: &str,
+    (kind, start_time): (Dequantization, Option<f64>),
+    serves: bool,
+    remedy: &str,
+) -> Result<()> {
+    let truncated = kind == Dequantization::TruncatedNormal;
+    if truncated && !serves {
+        let problem = "truncated-normal gives no points of the density that this estimator is of";
+        return Err(Error::config(format!("{section}.dequantization"), problem, remedy));
+    }
+    if start_time.is_some() && !truncated {
+        return Err(Error::config(
+            format!("{section}.start_time"),
+            "is where truncated-normal noise ends",
+            format!("give {section}.dequantization = truncated-normal with it"),
+        ));
+    }
+    Ok(())
+}
+
+/// What makes points of a density from the levels of `run`.
+pub(super) fn dequantizer(
+    run: &Run,
+    kind: Dequantization,
+    start_time: Option<f64>,
+) -> Result<Box<dyn Dequantizer + '_>> {
+    let scaling = &run.data.scaling;
+    Ok(match kind {
+        Dequantization::Uniform => Box::new(Uniform::new(scaling)),
+        Dequantization::Variational => {
+            Box::new(run.dir.dequantizer(&run.data, run.model.space().device)?)
+        }
+        Dequantization::TruncatedNormal => {
+            Box::new(TruncatedNormal::new(scaling, run.schedule(), start_time)?)
+        }
+    })
+}
+
+/// Log-likelihoods of rows, nats per row in the data's own units.
+#[derive(Clone, Debug)]
+pub struct Scores {
+    /// Values, errors and flags, row by row; what they are, and at which cost.
+    pub estimate: Estimate,
+    /// Columns of a row.
+    dim: usize,
+}
+
+impl Scores {
+    /// One value per row: −∞ where no number is so small, NaN where there is none.
+    pub fn values(&self) -> &[f64] {
+        &self.estimate.values
+    }
+
+    /// The standard error of each value over its own draws.
+    pub fn std_errors(&self) -> &[f64] {
+        &self.estimate.std_errors
+    }
+
+    /// Rows whose value should not be believed, with the reason.
+    pub fn flags(&self) -> &[Flag] {
+        &self.estimate.flags
+    }
+
+    /// The mean over rows with a finite value.
+    pub fn mean(&self) -> f64 {
+        self.estimate.mean()
+    }
+
+    /// The standard error of [`Scores::mean`], rows taken as independent.
+    pub fn std_error(&self) -> f64 {
+        self.estimate.std_error()
+    }
+
+    /// Mean, error, and how many rows are not in them.
+    pub fn summary(&self) -> Summary {
+        self.estimate.summary()
+    }
+
+    /// What the values are.
+    pub fn claim(&self) -> Claim {
+        self.estimate.kind.into()
+    }
+
+    /// The mean as bits per dimension.
+    pub fn bits_per_dim(&self) -> f64 {
+        bits_per_dim(self.mean(), self.dim)
+    }
+
+    /// The rows from the least likely on; a row that has no value is no less likely than others.
+    pub fn least_likely(&self) -> Vec<usize> {
+        let values = self.values();
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&a, &b| {
+            let of = |row: usize| (values[row].is_nan(), values[row]);
+            of(a).0.cmp(&of(b).0).then(of(a).1.total_cmp(&of(b).1))
+        });
+        order
+    }
+}
+
+/// What scores will take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Network evaluations of a row.
+    pub evaluations: usize,
+    /// Seconds of all rows, at least.
+    pub seconds: f64,
+}
+
+/// Rows of a table to be scored, and the noise within their bins.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub table: &'a Dataset,
+    pub rows: &'a [usize],
+    pub dequantizer: &'a dyn Dequantizer,
+}
+
+impl Density {
+    /// Log-likelihoods of the rows of `data`, each given its class where the density is conditioned
+    /// on classes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if an option makes no sense for this density; [`Error::Row`] or
+    /// [`Error::Numeric`] if a row cannot be solved.
+    pub fn log_prob(&mut self, data: &Dataset, options: &ScoreOptions) -> Result<Scores> {
+        self.log_prob_with(data, options, &mut Silent)
+    }
+
+    /// As [`Density::log_prob`], with progress, remarks and the scores of every batch as soon as
+    /// they are there ([`Watch::scored`]).
+    ///
+    /// # Errors
+    /// As [`Density::log_prob`], and [`Error::Interrupted`].
+    pub fn log_prob_with(
+        &mut self,
+        data: &Dataset,
+        options: &ScoreOptions,
+        watch: &mut dyn Watch,
+    ) -> Result<Scores> {
+        let rows: Vec<usize> = (0..data.rows()).collect();
+        options.check()?;
+        let (batch, covariance) = self.ready_to_score(options, watch)?;
+        let settings = self.estimation(options, covariance, batch, watch)?;
+        let noise = dequantizer(&self.run, options.dequantization, options.start_time)?;
+        let part = Part { table: data, rows: &rows, dequantizer: &*noise };
+        let mut estimate = score(&self.run, part, &settings, Seed(options.seed), batch, watch)?;
+        if options.dequantization != Dequantization::Uniform {
+            estimate.estimator += &format!(", {} dequantisation", options.dequantization.name());
+        }
+        Ok(Scores { estimate, dim: self.run.data.scaling.dim() })
+    }
+
+    /// Checks `options` against this density, and measures what the covariance needs.
+    fn ready_to_score(
+        &mut self,
+        options: &ScoreOptions,
+        watch: &mut dyn Watch,
+    ) -> Result<(usize, CovarianceConfig)> {
+        let method = options.estimator.method();
+        if method.scores_levels() && !self.is_of_images() {
+            let problem = format!("{}, of a run on a table", method.name());
+            let remedy = "give elbo, bound, bound-sm or ode";
+            return Err(Error::config("score.estimator", problem, remedy));
+        }
+        let batch = self.batch("score.batch_size", options.batch_size, ScoreOptions::BATCH)?;
+        let covariance = options.covariance.unwrap_or(self.own_covariance());
+        if method.has_steps() {
+            self.prepare(covariance, batch, watch)?;
+        }
+        Ok((batch, covariance))
+    }
+
+    fn estimation(
+        &self,
+        options: &ScoreOptions,
+        covariance: CovarianceConfig,
+        batch: usize,
+        watch: &mut dyn Watch,
+    ) -> Result<Estimation> {
+        let method = options.estimator.method();
+        let levels = method.scores_levels();
+        let grid = match method.has_steps() {
+            true => Grids::new(&self.run, "score", options.spacing, levels, batch).of(
+                covariance,
+                options.steps,
+                watch,
+            )?,
+            false => Vec::new(),
+        };
+        Ok(Estimation {
+            estimator: options.estimator,
+            draws: options.draws.max(method.least_draws()),
+            covariance: match method.has_steps() {
+                true => self.run.model.covariance(covariance)?.into(),
+                false => Rc::new(Own),
+            },
+            grid,
+            divergence: options.divergence(8)?,
+            solver: options.solver.clone(),
+            keep_unsolved: options.keep_unsolved,
+            from_time: None,
+        })
+    }
+
+    /// What the scores of `rows` rows will take, from one evaluation of a batch; `None` where the
+    /// number of evaluations depends on the rows.
+    ///
+    /// # Errors
+    /// As [`Density::log_prob`].
+    pub fn cost_of_scores(&self, rows: usize, options: &ScoreOptions) -> Result<Option<Cost>> {
+        let method = options.estimator.method();
+        let settings = Estimation {
+            draws: options.draws.max(method.least_draws()),
+            grid: vec![0.0; options.steps + 1],
+            ..Estimation::stepless(options.estimator)
+        };
+        let Some(evaluations) = method.evaluations(&settings) else {
+            return Ok(None);
+        };
+        let batch = self.batch("score.batch_size", options.batch_size, ScoreOptions::BATCH)?;
+        let (model, at_once) = (&self.run.model, rows.min(batch));
+        let space = model.space();
+        let x = Tensor::zeros([at_once as i64, space.dim], (space.kind, space.device));
+        let condition = (model.classes() > 0).then(|| Condition::classes(&vec![0; at_once]));
+        let times = Times::All(0.5 * space.schedule().horizon());
+        let q = Query::new(&x, &times).given(condition.as_ref());
+        let once = || tch::no_grad(|| to_vec(&model.noise(&q)));
+        once();
+        let started = Instant::now();
+        once();
+        let of_row = started.elapsed().as_secs_f64() / at_once.max(1) as f64;
+        Ok(Some(Cost { evaluations, seconds: of_row * (rows * evaluations) as f64 }))
+    }
+}
+
+/// Log-likelihoods of a part in the data's own units: the estimate in network units plus the offset
+/// of the dequantiser (of uniform noise the scaling's Jacobian; levels have none), averaged over
+/// the repetitions, each with its own dequantisation and its own noise. Flags name rows by their
+/// place in the part. Where the estimator has a bound to be held against, that is computed too.
+pub(super) fn score(
+    run: &Run,
+    part: Part,
+    settings: &Estimation,
+    seed: Seed,
+    batch: usize,
+    watch: &mut dyn Watch,
+) -> Result<Estimate> {
+    let settings = Estimation { from_time: part.dequantizer.time(), ..settings.clone() };
+    let mut estimate = score_batches(run, part, &settings, seed, batch, true, watch)?;
+    let method = settings.estimator.method();
+    if let Some(bound) = method.bound(&settings, run.schedule()) {
+        let bound = score_batches(run, part, &bound, seed, batch, false, watch)?;
+        estimate.flag_against(&bound);
+        estimate.evaluations += bound.evaluations;
+    }
+    Ok(estimate)
+}
+
+/// As [`score`], batch by batch with all repetitions of each; `tell` says whether each is given to
+/// `watch`.
+fn score_batches(
+    run: &Run,
+    part: Part,
+    settings: &Estimation,
+    seed: Seed,
+    batch: usize,
+    tell: bool,
+    watch: &mut dyn Watch,
+) -> Result<Estimate> {
+    let Part { table, rows, dequantizer } = part;
+    let (method, n) = (settings.estimator.method(), rows.len());
+    let repeats = method.repeats(settings);
+    let classes: Option<Vec<u32>> =
+        table.labels.as_ref().map(|labels| rows.iter().map(|&row| labels.of_rows[row]).collect());
+    let estimator = settings.build(&run.model)?;
+    let total = (n * repeats) as u64;
+    watch.begin("score", total);
+    let mut of_batch = |numbers: Range<usize>| {
+        let own = &rows[numbers.clone()];
+        let mut all = Draws::default();
+        for draw in 0..repeats {
+            check_stop(watch)?;
+            let seed = seed.derive(&format!("draw {draw}"));
+            let (x, offsets) = match method.scores_levels() {
+                true => (level_rows(table, own, &run.data.scaling), vec![0.0; own.len()]),
+                false => {
+                    let noise = seed.derive("dequantise");
+                    let Dequantized { rows, offsets } =
+                        dequantized_from(table, own, dequantizer, noise, numbers.start as u64);
+                    (rows, offsets)
+                }
+            };
+            let classes = classes.as_ref().map(|classes| &classes[numbers.clone()]);
+            let condition = classes.map(Condition::classes);
+            let batch = Batch { x: run.model.space().place(&x), condition };
+            let mut estimate = estimator
+                .log_likelihood(&batch, seed, numbers.start as u64)
+                .map_err(|e| e.named(|row| table.place(rows[row as usize]).to_string()))?;
+            watch.stage(&estimate.estimator);
+            estimate.shift(&offsets);
+            all.add(estimate);
+            let done = numbers.start * repeats + own.len() * (draw + 1);
+            watch.progress(done as u64, total);
+        }
+        let mut estimate = all.mean();
+        for flag in
+            estimate.flags.iter_mut().filter(|flag| estimate.values[flag.row] == f64::NEG_INFINITY)
+        {
+            flag.reason = too_far(run, table, own[flag.row]).unwrap_or(flag.reason.clone());
+        }
+        if tell {
+            watch.scored(numbers, &estimate)?;
+        }
+        Ok::<_, Error>(estimate)
+    };
+    let mut whole = of_batch(0..n.min(batch))?;
+    for start in (0..n).step_by(batch).skip(1) {
+        whole.extend(of_batch(start..n.min(start.saturating_add(batch)))?);
+    }
+    watch.end();
+    Ok(whole)
+}
+
+/// The estimates of a batch, draw by draw.
+#[derive(Default)]
+struct Draws {
+    first: Option<Estimate>,
+    /// Of each row.
+    values: Vec<Vec<f64>>,
+}
+
+impl Draws {
+    fn add(&mut self, next: Estimate) {
+        let Some(first) = &mut self.first else {
+            self.values = next.values.iter().map(|&value| vec![value]).collect();
+            self.first = Some(next);
+            return;
+        };
+        self.values.iter_mut().zip(&next.values).for_each(|(all, &value)| all.push(value));
+        first.offsets.iter_mut().zip(&next.offsets).for_each(|(sum, offset)| *sum += offset);
+        // a row is flagged once, whatever the number of draws
+        let known: HashSet<usize> = first.flags.iter().map(|flag| flag.row).collect();
+        first.flags.extend(next.flags.into_iter().filter(|flag| !known.contains(&flag.row)));
+    }
+
+    /// Their mean, with the standard error over the draws of a row.
+    fn mean(self) -> Estimate {
+        let mut estimate = self.first.expect("at least one draw");
+        let draws = self.values.first().map_or(1, Vec::len);
+        if draws > 1 {
+            let means = self.values.iter().map(|values| mean_and_error(values));
+            (estimate.values, estimate.std_errors) = means.unzip();
+            estimate.offsets.iter_mut().for_each(|sum| *sum /= draws as f64);
+            estimate.draws *= draws;
+            estimate.evaluations *= draws as f64;
+        }
+        estimate
+    }
+}
+
+/// Why a row of `table` has no log-likelihood but −∞, in the data's own units; None where it is no
+/// farther out than others are.
+fn too_far(run: &Run, table: &Dataset, row: usize) -> Option<String> {
+    let scaled = to_vec(&level_rows(table, &[row], &run.data.scaling));
+    let (column, far) =
+        scaled.iter().map(|v| v.abs()).enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (far > FAR).then(|| {
+        let (name, value) = (&run.data.names()[column], table.row(row)[column]);
+        format!(
+            "column `{name}` is {value:e}, {far:.0e} scales away from the training rows: no number \
+             is so small, taken for −∞"
+        )
+    })
+}

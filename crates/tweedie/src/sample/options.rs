@@ -1,0 +1,350 @@
+//! How samples are drawn: the options as plain data, the list of samplers, and the defaults, which
+//! `sample`, `evaluate`, `report`, the sheets of a training and the experiments share.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::{
+    Clipped, LastStep, PredictorCorrector, Step, ancestral, dpm_solver, euler_maruyama, flow, heun,
+    predictor_corrector, run_chain, sample_in_batches,
+};
+use crate::choice::{check_taken, methods};
+use crate::covariance::{Covariance, CovarianceConfig};
+use crate::grid::SpacingConfig;
+use crate::likelihood::SolverOptions;
+use crate::model::{Denoiser, Model};
+use crate::noise::Seed;
+use crate::query::Condition;
+use crate::schedule::Schedule;
+use crate::watch::{Watch, check_stop};
+use crate::{Error, Result};
+
+/// Steps of a sampler or an estimator, at most.
+pub const MOST_STEPS: usize = 1_000_000;
+/// Rows that are computed at once or drawn, at most.
+pub const MOST_ROWS: usize = 1_000_000_000;
+
+/// A sampler in the list of samplers.
+pub trait SamplerMethod: Sync {
+    /// Its name in configuration files and on the command line.
+    fn name(&self) -> &'static str;
+
+    /// One line that says what it is.
+    fn help(&self) -> &'static str;
+
+    /// The fields of [`SampleOptions`] that it takes, beside those that all samplers take.
+    fn options(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether it steps down a grid of [`SampleOptions::steps`] steps.
+    fn has_steps(&self) -> bool {
+        true
+    }
+
+    /// The rows `[n, d]` of a batch in the network's units, and what was clipped.
+    ///
+    /// # Errors
+    /// If an option makes no sense for the model, or a sample is not finite.
+    fn draw(&self, sampling: &Sampling, chain: &Chain) -> Result<(Tensor, Clipped)>;
+}
+
+methods! {
+    /// How to go from noise to data.
+    pub enum Sampler: SamplerMethod {
+        Ancestral = ancestral::Method,
+        EulerMaruyama = euler_maruyama::Method,
+        Flow = flow::Method,
+        Heun = heun::Method,
+        DpmSolver = dpm_solver::Method,
+        PredictorCorrector = predictor_corrector::Method,
+    }
+}
+
+/// The chains of a batch of samples.
+pub struct Chain<'a> {
+    /// The model that is sampled.
+    pub model: &'a dyn Denoiser,
+    /// The covariance of a reverse step.
+    pub covariance: &'a dyn Covariance,
+    /// Increasing times from 0; none for a sampler without steps.
+    pub grid: &'a [f64],
+    /// The numbers of the rows.
+    pub rows: Range<u64>,
+    /// What they are conditioned on.
+    pub condition: Option<&'a Condition>,
+}
+
+impl Chain<'_> {
+    /// The chain of `step`, for a [`SamplerMethod::draw`].
+    pub(super) fn of(&self, step: &dyn Step, seed: Seed) -> Result<(Tensor, Clipped)> {
+        let samples = run_chain(step, self.grid, seed, self.rows.clone(), self.condition)?;
+        Ok((samples, step.clipped()))
+    }
+}
+
+/// How samples are drawn. What is `None` follows the model and the kind of its data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SampleOptions {
+    /// How to go from noise to data.
+    pub sampler: Sampler,
+    /// Steps of the chain.
+    pub steps: usize,
+    /// How the steps are laid in time; by default equal in the angle of signal and noise.
+    pub spacing: Option<SpacingConfig>,
+    /// The class of all samples, by name or number; by default all classes in turn, from 0.
+    pub class: Option<String>,
+    /// Covariance of a reverse step; by default what the model's head is for, without a head that
+    /// of the base.
+    pub covariance: Option<CovarianceConfig>,
+    /// From 0 (DDIM) to 1 (ancestral), the default.
+    pub eta: Option<f64>,
+    /// What the last step returns; by default a draw, of images the mean.
+    pub last_step: Option<LastStep>,
+    /// Whether the predicted clean image is held between black and white at every step.
+    pub clip: bool,
+    /// The levels, of 255, by which the noise of the last step but one moves a pixel at most in the
+    /// mean ([`super::Ancestral::clip_noise`]).
+    pub clip_noise: Option<f64>,
+    /// Langevin steps at each time, by default 1.
+    pub corrector_steps: Option<usize>,
+    /// Signal-to-noise ratio of a Langevin step, by default [`PredictorCorrector::RATIO`].
+    pub snr: Option<f64>,
+    /// The solver of the probability flow.
+    pub solver: SolverOptions,
+    /// The seed of the samples.
+    pub seed: u64,
+    /// Rows at a time; by default [`SampleOptions::BATCH`], of images [`IMAGES_AT_ONCE`].
+    pub batch_size: Option<usize>,
+}
+
+/// Images that are computed at a time by default.
+pub const IMAGES_AT_ONCE: usize = 64;
+
+impl Default for SampleOptions {
+    fn default() -> SampleOptions {
+        SampleOptions {
+            sampler: Sampler::default(),
+            steps: 20,
+            spacing: None,
+            class: None,
+            covariance: None,
+            eta: None,
+            last_step: None,
+            clip: false,
+            clip_noise: None,
+            corrector_steps: None,
+            snr: None,
+            solver: SolverOptions::default(),
+            seed: 0,
+            batch_size: None,
+        }
+    }
+}
+
+impl SampleOptions {
+    /// Rows of a table that are drawn at a time by default.
+    pub const BATCH: usize = 4096;
+
+    /// Refuses what no model can be sampled with, and options of another sampler than the chosen
+    /// one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the option's path.
+    pub fn check(&self) -> Result<()> {
+        let mut given = self.solver.given();
+        given.extend(
+            [
+                ("covariance", self.covariance.is_some()),
+                ("eta", self.eta.is_some()),
+                ("last_step", self.last_step.is_some()),
+                ("clip", self.clip),
+                ("clip_noise", self.clip_noise.is_some()),
+                ("corrector_steps", self.corrector_steps.is_some()),
+                ("snr", self.snr.is_some()),
+            ]
+            .into_iter()
+            .filter_map(|(name, given)| given.then_some(name)),
+        );
+        check_taken(self.sampler, ("sample", "sampler"), &given, |s| s.method().options())?;
+        Error::check_count("sample.steps", self.steps, MOST_STEPS)?;
+        if let Some(steps) = self.corrector_steps.filter(|steps| *steps > 0) {
+            Error::check_count("sample.corrector_steps", steps, MOST_STEPS)?;
+        }
+        if let Some(levels) = self.clip_noise {
+            if !(levels > 0.0 && levels.is_finite()) {
+                let remedy = "give a positive number of levels: 1 and 2 are usual";
+                return Err(Error::config("sample.clip_noise", format!("{levels}"), remedy));
+            }
+            if self.last_step == Some(LastStep::Noise) {
+                let problem = "it ends in the mean, and sample.last_step = noise in a draw";
+                return Err(Error::config("sample.clip_noise", problem, "give one of the two"));
+            }
+        }
+        self.solver.check("sample.solver")
+    }
+
+    /// Refuses options of images for a model of a table, which `run` is called by.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the option's path.
+    pub fn check_images(&self, images: bool, run: &dyn std::fmt::Display) -> Result<()> {
+        let given = [("sample.clip", self.clip), ("sample.clip_noise", self.clip_noise.is_some())];
+        match given.iter().find(|(_, given)| *given && !images) {
+            None => Ok(()),
+            Some((path, _)) => {
+                let problem = format!("{run} is a run of a table");
+                Err(Error::config(*path, problem, "leave it out: it is for images"))
+            }
+        }
+    }
+
+    /// All that is left open decided for `model`, whose rows are `images` or those of a table.
+    pub fn of(&self, model: &Model, images: bool) -> Sampling {
+        let last = if images { LastStep::Mean } else { LastStep::Noise };
+        let own = model.head_covariance().unwrap_or_default();
+        Sampling {
+            sampler: self.sampler,
+            steps: self.steps,
+            spacing: self.spacing.unwrap_or_default(),
+            covariance: self.covariance.unwrap_or(own),
+            eta: self.eta.unwrap_or(1.0),
+            last: self.last_step.unwrap_or(last),
+            range: self.clip.then_some((-1.0, 1.0)),
+            clip_noise: self.clip_noise,
+            corrector_steps: self.corrector_steps.unwrap_or(1),
+            snr: self.snr.unwrap_or(PredictorCorrector::RATIO),
+            solver: self.solver.clone(),
+            seed: Seed(self.seed),
+        }
+    }
+}
+
+/// [`SampleOptions`] with everything decided for a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// How to go from noise to data.
+    pub sampler: Sampler,
+    /// Steps of the chain.
+    pub steps: usize,
+    /// How they are laid in time.
+    pub spacing: SpacingConfig,
+    /// Covariance of a reverse step.
+    pub covariance: CovarianceConfig,
+    /// From 0 (DDIM) to 1 (ancestral).
+    pub eta: f64,
+    /// What the last step returns.
+    pub last: LastStep,
+    /// The range in which the predicted clean row is held at every step.
+    pub range: Option<(f64, f64)>,
+    /// As [`SampleOptions::clip_noise`].
+    pub clip_noise: Option<f64>,
+    /// Langevin steps at each time.
+    pub corrector_steps: usize,
+    /// Signal-to-noise ratio of a Langevin step.
+    pub snr: f64,
+    /// The solver of the probability flow.
+    pub solver: SolverOptions,
+    /// The seed of the samples.
+    pub seed: Seed,
+}
+
+impl Sampling {
+    /// The increasing times of the steps, from 0 to the horizon; none for a sampler without steps.
+    ///
+    /// # Errors
+    /// If the spacing is one that is measured on data.
+    pub fn grid(&self, schedule: &dyn Schedule) -> Result<Vec<f64>> {
+        match self.sampler.method().has_steps() {
+            true => Ok(self.spacing.laid("sample.spacing")?.elbo_grid(schedule, self.steps)),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// `n` samples of `model` in batches, each given to `each` in the network's units with the
+    /// numbers of its rows; what was clipped. Row `i` is of `class`, or of class `i` modulo their
+    /// number, and does not depend on the batch size.
+    ///
+    /// # Errors
+    /// As [`SamplerMethod::draw`], as `each`, and [`Error::Interrupted`].
+    pub fn draw_each(
+        &self,
+        model: &Model,
+        class: Option<u32>,
+        grid: &[f64],
+        (n, batch): (usize, usize),
+        watch: &mut dyn Watch,
+        mut each: impl FnMut(Tensor, Range<u64>) -> Result<()>,
+    ) -> Result<Clipped> {
+        let mut clipped = Clipped::default();
+        let (batch, covariance) = (batch.max(1), model.covariance(self.covariance)?);
+        for start in (0..n.max(1)).step_by(batch) {
+            let rows = start as u64..start.saturating_add(batch).min(n) as u64;
+            check_stop(watch)?;
+            let condition = condition_of(model, class, rows.clone());
+            let condition = condition.as_ref();
+            let (covariance, rows_of) = (&*covariance, rows.clone());
+            let chain = Chain { model, covariance, grid, rows: rows_of, condition };
+            let (part, held) = self.sampler.method().draw(self, &chain)?;
+            clipped += held;
+            each(part, rows.clone())?;
+            watch.progress(rows.end, n as u64);
+        }
+        Ok(clipped)
+    }
+
+    /// As [`Sampling::draw_each`], all samples `[n, d]`.
+    ///
+    /// # Errors
+    /// As [`Sampling::draw_each`].
+    pub fn draw(
+        &self,
+        model: &Model,
+        class: Option<u32>,
+        grid: &[f64],
+        (n, batch): (usize, usize),
+        watch: &mut dyn Watch,
+    ) -> Result<(Tensor, Clipped)> {
+        let mut parts = Vec::new();
+        let clipped = self.draw_each(model, class, grid, (n, batch), watch, |part, _| {
+            parts.push(part);
+            Ok(())
+        })?;
+        Ok((Tensor::cat(&parts, 0), clipped))
+    }
+
+    /// `n` samples of a model that is being trained, `[n, d]`; once `stop` returns true the rest is
+    /// computed from zeros, and the result has to be thrown away.
+    ///
+    /// # Errors
+    /// As [`SamplerMethod::draw`].
+    pub fn draw_unless(
+        &self,
+        model: &Model,
+        n: usize,
+        batch: usize,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Tensor> {
+        let grid = self.grid(model.space().schedule())?;
+        let covariance = model.covariance(self.covariance)?;
+        let watched = crate::model::Watched::new(model, stop);
+        sample_in_batches(n, batch, |rows| {
+            let condition = condition_of(model, None, rows.clone());
+            let condition = condition.as_ref();
+            let chain =
+                Chain { model: &watched, covariance: &*covariance, grid: &grid, rows, condition };
+            Ok(self.sampler.method().draw(self, &chain)?.0)
+        })
+    }
+}
+
+/// What the samples with these numbers are conditioned on: `class`, or all of the model's classes
+/// in turn.
+fn condition_of(model: &Model, class: Option<u32>, rows: Range<u64>) -> Option<Condition> {
+    let classes = model.classes() as u64;
+    let class = |row| class.unwrap_or((row % classes) as u32);
+    (classes > 0).then(|| Condition::classes(&rows.map(class).collect::<Vec<u32>>()))
+}
