@@ -311,7 +311,8 @@ pub fn print_json(value: &serde_json::Value) {
 /// returned for the JSON answer, under `remarks`.
 pub fn remark(run: &Run) -> Vec<String> {
     let remarks = run.remarks();
-    remarks.iter().for_each(|text| tell(&format!("note: {text}")));
+    let flags = crate::flags::Flags::here();
+    remarks.iter().for_each(|text| tell(&format!("note: {}", flags.name_in(text))));
     remarks
 }
 
