@@ -15,7 +15,7 @@ use tweedie::run::{Run, RunDir};
 use tweedie::watch::{Remark, Watch};
 use tweedie::{Error, Result};
 
-use crate::paths::as_flags;
+use crate::flags::Flags;
 
 /// How far a piece of work is, in units and in time.
 #[derive(Clone, Copy)]
@@ -263,7 +263,7 @@ impl Watch for Console<'_> {
     }
 
     fn say(&mut self, remark: Remark) {
-        say(self.quiet, as_flags(&remark.to_string()));
+        say(self.quiet, Flags::here().name_in(&remark.to_string()));
     }
 
     fn scored(&mut self, rows: Range<usize>, scores: &Estimate) -> Result<()> {

@@ -23,10 +23,10 @@ mod encode;
 mod evaluate;
 mod exchange;
 mod experiment;
+mod flags;
 mod flow;
 mod info;
 mod memory;
-mod paths;
 mod pictures;
 mod reading;
 mod report;
@@ -172,11 +172,7 @@ fn main() -> ExitCode {
             ExitCode::from(console::CLOSED_PIPE)
         }
         Ok(Err(error)) => {
-            let text = match &error {
-                Error::Config { .. } => paths::as_flags(&error.to_string()),
-                _ => error.to_string(),
-            };
-            eprintln!("error: {text}");
+            eprintln!("error: {}", flags::Flags::here().explain(&error));
             ExitCode::from(if error.is_request() { 2 } else { 1 })
         }
         Err(_) => ExitCode::FAILURE,

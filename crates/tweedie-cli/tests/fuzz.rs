@@ -33,6 +33,7 @@ use tweedie::dequantize::VariationalConfig;
 use tweedie::metric::FeatureStatistics;
 use tweedie::model::{Denoiser, MlpConfig, NetworkConfig, UNetConfig};
 use tweedie::noise::Seed;
+use tweedie::query::{Query, Times};
 use tweedie::run::{Prepared, Run, RunConfig, Training, import, write_unet};
 
 /// What one input may take.
@@ -962,10 +963,11 @@ fn load(dir: &Path, _: &str, _: u64) -> bool {
     let Ok(run) = Run::load(dir, Device::Cpu) else { return false };
     let _ = (run.dir.metrics(), run.dir.damaged_metrics(), run.dir.state(&run.model));
     let _ = run.dir.dequantizer(&run.data, Device::Cpu);
-    let d = run.model.dim();
-    let x = Tensor::zeros([2, d], (run.model.kind(), Device::Cpu));
-    let _ = run.model.jet(&x, &[0.1, 0.9]);
-    let raw = run.data.scaling.inverse(&vec![0.0; 2 * d as usize]);
+    let space = run.model.space();
+    let x = Tensor::zeros([2, space.dim], (space.kind, Device::Cpu));
+    let times = Times::each(vec![0.1, 0.9]);
+    let _ = run.model.moments(&Query::new(&x, &times));
+    let raw = run.data.scaling.inverse(&vec![0.0; 2 * space.dim as usize]);
     assert_eq!(raw.len(), run.data.names().len() * 2);
     true
 }

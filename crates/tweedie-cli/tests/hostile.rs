@@ -423,7 +423,7 @@ fn damaged_metrics_stop_nothing() {
     }
     // resuming writes the file anew
     assert_eq!(opened.damaged_metrics().unwrap(), 0);
-    assert!(Run::load(&run, Device::Cpu).unwrap().model.dim() == 2);
+    assert!(Run::load(&run, Device::Cpu).unwrap().model.space().dim == 2);
 }
 
 /// Runs `tweedie ARGS` with at most `kilobytes` of address space.

@@ -9,11 +9,14 @@ use std::sync::Arc;
 use common::{fail, succeed, tweedie};
 use tch::{Device, Kind, Tensor};
 use tweedie::model::{Base, BaseConfig, HeadConfig, ModelConfig, Structure};
-use tweedie::noise::{Noise, Seed};
-use tweedie::objective::ObjectiveConfig;
+use tweedie::noise::{Draw, Noise, Seed};
+use tweedie::objective::{ObjectiveConfig, Trains};
+use tweedie::query::Batch;
 use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::to_vec;
-use tweedie::train::{Ended, Hooks, Metric, State, TensorRows, TrainConfig, Trainer, Validation};
+use tweedie::train::{
+    Hooks, Metric, State, StopReason, TensorRows, TrainConfig, Trainer, Validation,
+};
 
 /// Normals of three columns, one of them a mix of the others, as a table.
 fn write_table(path: &Path, rows: u64) {
@@ -73,7 +76,7 @@ fn a_row_without_a_factorisation_is_left_out_and_counted() {
     println!("{ended:?}: {:?}", kept.0);
     // it may give up, in one line, but not fall over
     match ended {
-        Ok(ended) => assert_eq!(ended, Ended::Finished),
+        Ok(ended) => assert_eq!(ended, StopReason::Finished),
         Err(error) => assert!(error.to_string().contains("diverged"), "{error}"),
     }
 }
@@ -114,18 +117,21 @@ fn rows_without_a_loss_do_not_stop_a_training() {
         fn loss(
             &self,
             model: &dyn tweedie::model::Denoiser,
-            x0: &Tensor,
+            batch: &Batch,
             noise: &mut Noise,
         ) -> Tensor {
-            let loss = self.0.loss(model, x0, noise);
+            let loss = self.0.loss(model, batch, noise);
             let first = Tensor::arange(loss.size()[0], (Kind::Int64, Device::Cpu)).eq(0);
             loss.masked_fill(&first, f64::NAN)
         }
         fn draws(&self) -> usize {
             self.0.draws()
         }
-        fn trains_head(&self) -> bool {
-            true
+        fn noise(&self, dim: usize) -> Vec<Draw> {
+            self.0.noise(dim)
+        }
+        fn trains(&self) -> Trains {
+            self.0.trains()
         }
     }
     let rows = Noise::new(Seed(1), 0..200).normal(2, Kind::Float, Device::Cpu);
@@ -138,7 +144,7 @@ fn rows_without_a_loss_do_not_stop_a_training() {
     let data = TensorRows::new(rows);
     let ended =
         Trainer { config }.fit(&model, &objective, &data, None, Seed(0), &mut state, &mut kept);
-    assert_eq!(ended.unwrap(), Ended::Finished);
+    assert_eq!(ended.unwrap(), StopReason::Finished);
     let last = kept.0.last().unwrap();
     assert_eq!((last.skipped_rows, last.skipped), (100, 0), "{last:?}");
     assert!(last.loss.is_finite());

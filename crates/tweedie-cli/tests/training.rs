@@ -19,7 +19,9 @@ use tweedie::objective::ObjectiveConfig;
 use tweedie::query::Batch;
 use tweedie::run::{DataConfig, Prepared, Run, RunDir, Training};
 use tweedie::schedule::Vp;
-use tweedie::train::{Ended, Hooks, Metric, State, TensorRows, TrainConfig, Trainer, Validation};
+use tweedie::train::{
+    Hooks, Metric, State, StopReason, TensorRows, TrainConfig, Trainer, Validation,
+};
 
 mod common;
 
@@ -158,7 +160,7 @@ fn a_run_has_one_writer() {
         remarks[0].contains("did not finish") && remarks[0].contains("--resume"),
         "{remarks:?}"
     );
-    assert_eq!(load(&run).dir.status().unwrap().unwrap().ended, Some(Ended::Stopped));
+    assert_eq!(load(&run).dir.status().unwrap().unwrap().ended, Some(StopReason::Stopped));
     assert!(!RunDir::open(&run).unwrap().is_busy());
 }
 
@@ -218,6 +220,12 @@ fn a_run_that_never_finished_says_so() {
         &["--iterations", "10000000", "--checkpoint-every", "50", "--quiet"],
     ));
     wait_for(&Path::new(&run).join("metrics.jsonl"));
+    // the checkpoint that follows the first line is whole
+    let begun = Instant::now();
+    while load(&run).dir.status().unwrap().unwrap().iteration < 100 {
+        assert!(begun.elapsed().as_secs() < 120);
+        std::thread::sleep(Duration::from_millis(20));
+    }
     signal(&child, "-KILL");
     end(child);
     let killed = load(&run);
@@ -236,7 +244,7 @@ fn a_run_that_never_finished_says_so() {
     let once = load(&run);
     assert_eq!(once.remarks(), Vec::<String>::new());
     let first = once.dir.status().unwrap().unwrap();
-    assert_eq!(first.ended, Some(Ended::OutOfTime));
+    assert_eq!(first.ended, Some(StopReason::OutOfTime));
     assert!(first.iteration > status.iteration && first.best_iteration.is_some(), "{first:?}");
     // its time is over: that is said, with what to do, and a second more is a second more
     let text = stderr_of(&["train", "--out", &run, "--resume"]);
@@ -261,7 +269,7 @@ fn a_run_that_never_finished_says_so() {
         "0",
     ]);
     assert!(text.contains("it is finished") && text.contains("--iterations N"), "{text}");
-    assert_eq!(load(&run).dir.status().unwrap().unwrap().ended, Some(Ended::Finished));
+    assert_eq!(load(&run).dir.status().unwrap().unwrap().ended, Some(StopReason::Finished));
 }
 
 /// What an attempt that was killed before its first checkpoint left is no run; the same command
@@ -391,6 +399,76 @@ fn a_configuration_file_is_obeyed_on_images() {
     std::fs::write(&file, "[model.network]\nkind = \"mlp\"\n").unwrap();
     let args = ["train", "--config", &file, "--data", &images, "--out", &out, "--quiet"];
     fail(&args, 2, &["model.network", "U-Net", "unet"]);
+}
+
+/// The `config.toml` of a run, used again, gives the same run: what the flags and the data made of
+/// the defaults stands in it.
+#[test]
+fn a_configuration_gives_its_run_again() {
+    let place = Place::new();
+    let (data, images) = (place.table(), place.at("images-idx3-ubyte"));
+    write_images(&images);
+    let again = |name: &str, first: &[&str]| {
+        let (one, two) = (place.at(&format!("{name}-1")), place.at(&format!("{name}-2")));
+        let common = ["--threads", "1", "--quiet"];
+        succeed(&[&["train", "--out", &one], first, &common].concat());
+        let file = format!("{one}/config.toml");
+        succeed(&[&["train", "--out", &two, "--config", &file][..], &common].concat());
+        assert_eq!(config_of(&one), config_of(&two));
+        let (one, two) = (load(&one), load(&two));
+        assert_eq!(one.model.parameters().flat(), two.model.parameters().flat(), "{name}");
+        let metrics = |run: &Run| {
+            let of = |m: Metric| (m.iteration, m.loss, m.gradient_norm, m.validation);
+            run.dir.metrics().unwrap().into_iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(metrics(&one), metrics(&two), "{name}");
+        assert!(metrics(&one).last().unwrap().3.is_some(), "{name}");
+        one.config
+    };
+    let table = ["--data", &data, "--seed", "3", "--unique", "--iterations", "3"];
+    let small = ["--width", "16", "--rank", "full", "--separate", "--schedule", "cosine"];
+    let config = again("table", &[&table[..], &small, &["--set", "train.ema=0.9"]].concat());
+    assert_eq!((config.train.ema, config.data.table.unique, config.seed), (0.9, true, 3));
+    let small =
+        ["--set", "model.network.widths=[8, 8]", "--set", "model.network.attention=[false, true]"];
+    let images = ["--data", &images, "--iterations", "3", "--flip"];
+    let config = again("images", &[&images[..], &small].concat());
+    assert_eq!((config.train.batch_size, config.data.flip), (16, true));
+}
+
+/// Any option can be set; what cannot be is said in one line that names it.
+#[test]
+fn any_option_can_be_set() {
+    let place = Place::new();
+    let (data, file) = (place.table(), place.at("my.toml"));
+    std::fs::write(&file, "[data]\nflip = false\n[data.table]\nunique = true\n").unwrap();
+    let short = ["--iterations", "1", "--quiet", "--config", &file];
+    let config = |name: &str, rest: &[&str]| {
+        let out = place.at(name);
+        succeed(&train(&data, &out, &[&short[..], rest].concat()));
+        load(&out).config
+    };
+    assert!(config("file", &[]).data.table.unique);
+    assert!(!config("flag", &["--unique=false"]).data.table.unique);
+    let set = ["--set", "data.table.unique=false", "--set", "train.batch_size=8"];
+    let set = config("set", &[&set[..], &["--batch-size", "9", "--seed", "1"]].concat());
+    assert_eq!((set.data.table.unique, set.train.batch_size, set.seed), (false, 8, 1));
+    let objective = config("objective", &["--set", "objective.time=uniform"]).objective;
+    assert_eq!(serde_json::to_value(objective).unwrap()["time"], "uniform");
+    let out = place.at("none");
+    for (set, words) in [
+        ("train.emma=1", ["train.emma", "unknown field"]),
+        ("train.ema=much", ["train.ema", "invalid type"]),
+        ("train.ema=2", ["ema", "below 1"]),
+        ("train.batch_size=-3", ["--batch-size", "invalid value"]),
+        ("training=1", ["training", "unknown field"]),
+        ("base.kind=cauchy", ["--base", "unknown variant"]),
+        ("model.network.kind=dense", ["model.network.kind", "unknown variant"]),
+    ] {
+        fail(&train(&data, &out, &["--set", set]), 2, &words);
+    }
+    assert!(!Path::new(&out).exists());
+    assert_eq!(tweedie(&train(&data, &out, &["--set", "train.ema"])).status.code(), Some(2));
 }
 
 /// On a table the rank is at most the number of columns unless the file or a flag gives another.
@@ -641,7 +719,7 @@ fn a_stop_is_obeyed_anywhere_and_loses_nothing() {
     };
     let whole = small_model();
     let (mut state, mut hooks) = (State::new(&whole), StopAt::default());
-    assert_eq!(fit(&whole, &mut state, &mut hooks), Ended::Finished);
+    assert_eq!(fit(&whole, &mut state, &mut hooks), StopReason::Finished);
     let all = hooks.asked.get();
     // three looks of two batches of 32 evaluations each, and six steps of three micro-batches
     assert!(all >= 3 * 64 + 18, "{all}");
@@ -651,12 +729,12 @@ fn a_stop_is_obeyed_anywhere_and_loses_nothing() {
         let model = small_model();
         let mut state = State::new(&model);
         let mut first = StopAt { at, ..StopAt::default() };
-        assert_eq!(fit(&model, &mut state, &mut first), Ended::Stopped, "{at} of {all}");
+        assert_eq!(fit(&model, &mut state, &mut first), StopReason::Stopped, "{at} of {all}");
         // asked once or twice more to leave the validation, and not again
         assert!(first.asked.get() <= at + 64, "{at}: asked {} times", first.asked.get());
         within += u64::from(state.pending.is_some());
         let mut second = StopAt::default();
-        assert_eq!(fit(&model, &mut state, &mut second), Ended::Finished);
+        assert_eq!(fit(&model, &mut state, &mut second), StopReason::Finished);
         assert_eq!(model.parameters().flat(), whole.parameters().flat(), "stopped at {at}");
         assert_eq!([first.lines, second.lines].concat(), hooks.lines, "stopped at {at}");
         let mut looks = [first.looks, second.looks].concat();

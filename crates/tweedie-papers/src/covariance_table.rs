@@ -14,9 +14,8 @@ pub use super::learner::{HeadObjective, Learner};
 use super::runs::{Tasks, trained};
 use super::{table, write_all};
 use head::run_of;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::data::TableOptions;
-use tweedie::model::Denoiser;
 use tweedie::run::{DataConfig, Run, RunConfig, import};
 use tweedie::{Error, Result};
 
@@ -33,7 +32,7 @@ pub struct CovarianceTable {
     /// Heads that are trained on it.
     pub train: Vec<Learner>,
     /// Covariances that need no head.
-    pub covariances: Vec<Covariance>,
+    pub covariances: Vec<CovarianceConfig>,
     /// Numbers of sampling steps `K`.
     pub steps: Vec<usize>,
 }
@@ -84,7 +83,7 @@ impl CovarianceTable {
         let extractor = self.images.extractor()?;
         let dir = out.join("runs");
         let mut runs = vec![self.score(&dir)?];
-        check_steps(&self.steps, &**runs[0].schedule())?;
+        check_steps(&self.steps, runs[0].schedule())?;
         for path in &self.heads {
             runs.push(Run::load(path, self.images.device)?);
         }
@@ -94,11 +93,11 @@ impl CovarianceTable {
         if !self.train.is_empty() {
             self.train(&dir, &mut runs, &mut |what, part| progress(what, 0.5 * part))?;
         }
-        if self.covariances.contains(&Covariance::Analytic) {
+        if self.covariances.contains(&CovarianceConfig::Analytic) {
             self.measure(&mut runs[0])?;
         }
         runs.iter().try_for_each(|run| judge.check(run))?;
-        let columns = self.columns(&runs);
+        let columns = self.columns(&runs)?;
         let timed = if judge.unit() == Unit::BitsPerDim { TIMED } else { TIMED_ROWS };
         let begin = if self.train.is_empty() { 0.0 } else { 0.5 };
         let mut rest = |what: &str, part: f64| progress(what, begin + (1.0 - begin) * part);
@@ -237,22 +236,26 @@ impl CovarianceTable {
         Ok(())
     }
 
-    /// Every covariance, DDPM's steps first; β and I-DDPM's have no others.
-    fn columns(&self, runs: &[Run]) -> Vec<Column> {
-        let mut of: Vec<(usize, Covariance)> = self.covariances.iter().map(|&c| (0, c)).collect();
+    /// Every covariance, DDPM's steps first; those of a step, β and I-DDPM's, have no others.
+    fn columns(&self, runs: &[Run]) -> Result<Vec<Column>> {
+        let mut of: Vec<(usize, CovarianceConfig)> =
+            self.covariances.iter().map(|&c| (0, c)).collect();
         let head = |(run, own): (usize, &Run)| Some((run, own.model.head_covariance()?));
         of.extend(runs.iter().enumerate().filter_map(head));
-        let column = |method: fn(Covariance) -> Method| {
-            move |&(run, covariance): &(usize, Covariance)| Column {
+        let column = |method: fn(CovarianceConfig) -> Method| {
+            move |&(run, covariance): &(usize, CovarianceConfig)| Column {
                 run,
                 name: run_name(runs[run].dir.path()),
                 method: method(covariance),
             }
         };
-        let ancestral = of.iter().map(column(Method::ancestral));
-        let ddim =
-            of.iter().filter(|(_, of)| !matches!(of, Covariance::Beta | Covariance::Interpolated));
-        ancestral.chain(ddim.map(column(Method::ddim))).collect()
+        let mut columns: Vec<Column> = of.iter().map(column(Method::ancestral)).collect();
+        for &(run, covariance) in &of {
+            if !runs[run].model.covariance(covariance)?.is_of_a_step() {
+                columns.push(column(Method::ddim)(&(run, covariance)));
+            }
+        }
+        Ok(columns)
     }
 }
 

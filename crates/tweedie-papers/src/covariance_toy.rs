@@ -9,15 +9,14 @@ use std::time::Instant;
 
 use tch::Tensor;
 
-use super::headed::Headed;
 pub use super::heads::Recipe;
 use super::heads::{TRAINING_ROWS, Training};
 pub use super::laws::Law;
 use super::learner::{HeadObjective, Learner};
 use super::runs::Tasks;
 use judge::Judge;
-use tweedie::covariance::{Covariance, NoiseStatistics};
-use tweedie::model::{Denoiser, Model};
+use tweedie::covariance::{Covariance, CovarianceConfig, CovarianceSources, NoiseStatistics};
+use tweedie::model::{Denoiser, Headed, Model};
 use tweedie::noise::Seed;
 use tweedie::oracle::Oracle;
 use tweedie::schedule::ScheduleConfig;
@@ -158,22 +157,27 @@ pub struct Report {
 /// A covariance on the common score.
 struct Arm {
     name: String,
-    covariance: Covariance,
+    covariance: CovarianceConfig,
     /// Its head's network.
-    head: Option<(Learner, Model)>,
+    head: Option<Model>,
 }
 
 impl Arm {
-    fn fixed(name: &str, covariance: Covariance) -> Arm {
+    fn fixed(name: &str, covariance: CovarianceConfig) -> Arm {
         Arm { name: name.into(), covariance, head: None }
     }
 
-    fn on<'a>(&'a self, score: &'a dyn Denoiser, statistics: &'a NoiseStatistics) -> Headed<'a> {
-        let head = self
-            .head
-            .as_ref()
-            .map(|(learner, model)| (model as &dyn Denoiser, learner.parametrization()));
-        Headed { score, head, statistics: Some(statistics) }
+    fn on<'a>(&'a self, score: &'a dyn Denoiser) -> Headed<'a> {
+        Headed { score, head: self.head.as_ref().map(|head| head as &dyn Denoiser) }
+    }
+
+    /// Its covariance, with what was measured of the score's noise.
+    fn covariance(&self, statistics: &NoiseStatistics) -> Result<Box<dyn Covariance>> {
+        let of_head = self.head.as_ref().and_then(Model::head_covariance);
+        self.covariance.build(&CovarianceSources {
+            statistics: Some(statistics),
+            interpolates: of_head == Some(CovarianceConfig::Interpolated),
+        })
     }
 }
 
@@ -278,19 +282,22 @@ impl CovarianceToy {
         tasks: &mut Tasks,
     ) -> Result<Vec<Arm>> {
         let mut arms = Vec::new();
-        for learner in learners(model.dim()) {
+        for learner in learners(model.space().dim) {
             let network = training.head(learner, model, &format!("{what}: {learner}"), tasks)?;
             let (name, covariance) = (learner.to_string(), learner.covariance());
-            arms.push(Arm { name, covariance, head: Some((learner, network)) });
+            arms.push(Arm { name, covariance, head: Some(network) });
         }
-        arms.push(Arm::fixed("Analytic-DPM", Covariance::Analytic));
-        arms.push(Arm::fixed(&format!("Rademacher-{PROBES}"), Covariance::Rademacher(PROBES)));
-        arms.push(Arm::fixed("β̃ (G = 0)", Covariance::BetaTilde));
-        arms.push(Arm::fixed("β", Covariance::Beta));
-        arms.push(Arm::fixed("H = 0 (G = I)", Covariance::ZeroHessian));
+        arms.push(Arm::fixed("Analytic-DPM", CovarianceConfig::Analytic));
+        arms.push(Arm::fixed(
+            &format!("Rademacher-{PROBES}"),
+            CovarianceConfig::Rademacher(PROBES),
+        ));
+        arms.push(Arm::fixed("β̃ (G = 0)", CovarianceConfig::BetaTilde));
+        arms.push(Arm::fixed("β", CovarianceConfig::Beta));
+        arms.push(Arm::fixed("H = 0 (G = I)", CovarianceConfig::ZeroHessian));
         arms.push(match score {
-            Score::True => Arm::fixed(EXACT, Covariance::Learned),
-            Score::Learned => Arm::fixed(JACOBIAN, Covariance::Full),
+            Score::True => Arm::fixed(EXACT, CovarianceConfig::Own),
+            Score::Learned => Arm::fixed(JACOBIAN, CovarianceConfig::Full),
         });
         Ok(arms)
     }

@@ -15,16 +15,16 @@ use tch::{Device, Tensor};
 use super::clusters::clusters;
 use super::images::arm::run_name;
 use super::runs::Tasks;
-use tweedie::covariance::{Covariance, Reverse};
+use tweedie::covariance::{CovarianceConfig, CovarianceSources, Reverse};
 use tweedie::data::subset;
 use tweedie::grid::Spacing;
 use tweedie::likelihood::{
     Divergence, Elbo, Estimate, Kind, LogLikelihood, ProbabilityFlow, ScoreMatchingBound,
-    in_batches,
 };
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
 use tweedie::oracle::{GaussianMixture, Oracle};
+use tweedie::query::{Batch, Condition};
 use tweedie::run::{Run, scaled_rows};
 use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::to_vec;
@@ -75,7 +75,7 @@ pub enum Estimator {
     /// The ELBO of the `K`-step sampler, one draw per step.
     Elbo {
         /// Of its steps.
-        covariance: Covariance,
+        covariance: CovarianceConfig,
         /// `K`.
         steps: usize,
     },
@@ -116,11 +116,19 @@ impl Estimator {
         }
     }
 
-    fn of<'a>(&self, model: &'a dyn Denoiser) -> Result<Box<dyn LogLikelihood + 'a>> {
-        Ok(match *self {
+    fn score(
+        &self,
+        model: &dyn Denoiser,
+        rows: &Batch,
+        seed: Seed,
+        size: usize,
+    ) -> Result<Estimate> {
+        let of_steps;
+        let estimator: Box<dyn LogLikelihood + '_> = match *self {
             Estimator::Elbo { covariance, steps } => {
-                let grid = Spacing::default().elbo_grid(&**model.schedule(), steps);
-                Box::new(Elbo::new(Reverse::new(model, covariance, 1.0)?, grid, 1))
+                of_steps = covariance.build(&CovarianceSources::default())?;
+                let grid = Spacing::default().elbo_grid(model.space().schedule(), steps);
+                Box::new(Elbo::new(Reverse::new(model, &*of_steps, 1.0)?, grid, 1))
             }
             Estimator::Bound { draws } => Box::new(ScoreMatchingBound::new(model, draws)),
             Estimator::BoundSm { draws } => {
@@ -131,7 +139,8 @@ impl Estimator {
                 let flow = ProbabilityFlow::new(model).tolerance(tolerance, tolerance)?;
                 Box::new(flow.divergence(divergence)?.keep_unsolved(true))
             }
-        })
+        };
+        estimator.in_batches(rows, seed, size, &mut |_| Ok(()))
     }
 }
 
@@ -276,7 +285,7 @@ impl Estimators {
         Ok(Rows {
             data: name,
             schedule: run.config.schedule.name(),
-            x: x.to_kind(run.model.kind()).to_device(run.model.device()),
+            x: run.model.space().place(&x),
             log_jacobian,
             truth: None,
             model: Modelled::Trained(run, classes),
@@ -307,7 +316,8 @@ impl Estimators {
         all.extend(probes.iter().map(|&probes| flow(Divergence::Gaussian { probes })));
         all.extend(self.draws.iter().map(|&draws| Estimator::Bound { draws }));
         all.extend(self.draws.iter().map(|&draws| Estimator::BoundSm { draws }));
-        for covariance in Covariance::FREE.into_iter().filter(|&c| head || c != Covariance::Learned)
+        for covariance in
+            CovarianceConfig::free().into_iter().filter(|&c| head || c != CovarianceConfig::Own)
         {
             all.extend(self.steps.iter().map(|&steps| Estimator::Elbo { covariance, steps }));
         }
@@ -322,17 +332,12 @@ impl Estimators {
             let what = format!("{}, {}: {}", rows.data, rows.schedule, estimator.family());
             tasks.part(&what, done as f64 / estimators.len() as f64);
             let begun = Instant::now();
-            let mut estimate =
-                in_batches(&rows.x, self.batch, |part, numbers| match &rows.model {
-                    Modelled::Exact(oracle) => {
-                        estimator.of(*oracle)?.log_likelihood(part, seed, numbers.start as u64)
-                    }
-                    Modelled::Trained(run, classes) => {
-                        let model =
-                            run.model.given(classes.as_ref().map(|all| &all[numbers.clone()]));
-                        estimator.of(&model)?.log_likelihood(part, seed, numbers.start as u64)
-                    }
-                })?;
+            let (model, classes): (&dyn Denoiser, _) = match &rows.model {
+                Modelled::Exact(oracle) => (*oracle, None),
+                Modelled::Trained(run, classes) => (&run.model, classes.as_deref()),
+            };
+            let batch = Batch::of(&rows.x).given(classes.map(Condition::classes));
+            let mut estimate = estimator.score(model, &batch, seed, self.batch)?;
             let seconds = begun.elapsed().as_secs_f64() / n;
             estimate.shift(&rows.log_jacobian);
             let Estimate { values, kind, estimator: name, evaluations, flags, .. } = estimate;

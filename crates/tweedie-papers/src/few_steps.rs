@@ -86,9 +86,7 @@ impl FewSteps {
         }
         match &runs[..] {
             [] => check_steps(&self.steps, &*self.images.schedule()?)?,
-            given => {
-                given.iter().try_for_each(|run| check_steps(&self.steps, &**run.schedule()))?
-            }
+            given => given.iter().try_for_each(|run| check_steps(&self.steps, run.schedule()))?,
         }
         let arms = self.arms();
         let mut tasks = Tasks::new(arms.len() + runs.len().max(arms.len()), progress);

@@ -114,7 +114,7 @@ impl Training<'_> {
         tasks: &mut Tasks,
     ) -> Result<Model> {
         let objective = learner.objective(TimeLaw::LogSnr, self.recipe.draws).build()?;
-        let objective = OnScore { objective, score, parametrization: learner.parametrization() };
+        let objective = OnScore { objective, score };
         // one seed for all: they see the same rows, times and noise
         self.fit(Some(learner.head()), &objective, self.recipe.iterations, "head", what, tasks)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::grid::TimeLaw;
 use tweedie::model::{HeadConfig, Parametrization, Structure};
 use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, Target};
@@ -109,8 +109,8 @@ impl Learner {
     }
 
     /// The covariance that reads the head.
-    pub fn covariance(self) -> Covariance {
-        self.head().covariance()
+    pub fn covariance(self) -> CovarianceConfig {
+        CovarianceConfig::of_head(&self.head())
     }
 
     /// The objective, with so many pairs (x_t, t) per row: transitions of Likelihood Matching,

@@ -20,7 +20,7 @@ use arm::{Arm, Curve, Source};
 use law::Law;
 use trial::Recipe;
 
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::grid::Spacing;
 use tweedie::model::{BaseKind, HeadTrunk};
 use tweedie::noise::Seed;
@@ -219,7 +219,7 @@ impl Mixture {
         for law in
             if self.student_t { &[Law::Gaussian, Law::StudentT][..] } else { &[Law::Gaussian] }
         {
-            let mut add = |name: String, source, covariances: &[Covariance]| {
+            let mut add = |name: String, source, covariances: &[CovarianceConfig]| {
                 arms.push(Arm {
                     law: *law,
                     name,
@@ -228,20 +228,20 @@ impl Mixture {
                     covariances: covariances.to_vec(),
                 });
             };
-            add(report::SM.into(), network(None, recipe, rows), &Covariance::FIXED);
+            add(report::SM.into(), network(None, recipe, rows), &CovarianceConfig::fixed());
             for &n in &self.transitions {
-                add(format!("LM N={n}"), network(Some(n), recipe, rows), &[Covariance::Learned]);
+                add(format!("LM N={n}"), network(Some(n), recipe, rows), &[CovarianceConfig::Own]);
             }
-            add(report::EXACT.into(), Source::Oracle, &Covariance::FREE);
+            add(report::EXACT.into(), Source::Oracle, &CovarianceConfig::free());
             add("EM fit".into(), Source::Fitted { rows }, &[]);
             add("law itself".into(), Source::Law, &[]);
         }
         let (true, Some(n)) = (self.variants, self.reference()) else { return arms };
-        let mut add = |name: String, source, covariances: &[Covariance]| {
+        let mut add = |name: String, source, covariances: &[CovarianceConfig]| {
             let covariances = covariances.to_vec();
             arms.push(Arm { law: Law::Gaussian, name, variant: true, source, covariances });
         };
-        let both = [Covariance::Learned, Covariance::Beta];
+        let both = [CovarianceConfig::Own, CovarianceConfig::Beta];
         for (what, score, head_trunk) in [
             ("joint, shared trunk", ScoreGradient::Joint, HeadTrunk::Shared),
             ("joint, separate trunks", ScoreGradient::Joint, HeadTrunk::Separate),
@@ -256,7 +256,11 @@ impl Mixture {
         let mixture = Recipe { base: BaseKind::Mixture, ..recipe.clone() };
         add(format!("LM N={n}, mixture base"), network(Some(n), &mixture, rows), &both);
         add(format!("LM N={n}, n={MORE_ROWS}"), network(Some(n), recipe, MORE_ROWS), &both);
-        add(format!("SM, n={MORE_ROWS}"), network(None, recipe, MORE_ROWS), &[Covariance::Beta]);
+        add(
+            format!("SM, n={MORE_ROWS}"),
+            network(None, recipe, MORE_ROWS),
+            &[CovarianceConfig::Beta],
+        );
         add(format!("EM fit, n={MORE_ROWS}"), Source::Fitted { rows: MORE_ROWS }, &[]);
         arms
     }

@@ -7,17 +7,17 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::headed::Headed;
 pub use super::heads::Recipe;
 use super::heads::{TRAINING_ROWS, Training};
 pub use super::laws::Law;
 use super::learner::{HeadObjective, Learner};
 use super::runs::Tasks;
 use super::trials::{gaps, noised, relative_errors};
-use tweedie::covariance::{Covariance, Reverse, jacobian};
-use tweedie::model::{Denoiser, Model};
+use tweedie::covariance::{self, Covariance, Diagonal, Own, Reverse, jacobian};
+use tweedie::model::{Denoiser, Headed, Model};
 use tweedie::noise::{Noise, Seed};
 use tweedie::oracle::Oracle;
+use tweedie::query::{Query, Times};
 use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::{squared_norm, sum_over};
 use tweedie::{Error, Result};
@@ -157,18 +157,14 @@ impl Rademacher {
             &format!("{}, training the head", law.name()),
             tasks,
         )?;
-        let headed = |score| Headed {
-            score,
-            head: Some((&head as &dyn Denoiser, learner.parametrization())),
-            statistics: None,
-        };
+        let headed = |score| Headed { score, head: Some(&head) };
         let x0 = oracle.mixture.sample(self.trials * self.rows, seed.derive("test rows"));
         let mut times = Vec::new();
         for &t in &self.times {
             times.push(self.at_time(&oracle, &headed(&oracle), &x0, t, seed));
             tasks.end(&format!("{}, t = {t}", law.name()));
         }
-        let gap = |model: &dyn Denoiser, covariance| {
+        let gap = |model: &dyn Denoiser, covariance: &dyn Covariance| {
             gaps(
                 model,
                 covariance,
@@ -179,13 +175,13 @@ impl Rademacher {
                 seed.derive("bounds"),
             )
         };
-        let of_probes = |&m: &usize| gap(&oracle, Covariance::Rademacher(m));
+        let of_probes = |&m: &usize| gap(&oracle, &covariance::Rademacher::new(m)?);
         let found = OfLaw {
             law,
             times,
             gaps: self.probes.iter().map(of_probes).collect::<Result<_>>()?,
-            head_gap: gap(&headed(&oracle), Covariance::Learned)?,
-            exact_gap: gap(&oracle, Covariance::Diagonal)?,
+            head_gap: gap(&headed(&oracle), &Own)?,
+            exact_gap: gap(&oracle, &Diagonal)?,
             milliseconds: self.cost(&oracle, &training, learner, tasks)?,
         };
         tasks.end(&format!("{}, bounds and cost", law.name()));
@@ -194,20 +190,21 @@ impl Rademacher {
 
     fn at_time(&self, oracle: &Oracle, headed: &Headed, x0: &Tensor, t: f64, seed: Seed) -> AtTime {
         let seed = seed.derive(&format!("t = {t}"));
-        let x = noised(x0, &**oracle.schedule(), t, seed);
-        let at = vec![t; x.size()[0] as usize];
-        let g = oracle.jet(&x, &at).g;
+        let x = noised(x0, oracle.space().schedule(), t, seed);
+        let at = Times::All(t);
+        let q = Query::new(&x, &at);
+        let g = oracle.moments(&q).cov;
         let (exact, all) =
             (g.diagonal(), g.to_dense().square().sum(Kind::Double).double_value(&[]));
         let of_diagonal = squared_norm(&exact).sum(Kind::Double).double_value(&[]);
         let against = |found: &Tensor| relative_errors(found, &exact, self.trials);
-        let found = diagonals(oracle, &x, &at, &self.probes, seed.derive("signs"));
+        let found = diagonals(oracle, &q, &self.probes, seed.derive("signs"));
         AtTime {
             t,
             predicted: (all / of_diagonal - 1.0).max(0.0).sqrt(),
             errors: found.iter().map(against).collect(),
             held: found.iter().map(|g| against(&g.clamp(0.0, 1.0))).collect(),
-            head: against(&no_grad(|| headed.jet(&x, &at).g.diagonal())),
+            head: against(&no_grad(|| headed.moments(&q).cov.diagonal())),
         }
     }
 
@@ -232,13 +229,10 @@ impl Rademacher {
         let mut unheard = Tasks::new(2, &mut silent);
         let score = start.score("", &mut unheard)?;
         let head: Model = start.head(learner, &score, "", &mut unheard)?;
-        let both = Headed {
-            score: &score,
-            head: Some((&head, learner.parametrization())),
-            statistics: None,
-        };
+        let both = Headed { score: &score, head: Some(&head) };
         let x = oracle.mixture.sample(TIMED.0 as usize, training.seed).to_kind(Kind::Float);
-        let at = vec![0.2; TIMED.0 as usize];
+        let at = Times::All(0.2);
+        let q = Query::new(&x, &at);
         let least = |work: &dyn Fn()| {
             let once = || {
                 let begun = Instant::now();
@@ -248,13 +242,14 @@ impl Rademacher {
             (0..TIMED.1).map(|_| once()).fold(f64::INFINITY, f64::min)
         };
         let with = |m: usize| -> Result<f64> {
-            let reverse = Reverse::new(&score, Covariance::Rademacher(m), 1.0)?;
-            Ok(least(&|| drop(reverse.jet(&x, &at, &mut Noise::new(Seed(0), 0..TIMED.0 as u64)))))
+            let covariance = covariance::Rademacher::new(m)?;
+            let reverse = Reverse::new(&score, &covariance, 1.0)?;
+            Ok(least(&|| drop(reverse.moments(&q, &mut Noise::new(Seed(0), 0..TIMED.0 as u64)))))
         };
         tasks.part("cost", 0.0);
         Ok((
-            least(&|| drop(score.noise(&x, &at))),
-            least(&|| drop(both.jet(&x, &at))),
+            least(&|| drop(score.noise(&q))),
+            least(&|| drop(both.moments(&q))),
             self.probes.iter().map(|&m| with(m)).collect::<Result<_>>()?,
         ))
     }
@@ -262,13 +257,8 @@ impl Rademacher {
 
 /// The mean of `v ⊙ Gv` over the first `M` of each row's own random signs `v`, for each `M` of
 /// `probes`, `[b, d]` each.
-fn diagonals(
-    model: &dyn Denoiser,
-    x: &Tensor,
-    t: &[f64],
-    probes: &[usize],
-    seed: Seed,
-) -> Vec<Tensor> {
+fn diagonals(model: &dyn Denoiser, q: &Query, probes: &[usize], seed: Seed) -> Vec<Tensor> {
+    let x = q.x;
     let (rows, d) = x.size2().expect("rows");
     let mut noise = Noise::new(seed, 0..rows as u64);
     let mut sum = x.zeros_like();
@@ -279,7 +269,7 @@ fn diagonals(
             let more = (m - done) as i64;
             let signs =
                 noise.rademacher((more * d) as usize, x.kind(), Device::Cpu).view([rows, more, d]);
-            let (_, products) = jacobian::products(model, x, t, &signs.transpose(0, 1));
+            let (_, products) = jacobian::products(model, q, &signs.transpose(0, 1));
             sum = &sum + sum_over(&(products * signs), 1);
             done = m;
             &sum / m as f64

@@ -8,7 +8,7 @@ use tch::Device;
 use tweedie::model::Model;
 use tweedie::noise::Seed;
 use tweedie::run::{Prepared, Run, RunConfig, RunDir, Training};
-use tweedie::train::{Ended, Hooks, Metric, State, Trainer};
+use tweedie::train::{Hooks, Metric, State, StopReason, Trainer};
 use tweedie::{Error, Result};
 
 /// Progress over tasks of like weight.
@@ -87,7 +87,7 @@ pub(super) fn trained(
         )?;
         dir.finish(&state, ended)?;
     } else {
-        dir.finish(&state, Ended::Finished)?;
+        dir.finish(&state, StopReason::Finished)?;
     }
     tasks.end(&what);
     Ok(())

@@ -17,6 +17,7 @@ use tweedie::metric::{FeatureMoments, FeatureStatistics, frechet_distance};
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
 use tweedie::objective::{ObjectiveConfig, Weighting};
+use tweedie::query::Batch;
 use tweedie::run::{Prepared, Run, RunConfig, dequantized_rows, scaled_rows};
 use tweedie::sample::{FlowSampler, sample_in_batches};
 use tweedie::schedule::ScheduleConfig;
@@ -258,7 +259,7 @@ impl<'a> Judge<'a> {
     ) -> Result<Cell> {
         let sampler = FlowSampler::new(&run.model);
         let samples = sample_in_batches(self.experiment.samples, self.experiment.batch, |rows| {
-            sampler.sample(self.seed.derive("samples"), rows)
+            sampler.sample(self.seed.derive("samples"), rows, None)
         });
         let frechet = match samples {
             Ok(samples) => {
@@ -304,6 +305,7 @@ impl<'a> Judge<'a> {
             &config,
             seed,
             &mut |_, _| (),
+            &|| false,
         )?;
         Ok(dequantizer)
     }
@@ -312,17 +314,18 @@ impl<'a> Judge<'a> {
         let seed = self.seed.derive("dequantise");
         let Dequantized { rows, offsets } =
             dequantized_rows(&self.prepared.table, &self.rows, dequantizer, seed);
-        let x = rows.to_kind(run.model.kind()).to_device(run.model.device());
+        let rows = Batch::of(&run.model.space().place(&rows));
         let score = |estimator: &dyn LogLikelihood| {
             let seed = self.seed.derive("likelihood");
             let mut estimate =
-                estimator.in_batches(&x, seed, self.experiment.batch, &mut |_| ())?;
+                estimator.in_batches(&rows, seed, self.experiment.batch, &mut |_| Ok(()))?;
             estimate.shift(&offsets);
             Ok::<_, Error>(estimate)
         };
         let nll = score(&ProbabilityFlow::new(&run.model).keep_unsolved(true))?;
         let bound = score(&ScoreMatchingBound::new(&run.model, self.experiment.draws))?;
-        let unit = if run.data.image.is_some() { 1.0 / (x.size()[1] as f64 * LN_2) } else { 1.0 };
+        let unit =
+            if run.data.image.is_some() { 1.0 / (rows.x.size()[1] as f64 * LN_2) } else { 1.0 };
         let cost = |values: &[f64]| {
             let (mean, error) = mean_and_error(values);
             (-mean * unit, error * unit)

@@ -19,7 +19,9 @@ use self::law::laws;
 use self::output::{Axes, Distance};
 use self::path::{Divergence, Nats, Path};
 use self::perturbation::{Field, Perturbed};
-use tweedie::covariance::{Covariance, NoiseStatistics, Reverse};
+use tweedie::covariance::{
+    Covariance, CovarianceConfig, CovarianceSources, NoiseStatistics, Reverse,
+};
 use tweedie::noise::Seed;
 use tweedie::oracle::{GaussianMixture, Oracle};
 use tweedie::{Error, Result};
@@ -52,9 +54,9 @@ impl Default for Theory {
 /// A sampler: a covariance under the exact score, or the exact covariance under an error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sampler {
-    /// The exact score with this covariance; [`Covariance::Learned`] is the oracle's own, exact and
+    /// The exact score with this covariance; [`CovarianceConfig::Own`] is the oracle's own, exact and
     /// full.
-    Exact(Covariance),
+    Exact(CovarianceConfig),
     /// A score that is off by `δ`, and the exact covariance.
     Score(f64),
     /// The exact score, and a Hessian that is off by `δ`.
@@ -63,14 +65,14 @@ pub enum Sampler {
 
 impl Sampler {
     /// The exact score and covariance.
-    pub const EXACT: Sampler = Sampler::Exact(Covariance::Learned);
+    pub const EXACT: Sampler = Sampler::Exact(CovarianceConfig::Own);
 
     /// The name in tables.
     pub fn name(self) -> String {
         match self {
-            Sampler::Exact(Covariance::Learned) => "exact full G".into(),
-            Sampler::Exact(Covariance::Diagonal) => "exact diagonal of G".into(),
-            Sampler::Exact(Covariance::Analytic) => "Analytic-DPM".into(),
+            Sampler::Exact(CovarianceConfig::Own) => "exact full G".into(),
+            Sampler::Exact(CovarianceConfig::Diagonal) => "exact diagonal of G".into(),
+            Sampler::Exact(CovarianceConfig::Analytic) => "Analytic-DPM".into(),
             Sampler::Exact(covariance) => covariance.label(),
             Sampler::Score(size) => format!("score off by {size}"),
             Sampler::Hessian(size) => format!("Hessian off by {size}"),
@@ -80,7 +82,7 @@ impl Sampler {
     /// The name in files.
     pub fn key(self) -> String {
         match self {
-            Sampler::Exact(Covariance::Learned) => "full".into(),
+            Sampler::Exact(CovarianceConfig::Own) => "full".into(),
             Sampler::Exact(covariance) => covariance.to_string(),
             Sampler::Score(size) => format!("score-{size}"),
             Sampler::Hessian(size) => format!("hessian-{size}"),
@@ -240,28 +242,29 @@ impl Theory {
             Field::of_vectors(law, seed.derive("score")),
             Field::of_matrices(law, seed.derive("hessian")),
         );
-        let models: Vec<(Perturbed, Covariance)> = samplers
+        let models: Vec<(Perturbed, Box<dyn Covariance>)> = samplers
             .iter()
             .map(|&sampler| {
-                let mut model =
-                    Perturbed { oracle: &oracle, statistics: None, score: None, hessian: None };
-                let mut covariance = Covariance::Learned;
+                let mut model = Perturbed { oracle: &oracle, score: None, hessian: None };
+                let (mut statistics, mut covariance) = (None, CovarianceConfig::Own);
                 match sampler {
                     Sampler::Exact(asked) => covariance = asked,
                     Sampler::Score(size) => model.score = Some((&of_score, size)),
                     Sampler::Hessian(size) => model.hessian = Some((&of_hessian, size)),
                 }
-                if covariance == Covariance::Analytic {
+                if covariance == CovarianceConfig::Analytic {
                     let rows = law.sample(STATISTICS * self.rows, seed.derive("statistics"));
                     let (batch, seed) = (rows.size()[0] as usize, seed.derive("times"));
-                    model.statistics =
+                    statistics =
                         Some(NoiseStatistics::measure(&oracle, &rows, TIMES, batch, seed)?);
                 }
-                Ok((model, covariance))
+                let statistics = statistics.as_ref();
+                let sources = CovarianceSources { statistics, ..CovarianceSources::default() };
+                Ok((model, covariance.build(&sources)?))
             })
             .collect::<Result<_>>()?;
-        let pairs: Vec<(&Perturbed, Covariance)> =
-            models.iter().map(|(model, c)| (model, *c)).collect();
+        let pairs: Vec<(&Perturbed, &dyn Covariance)> =
+            models.iter().map(|(model, c)| (model, &**c)).collect();
         let from_first = &grid[1..];
         let Path { prior, samplers: paths } =
             no_grad(|| path::measure(&oracle, &pairs, &grid, self.rows, with_elbo, seed))?;
@@ -306,7 +309,7 @@ impl Theory {
 
 /// Those that are followed over `K`. In one dimension the diagonal is all there is.
 fn samplers(dim: i64) -> Vec<Sampler> {
-    use Covariance::{Analytic, Beta, BetaTilde, Diagonal, ZeroHessian};
+    use CovarianceConfig::{Analytic, Beta, BetaTilde, Diagonal, ZeroHessian};
     let mut all: Vec<Sampler> = [BetaTilde, Beta, ZeroHessian, Analytic].map(Sampler::Exact).into();
     if dim > 1 {
         all.push(Sampler::Exact(Diagonal));

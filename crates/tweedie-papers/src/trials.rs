@@ -4,7 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use tweedie::Result;
-use tweedie::covariance::{Covariance, Reverse};
+use tweedie::covariance::{Covariance, Reverse, StepCovariance};
 use tweedie::grid::Spacing;
 use tweedie::likelihood::{Elbo, LogLikelihood, mean_and_error};
 use tweedie::metric::Mmd;
@@ -12,6 +12,7 @@ use tweedie::model::Denoiser;
 use tweedie::noise::{Noise, Seed};
 use tweedie::oracle::GaussianMixture;
 use tweedie::posterior::Bridge;
+use tweedie::query::{Batch, Query, Times};
 use tweedie::sample::{Ancestral, LastStep, run_chain};
 use tweedie::schedule::Schedule;
 use tweedie::sym_matrix::SymMatrix;
@@ -35,15 +36,13 @@ pub(super) fn noised(x0: &Tensor, schedule: &dyn Schedule, t: f64, seed: Seed) -
 /// covariances of a step, is the one with which the bridge has that covariance in the step of the
 /// `N`-step chain: see [`g_of_step`].
 pub(super) fn g_at(reverse: &Reverse, x: &Tensor, t: f64) -> SymMatrix {
-    match reverse.covariance() {
-        Covariance::Beta | Covariance::Interpolated => {
-            let schedule = reverse.model().schedule();
+    let rows = x.size()[0] as usize;
+    match reverse.moments(&Query::new(x, &Times::All(t)), &mut signs(rows, t)).1 {
+        StepCovariance::OfStep(_) => {
+            let schedule = reverse.model().space().schedule();
             g_of_step(reverse, x, t - schedule.horizon() / schedule.steps() as f64, t)
         }
-        _ => {
-            let rows = x.size()[0] as usize;
-            reverse.jet(x, &vec![t; rows], &mut signs(rows, t)).g.to_kind(Kind::Double)
-        }
+        StepCovariance::Posterior(cov) => cov.to_kind(Kind::Double),
     }
 }
 
@@ -54,12 +53,11 @@ fn signs(rows: usize, t: f64) -> Noise {
 
 /// `(Cov[x_s|x_t] − λ² I)/c²`: the bridge's covariance, solved for `G`. At `η = 1`.
 fn g_of_step(reverse: &Reverse, x: &Tensor, s: f64, t: f64) -> SymMatrix {
-    let rows = x.size()[0];
-    let Bridge { c, lambda2, .. } = Bridge::new(&**reverse.model().schedule(), s, t, 1.0);
-    let n = rows as usize;
-    let law = reverse.at(x, &vec![s; n], &vec![t; n], &mut signs(n, t));
-    let each = |value: f64| Tensor::full([rows], value, F64);
-    law.cov.to_kind(Kind::Double).affine(&each(1.0 / (c * c)), &each(-lambda2 / (c * c)))
+    let Bridge { c, lambda2, .. } = Bridge::new(reverse.model().space().schedule(), s, t, 1.0);
+    let streams = &mut signs(x.size()[0] as usize, t);
+    let law = reverse.at(&Query::new(x, &Times::All(t)), &Times::All(s), streams);
+    let cov = law.cov.to_kind(Kind::Double);
+    cov.affine(&(1.0 / (c * c)).into(), &(-lambda2 / (c * c)).into())
 }
 
 /// `√(E‖Ĝ − G‖² / E‖G‖²)` over the rows of each trial, of their diagonals `[b, d]` or, in Frobenius
@@ -75,16 +73,16 @@ pub(super) fn relative_errors(found: &Tensor, exact: &Tensor, trials: usize) -> 
 /// noise of the rows.
 pub(super) fn gaps(
     model: &dyn Denoiser,
-    covariance: Covariance,
+    covariance: &dyn Covariance,
     law: &GaussianMixture,
     x0: &Tensor,
     steps: usize,
     trials: usize,
     seed: Seed,
 ) -> Result<Vec<f64>> {
-    let grid = Spacing::default().elbo_grid(&**model.schedule(), steps);
+    let grid = Spacing::default().elbo_grid(model.space().schedule(), steps);
     let elbo = Elbo::new(Reverse::new(model, covariance, 1.0)?, grid, 1);
-    let bounds = elbo.log_likelihood(&x0.to_kind(model.kind()), seed, 0)?.values;
+    let bounds = elbo.log_likelihood(&Batch::of(&x0.to_kind(model.space().kind)), seed, 0)?.values;
     let truth = to_vec(&law.log_density(x0));
     let gaps: Vec<f64> = truth.iter().zip(bounds).map(|(truth, bound)| truth - bound).collect();
     Ok(means(&gaps, trials))
@@ -93,16 +91,16 @@ pub(super) fn gaps(
 /// Unbiased MMD² of each trial's `samples` in `steps` steps to the law in closed form.
 pub(super) fn distances(
     model: &dyn Denoiser,
-    (covariance, eta): (Covariance, f64),
+    (covariance, eta): (&dyn Covariance, f64),
     law: &GaussianMixture,
     samples: usize,
     steps: usize,
     trials: usize,
     seed: Seed,
 ) -> Result<Vec<f64>> {
-    let grid = Spacing::default().elbo_grid(&**model.schedule(), steps);
+    let grid = Spacing::default().elbo_grid(model.space().schedule(), steps);
     let step = Ancestral::new(model, covariance, eta, LastStep::Noise)?;
-    let x = run_chain(&step, &grid, seed, 0..(trials * samples) as u64)?;
+    let x = run_chain(&step, &grid, seed, 0..(trials * samples) as u64, None)?;
     Ok(distances_of(&x, law, trials))
 }
 
@@ -118,6 +116,7 @@ mod tests {
 
     use super::*;
     use crate::laws::Law;
+    use tweedie::covariance::{Beta, BetaTilde, Own, ZeroHessian};
     use tweedie::oracle::Oracle;
     use tweedie::schedule::Vp;
 
@@ -132,15 +131,17 @@ mod tests {
         let oracle = Oracle::new(Law::Mixture2.mixture(), Arc::new(Vp::default()));
         let (s, t) = (0.35, 0.4);
         let x = oracle.mixture.sample(5, Seed(1));
-        let at = |covariance| g_of_step(&Reverse::new(&oracle, covariance, 1.0).unwrap(), &x, s, t);
-        let exact = oracle.jet(&x, &[t; 5]).g.to_dense();
-        assert!(gap(&at(Covariance::Learned).to_dense(), &exact) < 1e-8);
+        let at = |covariance: &dyn Covariance| {
+            g_of_step(&Reverse::new(&oracle, covariance, 1.0).unwrap(), &x, s, t)
+        };
+        let exact = oracle.moments(&Query::new(&x, &Times::All(t))).cov.to_dense();
+        assert!(gap(&at(&Own).to_dense(), &exact) < 1e-8);
         let vp = Vp::default();
         let step = vp.transition(s, t);
         let by_hand = step.m.powi(2) * (vp.sigma2(t) - vp.sigma2(s)) / step.k2;
-        let beta = at(Covariance::Beta).diagonal();
+        let beta = at(&Beta).diagonal();
         assert!(gap(&beta, &beta.full_like(by_hand)) < 1e-8);
-        let small = g_at(&Reverse::new(&oracle, Covariance::Beta, 1.0).unwrap(), &x, t).diagonal();
+        let small = g_at(&Reverse::new(&oracle, &Beta, 1.0).unwrap(), &x, t).diagonal();
         assert!(gap(&small, &small.full_like(vp.alpha(t).powi(2))) < 0.01);
     }
 
@@ -159,12 +160,12 @@ mod tests {
     fn the_bound_nears_the_law() {
         let oracle = Oracle::new(Law::Nine.mixture(), Arc::new(Vp::default()));
         let x0 = oracle.mixture.sample(4000, Seed(1));
-        let at = |covariance, steps| {
+        let at = |covariance: &dyn Covariance, steps| {
             let gaps = gaps(&oracle, covariance, &oracle.mixture, &x0, steps, 10, Seed(2)).unwrap();
             mean_and_error(&gaps)
         };
         let [(five, error), (forty, of_forty), (without, _)] =
-            [at(Covariance::Learned, 5), at(Covariance::Learned, 40), at(Covariance::BetaTilde, 5)];
+            [at(&Own, 5), at(&Own, 40), at(&BetaTilde, 5)];
         println!("{five} ± {error}, {forty} ± {of_forty}, {without}");
         assert!(
             five > 4.0 * error
@@ -179,14 +180,14 @@ mod tests {
     #[test]
     fn samples_near_the_law() {
         let oracle = Oracle::new(Law::Mixture2.mixture(), Arc::new(Vp::default()));
-        let at = |covariance, steps| {
+        let at = |covariance: &dyn Covariance, steps| {
             let law = &oracle.mixture;
             mean_and_error(
                 &distances(&oracle, (covariance, 1.0), law, 200, steps, 5, Seed(2)).unwrap(),
             )
         };
-        let (many, error) = at(Covariance::Learned, 40);
-        let (few, of_few) = at(Covariance::ZeroHessian, 5);
+        let (many, error) = at(&Own, 40);
+        let (few, of_few) = at(&ZeroHessian, 5);
         assert!(
             many.abs() < 4.0 * error + 1e-3 && few > 0.01 && few > 4.0 * of_few,
             "{many} ± {error}, {few}"

@@ -15,6 +15,7 @@ use tweedie::metric::Mmd;
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
 use tweedie::objective::{DenoisingScoreMatching, Weighting};
+use tweedie::query::Batch;
 use tweedie::sample::{FlowSampler, sample_in_batches};
 use tweedie::schedule::ScheduleConfig;
 use tweedie::{Error, Result};
@@ -172,10 +173,10 @@ impl WeightingInterpolation {
         trial: usize,
         seed: Seed,
     ) -> Result<Point> {
-        let x = test.to_kind(model.kind()).to_device(model.device());
+        let rows = Batch::of(&model.space().place(test));
         let score = |estimator: &dyn LogLikelihood| -> Result<Estimate> {
             let mut estimate =
-                estimator.in_batches(&x, seed.derive("draws"), BATCH, &mut |_| ())?;
+                estimator.in_batches(&rows, seed.derive("draws"), BATCH, &mut |_| Ok(()))?;
             estimate.shift(log_jacobian);
             Ok(estimate)
         };
@@ -184,7 +185,7 @@ impl WeightingInterpolation {
         let bound = score(&ScoreMatchingBound::new(model, BOUND_DRAWS))?;
         let sampler = FlowSampler::new(model);
         let samples = sample_in_batches(self.samples, BATCH, |rows| {
-            sampler.sample(seed.derive("samples"), rows)
+            sampler.sample(seed.derive("samples"), rows, None)
         })?;
         let samples = samples.to_kind(Kind::Double).to_device(Device::Cpu);
         let mmd = match source {

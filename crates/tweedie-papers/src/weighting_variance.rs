@@ -12,8 +12,9 @@ use super::weighting::{Recipe, Source};
 use tweedie::grid::TimeLaw;
 use tweedie::likelihood::{LogLikelihood, ScoreMatchingBound, mean_and_error};
 use tweedie::model::Denoiser;
-use tweedie::noise::{Noise, Seed};
-use tweedie::objective::{DenoisingScoreMatching, Objective, Weighting};
+use tweedie::noise::{Draw, Noise, Seed};
+use tweedie::objective::{DenoisingScoreMatching, Objective, Trains, Weighting};
+use tweedie::query::Batch;
 use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
@@ -135,8 +136,8 @@ struct Recorded {
 }
 
 impl Objective for Recorded {
-    fn loss(&self, model: &dyn Denoiser, x0: &Tensor, noise: &mut Noise) -> Tensor {
-        let loss = self.objective.loss(model, x0, noise);
+    fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor {
+        let loss = self.objective.loss(model, batch, noise);
         self.losses.borrow_mut().push(loss.detach().mean(None));
         loss
     }
@@ -145,8 +146,12 @@ impl Objective for Recorded {
         self.objective.draws()
     }
 
-    fn trains_head(&self) -> bool {
-        self.objective.trains_head()
+    fn noise(&self, dim: usize) -> Vec<Draw> {
+        self.objective.noise(dim)
+    }
+
+    fn trains(&self) -> Trains {
+        self.objective.trains()
     }
 }
 
@@ -204,9 +209,9 @@ impl WeightingVariance {
                         &what,
                         &mut tasks,
                     )?;
-                    let x = test.to_kind(model.kind()).to_device(model.device());
-                    let mut estimate =
-                        ScoreMatchingBound::new(&model, BOUND_DRAWS).log_likelihood(&x, seed, 0)?;
+                    let batch = Batch::of(&model.space().place(&test));
+                    let mut estimate = ScoreMatchingBound::new(&model, BOUND_DRAWS)
+                        .log_likelihood(&batch, seed, 0)?;
                     estimate.shift(&log_jacobian);
                     let losses = to_vec(&Tensor::stack(&recorded.losses.take(), 0));
                     curves.push(Curve {

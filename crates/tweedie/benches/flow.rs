@@ -17,6 +17,7 @@ use tweedie::likelihood::{Divergence, Estimate, LogLikelihood, ProbabilityFlow};
 use tweedie::model::Denoiser;
 use tweedie::noise::{Noise, Seed};
 use tweedie::oracle::{Oracle, named};
+use tweedie::query::Batch;
 use tweedie::run::{Run, scaled_rows};
 use tweedie::schedule::Vp;
 
@@ -74,7 +75,7 @@ impl Options {
         };
         let flow = ProbabilityFlow::new(model).tolerance(self.tolerance, self.tolerance);
         let flow = flow.and_then(|flow| flow.divergence(divergence)).expect("a valid flow");
-        flow.log_likelihood(x, SEED, 0).expect("likelihoods")
+        flow.log_likelihood(&Batch::of(x), SEED, 0).expect("likelihoods")
     }
 
     fn time(&self, model: &dyn Denoiser, x: &Tensor) -> Estimate {
@@ -115,7 +116,7 @@ fn main() {
         .expect("the run's columns");
     let rows: Vec<usize> = (0..options.rows.min(table.rows())).collect();
     let (x, _) = scaled_rows(&table, &rows, &run.data.scaling, SEED.derive("dequantise"));
-    let x = x.to_kind(run.model.kind());
+    let x = x.to_kind(run.model.space().kind);
     let estimate = options.time(&run.model, &x);
     if let Some(out) = &options.out {
         let (n, d) = x.size2().expect("rows");

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use tch::{Device, Kind};
-use tweedie::covariance::Covariance;
+use tweedie::covariance::Own;
 use tweedie::grid::Spacing;
 use tweedie::likelihood::{LogLikelihood, ProbabilityFlow};
 use tweedie::metric::Mmd;
@@ -13,6 +13,7 @@ use tweedie::model::{Base, BaseConfig, BaseKind, HeadConfig, ModelConfig, Struct
 use tweedie::noise::Seed;
 use tweedie::objective::ObjectiveConfig;
 use tweedie::oracle::{GaussianMixture, Oracle};
+use tweedie::query::Batch;
 use tweedie::sample::{Ancestral, LastStep, run_chain};
 use tweedie::schedule::{Schedule, Vp};
 use tweedie::train::{Silent, State, TensorRows, TrainConfig, Trainer};
@@ -50,10 +51,12 @@ fn main() -> tweedie::Result<()> {
 
     let oracle = Oracle::new(truth()?, schedule.clone());
     let grid = Spacing::default().elbo_grid(&*schedule, 20);
-    let fitted = Ancestral::new(&model, Covariance::Learned, 1.0, LastStep::Noise)?;
-    let exact = Ancestral::new(&oracle, Covariance::Learned, 1.0, LastStep::Noise)?;
-    let (fitted, exact) =
-        (run_chain(&fitted, &grid, Seed(4), 0..2000)?, run_chain(&exact, &grid, Seed(4), 0..2000)?);
+    let fitted = Ancestral::new(&model, &Own, 1.0, LastStep::Noise)?;
+    let exact = Ancestral::new(&oracle, &Own, 1.0, LastStep::Noise)?;
+    let (fitted, exact) = (
+        run_chain(&fitted, &grid, Seed(4), 0..2000, None)?,
+        run_chain(&exact, &grid, Seed(4), 0..2000, None)?,
+    );
     let mmd = |x: &tch::Tensor| {
         Ok::<_, tweedie::Error>(Mmd::default().against_mixture(&x.to_kind(Kind::Double), &truth()?))
     };
@@ -63,8 +66,8 @@ fn main() -> tweedie::Result<()> {
         mmd(&exact)?
     );
 
-    let estimate =
-        ProbabilityFlow::new(&model).log_likelihood(&test.to_kind(Kind::Float), Seed(5), 0)?;
+    let rows = Batch::of(&test.to_kind(Kind::Float));
+    let estimate = ProbabilityFlow::new(&model).log_likelihood(&rows, Seed(5), 0)?;
     let floor = truth()?.log_density(&test).mean(None).double_value(&[]);
     println!(
         "log-likelihood: {:.3} ± {:.3} nats; the truth's {floor:.3}",

@@ -2,8 +2,8 @@
 
 #[macro_use]
 mod list;
-mod interpolant;
 pub mod jacobian;
+mod of_model;
 mod reverse;
 mod spectrum;
 
@@ -15,7 +15,6 @@ use crate::noise::Noise;
 use crate::query::{Query, Times};
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
-pub use interpolant::Interpolant;
 pub(crate) use interpolated::log_bounds;
 #[cfg(test)]
 pub(crate) use interpolated::tests as tests_of_interpolation;
@@ -116,7 +115,7 @@ covariances! {
     full: Full;
 }
 
-pub use analytic::NoiseStatistics;
+pub use crate::model::NoiseStatistics;
 
 #[cfg(test)]
 mod tests {

@@ -21,6 +21,7 @@
 
 mod dequantize;
 mod evaluate;
+mod fit;
 mod grids;
 mod images;
 mod latents;
@@ -42,6 +43,7 @@ use crate::watch::{Remark, Watch};
 use crate::{Error, Result};
 pub use dequantize::{DequantizeOptions, Dequantized};
 pub use evaluate::{Decoder, EvaluateOptions, Evaluation, Metric};
+pub use fit::{FitOptions, WatchFit};
 pub use images::{ImageFigure, ImageOptions};
 pub use latents::{DecodeOptions, EncodeOptions, Latents, RoundTrip};
 pub use line::{Claim, Difference, LeftOut, Line, Subject, Unit};

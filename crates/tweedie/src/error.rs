@@ -1,13 +1,18 @@
 //! What can go wrong, said in one line: where, what was found, what to do.
 
 use std::cell::Cell;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// The crate's result type.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Every failure that a user or a file can cause. A programmer's shape mistakes panic instead.
+/// Every failure that a user or a file can cause: what it is, where, and what to do. A programmer's
+/// shape mistakes panic instead.
+///
+/// An option is named by its path, such as `train.batch_size`, in a remedy too: a program with flags
+/// can call it by its flag.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -21,25 +26,46 @@ pub enum Error {
     },
 
     /// A data file holds something that cannot be used.
-    #[error("{}: {problem}; {remedy}", path.display())]
+    #[error("{place}: {problem}; {remedy}")]
     Data {
-        /// The data file.
-        path: PathBuf,
-        /// Where (row, column) and what was found.
+        /// The file, and where in it as far as that is one place.
+        place: Place,
+        /// What was found.
         problem: String,
         /// What to do about it.
         remedy: String,
     },
 
-    /// A setting that makes no sense, alone or beside the others.
-    #[error("{field}: {problem}; {remedy}")]
+    /// An option that makes no sense, alone or beside the others.
+    #[error("{option}: {problem}; {remedy}")]
     Config {
-        /// The flag or configuration key.
-        field: String,
+        /// Its path, such as `train.batch_size`.
+        option: String,
         /// What was given and why it cannot be.
         problem: String,
         /// What to give instead.
         remedy: String,
+    },
+
+    /// A directory for a new run is taken: it holds a run, or files that no run wrote.
+    #[error("{}: {problem}; {remedy}", path.display())]
+    Taken {
+        /// The directory.
+        path: PathBuf,
+        /// What it holds.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
+    /// Another process is writing to a run.
+    #[error(
+        "{}: another process is writing to it; wait until it ends, or give another directory",
+        path.display()
+    )]
+    Busy {
+        /// The run directory.
+        path: PathBuf,
     },
 
     /// A run directory or checkpoint is damaged or does not fit the request.
@@ -53,7 +79,20 @@ pub enum Error {
         remedy: String,
     },
 
-    /// A computation failed: training diverged, a solver did not converge.
+    /// A training diverged; its last checkpoint is kept.
+    #[error("{what} diverged before iteration {iteration}: {problem}; {remedy}")]
+    Diverged {
+        /// What was trained.
+        what: String,
+        /// The steps that were done.
+        iteration: u64,
+        /// What is not finite.
+        problem: String,
+        /// What to change.
+        remedy: String,
+    },
+
+    /// A computation failed: a solver did not converge, samples are not finite.
     #[error("{problem}; {remedy}")]
     Numeric {
         /// What happened, and where.
@@ -76,6 +115,47 @@ pub enum Error {
     /// The user stopped the work; what was done is saved.
     #[error("{0}")]
     Interrupted(String),
+}
+
+/// A place in a file: the file itself, a row, a column, or a cell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The file or folder.
+    pub file: PathBuf,
+    /// The row, from 1: of a text file its line.
+    pub row: Option<u64>,
+    /// The column's name.
+    pub column: Option<String>,
+}
+
+impl Place {
+    /// A file.
+    pub fn file(path: impl AsRef<Path>) -> Place {
+        Place { file: path.as_ref().to_owned(), ..Place::default() }
+    }
+
+    /// Row `row` of it, from 1.
+    pub fn row(self, row: u64) -> Place {
+        Place { row: Some(row), ..self }
+    }
+
+    /// The column called `name`.
+    pub fn column(self, name: impl Into<String>) -> Place {
+        Place { column: Some(name.into()), ..self }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(row) = self.row {
+            write!(f, ": line {row}")?;
+        }
+        match &self.column {
+            Some(column) => write!(f, ", column `{column}`"),
+            None => Ok(()),
+        }
+    }
 }
 
 thread_local! {
@@ -120,26 +200,27 @@ impl Error {
         move |source| Error::Io { path, source }
     }
 
-    /// An [`Error::Data`].
+    /// An [`Error::Data`] about a whole file.
     pub fn data(
         path: impl AsRef<Path>,
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Error {
-        Error::Data {
-            path: path.as_ref().to_owned(),
-            problem: problem.into(),
-            remedy: remedy.into(),
-        }
+        Error::data_at(Place::file(path), problem, remedy)
     }
 
-    /// An [`Error::Config`].
+    /// An [`Error::Data`] about a place in a file.
+    pub fn data_at(place: Place, problem: impl Into<String>, remedy: impl Into<String>) -> Error {
+        Error::Data { place, problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// An [`Error::Config`] about the option at this path.
     pub fn config(
-        field: impl Into<String>,
+        option: impl Into<String>,
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Error {
-        Error::Config { field: field.into(), problem: problem.into(), remedy: remedy.into() }
+        Error::Config { option: option.into(), problem: problem.into(), remedy: remedy.into() }
     }
 
     /// An [`Error::Checkpoint`].
@@ -149,6 +230,19 @@ impl Error {
         remedy: impl Into<String>,
     ) -> Error {
         Error::Checkpoint {
+            path: path.as_ref().to_owned(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// An [`Error::Taken`].
+    pub fn taken(
+        path: impl AsRef<Path>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Error {
+        Error::Taken {
             path: path.as_ref().to_owned(),
             problem: problem.into(),
             remedy: remedy.into(),
@@ -165,6 +259,29 @@ impl Error {
         Error::Row { row, problem: problem.into(), remedy: remedy.into() }
     }
 
+    /// The path of the option that is at fault, where one is.
+    pub fn option(&self) -> Option<&str> {
+        match self {
+            Error::Config { option, .. } => Some(option),
+            _ => None,
+        }
+    }
+
+    /// What to do about it, where there is something to do.
+    pub fn remedy(&self) -> Option<&str> {
+        match self {
+            Error::Io { .. } | Error::Interrupted(_) => None,
+            Error::Busy { .. } => Some("wait until it ends, or give another directory"),
+            Error::Data { remedy, .. }
+            | Error::Config { remedy, .. }
+            | Error::Taken { remedy, .. }
+            | Error::Checkpoint { remedy, .. }
+            | Error::Diverged { remedy, .. }
+            | Error::Numeric { remedy, .. }
+            | Error::Row { remedy, .. } => Some(remedy),
+        }
+    }
+
     /// An [`Error::Row`] with the row called by its `name`, as its file has it; any other as it is.
     pub fn named(self, name: impl FnOnce(u64) -> String) -> Error {
         match self {
@@ -175,15 +292,16 @@ impl Error {
         }
     }
 
-    /// Refuses a count that is 0, or more than `most`, beyond which no machine follows.
-    pub fn check_count<C>(field: &str, value: C, most: usize) -> Result<()>
+    /// Refuses a count that is 0, or more than `most`, beyond which no machine follows, as the
+    /// option at this path.
+    pub fn check_count<C>(option: &str, value: C, most: usize) -> Result<()>
     where
         C: TryInto<usize> + std::fmt::Display + Copy,
     {
         match value.try_into() {
             Ok(count) if (1..=most).contains(&count) => Ok(()),
             _ => Err(Error::config(
-                field,
+                option,
                 format!("{value}"),
                 format!("give a number from 1 to {most}"),
             )),
@@ -200,8 +318,42 @@ impl Error {
                 let request = [NotFound, IsADirectory, InvalidFilename, InvalidInput, InvalidData];
                 request.contains(&source.kind())
             }
-            Error::Data { .. } | Error::Config { .. } | Error::Checkpoint { .. } => true,
-            Error::Numeric { .. } | Error::Row { .. } | Error::Interrupted(_) => false,
+            Error::Data { .. }
+            | Error::Config { .. }
+            | Error::Taken { .. }
+            | Error::Busy { .. }
+            | Error::Checkpoint { .. } => true,
+            Error::Diverged { .. }
+            | Error::Numeric { .. }
+            | Error::Row { .. }
+            | Error::Interrupted(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_said_as_far_as_it_is_known() {
+        let place = Place::file("wine.csv");
+        assert_eq!(place.to_string(), "wine.csv");
+        assert_eq!(place.clone().row(3).to_string(), "wine.csv: line 3");
+        let cell = place.row(3).column("age");
+        let error = Error::data_at(cell.clone(), "\"x\" is no number", "correct it");
+        let text = "wine.csv: line 3, column `age`: \"x\" is no number; correct it";
+        assert_eq!(error.to_string(), text);
+        assert!(matches!(error, Error::Data { place, .. } if place == cell));
+    }
+
+    #[test]
+    fn what_is_at_fault_decides_the_exit_code() {
+        let busy = Error::Busy { path: "runs/wine".into() };
+        assert!(busy.is_request() && busy.to_string().ends_with(busy.remedy().unwrap()));
+        let error = Error::check_count("train.batch_size", 0, 9).unwrap_err();
+        assert_eq!(error.option(), Some("train.batch_size"));
+        assert_eq!(error.remedy(), Some("give a number from 1 to 9"));
+        assert!(!Error::numeric("it diverged", "go on").is_request());
     }
 }

@@ -17,6 +17,8 @@ use tch::Tensor;
 use crate::Result;
 use crate::noise::Seed;
 use crate::query::Batch;
+pub use crate::statistics::mean_and_error;
+use crate::statistics::median;
 use crate::tensor::to_vec;
 pub use bound::ScoreMatchingBound;
 pub use discrete::DiscreteDecoder;
@@ -223,21 +225,6 @@ fn farthest(x: &Tensor) -> Vec<(usize, f64)> {
 /// the Jacobian of the scaling to `[−1, 1]` or `[0, 1]`).
 pub fn bits_per_dim(nats: f64, dim: usize) -> f64 {
     -nats / (dim as f64 * std::f64::consts::LN_2)
-}
-
-/// Mean and its standard error over independent values; the error of fewer than two is NaN.
-pub fn mean_and_error(values: &[f64]) -> (f64, f64) {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-    (mean, (squares / (n - 1.0) / n).sqrt())
-}
-
-/// The median of the finite values; NaN if there is none.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.filter(|v| v.is_finite()).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// A way to get log-likelihoods from a model.

@@ -10,6 +10,7 @@
 //! | `state.safetensors` | what `--resume` needs, in one file so that it is never half new |
 //! | `metrics.jsonl` | one line per 100 steps |
 //! | `dequantizer.safetensors` | the variational dequantiser, where one was learned |
+//! | `dequantizer-state.safetensors` | what its training goes on from, where it was interrupted |
 //! | `scheduler.json` | how the pipeline that a model was imported from samples it, for its export |
 //! | `status.json` | how far the training is, and how it ended |
 //! | `.lock` | locked while a process writes to the run |
@@ -29,7 +30,9 @@ mod dequantizer;
 mod exchange;
 mod facts;
 mod import;
+mod layers;
 mod lock;
+mod presets;
 mod schema;
 mod setup;
 mod status;
@@ -50,10 +53,10 @@ use crate::noise::Seed;
 use crate::oracle::{GaussianMixture, MixtureParameters};
 use crate::sample::{SampleOptions, Sampling};
 use crate::tensor::to_vec;
-use crate::train::{Ended, Metric, State, Watched};
+use crate::train::{Metric, State, StopReason, Watched};
 use crate::{Error, Result};
 pub use about::About;
-pub use config::{DataConfig, Given, RunConfig};
+pub use config::{DataConfig, RunConfig};
 use data::in_words;
 pub use data::{
     DataRecord, Prepared, TableRows, dequantized_from, dequantized_rows, level_rows, scaled_rows,
@@ -61,6 +64,8 @@ pub use data::{
 pub use exchange::{read_unet, write_unet};
 pub use facts::{Ending, Facts, Outcome};
 pub use import::{export, import};
+pub use layers::Layer;
+pub use presets::{OBJECTIVES, Preset, SCHEDULES};
 pub use status::Status;
 pub use training::Training;
 
@@ -75,7 +80,7 @@ pub struct RunDir {
 }
 
 /// The files that the holder of the lock writes.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "config.toml",
     "data.json",
     "base.json",
@@ -84,6 +89,7 @@ const FILES: [&str; 9] = [
     "state.safetensors",
     "metrics.jsonl",
     "dequantizer.safetensors",
+    dequantizer::STATE,
     status::FILE,
 ];
 
@@ -152,14 +158,14 @@ impl RunDir {
     /// Refuses a directory that holds a run.
     ///
     /// # Errors
-    /// [`Error::Config`] if it does.
+    /// [`Error::Taken`] if it does.
     pub fn check_free(path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         match path.join("config.toml").exists() {
-            true => Err(Error::config(
-                "--out",
-                format!("{} already holds a run", path.display()),
-                "give --resume to go on with it, or another directory",
+            true => Err(Error::taken(
+                path,
+                "already holds a run",
+                "set fit.resume to go on with it, or give another directory",
             )),
             false => Ok(()),
         }
@@ -170,8 +176,9 @@ impl RunDir {
     /// earlier attempt left there is removed.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is a run, another process is making one, or a file that is no
-    /// run's has the name of one of its files; [`Error::Io`] if the directory cannot be written.
+    /// [`Error::Taken`] if there is a run, or a file that is no run's has the name of one of its
+    /// files; [`Error::Busy`] if another process is making one; [`Error::Io`] if the directory cannot
+    /// be written.
     pub fn create(path: impl AsRef<Path>) -> Result<RunDir> {
         let path = path.as_ref();
         RunDir::check_free(path)?;
@@ -179,18 +186,14 @@ impl RunDir {
         let ours = lock::was_begun(path);
         let mut names = FILES.iter().chain(&[STATISTICS, HEAD_START]);
         if let Some(name) = names.clone().find(|name| !ours && path.join(name).exists()) {
-            let problem =
-                format!("{} holds a file {name}, which no run there wrote", path.display());
-            return Err(Error::config("--out", problem, "move it away, or give another directory"));
+            let problem = format!("holds a file {name}, which no run there wrote");
+            return Err(Error::taken(path, problem, "move it away, or give another directory"));
         }
         let mut dir = RunDir { path: path.to_owned(), lock: None, setup: Arc::default() };
         dir.lock()?;
         // the process that had the lock until now may have made one
         RunDir::check_free(path)?;
-        names.try_for_each(|name| match std::fs::remove_file(dir.file(name)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(dir.file(name))(e)),
-            _ => Ok(()),
-        })?;
+        names.try_for_each(|name| dir.remove(name))?;
         // fails now, not after the training, where the directory cannot be written
         dir.output("state.safetensors")?;
         Ok(dir)
@@ -246,7 +249,7 @@ impl RunDir {
     /// removes what killed ones have left half-written.
     ///
     /// # Errors
-    /// [`Error::Config`] if another process writes to the run now; [`Error::Io`] if the directory
+    /// [`Error::Busy`] if another process writes to the run now; [`Error::Io`] if the directory
     /// cannot be written.
     pub fn lock(&mut self) -> Result<()> {
         if self.lock.is_none() {
@@ -275,6 +278,16 @@ impl RunDir {
     /// [`Error::Io`] if the directory cannot be written.
     pub fn output(&self, name: &str) -> Result<OutputFile> {
         OutputFile::replacing(self.file(name))
+    }
+
+    /// Removes a file of the run, if there is one.
+    fn remove(&self, name: &str) -> Result<()> {
+        match std::fs::remove_file(self.file(name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(self.file(name))(e))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
@@ -421,15 +434,9 @@ impl RunDir {
     /// Writes what is needed to resume, then the parameters to use, and how far the training is.
     /// What was measured of others is no longer true.
     pub fn checkpoint(&self, model: &Model, state: &State) -> Result<()> {
-        let statistics = self.file(STATISTICS);
-        match std::fs::remove_file(&statistics) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io(&statistics)(e));
-            }
-            _ => (),
-        }
+        self.remove(STATISTICS)?;
         let setup = self.setup()?;
-        self.write("state.safetensors", &checkpoint::state_bytes(state, &setup))?;
+        self.write("state.safetensors", &checkpoint::state_bytes(state, &setup, &[]))?;
         let entries = model.parameters().entries();
         let about = [("iteration", state.iteration.to_string())];
         self.write(
@@ -447,14 +454,14 @@ impl RunDir {
     /// # Errors
     /// If a file of the run is missing or damaged, for example because it was deleted while
     /// training.
-    pub fn finish(&self, state: &State, ended: Ended) -> Result<()> {
+    pub fn finish(&self, state: &State, ended: StopReason) -> Result<()> {
         Run::load(&self.path, Device::Cpu)?;
         self.write_status(&Status::of(state, Some(ended)))
     }
 
     /// The state to resume from.
     pub fn state(&self, model: &Model) -> Result<State> {
-        checkpoint::read_state(&self.read("state.safetensors")?, model, &self.setup()?)
+        checkpoint::read_state(&self.read("state.safetensors")?, model.parameters(), &self.setup()?)
             .map_err(|problem| Error::checkpoint(self.file("state.safetensors"), problem, RETRAIN))
     }
 

@@ -10,6 +10,7 @@ use tweedie::model::Denoiser;
 use tweedie::noise::{Noise, Seed};
 use tweedie::ode::DormandPrince;
 use tweedie::oracle::{GaussianMixture, Oracle};
+use tweedie::query::{Batch, Query, Times};
 use tweedie::sample::{EulerMaruyama, Heun, PredictorCorrector, Step};
 use tweedie::schedule::{Schedule, SubVp, Ve, Vp};
 
@@ -42,11 +43,11 @@ fn numbers(x: &Tensor) -> Vec<f64> {
 /// A step of a linear score is `x ↦ a x + b + c z`: its coefficients, read off two rows with known
 /// normals.
 fn affine_step(step: &dyn Step, s: f64, t: f64) -> (f64, f64, f64) {
-    let streams = Noise::new(Seed(1), 0..2);
-    let z = numbers(&streams.clone().normal(1, Kind::Double, Device::Cpu));
+    let streams = || Noise::new(Seed(1), 0..2);
+    let z = numbers(&streams().normal(1, Kind::Double, Device::Cpu));
     let at = |x: f64| {
         let x = Tensor::full([2, 1], x, (Kind::Double, Device::Cpu));
-        numbers(&step.step(&x, s, t, &mut streams.clone()))
+        numbers(&step.step(&Query::new(&x, &Times::All(t)), s, &mut streams()))
     };
     let (zero, one) = (at(0.0), at(1.0));
     let c = (zero[1] - zero[0]) / (z[1] - z[0]);
@@ -107,10 +108,9 @@ fn heun_has_order_two() {
         let errors = steps.map(|k| {
             let grid = Spacing::Angle.grid(&*schedule, k, first);
             let mut noise = Noise::new(Seed(0), 0..3);
-            let end = grid
-                .windows(2)
-                .rev()
-                .fold(start.copy(), |x, pair| heun.step(&x, pair[0], pair[1], &mut noise));
+            let end = grid.windows(2).rev().fold(start.copy(), |x, pair| {
+                heun.step(&Query::new(&x, &Times::All(pair[1])), pair[0], &mut noise)
+            });
             (end - &exact).abs().max().double_value(&[])
         });
         let order = log_slope(&steps.map(|k| 1.0 / k as f64), &errors);
@@ -123,13 +123,13 @@ fn heun_has_order_two() {
 /// solving for the coefficients on as many rows as there are.
 fn affine_step_of(step: &dyn Step, draws: usize, s: f64, t: f64) -> (f64, f64, f64) {
     let rows = draws as u64 + 1;
-    let streams = Noise::new(Seed(1), 0..rows);
-    let mut again = streams.clone();
+    let streams = || Noise::new(Seed(1), 0..rows);
+    let mut again = streams();
     let normals: Vec<Tensor> =
         (0..draws).map(|_| again.normal(1, Kind::Double, Device::Cpu)).collect();
     let at = |x: f64| {
         let x = Tensor::full([rows as i64, 1], x, (Kind::Double, Device::Cpu));
-        step.step(&x, s, t, &mut streams.clone())
+        step.step(&Query::new(&x, &Times::All(t)), s, &mut streams())
     };
     let (zero, one) = (at(0.0), at(1.0));
     let ones = Tensor::ones_like(&zero);
@@ -191,7 +191,7 @@ fn dormand_prince_has_order_five_on_a_flow() {
         let t: Vec<f64> = u.iter().map(|u| schedule.time_of_log_snr(-2.0 * u)).collect();
         let column = |values: Vec<f64>| Tensor::from_slice(&values).unsqueeze(-1);
         let x = y * column(t.iter().map(|&t| schedule.alpha(t)).collect());
-        oracle.noise(&x, &t) * column(u.iter().map(|u| u.exp()).collect())
+        oracle.noise(&Query::new(&x, &Times::each(t))) * column(u.iter().map(|u| u.exp()).collect())
     };
     let start = Tensor::from_slice(&[0.2, 2.0]).view([2, 1]);
     let (from, to) = (-1.0f64, 1.0f64);
@@ -217,7 +217,10 @@ fn likelihood_error_follows_the_tolerance() {
     let x = oracle.mixture.sample(64, Seed(3));
     let values = |tolerance: f64| {
         let flow = ProbabilityFlow::new(&oracle).tolerance(tolerance, tolerance).unwrap();
-        flow.divergence(Divergence::Exact).unwrap().log_likelihood(&x, Seed(0), 0).unwrap()
+        flow.divergence(Divergence::Exact)
+            .unwrap()
+            .log_likelihood(&Batch::of(&x), Seed(0), 0)
+            .unwrap()
     };
     // against the mixture's own density this is proved in likelihood::flow; here the prior's error
     // drops out
@@ -277,7 +280,7 @@ fn the_angle_is_the_cheapest_clock() {
                     .map(|&t| rate(t) * 0.5 * schedule.diffusion2(t) / schedule.sigma(t))
                     .collect(),
             );
-            x * drift + oracle.noise(x, t) * pull
+            x * drift + oracle.noise(&Query::new(x, &Times::each(t.to_vec()))) * pull
         };
         let ratio_rate = |t: f64| schedule.diffusion2(t) / (2.0 * schedule.sigma2(t)); // d ln(σ/α)/dt
         let in_time = |t: &[f64], x: &Tensor, _: &[i64]| flow(x, t, &|_| 1.0);

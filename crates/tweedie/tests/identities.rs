@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
-use tweedie::covariance::{Covariance, Reverse};
+use tweedie::covariance::{Beta, BetaTilde, Covariance, Own, Reverse, ZeroHessian};
 use tweedie::gaussian::Gaussian;
 use tweedie::grid::{Spacing, TimeLaw};
 use tweedie::likelihood::{Elbo, LogLikelihood, ScoreMatchingBound, mean_and_error};
-use tweedie::model::Denoiser;
+use tweedie::model::{Denoiser, Space};
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::{LikelihoodMatching, LmForm, Objective, ScoreGradient};
 use tweedie::oracle::{GaussianMixture, MixtureParameters, Oracle};
-use tweedie::posterior::{Jet, bridge, posterior, score};
+use tweedie::posterior::{NoiseMoments, bridge, posterior, score};
+use tweedie::query::{Batch, Query, Times};
 use tweedie::schedule::{Schedule, Transition, Vp};
 use tweedie::sym_matrix::SymMatrix;
 
@@ -71,14 +72,14 @@ proptest! {
         let mixture = random_mixture(seed, k, d);
         for schedule in schedules() {
             let x = diffused(&mixture, &*schedule, t, 4, seed);
-            let times = vec![t; 4];
+            let times = Times::All(t);
             let (w, means, covs) = mixture.posterior_components(&x, &*schedule, t);
             let mean = w.unsqueeze(1).matmul(&means).squeeze_dim(1);
             let centred = &means - mean.unsqueeze(1);
             let between = (&centred * w.unsqueeze(-1)).transpose(1, 2).matmul(&centred);
             let covariance = between + (covs * w.view([4, -1, 1, 1])).sum_dim_intlist([1i64].as_slice(), false, None::<Kind>);
-            let jet = mixture.jet(&x, &*schedule, &times);
-            let law = posterior(&x, &jet, &*schedule, &times);
+            let moments = mixture.moments(&x, &*schedule, &times);
+            let law = posterior(&x, &moments, &*schedule, &times);
             prop_assert!(relative_error(&law.mean, &mean) < 1e-9, "mean {}", relative_error(&law.mean, &mean));
             let error = relative_error(&law.cov.to_dense(), &covariance);
             prop_assert!(error < 1e-9, "covariance {error}");
@@ -89,7 +90,7 @@ proptest! {
     #[test]
     fn score_and_hessian_are_derivatives(seed in 0u64..10_000, k in 1usize..4, d in 1usize..6, t in 1e-2f64..1.0) {
         let (mixture, schedule) = (random_mixture(seed, k, d), Vp::default());
-        let times = [t];
+        let times = Times::All(t);
         let x = diffused(&mixture, &schedule, t, 1, seed).set_requires_grad(true);
         let log_density = mixture.log_density_at(&x, &schedule, &times).sum(Kind::Double);
         let gradient = Tensor::run_backward(&[log_density], &[&x], true, true).remove(0);
@@ -98,11 +99,11 @@ proptest! {
             .collect();
         let sigma2 = schedule.sigma2(t);
         let g = Tensor::cat(&rows, 0).unsqueeze(0) * sigma2 + Tensor::eye(d as i64, F64);
-        let jet = mixture.jet(&x, &schedule, &times);
-        prop_assert!(relative_error(&score(&jet.noise, &schedule, &times), &gradient) < 1e-8);
-        prop_assert!(relative_error(&jet.g.to_dense(), &g) < 1e-8);
-        let diagonal = mixture.jet_diagonal(&x, &schedule, &times);
-        prop_assert!(relative_error(&diagonal.g.diagonal(), &jet.g.diagonal()) < 1e-10);
+        let moments = mixture.moments(&x, &schedule, &times);
+        prop_assert!(relative_error(&score(&moments.noise, &schedule, &times), &gradient) < 1e-8);
+        prop_assert!(relative_error(&moments.cov.to_dense(), &g) < 1e-8);
+        let diagonal = mixture.moments_diagonal(&x, &schedule, &times);
+        prop_assert!(relative_error(&diagonal.cov.diagonal(), &moments.cov.diagonal()) < 1e-10);
     }
 
     /// The bridge at η = 1 is Proposition 2: mean (x + k² s)/m, covariance (k²/m²)(I + k² H).
@@ -112,14 +113,14 @@ proptest! {
         for schedule in schedules() {
             let t = s + gap;
             let x = diffused(&mixture, &*schedule, t, 3, seed);
-            let times = vec![t; 3];
-            let jet = mixture.jet(&x, &*schedule, &times);
+            let times = Times::All(t);
+            let NoiseMoments { noise, cov, .. } = mixture.moments(&x, &*schedule, &times);
             let Transition { m, k2 } = schedule.transition(s, t);
-            let mean = (&x + score(&jet.noise, &*schedule, &times) * k2) / m;
+            let mean = (&x + score(&noise, &*schedule, &times) * k2) / m;
             let identity = Tensor::eye(d as i64, F64);
-            let hessian = (jet.g.to_dense() - &identity) / schedule.sigma2(t);
+            let hessian = (cov.to_dense() - &identity) / schedule.sigma2(t);
             let covariance = (identity + hessian * k2) * (k2 / (m * m));
-            let law = bridge(&x, &jet, &*schedule, &[s; 3], &times, 1.0);
+            let law = bridge(&x, &noise, &cov, &*schedule, &Times::All(s), &times, 1.0);
             prop_assert!(relative_error(&law.mean, &mean) < 1e-10);
             prop_assert!(relative_error(&law.cov.to_dense(), &covariance) < 1e-10);
         }
@@ -131,14 +132,14 @@ proptest! {
     #[test]
     fn bridge_keeps_gaussian_marginals(seed in 0u64..10_000, d in 1usize..6, eta in 0f64..=1.0, s in 1e-4f64..0.5, gap in 1e-3f64..0.5) {
         let mixture = random_mixture(seed, 1, d);
-        let (data_mean, data_cov) = mixture.moments();
+        let (data_mean, data_cov) = mixture.mean_and_covariance();
         for schedule in schedules() {
-            let (t, n) = (s + gap, d as i64 + 1);
+            let t = s + gap;
             let identity = Tensor::eye(d as i64, F64);
             let probes = Tensor::cat(&[Tensor::zeros([1, d as i64], F64), identity.shallow_clone()], 0);
-            let times = vec![t; n as usize];
-            let jet = mixture.jet(&probes, &*schedule, &times);
-            let law = bridge(&probes, &jet, &*schedule, &vec![s; n as usize], &times, eta);
+            let times = Times::All(t);
+            let NoiseMoments { noise, cov, .. } = mixture.moments(&probes, &*schedule, &times);
+            let law = bridge(&probes, &noise, &cov, &*schedule, &Times::All(s), &times, eta);
             let offset = law.mean.get(0);
             let map = (law.mean.narrow(0, 1, d as i64) - &offset).transpose(0, 1);
             let marginal = |t: f64| {
@@ -173,26 +174,17 @@ impl Perturbed {
 }
 
 impl Denoiser for Perturbed {
-    fn dim(&self) -> i64 {
-        self.oracle.dim()
+    fn space(&self) -> &Space {
+        self.oracle.space()
     }
-    fn schedule(&self) -> &Arc<dyn Schedule> {
-        self.oracle.schedule()
+    fn noise(&self, q: &Query) -> Tensor {
+        self.oracle.noise(q) + &self.shift
     }
-    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        self.oracle.noise(x, t) + &self.shift
-    }
-    fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
-        let jet = self.oracle.jet(x, t);
+    fn moments(&self, q: &Query) -> NoiseMoments {
+        let NoiseMoments { noise, cov, .. } = self.oracle.moments(q);
         let root = (&self.log_scale * 0.5).exp();
-        let g = jet.g.to_dense() * root.unsqueeze(0).unsqueeze(-1) * root.unsqueeze(0).unsqueeze(0);
-        Jet { noise: jet.noise + &self.shift, g: SymMatrix::Full(g) }
-    }
-    fn kind(&self) -> Kind {
-        Kind::Double
-    }
-    fn device(&self) -> Device {
-        Device::Cpu
+        let g = cov.to_dense() * root.unsqueeze(0).unsqueeze(-1) * root.unsqueeze(0).unsqueeze(0);
+        NoiseMoments::new(noise + &self.shift, SymMatrix::Full(g))
     }
 }
 
@@ -212,7 +204,7 @@ fn lm_gradient_vanishes_at_the_oracle() {
             .map(|i| {
                 let x0 = model.oracle.mixture.sample(rows as usize, Seed(1000 + i));
                 let mut noise = Noise::new(Seed(i), 0..rows);
-                let loss = objective.loss(&model, &x0, &mut noise).mean(Kind::Double);
+                let loss = objective.loss(&model, &Batch::of(&x0), &mut noise).mean(Kind::Double);
                 let g =
                     Tensor::run_backward(&[loss], &[&model.shift, &model.log_scale], false, false);
                 Vec::try_from(Tensor::cat(&g, 0)).unwrap()
@@ -226,8 +218,9 @@ fn lm_gradient_vanishes_at_the_oracle() {
         // errors from 0
         let _ = tch::no_grad(|| model.log_scale.shallow_clone().fill_(2f64.ln()));
         let x0 = model.oracle.mixture.sample(4000, Seed(1));
-        let loss =
-            objective.loss(&model, &x0, &mut Noise::new(Seed(2), 0..4000)).mean(Kind::Double);
+        let loss = objective
+            .loss(&model, &Batch::of(&x0), &mut Noise::new(Seed(2), 0..4000))
+            .mean(Kind::Double);
         let off = Tensor::run_backward(&[loss], &[&model.log_scale], false, false).remove(0);
         let (_, error) = mean_and_error(&gradients.iter().map(|g| g[3]).collect::<Vec<_>>());
         assert!(
@@ -250,7 +243,7 @@ fn path_and_marginal_agree_in_expectation() {
     for transitions in [1, 5, 20] {
         let values = |form| {
             let noise = &mut Noise::new(Seed(11), 0..n as u64);
-            let loss = tch::no_grad(|| lm(transitions, form).loss(&model, &x0, noise));
+            let loss = tch::no_grad(|| lm(transitions, form).loss(&model, &Batch::of(&x0), noise));
             mean_and_error(&Vec::<f64>::try_from(loss).unwrap())
         };
         let ((path, path_error), (marginal, marginal_error)) =
@@ -275,10 +268,10 @@ fn elbo_is_exact_on_gaussian_data() {
     let n = 4000;
     let x = oracle.mixture.sample(n, Seed(21));
     let exact = Vec::<f64>::try_from(oracle.mixture.log_density(&x)).unwrap();
-    let gap = |covariance, steps, spacing: Spacing| {
+    let gap = |covariance: &dyn Covariance, steps, spacing: Spacing| {
         let grid = spacing.elbo_grid(&Vp::default(), steps);
         let elbo = Elbo::new(Reverse::new(&oracle, covariance, 1.0).unwrap(), grid, 2);
-        let estimate = elbo.log_likelihood(&x, Seed(22), 0).unwrap();
+        let estimate = elbo.log_likelihood(&Batch::of(&x), Seed(22), 0).unwrap();
         let differences: Vec<f64> =
             estimate.values.iter().zip(&exact).map(|(a, b)| a - b).collect();
         mean_and_error(&differences)
@@ -288,13 +281,14 @@ fn elbo_is_exact_on_gaussian_data() {
     let prior = 2e-4;
     for steps in [1, 2, 5, 20, 100] {
         for spacing in Spacing::ALL {
-            let (mean, error) = gap(Covariance::Learned, steps, spacing);
+            let (mean, error) = gap(&Own, steps, spacing);
             assert!(mean.abs() < 4.0 * error + prior, "K = {steps}, {spacing:?}: {mean} ± {error}");
         }
     }
-    for covariance in [Covariance::Beta, Covariance::BetaTilde, Covariance::ZeroHessian] {
+    let others: [&dyn Covariance; 3] = [&Beta, &BetaTilde, &ZeroHessian];
+    for covariance in others {
         let (mean, error) = gap(covariance, 4, Spacing::Angle);
-        assert!(mean < -5.0 * error, "{covariance:?}: {mean} ± {error} is no looser");
+        assert!(mean < -5.0 * error, "{}: {mean} ± {error} is no looser", covariance.name());
     }
 }
 
@@ -312,14 +306,16 @@ fn bounds_are_bounds_and_tighten() {
     let mut last = f64::NEG_INFINITY;
     for steps in [4, 16, 64, 256] {
         let grid = Spacing::Angle.elbo_grid(&Vp::default(), steps);
-        let elbo = Elbo::new(Reverse::new(&oracle, Covariance::Learned, 1.0).unwrap(), grid, 1);
-        let (mean, error) = against(&elbo.log_likelihood(&x, Seed(32), 0).unwrap().values);
+        let elbo = Elbo::new(Reverse::new(&oracle, &Own, 1.0).unwrap(), grid, 1);
+        let (mean, error) =
+            against(&elbo.log_likelihood(&Batch::of(&x), Seed(32), 0).unwrap().values);
         assert!(mean < 4.0 * error, "K = {steps}: {mean} ± {error} above ln p");
         assert!(mean > last - 4.0 * error, "K = {steps}: {mean} ± {error} after {last}");
         last = mean;
     }
     assert!(last > -0.02, "K = 256 is {last} nats below");
-    let bound = ScoreMatchingBound::new(&oracle, 40).log_likelihood(&x, Seed(33), 0).unwrap();
+    let bound =
+        ScoreMatchingBound::new(&oracle, 40).log_likelihood(&Batch::of(&x), Seed(33), 0).unwrap();
     let (mean, error) = against(&bound.values);
     assert!(mean.abs() < 4.0 * error + 1e-3, "score-matching bound: {mean} ± {error}");
 }
@@ -330,9 +326,9 @@ fn batches_do_not_change_likelihoods() {
     let oracle = Oracle::new(random_mixture(4, 2, 3), Arc::new(Vp::default()));
     let x = oracle.mixture.sample(50, Seed(41));
     let grid = Spacing::Angle.elbo_grid(&Vp::default(), 10);
-    let elbo = Elbo::new(Reverse::new(&oracle, Covariance::Learned, 1.0).unwrap(), grid, 2);
-    let whole = elbo.log_likelihood(&x, Seed(42), 0).unwrap();
-    let parts = elbo.in_batches(&x, Seed(42), 7, &mut |_| ()).unwrap();
+    let elbo = Elbo::new(Reverse::new(&oracle, &Own, 1.0).unwrap(), grid, 2);
+    let whole = elbo.log_likelihood(&Batch::of(&x), Seed(42), 0).unwrap();
+    let parts = elbo.in_batches(&Batch::of(&x), Seed(42), 7, &mut |_| Ok(())).unwrap();
     for (a, b) in whole.values.iter().zip(&parts.values) {
         assert!((a - b).abs() < 1e-9 * (1.0 + a.abs()), "{a} against {b}");
     }
@@ -347,12 +343,14 @@ fn reverse_law_of_gaussian_data_is_the_forward_bridge_averaged() {
     let schedule = Vp::default();
     let (s, t) = (0.2, 0.5);
     let x = diffused(&mixture, &schedule, t, 5, 3);
-    let jet = mixture.jet(&x, &schedule, &[t; 5]);
-    let law: Gaussian = bridge(&x, &jet, &schedule, &[s; 5], &[t; 5], 1.0);
+    let times = Times::All(t);
+    let moments = mixture.moments(&x, &schedule, &times);
+    let NoiseMoments { noise, cov, .. } = &moments;
+    let law: Gaussian = bridge(&x, noise, cov, &schedule, &Times::All(s), &times, 1.0);
     // x_s | x_t = forward bridge with x_0 ~ posterior: mean and covariance by the law of total
     // variance
     let forward = tweedie::posterior::ForwardBridge::new(&schedule, s, t);
-    let of_x0 = posterior(&x, &jet, &schedule, &[t; 5]);
+    let of_x0 = posterior(&x, &moments, &schedule, &times);
     let mean = &x * forward.of_xt + &of_x0.mean * forward.of_x0;
     let cov = of_x0.cov.to_dense() * forward.of_x0.powi(2) + Tensor::eye(2, F64) * forward.variance;
     assert!(

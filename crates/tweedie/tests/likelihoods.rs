@@ -9,17 +9,18 @@
 use std::f64::consts::{LN_2, PI};
 use std::sync::Arc;
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 use tweedie::Result;
-use tweedie::covariance::{Covariance, Reverse};
+use tweedie::covariance::{Beta, Own, Reverse};
 use tweedie::grid::Spacing;
 use tweedie::likelihood::{
     Divergence, Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error,
 };
-use tweedie::model::Denoiser;
+use tweedie::model::{Denoiser, Space};
 use tweedie::noise::{Noise, Seed};
 use tweedie::oracle::{GaussianMixture, MixtureParameters, Oracle};
-use tweedie::posterior::Jet;
+use tweedie::posterior::NoiseMoments;
+use tweedie::query::{Batch, Query, Times};
 use tweedie::schedule::{Schedule, SubVp, Transition, Ve, Vp};
 use tweedie::tensor::to_vec;
 
@@ -135,7 +136,7 @@ fn the_flow_is_exact_for_gaussians() {
             let found = flow()
                 .divergence(Divergence::Exact)
                 .unwrap()
-                .log_likelihood(&x, Seed(0), 0)
+                .log_likelihood(&Batch::of(&x), Seed(0), 0)
                 .unwrap();
             let error = largest(
                 found.values.iter().zip(&truth).map(|(v, t)| (v - t).abs() / t.abs().max(1.0)),
@@ -154,7 +155,7 @@ fn the_flow_is_exact_for_gaussians() {
             assert!(prior < 0.1, "{name} d = {d}: {prior}");
 
             let probes = flow().divergence(Divergence::Rademacher { probes: 6 }).unwrap();
-            let noisy = probes.log_likelihood(&x, Seed(2), 0).unwrap();
+            let noisy = probes.log_likelihood(&Batch::of(&x), Seed(2), 0).unwrap();
             let scores: Vec<f64> = (0..20)
                 .map(|i| (noisy.values[i] - truth[i]) / noisy.std_errors[i].max(1e-5))
                 .collect();
@@ -178,13 +179,13 @@ fn the_flow_is_exact_for_mixtures() {
                 .tolerance(1e-6, 1e-6)
                 .and_then(|f| f.divergence(Divergence::Exact))
                 .unwrap();
-            let found = flow.log_likelihood(&x, Seed(0), 0).unwrap();
-            let end = flow.encode(&x).unwrap() * schedule.sigma(t);
+            let found = flow.log_likelihood(&Batch::of(&x), Seed(0), 0).unwrap();
+            let end = flow.encode(&Batch::of(&x)).unwrap() * schedule.sigma(t);
             let prior = to_vec(&end.square())
                 .into_iter()
                 .map(|s| log_normal(s, schedule.sigma2(t)))
                 .collect::<Vec<_>>();
-            let reached = to_vec(&oracle.mixture.log_density_at(&end, &*schedule, &[t; 20]));
+            let reached = to_vec(&oracle.mixture.log_density_at(&end, &*schedule, &Times::All(t)));
             let own = to_vec(&oracle.mixture.log_density(&x));
             let truth = prior
                 .chunks(d)
@@ -235,19 +236,24 @@ fn bounds_are_tight_for_gaussians() {
                 assert!(error < most, "{name} d = {d}, {what}: no statement, ± {error}");
             };
             let bound = || ScoreMatchingBound::new(&oracle, 60);
-            check("DSM", bound().log_likelihood(&many, Seed(5), 0));
+            check("DSM", bound().log_likelihood(&Batch::of(&many), Seed(5), 0));
             for divergence in [
                 Divergence::Exact,
                 Divergence::Rademacher { probes: 1 },
                 Divergence::Gaussian { probes: 1 },
             ] {
                 let sm = bound().with_divergence(divergence).unwrap();
-                check(&format!("SM, {divergence:?}"), sm.log_likelihood(&many, Seed(6), 0));
+                check(
+                    &format!("SM, {divergence:?}"),
+                    sm.log_likelihood(&Batch::of(&many), Seed(6), 0),
+                );
             }
             let grid = Spacing::default().elbo_grid(&*schedule, 20);
-            let learned =
-                Elbo::new(Reverse::new(&oracle, Covariance::Learned, 1.0).unwrap(), grid, 12);
-            check("ELBO, K = 20, exact covariance", learned.log_likelihood(&many, Seed(7), 0));
+            let learned = Elbo::new(Reverse::new(&oracle, &Own, 1.0).unwrap(), grid, 12);
+            check(
+                "ELBO, K = 20, exact covariance",
+                learned.log_likelihood(&Batch::of(&many), Seed(7), 0),
+            );
         }
     }
 }
@@ -279,12 +285,9 @@ fn the_elbo_is_tight_in_many_steps() {
         let grid = |steps: usize| Spacing::LogSnr.elbo_grid(&*schedule, steps);
         let lost = |steps: usize| lost_by_beta(&*schedule, &grid(steps), &gaussian.values);
         for (steps, draws) in [(5, 30), (400, 4)] {
-            let elbo = Elbo::new(
-                Reverse::new(&oracle, Covariance::Beta, 1.0).unwrap(),
-                grid(steps),
-                draws,
-            );
-            let (mean, error) = gap(&elbo.log_likelihood(&many, Seed(9), 0).unwrap(), &truth, 100);
+            let elbo = Elbo::new(Reverse::new(&oracle, &Beta, 1.0).unwrap(), grid(steps), draws);
+            let (mean, error) =
+                gap(&elbo.log_likelihood(&Batch::of(&many), Seed(9), 0).unwrap(), &truth, 100);
             let lost = lost(steps);
             println!("{name}, K = {steps}: {mean:.4} ± {error:.4}, should be {:.4}", -lost);
             assert!(
@@ -313,17 +316,19 @@ fn some_terms_have_the_mean_of_all() {
     let grid = Spacing::LogSnr.elbo_grid(&*schedule, 400);
     let lost = lost_by_beta(&*schedule, &grid, &gaussian.values);
     let elbo = |grid: &[f64], draws| {
-        Elbo::new(Reverse::new(&oracle, Covariance::Beta, 1.0).unwrap(), grid.to_vec(), draws)
+        Elbo::new(Reverse::new(&oracle, &Beta, 1.0).unwrap(), grid.to_vec(), draws)
     };
-    let estimate =
-        elbo(&grid, 200).at_most(12).log_likelihood(&repeated(&x, 100), Seed(9), 0).unwrap();
+    let estimate = elbo(&grid, 200)
+        .at_most(12)
+        .log_likelihood(&Batch::of(&repeated(&x, 100)), Seed(9), 0)
+        .unwrap();
     let (mean, error) = gap(&estimate, &gaussian.bound(), 100);
     println!("{mean:.4} ± {error:.4}, should be {:.4}", -lost);
     assert!((mean + lost).abs() < 3.0 * error && error < 0.02, "{mean} ± {error}, {lost}");
     assert_eq!(estimate.evaluations, 12.0 * 200.0);
 
     let five = Spacing::LogSnr.elbo_grid(&*schedule, 5);
-    let values = |elbo: Elbo| elbo.log_likelihood(&x, Seed(9), 0).unwrap().values;
+    let values = |elbo: Elbo| elbo.log_likelihood(&Batch::of(&x), Seed(9), 0).unwrap().values;
     assert_eq!(values(elbo(&five, 2)), values(elbo(&five, 2).at_most(5)));
     assert_ne!(values(elbo(&five, 2)), values(elbo(&five, 2).at_most(4)));
 }
@@ -332,26 +337,17 @@ fn some_terms_have_the_mean_of_all() {
 struct Bent(Oracle);
 
 impl Denoiser for Bent {
-    fn dim(&self) -> i64 {
-        self.0.dim()
+    fn space(&self) -> &Space {
+        self.0.space()
     }
-    fn schedule(&self) -> &Arc<dyn Schedule> {
-        self.0.schedule()
+    fn noise(&self, q: &Query) -> Tensor {
+        let schedule = self.space().schedule();
+        let scale = |t: f64| [2.0 / schedule.alpha(t).hypot(schedule.sigma(t))];
+        let [scale] = q.times.coefficients(q.x.device(), scale);
+        self.0.noise(q) + (q.x * &scale).sin() * 0.3
     }
-    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        let schedule = self.schedule();
-        let scale: Vec<f64> =
-            t.iter().map(|&t| 2.0 / schedule.alpha(t).hypot(schedule.sigma(t))).collect();
-        self.0.noise(x, t) + (x * Tensor::from_slice(&scale).unsqueeze(-1)).sin() * 0.3
-    }
-    fn jet(&self, _: &Tensor, _: &[f64]) -> Jet {
+    fn moments(&self, _: &Query) -> NoiseMoments {
         unreachable!("these bounds ask for the noise alone")
-    }
-    fn kind(&self) -> Kind {
-        Kind::Double
-    }
-    fn device(&self) -> Device {
-        Device::Cpu
     }
 }
 
@@ -362,10 +358,12 @@ fn both_forms_of_the_bound_agree_on_a_wrong_score() {
     for (name, schedule) in processes() {
         let model = Bent(Oracle::new(mixture(2, 2), schedule.clone()));
         let x = model.0.mixture.sample(100, Seed(10));
-        let dsm = ScoreMatchingBound::new(&model, 400).log_likelihood(&x, Seed(11), 0).unwrap();
+        let dsm = ScoreMatchingBound::new(&model, 400)
+            .log_likelihood(&Batch::of(&x), Seed(11), 0)
+            .unwrap();
         let sm = |divergence| {
             let bound = ScoreMatchingBound::new(&model, 400).with_divergence(divergence).unwrap();
-            bound.log_likelihood(&x, Seed(12), 0).unwrap()
+            bound.log_likelihood(&Batch::of(&x), Seed(12), 0).unwrap()
         };
         let exact = to_vec(&model.0.mixture.log_density(&x));
         for divergence in [Divergence::Exact, Divergence::Rademacher { probes: 1 }] {
@@ -398,25 +396,21 @@ fn values_do_not_depend_on_the_batch() {
         let oracle = Oracle::new(mixture(3, 2), schedule.clone());
         let x = oracle.mixture.sample(12, Seed(13));
         let elbo_grid = Spacing::default().elbo_grid(&*schedule, 5);
-        let reverse = Reverse::new(&oracle, Covariance::Learned, 1.0).unwrap();
+        let reverse = Reverse::new(&oracle, &Own, 1.0).unwrap();
         let probes = Divergence::Gaussian { probes: 2 };
         let estimators: [Box<dyn LogLikelihood>; 5] = [
             Box::new(ProbabilityFlow::new(&oracle).divergence(probes).unwrap()),
             Box::new(ScoreMatchingBound::new(&oracle, 3)),
             Box::new(ScoreMatchingBound::new(&oracle, 3).with_divergence(probes).unwrap()),
             Box::new(
-                Elbo::new(
-                    Reverse::new(&oracle, Covariance::Beta, 1.0).unwrap(),
-                    elbo_grid.clone(),
-                    2,
-                )
-                .at_most(3),
+                Elbo::new(Reverse::new(&oracle, &Beta, 1.0).unwrap(), elbo_grid.clone(), 2)
+                    .at_most(3),
             ),
             Box::new(Elbo::new(reverse, elbo_grid, 2)),
         ];
         for estimator in estimators {
-            let whole = estimator.log_likelihood(&x, Seed(14), 0).unwrap();
-            let cut = estimator.in_batches(&x, Seed(14), 5, &mut |_| {}).unwrap();
+            let whole = estimator.log_likelihood(&Batch::of(&x), Seed(14), 0).unwrap();
+            let cut = estimator.in_batches(&Batch::of(&x), Seed(14), 5, &mut |_| Ok(())).unwrap();
             let error = largest(whole.values.iter().zip(&cut.values).map(|(a, b)| (a - b).abs()));
             assert!(error < 1e-9, "{name}, {}: {error:.1e}", whole.estimator);
         }
@@ -431,7 +425,8 @@ fn bits_per_dimension_contain_the_offset() {
     let law = GaussianMixture::new(&[1.0], &[[0.0; 4]], &[variance.sqrt()]).unwrap();
     let oracle = Oracle::new(law, Arc::new(Vp::cosine(0.008)));
     let x = oracle.mixture.sample(400, Seed(15));
-    let mut found = ProbabilityFlow::new(&oracle).log_likelihood(&x, Seed(0), 0).unwrap();
+    let mut found =
+        ProbabilityFlow::new(&oracle).log_likelihood(&Batch::of(&x), Seed(0), 0).unwrap();
     let (bits, error) = found.bits_per_dim(4);
     assert!(bits.abs() < 4.0 * error && error < 0.03, "{bits} ± {error}");
     found.shift(&[-4.0 * LN_2; 400]);

@@ -4,20 +4,21 @@
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
-use tweedie::covariance::{Covariance, NoiseStatistics, Reverse};
+use tweedie::covariance::{Covariance, Diagonal, Interpolated, NoiseStatistics, Reverse};
 use tweedie::grid::{TimeLaw, even_trajectory};
 use tweedie::likelihood::{Elbo, LogLikelihood, ProbabilityFlow, mean_and_error};
 use tweedie::model::{
     Base, Denoiser, HeadConfig, HeadStart, HeadTrunk, MlpConfig, Model, ModelConfig, NetworkConfig,
-    Parametrization, Structure,
+    Parametrization, Space, Structure,
 };
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target};
 use tweedie::oracle::{GaussianMixture, Oracle};
-use tweedie::posterior::Jet;
+use tweedie::posterior::NoiseMoments;
+use tweedie::query::{Batch, Query, Times};
 use tweedie::schedule::{Schedule, ScheduleConfig, StepLaw, Vp};
 use tweedie::train::{
-    Ended, Hooks, Metric, Silent, State, TensorRows, TrainConfig, Trainer, Validation,
+    Hooks, Metric, Silent, State, StopReason, TensorRows, TrainConfig, Trainer, Validation,
 };
 
 fn mixture() -> GaussianMixture {
@@ -42,16 +43,16 @@ fn largest(x: Tensor) -> f64 {
 /// within the head's small random start (gain 0.03) for a low-rank one.
 #[test]
 fn an_untrained_model_is_its_base() {
-    let (x, t) = (rows(20), vec![0.3; 20]);
-    let exact = mixture().jet(&x.to_kind(Kind::Double), &Vp::default(), &t);
+    let (x, t) = (rows(20), Times::All(0.3));
+    let exact = mixture().moments(&x.to_kind(Kind::Double), &Vp::default(), &t);
     for (structure, tolerance) in
         [(Structure::Full, 3e-2), (Structure::LowRank(0), 1e-5), (Structure::LowRank(2), 2e-2)]
     {
-        let jet = model(structure).jet(&x, &t);
-        assert!(largest(jet.noise - &exact.noise) < 1e-5, "{structure:?}: noise");
+        let found = model(structure).moments(&Query::new(&x, &t));
+        assert!(largest(found.noise - &exact.noise) < 1e-5, "{structure:?}: noise");
         let (found, expected) = match structure {
-            Structure::Full => (jet.g.to_dense(), exact.g.to_dense()),
-            _ => (jet.g.diagonal(), exact.g.diagonal()),
+            Structure::Full => (found.cov.to_dense(), exact.cov.to_dense()),
+            _ => (found.cov.diagonal(), exact.cov.diagonal()),
         };
         let error = largest(found - expected);
         assert!(error < tolerance, "{structure:?}: G is off by {error}");
@@ -67,6 +68,7 @@ fn a_head_starts_from_what_was_measured() {
     let measured = NoiseStatistics::measure(&oracle, &data, 50, 100, Seed(2)).unwrap();
     let vp = Vp::default();
     let t: Vec<f64> = (0..20).map(|i| vp.importance_time(i as f64 / 19.0)).collect();
+    let times = Times::each(t.clone());
     let x = rows(20);
     for (parametrization, rank) in [
         (Parametrization::Posterior, 0),
@@ -80,15 +82,16 @@ fn a_head_starts_from_what_was_measured() {
             .init(Base::Mixture(mixture()), Arc::new(vp.clone()), Device::Cpu, Seed(1))
             .unwrap();
         model.set_head_start(measured.clone());
-        let jet = model.jet(&x, &t);
+        let found = model.moments(&Query::new(&x, &times));
         let expected: Vec<f64> = t.iter().map(|&t| measured.g(vp.log_snr(t))).collect();
         let expected = Tensor::from_slice(&expected).unsqueeze(-1);
-        let error = largest((jet.g.diagonal() - &expected) / (&expected + 1e-3));
+        let error = largest((found.cov.diagonal() - &expected) / (&expected + 1e-3));
         assert!(
             error < if rank > 0 { 2e-2 } else { 1e-3 },
             "{parametrization:?}, {rank}: off by {error}"
         );
-        assert!(largest(jet.noise - oracle.noise(&x.to_kind(Kind::Double), &t)) < 1e-5);
+        let exact = oracle.noise(&Query::new(&x.to_kind(Kind::Double), &times));
+        assert!(largest(found.noise - exact) < 1e-5);
     }
 }
 
@@ -96,23 +99,14 @@ fn a_head_starts_from_what_was_measured() {
 struct Hidden<'a>(&'a Model);
 
 impl Denoiser for Hidden<'_> {
-    fn dim(&self) -> i64 {
-        self.0.dim()
+    fn space(&self) -> &Space {
+        self.0.space()
     }
-    fn schedule(&self) -> &Arc<dyn Schedule> {
-        self.0.schedule()
+    fn noise(&self, q: &Query) -> Tensor {
+        self.0.noise(q)
     }
-    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        self.0.noise(x, t)
-    }
-    fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
-        self.0.jet(x, t)
-    }
-    fn kind(&self) -> Kind {
-        self.0.kind()
-    }
-    fn device(&self) -> Device {
-        self.0.device()
+    fn moments(&self, q: &Query) -> NoiseMoments {
+        self.0.moments(q)
     }
 }
 
@@ -125,9 +119,9 @@ fn the_known_part_changes_no_likelihood() {
         .view(-1);
     model.parameters().assign(&(model.parameters().flat() + flat * 0.02));
     let x = rows(15);
-    let with = ProbabilityFlow::new(&model).log_likelihood(&x, Seed(0), 0).unwrap();
+    let with = ProbabilityFlow::new(&model).log_likelihood(&Batch::of(&x), Seed(0), 0).unwrap();
     let hidden = Hidden(&model);
-    let without = ProbabilityFlow::new(&hidden).log_likelihood(&x, Seed(0), 0).unwrap();
+    let without = ProbabilityFlow::new(&hidden).log_likelihood(&Batch::of(&x), Seed(0), 0).unwrap();
     let base = Vec::<f64>::try_from(mixture().log_density(&x.to_kind(Kind::Double))).unwrap();
     let mut moved = 0.0f64;
     for i in 0..15 {
@@ -144,8 +138,9 @@ fn the_known_part_changes_no_likelihood() {
 #[test]
 fn untrained_likelihood_is_the_bases() {
     let x = rows(10);
-    let found =
-        ProbabilityFlow::new(&model(Structure::LowRank(0))).log_likelihood(&x, Seed(0), 0).unwrap();
+    let found = ProbabilityFlow::new(&model(Structure::LowRank(0)))
+        .log_likelihood(&Batch::of(&x), Seed(0), 0)
+        .unwrap();
     let base = Vec::<f64>::try_from(mixture().log_density(&x.to_kind(Kind::Double))).unwrap();
     for (a, b) in found.values.iter().zip(&base) {
         // α_T = 0.0066: N(0, I) at T differs from the diffused base by about α_T |mean| |x_T|
@@ -187,7 +182,7 @@ fn modes_train_what_they_say() {
                 &mut Silent,
             )
             .unwrap();
-        assert_eq!(ended, Ended::Finished);
+        assert_eq!(ended, StopReason::Finished);
         let change = (model.parameters().flat() - before).abs();
         let (score, all) = (model.score_size(), model.parameters().size());
         let parts =
@@ -227,7 +222,7 @@ fn running_out_of_time_ends_with_a_validation() {
             &mut last,
         )
         .unwrap();
-    assert_eq!(ended, Ended::OutOfTime);
+    assert_eq!(ended, StopReason::OutOfTime);
     assert!(
         last.0.is_some_and(
             |metric| metric.validation.is_some() && metric.iteration == state.iteration
@@ -278,19 +273,19 @@ fn second_moments_are_learned() {
     let model = on_chain(Base::standard(3), Parametrization::SecondMoment);
     let x0 = rows(2000).to_kind(Kind::Double);
     let t: Vec<f64> = (0..2000).map(|i| (i % 20 + 1) as f64 / 20.0).collect();
-    let of = |f: &dyn Fn(f64) -> f64| {
-        Tensor::from_slice(&t.iter().map(|&t| f(t)).collect::<Vec<_>>()).view([-1, 1])
-    };
+    let times = Times::each(t);
+    let (alpha, sigma) = times.marginal(model.space().schedule(), Device::Cpu);
     let z = Noise::new(Seed(8), 0..2000).normal(3, Kind::Double, Device::Cpu);
-    let x = x0 * of(&|t| model.schedule().alpha(t)) + z * of(&|t| model.schedule().sigma(t));
-    let exact = mixture().jet(&x, &**model.schedule(), &t);
+    let x = x0 * &alpha + z * &sigma;
+    let exact = mixture().moments(&x, model.space().schedule(), &times);
     let x = x.to_kind(Kind::Float);
-    let exact_start = on_chain(Base::Mixture(mixture()), Parametrization::SecondMoment).jet(&x, &t);
+    let q = Query::new(&x, &times);
+    let exact_start = on_chain(Base::Mixture(mixture()), Parametrization::SecondMoment).moments(&q);
     // between the mixture's modes the exact G is beyond 1
-    assert!(largest(exact_start.g.diagonal() - exact.g.diagonal().clamp(0.0, 1.0)) < 1e-4);
+    assert!(largest(exact_start.cov.diagonal() - exact.cov.diagonal().clamp(0.0, 1.0)) < 1e-4);
 
     let error = || {
-        let gap = model.second_moment(&x, &t) - exact.second_moment();
+        let gap = model.moments(&q).second_moment() - exact.second_moment();
         gap.square().mean(Kind::Double).sqrt().double_value(&[])
     };
     let at_start = error();
@@ -303,8 +298,9 @@ fn second_moments_are_learned() {
     let trained = error();
     println!("{at_start} {trained}");
     assert!(trained < 0.5 * at_start, "{at_start} {trained}");
-    let free = model.second_moment(&x, &t) - model.noise(&x, &t).square();
-    let held = model.jet(&x, &t).g.diagonal();
+    let found = model.moments(&q);
+    let free = found.second_moment() - found.noise.square();
+    let held = found.cov.diagonal();
     assert!(
         free.min().double_value(&[]) < 0.0 && free.max().double_value(&[]) > 1.0,
         "nothing had to be held"
@@ -319,19 +315,19 @@ fn second_moments_are_learned() {
 fn variances_between_the_two_are_learned() {
     let model = on_chain(Base::Mixture(mixture()), Parametrization::Interpolation);
     let x = rows(4000);
-    let grid = even_trajectory(&**model.schedule(), 20).unwrap();
-    let bound = |model: &dyn Denoiser, x: &Tensor, covariance| {
-        let reverse = Reverse::new(model, covariance, 1.0).unwrap();
-        Elbo::new(reverse, grid.clone(), 1).log_likelihood(x, Seed(6), 0).unwrap().values
+    let grid = even_trajectory(model.space().schedule(), 20).unwrap();
+    let bound = |model: &dyn Denoiser, x: &Tensor, covariance: &dyn Covariance| {
+        let elbo = Elbo::new(Reverse::new(model, covariance, 1.0).unwrap(), grid.clone(), 1);
+        elbo.log_likelihood(&Batch::of(x), Seed(6), 0).unwrap().values
     };
     let gap = |a: &[f64], b: &[f64]| {
         mean_and_error(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>())
     };
-    let at_start = bound(&model, &x, Covariance::Interpolated);
+    let at_start = bound(&model, &x, &Interpolated);
     train(&model, &ObjectiveConfig::VariationalBound { draws: 2 }, 400);
-    let trained = bound(&model, &x, Covariance::Interpolated);
-    let oracle = Oracle::new(mixture(), model.schedule().clone());
-    let best = bound(&oracle, &x.to_kind(Kind::Double), Covariance::Diagonal);
+    let trained = bound(&model, &x, &Interpolated);
+    let oracle = Oracle::new(mixture(), model.space().schedule.clone());
+    let best = bound(&oracle, &x.to_kind(Kind::Double), &Diagonal);
     let (gained, error) = gap(&trained, &at_start);
     let (missing, its_error) = gap(&best, &trained);
     println!("gained {gained} ± {error}, missing {missing} ± {its_error}");

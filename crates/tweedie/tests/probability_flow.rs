@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 use tweedie::likelihood::{Divergence, LogLikelihood, ProbabilityFlow};
 use tweedie::noise::{Noise, Seed};
+use tweedie::query::Batch;
 use tweedie::run::Run;
 use tweedie::tensor::to_vec;
 
@@ -51,8 +52,8 @@ fn gap(a: &[f64], b: &[f64]) -> f64 {
 fn agrees(name: &str, divergence: Divergence, tolerance: f64, agreed: f64) {
     let run = Run::load(folder().join(name), Device::Cpu).unwrap();
     let of = read(&format!("{name}/reference.safetensors"));
-    let rows = of("rows");
-    let theirs = of("log_density").view([rows.size()[0], -1]);
+    let rows = Batch::of(&of("rows"));
+    let theirs = of("log_density").view([rows.len() as i64, -1]);
     let mean = to_vec(&theirs.mean_dim([1i64].as_slice(), false, None::<Kind>));
     let flow = ProbabilityFlow::new(&run.model).tolerance(tolerance, tolerance).unwrap();
     let flow = flow.divergence(divergence).unwrap();

@@ -16,10 +16,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
-use tweedie::covariance::Covariance;
-use tweedie::model::Denoiser;
+use tweedie::covariance::{Beta, BetaTilde, Covariance, Own};
+use tweedie::model::{Denoiser, Space};
 use tweedie::noise::{Noise, Seed};
-use tweedie::posterior::{Bridge, Jet};
+use tweedie::posterior::{Bridge, NoiseMoments};
+use tweedie::query::{Query, Times};
 use tweedie::sample::{Ancestral, DpmSolver, LastStep, Step};
 use tweedie::schedule::{Schedule, ScheduleConfig, StepLaw};
 use tweedie::sym_matrix::SymMatrix;
@@ -88,38 +89,34 @@ fn write_noise() {
 /// `f = (tanh(w − x) + 1)/2` (Nichol & Dhariwal 2021, eq. 15), with diffusers' floor of 1e-20 for
 /// `β̃`.
 struct Formula {
-    schedule: Arc<dyn Schedule>,
+    space: Space,
     pairs: Vec<(f64, f64)>,
 }
 
+impl Formula {
+    fn new(schedule: Arc<dyn Schedule>, pairs: Vec<(f64, f64)>) -> Formula {
+        let space = Space { dim: 2, schedule, kind: Kind::Double, device: Device::Cpu };
+        Formula { space, pairs }
+    }
+}
+
 impl Denoiser for Formula {
-    fn dim(&self) -> i64 {
-        2
+    fn space(&self) -> &Space {
+        &self.space
     }
-    fn schedule(&self) -> &Arc<dyn Schedule> {
-        &self.schedule
+    fn noise(&self, q: &Query) -> Tensor {
+        let t = q.times.one();
+        q.x * t + (q.x + t).tanh() * (1.0 - t)
     }
-    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        x * t[0] + (x + t[0]).tanh() * (1.0 - t[0])
-    }
-    fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
-        let &(s, t0) =
-            self.pairs.iter().find(|(_, own)| *own == t[0]).expect("a time of the chain");
-        let bridge = Bridge::new(&*self.schedule, s, t0, 1.0);
-        let (least, most) =
-            (bridge.lambda2.max(1e-20).ln(), self.schedule.transition(s, t0).k2.ln());
-        let fraction = ((-x + t0).tanh() + 1.0) * 0.5;
+    fn moments(&self, q: &Query) -> NoiseMoments {
+        let (schedule, now) = (self.space.schedule(), q.times.one());
+        let &(s, t) = self.pairs.iter().find(|(_, own)| *own == now).expect("a time of the chain");
+        let bridge = Bridge::new(schedule, s, t, 1.0);
+        let (least, most) = (bridge.lambda2.max(1e-20).ln(), schedule.transition(s, t).k2.ln());
+        let fraction = ((-q.x + t).tanh() + 1.0) * 0.5;
         let variance = (&fraction * most + (-&fraction + 1.0) * least).exp();
-        Jet {
-            noise: self.noise(x, t),
-            g: SymMatrix::Diagonal((variance - bridge.lambda2) / bridge.c.powi(2)),
-        }
-    }
-    fn kind(&self) -> Kind {
-        Kind::Double
-    }
-    fn device(&self) -> Device {
-        Device::Cpu
+        let g = (variance - bridge.lambda2) / bridge.c.powi(2);
+        NoiseMoments::new(self.noise(q), SymMatrix::Diagonal(g))
     }
 }
 
@@ -162,7 +159,7 @@ fn chains_equal_diffusers() {
                     let timesteps: Vec<i64> = timesteps.iter().map(|&t| t as i64).collect();
                     assert_eq!(timesteps.len(), count);
                     let pairs = pairs(&timesteps, scheduler);
-                    let model = Formula { schedule: schedule.clone(), pairs: pairs.clone() };
+                    let model = Formula::new(schedule.clone(), pairs.clone());
                     let after = chain(&model, method, &pairs, *timesteps.last().unwrap() == 0);
                     for (i, &k) in kept.iter().enumerate() {
                         let expected = expected.get(m as i64).get(i as i64);
@@ -193,21 +190,19 @@ fn chain(
     pairs: &[(f64, f64)],
     ends_at_timestep_0: bool,
 ) -> Vec<Tensor> {
-    let ancestral = |covariance, eta, last| {
+    let ancestral = |covariance: &'static dyn Covariance, eta, last| {
         let step = Ancestral::new(model, covariance, eta, last).unwrap();
         if method.ends_with("clip_sample") { step.within(-1.0, 1.0) } else { step }
     };
     let of = |last| -> Box<dyn Step + '_> {
         match method {
             "dpm" => Box::new(DpmSolver::new(model)),
-            "ddpm fixed_large" => Box::new(ancestral(Covariance::Beta, 1.0, last)),
-            "ddpm learned_range" => Box::new(ancestral(Covariance::Learned, 1.0, last)),
-            "ddim 0" => Box::new(ancestral(Covariance::BetaTilde, 0.0, last)),
-            "ddim 0.5" | "ddim 0.5 clip_sample" => {
-                Box::new(ancestral(Covariance::BetaTilde, 0.5, last))
-            }
+            "ddpm fixed_large" => Box::new(ancestral(&Beta, 1.0, last)),
+            "ddpm learned_range" => Box::new(ancestral(&Own, 1.0, last)),
+            "ddim 0" => Box::new(ancestral(&BetaTilde, 0.0, last)),
+            "ddim 0.5" | "ddim 0.5 clip_sample" => Box::new(ancestral(&BetaTilde, 0.5, last)),
             "ddpm fixed_small" | "ddpm fixed_small clip_sample" | "ddim 1" => {
-                Box::new(ancestral(Covariance::BetaTilde, 1.0, last))
+                Box::new(ancestral(&BetaTilde, 1.0, last))
             }
             _ => panic!("no method {method}"),
         }
@@ -218,7 +213,7 @@ fn chain(
     let mut after = Vec::with_capacity(pairs.len());
     for &(s, t) in pairs {
         let step = if without_noise && s == 0.0 { &at_0 } else { &step };
-        x = step.step(&x, s, t, &mut noise);
+        x = step.step(&Query::new(&x, &Times::All(t)), s, &mut noise);
         after.push(x.shallow_clone());
     }
     after

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tweedie::covariance::Covariance;
+use tweedie::covariance::{Beta, Covariance, Own};
 use tweedie::grid::Spacing;
 use tweedie::likelihood::mean_and_error;
 use tweedie::metric::Mmd;
@@ -21,16 +21,15 @@ fn the_exact_covariance_beats_beta() {
     let oracle = Oracle::new(named::two_gaussians(), schedule.clone());
     for (steps, at_most) in [(5, 0.1), (10, 0.25)] {
         let grid = Spacing::Even.grid(&*schedule, steps, 0.0);
-        let trials = |covariance| {
+        let trials = |covariance: &dyn Covariance| {
             let step = Ancestral::new(&oracle, covariance, 1.0, LastStep::Mean).unwrap();
             let values: Vec<f64> = (0..20)
-                .map(|trial| run_chain(&step, &grid, Seed(trial), 0..2000).unwrap())
+                .map(|trial| run_chain(&step, &grid, Seed(trial), 0..2000, None).unwrap())
                 .map(|samples| Mmd::default().against_mixture(&samples, &oracle.mixture))
                 .collect();
             mean_and_error(&values)
         };
-        let ((exact, exact_error), (beta, beta_error)) =
-            (trials(Covariance::Learned), trials(Covariance::Beta));
+        let ((exact, exact_error), (beta, beta_error)) = (trials(&Own), trials(&Beta));
         println!(
             "K = {steps}: {exact:.5} ± {exact_error:.5} exact, {beta:.5} ± {beta_error:.5} with β"
         );

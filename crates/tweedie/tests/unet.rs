@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
-use tweedie::covariance::{Covariance, Reverse};
+use tweedie::covariance::{BetaTilde, Interpolated, Reverse};
 use tweedie::likelihood::{Divergence, LogLikelihood, ProbabilityFlow};
-use tweedie::model::{Backbone, Denoiser, HeadBody, HeadTrunk, UNetConfig};
+use tweedie::model::{Backbone, Denoiser, HeadBody, HeadTrunk, Mode, Precision, UNetConfig};
 use tweedie::noise::{Noise, Seed};
+use tweedie::query::{Batch, Coefficient, Condition, Query, Times};
 use tweedie::run::{Run, export, import, read_unet, write_unet};
 use tweedie::schedule::Vp;
 
@@ -36,16 +37,21 @@ fn images(seed: u64, config: &UNetConfig) -> Tensor {
         .view([2, c, h, w])
 }
 
+/// Positions of two images.
+fn positions(first: f64, second: f64) -> Coefficient {
+    Coefficient::of_rows(&Tensor::from_slice(&[first, second]))
+}
+
 /// Imported networks compute what diffusers computes, to 1e-5 in f32, and still do after an export.
 #[test]
 fn equals_diffusers() {
     for name in NAMES {
         let of = reference(name);
         let (sample, output) = (of("sample").unwrap(), of("output").unwrap());
-        let position = Vec::<f64>::try_from(of("timestep").unwrap().to_kind(Kind::Double)).unwrap();
+        let position = Coefficient::of_rows(&of("timestep").unwrap());
         let classes = of("class_labels");
         let net = read_unet(&folder(name), Device::Cpu).unwrap();
-        let ours = net.images(&sample, &position, classes.as_ref(), true);
+        let ours = net.images(&sample, &position, classes.as_ref(), Mode::default(), true);
         assert!(ours.1.is_none(), "{name}: diffusers has no head");
         let error = gap(&ours.0, &output);
         assert!(error < 1e-5, "{name}: {error}");
@@ -62,9 +68,9 @@ fn equals_diffusers() {
 #[test]
 fn variances_of_diffusers_are_a_head() {
     let of = reference(WITH_VARIANCES);
-    let position = Vec::<f64>::try_from(of("timestep").unwrap().to_kind(Kind::Double)).unwrap();
+    let position = Coefficient::of_rows(&of("timestep").unwrap());
     let net = read_unet(&folder(WITH_VARIANCES), Device::Cpu).unwrap();
-    let (noise, head) = net.images(&of("sample").unwrap(), &position, None, true);
+    let (noise, head) = net.images(&of("sample").unwrap(), &position, None, Mode::default(), true);
     let ours = Tensor::cat(&[noise, head.unwrap()], 1);
     let error = gap(&ours, &of("output").unwrap());
     assert!(error < 1e-5, "{error}");
@@ -101,13 +107,16 @@ fn imported_variances_step_as_in_diffusers() {
     import(&at("exported"), &at("again"), Device::Cpu).unwrap();
 
     let (sample, noise) = (of("sample").unwrap().flatten(1, 3), of("noise").unwrap().flatten(1, 3));
+    let (to, from) = (Times::each(vec![0.003, 0.871]), Times::each(vec![0.004, 0.872]));
     for run in [run, Run::load(at("again"), Device::Cpu).unwrap()] {
-        let reverse = Reverse::new(&run.model, Covariance::Interpolated, 1.0).unwrap();
+        let reverse = Reverse::new(&run.model, &Interpolated, 1.0).unwrap();
         let streams = || Noise::new(Seed(0), 0..2);
-        let next =
-            reverse.at(&sample, &[0.003, 0.871], &[0.004, 0.872], &mut streams()).sample(&noise);
-        let far =
-            reverse.at(&sample.narrow(0, 1, 1), &[0.772], &[0.872], &mut Noise::new(Seed(0), 0..1));
+        let next = reverse.at(&Query::new(&sample, &from), &to, &mut streams()).sample(&noise);
+        let far = reverse.at(
+            &Query::new(&sample.narrow(0, 1, 1), &Times::All(0.872)),
+            &Times::All(0.772),
+            &mut Noise::new(Seed(0), 0..1),
+        );
         let far = far.sample(&noise.narrow(0, 1, 1));
         for (name, ours) in [("next", next), ("far", far)] {
             let theirs = of(name).unwrap().flatten(1, 3);
@@ -116,9 +125,9 @@ fn imported_variances_step_as_in_diffusers() {
         }
     }
     let tilde = Run::load(at("again"), Device::Cpu).unwrap();
-    let tilde = Reverse::new(&tilde.model, Covariance::BetaTilde, 1.0).unwrap();
+    let tilde = Reverse::new(&tilde.model, &BetaTilde, 1.0).unwrap();
     let mut streams = Noise::new(Seed(0), 0..2);
-    let other = tilde.at(&sample, &[0.003, 0.871], &[0.004, 0.872], &mut streams).sample(&noise);
+    let other = tilde.at(&Query::new(&sample, &from), &to, &mut streams).sample(&noise);
     assert!(gap(&other, &of("next").unwrap().flatten(1, 3)) > 1e-4, "the variances matter");
 
     std::fs::copy(folder("plain").join("config.json"), at("pipe/unet/config.json")).unwrap();
@@ -187,7 +196,7 @@ fn starts_at_the_base_and_everything_is_trained() {
             let config = UNetConfig { head_trunk: trunk, head_body: body, rescale: true, ..tiny() };
             let net = config.init(3, Device::Cpu, Seed(1)).unwrap();
             let x = images(2, &config);
-            let (noise, head) = net.images(&x, &[3.0, 500.0], None, true);
+            let (noise, head) = net.images(&x, &positions(3.0, 500.0), None, Mode::default(), true);
             let head = head.unwrap();
             assert_eq!((noise.size(), head.size()), (vec![2, 2, 4, 8], vec![2, 6, 4, 8]));
             assert_eq!(noise.abs().max().double_value(&[]), 0.0);
@@ -203,7 +212,7 @@ fn starts_at_the_base_and_everything_is_trained() {
                         .view(-1)
                         * 0.1),
             );
-            let (noise, head) = net.images(&x, &[3.0, 500.0], None, true);
+            let (noise, head) = net.images(&x, &positions(3.0, 500.0), None, Mode::default(), true);
             let loss = noise.square().sum(Kind::Float) + head.unwrap().square().sum(Kind::Float);
             let gradient = p.gradient(&loss, 0, p.size());
             for e in p.entries() {
@@ -224,7 +233,8 @@ fn only_a_shared_trunk_is_trained_by_the_head() {
     {
         let config = UNetConfig { head_trunk: trunk, ..tiny() };
         let net = config.init(2, Device::Cpu, Seed(1)).unwrap();
-        let (_, head) = net.images(&images(2, &config), &[3.0, 500.0], None, true);
+        let (_, head) =
+            net.images(&images(2, &config), &positions(3.0, 500.0), None, Mode::default(), true);
         let loss = head.unwrap().square().sum(Kind::Float);
         let gradient = net.parameters().gradient(&loss, 0, net.score_size());
         assert_eq!(gradient.abs().max().double_value(&[]) > 0.0, reached, "{trunk:?}");
@@ -238,7 +248,8 @@ fn a_head_is_trained_after_attention() {
     let net = config.init(1, Device::Cpu, Seed(1)).unwrap();
     let p = net.parameters();
     p.assign(&(p.flat() + 0.05));
-    let (_, head) = net.images(&images(2, &config), &[3.0, 500.0], None, true);
+    let (_, head) =
+        net.images(&images(2, &config), &positions(3.0, 500.0), None, Mode::default(), true);
     let loss = head.unwrap().square().sum(Kind::Float);
     let (score, all) = (net.score_size(), p.size());
     let alone = p.gradient(&loss, score, all - score);
@@ -252,8 +263,9 @@ fn rows_are_images_channel_by_channel() {
     let config = tiny();
     let net = config.init(2, Device::Cpu, Seed(4)).unwrap();
     let x = images(5, &config);
-    let rows = net.forward(&x.flatten(1, 3), &Vp::default(), &[0.004, 1.0], None, true);
-    let (noise, head) = net.images(&x, &[3.0, 999.0], None, true);
+    let (flat, times) = (x.flatten(1, 3), Times::each(vec![0.004, 1.0]));
+    let rows = net.forward(&Query::new(&flat, &times), &Vp::default(), Mode::default(), true);
+    let (noise, head) = net.images(&x, &positions(3.0, 999.0), None, Mode::default(), true);
     assert_eq!(rows.noise, noise.flatten(1, 3));
     assert!(gap(&rows.head.unwrap(), &head.unwrap().flatten(1, 3)) < 1e-6);
 }
@@ -266,13 +278,14 @@ fn drops_in_training_only() {
     let p = net.parameters();
     p.assign(&(p.flat() + 0.05));
     let x = images(7, &config);
-    let run = || net.images(&x, &[3.0, 500.0], None, false).0;
-    let still = run();
-    assert_eq!(still, run());
-    net.set_training(true);
-    assert_ne!(run(), run());
-    net.set_training(false);
-    assert_eq!(still, run());
+    let run = |dropout| {
+        let mode = Mode { dropout, ..Mode::default() };
+        net.images(&x, &positions(3.0, 500.0), None, mode, false).0
+    };
+    let still = run(None);
+    assert_eq!(still, run(None));
+    assert_ne!(run(Some(Seed(1))), run(Some(Seed(2))));
+    assert_eq!(still, run(None));
 }
 
 /// A network that cannot be is an error that names the field.
@@ -345,7 +358,8 @@ fn imported_pipelines_predict_noise() {
     let of = reference("attention");
     let (sample, output) =
         (of("sample").unwrap().flatten(1, 3), of("output").unwrap().flatten(1, 3));
-    let t = [0.004, 0.872];
+    let times = Times::each(vec![0.004, 0.872]);
+    let q = Query::new(&sample, &times);
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     std::fs::create_dir_all(at("pipe/unet")).unwrap();
@@ -369,19 +383,16 @@ fn imported_pipelines_predict_noise() {
         let run = at(prediction);
         assert_eq!(import(&at("pipe"), &run, Device::Cpu).unwrap(), None);
         let run = Run::load(&run, Device::Cpu).unwrap();
-        let schedule = run.schedule();
-        let column =
-            |f: &dyn Fn(f64) -> f64| Tensor::from_slice(&t.map(|t| f(t) as f32)).view([2, 1]);
-        let (alpha, sigma) = (column(&|t| schedule.alpha(t)), column(&|t| schedule.sigma(t)));
-        let ours = run.model.noise(&sample, &t);
+        let (alpha, sigma) = times.marginal(run.schedule(), Device::Cpu);
+        let ours = run.model.noise(&q);
         // what the output says of x_t = α x_0 + σ ε, solved for the output
         let back = match prediction {
             "epsilon" => ours.shallow_clone(),
-            "v_prediction" => (&ours - &sigma * &sample) / &alpha,
-            _ => (&sample - &sigma * &ours) / &alpha,
+            "v_prediction" => (&ours - &sample * &sigma) / &alpha,
+            _ => (&sample - &ours * &sigma) / &alpha,
         };
         assert!(gap(&back, &output) < 1e-4, "{prediction}: {}", gap(&back, &output));
-        assert!(gap(&run.model.jet(&sample, &t).noise, &ours) < 1e-6);
+        assert!(gap(&run.model.moments(&q).noise, &ours) < 1e-6);
 
         export(&run, &at("exported")).unwrap();
         let again = at(&format!("{prediction}-again"));
@@ -391,7 +402,7 @@ fn imported_pipelines_predict_noise() {
             (&again.config.model, &again.config.schedule),
             (&run.config.model, &run.config.schedule)
         );
-        assert_eq!(again.model.noise(&sample, &t), ours);
+        assert_eq!(again.model.noise(&q), ours);
     }
     for (fields, what) in [
         ("\"prediction_type\": \"flow\"", "prediction_type flow"),
@@ -438,19 +449,21 @@ fn imported_classes_are_given() {
     import(&folder("classes"), &at("run"), Device::Cpu).unwrap();
     let run = Run::load(at("run"), Device::Cpu).unwrap();
     assert_eq!((run.model.classes(), run.data.classes.len()), (5, 5));
-    let t = [0.004, 0.872];
-    let given = run.model.given(Some(&[4, 1]));
-    let ours = given.noise(&sample, &t);
+    let times = Times::each(vec![0.004, 0.872]);
+    let (right, wrong) = (Condition::classes(&[4, 1]), Condition::classes(&[4, 2]));
+    let q = Query::new(&sample, &times);
+    let ours = run.model.noise(&q.given(Some(&right)));
     assert!(gap(&ours, &output) < 1e-5, "{}", gap(&ours, &output));
-    assert!(
-        gap(&run.model.given(Some(&[4, 2])).noise(&sample, &t), &output) > 1e-2,
-        "classes matter"
-    );
+    assert!(gap(&run.model.noise(&q.given(Some(&wrong))), &output) > 1e-2, "classes matter");
 
     let repeated = |x: &Tensor| x.repeat_interleave_self_int(3, 0, None);
-    let thrice = given.noise(&repeated(&sample), &[t[0], t[0], t[0], t[1], t[1], t[1]]);
+    let (thrice, thrice_times) = (repeated(&sample), times.repeat(3));
+    let thrice = Query::new(&thrice, &thrice_times);
+    let thrice = run.model.noise(&thrice.given(Some(&right.repeat(3))));
     assert!(gap(&thrice, &repeated(&output)) < 1e-5);
-    let second = given.for_rows(&[1]).unwrap().jet(&sample.narrow(0, 1, 1), &t[1..]).noise;
+    let (second, second_time) = (sample.narrow(0, 1, 1), times.narrow(1..2));
+    let second = Query::new(&second, &second_time);
+    let second = run.model.moments(&second.given(Some(&right.rows(&[1])))).noise;
     assert!(gap(&second, &output.narrow(0, 1, 1)) < 1e-5);
 
     // rows take different numbers of steps: one outlasts the other; random weights pull paths
@@ -458,10 +471,10 @@ fn imported_classes_are_given() {
     let weights = run.model.parameters().flat().copy();
     run.model.parameters().assign(&(&weights * 0.6));
     let values = |classes: &[u32], x: &Tensor, first: u64| {
-        let model = run.model.given(Some(classes));
-        let flow = ProbabilityFlow::new(&model).tolerance(1e-3, 1e-3).unwrap();
+        let flow = ProbabilityFlow::new(&run.model).tolerance(1e-3, 1e-3).unwrap();
         let flow = flow.divergence(Divergence::Rademacher { probes: 2 }).unwrap();
-        flow.log_likelihood(x, Seed(1), first).unwrap().values
+        let batch = Batch::of(x).given(Some(Condition::classes(classes)));
+        flow.log_likelihood(&batch, Seed(1), first).unwrap().values
     };
     let x = Tensor::cat(&[sample.narrow(0, 0, 1) * 0.2, sample.narrow(0, 1, 1)], 0);
     let both = values(&[4, 1], &x, 0);
@@ -479,10 +492,8 @@ fn imported_classes_are_given() {
     export(&run, &at("out")).unwrap();
     assert!(at("out/unet/config.json").exists() && !at("out/model_index.json").exists());
     assert_eq!(import(&at("out"), &at("again"), Device::Cpu).unwrap(), None);
-    assert_eq!(
-        Run::load(at("again"), Device::Cpu).unwrap().model.given(Some(&[4, 1])).noise(&sample, &t),
-        ours
-    );
+    let again = Run::load(at("again"), Device::Cpu).unwrap();
+    assert_eq!(again.model.noise(&q.given(Some(&Condition::classes(&[4, 1])))), ours);
 }
 
 /// bf16 products, as in autocast: outputs within bf16's 8 bits, gradients in f32 and close in
@@ -495,20 +506,19 @@ fn half_precision_is_close() {
     let moved = Noise::new(Seed(8), 0..1).normal(p.size() as usize, Kind::Float, Device::Cpu) * 0.1;
     p.assign(&(p.flat() + moved.view(-1)));
     let x = images(5, &config);
-    let run = || {
-        let (noise, head) = net.images(&x, &[3.0, 700.0], None, true);
+    let run = |precision| {
+        let mode = Mode { precision, ..Mode::default() };
+        let (noise, head) = net.images(&x, &positions(3.0, 700.0), None, mode, true);
         let outputs = Tensor::cat(&[noise.flatten(0, -1), head.unwrap().flatten(0, -1)], 0);
         let gradient = p.gradient(&outputs.square().sum(Kind::Float), 0, p.size());
         (outputs.detach(), gradient)
     };
-    let exact = run();
-    p.set_half(true);
-    let half = run();
+    let exact = run(Precision::F32);
+    let half = run(Precision::Bf16);
     assert_eq!((half.0.kind(), half.1.kind()), (Kind::Float, Kind::Float));
     for (half, exact) in [(&half.0, &exact.0), (&half.1, &exact.1)] {
         let error = gap(half, exact);
         assert!(error > 1e-5 && error < 0.03, "{error}");
     }
-    p.set_half(false);
-    assert_eq!(run().0, exact.0);
+    assert_eq!(run(Precision::F32).0, exact.0);
 }

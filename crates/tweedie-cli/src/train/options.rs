@@ -1,301 +1,349 @@
-//! The flags of `tweedie train`, and how they win over a configuration.
+//! The flags of `tweedie train`: one table from flags to options of a configuration.
 
-use std::path::PathBuf;
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use toml::{Table, Value};
+use tweedie::data::{Marginals, Missing};
+use tweedie::model::{BaseKind, HeadStart, HeadTrunk, Parametrization, Precision};
+use tweedie::objective::ObjectiveConfig;
+use tweedie::run::{Layer, OBJECTIVES, Preset, RunConfig, SCHEDULES};
+use tweedie::{Error, Named, Result};
 
-use clap::{Args, ValueEnum};
-use tweedie::covariance::CovarianceConfig;
-use tweedie::data::{Dequantize, Marginals, Missing};
-use tweedie::grid::TimeLaw;
-use tweedie::model::{
-    BaseKind, HeadConfig, HeadStart, HeadTrunk, NetworkConfig, Parametrization, Precision,
-    Structure, UNetConfig,
-};
-use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target, Trains, Weighting};
-use tweedie::run::{DataRecord, Given, RunConfig};
-use tweedie::schedule::ScheduleConfig;
-use tweedie::{Error, Result};
-
-use crate::Common;
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ObjectiveName {
-    /// Likelihood Matching
-    Lm,
-    /// Denoising score matching, σ² weighting
-    Sm,
-    /// Score matching, likelihood weighting, uniform t
-    SmLw,
-    /// Score matching, likelihood weighting, importance-sampled t
-    SmLwIs,
-    /// Optimal Covariance Matching: a head fitted to the Jacobian of a frozen score
-    Ocm,
-    /// A head fitted to the squared residual of a frozen score
-    Npr,
-    /// A diagonal head fitted to the squared noise, the square of a frozen score's taken off
-    Sn,
-    /// A diagonal head between the variances β̃ and β by the variational bound, under a frozen
-    /// score (I-DDPM); sample and score with --covariance interpolated
-    Iddpm,
+/// A flag and the option that it sets.
+pub struct Flag {
+    /// Without dashes.
+    pub name: &'static str,
+    /// The option's path.
+    pub path: &'static str,
+    /// What stands for its value in the help.
+    value: &'static str,
+    kind: Kind,
+    heading: &'static str,
+    help: &'static str,
+    /// Where the value is not the option's own: what it sets, over a configuration.
+    sets: Option<Sets>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ScheduleName {
-    /// Variance preserving, linear β
-    Vp,
-    /// Sub-variance-preserving, linear β
-    SubVp,
-    /// Variance exploding, geometric σ
-    Ve,
-    /// Variance preserving, the cosine law
-    Cosine,
+type Sets = fn(&Value, &RunConfig, &mut Layer) -> Result<()>;
+
+/// What a flag's value is.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// On where it is given without a value.
+    Switch,
+    Bool,
+    Count,
+    Number,
+    Char,
+    Text,
+    /// Words between commas.
+    List,
+    /// Numbers between commas.
+    Numbers,
+    /// HxW.
+    Size,
+    /// The names of a type of the library.
+    Names(fn() -> &'static [&'static str]),
+    /// Names with what they mean.
+    Choice(&'static [(&'static str, &'static str)]),
+    /// Names of parts of a configuration.
+    Presets(&'static [Preset]),
+}
+use Kind::*;
+
+const fn flag(
+    heading: &'static str,
+    name: &'static str,
+    path: &'static str,
+    value: &'static str,
+    kind: Kind,
+    help: &'static str,
+) -> Flag {
+    Flag { name, path, value, kind, heading, help, sets: None }
 }
 
-impl ScheduleName {
-    fn get(self) -> ScheduleConfig {
-        match self {
-            ScheduleName::Vp => ScheduleConfig::default(),
-            ScheduleName::SubVp => ScheduleConfig::sub_vp(),
-            ScheduleName::Ve => ScheduleConfig::ve(),
-            ScheduleName::Cosine => ScheduleConfig::cosine(),
+impl Flag {
+    const fn sets(mut self, sets: Sets) -> Flag {
+        self.sets = Some(sets);
+        self
+    }
+
+    fn argument(&self) -> Arg {
+        let argument = Arg::new(self.name).long(self.name).help(self.help).action(ArgAction::Set);
+        let argument = match self.heading {
+            "" => argument,
+            heading => argument.help_heading(heading),
+        };
+        let named = |argument: Arg| match self.value {
+            "" => argument,
+            value => argument.value_name(value),
+        };
+        let chosen = |argument: Arg, names: Vec<PossibleValue>| {
+            named(argument).value_parser(PossibleValuesParser::new(names))
+        };
+        match self.kind {
+            Switch => argument
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+                .value_name("BOOL")
+                .hide_possible_values(true)
+                .value_parser(value_parser!(bool)),
+            Bool => named(argument).value_parser(value_parser!(bool)),
+            Count => named(argument).value_parser(value_parser!(u64).range(..=i64::MAX as u64)),
+            Number => named(argument).value_parser(value_parser!(f64)).allow_negative_numbers(true),
+            Char => named(argument).value_parser(value_parser!(char)),
+            Text => named(argument),
+            List => named(argument).action(ArgAction::Append).value_delimiter(','),
+            Numbers => {
+                let several = argument.action(ArgAction::Append).value_delimiter(',').num_args(1);
+                named(several).value_parser(value_parser!(f64))
+            }
+            Size => named(argument).value_parser(size),
+            Names(names) => chosen(argument, names().iter().map(PossibleValue::new).collect()),
+            Choice(values) => {
+                // the library calls what the head alone is trained under by what the score is
+                let other = |name: &str| if name == "head" { Some("frozen") } else { None };
+                let value = |(name, help): &(&'static str, _)| {
+                    PossibleValue::new(name).help(*help).aliases(other(name))
+                };
+                chosen(argument, values.iter().map(value).collect())
+            }
+            Presets(presets) => {
+                let value = |preset: &Preset| PossibleValue::new(preset.name).help(preset.help);
+                chosen(argument, presets.iter().map(value).collect())
+            }
         }
     }
-}
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Mode {
-    /// The quasi-likelihood trains score and head together
-    Joint,
-    /// Score matching trains the score, the quasi-likelihood the head
-    Dsm,
-    /// The score is frozen; the head is trained
-    Head,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum HeadStartName {
-    Base,
-    Analytic,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum PrecisionName {
-    F32,
-    Bf16,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum BaseName {
-    Isotropic,
-    Gaussian,
-    Mixture,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum MarginalsName {
-    /// Gaussianize columns with a long tail or an edge where held-out rows gain by it; standardize
-    /// the others
-    Auto,
-    /// Shift and scale each column
-    Standardize,
-    /// Map each column to a normal law by a smooth monotone spline
-    Gaussianize,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  tweedie train --data wine.csv --out runs/wine --drop label
-  tweedie train --data counts.parquet --out runs/counts --dequantize integers --rank 8
-  tweedie train --data pictures/ --classes --flip --out runs/pictures
-  tweedie train --data mixture:two-gaussians --out runs/two --iterations 5000
-  tweedie train --data wine.csv --out runs/flow --schedule sub-vp --objective sm-lw-is
-  tweedie train --out runs/wine --resume")]
-pub struct Arguments {
-    /// A table (CSV, TSV, Parquet, NPY), images (a folder, IDX, NPY, NPZ, CIFAR-10's batches), or
-    /// mixture:NAME
-    #[arg(long, value_name = "FILE|DIR|mixture:NAME")]
-    data: Option<String>,
-    /// The run directory
-    #[arg(long, value_name = "RUN")]
-    pub(super) out: PathBuf,
-    /// A configuration file, as the config.toml of a run: what it gives wins over all defaults,
-    /// flags win over it [default: none]
-    #[arg(long, value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
-    /// Go on with the run in --out from its last checkpoint; only --iterations, --max-seconds,
-    /// --patience and --checkpoint-every may be given with it
-    #[arg(long)]
-    pub(super) resume: bool,
-    /// Seed of everything random but the split [default: 0]
-    #[arg(long, value_name = "S")]
-    seed: Option<u64>,
-
-    /// Columns to use, by name or position from 1 [default: all]
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',', help_heading = "Data")]
-    columns: Vec<String>,
-    /// Columns to leave out [default: none]
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',', help_heading = "Data")]
-    drop: Vec<String>,
-    /// Delimiter of a text table [default: found]
-    #[arg(long, value_name = "CHAR", help_heading = "Data")]
-    delimiter: Option<char>,
-    /// What stands before the decimals of a text table, . or , [default: found]
-    #[arg(long, value_name = "CHAR", help_heading = "Data")]
-    decimal: Option<char>,
-    /// Whether a text table has a header [default: found]
-    #[arg(long, value_name = "BOOL", help_heading = "Data")]
-    header: Option<bool>,
-    /// Rows with missing cells: an error, or dropped and counted [default: error]
-    #[arg(long, value_name = "error|drop-rows", help_heading = "Data")]
-    missing: Option<String>,
-    /// Drop duplicate rows
-    #[arg(long, help_heading = "Data")]
-    unique: bool,
-    /// Columns to dequantise by uniform noise: none, integers, or names [default: none; images
-    /// always are]
-    #[arg(long, value_name = "WHICH", help_heading = "Data")]
-    dequantize: Option<String>,
-    /// How columns are brought to the network's units [default: auto]
-    #[arg(long, help_heading = "Data")]
-    marginals: Option<MarginalsName>,
-    /// Bring images to this height and width: those no larger get a black border, others are
-    /// resampled [default: as they are]
-    #[arg(long, value_name = "HxW", value_parser = size, help_heading = "Data")]
-    size: Option<[usize; 2]>,
-    /// Leave out and count images of a folder that cannot be decoded
-    #[arg(long, help_heading = "Data")]
-    skip_corrupt: bool,
-    /// Condition the model on the images' classes: sub-folders, or the labels of IDX, NPZ and
-    /// CIFAR-10
-    #[arg(long, help_heading = "Data")]
-    classes: bool,
-    /// Mirror training images, left to right, in half of their draws
-    #[arg(long, help_heading = "Data")]
-    flip: bool,
-    /// Validation rows from a file of their own [default: a share of --data]
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
-    validation: Option<PathBuf>,
-    /// Shares of training, validation and test rows [default: 0.8,0.1,0.1]
-    #[arg(long, value_name = "A,B,C", value_delimiter = ',', num_args = 1, help_heading = "Data")]
-    split: Vec<f64>,
-    /// Seed of the split, and of the rows of a mixture: the same for every --seed, so that seeds
-    /// compare [default: 0, or that of --score-from]
-    #[arg(long, value_name = "S", help_heading = "Data")]
-    split_seed: Option<u64>,
-
-    /// The forward process [default: vp, or that of --score-from]
-    #[arg(long, help_heading = "Model")]
-    schedule: Option<ScheduleName>,
-    /// The distribution that the network corrects [default: mixture; isotropic for images]
-    #[arg(long, help_heading = "Model")]
-    base: Option<BaseName>,
-    /// Rank of the covariance head: 0 is diagonal; full; or auto, with --score-from: the least, up
-    /// to 32, that leaves a tenth of the norm of the score's own G [default: 4, or the number of
-    /// columns]
-    #[arg(long, value_name = "R|full|auto", help_heading = "Model")]
-    pub(super) rank: Option<String>,
-    /// What the head starts from and corrects: the base's G, or, with --score-from, E|ε − ε̂|²/d of
-    /// that score, measured at its first use and kept with it [default: analytic on a given score
-    /// with an isotropic base, as of images, else base]
-    #[arg(long, value_name = "START", help_heading = "Model")]
-    head_start: Option<HeadStartName>,
-    /// Take H = ReLU(U) + VVᵀ as the paper's text does
-    #[arg(long, help_heading = "Model")]
-    paper_literal: bool,
-    /// Hidden units, for tables [default: 128]
-    #[arg(long, value_name = "W", help_heading = "Model")]
-    width: Option<i64>,
-    /// Residual blocks, for tables [default: 3]
-    #[arg(long, value_name = "L", help_heading = "Model")]
-    depth: Option<i64>,
-    /// A network of its own for the covariance, as in the paper [default: a head on the score's
-    /// network]
-    #[arg(long, help_heading = "Model")]
-    separate: bool,
-
-    /// What is minimised [default: lm]
-    #[arg(long, help_heading = "Training")]
-    objective: Option<ObjectiveName>,
-    /// Weight of the score-matching loss between σ² (0) and the likelihood weighting (1), for sm-lw
-    /// and sm-lw-is [default: 1]
-    #[arg(long, value_name = "P", help_heading = "Training")]
-    weighting: Option<f64>,
-    /// What trains the score under lm [default: dsm]
-    #[arg(long, help_heading = "Training")]
-    mode: Option<Mode>,
-    /// Take the score from this finished run and train a covariance head on it [default: none, the
-    /// score is trained]
-    #[arg(long, value_name = "RUN", help_heading = "Training")]
-    pub(super) score_from: Option<PathBuf>,
-    /// Transitions per path under lm; draws per row under the other objectives [default: 4; 1]
-    #[arg(long, value_name = "N", help_heading = "Training")]
-    transitions: Option<usize>,
-    /// Steps of the optimiser [default: 20000]
-    #[arg(long, value_name = "I", help_heading = "Training")]
-    iterations: Option<u64>,
-    /// Rows per step [default: 256; 16 images]
-    #[arg(long, value_name = "B", help_heading = "Training")]
-    batch_size: Option<usize>,
-    /// Batches whose gradients are averaged for one step: A times B rows in the memory of B
-    /// [default: 1]
-    #[arg(long, value_name = "A", help_heading = "Training")]
-    accumulation: Option<u64>,
-    /// Products of weights and activations of a U-Net in f32 or bf16 (for GPUs) [default: f32]
-    #[arg(long, value_enum, help_heading = "Training")]
-    precision: Option<PrecisionName>,
-    /// Adam's step size after 200 steps, from where it falls along a cosine [default: 0.003; 0.001
-    /// for images]
-    #[arg(long, value_name = "RATE", help_heading = "Training")]
-    learning_rate: Option<f64>,
-    /// Validations, one every 500 steps, without improvement before stopping; 0: never [default:
-    /// 10]
-    #[arg(long, value_name = "P", help_heading = "Training")]
-    patience: Option<u64>,
-    /// Stop after this many seconds, the fit of the base included; with --resume, this many more;
-    /// 0: no limit [default: 0]
-    #[arg(long, value_name = "SECONDS", help_heading = "Training")]
-    max_seconds: Option<f64>,
-    /// Steps between checkpoints, besides one every 60 s [default: 1000]
-    #[arg(long, value_name = "STEPS", help_heading = "Training")]
-    checkpoint_every: Option<u64>,
-
-    #[command(flatten)]
-    pub(super) common: Common,
-}
-
-/// The flag that sets the field at this path of a configuration, or the path where there is none.
-pub(super) fn flag_of(path: &str) -> String {
-    let known = [
-        ("data.source", "--data"),
-        ("data.table.", ""),
-        ("data.scaling.", ""),
-        ("data.", ""),
-        ("base.kind", "--base"),
-        ("base", "--base"),
-        ("schedule", "--schedule"),
-        ("model.head.structure", "--rank"),
-        ("model.head.start", "--head-start"),
-        ("model.head.parametrization", "--paper-literal"),
-        ("model.head", "--objective"),
-        ("model.network.head_trunk", "--separate"),
-        ("model.network.", ""),
-        ("objective.transitions", "--transitions"),
-        ("objective.draws", "--transitions"),
-        ("objective.weighting", "--weighting"),
-        ("objective.score", "--mode"),
-        ("objective", "--objective"),
-        ("train.", ""),
-        ("seed", "--seed"),
-    ];
-    let (prefix, flag) =
-        known.into_iter().find(|(prefix, _)| path.starts_with(prefix)).unwrap_or(("", ""));
-    match flag {
-        "" => format!(
-            "--{}",
-            path[prefix.len()..].split('.').next().unwrap_or_default().replace('_', "-")
-        ),
-        flag => flag.into(),
+    /// The value that was given, if one was.
+    fn value_in(&self, matches: &ArgMatches) -> Option<Value> {
+        fn one<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Option<T> {
+            matches.get_one::<T>(name).cloned()
+        }
+        fn all<T: Clone + Send + Sync + 'static>(
+            matches: &ArgMatches,
+            name: &str,
+        ) -> Option<Vec<T>> {
+            Some(matches.get_many::<T>(name)?.cloned().collect())
+        }
+        Some(match self.kind {
+            Switch | Bool => one::<bool>(matches, self.name)?.into(),
+            Count => Value::Integer(one::<u64>(matches, self.name)? as i64),
+            Number => one::<f64>(matches, self.name)?.into(),
+            Char => one::<char>(matches, self.name)?.to_string().into(),
+            List => all::<String>(matches, self.name)?.into(),
+            Numbers => all::<f64>(matches, self.name)?.into(),
+            Size => one::<[usize; 2]>(matches, self.name)?.map(|n| n as i64).to_vec().into(),
+            Text | Names(_) | Choice(_) | Presets(_) => one::<String>(matches, self.name)?.into(),
+        })
     }
+}
+
+const DATA: &str = "Data";
+const MODEL: &str = "Model";
+const TRAINING: &str = "Training";
+
+/// Every flag of `tweedie train` that sets an option of a configuration.
+#[rustfmt::skip]
+pub const FLAGS: &[Flag] = &[
+    flag("", "data", "data.source", "FILE|DIR|mixture:NAME", Text,
+        "A table (CSV, TSV, Parquet, NPY), images (a folder, IDX, NPY, NPZ, CIFAR-10's batches), or mixture:NAME"),
+    flag("", "seed", "seed", "S", Count, "Seed of everything random but the split [default: 0]"),
+
+    flag(DATA, "columns", "data.table.columns", "A,B,…", List,
+        "Columns to use, by name or position from 1 [default: all]"),
+    flag(DATA, "drop", "data.table.drop", "A,B,…", List, "Columns to leave out [default: none]"),
+    flag(DATA, "delimiter", "data.table.delimiter", "CHAR", Char,
+        "Delimiter of a text table [default: found]"),
+    flag(DATA, "decimal", "data.table.decimal", "CHAR", Char,
+        "What stands before the decimals of a text table, . or , [default: found]"),
+    flag(DATA, "header", "data.table.header", "BOOL", Bool,
+        "Whether a text table has a header [default: found]"),
+    flag(DATA, "missing", "data.table.missing", "WHAT", Names(Missing::names),
+        "Rows with missing cells: an error, or dropped and counted [default: error]"),
+    flag(DATA, "unique", "data.table.unique", "", Switch, "Drop duplicate rows [default: false]"),
+    flag(DATA, "dequantize", "data.scaling.dequantize", "WHICH", Text,
+        "Columns to dequantise by uniform noise: none, integers, or names [default: none; images always are]")
+        .sets(dequantize),
+    flag(DATA, "marginals", "data.scaling.marginals", "", Names(Marginals::names),
+        "How columns are brought to the network's units: gaussianize maps a column to a normal \
+         distribution by a smooth monotone spline, standardize shifts and scales it, auto \
+         gaussianizes those with a long tail or an edge where held-out rows gain by it [default: auto]"),
+    flag(DATA, "size", "data.table.size", "HxW", Size,
+        "Bring images to this height and width: those no larger get a black border, others are \
+         resampled [default: as they are]"),
+    flag(DATA, "skip-corrupt", "data.table.skip_corrupt", "", Switch,
+        "Leave out and count images of a folder that cannot be decoded [default: false]"),
+    flag(DATA, "classes", "data.classes", "", Switch,
+        "Condition the model on the images' classes: sub-folders, or the labels of IDX, NPZ and CIFAR-10 [default: false]"),
+    flag(DATA, "flip", "data.flip", "", Switch,
+        "Mirror training images, left to right, in half of their draws [default: false]"),
+    flag(DATA, "validation", "data.validation", "FILE", Text,
+        "Validation rows from a file of their own [default: a share of --data]").sets(validation),
+    flag(DATA, "split", "data.split", "A,B,C", Numbers,
+        "Shares of training, validation and test rows [default: 0.8,0.1,0.1]"),
+    flag(DATA, "split-seed", "data.split_seed", "S", Count,
+        "Seed of the split, and of the rows of a mixture: the same for every --seed, so that seeds \
+         compare [default: 0, or that of --score-from]"),
+
+    flag(MODEL, "schedule", "schedule.kind", "", Presets(&SCHEDULES),
+        "The forward process [default: vp, or that of --score-from]"),
+    flag(MODEL, "base", "base.kind", "", Names(BaseKind::names),
+        "The distribution that the network corrects [default: mixture; isotropic for images]"),
+    flag(MODEL, "rank", "model.head.structure", "R|full|auto", Text,
+        "Rank of the covariance head: 0 is diagonal; full; or auto, with --score-from: the least, up \
+         to 32, that leaves a tenth of the norm of the score's own G [default: 4, or the number of columns]")
+        .sets(rank),
+    flag(MODEL, "head-start", "model.head.start", "START", Names(HeadStart::names),
+        "What the head starts from and corrects: the base's G, or, with --score-from, E|ε − ε̂|²/d of \
+         that score, measured at its first use and kept with it [default: analytic on a given score \
+         with an isotropic base, as of images, else base]"),
+    flag(MODEL, "paper-literal", "model.head.parametrization", "", Switch,
+        "Take H = ReLU(U) + VVᵀ as the paper's text does [default: false]").sets(paper_literal),
+    flag(MODEL, "width", "model.network.width", "W", Count, "Hidden units, for tables [default: 128]"),
+    flag(MODEL, "depth", "model.network.depth", "L", Count, "Residual blocks, for tables [default: 3]"),
+    flag(MODEL, "separate", "model.network.head_trunk", "", Switch,
+        "A network of its own for the covariance, as in the paper [default: a head on the score's network]")
+        .sets(separate),
+
+    flag(TRAINING, "objective", "objective.kind", "", Presets(&OBJECTIVES),
+        "What is minimised [default: lm]").sets(objective),
+    flag(TRAINING, "weighting", "objective.weighting", "P", Number,
+        "Weight of the score-matching loss between σ² (0) and the likelihood weighting (1), for sm-lw \
+         and sm-lw-is [default: 1]").sets(weighting),
+    flag(TRAINING, "mode", "objective.score", "", Choice(&MODES),
+        "What trains the score under lm [default: dsm]").sets(mode),
+    flag(TRAINING, "transitions", "objective.transitions", "N", Count,
+        "Transitions per path under lm; draws per row under the other objectives [default: 4; 1]")
+        .sets(transitions),
+    flag(TRAINING, "iterations", "train.iterations", "I", Count,
+        "Steps of the optimiser [default: 20000]"),
+    flag(TRAINING, "batch-size", "train.batch_size", "B", Count,
+        "Rows per step [default: 256; 16 images]"),
+    flag(TRAINING, "accumulation", "train.accumulation", "A", Count,
+        "Batches whose gradients are averaged for one step: A times B rows in the memory of B [default: 1]"),
+    flag(TRAINING, "precision", "train.precision", "", Names(Precision::names),
+        "Products of weights and activations of a U-Net in f32 or bf16 (for GPUs) [default: f32]"),
+    flag(TRAINING, "learning-rate", "train.learning_rate", "RATE", Number,
+        "Adam's step size after 200 steps, from where it falls along a cosine [default: 0.003; 0.001 for images]"),
+    flag(TRAINING, "patience", "train.patience", "P", Count,
+        "Validations, one every 500 steps, without improvement before stopping; 0: never [default: 10]"),
+    flag(TRAINING, "max-seconds", "train.max_seconds", "SECONDS", Number,
+        "Stop after this many seconds, the fit of the base included; with --resume, this many more; \
+         0: no limit [default: 0]"),
+    flag(TRAINING, "checkpoint-every", "train.checkpoint_every", "STEPS", Count,
+        "Steps between checkpoints, besides one every 60 s [default: 1000]"),
+];
+
+const MODES: [(&str, &str); 3] = [
+    ("joint", "The quasi-likelihood trains score and head together"),
+    ("dsm", "Score matching trains the score, the quasi-likelihood the head"),
+    ("head", "The score is frozen; the head is trained"),
+];
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn choice(name: &str, value: impl Into<Value>) -> Value {
+    Value::Table(Table::from_iter([(name.to_string(), value.into())]))
+}
+
+fn dequantize(value: &Value, _: &RunConfig, layer: &mut Layer) -> Result<()> {
+    let value = match text(value) {
+        known @ ("none" | "integers") => known.into(),
+        names => choice("columns", names.split(',').collect::<Vec<_>>()),
+    };
+    layer.set("data.scaling.dequantize", value);
+    Ok(())
+}
+
+fn validation(value: &Value, _: &RunConfig, layer: &mut Layer) -> Result<()> {
+    layer.set("data.validation", value.clone()).set("data.split", vec![1.0, 0.0, 0.0]);
+    Ok(())
+}
+
+/// An objective, and the head for it: one that an earlier objective needed goes.
+fn objective(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
+    let special = [Parametrization::SecondMoment, Parametrization::Interpolation];
+    if below.model.head.is_some_and(|head| special.contains(&head.parametrization)) {
+        let usual = Layer::of(&RunConfig::default());
+        usual.get("model.head").map(|head| layer.set("model.head", head.clone()));
+    }
+    if let Some(preset) = OBJECTIVES.iter().find(|preset| preset.name == text(value)) {
+        layer.lay(&preset.layer());
+    }
+    Ok(())
+}
+
+fn weighting(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
+    if !matches!(below.objective, ObjectiveConfig::Sm { .. }) {
+        let remedy = "give --objective sm-lw or sm-lw-is";
+        return Err(Error::config("--weighting", "only score matching has one", remedy));
+    }
+    layer.set("objective.weighting", choice("interpolated", value.clone()));
+    Ok(())
+}
+
+fn mode(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
+    if !matches!(below.objective, ObjectiveConfig::Lm { .. }) {
+        let problem = "given with a score-matching objective";
+        return Err(Error::config("--mode", problem, "give --objective lm"));
+    }
+    let score = if text(value) == "head" { "frozen" } else { text(value) };
+    layer.set("objective.score", score);
+    Ok(())
+}
+
+fn transitions(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
+    let path = match below.objective {
+        ObjectiveConfig::Lm { .. } | ObjectiveConfig::LmZeroHessian { .. } => {
+            "objective.transitions"
+        }
+        _ => "objective.draws",
+    };
+    layer.set(path, value.clone());
+    Ok(())
+}
+
+/// A number or `full`; what is automatic is chosen later.
+fn rank(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
+    if !below.objective.trains_head() {
+        let problem = "score matching has no covariance head";
+        return Err(Error::config("--rank", problem, "give --objective lm"));
+    }
+    match (text(value), text(value).parse::<i64>()) {
+        ("auto", _) => (),
+        ("full", _) => {
+            layer.set("model.head.structure", "full");
+        }
+        (_, Ok(rank @ 0..)) => {
+            layer.set("model.head.structure", choice("low-rank", rank));
+        }
+        (other, _) => {
+            let remedy = "give a number from 0, full, or auto";
+            return Err(Error::config("--rank", format!("{other:?}"), remedy));
+        }
+    }
+    Ok(())
+}
+
+fn paper_literal(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
+    let literal = Parametrization::PaperLiteral;
+    let is = below.model.head.is_some_and(|head| head.parametrization == literal);
+    match value.as_bool() {
+        Some(true) => layer.set("model.head.parametrization", literal.to_string()),
+        _ if is => layer.set("model.head.parametrization", Parametrization::default().to_string()),
+        _ => layer,
+    };
+    Ok(())
+}
+
+fn separate(value: &Value, _: &RunConfig, layer: &mut Layer) -> Result<()> {
+    let trunk = if value.as_bool() == Some(true) { HeadTrunk::Separate } else { HeadTrunk::Shared };
+    layer.set("model.network.head_trunk", trunk.to_string());
+    Ok(())
 }
 
 /// `HxW`.
@@ -305,364 +353,59 @@ pub fn size(text: &str) -> std::result::Result<[usize; 2], String> {
     Ok([side(height)?, side(width)?])
 }
 
-impl Arguments {
-    /// Flags over the configuration.
-    pub(super) fn apply(&self, config: &mut RunConfig) -> Result<()> {
-        fn set<T: Clone>(field: &mut T, flag: &Option<T>) {
-            if let Some(value) = flag {
-                *field = value.clone();
-            }
-        }
-        set(&mut config.data.source, &self.data);
-        set(&mut config.seed, &self.seed);
-        if self.split_seed.is_some() {
-            config.data.split_seed = self.split_seed;
-        }
-        config.data.flip |= self.flip;
-        config.data.classes |= self.classes;
-        let table = &mut config.data.table;
-        if !self.columns.is_empty() {
-            table.columns = self.columns.clone();
-        }
-        if !self.drop.is_empty() {
-            table.drop = self.drop.clone();
-        }
-        if self.delimiter.is_some() {
-            table.delimiter = self.delimiter;
-        }
-        if self.decimal.is_some() {
-            table.decimal = self.decimal;
-        }
-        if self.header.is_some() {
-            table.header = self.header;
-        }
-        table.unique |= self.unique;
-        table.size = self.size.or(table.size);
-        table.skip_corrupt |= self.skip_corrupt;
-        match self.missing.as_deref() {
-            None => (),
-            Some("error") => table.missing = Missing::Error,
-            Some("drop-rows") => table.missing = Missing::DropRows,
-            Some(other) => {
-                return Err(Error::config("--missing", other, "give error or drop-rows"));
-            }
-        }
-        match self.dequantize.as_deref() {
-            None => (),
-            Some("none") => config.data.scaling.dequantize = Dequantize::None,
-            Some("integers") => config.data.scaling.dequantize = Dequantize::Integers,
-            Some(names) => {
-                config.data.scaling.dequantize =
-                    Dequantize::Columns(names.split(',').map(String::from).collect());
-            }
-        }
-        match self.marginals {
-            None => (),
-            Some(MarginalsName::Auto) => config.data.scaling.marginals = Marginals::Auto,
-            Some(MarginalsName::Standardize) => {
-                config.data.scaling.marginals = Marginals::Standardize
-            }
-            Some(MarginalsName::Gaussianize) => {
-                config.data.scaling.marginals = Marginals::Gaussianize
-            }
-        }
-        if self.validation.is_some() {
-            config.data.validation = self.validation.clone();
-            config.data.split = [1.0, 0.0, 0.0];
-        }
-        match self.split[..] {
-            [] => (),
-            [a, b, c] => config.data.split = [a, b, c],
-            _ => {
-                return Err(Error::config(
-                    "--split",
-                    format!("{:?}", self.split),
-                    "give three shares, 0.8,0.1,0.1",
-                ));
-            }
-        }
-        set(&mut config.schedule, &self.schedule.map(ScheduleName::get));
-        match self.base {
-            None => (),
-            Some(BaseName::Isotropic) => config.base.kind = BaseKind::Isotropic,
-            Some(BaseName::Gaussian) => config.base.kind = BaseKind::Gaussian,
-            Some(BaseName::Mixture) => config.base.kind = BaseKind::Mixture,
-        }
-        let head_trunk = match &mut config.model.network {
-            NetworkConfig::Mlp(network) => {
-                set(&mut network.width, &self.width);
-                set(&mut network.depth, &self.depth);
-                &mut network.head_trunk
-            }
-            NetworkConfig::UNet(network) => {
-                if self.width.is_some() || self.depth.is_some() {
-                    return Err(Error::config(
-                        "--width, --depth",
-                        "the configured network is a U-Net",
-                        "set widths and blocks in the configuration file",
-                    ));
+/// The flags that were given.
+#[derive(Clone, Default)]
+pub struct Given(Vec<(&'static Flag, Value)>);
+
+impl Given {
+    /// What they set, over the layer `below`; an objective before what depends on it.
+    pub fn layer(&self, below: &Layer) -> Result<Layer> {
+        let mut layer = Layer::new();
+        let (first, rest): (Vec<_>, Vec<_>) =
+            self.0.iter().partition(|(flag, _)| flag.name == "objective");
+        for (flag, value) in first.into_iter().chain(rest) {
+            match flag.sets {
+                Some(sets) => {
+                    // which options a network has follows the data, too
+                    let known = [below, &layer].map(|layer| layer.without("model.network"));
+                    let config = RunConfig::resolve(&[&known[0], &known[1]])?;
+                    sets(value, &config, &mut layer)?;
                 }
-                &mut network.head_trunk
-            }
-        };
-        if self.separate {
-            *head_trunk = HeadTrunk::Separate;
-        }
-        let train = &mut config.train;
-        set(&mut train.iterations, &self.iterations);
-        set(&mut train.batch_size, &self.batch_size);
-        set(&mut train.accumulation, &self.accumulation);
-        match self.precision {
-            None => (),
-            Some(PrecisionName::F32) => train.precision = Precision::F32,
-            Some(PrecisionName::Bf16) => train.precision = Precision::Bf16,
-        }
-        set(&mut train.learning_rate, &self.learning_rate);
-        set(&mut train.patience, &self.patience);
-        set(&mut train.max_seconds, &self.max_seconds);
-        set(&mut train.checkpoint_every, &self.checkpoint_every);
-        self.apply_objective(config)?;
-        self.apply_head(config)
-    }
-
-    /// The seconds of the flag.
-    pub(super) fn max_seconds(&self) -> Option<f64> {
-        self.max_seconds
-    }
-
-    /// What neither a flag nor the configuration file gives follows the data: a rank of at most the
-    /// number of columns, and for images a small U-Net, an isotropic base, times uniform in `t`
-    /// (most of the range of log signal-to-noise ratios is finer than a level) and numbers of rows
-    /// that suit its cost.
-    pub(super) fn fit_to(
-        &self,
-        config: &mut RunConfig,
-        data: &DataRecord,
-        file: &Given,
-    ) -> Result<()> {
-        let columns = data.scaling.dim() as i64;
-        let asked = self.resume || self.rank.is_some() || file.has("model.head.structure");
-        if let (false, Some(HeadConfig { structure: Structure::LowRank(rank), .. })) =
-            (asked, &mut config.model.head)
-        {
-            *rank = (*rank).min(columns);
-        }
-        let Some(shape) = data.image.filter(|_| !self.resume) else { return Ok(()) };
-        let train = &mut config.train;
-        if let (false, ObjectiveConfig::Lm { time, .. }) =
-            (file.has("objective.time"), &mut config.objective)
-        {
-            *time = TimeLaw::Uniform;
-        }
-        if self.batch_size.is_none() && !file.has("train.batch_size") {
-            train.batch_size = 16;
-        }
-        if self.learning_rate.is_none() && !file.has("train.learning_rate") {
-            train.learning_rate = 1e-3;
-        }
-        if !file.has("train.validation_rows") {
-            train.validation_rows = 128;
-        }
-        // with a score of another run, base and network are that run's
-        let donor = self.score_from.is_some();
-        if self.base.is_none() && !donor && !file.has("base.kind") {
-            config.base.kind = BaseKind::Isotropic;
-        }
-        let shape = shape.map(|n| n as i64);
-        let perceptron = self.width.is_some() || self.depth.is_some();
-        if !perceptron && (!donor || self.config.is_some()) && !file.has("model.network") {
-            let mut network = UNetConfig { shape, ..UNetConfig::default() };
-            if self.separate {
-                network.head_trunk = HeadTrunk::Separate;
-            }
-            config.model.network = NetworkConfig::UNet(network);
-        }
-        if let NetworkConfig::UNet(network) = &mut config.model.network {
-            let (asked, found) = (network.classes, data.classes.len() as i64);
-            if asked == 0 {
-                network.classes = found;
-            } else if asked != found {
-                let problem =
-                    format!("the network is conditioned on {asked} classes, the data have {found}");
-                return Err(Error::config(
-                    "--classes",
-                    problem,
-                    "give it, and images of as many classes",
-                ));
-            }
-        }
-        match &config.model.network {
-            NetworkConfig::UNet(network) if network.shape == shape => Ok(()),
-            NetworkConfig::UNet(network) => {
-                let problem = format!(
-                    "the network takes images of {:?}, the data are {shape:?}",
-                    network.shape
-                );
-                Err(Error::config(
-                    "shape",
-                    problem,
-                    "bring the images to the network's size with --size",
-                ))
-            }
-            NetworkConfig::Mlp(_) if perceptron => Err(Error::config(
-                "--width, --depth",
-                "the data are images, for which the network is a U-Net",
-                "set its widths and blocks in a configuration file",
-            )),
-            NetworkConfig::Mlp(_) => Err(Error::config(
-                "model.network",
-                "the data are images, for which the network is a U-Net, and the configured one is a perceptron",
-                "give kind = \"unet\" there, or leave the section out",
-            )),
-        }
-    }
-
-    fn apply_objective(&self, config: &mut RunConfig) -> Result<()> {
-        let sm = |weighting, time| ObjectiveConfig::Sm { weighting, time, draws: 1 };
-        let matching = |target| ObjectiveConfig::CovarianceMatching {
-            target,
-            time: TimeLaw::Uniform,
-            draws: 1,
-        };
-        match self.objective {
-            None => (),
-            Some(ObjectiveName::Lm) if matches!(config.objective, ObjectiveConfig::Lm { .. }) => (),
-            Some(ObjectiveName::Lm) => config.objective = ObjectiveConfig::default(),
-            Some(ObjectiveName::Sm) => config.objective = sm(Weighting::Sigma2, TimeLaw::Uniform),
-            Some(ObjectiveName::SmLw) => {
-                config.objective = sm(Weighting::Likelihood, TimeLaw::Uniform)
-            }
-            Some(ObjectiveName::SmLwIs) => {
-                config.objective = sm(Weighting::Likelihood, TimeLaw::LogSnr)
-            }
-            Some(ObjectiveName::Ocm) => config.objective = matching(Target::Jacobian),
-            Some(ObjectiveName::Npr) => config.objective = matching(Target::Residual),
-            Some(ObjectiveName::Sn) => config.objective = matching(Target::SecondMoment),
-            Some(ObjectiveName::Iddpm) => {
-                config.objective = ObjectiveConfig::VariationalBound { draws: 1 }
-            }
-        }
-        if let Some(power) = self.weighting {
-            match &mut config.objective {
-                ObjectiveConfig::Sm { weighting, .. } => {
-                    *weighting = Weighting::Interpolated(power)
-                }
-                _ => {
-                    let remedy = "give --objective sm-lw or sm-lw-is";
-                    return Err(Error::config(
-                        "--weighting",
-                        "only score matching has one",
-                        remedy,
-                    ));
+                None => {
+                    layer.set(flag.path, value.clone());
                 }
             }
         }
-        match (&mut config.objective, self.transitions) {
-            (_, None) => (),
-            (
-                ObjectiveConfig::Lm { transitions, .. }
-                | ObjectiveConfig::LmZeroHessian { transitions, .. },
-                Some(n),
-            ) => *transitions = n,
-            (
-                ObjectiveConfig::Sm { draws, .. }
-                | ObjectiveConfig::CovarianceMatching { draws, .. }
-                | ObjectiveConfig::VariationalBound { draws },
-                Some(n),
-            ) => *draws = n,
-        }
-        if let Some(mode) = self.mode {
-            let ObjectiveConfig::Lm { score, .. } = &mut config.objective else {
-                return Err(Error::config(
-                    "--mode",
-                    "given with a score-matching objective",
-                    "give --objective lm",
-                ));
-            };
-            *score = match mode {
-                Mode::Joint => ScoreGradient::Joint,
-                Mode::Dsm => ScoreGradient::Dsm,
-                Mode::Head => ScoreGradient::Frozen,
-            };
-        }
-        let trains_score = config.objective.build()?.trains() != Trains::Head;
-        if self.score_from.is_some() && trains_score {
-            let remedy = "give --mode head, or --objective ocm, npr, sn or iddpm";
-            return Err(Error::config("--score-from", "the score would be trained", remedy));
-        }
-        if self.score_from.is_none() && self.config.is_none() && !self.resume && !trains_score {
-            let remedy = "give the run that has the score with --score-from";
-            return Err(Error::config("--score-from", "nothing would train the score", remedy));
-        }
+        Ok(layer)
+    }
+
+    /// Whether the head's rank is to be chosen.
+    pub fn automatic_rank(&self) -> bool {
+        self.0.iter().any(|(flag, value)| flag.name == "rank" && value.as_str() == Some("auto"))
+    }
+}
+
+impl Args for Given {
+    fn augment_args(command: Command) -> Command {
+        command.args(FLAGS.iter().map(Flag::argument))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Given::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Given {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Given, clap::Error> {
+        let given = |flag: &'static Flag| Some((flag, flag.value_in(matches)?));
+        Ok(Given(FLAGS.iter().filter_map(given).collect()))
+    }
+
+    fn update_from_arg_matches(
+        &mut self,
+        matches: &ArgMatches,
+    ) -> std::result::Result<(), clap::Error> {
+        *self = Given::from_arg_matches(matches)?;
         Ok(())
-    }
-
-    fn apply_head(&self, config: &mut RunConfig) -> Result<()> {
-        if !config.objective.trains_head() {
-            if self.rank.is_some() {
-                return Err(Error::config(
-                    "--rank",
-                    "score matching has no covariance head",
-                    "give --objective lm",
-                ));
-            }
-            config.model.head = None;
-            return Ok(());
-        }
-        let head = config.model.head.get_or_insert_with(HeadConfig::default);
-        match self.objective {
-            None => (),
-            Some(ObjectiveName::Sn) => *head = HeadConfig::diagonal(Parametrization::SecondMoment),
-            Some(ObjectiveName::Iddpm) => {
-                *head = HeadConfig::diagonal(Parametrization::Interpolation)
-            }
-            Some(_) if head.covariance() != CovarianceConfig::Own => *head = HeadConfig::default(),
-            Some(_) if head.parametrization == Parametrization::SecondMoment => {
-                *head = HeadConfig::default()
-            }
-            Some(_) => (),
-        }
-        match self.rank.as_deref() {
-            None => (),
-            Some("full") => head.structure = Structure::Full,
-            // chosen once the score is at hand
-            Some("auto") if self.score_from.is_some() => head.structure = Structure::LowRank(0),
-            Some("auto") => {
-                let remedy = "give --score-from with it, or a number";
-                return Err(Error::config("--rank", "auto, where no score is given", remedy));
-            }
-            Some(rank) => {
-                let rank = rank.parse().ok().filter(|r| *r >= 0);
-                let wrong = || {
-                    Error::config(
-                        "--rank",
-                        format!("{:?}", self.rank),
-                        "give a number from 0, full, or auto",
-                    )
-                };
-                head.structure = Structure::LowRank(rank.ok_or_else(wrong)?);
-            }
-        }
-        let frozen = self.score_from.is_some() && self.config.is_none() && !self.resume;
-        match self.head_start {
-            // an isotropic base says one number for each time, which is better measured; the G of
-            // any other base knows more
-            None if frozen && config.base.kind == BaseKind::Isotropic => {
-                let classes = match &config.model.network {
-                    NetworkConfig::UNet(network) => network.classes,
-                    NetworkConfig::Mlp(_) => 0,
-                };
-                if head.corrects() && !self.paper_literal && classes == 0 {
-                    head.start = HeadStart::Analytic;
-                }
-            }
-            None => (),
-            Some(HeadStartName::Base) => head.start = HeadStart::Base,
-            Some(HeadStartName::Analytic) => head.start = HeadStart::Analytic,
-        }
-        if self.paper_literal {
-            head.parametrization = Parametrization::PaperLiteral;
-        }
-        config.objective.check_head(head)
     }
 }

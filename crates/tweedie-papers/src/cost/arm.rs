@@ -8,7 +8,7 @@ use tch::{Cuda, Device, Kind};
 
 use super::Cost;
 use tweedie::Result;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::grid::{Spacing, TimeLaw};
 use tweedie::model::{
     Base, Denoiser, HeadConfig, HeadTrunk, Model, ModelConfig, NetworkConfig, Structure, UNetConfig,
@@ -151,14 +151,16 @@ impl Rig {
     /// Seconds per 1000 steps of the ancestral sampler: with the learned covariance, for score
     /// matching with `H = 0`.
     pub(super) fn sample(&self) -> Result<f64> {
-        let covariance = self.arm.rank.map_or(Covariance::ZeroHessian, |_| Covariance::Learned);
-        let step = Ancestral::new(&self.model, covariance, 1.0, LastStep::Noise)?;
+        let covariance =
+            self.arm.rank.map_or(CovarianceConfig::ZeroHessian, |_| CovarianceConfig::Own);
+        let covariance = self.model.covariance(covariance)?;
+        let step = Ancestral::new(&self.model, &*covariance, 1.0, LastStep::Noise)?;
         let steps = self.experiment.sampling_steps;
-        let grid = Spacing::Even.elbo_grid(&**self.model.schedule(), steps);
+        let grid = Spacing::Even.elbo_grid(self.model.space().schedule(), steps);
         let mut watch = Stopwatch::new(self.experiment.device);
         watch.start();
         let _samples =
-            run_chain(&step, &grid, self.experiment.seed(), 0..self.experiment.pairs as u64)?;
+            run_chain(&step, &grid, self.experiment.seed(), 0..self.experiment.pairs as u64, None)?;
         watch.end();
         Ok(watch.seconds * 1000.0 / steps as f64)
     }

@@ -5,11 +5,12 @@ use tch::{Kind, Tensor};
 use super::{Arm, CovarianceToy, EXACT, JACOBIAN, Law, Measured, Quantity, Score, Truth};
 use crate::trials::{distances, distances_of, g_at, gaps, means, noised, relative_errors};
 use tweedie::Result;
-use tweedie::covariance::{Covariance, NoiseStatistics, Reverse};
+use tweedie::covariance::{Covariance, NoiseStatistics, Own, Reverse};
 use tweedie::likelihood::mean_and_error;
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
 use tweedie::oracle::Oracle;
+use tweedie::query::{Query, Times};
 use tweedie::tensor::{squared_norm, to_vec};
 
 /// Test rows of a law, and its exact model.
@@ -38,12 +39,17 @@ impl<'a> Judge<'a> {
 
     /// `x_t` of the test rows.
     fn at(&self, t: f64) -> Tensor {
-        noised(&self.x0, &**self.oracle.schedule(), t, self.seed.derive(&format!("noise at {t}")))
+        noised(
+            &self.x0,
+            self.oracle.space().schedule(),
+            t,
+            self.seed.derive(&format!("noise at {t}")),
+        )
     }
 
     /// The exact `G` of rows `x_t`, dense.
     fn exact(&self, x: &Tensor, t: f64) -> Tensor {
-        self.oracle.jet(x, &vec![t; x.size()[0] as usize]).g.to_dense()
+        self.oracle.moments(&Query::new(x, &Times::All(t))).cov.to_dense()
     }
 
     pub(super) fn truth(&self) -> Result<Truth> {
@@ -57,7 +63,7 @@ impl<'a> Judge<'a> {
             let on = squared_norm(&diagonal).sum(None).double_value(&[]);
             off_diagonal.push(1.0 - on / exact.square().sum(None).double_value(&[]));
         }
-        let own_distance = match self.oracle.dim() <= LARGEST_OF_MMD {
+        let own_distance = match self.oracle.space().dim <= LARGEST_OF_MMD {
             true => distances_of(
                 &law.sample(trials * self.toy.samples, self.seed.derive("own")),
                 law,
@@ -65,8 +71,7 @@ impl<'a> Judge<'a> {
             ),
             false => Vec::new(),
         };
-        let exact_gaps =
-            self.toy.steps.iter().map(|&k| self.gaps(self.oracle, Covariance::Learned, k));
+        let exact_gaps = self.toy.steps.iter().map(|&k| self.gaps(self.oracle, &Own, k));
         Ok(Truth {
             law: self.law,
             entropy: mean_and_error(&means(&negative, trials)),
@@ -78,7 +83,12 @@ impl<'a> Judge<'a> {
     }
 
     /// The same draws for all, so that what differs is the arm.
-    fn gaps(&self, model: &dyn Denoiser, covariance: Covariance, steps: usize) -> Result<Vec<f64>> {
+    fn gaps(
+        &self,
+        model: &dyn Denoiser,
+        covariance: &dyn Covariance,
+        steps: usize,
+    ) -> Result<Vec<f64>> {
         let seed = self.seed.derive("bounds");
         gaps(model, covariance, &self.oracle.mixture, &self.x0, steps, self.toy.trials, seed)
     }
@@ -105,9 +115,9 @@ impl<'a> Judge<'a> {
             let x = self.at(t);
             let exact = self.exact(&x, t);
             for arm in arms.iter().filter(|arm| arm.name != EXACT) {
-                let headed = arm.on(model, statistics);
-                let reverse = Reverse::new(&headed, arm.covariance, 1.0)?;
-                let found = tch::no_grad(|| g_at(&reverse, &x.to_kind(model.kind()), t));
+                let (headed, covariance) = (arm.on(model), arm.covariance(statistics)?);
+                let reverse = Reverse::new(&headed, &*covariance, 1.0)?;
+                let found = tch::no_grad(|| g_at(&reverse, &x.to_kind(model.space().kind), t));
                 let (on, of) = (found.diagonal(), exact.diagonal(0, 1, 2));
                 note(arm, Quantity::Diagonal, t, relative_errors(&on, &of, trials));
                 note(arm, Quantity::Whole, t, relative_errors(&found.to_dense(), &exact, trials));
@@ -115,11 +125,12 @@ impl<'a> Judge<'a> {
         }
         // all of a Jacobian at every step is not for samplers
         for arm in arms.iter().filter(|arm| arm.name != JACOBIAN) {
-            let (headed, law) = (arm.on(model, statistics), &self.oracle.mixture);
+            let (headed, law) = (arm.on(model), &self.oracle.mixture);
+            let covariance = arm.covariance(statistics)?;
             for &steps in &self.toy.steps {
                 let at = steps as f64;
                 if arm.name != EXACT {
-                    note(arm, Quantity::Gap, at, self.gaps(&headed, arm.covariance, steps)?);
+                    note(arm, Quantity::Gap, at, self.gaps(&headed, &*covariance, steps)?);
                 }
                 if law.dim() > LARGEST_OF_MMD {
                     continue;
@@ -127,12 +138,10 @@ impl<'a> Judge<'a> {
                 let seed = self.seed.derive("chains");
                 for (quantity, eta) in [(Quantity::Ddpm, 1.0), (Quantity::Ddim, 0.0)] {
                     // covariances of an ancestral step have no other η
-                    if eta == 0.0
-                        && matches!(arm.covariance, Covariance::Beta | Covariance::Interpolated)
-                    {
+                    if eta == 0.0 && covariance.is_of_a_step() {
                         continue;
                     }
-                    let by = (arm.covariance, eta);
+                    let by = (&*covariance, eta);
                     let distances =
                         distances(&headed, by, law, self.toy.samples, steps, trials, seed)?;
                     note(arm, quantity, at, distances);

@@ -6,13 +6,14 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use super::{Record, Settings, Unit};
-use tweedie::covariance::{Covariance, Reverse};
+use tweedie::covariance::{CovarianceConfig, Reverse};
 use tweedie::data::{Scaling, Table, subset};
 use tweedie::grid::{Spacing, even_trajectory};
 use tweedie::likelihood::{Elbo, LogLikelihood};
 use tweedie::metric::{Extractor, FeatureMoments, FeatureStatistics, frechet_distance};
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
+use tweedie::query::Batch;
 use tweedie::run::{Run, level_rows, scaled_rows};
 use tweedie::sample::{Ancestral, Clipped, LastStep, Step, run_chain, sample_in_batches};
 use tweedie::tensor::{Count, to_vec};
@@ -23,28 +24,28 @@ use tweedie_report::plot::{Sheet, sheet_of};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Method {
     /// Of a step.
-    pub covariance: Covariance,
+    pub covariance: CovarianceConfig,
     /// 1: ancestral; 0: DDIM, which has no likelihood of this kind.
     pub eta: f64,
 }
 
 impl Method {
     /// Ancestral, with the learned covariance.
-    pub const LEARNED: Method = Method::ancestral(Covariance::Learned);
+    pub const LEARNED: Method = Method::ancestral(CovarianceConfig::Own);
     /// Ancestral, `H = 0`: the paper's score-matching sampler.
-    pub const ZERO_HESSIAN: Method = Method::ancestral(Covariance::ZeroHessian);
+    pub const ZERO_HESSIAN: Method = Method::ancestral(CovarianceConfig::ZeroHessian);
     /// Ancestral, with the covariance of the forward bridge, DDPM "small".
-    pub const BETA_TILDE: Method = Method::ancestral(Covariance::BetaTilde);
+    pub const BETA_TILDE: Method = Method::ancestral(CovarianceConfig::BetaTilde);
     /// Deterministic.
-    pub const DDIM: Method = Method::ddim(Covariance::BetaTilde);
+    pub const DDIM: Method = Method::ddim(CovarianceConfig::BetaTilde);
 
     /// DDPM's steps, `η = 1`.
-    pub const fn ancestral(covariance: Covariance) -> Method {
+    pub const fn ancestral(covariance: CovarianceConfig) -> Method {
         Method { covariance, eta: 1.0 }
     }
 
     /// DDIM's steps, `η = 0`: with another covariance than β̃ they draw `x_0` from its posterior.
-    pub const fn ddim(covariance: Covariance) -> Method {
+    pub const fn ddim(covariance: CovarianceConfig) -> Method {
         Method { covariance, eta: 0.0 }
     }
 
@@ -52,7 +53,7 @@ impl Method {
     pub fn of(run: &Run) -> &'static [Method] {
         const ALL: [Method; 4] =
             [Method::LEARNED, Method::ZERO_HESSIAN, Method::BETA_TILDE, Method::DDIM];
-        let learned = run.model.head_covariance() == Some(Covariance::Learned);
+        let learned = run.model.head_covariance() == Some(CovarianceConfig::Own);
         if learned { &ALL } else { &ALL[1..] }
     }
 
@@ -65,7 +66,7 @@ impl Method {
     pub fn label(self) -> String {
         match (self.has_likelihood(), self.covariance) {
             (true, covariance) => covariance.label(),
-            (false, Covariance::BetaTilde) => "DDIM".into(),
+            (false, CovarianceConfig::BetaTilde) => "DDIM".into(),
             (false, covariance) => format!("DDIM, {}", covariance.label()),
         }
     }
@@ -74,7 +75,7 @@ impl Method {
     pub fn name(self) -> String {
         match (self.has_likelihood(), self.covariance) {
             (true, covariance) => covariance.to_string(),
-            (false, Covariance::BetaTilde) => "ddim".into(),
+            (false, CovarianceConfig::BetaTilde) => "ddim".into(),
             (false, covariance) => format!("ddim-{covariance}"),
         }
     }
@@ -268,7 +269,8 @@ impl<'a> Judge<'a> {
 
     /// The negative log-likelihood and its standard error over rows.
     fn nll(&self, run: &Run, method: Method, steps: usize) -> Result<(f64, f64)> {
-        let reverse = Reverse::new(&run.model, method.covariance, 1.0)?;
+        let covariance = run.model.covariance(method.covariance)?;
+        let reverse = Reverse::new(&run.model, &*covariance, 1.0)?;
         let grid = self.grid(run, steps)?;
         let mut elbo = match self.image {
             Some(_) => Elbo::of_levels(reverse, grid, 1),
@@ -277,9 +279,9 @@ impl<'a> Judge<'a> {
         if self.settings.terms > 0 {
             elbo = elbo.at_most(self.settings.terms);
         }
-        let x = self.rows.to_kind(run.model.kind()).to_device(run.model.device());
+        let rows = Batch::of(&run.model.space().place(&self.rows));
         let seed = self.seed().derive("bits");
-        let mut estimate = elbo.in_batches(&x, seed, self.settings.batch, &mut |_| ())?;
+        let mut estimate = elbo.in_batches(&rows, seed, self.settings.batch, &mut |_| Ok(()))?;
         estimate.shift(&self.offsets);
         Ok(match self.unit() {
             Unit::BitsPerDim => estimate.bits_per_dim(self.scaling.dim()),
@@ -290,8 +292,8 @@ impl<'a> Judge<'a> {
     /// The times of `steps` steps, for likelihoods and for samples.
     fn grid(&self, run: &Run, steps: usize) -> Result<Vec<f64>> {
         match self.image {
-            Some(_) => even_trajectory(&**run.schedule(), steps),
-            None => Ok(Spacing::default().elbo_grid(&**run.schedule(), steps)),
+            Some(_) => even_trajectory(run.schedule(), steps),
+            None => Ok(Spacing::default().elbo_grid(run.schedule(), steps)),
         }
     }
 
@@ -315,14 +317,16 @@ impl<'a> Judge<'a> {
         steps: usize,
         n: usize,
     ) -> Result<(Tensor, Clipped)> {
-        let mut step = Ancestral::new(&run.model, method.covariance, method.eta, LastStep::Mean)?;
+        let covariance = run.model.covariance(method.covariance)?;
+        let mut step = Ancestral::new(&run.model, &*covariance, method.eta, LastStep::Mean)?;
         let grid = self.grid(run, steps)?;
         if self.image.is_some() && self.settings.clip_noise > 0.0 {
             step = step.clip_noise(self.settings.clip_noise, grid[1])?;
         }
         let seed = self.seed().derive("samples");
-        let samples =
-            sample_in_batches(n, self.settings.batch, |rows| run_chain(&step, &grid, seed, rows))?;
+        let samples = sample_in_batches(n, self.settings.batch, |rows| {
+            run_chain(&step, &grid, seed, rows, None)
+        })?;
         Ok((samples, step.clipped()))
     }
 

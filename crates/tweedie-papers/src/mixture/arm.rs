@@ -10,7 +10,7 @@ use super::distance::Distance;
 use super::law::Law;
 use super::trial::{self, Chain, Recipe};
 use tweedie::Result;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::model::{Base, BaseConfig, Denoiser};
 use tweedie::noise::Seed;
 use tweedie::oracle::{GaussianMixture, Oracle};
@@ -54,7 +54,7 @@ pub struct Arm {
     /// Where samples come from.
     pub source: Source,
     /// Covariances of the chain; none for draws without a chain.
-    pub covariances: Vec<Covariance>,
+    pub covariances: Vec<CovarianceConfig>,
 }
 
 /// MMD² of one arm and covariance by steps.
@@ -67,7 +67,7 @@ pub struct Curve {
     /// Whether it is a variant: left out of the main table and the figures.
     pub variant: bool,
     /// The chain's covariance; absent for draws without a chain.
-    pub covariance: Option<Covariance>,
+    pub covariance: Option<CovarianceConfig>,
     /// What the last step put out.
     pub last: LastStep,
     /// One for every number of steps.
@@ -160,7 +160,7 @@ impl Arm {
         Ok(curves)
     }
 
-    fn curve(&self, covariance: Option<Covariance>, last: LastStep) -> Curve {
+    fn curve(&self, covariance: Option<CovarianceConfig>, last: LastStep) -> Curve {
         let (law, arm, variant) = (self.law, self.name.clone(), self.variant);
         Curve { law, arm, variant, covariance, last, points: Vec::new() }
     }

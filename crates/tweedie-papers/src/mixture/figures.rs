@@ -4,7 +4,7 @@ use super::Report;
 use super::arm::Curve;
 use super::law::Law;
 use tweedie::Result;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie_report::plot::{DensityChart, GaussianKde, LineChart, Scale, Series, Style};
 
 /// File names and contents.
@@ -25,7 +25,7 @@ fn figure2(report: &Report, law: Law) -> String {
     let mut series = Vec::new();
     for curve in report.main_curves(law) {
         let exact = curve.arm == super::report::EXACT;
-        if exact && !matches!(curve.covariance, Some(Covariance::Learned)) {
+        if exact && !matches!(curve.covariance, Some(CovarianceConfig::Own)) {
             continue;
         }
         let values = |f: fn(&super::arm::Point) -> f64| -> Vec<f64> {
@@ -53,7 +53,7 @@ fn figure2(report: &Report, law: Law) -> String {
 /// A curve's name in legends and tables.
 pub(super) fn label(curve: &Curve) -> String {
     match curve.covariance {
-        None | Some(Covariance::Learned) => curve.arm.clone(),
+        None | Some(CovarianceConfig::Own) => curve.arm.clone(),
         Some(covariance) => format!("{}, {}", curve.arm, covariance.label()),
     }
 }
@@ -72,8 +72,8 @@ fn density(report: &Report, law: Law) -> Result<String> {
     let mut curves = vec![truth.style(Style::Dashed)];
     for curve in report.main_curves(law) {
         let shown = match curve.covariance {
-            Some(Covariance::Beta) => curve.arm == super::report::SM,
-            Some(Covariance::Learned) => {
+            Some(CovarianceConfig::Beta) => curve.arm == super::report::SM,
+            Some(CovarianceConfig::Own) => {
                 curve.arm == super::report::EXACT
                     || Some(curve.arm.as_str()) == report.reference_arm().as_deref()
             }

@@ -9,7 +9,7 @@ use super::law::Law;
 use super::{Mixture, Report};
 use crate::write_all;
 use tweedie::Result;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::CovarianceConfig;
 use tweedie::sample::LastStep;
 
 /// Names of arms that the summary asks for.
@@ -43,7 +43,7 @@ impl Report {
         &self,
         law: Law,
         arm: &str,
-        covariance: Covariance,
+        covariance: CovarianceConfig,
         steps: usize,
     ) -> Option<&Point> {
         self.curves
@@ -58,8 +58,8 @@ impl Report {
     }
 
     /// The best of SM's fixed covariances at `steps`.
-    fn best_sm(&self, law: Law, steps: usize) -> Option<(Covariance, &Point)> {
-        Covariance::FIXED
+    fn best_sm(&self, law: Law, steps: usize) -> Option<(CovarianceConfig, &Point)> {
+        CovarianceConfig::fixed()
             .into_iter()
             .filter_map(|c| Some((c, self.point(law, SM, c, steps)?)))
             .min_by(|a, b| a.1.mean().total_cmp(&b.1.mean()))
@@ -75,7 +75,7 @@ impl Report {
                     "{},\"{}\",{},{},{},{},{:.6e},{:.6e}",
                     c.law.name(),
                     c.arm,
-                    c.covariance.map_or("", Covariance::name),
+                    c.covariance.map_or("", CovarianceConfig::name),
                     if chain { last_name(c.last) } else { "" },
                     if chain { p.steps.to_string() } else { String::new() },
                     p.values.len(),
@@ -135,14 +135,14 @@ impl Report {
         );
         let _ = writeln!(out, "|---:|---:|---:|---:|---|---|");
         for &k in &e.steps {
-            let lm = self.point(law, &arm, Covariance::Learned, k);
+            let lm = self.point(law, &arm, CovarianceConfig::Own, k);
             let sm = self.best_sm(law, k);
-            let exact = self.point(law, EXACT, Covariance::Learned, k);
-            let beta = self.point(law, EXACT, Covariance::Beta, k);
+            let exact = self.point(law, EXACT, CovarianceConfig::Own, k);
+            let beta = self.point(law, EXACT, CovarianceConfig::Beta, k);
             let all: Vec<&Point> = e
                 .transitions
                 .iter()
-                .filter_map(|n| self.point(law, &format!("LM N={n}"), Covariance::Learned, k))
+                .filter_map(|n| self.point(law, &format!("LM N={n}"), CovarianceConfig::Own, k))
                 .collect();
             let beside: Vec<&str> =
                 all.iter().map(|p| sm.map_or("", |(_, sm)| verdict(p, sm))).collect();
@@ -199,9 +199,9 @@ impl Report {
                 })
             };
             for (arm, covariance) in [
-                (arm.as_str(), Covariance::Learned),
-                (SM, Covariance::Beta),
-                (EXACT, Covariance::Learned),
+                (arm.as_str(), CovarianceConfig::Own),
+                (SM, CovarianceConfig::Beta),
+                (EXACT, CovarianceConfig::Own),
             ] {
                 let (Some(mean), Some(noise)) =
                     (of(LastStep::Mean, arm, covariance), of(LastStep::Noise, arm, covariance))

@@ -49,8 +49,8 @@ fn exact_moments_beat_fixed_covariances() {
     let experiment = Mixture { samples: 2000, steps: vec![5], student_t: false, ..tiny() };
     let report = experiment.run(&mut |_, _| ()).unwrap();
     let at = |covariance| report.point(Law::Gaussian, report::EXACT, covariance, 5).unwrap().mean();
-    assert!(at(Covariance::Learned) < 0.1 * at(Covariance::Beta));
-    assert!(at(Covariance::Beta) < at(Covariance::ZeroHessian));
+    assert!(at(CovarianceConfig::Own) < 0.1 * at(CovarianceConfig::Beta));
+    assert!(at(CovarianceConfig::Beta) < at(CovarianceConfig::ZeroHessian));
 }
 
 #[test]

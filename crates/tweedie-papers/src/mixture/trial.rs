@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::law::Law;
 use tweedie::Result;
-use tweedie::covariance::Covariance;
+use tweedie::covariance::{CovarianceConfig, CovarianceSources};
 use tweedie::grid::{Spacing, TimeLaw};
 use tweedie::model::Parametrization;
 use tweedie::model::{
@@ -15,6 +15,7 @@ use tweedie::model::{
 };
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, Weighting};
+use tweedie::query::{Query, Times};
 use tweedie::sample::{Ancestral, LastStep, Step, run_chain};
 use tweedie::schedule::{Schedule, Vp};
 use tweedie::tensor::to_vec;
@@ -167,7 +168,7 @@ pub fn train(
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Chain {
     /// Where each step's covariance comes from.
-    pub covariance: Covariance,
+    pub covariance: CovarianceConfig,
     /// Steps `K`.
     pub steps: usize,
     /// How they are laid.
@@ -199,18 +200,21 @@ impl Chain {
         seed: Seed,
     ) -> Result<Samples> {
         let rows = (numbers.start * samples) as u64..(numbers.end * samples) as u64;
-        let grid = self.grid(&**model.schedule());
-        let step = |last| Ancestral::new(model, self.covariance, 1.0, last);
+        let grid = self.grid(model.space().schedule());
+        let covariance = self.covariance.build(&CovarianceSources::default())?;
+        let step = |last| Ancestral::new(model, &*covariance, 1.0, last);
         let mean = step(LastStep::Mean)?;
-        let before = run_chain(&mean, &grid[1..], seed.derive("sampling"), rows.clone())?;
+        let before = run_chain(&mean, &grid[1..], seed.derive("sampling"), rows.clone(), None)?;
         let mut noise = Noise::new(seed.derive("last step"), rows);
         let values = |x: Tensor| -> Vec<Vec<f64>> {
             to_vec(&x).chunks(samples).map(<[f64]>::to_vec).collect()
         };
+        let at = Times::All(grid[1]);
+        let q = Query::new(&before, &at);
         tch::no_grad(|| {
             Ok(Samples {
-                mean: values(mean.step(&before, 0.0, grid[1], &mut noise)),
-                noise: values(step(LastStep::Noise)?.step(&before, 0.0, grid[1], &mut noise)),
+                mean: values(mean.step(&q, 0.0, &mut noise)),
+                noise: values(step(LastStep::Noise)?.step(&q, 0.0, &mut noise)),
             })
         })
     }

@@ -237,6 +237,7 @@ mod tests {
     use super::*;
     use tch::Tensor;
     use tweedie::oracle::{GaussianMixture, MixtureParameters};
+    use tweedie::query::Times;
     use tweedie::schedule::{Schedule, Vp};
     use tweedie::sym_matrix::SymMatrix;
 
@@ -257,11 +258,12 @@ mod tests {
         for t in [1e-5, 0.02, 0.3, 0.9] {
             for x in POINTS {
                 let ours = Diffused::from(&TRUTH).jet::<5>(x, vp.alpha(t), vp.sigma2(t)).value;
-                let jet = oracle.jet(&Tensor::from_slice(&x).view([1, 2]), &vp, &[t]);
-                let SymMatrix::Full(g) = jet.g else { panic!("the oracle's G is dense") };
+                let x = Tensor::from_slice(&x).view([1, 2]);
+                let moments = oracle.moments(&x, &vp, &Times::All(t));
+                let SymMatrix::Full(g) = moments.cov else { panic!("the oracle's G is dense") };
                 let theirs = [
-                    jet.noise.double_value(&[0, 0]),
-                    jet.noise.double_value(&[0, 1]),
+                    moments.noise.double_value(&[0, 0]),
+                    moments.noise.double_value(&[0, 1]),
                     g.double_value(&[0, 0, 0]),
                     g.double_value(&[0, 1, 1]),
                     g.double_value(&[0, 0, 1]),

@@ -10,6 +10,7 @@ use tweedie::model::Denoiser;
 use tweedie::noise::{Noise, Seed};
 use tweedie::oracle::Oracle;
 use tweedie::posterior::Bridge;
+use tweedie::query::{Query, Times};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
@@ -64,7 +65,7 @@ impl Axes {
 
     /// With so many times as many points.
     pub(super) fn finer(oracle: &Oracle, grid: &[f64], times: f64) -> Axes {
-        let (schedule, law) = (&**oracle.schedule(), oracle.mixture.parameters());
+        let (schedule, law) = (oracle.space().schedule(), oracle.mixture.parameters());
         let components = law.means.iter().zip(&law.covariances);
         let end =
             components.map(|(m, s)| m[0].abs() + REACH * s[0].sqrt()).fold(2.0 * REACH, f64::max);
@@ -90,7 +91,7 @@ impl Axes {
 /// If a variance is not positive.
 pub(super) fn density(reverse: &Reverse, grid: &[f64], Axes(axes): &Axes) -> Result<Vec<f64>> {
     assert_eq!(grid.len(), axes.len(), "an axis for each time");
-    let schedule = &**reverse.model().schedule();
+    let schedule = reverse.model().space().schedule();
     let last = grid.len() - 1;
     let variance = schedule.sigma2(grid[last]);
     let factor = (TAU * variance).sqrt().recip();
@@ -99,8 +100,8 @@ pub(super) fn density(reverse: &Reverse, grid: &[f64], Axes(axes): &Axes) -> Res
     for i in (0..last).rev() {
         let (from, to, n) = (&axes[i + 1], &axes[i], density.len());
         let mut streams = Noise::new(Seed(0), 0..n as u64);
-        let law =
-            reverse.at(&from.column(), &vec![grid[i]; n], &vec![grid[i + 1]; n], &mut streams);
+        let (s, t, x) = (Times::All(grid[i]), Times::All(grid[i + 1]), from.column());
+        let law = reverse.at(&Query::new(&x, &t), &s, &mut streams);
         let (means, variances) = (to_vec(&law.mean), to_vec(&law.cov.diagonal()));
         let mut next = vec![0.0; to.points.len()];
         for ((&mass, mean), variance) in density.iter().zip(means).zip(variances) {
@@ -167,8 +168,8 @@ pub(super) fn distance(
     axes: &Axes,
 ) -> Result<Distance> {
     let (p, axis) = (density(reverse, grid, axes)?, &axes.0[0]);
-    let t = vec![grid[0]; p.len()];
-    let q = to_vec(&oracle.mixture.log_density_at(&axis.column(), &**oracle.schedule(), &t).exp());
+    let (schedule, t) = (oracle.space().schedule(), Times::All(grid[0]));
+    let q = to_vec(&oracle.mixture.log_density_at(&axis.column(), schedule, &t).exp());
     let sum = |f: &dyn Fn(f64, f64) -> f64| {
         axis.spacing * p.iter().zip(&q).map(|(&p, &q)| f(p, q)).sum::<f64>()
     };

@@ -11,16 +11,17 @@ use tch::Tensor;
 
 use super::perturbation::Perturbed;
 use tweedie::Result;
-use tweedie::covariance::{Covariance, Reverse};
+use tweedie::covariance::{Covariance, Reverse, ZeroHessian};
 use tweedie::gaussian::Gaussian;
 use tweedie::likelihood::{Elbo, LogLikelihood, mean_and_error};
 use tweedie::model::Denoiser;
 use tweedie::noise::{Noise, Seed};
 use tweedie::oracle::Oracle;
 
-use tweedie::posterior::bridge;
+use tweedie::posterior::{NoiseMoments, bridge};
+use tweedie::query::{Batch, Query, Times};
 use tweedie::sym_matrix::SymMatrix;
-use tweedie::tensor::{per_row, to_vec};
+use tweedie::tensor::to_vec;
 
 /// Mean and standard error over rows, nats.
 pub type Nats = (f64, f64);
@@ -64,14 +65,14 @@ struct Draw {
 /// If the ELBO fails.
 pub(super) fn measure(
     oracle: &Oracle,
-    samplers: &[(&Perturbed, Covariance)],
+    samplers: &[(&Perturbed, &dyn Covariance)],
     grid: &[f64],
     rows: usize,
     with_elbo: bool,
     seed: Seed,
 ) -> Result<Path> {
-    let schedule = &**oracle.schedule();
-    let (x0, d) = (oracle.mixture.sample(rows, seed.derive("rows")), oracle.dim());
+    let schedule = oracle.space().schedule();
+    let (x0, d) = (oracle.mixture.sample(rows, seed.derive("rows")), oracle.space().dim);
     let mut noise = Noise::new(seed.derive("path"), 0..rows as u64);
     let mut normals = || noise.normal(d as usize, x0.kind(), x0.device());
     let mut signs = Noise::new(seed.derive("signs"), 0..rows as u64);
@@ -91,20 +92,17 @@ pub(super) fn measure(
             &relative_entropy(&log_ratio(oracle, &draw, &exact)),
         );
         for (j, (model, covariance)) in samplers.iter().enumerate() {
-            let covariance = if i == 0 && *covariance == Covariance::BetaTilde {
-                Covariance::ZeroHessian
-            } else {
-                *covariance
-            };
+            let covariance =
+                if i == 0 && !covariance.ends_in_a_density() { &ZeroHessian } else { *covariance };
             let reverse = Reverse::new(*model, covariance, 1.0)?;
-            let law = reverse.at(&draw.xt, &vec![s; rows], &vec![t; rows], &mut signs);
+            let law = reverse.at(&Query::new(&draw.xt, &Times::All(t)), &Times::All(s), &mut signs);
             let of_sampler = if i == 0 { &mut of_decoder } else { &mut of_steps };
             add(&mut of_sampler[j], &to_vec(&exact.kl(&law)));
         }
         if i + 2 == grid.len() {
-            let variance = per_row(vec![schedule.sigma2(t); rows], &draw.xt);
-            let normal = Gaussian::new(draw.xt.zeros_like(), SymMatrix::isotropic(variance, d));
-            let exact = oracle.mixture.log_density_at(&draw.xt, schedule, &vec![t; rows]);
+            let variance = SymMatrix::scalar(&schedule.sigma2(t).into(), &draw.xt);
+            let normal = Gaussian::new(draw.xt.zeros_like(), variance);
+            let exact = oracle.mixture.log_density_at(&draw.xt, schedule, &Times::All(t));
             add(&mut prior, &relative_entropy(&to_vec(&(normal.log_prob(&draw.xt) - exact))));
         }
     }
@@ -117,7 +115,7 @@ pub(super) fn measure(
             false => None,
             true => {
                 let elbo = Elbo::new(Reverse::new(*model, *covariance, 1.0)?, grid.to_vec(), 1);
-                let values = elbo.log_likelihood(&x0, seed.derive("elbo"), 0)?.values;
+                let values = elbo.log_likelihood(&Batch::of(&x0), seed.derive("elbo"), 0)?.values;
                 Some(mean_and_error(
                     &log_density.iter().zip(values).map(|(p, bound)| p - bound).collect::<Vec<_>>(),
                 ))
@@ -142,22 +140,19 @@ fn add(sum: &mut [f64], terms: &[f64]) {
 
 /// `N_q`: the exact mean and covariance of `x_s` given `x_t`.
 fn exact_moments(oracle: &Oracle, draw: &Draw) -> Gaussian {
-    let rows = draw.xt.size()[0] as usize;
-    let (s, t) = (vec![draw.s; rows], vec![draw.t; rows]);
-    bridge(&draw.xt, &oracle.jet(&draw.xt, &t), &**oracle.schedule(), &s, &t, 1.0)
+    let (s, t) = (Times::All(draw.s), Times::All(draw.t));
+    let NoiseMoments { noise, cov, .. } = oracle.moments(&Query::new(&draw.xt, &t));
+    bridge(&draw.xt, &noise, &cov, oracle.space().schedule(), &s, &t, 1.0)
 }
 
 /// `ln N_q(x_s) − ln q(x_s|x_t)` of every row, by Bayes' rule:
 /// `q(x_s|x_t) = q(x_s) N(x_t; m x_s, k²I)/q(x_t)`.
 fn log_ratio(oracle: &Oracle, draw: &Draw, moments: &Gaussian) -> Vec<f64> {
     let Draw { xs, xt, s, t } = draw;
-    let (schedule, rows) = (&**oracle.schedule(), xt.size()[0] as usize);
+    let schedule = oracle.space().schedule();
     let step = schedule.transition(*s, *t);
-    let forward = Gaussian::new(
-        xs * step.m,
-        SymMatrix::isotropic(per_row(vec![step.k2; rows], xt), oracle.dim()),
-    );
-    let density = |x: &Tensor, t: f64| oracle.mixture.log_density_at(x, schedule, &vec![t; rows]);
+    let forward = Gaussian::new(xs * step.m, SymMatrix::scalar(&step.k2.into(), xt));
+    let density = |x: &Tensor, t: f64| oracle.mixture.log_density_at(x, schedule, &Times::All(t));
     let exact = density(xs, *s) + forward.log_prob(xt) - density(xt, *t);
     to_vec(&(moments.log_prob(xs) - exact))
 }

@@ -1,18 +1,17 @@
 //! The oracle with an error of known size in its score or in its Hessian, each alone.
 
 use std::f64::consts::TAU;
-use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use tweedie::covariance::NoiseStatistics;
-use tweedie::model::Denoiser;
+use tweedie::model::{Denoiser, Space};
 use tweedie::noise::{Noise, Seed};
 use tweedie::oracle::{GaussianMixture, Oracle};
-use tweedie::posterior::Jet;
+use tweedie::posterior::NoiseMoments;
+use tweedie::query::{Query, Times};
 use tweedie::schedule::Schedule;
 use tweedie::sym_matrix::SymMatrix;
-use tweedie::tensor::{column, per_row, to_vec};
+use tweedie::tensor::to_vec;
 
 /// Waves in a field.
 const WAVES: usize = 6;
@@ -54,12 +53,8 @@ struct Product {
 impl Field {
     /// A field of vectors for the score.
     pub(super) fn of_vectors(law: &GaussianMixture, seed: Seed) -> Field {
-        let amplitudes = Noise::new(seed.derive("amplitudes"), 0..WAVES as u64);
-        Field::new(
-            law,
-            amplitudes.clone().normal(law.dim() as usize, Kind::Double, Device::Cpu),
-            seed,
-        )
+        let mut amplitudes = Noise::new(seed.derive("amplitudes"), 0..WAVES as u64);
+        Field::new(law, amplitudes.normal(law.dim() as usize, Kind::Double, Device::Cpu), seed)
     }
 
     /// A field of symmetric matrices for the Hessian.
@@ -119,13 +114,13 @@ impl Field {
     }
 
     /// `φ` at rows `x` `[b, d]` and their times, `[b, d]` or `[b, d²]`.
-    pub(super) fn at(&self, x: &Tensor, schedule: &dyn Schedule, t: &[f64]) -> Tensor {
-        let scale = t.chunk_by(|a, b| a == b).flat_map(|same| {
-            let mean_square = self.mean_square(schedule.alpha(same[0]), schedule.sigma2(same[0]));
-            std::iter::repeat_n((self.dim / mean_square).sqrt(), same.len())
+    pub(super) fn at(&self, x: &Tensor, schedule: &dyn Schedule, t: &Times) -> Tensor {
+        let [scale] = t.coefficients(x.device(), |t| {
+            let mean_square = self.mean_square(schedule.alpha(t), schedule.sigma2(t));
+            [(self.dim / mean_square).sqrt()]
         });
         let waves = (x.matmul(&self.frequencies.transpose(0, 1)) + &self.phases).cos();
-        waves.matmul(&self.amplitudes) * column(scale, x)
+        waves.matmul(&self.amplitudes) * &scale
     }
 }
 
@@ -133,8 +128,6 @@ impl Field {
 /// Hessian, or neither.
 pub(super) struct Perturbed<'a> {
     pub(super) oracle: &'a Oracle,
-    /// What was measured of the oracle's noise, for Analytic-DPM's covariance.
-    pub(super) statistics: Option<NoiseStatistics>,
     /// The score's field, and `δ`.
     pub(super) score: Option<(&'a Field, f64)>,
     /// The Hessian's field, and `δ`.
@@ -142,47 +135,37 @@ pub(super) struct Perturbed<'a> {
 }
 
 impl Perturbed<'_> {
-    fn shifted(&self, noise: Tensor, x: &Tensor, t: &[f64]) -> Tensor {
+    fn shifted(&self, noise: Tensor, q: &Query) -> Tensor {
         let Some((field, size)) = self.score else { return noise };
-        let schedule = &**self.schedule();
-        let sigma = column(t.iter().map(|&t| schedule.sigma(t)), x);
-        noise - field.at(x, schedule, t) * sigma * size
+        let schedule = self.space().schedule();
+        let (_, sigma) = q.times.marginal(schedule, q.x.device());
+        noise - field.at(q.x, schedule, q.times) * &sigma * size
     }
 }
 
 impl Denoiser for Perturbed<'_> {
-    fn dim(&self) -> i64 {
-        self.oracle.dim()
+    fn space(&self) -> &Space {
+        self.oracle.space()
     }
-    fn schedule(&self) -> &Arc<dyn Schedule> {
-        self.oracle.schedule()
+    fn noise(&self, q: &Query) -> Tensor {
+        self.shifted(self.oracle.noise(q), q)
     }
-    fn noise(&self, x: &Tensor, t: &[f64]) -> Tensor {
-        self.shifted(self.oracle.noise(x, t), x, t)
-    }
-    fn jet(&self, x: &Tensor, t: &[f64]) -> Jet {
-        let Jet { noise, g } = self.oracle.jet(x, t);
-        let noise = self.shifted(noise, x, t);
-        let Some((field, size)) = self.hessian else { return Jet { noise, g } };
-        let (schedule, d) = (&**self.schedule(), self.dim());
-        let sigma2 = per_row(t.iter().map(|&t| size * schedule.sigma2(t)), x).view([-1, 1, 1]);
-        let error = field.at(x, schedule, t).view([-1, d, d]) * sigma2;
-        Jet { noise, g: SymMatrix::Full(g.to_dense() + error) }
-    }
-    fn noise_statistics(&self) -> Option<&NoiseStatistics> {
-        self.statistics.as_ref()
-    }
-    fn kind(&self) -> Kind {
-        self.oracle.kind()
-    }
-    fn device(&self) -> Device {
-        self.oracle.device()
+    fn moments(&self, q: &Query) -> NoiseMoments {
+        let NoiseMoments { noise, cov, .. } = self.oracle.moments(q);
+        let noise = self.shifted(noise, q);
+        let Some((field, size)) = self.hessian else { return NoiseMoments::new(noise, cov) };
+        let (schedule, d) = (self.space().schedule(), self.space().dim);
+        let [sigma2] = q.times.coefficients(q.x.device(), |t| [size * schedule.sigma2(t)]);
+        let error = field.at(q.x, schedule, q.times).view([-1, d, d]) * &sigma2;
+        NoiseMoments::new(noise, SymMatrix::Full(cov.to_dense() + error))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::law::laws;
+    use std::sync::Arc;
+
     use super::*;
     use tweedie::likelihood::mean_and_error;
     use tweedie::schedule::Vp;
@@ -205,7 +188,7 @@ mod tests {
                         Device::Cpu,
                     );
                     let x = law.sample(n, Seed(4)) * vp.alpha(t) + z * vp.sigma(t);
-                    let value = field.at(&x, &vp, &vec![t; n]);
+                    let value = field.at(&x, &vp, &Times::All(t));
                     let (mean, error) = mean_and_error(&to_vec(&squared_norm(&value)));
                     assert!(
                         (mean - d as f64).abs() < 4.0 * error,
@@ -231,26 +214,22 @@ mod tests {
             Field::of_vectors(&oracle.mixture, Seed(1)),
             Field::of_matrices(&oracle.mixture, Seed(2)),
         );
-        let (x, t) = (oracle.mixture.sample(5, Seed(3)), [0.1, 0.1, 0.4, 0.9, 0.9]);
-        let vp = &**oracle.schedule();
-        let exact = oracle.jet(&x, &t);
-        let sigma = column(t.iter().map(|&t| vp.sigma(t)), &x);
+        let (x, t) =
+            (oracle.mixture.sample(5, Seed(3)), Times::each(vec![0.1, 0.1, 0.4, 0.9, 0.9]));
+        let (vp, q) = (oracle.space().schedule(), Query::new(&x, &t));
+        let exact = oracle.moments(&q);
+        let sigma = t.marginal(vp, x.device()).1.column(&x);
         let gap = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
-        let plain = Perturbed { oracle: &oracle, statistics: None, score: None, hessian: None };
+        let plain = Perturbed { oracle: &oracle, score: None, hessian: None };
         let score = Perturbed { score: Some((&of_score, 0.3)), ..plain };
-        let found = score.jet(&x, &t);
+        let found = score.moments(&q);
         let shift = -(&found.noise - &exact.noise) / &sigma;
         assert!(gap(&shift, &(of_score.at(&x, vp, &t) * 0.3)) < 1e-12);
-        assert_eq!(gap(&found.g.to_dense(), &exact.g.to_dense()), 0.0);
-        assert_eq!(gap(&score.noise(&x, &t), &found.noise), 0.0);
-        let hessian = Perturbed {
-            oracle: &oracle,
-            statistics: None,
-            score: None,
-            hessian: Some((&of_hessian, 0.3)),
-        };
-        let found = hessian.jet(&x, &t);
-        let shift = (found.g.to_dense() - exact.g.to_dense()) / sigma.square().unsqueeze(-1);
+        assert_eq!(gap(&found.cov.to_dense(), &exact.cov.to_dense()), 0.0);
+        assert_eq!(gap(&score.noise(&q), &found.noise), 0.0);
+        let hessian = Perturbed { oracle: &oracle, score: None, hessian: Some((&of_hessian, 0.3)) };
+        let found = hessian.moments(&q);
+        let shift = (found.cov.to_dense() - exact.cov.to_dense()) / sigma.square().unsqueeze(-1);
         assert!(gap(&shift, &(of_hessian.at(&x, vp, &t) * 0.3).view([-1, 2, 2])) < 1e-10);
         assert_eq!(gap(&found.noise, &exact.noise), 0.0);
     }

@@ -1,7 +1,10 @@
 use super::law::line;
 use super::*;
+use tweedie::covariance::Own;
 use tweedie::likelihood::mean_and_error;
 use tweedie::noise::Noise;
+use tweedie::query::{Query, Times};
+use tweedie::schedule::Schedule;
 use tweedie::tensor::to_vec;
 
 fn small() -> Theory {
@@ -9,7 +12,13 @@ fn small() -> Theory {
 }
 
 fn exact(oracle: &Oracle) -> Perturbed<'_> {
-    Perturbed { oracle, statistics: None, score: None, hessian: None }
+    Perturbed { oracle, score: None, hessian: None }
+}
+
+/// `G` of isotropic Gaussian data of standard deviation 0.6.
+fn isotropic_g(schedule: &dyn Schedule, t: f64) -> f64 {
+    let signal = schedule.alpha(t).powi(2) * 0.36;
+    signal / (signal + schedule.sigma2(t))
 }
 
 /// Prior, steps and decoder add up to what the crate's ELBO says, which knows nothing of them,
@@ -47,7 +56,7 @@ fn a_gaussian_has_no_error_but_its_covariance() {
     let expected = |variance: &dyn Fn(tweedie::posterior::Bridge, f64) -> f64| -> f64 {
         let of = |gap: &[f64]| {
             let bridge = tweedie::posterior::Bridge::new(&*schedule, gap[0], gap[1], 1.0);
-            let g = tweedie::posterior::isotropic_g(&*schedule, gap[1], 0.36);
+            let g = isotropic_g(&*schedule, gap[1]);
             let exact = bridge.lambda2 + bridge.c * bridge.c * g;
             let ratio = exact / variance(bridge, schedule.transition(gap[0], gap[1]).k2);
             ratio - 1.0 - ratio.ln()
@@ -70,18 +79,20 @@ fn the_output_of_a_gaussian_is_a_gaussian() {
     let (schedule, grid) = Chain::Theorem.steps(12);
     let oracle = Oracle::new(law, schedule.clone());
     let axes = Axes::new(&oracle, &grid[1..]);
-    for covariance in [Covariance::Beta, Covariance::ZeroHessian, Covariance::Learned] {
-        let reverse = Reverse::new(&oracle, covariance, 1.0).unwrap();
+    for covariance in [CovarianceConfig::Beta, CovarianceConfig::ZeroHessian, CovarianceConfig::Own]
+    {
+        let built = covariance.build(&CovarianceSources::default()).unwrap();
+        let reverse = Reverse::new(&oracle, &*built, 1.0).unwrap();
         let found = output::distance(&oracle, &reverse, &grid[1..], &axes).unwrap();
         let mut v = schedule.sigma2(1.0);
         for gap in grid[1..].windows(2).rev() {
             let bridge = tweedie::posterior::Bridge::new(&*schedule, gap[0], gap[1], 1.0);
-            let g = tweedie::posterior::isotropic_g(&*schedule, gap[1], 0.36);
+            let g = isotropic_g(&*schedule, gap[1]);
             // ε̂ = σ x/(α²v + σ²) = (1 − g) x/σ
             let slope = bridge.inv_m - bridge.c * (1.0 - g) / schedule.sigma(gap[1]);
             let own = match covariance {
-                Covariance::Beta => schedule.transition(gap[0], gap[1]).k2,
-                Covariance::ZeroHessian => bridge.lambda2 + bridge.c * bridge.c,
+                CovarianceConfig::Beta => schedule.transition(gap[0], gap[1]).k2,
+                CovarianceConfig::ZeroHessian => bridge.lambda2 + bridge.c * bridge.c,
                 _ => bridge.lambda2 + bridge.c * bridge.c * g,
             };
             v = slope * slope * v + own;
@@ -103,7 +114,7 @@ fn the_output_is_that_of_the_sampler() {
     let (schedule, grid) = Chain::LogSnr.steps(6);
     let oracle = Oracle::new(line(), schedule.clone());
     let model = exact(&oracle);
-    let reverse = Reverse::new(&model, Covariance::Learned, 1.0).unwrap();
+    let reverse = Reverse::new(&model, &Own, 1.0).unwrap();
     let axes = Axes::new(&oracle, &grid[1..]);
     let coarse = output::distance(&oracle, &reverse, &grid[1..], &axes).unwrap();
     let fine = Axes::finer(&oracle, &grid[1..], 2.5);
@@ -116,7 +127,8 @@ fn the_output_is_that_of_the_sampler() {
     let mut x = normals() * schedule.sigma(1.0);
     for gap in grid[1..].windows(2).rev() {
         let mut streams = Noise::new(Seed(0), 0..n as u64);
-        x = reverse.at(&x, &vec![gap[0]; n], &vec![gap[1]; n], &mut streams).sample(&normals());
+        let (s, t) = (Times::All(gap[0]), Times::All(gap[1]));
+        x = reverse.at(&Query::new(&x, &t), &s, &mut streams).sample(&normals());
     }
     let density = output::density(&reverse, &grid[1..], &fine).unwrap();
     for power in [2, 3] {
@@ -144,7 +156,7 @@ fn slopes_and_sizes_are_the_theorys() {
     let [line, plane, ten] = laws();
     for (law, chain) in [&line, &line, &plane].into_iter().zip(cases.map(|case| case.1)) {
         let samplers: Vec<Sampler> =
-            [Covariance::Beta, Covariance::ZeroHessian, Covariance::Learned]
+            [CovarianceConfig::Beta, CovarianceConfig::ZeroHessian, CovarianceConfig::Own]
                 .map(Sampler::Exact)
                 .into();
         let of = |&k: &usize| theory.measure(law, chain, k, samplers.clone(), false).unwrap();
@@ -159,14 +171,14 @@ fn slopes_and_sizes_are_the_theorys() {
     report.over_sizes = [&line, &plane, &ten].map(of).into();
     for (dim, chain) in cases {
         for (sampler, expected) in [
-            (Sampler::Exact(Covariance::Beta), -1.0),
-            (Sampler::Exact(Covariance::ZeroHessian), -1.0),
+            (Sampler::Exact(CovarianceConfig::Beta), -1.0),
+            (Sampler::Exact(CovarianceConfig::ZeroHessian), -1.0),
             (Sampler::EXACT, -2.0),
         ] {
             // of H = 0 the schedule (18), ever longer, has ln²T/T: exponents −1 + 1/(ln T − 1),
             // that is −0.63 to −0.75
             let longer =
-                chain == Chain::Theorem && sampler == Sampler::Exact(Covariance::ZeroHessian);
+                chain == Chain::Theorem && sampler == Sampler::Exact(CovarianceConfig::ZeroHessian);
             let of_path = if longer { -0.75 } else { expected };
             let (slope, error) = report.exponent(dim, chain, sampler, |s| s.steps);
             let name = format!("d = {dim}, {chain:?}, {}", sampler.name());

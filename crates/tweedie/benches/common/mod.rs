@@ -8,16 +8,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
-use tweedie::covariance::Covariance;
+use tweedie::covariance::{BetaTilde, Covariance, Own};
 use tweedie::grid::TimeLaw;
 use tweedie::model::{
     Base, Denoiser, Form, HeadBody, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig,
     Prediction, Structure, UNetConfig,
 };
-use tweedie::noise::{Noise, Seed};
+use tweedie::noise::{Draw, Noise, Seed};
 use tweedie::objective::{
-    DenoisingScoreMatching, LikelihoodMatching, LmForm, Objective, ScoreGradient, Weighting,
+    DenoisingScoreMatching, LikelihoodMatching, LmForm, Objective, ScoreGradient, Trains, Weighting,
 };
+use tweedie::query::{Batch, Query, Times};
 use tweedie::sample::{Ancestral, LastStep, Step};
 use tweedie::schedule::Vp;
 use tweedie::train::{Hooks, State, TensorRows, TrainConfig, Trainer};
@@ -96,34 +97,35 @@ pub fn unet(rank: Option<i64>, head_body: HeadBody) -> Model {
 /// `|F(x, t) − y|²` against fixed targets at fixed times: a training step without an objective's
 /// own work.
 pub struct SquaredError {
-    times: Vec<f64>,
+    times: Times,
     targets: Tensor,
 }
 
 impl SquaredError {
     pub fn new(rows: usize, dim: usize) -> SquaredError {
         SquaredError {
-            times: (0..rows).map(|i| (i as f64 + 0.5) / rows as f64).collect(),
+            times: Times::each((0..rows).map(|i| (i as f64 + 0.5) / rows as f64).collect()),
             targets: normal(3, rows, dim),
         }
     }
 }
 
 impl Objective for SquaredError {
-    fn loss(&self, model: &dyn Denoiser, x0: &Tensor, _noise: &mut Noise) -> Tensor {
-        (model.noise(x0, &self.times) - &self.targets).square().mean_dim(
-            [1i64].as_slice(),
-            false,
-            None::<Kind>,
-        )
+    fn loss(&self, model: &dyn Denoiser, batch: &Batch, _noise: &mut Noise) -> Tensor {
+        let q = Query::new(&batch.x, &self.times).given(batch.condition.as_ref());
+        (model.noise(&q) - &self.targets).square().mean_dim([1i64].as_slice(), false, None::<Kind>)
     }
 
     fn draws(&self) -> usize {
         1
     }
 
-    fn trains_head(&self) -> bool {
-        false
+    fn noise(&self, _dim: usize) -> Vec<Draw> {
+        Vec::new()
+    }
+
+    fn trains(&self) -> Trains {
+        Trains::Score
     }
 }
 
@@ -179,7 +181,7 @@ impl Training {
     ) -> Training {
         let config = TrainConfig { batch_size: rows, clip, decay: false, ..TrainConfig::default() };
         let state = State::new(&model);
-        let data = TensorRows::new(normal(2, rows, model.dim() as usize));
+        let data = TensorRows::new(normal(2, rows, model.space().dim as usize));
         Training { model, objective: Box::new(objective), data, trainer: Trainer { config }, state }
     }
 
@@ -234,14 +236,16 @@ pub fn unet_step(rank: Option<i64>, body: HeadBody) -> Training {
 /// Milliseconds per ancestral step of `IMAGES` samples, by the head's covariance or β̃.
 pub fn unet_sampling(rank: Option<i64>, body: HeadBody, steps: u64, clock: Clock) -> f64 {
     let model = unet(rank, body);
-    let covariance = if rank.is_some() { Covariance::Learned } else { Covariance::BetaTilde };
+    let covariance: &dyn Covariance = if rank.is_some() { &Own } else { &BetaTilde };
     let step = Ancestral::new(&model, covariance, 1.0, LastStep::Mean).expect("a sampler");
     let mut noise = Noise::new(Seed(6), 0..IMAGES as u64);
-    let mut x = normal(5, IMAGES, model.dim() as usize);
+    let mut x = normal(5, IMAGES, model.space().dim as usize);
     let elapsed = clock.time(|| {
         let grid: Vec<f64> = (0..=steps).map(|i| 0.5 + 0.4 * i as f64 / steps as f64).collect();
         tch::no_grad(|| {
-            grid.windows(2).rev().for_each(|pair| x = step.step(&x, pair[0], pair[1], &mut noise))
+            for pair in grid.windows(2).rev() {
+                x = step.step(&Query::new(&x, &Times::All(pair[1])), pair[0], &mut noise);
+            }
         });
     });
     1e3 * elapsed.as_secs_f64() / steps as f64

@@ -145,6 +145,7 @@ impl Density {
         let uniform = bound(&Uniform::new(scaling), watch)?;
         watch.begin("dequantize", config.iterations);
         let all = config.iterations;
+        let shared = std::cell::RefCell::new(&mut *watch);
         run.train_dequantizer(
             &dequantizer,
             (&table, &train[..]),
@@ -152,9 +153,11 @@ impl Density {
             &config,
             seed,
             &mut |done, loss| {
+                let mut watch = shared.borrow_mut();
                 watch.progress(done, all);
                 watch.note(&format!("loss {loss:.4}"));
             },
+            &|| shared.borrow().stop(),
         )?;
         watch.end();
         let variational = bound(&dequantizer, watch)?;

@@ -122,7 +122,7 @@ impl EvaluateOptions {
             Error::check_count("evaluate.rows", rows, MOST_ROWS)?;
         }
         let noise = (self.dequantization, self.start_time);
-        check_dequantization("evaluate", noise, false, "give score.estimator = ode with it")
+        check_dequantization("evaluate", noise, false, "score rows with the estimator ode instead")
     }
 
     /// What is measured of `density`.

@@ -1,21 +1,22 @@
-//! Training a variational dequantiser.
+//! Training a variational dequantiser, by the loop that trains models.
 
-use tch::{Tensor, no_grad};
+use std::cell::RefCell;
+
+use tch::{Device, Kind, Tensor};
 
 use super::Variational;
 use super::variational::Points;
 use crate::data::Table;
 use crate::grid::TimeLaw;
-use crate::model::Denoiser;
+use crate::model::{Denoiser, Parameters};
 use crate::noise::{Noise, Seed};
 use crate::objective::{DenoisingScoreMatching, Objective, Weighting};
-use crate::query::{Batch, Condition, Query, Times};
-use crate::tensor::squared_norm;
-use crate::train::{Adam, Order, TrainConfig};
+use crate::query::{Batch, Query, Times};
+use crate::tensor::{squared_norm, to_vec};
+use crate::train::{
+    Hooks, Metric, Rows, Stage, Staged, State, StopReason, TrainConfig, Trainee, Trainer,
+};
 use crate::{Error, Result};
-
-/// Steps between reports.
-const REPORT_EVERY: u64 = 50;
 
 /// ScoreFlow's bound (Theorem 3, in its DSM form) on `ln p(y)` up to a constant, from `draws` pairs
 /// (t, ε), `[b]`; differentiable in `y`. [`crate::likelihood::ScoreMatchingBound`] is the same with
@@ -36,15 +37,100 @@ fn bound(model: &dyn Denoiser, batch: &Batch, draws: usize, noise: &mut Noise) -
     -(prior + path + truncation)
 }
 
+/// Levels of a table, as they are.
+struct Levels<'a> {
+    table: &'a Table,
+    rows: &'a [usize],
+}
+
+impl Rows for Levels<'_> {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn gather(&self, rows: &[usize], _noise: &mut Noise) -> Tensor {
+        let levels: Vec<f32> =
+            rows.iter().flat_map(|&row| self.table.row(self.rows[row])).copied().collect();
+        Tensor::from_slice(&levels).view([rows.len() as i64, -1])
+    }
+
+    fn classes(&self, rows: &[usize]) -> Option<Vec<u32>> {
+        let labels = self.table.labels.as_ref()?;
+        Some(rows.iter().map(|&row| labels.of_rows[self.rows[row]]).collect())
+    }
+}
+
+/// A dequantiser, the frozen model that it is for, and where its training is kept.
+struct Learner<'a> {
+    dequantizer: &'a Variational,
+    model: &'a dyn Denoiser,
+    draws: usize,
+    classes: i64,
+    save: RefCell<&'a mut Save<'a>>,
+}
+
+/// Keeps the state to resume from.
+pub(crate) type Save<'a> = dyn FnMut(&State) -> Result<()> + 'a;
+
+impl Trainee for Learner<'_> {
+    fn name(&self) -> &'static str {
+        "the dequantiser"
+    }
+
+    fn parameters(&self) -> &Parameters {
+        self.dequantizer.parameters()
+    }
+
+    /// Levels stay where they are: it is points that go to a device.
+    fn stage(&self) -> Stage {
+        Stage { kind: Kind::Float, device: Device::Cpu, classes: self.classes, draws: Vec::new() }
+    }
+
+    /// `ln q(y|x) − bound(y)`, nats per row up to a constant.
+    fn loss(&self, staged: &mut Staged, _number: u64) -> Result<Tensor> {
+        let levels: Vec<f32> = to_vec(&staged.batch.x).into_iter().map(|v| v as f32).collect();
+        let Points { y, log_q } = self.dequantizer.draw(&levels, &mut staged.noise);
+        let condition = staged.batch.condition.take();
+        let batch = Batch { x: self.model.space().place(&y), condition };
+        let bound = bound(self.model, &batch, self.draws, &mut staged.noise);
+        Ok(&log_q - bound.to_device(log_q.device()).to_kind(Kind::Float))
+    }
+
+    fn save(&self, state: &State, _hooks: &mut dyn Hooks) -> Result<()> {
+        (self.save.borrow_mut())(state)
+    }
+}
+
+/// Passes on how far a training is, and whether to stop it.
+pub(crate) struct Report<'a> {
+    pub progress: &'a mut dyn FnMut(u64, f64),
+    pub stop: &'a dyn Fn() -> bool,
+    pub loss: f64,
+}
+
+impl Hooks for Report<'_> {
+    fn metric(&mut self, metric: &Metric) -> Result<()> {
+        self.loss = metric.loss;
+        Ok(())
+    }
+
+    fn step(&mut self, iteration: u64) {
+        (self.progress)(iteration, self.loss);
+    }
+
+    fn stop(&self) -> bool {
+        (self.stop)()
+    }
+}
+
 impl Variational {
     /// Maximises `E[bound(y) − ln q(y|x)]` over the levels `rows` of `table`, the model being
-    /// frozen (ScoreFlow, §6): by Adam with `config`'s iterations, batch size, step sizes, clipping
-    /// and moving average, `draws` pairs (t, ε) per row. The parameters are the moving average in
-    /// the end. `report` gets the steps done and the mean loss of the last, nats per row up to a
-    /// constant.
+    /// frozen (ScoreFlow, §6), with `draws` pairs (t, ε) per row. The parameters are the moving
+    /// average in the end. `report` gets the steps done and the mean loss of the last hundred, nats
+    /// per row up to a constant.
     ///
     /// # Errors
-    /// If the loss is not finite.
+    /// [`Error::Diverged`] if the loss is not finite.
     ///
     /// # Panics
     /// If there is no row.
@@ -58,63 +144,30 @@ impl Variational {
         seed: Seed,
         report: &mut dyn FnMut(u64, f64),
     ) -> Result<()> {
-        config.check()?;
-        Error::check_count("draws", draws, 10_000)?;
+        let mut state = State::of(self.parameters());
+        let mut report = Report { progress: report, stop: &|| false, loss: f64::NAN };
+        let (data, save) = ((table, rows), &mut |_: &State| Ok(()));
+        self.train(data, model, draws, config, seed, &mut state, &mut report, save).map(drop)
+    }
+
+    /// As [`Variational::fit`] from `state` on, which `save` keeps now and then and in the end.
+    pub(crate) fn train<'a>(
+        &'a self,
+        (table, rows): (&'a Table, &'a [usize]),
+        model: &'a dyn Denoiser,
+        draws: usize,
+        config: &TrainConfig,
+        seed: Seed,
+        state: &mut State,
+        hooks: &mut dyn Hooks,
+        save: &'a mut Save<'a>,
+    ) -> Result<StopReason> {
+        Error::check_count("dequantize.draws", draws, 10_000)?;
         assert!(!rows.is_empty(), "rows to fit a dequantiser to");
-        let parameters = self.parameters();
-        let mut order = Order::new(rows.len(), config.batch_size, seed.derive("order"));
-        let (mut first, mut second) =
-            (parameters.flat().zeros_like(), parameters.flat().zeros_like());
-        let mut average = parameters.flat().copy();
-        let mut losses = Vec::new();
-        for iteration in 0..config.iterations {
-            let batch: Vec<usize> = order.batch(iteration).into_iter().map(|i| rows[i]).collect();
-            let start = iteration * batch.len() as u64;
-            let mut noise = Noise::new(seed.derive("noise"), start..start + batch.len() as u64);
-            let levels: Vec<f32> = batch.iter().flat_map(|&row| table.row(row)).copied().collect();
-            let condition = table.labels.as_ref().map(|labels| {
-                let classes = batch.iter().map(|&row| labels.of_rows[row]);
-                Condition::classes(&classes.collect::<Vec<u32>>())
-            });
-            let Points { y, log_q } = self.draw(&levels, &mut noise);
-            let batch = Batch { x: model.space().place(&y), condition };
-            let bound = bound(model, &batch, draws, &mut noise).to_device(log_q.device());
-            let loss = (log_q - bound.to_kind(tch::Kind::Float)).mean(None);
-            let gradient = parameters.gradient(&loss, 0, parameters.size());
-            losses.push(loss.double_value(&[]));
-            no_grad(|| {
-                let gradient =
-                    &gradient * (gradient.norm().reciprocal() * config.clip).clamp_max(1.0);
-                let rate = config.learning_rate_at(iteration, 0.0);
-                let mut flat = parameters.flat().shallow_clone();
-                Adam::default().step(
-                    &mut flat,
-                    &mut first,
-                    &mut second,
-                    &gradient,
-                    iteration,
-                    rate,
-                );
-                let n = iteration as f64;
-                let _ =
-                    average.lerp_(parameters.flat(), 1.0 - config.ema.min((1.0 + n) / (10.0 + n)));
-            });
-            if (iteration + 1) % REPORT_EVERY == 0 || iteration + 1 == config.iterations {
-                let mean = losses.iter().sum::<f64>() / losses.len() as f64;
-                if !mean.is_finite() {
-                    return Err(Error::numeric(
-                        format!(
-                            "the dequantiser diverged before iteration {}: its loss is not finite",
-                            iteration + 1
-                        ),
-                        "lower --learning-rate, or check the data for extreme values",
-                    ));
-                }
-                report(iteration + 1, mean);
-                losses.clear();
-            }
-        }
-        parameters.assign(&average);
-        Ok(())
+        let classes = table.labels.as_ref().map_or(0, |labels| labels.names.len() as i64);
+        let save = RefCell::new(save);
+        let learner = Learner { dequantizer: self, model, draws, classes, save };
+        let trainer = Trainer { config: config.clone() };
+        trainer.train(&learner, &Levels { table, rows }, seed, state, hooks)
     }
 }

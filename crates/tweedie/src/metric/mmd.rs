@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use crate::gaussian::LN_2PI;
-use crate::oracle::{GaussianMixture, MixtureParameters};
+use crate::mixture::{GaussianMixture, MixtureParameters};
 use crate::tensor::to_vec;
 use crate::{Error, Result};
 

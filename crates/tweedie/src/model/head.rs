@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::covariance::CovarianceConfig;
 use crate::posterior::{HeadOutput, NoiseMoments};
 use crate::query::Coefficient;
 use crate::sym_matrix::{SymMatrix, root_rows};
@@ -114,14 +113,6 @@ impl HeadConfig {
     /// Whether the outputs correct a given `G`, and the head can start from what was measured.
     pub fn corrects(&self) -> bool {
         matches!(self.parametrization, Parametrization::Posterior | Parametrization::SecondMoment)
-    }
-
-    /// Where the reverse step's covariance comes from with this head.
-    pub fn covariance(&self) -> CovarianceConfig {
-        match self.parametrization {
-            Parametrization::Interpolation => CovarianceConfig::Interpolated,
-            _ => CovarianceConfig::Own,
-        }
     }
 
     /// Checks that the head can have its form.

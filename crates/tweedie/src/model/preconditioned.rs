@@ -10,10 +10,7 @@ use super::head::{HeadConfig, HeadStart, LEAST};
 use super::mlp::MlpConfig;
 use super::parameters::Parameters;
 use super::unet::{HeadBody, UNetConfig};
-use super::{Denoiser, HeadTrunk, Space, Split, Structure};
-use crate::covariance::{
-    Covariance, CovarianceConfig, CovarianceSources, Interpolant, NoiseStatistics,
-};
+use super::{Denoiser, HeadTrunk, Interpolant, NoiseStatistics, Space, Split, Structure};
 use crate::noise::Seed;
 use crate::posterior::NoiseMoments;
 use crate::query::Query;
@@ -272,22 +269,6 @@ impl Model {
             NetworkConfig::Mlp(_) => 0,
             NetworkConfig::UNet(config) => config.classes,
         }
-    }
-
-    /// The covariance that the head is for, where there is a head.
-    pub fn head_covariance(&self) -> Option<CovarianceConfig> {
-        self.config.head.map(|head| head.covariance())
-    }
-
-    /// A covariance of this model's reverse steps, with the data that it takes.
-    ///
-    /// # Errors
-    /// If the model has not what the covariance takes.
-    pub fn covariance(&self, config: CovarianceConfig) -> Result<Box<dyn Covariance>> {
-        config.build(&CovarianceSources {
-            statistics: self.statistics.as_ref(),
-            interpolates: self.head_covariance() == Some(CovarianceConfig::Interpolated),
-        })
     }
 
     /// The base distribution.

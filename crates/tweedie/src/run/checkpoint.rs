@@ -6,7 +6,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
-use crate::model::{Denoiser, Entry, Model, Parameters};
+use crate::model::{Entry, Parameters};
 use crate::train::{Best, State};
 
 /// More steps than any training takes.
@@ -184,8 +184,8 @@ pub(super) fn read_parameters(bytes: &[u8], like: &Parameters, setup: &Setup) ->
     Ok(flat)
 }
 
-/// Everything needed to resume, as flat tensors.
-pub(super) fn state_bytes(state: &State, setup: &Setup) -> Vec<u8> {
+/// Everything needed to resume, as flat tensors, and what else the file says `about` itself.
+pub(super) fn state_bytes(state: &State, setup: &Setup, more: &[(&str, String)]) -> Vec<u8> {
     let mut flat = vec![
         ("parameters", &state.parameters),
         ("ema", &state.ema),
@@ -199,6 +199,7 @@ pub(super) fn state_bytes(state: &State, setup: &Setup) -> Vec<u8> {
         ("since_best".to_string(), state.since_best.to_string()),
     ]);
     about.extend(setup.entries().map(|(key, value)| (key.to_string(), value)));
+    about.extend(more.iter().map(|(key, value)| (key.to_string(), value.clone())));
     if let Some(best) = &state.best {
         flat.push(("best", &best.parameters));
         about.insert("best".into(), best.value.to_string());
@@ -249,12 +250,11 @@ fn number<T: std::str::FromStr>(about: &BTreeMap<String, String>, key: &str) -> 
     value.parse().map_err(|_| format!("has '{key}' = '{value}'"))
 }
 
-/// The state from what [`state_bytes`] wrote, for `model` and the same `setup`.
-pub(super) fn read_state(bytes: &[u8], model: &Model, setup: &Setup) -> Problem<State> {
+/// The state from what [`state_bytes`] wrote, of `parameters` and the same `setup`.
+pub(super) fn read_state(bytes: &[u8], parameters: &Parameters, setup: &Setup) -> Problem<State> {
     let (file, about) = parse(bytes)?;
     setup.check(&about)?;
-    let device = model.space().device;
-    let size = model.parameters().size();
+    let (device, size) = (parameters.flat().device(), parameters.size());
     let flat = |name: &str| {
         let values = tensor(&file, name, &[size])?;
         match values.isfinite().all().int64_value(&[]) {

@@ -4,20 +4,21 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Layer;
+use crate::Result;
 use crate::data::{ScalingOptions, TableOptions};
 use crate::model::{BaseConfig, ModelConfig};
 use crate::objective::ObjectiveConfig;
 use crate::schedule::ScheduleConfig;
 use crate::train::TrainConfig;
-use crate::{Error, Result};
 
-/// Where the rows come from and how they are dealt.
+/// Where the rows come from and how they are split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
     /// A table, or `mixture:NAME`. A run keeps the absolute path.
     pub source: String,
-    /// Rows for validation from a file of their own; else they are dealt from `source`.
+    /// Rows for validation from a file of their own; else a share of `source`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<PathBuf>,
     /// Shares of training, validation and test rows.
@@ -88,42 +89,13 @@ pub struct RunConfig {
     pub train: TrainConfig,
 }
 
-/// Which fields a configuration file gives: a default of its kind of data takes the place of one
-/// that it leaves out, never of one that it gives, be its value the general default.
-#[derive(Clone, Debug, Default)]
-pub struct Given(toml::Table);
-
-impl Given {
-    /// Whether the file gives the field at this path, as `train.batch_size`.
-    pub fn has(&self, path: &str) -> bool {
-        let (parents, field) = path.rsplit_once('.').unwrap_or(("", path));
-        let mut table = &self.0;
-        for name in parents.split('.').filter(|name| !name.is_empty()) {
-            match table.get(name) {
-                Some(toml::Value::Table(inner)) => table = inner,
-                _ => return false,
-            }
-        }
-        table.contains_key(field)
-    }
-}
-
 impl RunConfig {
-    /// Reads a configuration file, and which fields it gives.
+    /// The configuration of a file, over the defaults.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read, [`Error::Data`] as [`RunConfig::from_toml`].
-    pub fn read(path: &Path) -> Result<(RunConfig, Given)> {
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let text = String::from_utf8(bytes).map_err(|_| {
-            Error::data(
-                path,
-                "is not text in UTF-8",
-                "give a configuration file, as the config.toml of a run",
-            )
-        })?;
-        let config = RunConfig::from_toml(&text, path)?;
-        Ok((config, Given(toml::from_str(&text).unwrap_or_default())))
+    pub fn read(path: &Path) -> Result<RunConfig> {
+        RunConfig::resolve(&[&Layer::read(path)?])
     }
 
     /// The fields in which `other` differs from this, by their paths, with this value and the
@@ -140,25 +112,13 @@ impl RunConfig {
         toml::to_string(self).expect("plain data")
     }
 
-    /// From TOML; `path` is named in errors. A head that the objective does not train is left out:
-    /// TOML has no way to say that there is none.
+    /// From the text of the file at `path`, which need not give every option: what it leaves out
+    /// is as by default.
+    ///
+    /// # Errors
+    /// [`Error::Data`] with the line of what cannot be.
     pub fn from_toml(text: &str, path: &Path) -> Result<RunConfig> {
-        let text = &*super::schema::config_text(text, path)?;
-        let mut config: RunConfig = toml::from_str(text).map_err(|e| {
-            let line = e
-                .span()
-                .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            let problem = format!("line {line}: {}", e.message().replace('\n', " "));
-            Error::data(
-                path,
-                problem,
-                "correct the configuration (see the config.toml of any run for the fields)",
-            )
-        })?;
-        if !config.objective.trains_head() {
-            config.model.head = None;
-        }
-        Ok(config)
+        RunConfig::resolve(&[&Layer::parse(text, path)?])
     }
 }
 
@@ -217,30 +177,11 @@ mod tests {
         }
     }
 
-    /// A field counts as given by standing in the file, not by its value.
     #[test]
-    fn given_fields_are_those_of_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("my.toml");
-        let text = "seed = 0\n[train]\nbatch_size = 256\n[model.network]\nkind = \"mlp\"\n";
-        std::fs::write(&path, text).unwrap();
-        let (config, given) = RunConfig::read(&path).unwrap();
-        assert_eq!(config.train.batch_size, TrainConfig::default().batch_size);
-        for path in ["seed", "train", "train.batch_size", "model.network.kind"] {
-            assert!(given.has(path), "{path}");
-        }
-        for path in [
-            "data",
-            "train.learning_rate",
-            "base.kind",
-            "seed.x",
-            "model.head.structure",
-            "batch_size",
-        ] {
-            assert!(!given.has(path), "{path}");
-        }
-        std::fs::write(&path, [0xff, 0xfe, 0]).unwrap();
-        assert!(RunConfig::read(&path).unwrap_err().is_request());
+    fn what_is_no_text_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [0xff, 0xfe, 0]).unwrap();
+        assert!(RunConfig::read(file.path()).unwrap_err().is_request());
     }
 
     #[test]
@@ -253,14 +194,5 @@ mod tests {
         let paths: Vec<&str> = found.iter().map(|(path, ..)| path.as_str()).collect();
         assert_eq!(paths, ["data.split_seed", "train.batch_size"]);
         assert_eq!((found[0].1.as_str(), found[0].2.as_str()), ("none", "7"));
-    }
-
-    #[test]
-    fn unknown_fields_are_named() {
-        let error =
-            RunConfig::from_toml("seed = 1\n[train]\niteration = 5\n", Path::new("my.toml"))
-                .unwrap_err();
-        let message = error.to_string();
-        assert!(message.contains("my.toml: line 3") && message.contains("iteration"), "{message}");
     }
 }

@@ -4,24 +4,28 @@ use tch::Device;
 
 use super::{DataRecord, Run, RunDir, checkpoint};
 use crate::data::Table;
-use crate::dequantize::{Variational, VariationalConfig};
+use crate::dequantize::{Report, Variational, VariationalConfig};
 use crate::noise::Seed;
-use crate::train::TrainConfig;
+use crate::train::{State, StopReason, TrainConfig};
 use crate::{Error, Result};
 
 /// Its file in a run directory.
 const FILE: &str = "dequantizer.safetensors";
-/// The header's key of the configuration.
+/// What its training goes on from, where it was interrupted.
+pub(super) const STATE: &str = "dequantizer-state.safetensors";
+/// The header's key of the configuration, and of what was requested of a training.
 const CONFIG: &str = "dequantizer";
-const REMEDY: &str = "train one again with `tweedie dequantize RUN --replace`";
+const REQUEST: &str = "request";
+const REMEDY: &str = "train one again, with dequantize.replace";
 
 impl Run {
     /// Trains `dequantizer` on these rows of a table under the run's frozen model, `draws` pairs
     /// (t, ε) per row and step, and keeps it with the run. `progress` gets the steps done and the
-    /// loss.
+    /// loss; `stop` ends it, and the same call goes on where it was left, to the same bits.
     ///
     /// # Errors
-    /// As [`Variational::fit`], and if the directory cannot be written.
+    /// As [`Variational::fit`]; [`Error::Interrupted`] if `stop` ends it; if the directory cannot
+    /// be written.
     pub fn train_dequantizer(
         &self,
         dequantizer: &Variational,
@@ -30,13 +34,39 @@ impl Run {
         config: &TrainConfig,
         seed: Seed,
         progress: &mut dyn FnMut(u64, f64),
+        stop: &dyn Fn() -> bool,
     ) -> Result<()> {
+        let request = serde_json::json!({
+            "dequantizer": dequantizer.config(), "train": config, "draws": draws, "seed": seed.0,
+            "data": table.fingerprint(), "rows": rows.len(),
+        });
+        let request = request.to_string();
+        let mut state = self.dir.dequantizer_state(dequantizer, &request)?;
+        let dir = &self.dir;
+        let mut save = |state: &State| dir.write_dequantizer_state(state, &request);
+        let mut hooks = Report { progress, stop, loss: f64::NAN };
         let parameters = self.model.parameters();
         parameters.track(0, 0);
-        let fitted = dequantizer.fit(table, rows, &self.model, draws, config, seed, progress);
+        let reason = dequantizer.train(
+            (table, rows),
+            &self.model,
+            draws,
+            config,
+            seed,
+            &mut state,
+            &mut hooks,
+            &mut save,
+        );
         parameters.track(0, parameters.size());
-        fitted?;
-        self.dir.write_dequantizer(dequantizer)
+        if reason? == StopReason::Stopped {
+            let text = format!(
+                "stopped at step {} of {}; what is done is kept, and the same command goes on",
+                state.iteration, config.iterations
+            );
+            return Err(Error::Interrupted(text));
+        }
+        self.dir.write_dequantizer(dequantizer)?;
+        self.dir.remove(STATE)
     }
 }
 
@@ -44,6 +74,28 @@ impl RunDir {
     /// Whether the run has a variational dequantiser.
     pub fn has_dequantizer(&self) -> bool {
         self.file(FILE).exists()
+    }
+
+    /// The state of a training of `dequantizer` that was requested alike and interrupted; else that
+    /// of a new one.
+    fn dequantizer_state(&self, dequantizer: &Variational, request: &str) -> Result<State> {
+        let parameters = dequantizer.parameters();
+        if !self.file(STATE).exists() {
+            return Ok(State::of(parameters));
+        }
+        let bytes = self.read(STATE)?;
+        match checkpoint::about(&bytes, REQUEST) {
+            Ok(own) if own == request => checkpoint::read_state(&bytes, parameters, &self.setup()?)
+                .map_err(|problem| {
+                    Error::checkpoint(self.file(STATE), problem, "delete it to begin anew")
+                }),
+            _ => Ok(State::of(parameters)),
+        }
+    }
+
+    fn write_dequantizer_state(&self, state: &State, request: &str) -> Result<()> {
+        let about = [(REQUEST, request.to_string())];
+        self.write(STATE, &checkpoint::state_bytes(state, &self.setup()?, &about))
     }
 
     /// Writes the run's variational dequantiser.
@@ -62,11 +114,7 @@ impl RunDir {
     pub fn dequantizer(&self, data: &DataRecord, device: Device) -> Result<Variational> {
         if !self.has_dequantizer() {
             let problem = "has no variational dequantiser";
-            return Err(Error::checkpoint(
-                self.path(),
-                problem,
-                "train one with `tweedie dequantize RUN`",
-            ));
+            return Err(Error::checkpoint(self.path(), problem, "train one first"));
         }
         let bytes = self.read(FILE)?;
         let broken = |problem: String| Error::checkpoint(self.file(FILE), problem, REMEDY);

@@ -4,7 +4,7 @@ use super::{About, DataRecord, RunConfig, RunDir, Status};
 use crate::Result;
 use crate::choice::choices;
 use crate::likelihood::bits_per_dim;
-use crate::train::{Ended, Metric};
+use crate::train::{Metric, StopReason};
 
 choices! {
     /// How a training ended, or that it did not.
@@ -109,10 +109,10 @@ impl Ending {
         if let Some(status) = status {
             let outcome = match status.ended {
                 _ if imported => Outcome::Imported,
-                Some(Ended::Finished) => Outcome::Finished,
-                Some(Ended::EarlyStop) => Outcome::EarlyStop,
-                Some(Ended::OutOfTime) => Outcome::OutOfTime,
-                Some(Ended::Stopped) | None => Outcome::Unfinished,
+                Some(StopReason::Finished) => Outcome::Finished,
+                Some(StopReason::EarlyStop) => Outcome::EarlyStop,
+                Some(StopReason::OutOfTime) => Outcome::OutOfTime,
+                Some(StopReason::Stopped) | None => Outcome::Unfinished,
             };
             let best = status.best_iteration.zip(status.best);
             let Status { iteration, seconds, .. } = status;
@@ -187,7 +187,7 @@ mod tests {
         let imported = DataRecord { fingerprint: String::new(), rows: [0; 3], ..data.clone() };
         assert_eq!(Ending::of(None, &config, &imported, &[]).outcome, Outcome::Imported);
         // what the run says goes before what its metrics show
-        let status = |ended: Option<Ended>| Status {
+        let status = |ended: Option<StopReason>| Status {
             ended,
             iteration: 150,
             best_iteration: Some(50),
@@ -196,13 +196,13 @@ mod tests {
         };
         let stored = |ended| Ending::of(Some(status(ended)), &config, &data, &some);
         assert_eq!(
-            (stored(None).outcome, stored(Some(Ended::Stopped)).outcome),
+            (stored(None).outcome, stored(Some(StopReason::Stopped)).outcome),
             (Outcome::Unfinished, Outcome::Unfinished)
         );
         assert_eq!(
-            (stored(Some(Ended::EarlyStop)).outcome, stored(None).best),
+            (stored(Some(StopReason::EarlyStop)).outcome, stored(None).best),
             (Outcome::EarlyStop, Some((50, -2.0)))
         );
-        assert_eq!(stored(Some(Ended::Finished)).iteration, 150);
+        assert_eq!(stored(Some(StopReason::Finished)).iteration, 150);
     }
 }

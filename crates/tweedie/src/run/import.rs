@@ -20,7 +20,7 @@ use crate::model::{
 use crate::noise::Seed;
 use crate::objective::{ObjectiveConfig, Target, Weighting};
 use crate::schedule::{ScheduleConfig, StepLaw};
-use crate::train::{Ended, State};
+use crate::train::{State, StopReason};
 use crate::{Error, Result};
 
 const SCHEDULER: &str = "scheduler_config.json";
@@ -346,7 +346,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     let state = State::new(&model);
     run.checkpoint(&model, &state)?;
     run.write_config(&config)?;
-    run.finish(&state, Ended::Finished)?;
+    run.finish(&state, StopReason::Finished)?;
     Ok(remark)
 }
 

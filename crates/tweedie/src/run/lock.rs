@@ -39,7 +39,7 @@ impl Lock {
     /// Takes the lock of the directory `dir`.
     ///
     /// # Errors
-    /// [`Error::Config`] if another process has it, [`Error::Io`] if the directory cannot be
+    /// [`Error::Busy`] if another process has it, [`Error::Io`] if the directory cannot be
     /// written.
     pub(super) fn take(dir: &Path) -> Result<Lock> {
         let path = dir.join(FILE);
@@ -64,14 +64,7 @@ impl Lock {
         }
         match taken {
             Ok(()) => Ok(Lock { _file: Some(file) }),
-            Err(TryLockError::WouldBlock) => {
-                let problem = format!("another process is writing to {}", dir.display());
-                Err(Error::config(
-                    "run directory",
-                    problem,
-                    "wait until it ends, or give another directory",
-                ))
-            }
+            Err(TryLockError::WouldBlock) => Err(Error::Busy { path: dir.to_owned() }),
             // not every network file system has locks
             Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {
                 Ok(Lock { _file: None })

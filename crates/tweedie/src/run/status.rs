@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Run, RunDir, checkpoint, lock};
-use crate::train::{Ended, State};
+use crate::train::{State, StopReason};
 use crate::{Error, Result};
 
 /// Where a run keeps it.
@@ -13,7 +13,7 @@ pub(super) const FILE: &str = "status.json";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Why training ended; none: it has not, or it was killed.
-    pub ended: Option<Ended>,
+    pub ended: Option<StopReason>,
     /// Steps done at the last checkpoint.
     pub iteration: u64,
     /// Steps done when the parameters in use were found, where validation chose them.
@@ -27,7 +27,7 @@ pub struct Status {
 
 impl Status {
     /// Of a training in `state`.
-    pub fn of(state: &State, ended: Option<Ended>) -> Status {
+    pub fn of(state: &State, ended: Option<StopReason>) -> Status {
         Status {
             ended,
             iteration: state.iteration,
@@ -40,7 +40,10 @@ impl Status {
     /// Whether training came to an end that its settings say: its last step, no more improvement,
     /// or no more time.
     pub fn is_finished(&self) -> bool {
-        matches!(self.ended, Some(Ended::Finished | Ended::EarlyStop | Ended::OutOfTime))
+        matches!(
+            self.ended,
+            Some(StopReason::Finished | StopReason::EarlyStop | StopReason::OutOfTime)
+        )
     }
 }
 
@@ -63,11 +66,11 @@ impl RunDir {
             .map_err(|problem| Error::checkpoint(&path, problem, remedy))?;
         let config = self.config()?.train;
         let ended = if about.iteration >= config.iterations {
-            Some(Ended::Finished)
+            Some(StopReason::Finished)
         } else if config.patience > 0 && about.since_best >= config.patience {
-            Some(Ended::EarlyStop)
+            Some(StopReason::EarlyStop)
         } else if config.max_seconds > 0.0 && about.seconds >= config.max_seconds {
-            Some(Ended::OutOfTime)
+            Some(StopReason::OutOfTime)
         } else {
             None
         };

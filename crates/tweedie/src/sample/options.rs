@@ -316,26 +316,23 @@ impl Sampling {
         Ok((Tensor::cat(&parts, 0), clipped))
     }
 
-    /// `n` samples of a model that is being trained, `[n, d]`; once `stop` returns true the rest is
-    /// computed from zeros, and the result has to be thrown away.
+    /// `n` samples `[n, d]` of `denoiser`, which stands for `model`: one that is watched, say.
     ///
     /// # Errors
     /// As [`SamplerMethod::draw`].
-    pub fn draw_unless(
+    pub fn draw_as(
         &self,
+        denoiser: &dyn Denoiser,
         model: &Model,
         n: usize,
         batch: usize,
-        stop: &dyn Fn() -> bool,
     ) -> Result<Tensor> {
         let grid = self.grid(model.space().schedule())?;
         let covariance = model.covariance(self.covariance)?;
-        let watched = crate::train::Watched::new(model, stop);
         sample_in_batches(n, batch, |rows| {
             let condition = condition_of(model, None, rows.clone());
-            let condition = condition.as_ref();
-            let chain =
-                Chain { model: &watched, covariance: &*covariance, grid: &grid, rows, condition };
+            let (model, covariance, condition) = (denoiser, &*covariance, condition.as_ref());
+            let chain = Chain { model, covariance, grid: &grid, rows, condition };
             Ok(self.sampler.method().draw(self, &chain)?.0)
         })
     }

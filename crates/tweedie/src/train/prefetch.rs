@@ -16,7 +16,7 @@ use crate::tensor::upload;
 const AHEAD: usize = 3;
 
 /// A batch of clean rows, where the model computes.
-pub(super) struct Staged {
+pub(crate) struct Staged {
     /// The rows in the network's units, and their classes where they have any.
     pub batch: Batch,
     /// The rows' noise, after what making them has drawn; what the objective draws lies ready.
@@ -25,7 +25,7 @@ pub(super) struct Staged {
 
 /// Where batches go, and what lies ready with them.
 #[derive(Clone, Debug)]
-pub(super) struct Stage {
+pub(crate) struct Stage {
     pub kind: Kind,
     pub device: Device,
     /// Of the model, where it is conditioned on any.

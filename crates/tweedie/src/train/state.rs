@@ -3,7 +3,7 @@
 use tch::{Tensor, no_grad};
 
 use super::Metric;
-use crate::model::Model;
+use crate::model::{Model, Parameters};
 
 /// The best parameters so far by validation.
 #[derive(Debug)]
@@ -42,7 +42,12 @@ pub struct State {
 impl State {
     /// The start of a training of `model` as it is.
     pub fn new(model: &Model) -> State {
-        let flat = model.parameters().flat();
+        State::of(model.parameters())
+    }
+
+    /// The start of a training of `parameters` as they are.
+    pub(crate) fn of(parameters: &Parameters) -> State {
+        let flat = parameters.flat();
         no_grad(|| State {
             iteration: 0,
             seconds: 0.0,

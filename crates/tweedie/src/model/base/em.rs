@@ -7,7 +7,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
-use crate::oracle::GaussianMixture;
+use crate::mixture::GaussianMixture;
 use crate::tensor::sum_over;
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);

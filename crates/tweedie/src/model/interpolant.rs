@@ -19,14 +19,14 @@ pub struct Interpolant {
 
 impl Interpolant {
     /// Through `values` at `log_snr` (falling, two or more), for rows on `device`.
-    pub(super) fn new(log_snr: &[f64], values: &[f64], device: Device) -> Interpolant {
+    pub(crate) fn new(log_snr: &[f64], values: &[f64], device: Device) -> Interpolant {
         let rising = |of: &[f64]| upload(&Tensor::from_slice(of), Kind::Double, device).flip([0]);
         let tables = [rising(log_snr), rising(values)];
         Interpolant { log_snr: log_snr.to_vec(), values: values.to_vec(), tables }
     }
 
     /// At one ratio.
-    pub(super) fn at(&self, log_snr: f64) -> f64 {
+    pub(crate) fn at(&self, log_snr: f64) -> f64 {
         let next = self.log_snr.partition_point(|&l| l > log_snr);
         let (i, j) = (next.max(1) - 1, next.min(self.values.len() - 1));
         let gap = self.log_snr[i] - self.log_snr[j];

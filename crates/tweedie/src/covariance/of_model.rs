@@ -1,0 +1,33 @@
+//! The covariances that a trained model has.
+
+use super::{Covariance, CovarianceConfig, CovarianceSources};
+use crate::Result;
+use crate::model::{HeadConfig, Model, Parametrization};
+
+impl CovarianceConfig {
+    /// The covariance that a head is trained for.
+    pub fn of_head(head: &HeadConfig) -> CovarianceConfig {
+        match head.parametrization {
+            Parametrization::Interpolation => CovarianceConfig::Interpolated,
+            _ => CovarianceConfig::Own,
+        }
+    }
+}
+
+impl Model {
+    /// The covariance that the head is for, where there is a head.
+    pub fn head_covariance(&self) -> Option<CovarianceConfig> {
+        self.config().head.as_ref().map(CovarianceConfig::of_head)
+    }
+
+    /// A covariance of this model's reverse steps, with the data that it takes.
+    ///
+    /// # Errors
+    /// If the model has not what the covariance takes.
+    pub fn covariance(&self, config: CovarianceConfig) -> Result<Box<dyn Covariance>> {
+        config.build(&CovarianceSources {
+            statistics: self.noise_statistics(),
+            interpolates: self.head_covariance() == Some(CovarianceConfig::Interpolated),
+        })
+    }
+}

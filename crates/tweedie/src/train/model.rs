@@ -1,0 +1,99 @@
+//! The training of a model by an objective.
+
+use tch::Tensor;
+
+use super::{Hooks, Rows, Stage, Staged, State, StopReason, Trainee, Trainer, Validation};
+use crate::model::{Denoiser, Mode, Model, Parameters, Precision};
+use crate::noise::Seed;
+use crate::objective::{Objective, Trains};
+use crate::{Error, Result};
+
+/// A model, what it is trained by and what judges it.
+struct ModelTraining<'a> {
+    model: &'a Model,
+    objective: &'a dyn Objective,
+    validation: Option<&'a Validation>,
+    precision: Precision,
+    dropout: Seed,
+}
+
+impl Trainer {
+    /// Trains `model` from `state` on. At the end the model holds the parameters that did best on
+    /// `validation`, or where there is none the moving average; `state` can resume the training.
+    ///
+    /// With the same seed and the same calls, the result has the same bits on one machine whether
+    /// or not it was interrupted, as long as `max_seconds` does not bite.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are no rows, or rows with labels for a model without classes, or
+    /// the other way round; [`Error::Diverged`]; whatever the hooks return.
+    pub fn fit(
+        &self,
+        model: &Model,
+        objective: &dyn Objective,
+        data: &dyn Rows,
+        validation: Option<&Validation>,
+        seed: Seed,
+        state: &mut State,
+        hooks: &mut dyn Hooks,
+    ) -> Result<StopReason> {
+        let (known, labelled) = (model.classes(), data.classes(&[]).is_some());
+        if !data.is_empty() && labelled != (known > 0) {
+            let rows = if labelled { "with" } else { "without" };
+            let problem = format!("a model of {known} classes, and rows {rows} labels");
+            return Err(Error::config("data.classes", problem, "give both, or neither"));
+        }
+        let (precision, dropout) = (self.config.precision, seed.derive("dropout"));
+        let training = ModelTraining { model, objective, validation, precision, dropout };
+        self.train(&training, data, seed, state, hooks)
+    }
+}
+
+impl Trainee for ModelTraining<'_> {
+    fn name(&self) -> &'static str {
+        "training"
+    }
+
+    fn parameters(&self) -> &Parameters {
+        self.model.parameters()
+    }
+
+    /// The score's, the head's or both.
+    fn trained(&self) -> (i64, i64) {
+        let (score, all) = (self.model.score_size(), self.model.parameters().size());
+        match self.objective.trains() {
+            Trains::Score => (0, score),
+            Trains::Head => (score, all - score),
+            Trains::Both => (0, all),
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        let space = self.model.space();
+        Stage {
+            kind: space.kind,
+            device: space.device,
+            classes: self.model.classes(),
+            draws: self.objective.noise(space.dim as usize),
+        }
+    }
+
+    fn loss(&self, staged: &mut Staged, number: u64) -> Result<Tensor> {
+        // a head alone learns the errors of the score as it is used, without dropout
+        let dropped = self.model.drops() && self.objective.trains() != Trains::Head;
+        let dropout = dropped.then(|| self.dropout.derive(&number.to_string()));
+        let model = self.model.in_mode(Mode { precision: self.precision, dropout })?;
+        Ok(self.objective.loss(&model, &staged.batch, &mut staged.noise))
+    }
+
+    fn look(&self, iteration: u64, hooks: &mut dyn Hooks) -> Result<Option<(f64, f64)>> {
+        hooks.look(self.model, iteration)?;
+        let stop = || hooks.stop();
+        let bound = self.validation.map(|v| v.bound_until(self.model, self.precision, &stop));
+        Ok(bound.transpose()?.flatten())
+    }
+
+    fn save(&self, state: &State, hooks: &mut dyn Hooks) -> Result<()> {
+        hooks.checkpoint(self.model, state)
+    }
+}
