@@ -3,69 +3,77 @@
 //! The library names an option by its path (`train.batch_size`). What is printed names the flag
 //! (`--batch-size`), where the command that is run has one for it.
 
+use std::sync::OnceLock;
+
 use clap::CommandFactory;
+use serde_json::Value;
 use tweedie::Error;
+use tweedie::density::{
+    DecodeOptions, DequantizeOptions, EncodeOptions, EvaluateOptions, SampleOptions, ScoreOptions,
+};
 
 use crate::train::FLAGS;
 
 /// Options whose flag is neither in the table of `tweedie train` nor called as their path ends. A
 /// path that ends in a dot stands for all below it.
-const OTHERS: [(&str, &str); 9] = [
-    ("evaluate.covariances", "covariance"),
-    ("evaluate.ode", "no-ode"),
-    ("evaluate.images.network", "inception"),
-    ("encode.check", "no-check"),
-    ("objective.draws", "transitions"),
-    ("objective.", "objective"),
-    ("schedule.", "schedule"),
-    ("base.", "base"),
-    ("model.head", "objective"),
+const OTHERS: [(&str, &str); 17] = [
+    ("fit.out", "--out"),
+    ("fit.resume", "--resume"),
+    ("fit.config", "--config"),
+    ("fit.score_from", "--score-from"),
+    ("objective.draws", "--transitions"),
+    ("objective.", "--objective"),
+    ("schedule.", "--schedule"),
+    ("base.", "--base"),
+    ("model.head", "--objective"),
+    ("sample.n", "-n"),
+    ("evaluate.data", "--data"),
+    ("evaluate.against", "--against"),
+    ("evaluate.covariances", "--covariance"),
+    ("evaluate.ode", "--no-ode"),
+    ("evaluate.images.network", "--inception"),
+    ("encode.check", "--no-check"),
+    ("dequantize.data", "--data"),
 ];
 
-/// The first words of paths of options.
-const SECTIONS: [&str; 15] = [
-    "base",
-    "data",
-    "dequantize",
-    "decode",
-    "encode",
-    "evaluate",
-    "export",
-    "fit",
-    "import",
-    "model",
-    "objective",
-    "sample",
-    "schedule",
-    "score",
-    "train",
-];
-
-/// The flag, without its dashes, that sets the option at `path` where a command has it.
-fn flag_of(path: &str) -> Option<String> {
-    if let Some(flag) = FLAGS.iter().find(|flag| flag.path == path) {
-        return Some(flag.name.into());
-    }
-    let (section, rest) = path.split_once('.').unwrap_or((path, path));
-    let is = |(known, _): &&(&str, &str)| {
-        *known == path || known.ends_with('.') && path.starts_with(known)
-    };
-    match OTHERS.iter().find(is) {
-        Some((_, flag)) => Some((*flag).into()),
-        None if SECTIONS.contains(&section) || rest == path => {
-            rest.rsplit('.').next().map(|leaf| leaf.replace('_', "-"))
+/// The paths of all leaves of `options`.
+fn leaves(path: &str, options: &Value, found: &mut Vec<String>) {
+    match options {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, value)| leaves(&format!("{path}.{name}"), value, found));
         }
-        None => None,
+        _ => found.push(path.into()),
     }
 }
 
+/// The paths of the options of all commands but `train`: the last part of each is its flag's name.
+fn paths() -> Vec<String> {
+    let value = |options: serde_json::Result<Value>| options.unwrap_or_default();
+    let sections = [
+        ("sample", value(serde_json::to_value(SampleOptions::default()))),
+        ("score", value(serde_json::to_value(ScoreOptions::default()))),
+        ("evaluate", value(serde_json::to_value(EvaluateOptions::default()))),
+        ("encode", value(serde_json::to_value(EncodeOptions::default()))),
+        ("dequantize", value(serde_json::to_value(DequantizeOptions::default()))),
+        ("decode", value(serde_json::to_value(DecodeOptions::default()))),
+    ];
+    let mut paths = Vec::new();
+    sections.iter().for_each(|(name, options)| leaves(name, options, &mut paths));
+    paths
+}
+
 /// The flags of a command.
-pub struct Flags(Vec<String>);
+pub struct Flags {
+    /// With their dashes.
+    own: Vec<String>,
+    paths: Vec<String>,
+}
 
 impl Flags {
     /// Those of the command that is run.
-    pub fn here() -> Flags {
-        Flags::of(std::env::args().skip(1))
+    pub fn here() -> &'static Flags {
+        static HERE: OnceLock<Flags> = OnceLock::new();
+        HERE.get_or_init(|| Flags::of(std::env::args().skip(1)))
     }
 
     fn of(words: impl Iterator<Item = String>) -> Flags {
@@ -76,12 +84,27 @@ impl Flags {
                 None => break,
             }
         }
-        Flags(command.get_arguments().filter_map(|a| a.get_long().map(String::from)).collect())
+        let long = command.get_arguments().filter_map(|a| Some(format!("--{}", a.get_long()?)));
+        let short = command.get_arguments().filter_map(|a| Some(format!("-{}", a.get_short()?)));
+        Flags { own: long.chain(short).collect(), paths: paths() }
     }
 
     /// The flag for the option at `path`, where the command has one.
     fn get(&self, path: &str) -> Option<String> {
-        flag_of(path).filter(|flag| self.0.contains(flag)).map(|flag| format!("--{flag}"))
+        let is = |(known, _): &&(&str, &str)| {
+            *known == path || known.ends_with('.') && path.starts_with(known)
+        };
+        let of_training = FLAGS.iter().find(|flag| flag.path == path);
+        let flag = if let Some(flag) = of_training {
+            format!("--{}", flag.name)
+        } else if let Some((_, flag)) = OTHERS.iter().find(is) {
+            (*flag).into()
+        } else {
+            let (_, leaf) = path.rsplit_once('.').unwrap_or(("", path));
+            let known = leaf == path || path == "fit.seed" || self.paths.iter().any(|p| p == path);
+            format!("--{}", known.then_some(leaf)?.replace('_', "-"))
+        };
+        self.own.contains(&flag).then_some(flag)
     }
 
     /// `text` with every path of an option that the command has a flag for called by it, and
@@ -116,9 +139,14 @@ impl Flags {
             return self.name_in(&error.to_string());
         };
         let leaf = option.rsplit('.').next().unwrap_or_default().replace('_', "-");
+        let (section, _) = option.split_once('.').unwrap_or_default();
+        let of_configuration =
+            !["", "fit"].contains(&section) && self.own.contains(&"--set".into());
         let option = match self.get(option) {
             // the path says what the flag's name does not
-            Some(flag) if flag[2..] != leaf && option.contains('.') => format!("{flag} ({option})"),
+            Some(flag) if flag.trim_start_matches('-') != leaf && of_configuration => {
+                format!("{flag} ({option})")
+            }
             Some(flag) => flag,
             None => option.clone(),
         };
@@ -150,6 +178,35 @@ mod tests {
         let error = Error::config("train.learning_rate", "-1", "give more");
         assert_eq!(train.explain(&error), "--learning-rate: -1; give more");
         assert_eq!(sample.explain(&Error::config("train.ema", "2", "less")), "train.ema: 2; less");
+    }
+
+    #[test]
+    fn options_of_other_commands_are_called_by_their_flags() {
+        for (command, text, expected) in [
+            ("sample", "sample.clip_noise: 3; give one", "--clip-noise: 3; give one"),
+            ("sample", "ends, and sample.last_step = noise", "ends, and --last-step noise"),
+            ("score", "score.solver.rtol: x", "--rtol: x"),
+            (
+                "score",
+                "give score.estimator = ode or score.steps",
+                "give --estimator ode or --steps",
+            ),
+            ("evaluate", "evaluate.images.network: none", "--inception: none"),
+            (
+                "evaluate",
+                "say evaluate.images.fewer_samples to go on",
+                "say --fewer-samples to go on",
+            ),
+            // no options, but files
+            (
+                "sample",
+                "sample.csv, ./sample.n and x/score.steps",
+                "sample.csv, ./sample.n and x/score.steps",
+            ),
+            ("sample", "sample.n: 0; give a number", "-n: 0; give a number"),
+        ] {
+            assert_eq!(flags(command).name_in(text), expected);
+        }
     }
 
     /// Every flag of a training sets something.

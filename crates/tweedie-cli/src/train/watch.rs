@@ -39,7 +39,6 @@ const FALLING: u64 = 3;
 pub struct Console {
     quiet: bool,
     resumes: bool,
-    flags: Flags,
     progress: Option<Progress>,
     /// What is trained, once it is known.
     training: Option<(RunConfig, DataRecord)>,
@@ -61,7 +60,6 @@ impl Console {
         Console {
             quiet,
             resumes,
-            flags: Flags::here(),
             progress: None,
             training: None,
             start: Start::default(),
@@ -124,6 +122,12 @@ impl Watch for Console {
         }
     }
 
+    fn note(&mut self, text: &str) {
+        if let Some(progress) = &mut self.progress {
+            progress.note(text);
+        }
+    }
+
     fn end(&mut self) {
         if let Some(progress) = self.progress.take() {
             progress.finish();
@@ -135,7 +139,7 @@ impl Watch for Console {
     }
 
     fn say(&mut self, remark: Remark) {
-        let text = self.flags.name_in(&remark.to_string());
+        let text = Flags::here().name_in(&remark.to_string());
         self.message(text);
     }
 }

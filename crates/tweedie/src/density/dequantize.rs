@@ -144,22 +144,11 @@ impl Density {
         };
         let uniform = bound(&Uniform::new(scaling), watch)?;
         watch.begin("dequantize", config.iterations);
-        let all = config.iterations;
-        let shared = std::cell::RefCell::new(&mut *watch);
-        run.train_dequantizer(
-            &dequantizer,
-            (&table, &train[..]),
-            options.draws,
-            &config,
-            seed,
-            &mut |done, loss| {
-                let mut watch = shared.borrow_mut();
-                watch.progress(done, all);
-                watch.note(&format!("loss {loss:.4}"));
-            },
-            &|| shared.borrow().stop(),
-        )?;
+        let rows = (&table, &train[..]);
+        let learned =
+            run.train_dequantizer(&dequantizer, rows, options.draws, &config, seed, watch);
         watch.end();
+        learned?;
         let variational = bound(&dequantizer, watch)?;
         let pairs = variational.values.iter().zip(&uniform.values);
         let gain = mean_and_error(&pairs.map(|(v, u)| v - u).collect::<Vec<f64>>());

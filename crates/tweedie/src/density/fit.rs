@@ -23,7 +23,7 @@ use crate::objective::{ObjectiveConfig, Trains};
 use crate::run::{DataRecord, Layer, Prepared, Run, RunConfig, RunDir, Training};
 use crate::sample::SampleOptions;
 use crate::tensor::to_vec;
-use crate::train::{Hooks, Metric, State, StopReason, Trainer, Watched};
+use crate::train::{Hooks, Metric, State, StopReason, Trainer};
 use crate::watch::{Remark, Silent, Watch};
 use crate::{Error, Result};
 
@@ -278,9 +278,8 @@ impl Hooks for Keeper<'_> {
         let stop = || self.watch.stop();
         let seed = Seed(self.config.seed).derive("look").0;
         let sampling = SampleOptions { seed, ..SampleOptions::default() }.of(model, true);
-        let watched = Watched::new(model, &stop);
-        let (n, batch) = (LOOK_SAMPLES, self.config.train.batch_size);
-        let samples = sampling.draw_as(&watched, model, n, batch);
+        let batch = self.config.train.batch_size;
+        let samples = sampling.draw_unless(model, LOOK_SAMPLES, batch, &stop);
         match samples {
             _ if self.watch.stop() => Ok(()),
             Ok(samples) => {

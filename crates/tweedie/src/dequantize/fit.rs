@@ -16,6 +16,7 @@ use crate::tensor::{squared_norm, to_vec};
 use crate::train::{
     Hooks, Metric, Rows, Stage, Staged, State, StopReason, TrainConfig, Trainee, Trainer,
 };
+use crate::watch::Watch;
 use crate::{Error, Result};
 
 /// ScoreFlow's bound (Theorem 3, in its DSM form) on `ln p(y)` up to a constant, from `draws` pairs
@@ -101,33 +102,28 @@ impl Trainee for Learner<'_> {
     }
 }
 
-/// Passes on how far a training is, and whether to stop it.
-pub(crate) struct Report<'a> {
-    pub progress: &'a mut dyn FnMut(u64, f64),
-    pub stop: &'a dyn Fn() -> bool,
-    pub loss: f64,
-}
+/// Passes on how far a training of so many steps is.
+pub(crate) struct Report<'a>(pub &'a mut dyn Watch, pub u64);
 
 impl Hooks for Report<'_> {
     fn metric(&mut self, metric: &Metric) -> Result<()> {
-        self.loss = metric.loss;
+        self.0.note(&format!("loss {:.4}", metric.loss));
         Ok(())
     }
 
     fn step(&mut self, iteration: u64) {
-        (self.progress)(iteration, self.loss);
+        self.0.progress(iteration, self.1);
     }
 
     fn stop(&self) -> bool {
-        (self.stop)()
+        self.0.stop()
     }
 }
 
 impl Variational {
     /// Maximises `E[bound(y) − ln q(y|x)]` over the levels `rows` of `table`, the model being
     /// frozen (ScoreFlow, §6), with `draws` pairs (t, ε) per row. The parameters are the moving
-    /// average in the end. `report` gets the steps done and the mean loss of the last hundred, nats
-    /// per row up to a constant.
+    /// average in the end.
     ///
     /// # Errors
     /// [`Error::Diverged`] if the loss is not finite.
@@ -142,12 +138,10 @@ impl Variational {
         draws: usize,
         config: &TrainConfig,
         seed: Seed,
-        report: &mut dyn FnMut(u64, f64),
     ) -> Result<()> {
-        let mut state = State::of(self.parameters());
-        let mut report = Report { progress: report, stop: &|| false, loss: f64::NAN };
+        let (state, hooks) = (&mut State::of(self.parameters()), &mut crate::train::Silent);
         let (data, save) = ((table, rows), &mut |_: &State| Ok(()));
-        self.train(data, model, draws, config, seed, &mut state, &mut report, save).map(drop)
+        self.train(data, model, draws, config, seed, state, hooks, save).map(drop)
     }
 
     /// As [`Variational::fit`] from `state` on, which `save` keeps now and then and in the end.

@@ -125,7 +125,7 @@ fn uniform_and_variational_bound_and_training_helps() {
     };
     let rows: Vec<usize> = (0..6000).collect();
     let frozen = oracle(vp.clone());
-    learned.fit(&table, &rows, &frozen, 4, &training, Seed(4), &mut |_, _| {}).unwrap();
+    learned.fit(&table, &rows, &frozen, 4, &training, Seed(4)).unwrap();
     let (variational, _) = gap("variational", &learned);
     assert!(variational > 0.4 * uniform, "{variational} of {uniform} are left");
 }
@@ -172,7 +172,7 @@ fn convolutions_learn_from_images() {
     };
     let all: Vec<usize> = (0..rows).collect();
     let frozen = model();
-    learned.fit(&table, &all, &frozen, 4, &training, Seed(4), &mut |_, _| {}).unwrap();
+    learned.fit(&table, &all, &frozen, 4, &training, Seed(4)).unwrap();
     let variational = gap(&learned);
     println!("images: uniform {uniform:.3}, variational {variational:.3}");
     assert!(variational > 0.4 * uniform, "{variational} of {uniform} are left");

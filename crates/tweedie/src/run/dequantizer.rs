@@ -7,6 +7,7 @@ use crate::data::Table;
 use crate::dequantize::{Report, Variational, VariationalConfig};
 use crate::noise::Seed;
 use crate::train::{State, StopReason, TrainConfig};
+use crate::watch::Watch;
 use crate::{Error, Result};
 
 /// Its file in a run directory.
@@ -20,11 +21,11 @@ const REMEDY: &str = "train one again, with dequantize.replace";
 
 impl Run {
     /// Trains `dequantizer` on these rows of a table under the run's frozen model, `draws` pairs
-    /// (t, ε) per row and step, and keeps it with the run. `progress` gets the steps done and the
-    /// loss; `stop` ends it, and the same call goes on where it was left, to the same bits.
+    /// (t, ε) per row and step, and keeps it with the run. Where `watch` stops it, the same
+    /// call goes on where it was left, to the same bits.
     ///
     /// # Errors
-    /// As [`Variational::fit`]; [`Error::Interrupted`] if `stop` ends it; if the directory cannot
+    /// As [`Variational::fit`]; [`Error::Interrupted`] if `watch` stops it; if the directory cannot
     /// be written.
     pub fn train_dequantizer(
         &self,
@@ -33,8 +34,7 @@ impl Run {
         draws: usize,
         config: &TrainConfig,
         seed: Seed,
-        progress: &mut dyn FnMut(u64, f64),
-        stop: &dyn Fn() -> bool,
+        watch: &mut dyn Watch,
     ) -> Result<()> {
         let request = serde_json::json!({
             "dequantizer": dequantizer.config(), "train": config, "draws": draws, "seed": seed.0,
@@ -44,7 +44,7 @@ impl Run {
         let mut state = self.dir.dequantizer_state(dequantizer, &request)?;
         let dir = &self.dir;
         let mut save = |state: &State| dir.write_dequantizer_state(state, &request);
-        let mut hooks = Report { progress, stop, loss: f64::NAN };
+        let mut hooks = Report(watch, config.iterations);
         let parameters = self.model.parameters();
         parameters.track(0, 0);
         let reason = dequantizer.train(

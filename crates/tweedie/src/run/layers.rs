@@ -63,7 +63,7 @@ impl Layer {
     /// As [`Layer::read`], from the text of the file at `path`.
     ///
     /// # Errors
-    /// [`Error::Data`] if it is no TOML.
+    /// [`Error::Data`] if it is no TOML, [`Error::Checkpoint`] if a newer version wrote it.
     pub fn parse(text: &str, path: &Path) -> Result<Layer> {
         let text = &*super::schema::config_text(text, path)?;
         let line = |start: usize| text[..start.min(text.len())].matches('\n').count() + 1;
