@@ -99,7 +99,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let quiet = arguments.common.quiet;
     arguments.check()?;
-    let mut density = Density::load_on(&arguments.run, device)?;
+    let density = Density::load_on(&arguments.run, device)?;
     let images = density.is_of_images();
     let pictures = match (&arguments.shape, images) {
         (None, false) => None,

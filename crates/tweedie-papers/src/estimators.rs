@@ -21,7 +21,7 @@ use tweedie::covariance::{CovarianceConfig, CovarianceSources, Reverse};
 use tweedie::data::subset;
 use tweedie::grid::Spacing;
 use tweedie::likelihood::{
-    Divergence, Elbo, Estimate, Kind, LogLikelihood, ProbabilityFlow, ScoreMatchingBound,
+    Claim, Divergence, Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound,
 };
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
@@ -145,7 +145,7 @@ pub struct Measured {
     /// Its name for itself.
     pub name: String,
     /// Bound or estimate.
-    pub kind: Kind,
+    pub claim: Claim,
     /// Nats per row, in the data's own units.
     pub values: Vec<f64>,
     /// `ln p` of the rows, or what stands for it.
@@ -330,7 +330,7 @@ impl Estimators {
             let mut estimate = estimator.score(model, &batch, seed, self.batch)?;
             let seconds = begun.elapsed().as_secs_f64() / n;
             estimate.shift(&rows.log_jacobian);
-            let Estimate { values, kind, estimator: name, evaluations, flags, .. } = estimate;
+            let Estimate { values, claim, estimator: name, evaluations, flags, .. } = estimate;
             let truth = truth.get_or_insert_with(|| values.clone()).clone();
             let (data, dim, flagged) = (rows.data.clone(), rows.x.size()[1], flags.len());
             let schedule = rows.schedule;
@@ -340,7 +340,7 @@ impl Estimators {
                 schedule,
                 estimator,
                 name,
-                kind,
+                claim,
                 values,
                 truth,
                 flagged,

@@ -4,7 +4,7 @@ use super::{Measured, Report};
 use crate::layout::{LOG, chart, curve, mean, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
-use tweedie::likelihood::{Kind, mean_and_error};
+use tweedie::likelihood::{Claim, mean_and_error};
 use tweedie_report::plot::Series;
 use tweedie_report::table::{Cell, Column, Digits, Table};
 
@@ -51,9 +51,10 @@ impl Report {
 }
 
 fn kind(measured: &Measured) -> &'static str {
-    match measured.kind {
-        Kind::LowerBound => "lower bound",
-        Kind::Estimate => "estimate",
+    match measured.claim {
+        Claim::LowerBound => "lower bound",
+        Claim::Estimate => "estimate",
+        Claim::Exact => "exact",
     }
 }
 

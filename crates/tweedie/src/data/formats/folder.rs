@@ -9,7 +9,7 @@ use super::picture::{Decoded, Header, Picture, decode, header};
 use super::{Format, Holds};
 use crate::data::images::{Images, check_levels, fit, planes_of};
 use crate::data::{Labels, LeftOut, TableOptions};
-use crate::device::without_keeping_memory;
+use crate::device::while_reading;
 use crate::{Error, Result};
 
 pub(super) const FORMAT: Format = Format {
@@ -59,7 +59,7 @@ fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
 
     let mut pictures: Vec<(PathBuf, Picture)> = Vec::with_capacity(files.len());
     let mut broken: Vec<(PathBuf, String)> = Vec::new();
-    without_keeping_memory(|| {
+    while_reading(|| {
         for (path, picture) in in_turn(files, headers, options.size) {
             match picture {
                 Ok(picture) => pictures.push((path, picture)),
