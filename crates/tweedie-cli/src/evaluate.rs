@@ -171,7 +171,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let inputs: Vec<&Path> = given.into_iter().filter_map(|path| path.as_deref()).collect();
         check_output("--save-reference", out, &inputs, &arguments.run, false)?;
     }
-    let mut density = Density::load_on(&arguments.run, device)?;
+    let density = Density::load_on(&arguments.run, device)?;
     let remarks = remark(density.run());
     let mut console = Console::new(quiet);
     if !options.needs_rows(&density) {
@@ -192,7 +192,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some((other, others)) = &mut against {
         density.share_rows(&mut rows, other, others, &mut console)?;
     }
-    let other = against.as_mut().map(|(other, others)| (other, &*others));
+    let other = against.as_ref().map(|(other, others)| (other, others));
     let found = density.evaluate_with(Some(&rows), other, &options, &mut console)?;
     if arguments.common.json {
         let mut answer = print::json(&found);

@@ -1,96 +1,30 @@
-//! `tweedie experiment`
+//! `tweedie experiment`: the options of every experiment are made of the tables of flags in
+//! [`tweedie_papers::ALL`].
 
-mod consistency;
-mod cost;
-mod estimators;
-mod images;
-mod scoreflow;
-mod theory;
-mod toy;
-mod weighting;
-
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
-use clap::{Args, Subcommand};
-use serde_json::json;
+use clap::builder::PossibleValue;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
+use serde_json::{Value, json};
 use tch::Device;
 use tweedie::data::OutputFile;
 use tweedie::{Error, Result};
-use tweedie_papers::mixture::Mixture;
-use tweedie_papers::parameter_estimation::ParameterEstimation;
+use tweedie_papers::experiment::{Context, Entry, Request};
+use tweedie_papers::flag::{Flag, Values};
+use tweedie_papers::outcome::Provenance;
 
 use crate::Common;
 use crate::console::{Progress, print_json, say};
 
-#[derive(Args, Debug)]
+/// An experiment and what is requested of it.
 pub struct Arguments {
-    #[command(subcommand)]
-    which: Which,
+    entry: &'static Entry,
+    flags: Vec<(String, Vec<String>)>,
+    output: Output,
 }
-
-#[derive(Subcommand, Debug)]
-enum Which {
-    /// Samples of mixtures in few steps: Likelihood Matching, Figures 2(a, b) and 3
-    #[command(after_help = MIXTURE_HELP)]
-    Mixture(Output),
-    /// A parametric family fitted by LM, SM and maximum likelihood: Likelihood Matching, Table 2
-    #[command(after_help = ESTIMATION_HELP)]
-    ParameterEstimation(Output),
-    /// Seconds, memory and sampling time beside score matching: Likelihood Matching, Tables 3 and 4
-    Cost(cost::Arguments),
-    /// Samples and bits per dimension of images in few steps: Likelihood Matching, Figure 4
-    FewSteps(images::FewStepsArguments),
-    /// Training and sampling with and without the Hessian: Likelihood Matching, §5.3
-    HessianAblation(images::AblationArguments),
-    /// Bits per dimension and Fréchet distance over transitions and rank: Likelihood Matching,
-    /// Figure 2(c)
-    ImageGrid(images::GridArguments),
-    /// Every covariance on one score of images: Optimal Covariance Matching, Tables 3, 4, 5 and 8
-    CovarianceTable(images::CovarianceArguments),
-    /// Every covariance against the exact one on known laws: Optimal Covariance Matching, Figure 3
-    CovarianceToy(toy::CovarianceToyArguments),
-    /// The diagonal by random signs beside a learned one: Optimal Covariance Matching, Figure 1
-    Rademacher(toy::RademacherArguments),
-    /// Likelihood, bound and distance over forward processes and weightings: ScoreFlow, Table 2
-    ScoreflowTable(scoreflow::TableArguments),
-    /// Error and cost of every log-likelihood, where the truth is known and on runs
-    Estimators(estimators::Arguments),
-    /// Divergence and distance against steps and errors, with exact scores: Likelihood Matching,
-    /// Theorem 1
-    Theory(theory::Arguments),
-    /// Errors of estimators against the sample size: Likelihood Matching, Theorem 2
-    Consistency(consistency::Arguments),
-    /// The variance of the loss with and without importance sampling: ScoreFlow, Figure 2
-    WeightingVariance(weighting::VarianceArguments),
-    /// Likelihood and samples under weightings between σ² and likelihood: ScoreFlow, §7
-    WeightingInterpolation(weighting::InterpolationArguments),
-}
-
-const MIXTURE_HELP: &str = "\
-Writes mixture.md, mixture.csv and figures: MMD² of samples of two mixtures against their laws in closed form, over steps, of \
-score matching, Likelihood Matching and exact scores.
-
-Time: half an hour of one thread (28 min of processor time).
-
-Examples:
-  tweedie experiment mixture --out results/mixture
-  tweedie experiment mixture --out results/look --quick";
-
-const ESTIMATION_HELP: &str = "\
-Writes parameter-estimation.md, parameter-estimation.csv and figures: errors of a parametric family's parameters by score \
-matching, Likelihood Matching and maximum likelihood on the same data.
-
-Time: seven minutes of two cores.
-
-Examples:
-  tweedie experiment parameter-estimation --out results/estimation
-  tweedie experiment parameter-estimation --out results/look --quick";
-
-/// What stands on the page of every experiment run with `--quick`.
-const QUICK_BANNER: &str = "\
-> **Made with `--quick`: the numbers on this page mean nothing.** Data, trainings and repetitions are cut down to see that the
-> experiment runs. Leave out `--quick` for figures.";
 
 #[derive(Args, Debug)]
 struct Output {
@@ -104,8 +38,75 @@ struct Output {
     /// Seed of everything random
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
+    /// Set any setting by its path, as trials=100 or recipe.width=128; --json shows all of them.
+    /// Give it again for more; it wins over flags and --quick
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
     #[command(flatten)]
     common: Common,
+    /// Do this part alone and print what it found
+    #[arg(long, value_name = "PART", hide = true)]
+    memory_of: Option<String>,
+}
+
+impl Args for Arguments {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let experiments = tweedie_papers::ALL.iter().map(|entry| {
+            let (about, help) = entry.manual();
+            let command = clap::Command::new(entry.name).about(about).after_help(help);
+            // settings that cannot be written down are a mistake that the tests find
+            let flags = (entry.flags)().unwrap_or_default();
+            Output::augment_args(command).args(flags.into_iter().map(argument))
+        });
+        command.subcommand_required(true).arg_required_else_help(true).subcommands(experiments)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Arguments::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Arguments {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Arguments, clap::Error> {
+        let missing = || clap::Error::new(clap::error::ErrorKind::MissingSubcommand);
+        let (name, matches) = matches.subcommand().ok_or_else(missing)?;
+        let entry = tweedie_papers::ALL.iter().find(|entry| entry.name == name);
+        let entry = entry.ok_or_else(missing)?;
+        let mut flags = Vec::new();
+        for Flag { name, values, .. } in (entry.flags)().unwrap_or_default() {
+            if matches.value_source(&name) == Some(ValueSource::CommandLine) {
+                let all = matches.get_many::<String>(&name).filter(|_| values != Values::None);
+                flags.push((name, all.map_or(Vec::new(), |all| all.cloned().collect())));
+            }
+        }
+        Ok(Arguments { entry, flags, output: Output::from_arg_matches(matches)? })
+    }
+
+    fn update_from_arg_matches(
+        &mut self,
+        matches: &ArgMatches,
+    ) -> std::result::Result<(), clap::Error> {
+        *self = Arguments::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The option of a flag, with its default for the help text.
+fn argument(flag: Flag) -> Arg {
+    let arg = Arg::new(flag.name.clone()).long(flag.name).help(flag.help).required(flag.required);
+    let arg = if flag.group.is_empty() { arg } else { arg.help_heading(flag.group) };
+    if flag.values == Values::None {
+        return arg.action(ArgAction::SetTrue);
+    }
+    let arg = arg.value_name(flag.value).default_values(flag.default.filter(|_| !flag.required));
+    let choices = flag.choices.into_iter().map(|(name, help)| PossibleValue::new(name).help(help));
+    let choices: Vec<PossibleValue> = choices.collect();
+    let arg = if choices.is_empty() { arg } else { arg.value_parser(choices) };
+    match flag.values {
+        Values::List => arg.value_delimiter(',').action(ArgAction::Append),
+        Values::Repeated => arg.action(ArgAction::Append),
+        _ => arg,
+    }
 }
 
 impl Output {
@@ -116,87 +117,96 @@ impl Output {
         OutputFile::create(self.out.join("probe.csv"))?;
         Ok(device)
     }
-
-    fn run<R>(
-        &self,
-        name: &str,
-        work: impl FnOnce(&mut dyn FnMut(&str, f64)) -> Result<R>,
-        write: impl FnOnce(&R, &Path) -> Result<()>,
-    ) -> Result<()> {
-        let started = Instant::now();
-        let mut bar = Progress::new(name, 1000, self.common.quiet);
-        let report = work(&mut |what, fraction| {
-            bar.at((fraction * 1000.0) as u64);
-            bar.note(what);
-        })?;
-        bar.finish();
-        write(&report, &self.out)?;
-        let page = self.out.join(format!("{name}.md"));
-        if self.quick {
-            let text = std::fs::read_to_string(&page).map_err(Error::io(&page))?;
-            OutputFile::create(&page)?.finish(with_banner(&text).as_bytes())?;
-        }
-        say(self.common.quiet, "done");
-        match self.common.json {
-            true => print_json(&json!({
-                "experiment": name, "page": page, "out": self.out, "quick": self.quick, "seed": self.seed,
-                "seconds": started.elapsed().as_secs_f64(),
-            })),
-            false => println!("{}", page.display()),
-        }
-        Ok(())
-    }
 }
 
-/// A page with the banner of `--quick` below its title.
-fn with_banner(page: &str) -> String {
-    match page.split_once('\n') {
-        Some((title, rest)) if title.starts_with('#') => {
-            format!("{title}\n\n{QUICK_BANNER}\n{rest}")
-        }
-        _ => format!("{QUICK_BANNER}\n\n{page}"),
+pub fn run(Arguments { entry, flags, output }: &Arguments) -> Result<()> {
+    let request = Request {
+        flags: flags.clone(),
+        set: output.set.clone(),
+        quick: output.quick,
+        seed: output.seed,
+    };
+    if let Some(part) = &output.memory_of {
+        let device = output.common.prepare()?;
+        let found = (entry.part)(&(entry.settings)(&request)?, part, device)?;
+        println!("{found}");
+        return Ok(());
     }
+    let (device, settings) = (output.prepare()?, (entry.settings)(&request)?);
+    let started = Instant::now();
+    let mut bar = Progress::new(entry.name, 1000, output.common.quiet);
+    let outcome = (entry.run)(
+        &settings,
+        &mut Context {
+            out: &output.out,
+            device,
+            progress: &mut |what, fraction| {
+                bar.at((fraction * 1000.0) as u64);
+                bar.note(what);
+            },
+            apart: &mut apart,
+        },
+    )?;
+    bar.finish();
+    let made = Provenance {
+        command: command_line(),
+        date: chrono::Utc::now().date_naive().to_string(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        seconds: started.elapsed().as_secs_f64(),
+        quick: output.quick,
+        seed: output.seed,
+    };
+    let page = output.out.join(format!("{}.md", entry.name));
+    let text = outcome.markdown(entry.name, entry.page(), &settings, &made)?;
+    outcome.write(&output.out)?;
+    OutputFile::create(&page)?.finish(text.as_bytes())?;
+    say(output.common.quiet, "done");
+    if !output.common.json {
+        println!("{}", page.display());
+        return Ok(());
+    }
+    let mut all = json!({
+        "experiment": entry.name, "page": page, "out": output.out, "quick": output.quick,
+        "seed": output.seed, "seconds": made.seconds, "command": made.command,
+        "date": made.date, "version": made.version,
+    });
+    if let (Some(all), Value::Object(found)) = (all.as_object_mut(), outcome.json(&settings)) {
+        all.extend(found);
+    }
+    print_json(&all);
+    Ok(())
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    match &arguments.which {
-        Which::Mixture(output) => {
-            output.prepare()?;
-            let experiment =
-                Mixture { seed: output.seed, quick: output.quick, ..Mixture::default() };
-            output.run(
-                "mixture",
-                |progress| experiment.run(progress),
-                |report, dir| report.write(dir),
-            )
+/// This command as a shell takes it.
+fn command_line() -> String {
+    let quoted = |word: String| {
+        let plain = |c: char| c.is_alphanumeric() || "-_./,=:+%@δ".contains(c);
+        match !word.is_empty() && word.chars().all(plain) {
+            true => word,
+            false => format!("'{}'", word.replace('\'', r"'\''")),
         }
-        Which::ParameterEstimation(output) => {
-            output.prepare()?;
-            let experiment = ParameterEstimation {
-                seed: output.seed,
-                quick: output.quick,
-                ..ParameterEstimation::default()
-            };
-            output.run(
-                "parameter-estimation",
-                |progress| experiment.run(progress),
-                |report, dir| report.write(dir),
-            )
-        }
-        Which::Cost(arguments) => arguments.run(),
-        Which::FewSteps(arguments) => arguments.run(),
-        Which::HessianAblation(arguments) => arguments.run(),
-        Which::ImageGrid(arguments) => arguments.run(),
-        Which::CovarianceTable(arguments) => arguments.run(),
-        Which::CovarianceToy(arguments) => arguments.run(),
-        Which::Rademacher(arguments) => arguments.run(),
-        Which::ScoreflowTable(arguments) => arguments.run(),
-        Which::Estimators(arguments) => arguments.run(),
-        Which::Theory(arguments) => arguments.run(),
-        Which::Consistency(arguments) => arguments.run(),
-        Which::WeightingVariance(arguments) => arguments.run(),
-        Which::WeightingInterpolation(arguments) => arguments.run(),
+    };
+    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    std::iter::once("tweedie".to_string()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// A part of the experiment, done by this program started anew with the same arguments.
+fn apart(part: &str) -> Result<Value> {
+    let failed = |problem: String| {
+        let problem = format!("the process that does {part} alone {problem}");
+        Error::numeric(problem, "give a smaller --network or --batch-size")
+    };
+    let program = std::env::current_exe().map_err(|e| failed(format!("cannot be started: {e}")))?;
+    let child = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .args(["--memory-of", part])
+        .output()
+        .map_err(|e| failed(format!("cannot be started: {e}")))?;
+    if !child.status.success() {
+        let message = String::from_utf8_lossy(&child.stderr).trim().replace('\n', " ");
+        return Err(failed(format!("failed ({}): {message}", child.status)));
     }
+    serde_json::from_slice(&child.stdout).map_err(|e| failed(format!("gave no answer: {e}")))
 }
 
 #[cfg(test)]
@@ -204,14 +214,6 @@ mod tests {
     use clap::{CommandFactory, Parser};
 
     use super::*;
-
-    #[test]
-    fn the_banner_stands_below_the_title() {
-        let page = with_banner("# Mixtures\n\n| a |\n");
-        assert!(page.starts_with("# Mixtures\n\n> **Made with `--quick`"), "{page}");
-        assert!(page.ends_with("for figures.\n\n| a |\n"), "{page}");
-        assert!(with_banner("| a |\n").starts_with("> **Made with"));
-    }
 
     #[derive(Parser)]
     struct Program {
@@ -222,19 +224,24 @@ mod tests {
     /// Every experiment says in its help how long it takes.
     #[test]
     fn every_help_has_the_time() {
-        for experiment in Program::command().get_subcommands_mut() {
+        let mut program = Program::command();
+        assert_eq!(program.get_subcommands().count(), tweedie_papers::ALL.len());
+        for experiment in program.get_subcommands_mut() {
             let help = experiment.render_long_help().to_string();
             assert!(help.contains("\nTime: "), "{}: {help}", experiment.get_name());
         }
     }
 
-    /// The commands of the documentation and of the help texts are commands of the program.
+    /// The commands of the documentation and of the help texts are commands of the program, and the
+    /// documentation has every experiment.
     #[test]
     fn documented_commands_can_be_given() {
         let mut text = include_str!("../../../docs/experiments.md").replace("\\\n", " ");
-        for experiment in Program::command().get_subcommands_mut() {
-            text.push('\n');
-            text += &experiment.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for entry in &tweedie_papers::ALL {
+            assert!(text.contains(&format!("`{}`", entry.name)), "{}", entry.name);
+        }
+        for entry in &tweedie_papers::ALL {
+            text = format!("{text}\n{}", entry.manual().1);
         }
         let commands: Vec<&str> =
             text.lines().filter_map(|line| line.trim().strip_prefix("tweedie ")).collect();

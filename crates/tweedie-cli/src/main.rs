@@ -28,6 +28,7 @@ mod flow;
 mod info;
 mod memory;
 mod pictures;
+mod process;
 mod reading;
 mod report;
 mod sample;
@@ -108,7 +109,7 @@ struct Common {
 impl Common {
     fn prepare(&self) -> tweedie::Result<Device> {
         if self.threads != Some(1) {
-            tweedie::device::let_threads_sleep();
+            process::let_threads_sleep();
         }
         if let Some(threads) = self.threads {
             tweedie::Error::check_count("--threads", threads, MOST_THREADS)?;
@@ -130,7 +131,7 @@ fn out_of_memory(message: &str) -> bool {
 }
 
 fn main() -> ExitCode {
-    tweedie::device::keep_memory();
+    process::keep_memory();
     let cli = Cli::parse();
     std::panic::set_hook(Box::new(|panic| {
         if tweedie::error::is_catching() {

@@ -14,12 +14,23 @@ use tweedie::run::Facts;
 use tweedie::sample::MOST_ROWS;
 use tweedie::{Error, Result};
 use tweedie_report::plot::Series;
-use tweedie_report::report::{MetricPoint, ReportInputs, Scores, html, verdict};
+use tweedie_report::report::{Made, MetricPoint, ReportInputs, Scores, html, verdict};
 
 use crate::Common;
 use crate::console::{Console, note_damaged_metrics, print_json, say};
 use crate::info;
 use crate::pictures::Pictures;
+
+impl Arguments {
+    /// What makes the page: this process, now.
+    fn made(&self) -> Made {
+        let about = tweedie::run::About::now();
+        let name = self.run.canonicalize().unwrap_or_else(|_| self.run.clone());
+        let name = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
+        let command = about.command_line();
+        Made { name, date: about.date, version: about.version, seed: Some(self.seed), command }
+    }
+}
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -88,7 +99,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let quiet = arguments.common.quiet;
     arguments.check()?;
-    let mut density = Density::load_on(&arguments.run, device)?;
+    let density = Density::load_on(&arguments.run, device)?;
     let images = density.is_of_images();
     let pictures = match (&arguments.shape, images) {
         (None, false) => None,
@@ -256,6 +267,7 @@ fn inputs(
     let of_table = |values: Vec<f32>| if images { Vec::new() } else { values };
     ReportInputs {
         title: format!("tweedie: {}", run.data.source),
+        made: arguments.made(),
         verdict: conclusions,
         remarks: run.remarks(),
         summary,

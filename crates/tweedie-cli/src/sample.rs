@@ -145,7 +145,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (out, n) = (&*arguments.out, arguments.n);
     let format = Format::of(out)?;
     check_output("--out", out, &[], &arguments.run, arguments.common.json)?;
-    let mut density = Density::load_on(&arguments.run, device)?;
+    let density = Density::load_on(&arguments.run, device)?;
     let remarks = remark(density.run());
     let output = Output::open(format, out, &density, arguments.shape.as_deref())?;
     let samples = density.sample_with(n, &options, &mut Console::new(quiet))?;

@@ -196,7 +196,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         TableFormat::of(out)?;
         check_output("--out", out, &[&arguments.data], &arguments.run, arguments.common.json)?;
     }
-    let mut density = Density::load_on(&arguments.run, device)?;
+    let density = Density::load_on(&arguments.run, device)?;
     let remarks = remark(density.run());
     let table = arguments.reading.table(density.run(), &arguments.data)?;
     let left_out = left_out(&table, quiet);
@@ -253,7 +253,7 @@ fn as_json(table: &Table, scores: &Scores, anomalies: &[usize]) -> Value {
     let estimate = &scores.estimate;
     let mut answer = json!({
         "rows": table.rows(), "mean": mean, "std_error": std_error, "offset": estimate.offset(),
-        "kind": estimate.kind, "estimator": estimate.estimator, "draws": estimate.draws,
+        "kind": estimate.claim, "estimator": estimate.estimator, "draws": estimate.draws,
         "evaluations_per_row": estimate.evaluations, "flagged": estimate.flags.len(),
         "flags": flags.collect::<Vec<_>>(), "finite": finite, "minus_infinity": minus_infinity,
         "unsolved": unsolved, "unit": "nats per row, data units",

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use common::{fail, succeed, tweedie};
 use tch::{Device, Kind, Tensor};
 use tweedie::model::{Base, BaseConfig, HeadConfig, ModelConfig, Structure};
-use tweedie::noise::{Noise, Seed};
-use tweedie::objective::ObjectiveConfig;
+use tweedie::noise::{Draw, Noise, Seed};
+use tweedie::objective::{ObjectiveConfig, Trains};
+use tweedie::query::Batch;
 use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::to_vec;
 use tweedie::train::{
@@ -116,18 +117,21 @@ fn rows_without_a_loss_do_not_stop_a_training() {
         fn loss(
             &self,
             model: &dyn tweedie::model::Denoiser,
-            x0: &Tensor,
+            batch: &Batch,
             noise: &mut Noise,
         ) -> Tensor {
-            let loss = self.0.loss(model, x0, noise);
+            let loss = self.0.loss(model, batch, noise);
             let first = Tensor::arange(loss.size()[0], (Kind::Int64, Device::Cpu)).eq(0);
             loss.masked_fill(&first, f64::NAN)
         }
         fn draws(&self) -> usize {
             self.0.draws()
         }
-        fn trains_head(&self) -> bool {
-            true
+        fn noise(&self, dim: usize) -> Vec<Draw> {
+            self.0.noise(dim)
+        }
+        fn trains(&self) -> Trains {
+            self.0.trains()
         }
     }
     let rows = Noise::new(Seed(1), 0..200).normal(2, Kind::Float, Device::Cpu);

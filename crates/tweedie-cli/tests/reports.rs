@@ -116,7 +116,7 @@ fn a_run_is_reported_and_described() {
     for words in [
         "What the figures say",
         "On the same 40 test rows the model (ELBO, K = 100, learned covariance) is",
-        "the model&#39;s base, 1 component",
+        "the model's base, 1 component",
         "Gaussian, full covariance",
         "40 of 120, drawn at random (seed 0)",
         "150 training, 30 validation, 120 test",
@@ -125,6 +125,8 @@ fn a_run_is_reported_and_described() {
         "iteration 40",
         "--patience 5",
         concat!("by tweedie ", env!("CARGO_PKG_VERSION")),
+        concat!("Z · tweedie ", env!("CARGO_PKG_VERSION"), " · seed 0</p>"),
+        "<code>tweedie report ",
         "loss of Likelihood Matching",
         "The values of the figure",
     ] {

@@ -1,4 +1,4 @@
-//! The law that experiments on likelihoods take where they are given no data.
+//! The distribution that experiments on likelihoods take where they are given no data.
 
 use tch::{Device, Kind};
 

@@ -6,48 +6,36 @@
 mod accuracy;
 mod report;
 
+use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::outcome::Outcome;
+use crate::parameter_estimation::draws::{Estimator, Sampling, ScoreWeight};
+use crate::parameter_estimation::gradient_noise::{GradientNoise, measure};
+use crate::parameter_estimation::loss::Form;
+use crate::parameter_estimation::study::{Block, Cell, SETTINGS, check, pool, run_all};
 use tweedie::noise::Seed;
 use tweedie::schedule::Vp;
 use tweedie::{Error, Result};
 
-use super::parameter_estimation::draws::{Estimator, Sampling, ScoreWeight};
-use super::parameter_estimation::gradient_noise::{GradientNoise, measure};
-use super::parameter_estimation::loss::Form;
-use super::parameter_estimation::study::{Block, Cell, Setting};
-use super::parameter_estimation::{overlapping, separated};
-
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Consistency {
-    /// Replicates of every sample size.
-    pub replicates: usize,
-    /// Rows per replicate, rising; rates are fitted to the larger half.
-    pub sample_sizes: Vec<usize>,
-    /// `(x, t)` draws per datum of every estimator that averages over the noise, up to whole
-    /// groups.
-    pub draws: usize,
-    /// Data with which the variance of an estimator at `n → ∞` is worked out.
-    pub asymptotic_rows: usize,
-    /// The seed from which everything is drawn.
-    pub seed: u64,
-    /// Threads; by default those of the program. Results do not depend on it.
-    pub threads: Option<usize>,
-}
-
-impl Default for Consistency {
-    fn default() -> Self {
-        Consistency {
-            replicates: 200,
-            sample_sizes: vec![50, 100, 200, 400, 800, 1600, 3200],
-            draws: 100,
-            asymptotic_rows: 64_000,
-            seed: 0,
-            threads: None,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct Consistency {
+        /// Replicates of every sample size.
+        pub replicates: usize = 200,
+        /// Rows per replicate, rising; rates are fitted to the larger half.
+        pub sample_sizes: Vec<usize> = vec![50, 100, 200, 400, 800, 1600, 3200],
+        /// `(x, t)` draws per datum of every estimator that averages over the noise, up to whole
+        /// groups.
+        pub draws: usize = 100,
+        /// Data with which the variance of an estimator at `n → ∞` is computed.
+        pub asymptotic_rows: usize = 64_000,
+        /// The seed from which everything is drawn.
+        pub seed: u64 = 0,
+        /// Threads; by default those of the program. Results do not depend on it.
+        pub threads: Option<usize> = None,
     }
 }
 
-/// What the experiment found; [`Report::write`] makes files of it.
+/// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The settings.
@@ -56,7 +44,6 @@ pub struct Report {
     pub cells: Vec<Cell>,
     /// The asymptotic variance of every estimator but maximum likelihood, setting by setting.
     pub asymptotic: Vec<GradientNoise>,
-    seconds: f64,
 }
 
 /// Maximum likelihood, Likelihood Matching with `N` = 2, 5 and 10 transitions, score matching.
@@ -78,11 +65,11 @@ fn independent(estimator: Estimator) -> Estimator {
     }
 }
 
-const SETTINGS: [fn() -> Setting; 2] = [overlapping, separated];
+impl Experiment for Consistency {
+    const NAME: &'static str = "consistency";
+    const TEXT: &'static str = include_str!("consistency.md");
 
-impl Consistency {
-    /// The same at sizes that show only that it runs.
-    pub fn quick(self) -> Consistency {
+    fn quick(self) -> Self {
         Consistency {
             replicates: self.replicates.min(20),
             sample_sizes: vec![50, 100, 200, 400],
@@ -92,87 +79,51 @@ impl Consistency {
         }
     }
 
-    /// Fits everything. `progress` gets a line and the fraction done.
-    pub fn run(&self, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
-        let begun = std::time::Instant::now();
+    fn run(&self, context: &mut Context) -> Result<Outcome> {
+        Ok(self.measure(context.progress)?.outcome())
+    }
+}
+
+impl Consistency {
+    /// Fits everything.
+    ///
+    /// # Errors
+    /// If a setting cannot be.
+    pub fn measure(&self, progress: Progress) -> Result<Report> {
         self.check()?;
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads.unwrap_or_else(rayon::current_num_threads))
-            .build()
-            .map_err(|e| {
-                Error::numeric(format!("no threads: {e}"), "ask for fewer with --threads")
-            })?;
+        let pool = pool(self.threads)?;
         let (vp, seed) = (Vp::default(), Seed(self.seed).derive("consistency"));
-        let block = |setting: Setting, &n: &usize| Block {
-            setting,
-            n,
-            replicates: self.replicates,
-            draws: self.draws,
-            estimators: estimators(),
-        };
-        let blocks: Vec<Block> = SETTINGS
-            .iter()
-            .flat_map(|setting| self.sample_sizes.iter().map(|n| block(setting(), n)))
-            .collect();
-        let all: f64 = blocks.iter().map(Block::work).sum();
+        let Consistency { replicates, draws, asymptotic_rows: rows, .. } = *self;
         let mut asymptotic = Vec::new();
         for setting in SETTINGS.map(|setting| setting()) {
             for estimator in estimators().into_iter().skip(1).map(independent) {
-                progress(
-                    &format!("asymptotic variance, {}: {}", setting.name, estimator.name()),
-                    0.0,
-                );
-                asymptotic.push(
-                    pool.install(|| measure(&setting, estimator, &vp, self.asymptotic_rows, seed)),
-                );
+                let line = format!("asymptotic variance, {}: {}", setting.name, estimator.name());
+                progress(&line, 0.0);
+                asymptotic.push(pool.install(|| measure(&setting, estimator, &vp, rows, seed)));
             }
         }
-        let (mut cells, mut done) = (Vec::new(), 0.0);
-        for block in &blocks {
-            cells.extend(block.run(seed, &vp, &pool, &mut |finished| {
-                let line = format!(
-                    "{}, n = {}: {finished} of {}",
-                    block.setting.name, block.n, block.replicates
-                );
-                let fraction = finished as f64 / block.replicates as f64;
-                progress(&line, ((done + fraction * block.work()) / all).min(1.0));
-            }));
-            done += block.work();
-        }
-        Ok(Report {
-            experiment: self.clone(),
-            cells,
-            asymptotic,
-            seconds: begun.elapsed().as_secs_f64(),
-        })
+        let blocks = SETTINGS.iter().flat_map(|setting| {
+            self.sample_sizes.iter().map(move |&n| Block {
+                setting: setting(),
+                n,
+                replicates,
+                draws,
+                estimators: estimators(),
+            })
+        });
+        let cells = run_all(&blocks.collect::<Vec<_>>(), seed, &vp, &pool, progress);
+        Ok(Report { experiment: self.clone(), cells, asymptotic })
     }
 
     fn check(&self) -> Result<()> {
-        Error::check_count("--rows", self.asymptotic_rows, 100_000_000)?;
+        Error::check_count("asymptotic_rows", self.asymptotic_rows, 100_000_000)?;
         let (sizes, found) = (&self.sample_sizes, format!("{:?}", self.sample_sizes));
         let rising = sizes.windows(2).all(|pair| pair[0] < pair[1]);
         if sizes.len() < 4 || !rising || sizes[0] < 20 {
             let remedy = "give at least four rising numbers from 20: there are seven parameters";
             return Err(Error::config("--sizes", found, remedy));
         }
-        if self.replicates < 2 {
-            return Err(Error::config(
-                "--replicates",
-                self.replicates.to_string(),
-                "give at least 2",
-            ));
-        }
-        if self.draws < 16 {
-            return Err(Error::config(
-                "--draws",
-                self.draws.to_string(),
-                "give at least 16 draws per datum",
-            ));
-        }
-        if self.threads == Some(0) {
-            return Err(Error::config("--threads", "0", "give at least 1"));
-        }
-        Ok(())
+        check(self.replicates, self.draws)
     }
 }
 

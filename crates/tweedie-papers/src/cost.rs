@@ -10,47 +10,67 @@ mod memory;
 mod report;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tch::Device;
 
+use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::images::{network, tiny_network};
+use crate::outcome::Outcome;
 use arm::{Arm, Rig, Trained};
 use tweedie::model::{HeadTrunk, UNetConfig};
 use tweedie::noise::Seed;
 use tweedie::{Error, Result};
 use tweedie_report::plot::quantile;
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Cost {
-    /// The network; what its head sits on is varied.
-    pub network: UNetConfig,
-    /// Pairs (x_t, t) per iteration, and samples per chain.
-    pub pairs: usize,
-    /// Likelihood Matching's transitions `N`: its iterations take `pairs / N` images.
-    pub transitions: usize,
-    /// Ranks `r` of the covariance.
-    pub ranks: Vec<i64>,
-    /// Timed iterations of each arm.
-    pub rounds: usize,
-    /// Sampling steps timed per round.
-    pub sampling_steps: usize,
-    /// Where to compute.
-    pub device: Device,
-    /// The seed of weights and images.
-    pub seed: u64,
+settings! {
+    /// The experiment's settings.
+    pub struct Cost {
+        /// The network; what its head sits on is varied.
+        #[serde(deserialize_with = "network")]
+        pub network: UNetConfig = UNetConfig { shape: [1, 32, 32], ..UNetConfig::default() },
+        /// Pairs (x_t, t) per iteration, and samples per chain.
+        pub pairs: usize = 32,
+        /// Likelihood Matching's transitions `N`: its iterations take `pairs / N` images.
+        pub transitions: usize = 4,
+        /// Ranks `r` of the covariance.
+        pub ranks: Vec<i64> = vec![0, 1, 4, 16],
+        /// Timed iterations of each arm.
+        pub rounds: usize = 10,
+        /// Sampling steps timed per round.
+        pub sampling_steps: usize = 2,
+        /// The seed of weights and images.
+        pub seed: u64 = 0,
+    }
 }
 
-impl Default for Cost {
-    fn default() -> Self {
+impl Experiment for Cost {
+    const NAME: &'static str = "cost";
+    const TEXT: &'static str = include_str!("cost.md");
+    const QUICK_LIMITS_FLAGS: bool = true;
+
+    fn quick(self) -> Self {
         Cost {
-            network: UNetConfig::default(),
-            pairs: 32,
-            transitions: 4,
-            ranks: vec![0, 1, 4, 16],
-            rounds: 10,
-            sampling_steps: 2,
-            device: Device::Cpu,
-            seed: 0,
+            network: UNetConfig { shape: self.network.shape, ..tiny_network() },
+            rounds: self.rounds.min(3),
+            pairs: self.pairs.min(2 * self.transitions),
+            ..self
         }
+    }
+
+    fn run(&self, context: &mut Context) -> Result<Outcome> {
+        let Context { device, progress, apart, .. } = context;
+        let mut memory = |arm: &Arm| {
+            serde_json::from_value(apart(&arm.name())?).map_err(|e| {
+                let problem = format!("the memory of {}: {e}", arm.name());
+                Error::numeric(problem, "run it again")
+            })
+        };
+        Ok(self.measure(*device, &mut memory, progress)?.outcome(*device))
+    }
+
+    fn part(&self, name: &str, device: Device) -> Result<Value> {
+        serde_json::to_value(self.peak_memory(name, device)?)
+            .map_err(|e| Error::numeric(e.to_string(), "run it again"))
     }
 }
 
@@ -105,15 +125,13 @@ pub struct Measured {
     pub sampling: Option<Timing>,
 }
 
-/// What the experiment found; [`Report::write`] makes files of it.
+/// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The settings.
     pub experiment: Cost,
     /// Every arm, score matching first.
     pub arms: Vec<Measured>,
-    /// Wall-clock seconds.
-    pub seconds: f64,
 }
 
 /// Rounds before the timed ones: first iterations allocate, and choose convolution algorithms.
@@ -136,15 +154,17 @@ impl Cost {
         arms
     }
 
-    /// Times every arm. `memory` says the peak memory of an arm, from a process of its own
-    /// ([`Cost::peak_memory`]), or that it cannot be known; `progress` gets a line and the fraction
-    /// done.
-    pub fn run(
+    /// Times every arm. `memory` returns the peak memory of an arm, from a process of its own
+    /// ([`Cost::peak_memory`]), or nothing where it cannot be known.
+    ///
+    /// # Errors
+    /// If a setting cannot be, or a training fails.
+    pub fn measure(
         &self,
+        device: Device,
         memory: &mut dyn FnMut(&Arm) -> Result<Option<Peak>>,
-        progress: &mut dyn FnMut(&str, f64),
+        progress: Progress,
     ) -> Result<Report> {
-        let begun = std::time::Instant::now();
         self.check()?;
         let arms = self.arms();
         let total = (arms.len() * (WARM_UP + self.rounds + 1)) as f64;
@@ -159,7 +179,7 @@ impl Cost {
             peaks.push(memory(arm)?);
             tell(arm, "memory");
         }
-        let rigs: Result<Vec<Rig>> = arms.iter().map(|arm| Rig::new(self, *arm)).collect();
+        let rigs: Result<Vec<Rig>> = arms.iter().map(|arm| Rig::new(self, *arm, device)).collect();
         let mut rigs = rigs?;
         let mut iterations = vec![Vec::new(); arms.len()];
         let mut chains = vec![Vec::new(); arms.len()];
@@ -186,13 +206,13 @@ impl Cost {
                 sampling: (!chains.is_empty()).then(|| Timing::of(chains)),
             })
             .collect();
-        Ok(Report { experiment: self.clone(), arms, seconds: begun.elapsed().as_secs_f64() })
+        Ok(Report { experiment: self.clone(), arms })
     }
 
-    /// Trains the arm of this name for two iterations and says how far the resident memory of this
-    /// process went up. To be called in a process that has done nothing else: memory that is freed
-    /// stays with the process. None where the device is no CPU or the system does not say.
-    pub fn peak_memory(&self, name: &str) -> Result<Option<Peak>> {
+    /// Trains the arm of this name for two iterations and returns how far the resident memory of
+    /// this process went up. To be called in a process that has done nothing else: memory that is
+    /// freed stays with the process. None where the device is no CPU or the system does not tell.
+    pub fn peak_memory(&self, name: &str, device: Device) -> Result<Option<Peak>> {
         self.check()?;
         let arm = self.arms().into_iter().find(|arm| arm.name() == name);
         let arm = arm.ok_or_else(|| {
@@ -203,11 +223,11 @@ impl Cost {
                 format!("give {}", names.join(", ")),
             )
         })?;
-        if self.device != Device::Cpu {
+        if device != Device::Cpu {
             return Ok(None);
         }
         let before = memory::resident();
-        let mut rig = Rig::new(self, arm)?;
+        let mut rig = Rig::new(self, arm, device)?;
         rig.iterate()?;
         rig.iterate()?;
         Ok(before.zip(memory::highest()).map(|(before, highest)| Peak { before, highest }))

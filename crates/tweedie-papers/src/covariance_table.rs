@@ -5,36 +5,43 @@
 mod head;
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use super::images::arm::run_name;
-use super::images::judge::{Judge, Method};
-use super::images::{Record, Settings, Unit, by_steps, check_steps, csv, curves};
-pub use super::learner::{HeadObjective, Learner};
-use super::runs::{Tasks, trained};
-use super::{table, write_all};
+use tch::Device;
+
+use crate::experiment::{Context, Experiment, settings};
+use crate::flag::named as by_name;
+use crate::images::arm::{data_config, run_name};
+use crate::images::judge::{Judge, Method};
+use crate::images::{self, Found, Settings, Unit, check_steps, measure, quick_steps};
+pub use crate::learner::{HeadObjective, Learner};
+use crate::outcome::Outcome;
+use crate::page::Page;
+use crate::runs::{Tasks, trained};
 use head::run_of;
 use tweedie::covariance::CovarianceConfig;
-use tweedie::data::TableOptions;
-use tweedie::run::{DataConfig, Run, RunConfig, import};
+use tweedie::run::{Run, RunConfig, import};
 use tweedie::{Error, Result};
+use tweedie_report::table::{Cell, Table};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CovarianceTable {
-    /// The budget of heads that are trained, and the protocol. Data are given for a score of
-    /// diffusers alone.
-    pub images: Settings,
-    /// The run whose score is everybody's, or the folder of a diffusers model.
-    pub run: PathBuf,
-    /// Runs with a covariance head on that score.
-    pub heads: Vec<PathBuf>,
-    /// Heads that are trained on it.
-    pub train: Vec<Learner>,
-    /// Covariances that need no head.
-    pub covariances: Vec<CovarianceConfig>,
-    /// Numbers of sampling steps `K`.
-    pub steps: Vec<usize>,
+settings! {
+    /// The experiment's settings.
+    pub struct CovarianceTable {
+        /// The budget of heads that are trained, and the protocol. Data are given for a score of
+        /// diffusers alone.
+        pub images: Settings = Settings::default(),
+        /// The run whose score is everybody's, or the folder of a diffusers model.
+        pub run: PathBuf = PathBuf::new(),
+        /// Runs with a covariance head on that score.
+        pub heads: Vec<PathBuf> = Vec::new(),
+        /// Heads that are trained on it.
+        #[serde(with = "by_name")]
+        pub train: Vec<Learner> = Vec::new(),
+        /// Covariances that need no head.
+        #[serde(with = "by_name")]
+        pub covariances: Vec<CovarianceConfig> = covariances(),
+        /// Numbers of sampling steps `K`.
+        pub steps: Vec<usize> = vec![10, 25, 50, 100, 200, 1000],
+    }
 }
 
 /// One covariance: the run that has it, and its name there.
@@ -44,19 +51,10 @@ struct Column {
     method: Method,
 }
 
-/// What the experiment found; [`Report::write`] makes files of it.
-#[derive(Debug)]
-pub struct Report {
-    /// The settings.
-    pub experiment: CovarianceTable,
-    /// Every covariance, way of stepping and number of steps.
-    pub records: Vec<Record>,
-    /// Seconds per image and step of sampling, beside its covariance: the least of some rounds.
-    pub seconds_per_step: Vec<(String, f64)>,
-    unit: Unit,
-    protocol: String,
-    distance: Option<&'static str>,
-    seconds: f64,
+/// The covariances that need no head and few evaluations of the network.
+fn covariances() -> Vec<CovarianceConfig> {
+    use CovarianceConfig::{Analytic, Beta, BetaTilde, Rademacher, ZeroHessian};
+    vec![BetaTilde, Beta, ZeroHessian, Analytic, Rademacher(1)]
 }
 
 /// Images of a timing, and its steps.
@@ -68,75 +66,75 @@ const ROUNDS: usize = 5;
 /// The run of an imported score.
 const SCORE: &str = "score";
 
-impl CovarianceTable {
-    /// The same at sizes that show only that it runs.
-    pub fn quick(self) -> CovarianceTable {
-        let mut steps: Vec<usize> = self.steps.into_iter().map(|k| k.min(20)).collect();
-        steps.dedup();
+impl Experiment for CovarianceTable {
+    const NAME: &'static str = "covariance-table";
+    const TEXT: &'static str = include_str!("covariance_table.md");
+    const SHARED_FLAGS: &'static [&'static str] = &[images::BUDGET];
+    const SEED: &'static str = "images.seed";
+    const QUICK_LIMITS_FLAGS: bool = true;
+
+    fn quick(self) -> Self {
+        let steps = quick_steps(self.steps);
         CovarianceTable { images: self.images.quick(), steps, ..self }
     }
 
-    /// Trains the heads in `out/runs` and judges every covariance. `progress` gets a line and the
-    /// fraction done.
-    pub fn run(&self, out: &Path, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
-        let begun = Instant::now();
-        let extractor = self.images.extractor()?;
-        let dir = out.join("runs");
-        let mut runs = vec![self.score(&dir)?];
+    /// Trains the heads in `out/runs` and judges every covariance.
+    fn run(&self, context: &mut Context) -> Result<Outcome> {
+        let extractor = self.images.extractor(context)?;
+        let (dir, device) = (context.out.join("runs"), context.device);
+        let mut runs = vec![self.score(&dir, device)?];
         check_steps(&self.steps, runs[0].schedule())?;
         for path in &self.heads {
-            runs.push(Run::load(path, self.images.device)?);
+            runs.push(Run::load(path, device)?);
         }
         self.check_heads(&runs)?;
         // what is wrong with the test rows is found before anything is trained
         let judge = Judge::new(&self.images, &runs[0], extractor)?;
+        let mut begin = 0.0;
         if !self.train.is_empty() {
-            self.train(&dir, &mut runs, &mut |what, part| progress(what, 0.5 * part))?;
+            let progress = &mut context.progress;
+            self.train(&dir, device, &mut runs, &mut |what, part| progress(what, 0.5 * part))?;
+            begin = 0.5;
         }
         if self.covariances.contains(&CovarianceConfig::Analytic) {
             self.measure(&mut runs[0])?;
         }
         runs.iter().try_for_each(|run| judge.check(run))?;
         let columns = self.columns(&runs)?;
-        let timed = if judge.unit() == Unit::BitsPerDim { TIMED } else { TIMED_ROWS };
-        let begin = if self.train.is_empty() { 0.0 } else { 0.5 };
+        let progress = &mut context.progress;
         let mut rest = |what: &str, part: f64| progress(what, begin + (1.0 - begin) * part);
-        let mut tasks = Tasks::new(columns.len() * self.steps.len(), &mut rest);
-        let mut records = Vec::new();
+        let mut tasks = Tasks::new(columns.len(), &mut rest);
+        let (mut records, mut sheets) = (Vec::new(), Vec::new());
         for Column { run, name, method } in &columns {
-            for &steps in &self.steps {
-                records.push(judge.measure(&runs[*run], name, *method, steps, 0)?.0);
-                tasks.end(&format!("{name}, {}, K = {steps}", method.label()));
-            }
+            let (run, to) = ((name.as_str(), &runs[*run]), (&mut records, &mut sheets));
+            measure(&judge, run, &[*method], &self.steps, 0, &mut tasks, to)?;
         }
-        let mut seconds_per_step: Vec<(String, f64)> = Vec::new();
-        // in turn, so that what else the machine does falls on all alike
-        for round in 0..ROUNDS {
-            for (i, Column { run, name, method }) in
-                columns.iter().filter(|column| column.method.has_likelihood()).enumerate()
-            {
-                let seconds = judge.seconds_per_step(&runs[*run], *method, timed)?;
-                match round {
-                    0 => seconds_per_step.push((format!("{name}, {}", method.label()), seconds)),
-                    _ => seconds_per_step[i].1 = seconds_per_step[i].1.min(seconds),
-                }
-            }
-        }
-        Ok(Report {
-            experiment: self.clone(),
-            records,
-            seconds_per_step,
-            unit: judge.unit(),
-            protocol: judge.protocol(),
-            distance: judge.distance_name(),
-            seconds: begun.elapsed().as_secs_f64(),
-        })
+        let costs = costs(&judge, &runs, &columns)?;
+        self.outcome(&judge.found(records)?, &costs)
     }
+}
 
+/// Seconds per row and step of every covariance in an ancestral step, the least of some rounds. In
+/// turn, so that what else the machine does falls on all alike.
+fn costs(judge: &Judge, runs: &[Run], columns: &[Column]) -> Result<Vec<(String, f64)>> {
+    let timed = if judge.unit() == Unit::BitsPerDim { TIMED } else { TIMED_ROWS };
+    let columns = || columns.iter().filter(|column| column.method.has_likelihood());
+    let label = |column: &Column| format!("{}, {}", column.name, column.method.label());
+    let mut costs: Vec<_> = columns().map(|column| (label(column), f64::INFINITY)).collect();
+    for _ in 0..ROUNDS {
+        for (column, (_, least)) in columns().zip(&mut costs) {
+            let seconds = judge.seconds_per_step(&runs[column.run], column.method, timed)?;
+            *least = least.min(seconds);
+        }
+    }
+    Ok(costs)
+}
+
+impl CovarianceTable {
     /// The run whose score is everybody's: the one given, or one made of a diffusers model in
     /// `runs`, with the data given.
-    fn score(&self, runs: &Path) -> Result<Run> {
-        let (device, data) = (self.images.device, &self.images.data);
+    fn score(&self, runs: &Path, device: Device) -> Result<Run> {
+        let data = &self.images.data;
         if self.run.join("config.toml").exists() || !self.run.is_dir() {
             if !data.is_empty() {
                 let problem = format!("{} is a run, which has its data", self.run.display());
@@ -164,15 +162,7 @@ impl CovarianceTable {
             import(&self.run, &path, device)?;
         }
         let mut score = Run::load(&path, device)?;
-        let split =
-            if self.images.test.is_some() { [0.9, 0.1, 0.0] } else { DataConfig::default().split };
-        let table = TableOptions { size: self.images.size, ..TableOptions::default() };
-        score.give_data(DataConfig {
-            source: data.clone(),
-            split,
-            table,
-            ..DataConfig::default()
-        })?;
+        score.give_data(data_config(&self.images))?;
         Ok(score)
     }
 
@@ -189,12 +179,13 @@ impl CovarianceTable {
     fn train(
         &self,
         dir: &Path,
+        device: Device,
         runs: &mut Vec<Run>,
-        progress: &mut dyn FnMut(&str, f64),
+        progress: crate::experiment::Progress,
     ) -> Result<()> {
         let prepared = runs[0].prepared().ok_or_else(|| {
             let source = &runs[0].config.data.source;
-            let problem = format!("{source} is not at hand, or no longer the data of this run");
+            let problem = format!("{source} is not available, or no longer the data of this run");
             Error::config("--train", problem, "restore the data, or give trained heads with --head")
         })?;
         let configs: Vec<RunConfig> = self
@@ -210,10 +201,9 @@ impl CovarianceTable {
         let mut tasks = Tasks::new(configs.len(), progress);
         let mut heads = Vec::new();
         for (learner, config) in self.train.iter().zip(&configs) {
-            let name = learner.name();
-            let (path, device) = (dir.join(&name), self.images.device);
-            trained(&path, config, &prepared, Some(score), device, &name, &mut tasks)?;
-            heads.push(Run::load(&path, device)?);
+            let (name, donor) = (learner.to_string(), Some(score));
+            let path = dir.join(&name);
+            heads.push(trained(&path, config, &prepared, donor, device, &name, &mut tasks)?);
         }
         runs.extend(heads);
         Ok(())
@@ -257,94 +247,38 @@ impl CovarianceTable {
         }
         Ok(columns)
     }
-}
 
-impl Report {
-    /// Writes `covariance-table.csv`, `covariance-table.md` and the figures into `dir`.
-    pub fn write(&self, dir: &Path) -> Result<()> {
-        let title = "Every covariance on one score";
-        let label = format!("{}, ± s.e.", self.unit.label());
-        let mut files = vec![
-            ("covariance-table.csv", csv(&self.records, self.unit)),
-            ("covariance-table.md", self.markdown()),
-            ("covariance-table-likelihood.svg", curves(&self.records, title, &label, false)),
-        ];
-        if let Some(name) = self.distance {
-            files.push(("covariance-table-distance.svg", curves(&self.records, title, name, true)));
+    fn outcome(&self, found: &Found, costs: &[(String, f64)]) -> Result<Outcome> {
+        let distances = found.records.iter().filter_map(|r| r.frechet);
+        let limit = 1.1 * distances.fold(f64::INFINITY, f64::min);
+        let least = found.distance.map(|_| {
+            let table = self.least_steps(found, limit);
+            Page::new().with("limit", format!("{limit:.1}")).table("least steps", &table)
+        });
+        let mut cost = Table::new(["", "ms", "ratio"]);
+        let plain = costs.first().map_or(f64::NAN, |first| first.1);
+        for (name, seconds) in costs {
+            let cells = [Cell::number(1e3 * seconds, 3), Cell::number(seconds / plain, 2)];
+            cost.push([name.as_str().into()].into_iter().chain(cells));
         }
-        write_all(dir, &files)
+        let heads: Vec<String> = self.train.iter().map(Learner::to_string).collect();
+        let trained = Page::new().with("heads", heads.join(", "));
+        let page = Page::new()
+            .when("trained", (!heads.is_empty()).then_some(trained))
+            .when("least", least)
+            .with("rounds", ROUNDS)
+            .table("cost", &cost);
+        let title = "Every covariance on one score";
+        Ok(found.outcome(Self::NAME, "likelihood", title, page))
     }
 
     /// For each covariance the fewest steps whose distance is at most `limit`.
-    fn least_steps(&self, limit: f64) -> Vec<Vec<String>> {
-        let mut lines: Vec<Vec<String>> = Vec::new();
-        for record in &self.records {
-            let label = format!("{}, {}", record.arm, record.method.label());
-            if lines.last().is_none_or(|line| line[0] != label) {
-                lines.push(vec![label, String::new()]);
-            }
-            let line = lines.last_mut().expect("just pushed");
-            if line[1].is_empty() && record.frechet.is_some_and(|d| d <= limit) {
-                line[1] = record.steps.to_string();
-            }
+    fn least_steps(&self, found: &Found, limit: f64) -> Table {
+        let mut table = Table::new(["", "K"]);
+        for same in found.records.chunk_by(|a, b| a.label() == b.label()) {
+            let few = same.iter().find(|r| r.frechet.is_some_and(|distance| distance <= limit));
+            table.push([same[0].label().into(), Cell::from(few.map(|r| r.steps))]);
         }
-        lines
-    }
-
-    /// What the heads that were trained cost, for a page.
-    fn budget(&self) -> String {
-        let (e, settings) = (&self.experiment, &self.experiment.images);
-        if e.train.is_empty() {
-            return String::new();
-        }
-        let heads: Vec<String> = e.train.iter().map(|learner| learner.name()).collect();
-        format!(
-            " Trained here: {}; {} steps each of Adam (step size {}, cosine decay, moving average) on {} pairs (x_t, t).",
-            heads.join(", "),
-            settings.iterations,
-            settings.learning_rate,
-            settings.pairs
-        )
-    }
-
-    fn markdown(&self) -> String {
-        let steps = &self.experiment.steps;
-        let mut out = format!(
-            "# Every covariance on one score\n\nOptimal Covariance Matching, Tables 3, 4, 5 and 8. The score is that of {}; only the \
-             covariance of a reverse step differs. {} DDIM with another covariance than β̃ draws x_0 from its posterior \
-             (OCM-DDIM).{}\n\n## Negative log-likelihood, {}\n\n{}",
-            self.experiment.run.display(),
-            self.protocol,
-            self.budget(),
-            self.unit.label(),
-            by_steps(&self.records, steps, false)
-        );
-        if let Some(name) = self.distance {
-            out += &format!("\n## {name}\n\n{}", by_steps(&self.records, steps, true));
-            let distances: Vec<f64> = self.records.iter().filter_map(|r| r.frechet).collect();
-            let best = distances.iter().copied().fold(f64::INFINITY, f64::min);
-            let limit = 1.1 * best;
-            out += &format!(
-                "\n## Fewest steps for a distance of at most {limit:.1}, a tenth above the best\n\n{}",
-                table::markdown(&["", "K"], &self.least_steps(limit))
-            );
-        }
-        let plain = self.seconds_per_step.first().map_or(f64::NAN, |first| first.1);
-        let cost: Vec<Vec<String>> = self
-            .seconds_per_step
-            .iter()
-            .map(|(name, seconds)| {
-                vec![
-                    name.clone(),
-                    format!("{:.3}", 1e3 * seconds),
-                    format!("{:.2}", seconds / plain),
-                ]
-            })
-            .collect();
-        out += &format!(
-            "\n## Cost of a sampling step\n\nMilliseconds per image, the least of {ROUNDS} rounds over all, and relative to the first.\n\n{}",
-            table::markdown(&["", "ms", "ratio"], &cost)
-        );
-        out + &format!("\nThis run took {:.0} s.\n", self.seconds)
+        table
     }
 }

@@ -5,15 +5,16 @@
 mod judge;
 mod report;
 
-use std::time::Instant;
-
 use tch::Tensor;
 
-pub use super::heads::Recipe;
-use super::heads::{TRAINING_ROWS, Training};
-pub use super::laws::Law;
-use super::learner::{HeadObjective, Learner};
-use super::runs::Tasks;
+pub use crate::distributions::Distribution;
+use crate::distributions::distributions;
+use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::learner::{HeadObjective, Learner};
+use crate::outcome::Outcome;
+use crate::runs::Tasks;
+pub use crate::training::Recipe;
+use crate::training::{TRAINING_ROWS, Training};
 use judge::Judge;
 use tweedie::covariance::{Covariance, CovarianceConfig, CovarianceSources, NoiseStatistics};
 use tweedie::model::{Denoiser, Headed, Model};
@@ -22,46 +23,69 @@ use tweedie::oracle::Oracle;
 use tweedie::schedule::ScheduleConfig;
 use tweedie::{Error, Result};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CovarianceToy {
-    /// The laws.
-    pub laws: Vec<Law>,
-    /// Trainings of every network, each with weights, batches and test rows of its own.
-    pub trials: usize,
-    /// How networks are trained.
-    pub recipe: Recipe,
-    /// Times at which `G` is compared.
-    pub times: Vec<f64>,
-    /// Test rows of each trial.
-    pub rows: usize,
-    /// Samples of each trial.
-    pub samples: usize,
-    /// Numbers of steps `K` of bounds and samplers.
-    pub steps: Vec<usize>,
-    /// The seed of everything random.
-    pub seed: u64,
+settings! {
+    /// The experiment's settings.
+    pub struct CovarianceToy {
+        /// The distributions.
+        #[serde(deserialize_with = "distributions")]
+        pub distributions: Vec<Distribution> = Distribution::ALL.to_vec(),
+        /// Trainings of every network, each with weights, batches and test rows of its own.
+        pub trials: usize = 5,
+        /// How networks are trained.
+        pub recipe: Recipe = Recipe::default(),
+        /// Steps of Adam for a learned score.
+        pub score_iterations: u64 = 4000,
+        /// Times at which `G` is compared.
+        pub times: Vec<f64> = vec![0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9],
+        /// Test rows of each trial.
+        pub rows: usize = 400,
+        /// Samples of each trial.
+        pub samples: usize = 500,
+        /// Numbers of steps `K` of bounds and samplers.
+        pub steps: Vec<usize> = vec![5, 10, 20, 50],
+        /// The seed of everything random.
+        pub seed: u64 = 0,
+    }
 }
 
-impl Default for CovarianceToy {
-    fn default() -> Self {
+/// Flags: the sizes that this experiment and [`crate::rademacher`] have in common.
+pub(crate) const SIZES: &str = "\
+--law LAW | distributions | nine, mixture2, mixture10, mixture64 or all [default: all]
+--trials TRIALS | trials | Trainings of every network, each with rows of its own to be judged on
+--iterations I | recipe.iterations | Steps of the optimiser for a head
+--width W | recipe.width | Hidden units of every network
+--rows ROWS | rows | Test rows of each trial
+";
+
+impl Experiment for CovarianceToy {
+    const NAME: &'static str = "covariance-toy";
+    const TEXT: &'static str = include_str!("covariance_toy.md");
+    const SHARED_FLAGS: &'static [&'static str] = &[SIZES];
+
+    fn quick(self) -> Self {
+        let small = |one: &Distribution| *one != Distribution::Mixture64;
         CovarianceToy {
-            laws: Law::ALL.to_vec(),
-            trials: 5,
-            recipe: Recipe::default(),
-            times: vec![0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9],
-            rows: 400,
-            samples: 500,
-            steps: vec![5, 10, 20, 50],
-            seed: 0,
+            distributions: self.distributions.into_iter().filter(small).collect(),
+            trials: self.trials.min(2),
+            recipe: Recipe { width: 32, depth: 1, iterations: 100, ..self.recipe },
+            score_iterations: 200,
+            times: vec![0.02, 0.1, 0.4],
+            rows: self.rows.min(50),
+            samples: self.samples.min(100),
+            steps: vec![5, 10],
+            ..self
         }
+    }
+
+    fn run(&self, context: &mut Context) -> Result<Outcome> {
+        Ok(self.measure(context.progress)?.outcome())
     }
 }
 
 /// What all arms share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Score {
-    /// The law's own.
+    /// The distribution's own.
     True,
     /// One trained by score matching, for each trial.
     Learned,
@@ -111,8 +135,8 @@ impl Quantity {
 /// What was measured of an arm at one time, or with one number of steps.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// The law.
-    pub law: Law,
+    /// The distribution.
+    pub distribution: Distribution,
     /// The score.
     pub score: Score,
     /// The covariance.
@@ -125,11 +149,11 @@ pub struct Measured {
     pub values: Vec<f64>,
 }
 
-/// What is known of a law without any training.
+/// What is known of a distribution without any training.
 #[derive(Clone, Debug)]
 pub struct Truth {
-    /// The law.
-    pub law: Law,
+    /// The distribution.
+    pub distribution: Distribution,
     /// Its entropy on the test rows: the mean of `−ln p`, nats, and its standard error over trials.
     pub entropy: (f64, f64),
     /// The part of the exact variances `G_ii` that are above 1, at each `t`.
@@ -138,20 +162,19 @@ pub struct Truth {
     pub off_diagonal: Vec<f64>,
     /// `ln p` less the bound with the exact moments, nats per row, of each `K`, trial by trial.
     pub exact_gaps: Vec<Vec<f64>>,
-    /// MMD² of the law's own samples, of each trial.
+    /// MMD² of the distribution's own samples, of each trial.
     pub own_distance: Vec<f64>,
 }
 
-/// What the experiment found; [`Report::write`] makes files of it.
+/// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The settings.
     pub experiment: CovarianceToy,
-    /// The laws.
+    /// The distributions.
     pub truths: Vec<Truth>,
     /// Everything measured.
     pub measured: Vec<Measured>,
-    seconds: f64,
 }
 
 /// A covariance on the common score.
@@ -199,45 +222,33 @@ fn learners(dim: i64) -> Vec<Learner> {
 }
 
 impl CovarianceToy {
-    /// The same at sizes that show only that it runs.
-    pub fn quick(self) -> CovarianceToy {
-        CovarianceToy {
-            laws: self.laws.into_iter().filter(|law| *law != Law::Mixture64).collect(),
-            trials: self.trials.min(2),
-            recipe: Recipe {
-                width: 32,
-                depth: 1,
-                iterations: 100,
-                score_iterations: 200,
-                ..self.recipe
-            },
-            times: vec![0.02, 0.1, 0.4],
-            rows: self.rows.min(50),
-            samples: self.samples.min(100),
-            steps: vec![5, 10],
-            ..self
-        }
-    }
-
-    /// Trains and judges everything. `progress` gets a line and the fraction done.
-    pub fn run(&self, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
-        let begun = Instant::now();
+    /// Trains and judges everything.
+    ///
+    /// # Errors
+    /// If a setting cannot be, or a training fails.
+    pub fn measure(&self, progress: Progress) -> Result<Report> {
         self.check()?;
-        let per_score = |law: &Law| learners(law.mixture().dim()).len() + 1;
-        let total = self.laws.iter().map(|law| 1 + 2 * per_score(law)).sum();
+        let per_score = |one: &Distribution| learners(one.mixture().dim()).len() + 1;
+        let total = self.distributions.iter().map(|one| 1 + 2 * per_score(one)).sum();
         let mut tasks = Tasks::new(total, progress);
         let (mut truths, mut measured) = (Vec::new(), Vec::new());
-        for &law in &self.laws {
+        for &distribution in &self.distributions {
             let schedule = ScheduleConfig::default().build()?;
-            let oracle = Oracle::new(law.mixture(), schedule.clone());
-            let seed = Seed(self.seed).derive(law.name());
+            let oracle = Oracle::new(distribution.mixture(), schedule.clone());
+            let seed = Seed(self.seed).derive(distribution.name());
             let rows = oracle.mixture.sample(TRAINING_ROWS, seed.derive("training rows"));
-            let training =
-                Training { recipe: &self.recipe, trials: self.trials, rows: &rows, schedule, seed };
-            let judge = Judge::new(self, law, &oracle, seed);
+            let training = Training {
+                recipe: &self.recipe,
+                score_iterations: self.score_iterations,
+                trials: self.trials,
+                rows: &rows,
+                schedule,
+                seed,
+            };
+            let judge = Judge::new(self, distribution, &oracle, seed);
             truths.push(judge.truth()?);
             for score in Score::ALL {
-                let what = format!("{}, {} score", law.name(), score.name());
+                let what = format!("{}, {} score", distribution.name(), score.name());
                 let learned = match score {
                     Score::True => None,
                     Score::Learned => Some(training.score(&what, &mut tasks)?),
@@ -249,12 +260,12 @@ impl CovarianceToy {
                 tasks.end(&format!("{what}, judged"));
             }
         }
-        let seconds = begun.elapsed().as_secs_f64();
-        Ok(Report { experiment: self.clone(), truths, measured, seconds })
+        Ok(Report { experiment: self.clone(), truths, measured })
     }
 
     fn check(&self) -> Result<()> {
         self.recipe.check(self.trials)?;
+        Error::check_count("--score-iterations", self.score_iterations, 1_000_000_000)?;
         Error::check_count("--rows", self.rows, 1_000_000)?;
         Error::check_count("--samples", self.samples, 1_000_000)?;
         self.steps.iter().try_for_each(|&steps| Error::check_count("--steps", steps, 100_000))
@@ -283,8 +294,9 @@ impl CovarianceToy {
     ) -> Result<Vec<Arm>> {
         let mut arms = Vec::new();
         for learner in learners(model.space().dim) {
-            let network = training.head(learner, model, &format!("{what}: {learner}"), tasks)?;
-            let (name, covariance) = (learner.to_string(), learner.covariance());
+            let network =
+                training.head(learner, model, &format!("{what}: {}", learner.label()), tasks)?;
+            let (name, covariance) = (learner.label(), learner.covariance());
             arms.push(Arm { name, covariance, head: Some(network) });
         }
         arms.push(Arm::fixed("Analytic-DPM", CovarianceConfig::Analytic));

@@ -1,4 +1,4 @@
-//! Every log-likelihood on the same rows: what it says, how far that is from the truth, and what it
+//! Every log-likelihood on the same rows: its value, how far that is from the truth, and what it
 //! costs.
 //!
 //! The rows are of Gaussian mixtures in 2 and 10 dimensions, whose exact score stands for a network
@@ -12,14 +12,16 @@ use std::time::Instant;
 
 use tch::{Device, Tensor};
 
-use super::clusters::clusters;
-use super::images::arm::run_name;
-use super::runs::Tasks;
+use crate::clusters::clusters;
+use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::images::arm::run_name;
+use crate::outcome::Outcome;
+use crate::runs::Tasks;
 use tweedie::covariance::{CovarianceConfig, CovarianceSources, Reverse};
 use tweedie::data::subset;
 use tweedie::grid::Spacing;
 use tweedie::likelihood::{
-    Divergence, Elbo, Estimate, Kind, LogLikelihood, ProbabilityFlow, ScoreMatchingBound,
+    Claim, Divergence, Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound,
 };
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
@@ -30,42 +32,26 @@ use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Estimators {
-    /// Rows of each mixture, and at most so many test rows of each run.
-    pub rows: usize,
-    /// Steps `K` of the ELBOs.
-    pub steps: Vec<usize>,
-    /// Pairs (t, ε) per row of the bounds.
-    pub draws: Vec<usize>,
-    /// Numbers of divergence probes.
-    pub probes: Vec<usize>,
-    /// Tolerances of the ODE, the last one the tightest; that of probes is the last from 1e-5 up.
-    pub tolerances: Vec<f64>,
-    /// Runs whose test rows are scored too.
-    pub runs: Vec<PathBuf>,
-    /// Rows at a time.
-    pub batch: usize,
-    /// Where runs compute.
-    pub device: Device,
-    /// The seed of everything random.
-    pub seed: u64,
-}
-
-impl Default for Estimators {
-    fn default() -> Self {
-        Estimators {
-            rows: 500,
-            steps: vec![10, 100, 1000],
-            draws: vec![100, 1000],
-            probes: vec![1, 4, 16],
-            tolerances: vec![1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
-            runs: Vec::new(),
-            batch: 2048,
-            device: Device::Cpu,
-            seed: 0,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct Estimators {
+        /// Rows of each mixture, and at most so many test rows of each run.
+        pub rows: usize = 500,
+        /// Steps `K` of the ELBOs.
+        pub steps: Vec<usize> = vec![10, 100, 1000],
+        /// Pairs (t, ε) per row of the bounds.
+        pub draws: Vec<usize> = vec![100, 1000],
+        /// Numbers of divergence probes.
+        pub probes: Vec<usize> = vec![1, 4, 16],
+        /// Tolerances of the ODE, the last one the tightest; that of probes is the last from 1e-5
+        /// up.
+        pub tolerances: Vec<f64> = vec![1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
+        /// Runs whose test rows are scored too.
+        pub runs: Vec<PathBuf> = Vec::new(),
+        /// Rows at a time.
+        pub batch: usize = 2048,
+        /// The seed of everything random.
+        pub seed: u64 = 0,
     }
 }
 
@@ -91,7 +77,7 @@ pub enum Estimator {
     },
     /// The probability-flow ODE.
     Flow {
-        /// How the divergence is had.
+        /// How the divergence is computed.
         divergence: Divergence,
         /// Relative and absolute tolerance of a step.
         tolerance: f64,
@@ -116,6 +102,7 @@ impl Estimator {
         }
     }
 
+    /// What it gives for `rows`, `size` at a time.
     fn score(
         &self,
         model: &dyn Denoiser,
@@ -144,7 +131,7 @@ impl Estimator {
     }
 }
 
-/// What an estimator said of some rows.
+/// What an estimator gives for some rows.
 #[derive(Clone, Debug)]
 pub struct Measured {
     /// Which rows.
@@ -155,10 +142,10 @@ pub struct Measured {
     pub schedule: &'static str,
     /// The estimator.
     pub estimator: Estimator,
-    /// Its own words.
+    /// Its name for itself.
     pub name: String,
     /// Bound or estimate.
-    pub kind: Kind,
+    pub claim: Claim,
     /// Nats per row, in the data's own units.
     pub values: Vec<f64>,
     /// `ln p` of the rows, or what stands for it.
@@ -179,15 +166,9 @@ impl Measured {
     }
 }
 
-/// What the experiment found; [`Report::write`] makes files of it.
+/// What the experiment found: every estimator on every set of rows, set by set.
 #[derive(Clone, Debug)]
-pub struct Report {
-    /// The settings.
-    pub experiment: Estimators,
-    /// Every estimator on every set of rows, set by set.
-    pub measured: Vec<Measured>,
-    seconds: f64,
-}
+pub struct Report(Vec<Measured>);
 
 /// Finer than this, the solver follows the rounding of a network in f32.
 const FINEST_OF_NETWORKS: f64 = 1e-6;
@@ -215,9 +196,11 @@ fn sdes() -> [ScheduleConfig; 3] {
     [ScheduleConfig::default(), ScheduleConfig::sub_vp(), ScheduleConfig::ve()]
 }
 
-impl Estimators {
-    /// The same at sizes that show only that it runs.
-    pub fn quick(self) -> Estimators {
+impl Experiment for Estimators {
+    const NAME: &'static str = "estimators";
+    const TEXT: &'static str = include_str!("estimators.md");
+
+    fn quick(self) -> Self {
         Estimators {
             rows: self.rows.min(50),
             steps: vec![5, 20],
@@ -228,26 +211,34 @@ impl Estimators {
         }
     }
 
-    /// Scores all rows by all estimators. `progress` gets a line and the fraction done.
-    pub fn run(&self, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
-        let begun = Instant::now();
+    fn run(&self, context: &mut Context) -> Result<Outcome> {
+        Ok(self.measure(context.device, context.progress)?.outcome())
+    }
+}
+
+impl Estimators {
+    /// Scores all rows by all estimators.
+    ///
+    /// # Errors
+    /// If a setting cannot be, a run cannot be read, or an estimator fails.
+    pub fn measure(&self, device: Device, progress: Progress) -> Result<Report> {
         self.check()?;
         let runs: Vec<Run> =
-            self.runs.iter().map(|p| Run::load(p, self.device)).collect::<Result<_>>()?;
+            self.runs.iter().map(|path| Run::load(path, device)).collect::<Result<_>>()?;
         let of_runs: Vec<Rows> =
             runs.iter().map(|run| self.test_rows(run)).collect::<Result<_>>()?;
         let mut tasks = Tasks::new(2 * sdes().len() + runs.len(), progress);
         let mut measured = Vec::new();
-        for law in [clusters::<2>, clusters::<10>] {
+        for known in [clusters::<2>, clusters::<10>] {
             for config in sdes() {
-                let oracle = Oracle::new(law(), config.build()?);
-                self.measure(&self.law_rows(&oracle, &config), &mut tasks, &mut measured)?;
+                let oracle = Oracle::new(known(), config.build()?);
+                self.score(&self.known_rows(&oracle, &config), &mut tasks, &mut measured)?;
             }
         }
         for rows in &of_runs {
-            self.measure(rows, &mut tasks, &mut measured)?;
+            self.score(rows, &mut tasks, &mut measured)?;
         }
-        Ok(Report { experiment: self.clone(), measured, seconds: begun.elapsed().as_secs_f64() })
+        Ok(Report(measured))
     }
 
     fn check(&self) -> Result<()> {
@@ -257,13 +248,13 @@ impl Estimators {
         counts.into_iter().try_for_each(|&count| Error::check_count("estimators", count, 1_000_000))
     }
 
-    fn law_rows<'a>(&self, oracle: &'a Oracle, config: &ScheduleConfig) -> Rows<'a> {
-        let law: &GaussianMixture = &oracle.mixture;
-        let x = law.sample(self.rows, Seed(self.seed).derive("rows"));
+    fn known_rows<'a>(&self, oracle: &'a Oracle, config: &ScheduleConfig) -> Rows<'a> {
+        let known: &GaussianMixture = &oracle.mixture;
+        let x = known.sample(self.rows, Seed(self.seed).derive("rows"));
         Rows {
-            data: format!("mixture, d = {}", law.dim()),
+            data: format!("mixture, d = {}", known.dim()),
             schedule: config.name(),
-            truth: Some(to_vec(&law.log_density(&x))),
+            truth: Some(to_vec(&known.log_density(&x))),
             log_jacobian: vec![0.0; self.rows],
             x,
             model: Modelled::Exact(oracle),
@@ -274,7 +265,7 @@ impl Estimators {
         let name = run_name(run.dir.path());
         let own = run.prepared().filter(|own| !own.split.test.is_empty()).ok_or_else(|| {
             let problem =
-                format!("{name}: its test rows are not at hand ({})", run.config.data.source);
+                format!("{name}: its test rows are not available ({})", run.config.data.source);
             Error::config("--run", problem, "put its data back, or give a run that kept test rows")
         })?;
         let rows = subset(&own.split.test, self.rows, Seed(self.seed));
@@ -316,15 +307,14 @@ impl Estimators {
         all.extend(probes.iter().map(|&probes| flow(Divergence::Gaussian { probes })));
         all.extend(self.draws.iter().map(|&draws| Estimator::Bound { draws }));
         all.extend(self.draws.iter().map(|&draws| Estimator::BoundSm { draws }));
-        for covariance in
-            CovarianceConfig::free().into_iter().filter(|&c| head || c != CovarianceConfig::Own)
-        {
+        let usable = |c: &CovarianceConfig| head || *c != CovarianceConfig::Own;
+        for covariance in CovarianceConfig::free().into_iter().filter(usable) {
             all.extend(self.steps.iter().map(|&steps| Estimator::Elbo { covariance, steps }));
         }
         all
     }
 
-    fn measure(&self, rows: &Rows, tasks: &mut Tasks, all: &mut Vec<Measured>) -> Result<()> {
+    fn score(&self, rows: &Rows, tasks: &mut Tasks, all: &mut Vec<Measured>) -> Result<()> {
         let (n, seed) = (rows.x.size()[0] as f64, Seed(self.seed).derive("draws"));
         let estimators = self.estimators(rows);
         let mut truth = rows.truth.clone();
@@ -340,7 +330,7 @@ impl Estimators {
             let mut estimate = estimator.score(model, &batch, seed, self.batch)?;
             let seconds = begun.elapsed().as_secs_f64() / n;
             estimate.shift(&rows.log_jacobian);
-            let Estimate { values, kind, estimator: name, evaluations, flags, .. } = estimate;
+            let Estimate { values, claim, estimator: name, evaluations, flags, .. } = estimate;
             let truth = truth.get_or_insert_with(|| values.clone()).clone();
             let (data, dim, flagged) = (rows.data.clone(), rows.x.size()[1], flags.len());
             let schedule = rows.schedule;
@@ -350,7 +340,7 @@ impl Estimators {
                 schedule,
                 estimator,
                 name,
-                kind,
+                claim,
                 values,
                 truth,
                 flagged,

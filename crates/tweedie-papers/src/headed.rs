@@ -8,8 +8,8 @@ use tweedie::noise::{Draw, Noise};
 use tweedie::objective::{Objective, Trains};
 use tweedie::query::Batch;
 
-/// An objective for a head, asked of a network that is the head's alone, under a frozen score from
-/// elsewhere.
+/// An objective for a head, trained on a network that is the head's alone, under a frozen score
+/// from elsewhere.
 pub(super) struct OnScore<'a> {
     pub objective: Box<dyn Objective>,
     pub score: &'a dyn Denoiser,

@@ -11,76 +11,62 @@ mod record;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tch::Device;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
-pub use record::{Record, Unit};
-pub(super) use record::{by_steps, csv, curves};
+use crate::experiment::{Context, settings};
+use crate::page::Page;
+use crate::runs::Tasks;
+use arm::{Arm, Studio};
+use judge::{Judge, Method};
+pub use record::{Found, Record, Unit};
 use tweedie::grid::even_trajectory;
 use tweedie::metric::Extractor;
 use tweedie::model::UNetConfig;
+use tweedie::run::Run;
 use tweedie::schedule::{Schedule, ScheduleConfig};
 use tweedie::{Error, Result};
+use tweedie_report::plot::Sheet;
 
-/// Settings of every experiment on images.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// Images to train on; the test images are dealt from them unless `test` is given.
-    pub data: String,
-    /// The height and width that they are brought to.
-    pub size: Option<[usize; 2]>,
-    /// Test images of their own.
-    pub test: Option<PathBuf>,
-    /// The network of every arm; its shape follows the images, its head the arm.
-    pub network: UNetConfig,
-    /// Steps of the optimiser, equal for all arms.
-    pub iterations: u64,
-    /// Pairs (x_t, t) per step, equal for all arms: with `N` draws per image a step takes
-    /// `pairs / N` images.
-    pub pairs: usize,
-    /// Adam's step size.
-    pub learning_rate: f64,
-    /// At most this many test images, or rows, for likelihoods.
-    pub rows: usize,
-    /// At most this many terms of a bound per row; 0: all.
-    pub terms: usize,
-    /// Samples for a Fréchet distance.
-    pub samples: usize,
-    /// At most this many test images that samples are compared with.
-    pub reference: usize,
-    /// Samples of images end as published: the noise of the last step but one moves a pixel by at
-    /// most so many of 255 levels in the mean ([`tweedie::sample::Ancestral::clip_noise`]); 0: as
-    /// the covariance says.
-    pub clip_noise: f64,
-    /// Images computed at a time when judging.
-    pub batch: usize,
-    /// Weights of the network whose features Fréchet distances are of; without them there are none.
-    pub features: Option<PathBuf>,
-    /// Where to compute.
-    pub device: Device,
-    /// The seed of everything random.
-    pub seed: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            data: String::new(),
-            size: None,
-            test: None,
-            network: UNetConfig::default(),
-            iterations: 5_000,
-            pairs: 64,
-            learning_rate: 1e-3,
-            rows: 256,
-            terms: 0,
-            samples: 1_000,
-            reference: 10_000,
-            clip_noise: 1.0,
-            batch: 64,
-            features: None,
-            device: Device::Cpu,
-            seed: 0,
-        }
+settings! {
+    /// Settings of every experiment on images.
+    pub struct Settings {
+        /// Images to train on; the test images are split off from them unless `test` is given.
+        pub data: String = String::new(),
+        /// The height and width that they are brought to.
+        pub size: Option<[usize; 2]> = None,
+        /// Test images of their own.
+        pub test: Option<PathBuf> = None,
+        /// The network of every arm, or its name; its shape follows the images, its head the arm.
+        #[serde(deserialize_with = "network")]
+        pub network: UNetConfig = UNetConfig::default(),
+        /// Steps of the optimiser, equal for all arms.
+        pub iterations: u64 = 5_000,
+        /// Pairs (x_t, t) per step, equal for all arms: with `N` draws per image a step takes
+        /// `pairs / N` images.
+        pub pairs: usize = 64,
+        /// Adam's step size.
+        pub learning_rate: f64 = 1e-3,
+        /// At most this many test images, or rows, for likelihoods.
+        pub rows: usize = 256,
+        /// At most this many terms of a bound per row; 0: all.
+        pub terms: usize = 0,
+        /// Samples for a Fréchet distance.
+        pub samples: usize = 1_000,
+        /// At most this many test images that samples are compared with.
+        pub reference: usize = 10_000,
+        /// Samples of images end as published: the noise of the last step but one moves a pixel by
+        /// at most so many of 255 levels in the mean ([`tweedie::sample::Ancestral::clip_noise`]);
+        /// 0: as the covariance says.
+        pub clip_noise: f64 = 1.0,
+        /// Images computed at a time when judging.
+        pub batch: usize = 64,
+        /// Weights of the network whose features Fréchet distances are of; without them there are
+        /// none.
+        pub features: Option<PathBuf> = None,
+        /// The seed of everything random.
+        pub seed: u64 = 0,
     }
 }
 
@@ -95,6 +81,27 @@ pub fn tiny_network() -> UNetConfig {
         ..UNetConfig::default()
     }
 }
+
+/// A network, or the name of one: `small`, of 1x32x32 images, or `paper`, of 3x32x32.
+pub(crate) fn network<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<UNetConfig, D::Error> {
+    match Value::deserialize(from)? {
+        Value::String(name) if name == "paper" => Ok(UNetConfig::paper([3, 32, 32])),
+        Value::String(name) if name == "small" => {
+            Ok(UNetConfig { shape: [1, 32, 32], ..UNetConfig::default() })
+        }
+        Value::String(name) => {
+            Err(D::Error::custom(format!("no network {name:?}: give small or paper")))
+        }
+        tree => UNetConfig::deserialize(tree).map_err(D::Error::custom),
+    }
+}
+
+/// Flags: which images, and which network is trained on them.
+pub(crate) const IMAGES: &str = include_str!("images/flags.txt");
+/// Flags: what a training takes, and how runs are judged.
+pub(crate) const BUDGET: &str = include_str!("images/budget_flags.txt");
 
 impl Settings {
     /// The same with a tiny network and few iterations, test images and samples: to see that it
@@ -113,9 +120,9 @@ impl Settings {
 
     /// Checks the settings, and reads the feature network where there is one: before anything is
     /// trained.
-    pub(super) fn extractor(&self) -> Result<Option<Extractor>> {
+    pub(super) fn extractor(&self, context: &Context) -> Result<Option<Extractor>> {
         self.check()?;
-        self.features.as_ref().map(|path| Extractor::read(path, self.device)).transpose()
+        self.features.as_ref().map(|path| Extractor::read(path, context.device)).transpose()
     }
 
     /// The schedule of every arm.
@@ -142,25 +149,15 @@ impl Settings {
         Error::check_count("--batch-size", self.pairs, 1_000_000)
     }
 
+    fn tree(&self) -> Result<Value> {
+        serde_json::to_value(self)
+            .map_err(|e| Error::config("images", e.to_string(), "give other settings"))
+    }
+
     /// The budget and the network, for a page.
-    pub(super) fn describe(&self) -> String {
-        let n = &self.network;
-        format!(
-            "Every arm: {} steps of Adam (step size {}, warm-up, cosine decay, moving average) with {} pairs (x_t, t) each, \
-             {}; a path of N transitions counts as N pairs. U-Net of widths {:?}, {} blocks each, dropout {}; a covariance \
-             network of its own has {:?}, {}. Isotropic base, VP with β from 0.1 to 20. The parameters used are those \
-             that did best on validation images. Seed {}.",
-            self.iterations,
-            self.learning_rate,
-            self.pairs,
-            self.data,
-            n.widths,
-            n.blocks,
-            n.dropout,
-            n.head_widths,
-            n.head_blocks,
-            self.seed,
-        )
+    pub(super) fn describe(&self) -> Result<String> {
+        let text = Page::new().fill(include_str!("images/budget.md"), &self.tree()?)?;
+        Ok(text.trim_end().into())
     }
 }
 
@@ -173,4 +170,72 @@ pub(super) fn check_steps(steps: &[usize], schedule: &dyn Schedule) -> Result<()
         }
         Some(_) => steps.iter().try_for_each(|&k| even_trajectory(schedule, k).map(drop)),
     }
+}
+
+/// Each number at most 20, and once.
+pub(super) fn quick_steps(steps: Vec<usize>) -> Vec<usize> {
+    let mut steps: Vec<usize> = steps.into_iter().map(|k| k.min(20)).collect();
+    steps.dedup();
+    steps
+}
+
+/// Sheets of samples by the names of their files.
+pub(super) type Sheets = Vec<(String, Sheet)>;
+
+/// Measures `run` under `methods` in each number of `steps`: one task of `tasks`; with sheets of
+/// `sheet` samples, unless that is 0.
+pub(super) fn measure(
+    judge: &Judge,
+    (name, run): (&str, &Run),
+    methods: &[Method],
+    steps: &[usize],
+    sheet: usize,
+    tasks: &mut Tasks,
+    (records, sheets): (&mut Vec<Record>, &mut Sheets),
+) -> Result<()> {
+    let (total, mut done) = (methods.len() * steps.len(), 0);
+    for &method in methods {
+        for &k in steps {
+            let (record, samples) = judge.measure(run, name, method, k, sheet)?;
+            records.push(record);
+            if sheet > 0 {
+                sheets.push((format!("samples-{name}-{}-{k}.png", method.name()), samples));
+            }
+            done += 1;
+            let part = done as f64 / total as f64;
+            tasks.part(&format!("judging {name}, {}, K = {k}", method.label()), part);
+        }
+    }
+    tasks.end(&format!("judging {name}"));
+    Ok(())
+}
+
+/// Trains `arms` in `out/runs` and judges each under the `methods` of its run in each number of
+/// `steps`.
+pub(super) fn study(
+    settings: &Settings,
+    arms: &[Arm],
+    methods: impl Fn(&Arm, &Run) -> Vec<Method>,
+    steps: &[usize],
+    sheet: usize,
+    context: &mut Context,
+) -> Result<(Found, Sheets)> {
+    check_steps(steps, &*settings.schedule()?)?;
+    let mut extractor = settings.extractor(context)?;
+    let studio = Studio::open(settings, context.device, context.out.join("runs"), arms)?;
+    let mut tasks = Tasks::new(2 * arms.len(), context.progress);
+    let (mut records, mut sheets, mut first) = (Vec::new(), Vec::new(), None);
+    for arm in arms {
+        let run = studio.train(arm, &mut tasks)?;
+        let judge = match first.take() {
+            None => Judge::new(settings, &run, extractor.take())?,
+            Some(judge) => judge,
+        };
+        judge.check(&run)?;
+        let to = (&mut records, &mut sheets);
+        measure(&judge, (&arm.name, &run), &methods(arm, &run), steps, sheet, &mut tasks, to)?;
+        first = Some(judge);
+    }
+    let judge = first.ok_or_else(|| Error::config("arms", "none", "give at least one"))?;
+    Ok((judge.found(records)?, sheets))
 }

@@ -61,11 +61,12 @@ impl FromStr for Learner {
     }
 }
 
+/// Its name in commands and files, which is read back.
 impl fmt::Display for Learner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.rank {
-            0 => f.write_str(self.names().1),
-            rank => write!(f, "{}, r = {rank}", self.names().1),
+            0 => f.write_str(self.names().0),
+            rank => write!(f, "{}-{rank}", self.names().0),
         }
     }
 }
@@ -76,11 +77,11 @@ impl Learner {
         Learner { by, rank: 0 }
     }
 
-    /// Its name in commands and files, which is read back.
-    pub fn name(self) -> String {
+    /// Its name in tables.
+    pub fn label(self) -> String {
         match self.rank {
-            0 => self.names().0.into(),
-            rank => format!("{}-{rank}", self.names().0),
+            0 => self.names().1.into(),
+            rank => format!("{}, r = {rank}", self.names().1),
         }
     }
 
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn names_are_read_back() {
         for name in ["lm", "lm-4", "ocm", "ocm-16", "npr", "sn", "iddpm"] {
-            assert_eq!(name.parse::<Learner>().unwrap().name(), name);
+            assert_eq!(name.parse::<Learner>().unwrap().to_string(), name);
         }
         for wrong in ["", "lm-", "lm--1", "npr-2", "dpm", "ocm-x"] {
             assert!(wrong.parse::<Learner>().is_err(), "{wrong}");

@@ -1,41 +1,53 @@
-//! The papers' experiments, one file per figure or table.
+//! The papers' experiments, one file per figure or table, beside the published values.
 
 mod clusters;
 pub mod consistency;
 pub mod cost;
 pub mod covariance_table;
 pub mod covariance_toy;
+mod distributions;
 pub mod estimators;
+pub mod experiment;
 pub mod few_steps;
+pub mod flag;
 mod headed;
-mod heads;
 pub mod hessian_ablation;
 pub mod image_grid;
 pub mod images;
-mod laws;
+mod layout;
 mod learner;
 pub mod mixture;
+pub mod outcome;
+pub mod page;
 pub mod parameter_estimation;
 pub mod rademacher;
 mod regression;
 mod runs;
 pub mod scoreflow_table;
-mod table;
 pub mod theory;
+mod training;
 mod trials;
 pub mod weighting;
 pub mod weighting_interpolation;
 pub mod weighting_variance;
 
-use std::path::Path;
+use experiment::Entry;
 
-use tweedie::data::OutputFile;
-use tweedie::{Error, Result};
-
-/// Writes text files into `dir`, each whole or not at all.
-fn write_all<N: AsRef<str>>(dir: &Path, files: &[(N, String)]) -> Result<()> {
-    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
-    files.iter().try_for_each(|(name, text)| {
-        OutputFile::create(dir.join(name.as_ref()))?.finish(text.as_bytes())
-    })
-}
+/// Every experiment: a new one is a file and a line here.
+pub static ALL: [Entry; 15] = [
+    Entry::of::<mixture::Mixture>(),
+    Entry::of::<parameter_estimation::ParameterEstimation>(),
+    Entry::of::<cost::Cost>(),
+    Entry::of::<few_steps::FewSteps>(),
+    Entry::of::<hessian_ablation::HessianAblation>(),
+    Entry::of::<image_grid::ImageGrid>(),
+    Entry::of::<covariance_table::CovarianceTable>(),
+    Entry::of::<covariance_toy::CovarianceToy>(),
+    Entry::of::<rademacher::Rademacher>(),
+    Entry::of::<scoreflow_table::ScoreflowTable>(),
+    Entry::of::<estimators::Estimators>(),
+    Entry::of::<theory::Theory>(),
+    Entry::of::<consistency::Consistency>(),
+    Entry::of::<weighting_variance::WeightingVariance>(),
+    Entry::of::<weighting_interpolation::WeightingInterpolation>(),
+];

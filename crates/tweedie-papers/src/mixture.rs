@@ -2,22 +2,24 @@
 //! sampling steps suffice when the covariance of a reverse step is learned.
 //!
 //! Networks with one hidden layer are trained on two well separated modes, trials side by side
-//! ([`trial`]); chains of `K` steps are judged by MMD² against the exact law in closed form
-//! ([`distance`], [`law`]). Beside them stand the sampler with the exact moments, a mixture fitted
-//! to the same rows by EM, and the law itself.
+//! ([`trial`]); chains of `K` steps are judged by MMD² against the exact distribution in closed
+//! form ([`distance`], [`distribution`]). Beside them stand the sampler with the exact moments, a
+//! mixture fitted to the same rows by EM, and the distribution itself.
 
 pub mod arm;
 pub mod distance;
-mod figures;
-pub mod law;
+pub mod distribution;
 mod report;
 pub mod trial;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::outcome::Outcome;
 use arm::{Arm, Curve, Source};
-use law::Law;
+use distribution::Distribution;
 use trial::Recipe;
 
 use tweedie::covariance::CovarianceConfig;
@@ -28,68 +30,49 @@ use tweedie::objective::ScoreGradient;
 use tweedie::sample::LastStep;
 use tweedie::{Error, Result};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mixture {
-    /// Data sets, each with networks of its own.
-    pub trials: usize,
-    /// Rows of each data set.
-    pub train_rows: usize,
-    /// Samples that each MMD² is taken of.
-    pub samples: usize,
-    /// Sampling steps `K`.
-    pub steps: Vec<usize>,
-    /// Likelihood Matching's numbers of transitions `N`.
-    pub transitions: Vec<usize>,
-    /// Whether the heavy-tailed law is done too.
-    pub student_t: bool,
-    /// Whether other ways to train (joint, another trunk, at a fifth of the pairs; more data; a
-    /// mixture base) are compared too.
-    pub variants: bool,
-    /// How networks are trained.
-    pub recipe: Recipe,
-    /// How sampling steps are laid.
-    pub spacing: Spacing,
-    /// What the last step puts out in the figures and the main table; the CSV has both.
-    pub last: LastStep,
-    /// The seed from which everything is drawn.
-    pub seed: u64,
-    /// Threads; by default as many as there are cores. Results do not depend on it.
-    pub threads: Option<usize>,
-    /// A few trials of a short training, in seconds: to see that it runs, not to read numbers off.
-    pub quick: bool,
-}
-
-impl Default for Mixture {
-    fn default() -> Self {
-        Mixture {
-            trials: 20,
-            train_rows: 1000,
-            samples: 2000,
-            steps: vec![5, 10, 20, 50, 100],
-            transitions: vec![2, 5, 20],
-            student_t: true,
-            variants: true,
-            recipe: Recipe::default(),
-            spacing: Spacing::Even,
-            last: LastStep::Mean,
-            seed: 0,
-            threads: None,
-            quick: false,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct Mixture {
+        /// Data sets, each with networks of its own.
+        pub trials: usize = 20,
+        /// Rows of each data set.
+        pub train_rows: usize = 1000,
+        /// Samples that each MMD² is taken of.
+        pub samples: usize = 2000,
+        /// Sampling steps `K`.
+        pub steps: Vec<usize> = vec![5, 10, 20, 50, 100],
+        /// Likelihood Matching's numbers of transitions `N`.
+        pub transitions: Vec<usize> = vec![2, 5, 20],
+        /// Whether the heavy-tailed distribution is done too.
+        pub student_t: bool = true,
+        /// Whether other ways to train (joint, another trunk, at a fifth of the pairs; more data; a
+        /// mixture base) are compared too.
+        pub variants: bool = true,
+        /// How networks are trained.
+        pub recipe: Recipe = Recipe::default(),
+        /// How sampling steps are laid.
+        pub spacing: Spacing = Spacing::Even,
+        /// What the last step puts out in the figures and the main table; the CSV has both.
+        pub last: LastStep = LastStep::Mean,
+        /// The seed from which everything is drawn.
+        pub seed: u64 = 0,
+        /// Threads; by default those of the program. Results do not depend on it.
+        pub threads: Option<usize> = None,
     }
 }
 
-/// What the experiment found; [`Report::write`] makes files of it.
+/// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The settings as they were run.
+    /// The settings.
     pub experiment: Mixture,
     /// Every curve.
     pub curves: Vec<Curve>,
-    /// Wall-clock seconds.
-    pub seconds: f64,
 }
+
+/// Names of arms that the summary needs.
+const SM: &str = "SM";
+const EXACT: &str = "exact moments";
 
 /// Trials trained side by side: enough to fill vector units, few enough for the cache.
 const GROUP: usize = 20;
@@ -98,23 +81,39 @@ const SHORTER: usize = 5;
 /// Rows of the variants with more data.
 const MORE_ROWS: usize = 10_000;
 
+impl Experiment for Mixture {
+    const NAME: &'static str = "mixture";
+    const TEXT: &'static str = include_str!("mixture.md");
+
+    fn quick(mut self) -> Self {
+        self.trials = self.trials.min(4);
+        self.samples = self.samples.min(1000);
+        self.transitions = self.transitions.iter().copied().max().into_iter().collect();
+        self.recipe.iterations = self.recipe.iterations.min(1000);
+        self.recipe.pairs = self.recipe.pairs.min(200);
+        self.variants = false;
+        self
+    }
+
+    fn run(&self, context: &mut Context) -> Result<Outcome> {
+        self.measure(context.progress)?.outcome()
+    }
+}
+
 impl Mixture {
-    /// Checks the settings and runs everything. `progress` gets a line and the fraction done.
-    pub fn run(&self, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
-        let begun = std::time::Instant::now();
+    /// Checks the settings and runs everything.
+    ///
+    /// # Errors
+    /// If a setting cannot be, or a training fails.
+    pub fn measure(&self, progress: Progress) -> Result<Report> {
         self.check()?;
-        let experiment = self.reduced();
-        let arms = experiment.arms();
-        let jobs: Vec<(usize, std::ops::Range<usize>)> = (0..arms.len())
-            .flat_map(|arm| {
-                let starts = (0..experiment.trials).step_by(GROUP);
-                let trials = experiment.trials;
-                starts.map(move |start| (arm, start..(start + GROUP).min(trials)))
-            })
-            .collect();
-        let threads = self
-            .threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let arms = self.arms();
+        let groups = |arm: usize| {
+            let starts = (0..self.trials).step_by(GROUP);
+            starts.map(move |start| (arm, start..(start + GROUP).min(self.trials)))
+        };
+        let jobs: Vec<(usize, Range<usize>)> = (0..arms.len()).flat_map(groups).collect();
+        let threads = self.threads.unwrap_or_else(rayon::current_num_threads);
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (sender, receiver) = mpsc::channel();
         let mut done = vec![None; jobs.len()];
@@ -122,14 +121,13 @@ impl Mixture {
         let outcome = std::thread::scope(|scope| {
             for _ in 0..threads.min(jobs.len()) {
                 let sender = sender.clone();
-                let (experiment, arms, jobs, next, stop) =
-                    (&experiment, &arms, &jobs, &next, &stop);
+                let (arms, jobs, next, stop) = (&arms, &jobs, &next, &stop);
                 scope.spawn(move || {
                     tch::set_num_threads(1);
                     while !stop.load(Ordering::Relaxed) {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some((arm, trials)) = jobs.get(index) else { break };
-                        let curves = arms[*arm].run(experiment, trials.clone());
+                        let curves = arms[*arm].run(self, trials.clone());
                         if sender.send((index, curves)).is_err() {
                             break;
                         }
@@ -143,13 +141,8 @@ impl Mixture {
                 let curves = curves.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
                 finished += 1.0;
                 let (arm, trials) = (&arms[jobs[index].0], &jobs[index].1);
-                let line = format!(
-                    "{}, {}: trials {}..{}",
-                    arm.law.name(),
-                    arm.name,
-                    trials.start,
-                    trials.end
-                );
+                let name = arm.distribution.name();
+                let line = format!("{name}, {}: trials {trials:?}", arm.name);
                 progress(&line, finished / jobs.len() as f64);
                 done[index] = Some(curves);
             }
@@ -170,7 +163,7 @@ impl Mixture {
             }
             last = Some(*arm);
         }
-        Ok(Report { experiment, curves, seconds: begun.elapsed().as_secs_f64() })
+        Ok(Report { experiment: self.clone(), curves })
     }
 
     fn check(&self) -> Result<()> {
@@ -189,59 +182,45 @@ impl Mixture {
         at_least("pairs", self.recipe.pairs, self.transitions.iter().copied().max().unwrap_or(1))
     }
 
-    /// The settings after [`Mixture::quick`].
-    fn reduced(&self) -> Mixture {
-        let mut reduced = self.clone();
-        if self.quick {
-            reduced.trials = self.trials.min(4);
-            reduced.samples = self.samples.min(1000);
-            reduced.transitions = self.transitions.iter().copied().max().into_iter().collect();
-            reduced.recipe.iterations = self.recipe.iterations.min(1000);
-            reduced.recipe.pairs = self.recipe.pairs.min(200);
-            reduced.variants = false;
-        }
-        reduced
-    }
-
     /// The transitions of the variants, and of the summary where it needs one `N`.
     pub(super) fn reference(&self) -> Option<usize> {
         self.transitions.get(self.transitions.len() / 2).copied()
     }
 
+    /// The distributions that are done.
+    fn distributions(&self) -> &[Distribution] {
+        &[Distribution::Gaussian, Distribution::StudentT][..1 + usize::from(self.student_t)]
+    }
+
     fn arms(&self) -> Vec<Arm> {
-        let mut arms = Vec::new();
+        use CovarianceConfig::{Beta, Own};
         let network = |transitions, recipe: &Recipe, rows| Source::Network {
             transitions,
             recipe: recipe.clone(),
             rows,
         };
-        let (recipe, rows) = (&self.recipe, self.train_rows);
-        for law in
-            if self.student_t { &[Law::Gaussian, Law::StudentT][..] } else { &[Law::Gaussian] }
-        {
-            let mut add = |name: String, source, covariances: &[CovarianceConfig]| {
-                arms.push(Arm {
-                    law: *law,
-                    name,
-                    variant: false,
-                    source,
-                    covariances: covariances.to_vec(),
-                });
-            };
-            add(report::SM.into(), network(None, recipe, rows), &CovarianceConfig::fixed());
-            for &n in &self.transitions {
-                add(format!("LM N={n}"), network(Some(n), recipe, rows), &[CovarianceConfig::Own]);
-            }
-            add(report::EXACT.into(), Source::Oracle, &CovarianceConfig::free());
-            add("EM fit".into(), Source::Fitted { rows }, &[]);
-            add("law itself".into(), Source::Law, &[]);
+        let arm = |distribution, variant, name: &str, source, covariances: &[CovarianceConfig]| {
+            let (name, covariances) = (name.to_string(), covariances.to_vec());
+            Arm { distribution, name, variant, source, covariances }
+        };
+        let (recipe, rows, mut arms) = (&self.recipe, self.train_rows, Vec::new());
+        for &of in self.distributions() {
+            let main =
+                |name: &str, source, all: &[CovarianceConfig]| arm(of, false, name, source, all);
+            arms.push(main(SM, network(None, recipe, rows), &CovarianceConfig::fixed()));
+            arms.extend(
+                self.transitions
+                    .iter()
+                    .map(|&n| main(&format!("LM N={n}"), network(Some(n), recipe, rows), &[Own])),
+            );
+            arms.push(main(EXACT, Source::Oracle, &CovarianceConfig::free()));
+            arms.push(main("EM fit", Source::Fitted { rows }, &[]));
+            arms.push(main("law itself", Source::Distribution, &[]));
         }
         let (true, Some(n)) = (self.variants, self.reference()) else { return arms };
-        let mut add = |name: String, source, covariances: &[CovarianceConfig]| {
-            let covariances = covariances.to_vec();
-            arms.push(Arm { law: Law::Gaussian, name, variant: true, source, covariances });
+        let mut add = |name: &str, source, covariances: &[CovarianceConfig]| {
+            arms.push(arm(Distribution::Gaussian, true, name, source, covariances));
         };
-        let both = [CovarianceConfig::Own, CovarianceConfig::Beta];
         for (what, score, head_trunk) in [
             ("joint, shared trunk", ScoreGradient::Joint, HeadTrunk::Shared),
             ("joint, separate trunks", ScoreGradient::Joint, HeadTrunk::Separate),
@@ -249,19 +228,18 @@ impl Mixture {
             ("DSM score, detached head", ScoreGradient::Dsm, HeadTrunk::Detached),
             ("DSM score, separate trunks", ScoreGradient::Dsm, HeadTrunk::Separate),
         ] {
-            let recipe =
-                Recipe { score, head_trunk, pairs: recipe.pairs / SHORTER, ..recipe.clone() };
-            add(format!("LM N={n}, {what}"), network(Some(n), &recipe, rows), &both);
+            let pairs = recipe.pairs / SHORTER;
+            let recipe = Recipe { score, head_trunk, pairs, ..recipe.clone() };
+            let source = network(Some(n), &recipe, rows);
+            add(&format!("LM N={n}, {what}"), source, &[Own, Beta]);
         }
         let mixture = Recipe { base: BaseKind::Mixture, ..recipe.clone() };
-        add(format!("LM N={n}, mixture base"), network(Some(n), &mixture, rows), &both);
-        add(format!("LM N={n}, n={MORE_ROWS}"), network(Some(n), recipe, MORE_ROWS), &both);
-        add(
-            format!("SM, n={MORE_ROWS}"),
-            network(None, recipe, MORE_ROWS),
-            &[CovarianceConfig::Beta],
-        );
-        add(format!("EM fit, n={MORE_ROWS}"), Source::Fitted { rows: MORE_ROWS }, &[]);
+        let source = network(Some(n), &mixture, rows);
+        add(&format!("LM N={n}, mixture base"), source, &[Own, Beta]);
+        let source = network(Some(n), recipe, MORE_ROWS);
+        add(&format!("LM N={n}, n={MORE_ROWS}"), source, &[Own, Beta]);
+        add(&format!("SM, n={MORE_ROWS}"), network(None, recipe, MORE_ROWS), &[Beta]);
+        add(&format!("EM fit, n={MORE_ROWS}"), Source::Fitted { rows: MORE_ROWS }, &[]);
         arms
     }
 

@@ -9,7 +9,6 @@
 
 pub mod draws;
 pub mod family;
-mod figures;
 pub mod fit;
 pub mod gradient_noise;
 pub mod loss;
@@ -17,63 +16,37 @@ mod report;
 pub mod study;
 
 use draws::{Estimator, Sampling, ScoreWeight};
-use family::Mixture;
 use gradient_noise::{GradientNoise, measure};
 use loss::Form;
-use study::{Block, Cell, Setting};
+use study::{Block, Cell, SETTINGS, check, pool, run_all};
 
+use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::outcome::Outcome;
 use tweedie::grid::TimeLaw;
 use tweedie::noise::Seed;
 use tweedie::schedule::Vp;
 use tweedie::{Error, Result};
 
-/// Two components whose densities cross: 2.2 apart, standard deviations 0.7 and 0.9, weights 0.4
-/// and 0.6.
-pub fn overlapping() -> Setting {
-    Setting {
-        name: "overlapping",
-        truth: Mixture::new([[-1.0, -0.5], [1.0, 0.5]], [0.7, 0.9], 0.4),
+settings! {
+    /// The experiment's settings.
+    pub struct ParameterEstimation {
+        /// Replicates per setting and sample size.
+        pub replicates: usize = 500,
+        /// Rows per replicate.
+        pub sample_sizes: Vec<usize> = vec![100, 200],
+        /// `(x, t)` draws per datum of every estimator that averages over the noise, up to whole
+        /// groups.
+        pub draws: usize = 200,
+        /// Data on which the noise of gradients is measured.
+        pub noise_rows: usize = 64_000,
+        /// The seed from which everything is drawn.
+        pub seed: u64 = 0,
+        /// Threads; by default those of the program. Results do not depend on it.
+        pub threads: Option<usize> = None,
     }
 }
 
-/// The same components three times as far apart: 6.7.
-pub fn separated() -> Setting {
-    Setting { name: "separated", truth: Mixture::new([[-3.0, -1.5], [3.0, 1.5]], [0.7, 0.9], 0.4) }
-}
-
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ParameterEstimation {
-    /// Replicates per setting and sample size.
-    pub replicates: usize,
-    /// Rows per replicate.
-    pub sample_sizes: Vec<usize>,
-    /// `(x, t)` draws per datum of every estimator that averages over the noise, up to whole
-    /// groups.
-    pub draws: usize,
-    /// The seed from which everything is drawn.
-    pub seed: u64,
-    /// Threads; by default as many as there are cores. Results do not depend on it.
-    pub threads: Option<usize>,
-    /// A few replicates of everything, in seconds: to see that it runs, not to read numbers off.
-    pub quick: bool,
-}
-
-impl Default for ParameterEstimation {
-    /// The paper's 500 replicates at n = 100 and 200; 200 draws per datum.
-    fn default() -> Self {
-        ParameterEstimation {
-            replicates: 500,
-            sample_sizes: vec![100, 200],
-            draws: 200,
-            seed: 0,
-            threads: None,
-            quick: false,
-        }
-    }
-}
-
-/// What the experiment found; [`Report::write`] makes files of it.
+/// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The settings that were run.
@@ -84,8 +57,6 @@ pub struct Report {
     pub doubled: Vec<Cell>,
     /// Gradient noise at the truth.
     pub noise: Vec<GradientNoise>,
-    /// Wall-clock seconds.
-    pub seconds: f64,
 }
 
 /// The `N` of the table.
@@ -93,20 +64,22 @@ pub const TRANSITIONS: [usize; 5] = [2, 5, 10, 20, 50];
 /// The LM estimator that stands for all where one is enough.
 pub const REFERENCE: Estimator = Estimator::lm(Form::Path, 10, Sampling::Balanced);
 
+const WEIGHTS: [ScoreWeight; 5] = [
+    ScoreWeight::Sigma2,
+    ScoreWeight::Likelihood,
+    ScoreWeight::LikelihoodImportance,
+    ScoreWeight::Unweighted(1e-3),
+    ScoreWeight::Unweighted(1e-5),
+];
+
 /// Every estimator of the table, maximum likelihood first.
 pub fn estimators() -> Vec<Estimator> {
     use Sampling::{Balanced, Independent, Once};
-    use ScoreWeight::{Likelihood, LikelihoodImportance, Sigma2, Unweighted};
+    let [sigma2, _, _, coarse, fine] = WEIGHTS;
     let mut all = vec![Estimator::MaximumLikelihood];
-    all.extend(
-        [Sigma2, Likelihood, LikelihoodImportance, Unweighted(1e-3), Unweighted(1e-5)]
-            .map(|weight| Estimator::sm(weight, Balanced)),
-    );
-    all.extend(
-        [Sigma2, Unweighted(1e-3), Unweighted(1e-5)]
-            .map(|weight| Estimator::sm(weight, Independent)),
-    );
-    all.push(Estimator::sm(Sigma2, Once));
+    all.extend(WEIGHTS.map(|weight| Estimator::sm(weight, Balanced)));
+    all.extend([sigma2, coarse, fine].map(|weight| Estimator::sm(weight, Independent)));
+    all.push(Estimator::sm(sigma2, Once));
     for form in [Form::Path, Form::Marginal] {
         all.extend(TRANSITIONS.map(|n| Estimator::lm(form, n, Balanced)));
     }
@@ -116,132 +89,120 @@ pub fn estimators() -> Vec<Estimator> {
     all
 }
 
+/// The grids and forms whose gradient noise is measured, with their names.
+const GRIDS: [(TimeLaw, Form, &str); 4] = [
+    (TimeLaw::Uniform, Form::Path, "path, uniform t"),
+    (TimeLaw::Uniform, Form::Marginal, "marginal, uniform t"),
+    (TimeLaw::LogSnr, Form::Path, "path, uniform log-SNR"),
+    (TimeLaw::LogSnr, Form::Marginal, "marginal, uniform log-SNR"),
+];
+
+fn on_grid((time, form, _): (TimeLaw, Form, &str), transitions: usize) -> Estimator {
+    Estimator::LikelihoodMatching { form, transitions, time, sampling: Sampling::Independent }
+}
+
 /// Every objective whose gradient noise is measured.
 fn noise_estimators() -> Vec<Estimator> {
-    use ScoreWeight::{Likelihood, LikelihoodImportance, Sigma2, Unweighted};
-    let mut all: Vec<Estimator> =
-        [Sigma2, Likelihood, LikelihoodImportance, Unweighted(1e-3), Unweighted(1e-5)]
-            .map(|weight| Estimator::sm(weight, Sampling::Independent))
-            .into();
-    for law in [TimeLaw::Uniform, TimeLaw::LogSnr] {
-        for form in [Form::Path, Form::Marginal] {
-            all.extend(TRANSITIONS.map(|transitions| Estimator::LikelihoodMatching {
-                form,
-                transitions,
-                law,
-                sampling: Sampling::Independent,
-            }));
+    let score = WEIGHTS.map(|weight| Estimator::sm(weight, Sampling::Independent));
+    let matching = GRIDS.iter().flat_map(|&grid| TRANSITIONS.map(|n| on_grid(grid, n)));
+    score.into_iter().chain(matching).collect()
+}
+
+impl Experiment for ParameterEstimation {
+    const NAME: &'static str = "parameter-estimation";
+    const TEXT: &'static str = include_str!("parameter_estimation.md");
+
+    fn quick(self) -> Self {
+        ParameterEstimation {
+            replicates: self.replicates.min(10),
+            draws: self.draws.min(40),
+            noise_rows: 3_200,
+            ..self
         }
     }
-    all
+
+    fn run(&self, context: &mut Context) -> Result<Outcome> {
+        Ok(self.measure(context.progress)?.outcome())
+    }
 }
 
 impl ParameterEstimation {
-    /// Checks the settings and runs everything. `progress` gets a line and the fraction done.
-    pub fn run(&self, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
-        let begun = std::time::Instant::now();
+    /// Checks the settings and fits everything.
+    ///
+    /// # Errors
+    /// If a setting cannot be.
+    pub fn measure(&self, progress: Progress) -> Result<Report> {
         self.check()?;
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads.unwrap_or(0))
-            .build()
-            .map_err(|e| {
-            Error::numeric(format!("no threads: {e}"), "ask for fewer with --threads")
-        })?;
+        let pool = pool(self.threads)?;
         let (vp, seed) = (Vp::default(), Seed(self.seed).derive("parameter-estimation"));
-        let plan = self.plan();
+        let [table, doubled] = self.plan();
         let objectives = noise_estimators();
-        let noise_rows = if self.quick { 3_200 } else { 64_000 };
-        let noise_work = |e: &Estimator| 0.5 * (noise_rows * e.group()) as f64;
-        let all: f64 = plan.iter().flatten().map(Block::work).sum::<f64>()
-            + 2.0 * objectives.iter().map(noise_work).sum::<f64>();
-        let mut done = 0.0;
-
-        let mut noise = Vec::new();
-        for setting in [overlapping(), separated()] {
+        let rows = self.noise_rows;
+        let noise_work = |e: &Estimator| 0.5 * (rows * e.group()) as f64;
+        let work = [
+            2.0 * objectives.iter().map(noise_work).sum::<f64>(),
+            table.iter().map(Block::work).sum(),
+            doubled.iter().map(Block::work).sum(),
+        ];
+        let all: f64 = work.iter().sum();
+        let (mut noise, mut done) = (Vec::new(), 0.0);
+        for setting in SETTINGS.map(|setting| setting()) {
             for estimator in &objectives {
-                progress(
-                    &format!("gradient noise, {}: {}", setting.name, estimator.name()),
-                    done / all,
-                );
-                noise.push(pool.install(|| measure(&setting, *estimator, &vp, noise_rows, seed)));
+                let line = format!("gradient noise, {}: {}", setting.name, estimator.name());
+                progress(&line, done / all);
+                noise.push(pool.install(|| measure(&setting, *estimator, &vp, rows, seed)));
                 done += noise_work(estimator);
             }
         }
-        let mut cells = [const { Vec::new() }; 2];
-        for (blocks, cells) in plan.iter().zip(&mut cells) {
-            for block in blocks {
-                cells.extend(block.run(seed, &vp, &pool, &mut |finished| {
-                    let line = format!(
-                        "{}, n = {}: {finished} of {} replicates",
-                        block.setting.name, block.n, block.replicates
-                    );
-                    let fraction = finished as f64 / block.replicates as f64;
-                    progress(&line, ((done + fraction * block.work()) / all).min(1.0));
-                }));
-                done += block.work();
-            }
-        }
-        let [table, doubled] = cells;
-        let seconds = begun.elapsed().as_secs_f64();
-        Ok(Report { experiment: self.clone(), table, doubled, noise, seconds })
+        let mut cells = |blocks: &[Block], before: f64, own: f64| {
+            let tell = &mut |line: &str, part: f64| progress(line, (before + part * own) / all);
+            run_all(blocks, seed, &vp, &pool, tell)
+        };
+        Ok(Report {
+            experiment: self.clone(),
+            table: cells(&table, work[0], work[1]),
+            doubled: cells(&doubled, work[0] + work[1], work[2]),
+            noise,
+        })
     }
 
     fn check(&self) -> Result<()> {
-        if self.replicates < 2 {
-            return Err(Error::config(
-                "replicates",
-                self.replicates.to_string(),
-                "give at least 2",
-            ));
-        }
+        check(self.replicates, self.draws)?;
+        Error::check_count("noise_rows", self.noise_rows, 100_000_000)?;
         if self.sample_sizes.is_empty() || self.sample_sizes.iter().any(|n| *n < 20) {
             let found = format!("{:?}", self.sample_sizes);
-            return Err(Error::config(
-                "sample_sizes",
-                found,
-                "seven parameters need samples of 20 rows or more",
-            ));
-        }
-        if self.draws < 16 {
-            return Err(Error::config(
-                "draws",
-                self.draws.to_string(),
-                "give at least 16 draws per datum",
-            ));
-        }
-        if self.threads == Some(0) {
-            return Err(Error::config("threads", "0", "give at least 1"));
+            let remedy = "seven parameters need samples of 20 rows or more";
+            return Err(Error::config("sample_sizes", found, remedy));
         }
         Ok(())
     }
 
     /// The blocks of the table and of the doubling check.
     fn plan(&self) -> [Vec<Block>; 2] {
-        let replicates = if self.quick { self.replicates.min(10) } else { self.replicates };
-        let draws = if self.quick { self.draws.min(40) } else { self.draws };
-        let settings = [overlapping(), separated()];
-        let mut table = Vec::new();
-        for setting in settings {
-            for &n in &self.sample_sizes {
-                table.push(Block { setting, n, replicates, draws, estimators: estimators() });
-            }
-        }
-        let checked = vec![
+        let ParameterEstimation { replicates, draws, .. } = *self;
+        let table = SETTINGS.iter().flat_map(|setting| {
+            self.sample_sizes.iter().map(move |&n| Block {
+                setting: setting(),
+                n,
+                replicates,
+                draws,
+                estimators: estimators(),
+            })
+        });
+        let checked = [
             Estimator::sm(ScoreWeight::Sigma2, Sampling::Balanced),
             Estimator::lm(Form::Path, 5, Sampling::Balanced),
             REFERENCE,
             Estimator::lm(Form::Marginal, 10, Sampling::Balanced),
         ];
-        let doubled = settings
-            .map(|setting| Block {
-                setting,
-                n: self.sample_sizes[0],
-                replicates: replicates.min(250),
-                draws: 2 * draws,
-                estimators: checked.clone(),
-            })
-            .into();
-        [table, doubled]
+        let doubled = SETTINGS.map(|setting| Block {
+            setting: setting(),
+            n: self.sample_sizes[0],
+            replicates: replicates.min(250),
+            draws: 2 * draws,
+            estimators: checked.to_vec(),
+        });
+        [table.collect(), doubled.into()]
     }
 }
 

@@ -7,12 +7,16 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor, no_grad};
 
-pub use super::heads::Recipe;
-use super::heads::{TRAINING_ROWS, Training};
-pub use super::laws::Law;
-use super::learner::{HeadObjective, Learner};
-use super::runs::Tasks;
-use super::trials::{gaps, noised, relative_errors};
+use crate::covariance_toy::SIZES;
+pub use crate::distributions::Distribution;
+use crate::distributions::distributions;
+use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::learner::{HeadObjective, Learner};
+use crate::outcome::Outcome;
+use crate::runs::Tasks;
+pub use crate::training::Recipe;
+use crate::training::{TRAINING_ROWS, Training};
+use crate::trials::{gaps, noised, relative_errors};
 use tweedie::covariance::{self, Covariance, Diagonal, Own, Reverse, jacobian};
 use tweedie::model::{Denoiser, Headed, Model};
 use tweedie::noise::{Noise, Seed};
@@ -22,39 +26,50 @@ use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::{squared_norm, sum_over};
 use tweedie::{Error, Result};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rademacher {
-    /// The laws, whose true score is differentiated.
-    pub laws: Vec<Law>,
-    /// Numbers of products `M`, rising.
-    pub probes: Vec<usize>,
-    /// Times at which diagonals are compared.
-    pub times: Vec<f64>,
-    /// Trials: trainings of the head, each with test rows and signs of its own.
-    pub trials: usize,
-    /// Test rows of each trial.
-    pub rows: usize,
-    /// Steps `K` of the bound.
-    pub steps: usize,
-    /// How the head is trained.
-    pub recipe: Recipe,
-    /// The seed of everything random.
-    pub seed: u64,
+settings! {
+    /// The experiment's settings.
+    pub struct Rademacher {
+        /// The distributions, whose true score is differentiated.
+        #[serde(deserialize_with = "distributions")]
+        pub distributions: Vec<Distribution> = Distribution::ALL.to_vec(),
+        /// Numbers of products `M`, rising.
+        pub probes: Vec<usize> = vec![1, 2, 4, 8, 16, 32, 64, 128],
+        /// Times at which diagonals are compared.
+        pub times: Vec<f64> = vec![0.05, 0.1, 0.2, 0.4],
+        /// Trials: trainings of the head, each with test rows and signs of its own.
+        pub trials: usize = 5,
+        /// Test rows of each trial.
+        pub rows: usize = 200,
+        /// Steps `K` of the bound.
+        pub steps: usize = 10,
+        /// How the head is trained.
+        pub recipe: Recipe = Recipe::default(),
+        /// The seed of everything random.
+        pub seed: u64 = 0,
+    }
 }
 
-impl Default for Rademacher {
-    fn default() -> Self {
+impl Experiment for Rademacher {
+    const NAME: &'static str = "rademacher";
+    const TEXT: &'static str = include_str!("rademacher.md");
+    const SHARED_FLAGS: &'static [&'static str] = &[SIZES];
+
+    fn quick(self) -> Self {
+        let small = |one: &Distribution| *one != Distribution::Mixture64;
         Rademacher {
-            laws: Law::ALL.to_vec(),
-            probes: vec![1, 2, 4, 8, 16, 32, 64, 128],
-            times: vec![0.05, 0.1, 0.2, 0.4],
-            trials: 5,
-            rows: 200,
-            steps: 10,
-            recipe: Recipe::default(),
-            seed: 0,
+            distributions: self.distributions.into_iter().filter(small).collect(),
+            probes: vec![1, 4, 16],
+            times: vec![0.1, 0.4],
+            trials: self.trials.min(2),
+            rows: self.rows.min(50),
+            steps: 3,
+            recipe: Recipe { width: 32, depth: 1, iterations: 100, ..self.recipe },
+            ..self
         }
+    }
+
+    fn run(&self, context: &mut Context) -> Result<Outcome> {
+        Ok(self.measure(context.progress)?.outcome())
     }
 }
 
@@ -66,19 +81,19 @@ pub struct AtTime {
     /// `√(E Σ_{i≠j} G_ij² / E Σ_i G_ii²)`: what the error of one product is on average over signs;
     /// of `M`, `1/√M` of it.
     pub predicted: f64,
-    /// Of each `M`, as the estimator says it.
+    /// Of each `M`, as the estimator gives it.
     pub errors: Vec<Vec<f64>>,
-    /// Of each `M`, held in `[0, 1]` as samplers use it.
-    pub held: Vec<Vec<f64>>,
+    /// Of each `M`, limited to `[0, 1]` as samplers use it.
+    pub limited: Vec<Vec<f64>>,
     /// Of the learned head.
     pub head: Vec<f64>,
 }
 
-/// What was found on one law.
+/// What was found on one distribution.
 #[derive(Clone, Debug)]
-pub struct OfLaw {
-    /// The law.
-    pub law: Law,
+pub struct Found {
+    /// The distribution.
+    pub distribution: Distribution,
     /// Errors, time by time.
     pub times: Vec<AtTime>,
     /// `ln p` less the bound of `K` steps, nats per row, of each `M`, trial by trial.
@@ -91,42 +106,29 @@ pub struct OfLaw {
     pub milliseconds: (f64, f64, Vec<f64>),
 }
 
-/// What the experiment found; [`Report::write`] makes files of it.
+/// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The settings.
     pub experiment: Rademacher,
-    /// Law by law.
-    pub laws: Vec<OfLaw>,
-    seconds: f64,
+    /// Distribution by distribution.
+    pub found: Vec<Found>,
 }
 
 /// Rows of a timing, and how often it is taken; the least counts.
 const TIMED: (i64, usize) = (1000, 5);
 
 impl Rademacher {
-    /// The same at sizes that show only that it runs.
-    pub fn quick(self) -> Rademacher {
-        Rademacher {
-            laws: self.laws.into_iter().filter(|law| *law != Law::Mixture64).collect(),
-            probes: vec![1, 4, 16],
-            times: vec![0.1, 0.4],
-            trials: self.trials.min(2),
-            rows: self.rows.min(50),
-            steps: 3,
-            recipe: Recipe { width: 32, depth: 1, iterations: 100, ..self.recipe },
-            ..self
-        }
-    }
-
-    /// Measures everything. `progress` gets a line and the fraction done.
-    pub fn run(&self, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
-        let begun = Instant::now();
+    /// Measures everything.
+    ///
+    /// # Errors
+    /// If a setting cannot be, or a training fails.
+    pub fn measure(&self, progress: Progress) -> Result<Report> {
         self.check()?;
-        let mut tasks = Tasks::new(self.laws.len() * (2 + self.times.len()), progress);
-        let laws =
-            self.laws.iter().map(|&law| self.of_law(law, &mut tasks)).collect::<Result<_>>()?;
-        Ok(Report { experiment: self.clone(), laws, seconds: begun.elapsed().as_secs_f64() })
+        let total = self.distributions.len() * (2 + self.times.len());
+        let mut tasks = Tasks::new(total, progress);
+        let found = self.distributions.iter().map(|&one| self.on(one, &mut tasks));
+        Ok(Report { experiment: self.clone(), found: found.collect::<Result<_>>()? })
     }
 
     fn check(&self) -> Result<()> {
@@ -143,48 +145,42 @@ impl Rademacher {
         self.probes.iter().try_for_each(|&m| Error::check_count("--probes", m, 100_000))
     }
 
-    fn of_law(&self, law: Law, tasks: &mut Tasks) -> Result<OfLaw> {
-        let schedule = ScheduleConfig::default().build()?;
-        let oracle = Oracle::new(law.mixture(), schedule.clone());
-        let seed = Seed(self.seed).derive("rademacher").derive(law.name());
+    fn on(&self, distribution: Distribution, tasks: &mut Tasks) -> Result<Found> {
+        let (name, schedule) = (distribution.name(), ScheduleConfig::default().build()?);
+        let oracle = Oracle::new(distribution.mixture(), schedule.clone());
+        let seed = Seed(self.seed).derive("rademacher").derive(name);
         let rows = oracle.mixture.sample(TRAINING_ROWS, seed.derive("training rows"));
-        let training =
-            Training { recipe: &self.recipe, trials: self.trials, rows: &rows, schedule, seed };
+        let training = Training {
+            recipe: &self.recipe,
+            score_iterations: 1,
+            trials: self.trials,
+            rows: &rows,
+            schedule,
+            seed,
+        };
         let learner = Learner::diagonal(HeadObjective::Ocm);
-        let head = training.head(
-            learner,
-            &oracle,
-            &format!("{}, training the head", law.name()),
-            tasks,
-        )?;
+        let head = training.head(learner, &oracle, &format!("{name}, training the head"), tasks)?;
         let headed = |score| Headed { score, head: Some(&head) };
         let x0 = oracle.mixture.sample(self.trials * self.rows, seed.derive("test rows"));
         let mut times = Vec::new();
         for &t in &self.times {
             times.push(self.at_time(&oracle, &headed(&oracle), &x0, t, seed));
-            tasks.end(&format!("{}, t = {t}", law.name()));
+            tasks.end(&format!("{name}, t = {t}"));
         }
         let gap = |model: &dyn Denoiser, covariance: &dyn Covariance| {
-            gaps(
-                model,
-                covariance,
-                &oracle.mixture,
-                &x0,
-                self.steps,
-                self.trials,
-                seed.derive("bounds"),
-            )
+            let seed = seed.derive("bounds");
+            gaps(model, covariance, &oracle.mixture, &x0, self.steps, self.trials, seed)
         };
         let of_probes = |&m: &usize| gap(&oracle, &covariance::Rademacher::new(m)?);
-        let found = OfLaw {
-            law,
+        let found = Found {
+            distribution,
             times,
             gaps: self.probes.iter().map(of_probes).collect::<Result<_>>()?,
             head_gap: gap(&headed(&oracle), &Own)?,
             exact_gap: gap(&oracle, &Diagonal)?,
             milliseconds: self.cost(&oracle, &training, learner, tasks)?,
         };
-        tasks.end(&format!("{}, bounds and cost", law.name()));
+        tasks.end(&format!("{name}, bounds and cost"));
         Ok(found)
     }
 
@@ -203,7 +199,7 @@ impl Rademacher {
             t,
             predicted: (all / of_diagonal - 1.0).max(0.0).sqrt(),
             errors: found.iter().map(against).collect(),
-            held: found.iter().map(|g| against(&g.clamp(0.0, 1.0))).collect(),
+            limited: found.iter().map(|g| against(&g.clamp(0.0, 1.0))).collect(),
             head: against(&no_grad(|| headed.moments(&q).cov.diagonal())),
         }
     }
@@ -218,7 +214,7 @@ impl Rademacher {
         tasks: &mut Tasks,
     ) -> Result<(f64, f64, Vec<f64>)> {
         // of one trial, and as it starts: a network's time is not its weights'
-        let recipe = Recipe { iterations: 1, score_iterations: 1, ..self.recipe.clone() };
+        let recipe = Recipe { iterations: 1, ..self.recipe.clone() };
         let start = Training {
             recipe: &recipe,
             trials: 1,

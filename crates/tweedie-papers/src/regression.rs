@@ -51,8 +51,8 @@ pub(super) fn exponent_of_measured(points: &[(f64, f64, f64)]) -> (f64, f64) {
     slope_of_measured(&logarithms(points))
 }
 
-/// The exponent `p` of `y ∝ x^p` from `(x, y, standard error of y)`, of which the law need not hold
-/// to within those: with the larger of both standard errors.
+/// The exponent `p` of `y ∝ x^p` from `(x, y, standard error of y)`, of which the power law need
+/// not hold to within those: with the larger of both standard errors.
 pub(super) fn exponent_of_noisy(points: &[(f64, f64, f64)]) -> (f64, f64) {
     slope_of_noisy(&logarithms(points))
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tch::Device;
 
+use crate::experiment::Progress;
 use tweedie::model::Model;
 use tweedie::noise::Seed;
 use tweedie::run::{Prepared, Run, RunConfig, RunDir, Training};
@@ -13,22 +14,22 @@ use tweedie::{Error, Result};
 
 /// Progress over tasks of like weight.
 pub(super) struct Tasks<'a> {
-    tell: &'a mut dyn FnMut(&str, f64),
+    progress: Progress<'a>,
     done: usize,
     total: usize,
 }
 
 impl<'a> Tasks<'a> {
-    pub(super) fn new(total: usize, tell: &'a mut dyn FnMut(&str, f64)) -> Tasks<'a> {
-        Tasks { tell, done: 0, total }
+    pub(super) fn new(total: usize, progress: Progress<'a>) -> Tasks<'a> {
+        Tasks { progress, done: 0, total }
     }
 
-    /// A part of the task at hand is done.
+    /// A part of the present task is done.
     pub(super) fn part(&mut self, what: &str, part: f64) {
-        (self.tell)(what, (self.done as f64 + part) / self.total as f64);
+        (self.progress)(what, (self.done as f64 + part) / self.total as f64);
     }
 
-    /// The task at hand is done.
+    /// The present task is done.
     pub(super) fn end(&mut self, what: &str) {
         self.done += 1;
         self.part(what, 0.0);
@@ -36,7 +37,7 @@ impl<'a> Tasks<'a> {
 }
 
 /// Trains `config` in the run directory `path` to its end, or goes on with it, or finds it
-/// finished; `name` is for the progress. It is one task of `tasks`.
+/// finished, and loads it; `name` is for the progress. It is one task of `tasks`.
 ///
 /// # Errors
 /// If the directory holds a run with other settings or of other data, or training fails.
@@ -48,7 +49,7 @@ pub(super) fn trained(
     device: Device,
     name: &str,
     tasks: &mut Tasks,
-) -> Result<()> {
+) -> Result<Run> {
     let seed = Seed(config.seed);
     let rows = config.train.validation_rows;
     let validation = prepared.validation_rows(rows, seed.derive("validation rows"));
@@ -90,7 +91,7 @@ pub(super) fn trained(
         dir.finish(&state, StopReason::Finished)?;
     }
     tasks.end(&what);
-    Ok(())
+    Run::load(path, device)
 }
 
 /// Keeps the run directory up to date.

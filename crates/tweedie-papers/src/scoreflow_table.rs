@@ -1,20 +1,24 @@
 //! ScoreFlow's Table 2 on one's own data: likelihood, bound and Fréchet distance over forward
 //! processes and objectives.
 
-mod report;
-
 use std::f64::consts::LN_2;
 use std::path::Path;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use tch::Device;
 
-use super::runs::{Tasks, trained};
-use tweedie::data::subset;
+use crate::experiment::{Context, Experiment, settings};
+use crate::layout::{Measured, differences, measured, table};
+use crate::outcome::Outcome;
+use crate::page::Page;
+use crate::runs::{Tasks, trained};
+use tweedie::data::{Marginals, subset};
 use tweedie::dequantize::{Dequantized, Dequantizer, Uniform, Variational, VariationalConfig};
 use tweedie::grid::TimeLaw;
 use tweedie::likelihood::{LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error};
 use tweedie::metric::{FeatureMoments, FeatureStatistics, frechet_distance};
-use tweedie::model::Denoiser;
+use tweedie::model::{BaseKind, Denoiser};
 use tweedie::noise::Seed;
 use tweedie::objective::{ObjectiveConfig, Weighting};
 use tweedie::query::Batch;
@@ -23,6 +27,7 @@ use tweedie::sample::{FlowSampler, sample_in_batches};
 use tweedie::schedule::ScheduleConfig;
 use tweedie::train::TrainConfig;
 use tweedie::{Error, Result};
+use tweedie_report::table::{Cell as Entry, Column, Table};
 
 /// Pairs (t, ε) per row and step of a dequantiser's training.
 const DEQUANTIZER_DRAWS: usize = 4;
@@ -75,35 +80,35 @@ pub fn schedules() -> [ScheduleConfig; 3] {
     [ScheduleConfig::default(), ScheduleConfig::sub_vp(), ScheduleConfig::ve()]
 }
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ScoreflowTable {
-    /// Data, network, base and training of every cell; the cell decides schedule and objective.
-    pub config: RunConfig,
-    /// Repetitions, each with its own split, weights and noise.
-    pub seeds: u64,
-    /// At most this many test rows are scored.
-    pub rows: usize,
-    /// Steps of the optimiser for the variational dequantiser of every cell; 0: levels are
-    /// dequantised uniformly alone.
-    pub dequantizer: u64,
-    /// Draws of (t, ε) per row for the bound.
-    pub draws: usize,
-    /// Samples for the Fréchet distance.
-    pub samples: usize,
-    /// Rows computed at a time.
-    pub batch: usize,
-    /// Where to compute.
-    pub device: Device,
+settings! {
+    /// The experiment's settings.
+    pub struct ScoreflowTable {
+        /// Data, network, base and training of every cell; the cell decides schedule and objective.
+        #[serde(deserialize_with = "configuration")]
+        pub config: RunConfig = config(),
+        /// Repetitions, each with its own split, weights and noise.
+        pub seeds: u64 = 3,
+        /// At most this many test rows are scored.
+        pub rows: usize = 500,
+        /// Steps of the optimiser for the variational dequantiser of every cell; 0: levels are
+        /// dequantised uniformly alone.
+        pub dequantizer: u64 = 1000,
+        /// Draws of (t, ε) per row for the bound.
+        pub draws: usize = 200,
+        /// Samples for the Fréchet distance.
+        pub samples: usize = 2000,
+        /// Rows computed at a time.
+        pub batch: usize = 512,
+    }
 }
 
 /// Likelihoods of the test rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scores {
     /// Negative log-likelihood by the probability-flow ODE, and its standard error over rows.
-    pub nll: (f64, f64),
+    pub nll: Measured,
     /// The score-matching bound on it, and its standard error over rows.
-    pub bound: (f64, f64),
+    pub bound: Measured,
     /// Rows whose ODE likelihood is doubtful, left out of `nll`.
     pub flagged: usize,
     /// Network evaluations per ODE likelihood.
@@ -121,17 +126,15 @@ pub struct Cell {
     pub seed: u64,
     /// With levels dequantised uniformly.
     pub uniform: Scores,
-    /// With levels dequantised by noise that was learned, where there are levels.
+    /// With levels dequantised by learned noise, where there are levels.
     pub variational: Option<Scores>,
-    /// Fréchet distance of ODE samples to the test rows; NaN where a sample could not be had.
+    /// Fréchet distance of ODE samples to the test rows; NaN where a sample failed.
     pub frechet: f64,
 }
 
-/// What the experiment found; [`Report::write`] makes files of it.
+/// What the experiment found.
 #[derive(Debug)]
 pub struct Report {
-    /// The settings.
-    pub experiment: ScoreflowTable,
     /// Every cell and repetition.
     pub cells: Vec<Cell>,
     /// Whether likelihoods are bits per dimension of levels, or nats per row in the data's own
@@ -139,12 +142,36 @@ pub struct Report {
     pub bits: bool,
     /// Test rows scored in each repetition.
     pub rows: usize,
-    seconds: f64,
 }
 
-impl ScoreflowTable {
-    /// The same at sizes that show only that it runs.
-    pub fn quick(mut self) -> ScoreflowTable {
+/// The configuration of cells by default: an isotropic base and the default network.
+fn config() -> RunConfig {
+    let mut config = RunConfig::default();
+    config.base.kind = BaseKind::Isotropic;
+    config.data.scaling.marginals = Marginals::Standardize;
+    config.train.iterations = 5000;
+    config
+}
+
+/// The configuration of a run, or the name of the file that it is in.
+fn configuration<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<RunConfig, D::Error> {
+    let read = |path: &str| {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        RunConfig::from_toml(&text, Path::new(path))
+    };
+    match serde_json::Value::deserialize(from)? {
+        serde_json::Value::String(path) => read(&path).map_err(D::Error::custom),
+        tree => RunConfig::deserialize(tree).map_err(D::Error::custom),
+    }
+}
+
+impl Experiment for ScoreflowTable {
+    const NAME: &'static str = "scoreflow-table";
+    const TEXT: &'static str = include_str!("scoreflow_table.md");
+    const SEED: &'static str = "config.seed";
+    const QUICK_LIMITS_FLAGS: bool = true;
+
+    fn quick(mut self) -> Self {
         self.config.train.iterations = self.config.train.iterations.min(200);
         ScoreflowTable {
             seeds: self.seeds.min(2),
@@ -156,6 +183,38 @@ impl ScoreflowTable {
         }
     }
 
+    /// Trains the cells in `out/runs` and judges them.
+    fn run(&self, context: &mut Context) -> Result<Outcome> {
+        self.check()?;
+        let (out, device) = (context.out, context.device);
+        let mut tasks = Tasks::new(2 * self.seeds as usize * 9, context.progress);
+        let mut report = Report { cells: Vec::new(), bits: false, rows: 0 };
+        for seed in (0..self.seeds).map(|i| self.config.seed + i) {
+            let prepared = Prepared::read(&self.config.data, seed)?;
+            let judge = Judge::new(self, device, &prepared, Seed(seed))?;
+            (report.rows, report.bits) = (judge.rows.len(), prepared.record.image.is_some());
+            let each = schedules().into_iter().flat_map(|p| Training::ALL.map(|t| (p.clone(), t)));
+            for (process, training) in each {
+                let schedule = process.name();
+                let name = format!("{}-{}-{seed}", schedule.to_lowercase(), training.name());
+                let mut config = RunConfig {
+                    seed,
+                    schedule: process,
+                    objective: training.objective(),
+                    ..self.config.clone()
+                };
+                (config.model.head, config.train.patience) = (None, 0);
+                let path = out.join("runs").join(&name);
+                let run = trained(&path, &config, &prepared, None, device, &name, &mut tasks)?;
+                report.cells.push(judge.cell(&run, schedule, training, seed)?);
+                tasks.end(&format!("judging {name}"));
+            }
+        }
+        Ok(report.outcome())
+    }
+}
+
+impl ScoreflowTable {
     fn check(&self) -> Result<()> {
         Error::check_count("--seeds", self.seeds as usize, 1000)?;
         Error::check_count("--rows", self.rows, 1_000_000_000)?;
@@ -173,49 +232,12 @@ impl ScoreflowTable {
         }
         self.config.train.check()
     }
-
-    /// Trains the cells in `out/runs` and judges them. `progress` gets a line and the fraction
-    /// done.
-    pub fn run(&self, out: &Path, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
-        let begun = std::time::Instant::now();
-        self.check()?;
-        let mut tasks = Tasks::new(2 * self.seeds as usize * 9, progress);
-        let (mut cells, mut rows, mut bits) = (Vec::new(), 0, false);
-        for seed in (0..self.seeds).map(|i| self.config.seed + i) {
-            let prepared = Prepared::read(&self.config.data, seed)?;
-            let judge = Judge::new(self, &prepared, Seed(seed))?;
-            (rows, bits) = (judge.rows.len(), prepared.record.image.is_some());
-            for process in schedules() {
-                let schedule = process.name();
-                for training in Training::ALL {
-                    let name = format!("{}-{}-{seed}", schedule.to_lowercase(), training.name());
-                    let mut config = RunConfig {
-                        seed,
-                        schedule: process.clone(),
-                        objective: training.objective(),
-                        ..self.config.clone()
-                    };
-                    config.model.head = None;
-                    let path = out.join("runs").join(&name);
-                    trained(&path, &config, &prepared, None, self.device, &name, &mut tasks)?;
-                    cells.push(judge.cell(
-                        &Run::load(&path, self.device)?,
-                        schedule,
-                        training,
-                        seed,
-                    )?);
-                    tasks.end(&format!("judging {name}"));
-                }
-            }
-        }
-        let seconds = begun.elapsed().as_secs_f64();
-        Ok(Report { experiment: self.clone(), cells, bits, rows, seconds })
-    }
 }
 
 /// The test rows of one repetition.
 struct Judge<'a> {
     experiment: &'a ScoreflowTable,
+    device: Device,
     prepared: &'a Prepared,
     seed: Seed,
     rows: Vec<usize>,
@@ -225,6 +247,7 @@ struct Judge<'a> {
 impl<'a> Judge<'a> {
     fn new(
         experiment: &'a ScoreflowTable,
+        device: Device,
         prepared: &'a Prepared,
         seed: Seed,
     ) -> Result<Judge<'a>> {
@@ -243,6 +266,7 @@ impl<'a> Judge<'a> {
             scaled_rows(&prepared.table, all, &prepared.record.scaling, seed.derive("reference")).0;
         Ok(Judge {
             experiment,
+            device,
             prepared,
             seed,
             rows,
@@ -281,7 +305,7 @@ impl<'a> Judge<'a> {
     /// The run's dequantiser, trained now if it has none.
     fn learned(&self, run: &Run, iterations: u64) -> Result<Variational> {
         if run.dir.has_dequantizer() {
-            return run.dir.dequantizer(&run.data, self.experiment.device);
+            return run.dir.dequantizer(&run.data, self.device);
         }
         let config = TrainConfig {
             iterations,
@@ -294,7 +318,7 @@ impl<'a> Judge<'a> {
         let dequantizer = VariationalConfig::default().init(
             &run.data.scaling,
             run.data.image,
-            self.experiment.device,
+            self.device,
             seed,
         )?;
         let rows = (&self.prepared.table, &self.prepared.split.train[..]);
@@ -335,5 +359,79 @@ impl<'a> Judge<'a> {
             flagged: nll.values.len() - nll.believed().len(),
             evaluations: nll.evaluations,
         })
+    }
+}
+
+/// A figure of a cell, where it was measured.
+type Value = fn(&Cell) -> Option<f64>;
+
+/// The columns of the page's tables.
+const COLUMNS: [(&str, Value); 5] = [
+    ("NLL ↓", |c| Some(c.uniform.nll.0)),
+    ("bound ↓", |c| Some(c.uniform.bound.0)),
+    ("NLL, var. deq. ↓", |c| c.variational.map(|v| v.nll.0)),
+    ("bound, var. deq. ↓", |c| c.variational.map(|v| v.bound.0)),
+    ("FD-rows ↓", |c| Some(c.frechet)),
+];
+
+impl Report {
+    fn outcome(&self) -> Outcome {
+        let unit = match self.bits {
+            true => "bits per dimension of levels 0…255",
+            false => "nats per row, the data's own units",
+        };
+        let page = Page::new()
+            .with("unit", unit)
+            .with("rows", self.rows)
+            .with("flagged", self.cells.iter().map(|c| c.uniform.flagged).sum::<usize>())
+            .with("all", self.cells.len() * self.rows)
+            .table("main", &self.lines(&Training::ALL, false))
+            .table("over DSM", &self.lines(&Training::ALL[1..], true));
+        Outcome::new(ScoreflowTable::NAME, self.table(), page)
+    }
+
+    fn table(&self) -> Table {
+        let each = self.cells.iter().flat_map(|c| {
+            let variational = c.variational.iter().map(move |scores| (c, "variational", scores));
+            std::iter::once((c, "uniform", &c.uniform)).chain(variational)
+        });
+        table!(each, |(c, name, scores)| {
+            "schedule" => c.schedule,
+            "training" => c.training.name(),
+            "seed" => c.seed,
+            "dequantization" => name,
+            Column::from("nll").error("nll_std_error") => measured(Some(scores.nll), 3),
+            Column::from("bound").error("bound_std_error") => measured(Some(scores.bound), 3),
+            "flagged" => scores.flagged,
+            "evaluations" => Entry::number(scores.evaluations, 1),
+            "frechet" => c.frechet.is_finite().then(|| Entry::number(c.frechet, 3)),
+        })
+    }
+
+    /// `value` of every repetition of a cell.
+    fn over_seeds(&self, schedule: &str, training: Training, value: Value) -> Option<Vec<f64>> {
+        let mine = |c: &&Cell| c.schedule == schedule && c.training == training;
+        self.cells.iter().filter(mine).map(value).collect()
+    }
+
+    /// Means over repetitions with their standard errors, or of what they are above those of plain
+    /// DSM; empty where nothing was measured.
+    fn lines(&self, trainings: &[Training], over_dsm: bool) -> Table {
+        let head = ["SDE", "training"].into_iter().chain(COLUMNS.map(|column| column.0));
+        let mut table = Table::new(head);
+        for schedule in schedules().map(|process| process.name()) {
+            for &training in trainings {
+                let summary = |(_, value): (_, Value)| {
+                    let own = self.over_seeds(schedule, training, value)?;
+                    let plain = self.over_seeds(schedule, Training::Sigma2, value)?;
+                    let own = if over_dsm { differences(&own, &plain) } else { own };
+                    Some(mean_and_error(&own))
+                };
+                let cells = COLUMNS.map(|column| measured(summary(column), 3));
+                let names = [schedule.into(), training.label().into()];
+                table.push(names.into_iter().chain(cells));
+            }
+        }
+        table
     }
 }

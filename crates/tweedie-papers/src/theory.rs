@@ -2,11 +2,11 @@
 //! divergence of a sampler from the exact reverse path falls with its steps under every covariance,
 //! how far its output is from the data, and what errors of the score and of the Hessian do.
 //!
-//! [`path`] has the divergence of the path, [`output`] the law of the output in one dimension;
-//! neither draws samples of the sampler.
+//! [`path`] has the divergence of the path, [`output`] the distribution of the output in one
+//! dimension; neither draws samples of the sampler.
 
 pub mod chain;
-mod law;
+mod mixtures;
 pub mod output;
 pub mod path;
 mod perturbation;
@@ -15,10 +15,12 @@ mod report;
 use tch::{Device, Kind, no_grad};
 
 use self::chain::Chain;
-use self::law::laws;
+use self::mixtures::mixtures;
 use self::output::{Axes, Distance};
 use self::path::{Divergence, Nats, Path};
 use self::perturbation::{Field, Perturbed};
+use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::outcome::Outcome;
 use tweedie::covariance::{
     Covariance, CovarianceConfig, CovarianceSources, NoiseStatistics, Reverse,
 };
@@ -26,36 +28,26 @@ use tweedie::noise::Seed;
 use tweedie::oracle::{GaussianMixture, Oracle};
 use tweedie::{Error, Result};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Theory {
-    /// Rows of data that expectations are taken over.
-    pub rows: usize,
-    /// Numbers of steps `K`, rising; exponents are fitted to the larger half, errors of rising size
-    /// are made at the largest.
-    pub steps: Vec<usize>,
-    /// Sizes `δ` of the errors of score and Hessian.
-    pub perturbations: Vec<f64>,
-    /// The seed of everything random.
-    pub seed: u64,
-}
-
-impl Default for Theory {
-    fn default() -> Self {
-        Theory {
-            rows: 1000,
-            steps: vec![10, 20, 40, 80, 160, 320, 640],
-            perturbations: vec![0.0125, 0.025, 0.05, 0.1, 0.2],
-            seed: 0,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct Theory {
+        /// Rows of data that expectations are taken over.
+        pub rows: usize = 1000,
+        /// Numbers of steps `K`, rising; exponents are fitted to the larger half, errors of rising
+        /// size are made at the largest.
+        pub steps: Vec<usize> = vec![10, 20, 40, 80, 160, 320, 640],
+        /// Sizes `δ` of the errors of score and Hessian.
+        pub perturbations: Vec<f64> = vec![0.0125, 0.025, 0.05, 0.1, 0.2],
+        /// The seed of everything random.
+        pub seed: u64 = 0,
     }
 }
 
 /// A sampler: a covariance under the exact score, or the exact covariance under an error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sampler {
-    /// The exact score with this covariance; [`CovarianceConfig::Own`] is the oracle's own, exact and
-    /// full.
+    /// The exact score with this covariance; [`CovarianceConfig::Own`] is the oracle's own, exact
+    /// and full.
     Exact(CovarianceConfig),
     /// A score that is off by `δ`, and the exact covariance.
     Score(f64),
@@ -98,21 +90,21 @@ impl Sampler {
     }
 }
 
-/// What was found of one sampler.
+/// What was found about one sampler.
 #[derive(Clone, Copy, Debug)]
 pub struct Judged {
     /// The sampler.
     pub sampler: Sampler,
     /// Its divergence from the exact path.
     pub path: Divergence,
-    /// Its output's distance from the data's law, in one dimension.
+    /// Its output's distance from the distribution of the data, in one dimension.
     pub output: Option<Distance>,
 }
 
-/// All samplers on one law and chain.
+/// All samplers on one mixture and chain.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// Dimension of the law.
+    /// Dimension of the mixture.
     pub dim: i64,
     /// The chain.
     pub chain: Chain,
@@ -133,13 +125,13 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// What was found of a sampler, if it is here.
+    /// What was found about a sampler, if it is here.
     pub fn of(&self, sampler: Sampler) -> Option<&Judged> {
         self.judged.iter().find(|judged| judged.sampler == sampler)
     }
 }
 
-/// What the experiment found; [`Report::write`] makes files of it.
+/// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The settings.
@@ -148,7 +140,6 @@ pub struct Report {
     pub over_steps: Vec<Measured>,
     /// At the largest `K` of the schedule (18): errors of all sizes.
     pub over_sizes: Vec<Measured>,
-    seconds: f64,
 }
 
 /// The error whose effect is followed over `K`.
@@ -159,9 +150,11 @@ const TIMES: usize = 200;
 /// small beside that of being isotropic.
 const STATISTICS: usize = 20;
 
-impl Theory {
-    /// The same at sizes that show only that it runs.
-    pub fn quick(self) -> Theory {
+impl Experiment for Theory {
+    const NAME: &'static str = "theory";
+    const TEXT: &'static str = include_str!("theory.md");
+
+    fn quick(self) -> Self {
         Theory {
             rows: self.rows.min(100),
             steps: vec![10, 20, 40, 80],
@@ -170,44 +163,49 @@ impl Theory {
         }
     }
 
-    /// Measures everything. `progress` gets a line and the fraction done.
-    pub fn run(&self, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
-        let begun = std::time::Instant::now();
+    fn run(&self, context: &mut Context) -> Result<Outcome> {
+        Ok(self.measure(context.progress)?.outcome())
+    }
+}
+
+impl Theory {
+    /// Measures everything.
+    ///
+    /// # Errors
+    /// If a setting cannot be, or a divergence is not finite.
+    pub fn measure(&self, progress: Progress) -> Result<Report> {
         self.check()?;
         let largest = self.steps[self.steps.len() - 1];
         let work: usize = self.steps.iter().sum::<usize>() * Chain::ALL.len() + largest;
-        let (total, mut done) = (laws().len() * work, 0);
+        let (total, mut done) = (mixtures().len() * work, 0);
         let mut tell = |what: &str, steps: usize| {
             progress(what, done as f64 / total as f64);
             done += steps;
         };
         let (mut over_steps, mut over_sizes) = (Vec::new(), Vec::new());
-        for law in laws() {
+        for mixture in mixtures() {
+            let d = mixture.dim();
             for chain in Chain::ALL {
                 for &k in &self.steps {
-                    tell(&format!("d = {}, {}: {k} steps", law.dim(), chain.name()), k);
-                    over_steps.push(self.measure(&law, chain, k, samplers(law.dim()), true)?);
+                    tell(&format!("d = {d}, {}: {k} steps", chain.name()), k);
+                    over_steps.push(self.on(&mixture, chain, k, samplers(d), true)?);
                 }
             }
             let off =
                 |kind: fn(f64) -> Sampler| self.perturbations.iter().map(move |&size| kind(size));
             let samplers = off(Sampler::Score).chain(off(Sampler::Hessian)).collect();
-            tell(&format!("d = {}: errors of score and Hessian", law.dim()), largest);
-            over_sizes.push(self.measure(&law, Chain::Theorem, largest, samplers, false)?);
+            tell(&format!("d = {d}: errors of score and Hessian"), largest);
+            over_sizes.push(self.on(&mixture, Chain::Theorem, largest, samplers, false)?);
         }
-        Ok(Report {
-            experiment: self.clone(),
-            over_steps,
-            over_sizes,
-            seconds: begun.elapsed().as_secs_f64(),
-        })
+        Ok(Report { experiment: self.clone(), over_steps, over_sizes })
     }
 
     fn check(&self) -> Result<()> {
         let rising = self.steps.windows(2).all(|pair| pair[0] < pair[1]);
         let fit = rising && self.steps.len() >= 4 && self.steps[0] >= chain::FEWEST;
         if !fit || self.steps.iter().any(|&k| k > 100_000) {
-            let remedy = "give at least four rising numbers from 5 to 100000: exponents are fitted to the larger half";
+            let remedy = "give at least four rising numbers from 5 to 100000: exponents are fitted \
+                          to the larger half";
             return Err(Error::config("--steps", format!("{:?}", self.steps), remedy));
         }
         let possible = |size: &f64| *size > 0.0 && *size <= 0.5;
@@ -227,42 +225,41 @@ impl Theory {
         }
     }
 
-    fn measure(
+    fn on(
         &self,
-        law: &GaussianMixture,
+        mixture: &GaussianMixture,
         chain: Chain,
         k: usize,
         samplers: Vec<Sampler>,
         with_elbo: bool,
     ) -> Result<Measured> {
         let (schedule, grid) = chain.steps(k);
-        let (dim, seed) = (law.dim(), Seed(self.seed).derive(&format!("d = {}", law.dim())));
-        let oracle = Oracle::new(law.to(Device::Cpu, Kind::Double), schedule.clone());
+        let (dim, seed) =
+            (mixture.dim(), Seed(self.seed).derive(&format!("d = {}", mixture.dim())));
+        let oracle = Oracle::new(mixture.to(Device::Cpu, Kind::Double), schedule.clone());
         let (of_score, of_hessian) = (
-            Field::of_vectors(law, seed.derive("score")),
-            Field::of_matrices(law, seed.derive("hessian")),
+            Field::of_vectors(mixture, seed.derive("score")),
+            Field::of_matrices(mixture, seed.derive("hessian")),
         );
-        let models: Vec<(Perturbed, Box<dyn Covariance>)> = samplers
-            .iter()
-            .map(|&sampler| {
-                let mut model = Perturbed { oracle: &oracle, score: None, hessian: None };
-                let (mut statistics, mut covariance) = (None, CovarianceConfig::Own);
-                match sampler {
-                    Sampler::Exact(asked) => covariance = asked,
-                    Sampler::Score(size) => model.score = Some((&of_score, size)),
-                    Sampler::Hessian(size) => model.hessian = Some((&of_hessian, size)),
-                }
-                if covariance == CovarianceConfig::Analytic {
-                    let rows = law.sample(STATISTICS * self.rows, seed.derive("statistics"));
-                    let (batch, seed) = (rows.size()[0] as usize, seed.derive("times"));
-                    statistics =
-                        Some(NoiseStatistics::measure(&oracle, &rows, TIMES, batch, seed)?);
-                }
-                let statistics = statistics.as_ref();
-                let sources = CovarianceSources { statistics, ..CovarianceSources::default() };
-                Ok((model, covariance.build(&sources)?))
-            })
-            .collect::<Result<_>>()?;
+        let model = |&sampler: &Sampler| {
+            let mut model = Perturbed { oracle: &oracle, score: None, hessian: None };
+            let (mut statistics, mut covariance) = (None, CovarianceConfig::Own);
+            match sampler {
+                Sampler::Exact(requested) => covariance = requested,
+                Sampler::Score(size) => model.score = Some((&of_score, size)),
+                Sampler::Hessian(size) => model.hessian = Some((&of_hessian, size)),
+            }
+            if covariance == CovarianceConfig::Analytic {
+                let rows = mixture.sample(STATISTICS * self.rows, seed.derive("statistics"));
+                let (batch, seed) = (rows.size()[0] as usize, seed.derive("times"));
+                statistics = Some(NoiseStatistics::measure(&oracle, &rows, TIMES, batch, seed)?);
+            }
+            let statistics = statistics.as_ref();
+            let sources = CovarianceSources { statistics, ..CovarianceSources::default() };
+            Ok((model, covariance.build(&sources)?))
+        };
+        let models: Vec<(Perturbed, Box<dyn Covariance>)> =
+            samplers.iter().map(model).collect::<Result<_>>()?;
         let pairs: Vec<(&Perturbed, &dyn Covariance)> =
             models.iter().map(|(model, c)| (model, &**c)).collect();
         let from_first = &grid[1..];
@@ -272,12 +269,8 @@ impl Theory {
         let (mut judged, mut without_density) = (Vec::new(), Vec::new());
         for ((&sampler, &(model, covariance)), path) in samplers.iter().zip(&pairs).zip(paths) {
             let reverse = Reverse::new(model, covariance, 1.0)?;
-            let output = match &axes {
-                Some(axes) => {
-                    no_grad(|| output::distance(&oracle, &reverse, from_first, axes)).map(Some)
-                }
-                None => Ok(None),
-            };
+            let distance = |axes| no_grad(|| output::distance(&oracle, &reverse, from_first, axes));
+            let output = axes.as_ref().map(distance).transpose();
             let finite =
                 path.steps.0.is_finite() && path.elbo.is_none_or(|elbo| elbo.0.is_finite());
             match (sampler, output) {

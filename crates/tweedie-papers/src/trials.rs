@@ -21,21 +21,21 @@ use tweedie::tensor::{squared_norm, to_vec};
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
 
 /// The mean of each trial's block of `values` `[trials · n]`.
-pub(super) fn means(values: &[f64], trials: usize) -> Vec<f64> {
+pub(crate) fn means(values: &[f64], trials: usize) -> Vec<f64> {
     values.chunks(values.len() / trials).map(|block| mean_and_error(block).0).collect()
 }
 
 /// `x_t` for rows `x_0`, the noise of a row by its number.
-pub(super) fn noised(x0: &Tensor, schedule: &dyn Schedule, t: f64, seed: Seed) -> Tensor {
+pub(crate) fn noised(x0: &Tensor, schedule: &dyn Schedule, t: f64, seed: Seed) -> Tensor {
     let (rows, d) = x0.size2().expect("rows of data");
     let z = Noise::new(seed, 0..rows as u64).normal(d as usize, F64.0, F64.1);
     x0 * schedule.alpha(t) + z * schedule.sigma(t)
 }
 
-/// The `G` of a reverse law at `x_t` `[b, d]`, in f64. That of β and of I-DDPM, which are
+/// The `G` of a reverse distribution at `x_t` `[b, d]`, in f64. That of β and of I-DDPM, which are
 /// covariances of a step, is the one with which the bridge has that covariance in the step of the
 /// `N`-step chain: see [`g_of_step`].
-pub(super) fn g_at(reverse: &Reverse, x: &Tensor, t: f64) -> SymMatrix {
+pub(crate) fn g_at(reverse: &Reverse, x: &Tensor, t: f64) -> SymMatrix {
     let rows = x.size()[0] as usize;
     match reverse.moments(&Query::new(x, &Times::All(t)), &mut signs(rows, t)).1 {
         StepCovariance::OfStep(_) => {
@@ -55,26 +55,26 @@ fn signs(rows: usize, t: f64) -> Noise {
 fn g_of_step(reverse: &Reverse, x: &Tensor, s: f64, t: f64) -> SymMatrix {
     let Bridge { c, lambda2, .. } = Bridge::new(reverse.model().space().schedule(), s, t, 1.0);
     let streams = &mut signs(x.size()[0] as usize, t);
-    let law = reverse.at(&Query::new(x, &Times::All(t)), &Times::All(s), streams);
-    let cov = law.cov.to_kind(Kind::Double);
+    let step = reverse.at(&Query::new(x, &Times::All(t)), &Times::All(s), streams);
+    let cov = step.cov.to_kind(Kind::Double);
     cov.affine(&(1.0 / (c * c)).into(), &(-lambda2 / (c * c)).into())
 }
 
 /// `√(E‖Ĝ − G‖² / E‖G‖²)` over the rows of each trial, of their diagonals `[b, d]` or, in Frobenius
 /// norm, of the whole matrices `[b, d, d]`.
-pub(super) fn relative_errors(found: &Tensor, exact: &Tensor, trials: usize) -> Vec<f64> {
+pub(crate) fn relative_errors(found: &Tensor, exact: &Tensor, trials: usize) -> Vec<f64> {
     let square = |x: Tensor| means(&to_vec(&squared_norm(&x.flatten(1, -1))), trials);
     let of = square(exact.shallow_clone());
     square(found - exact).iter().zip(of).map(|(error, of)| (error / of).sqrt()).collect()
 }
 
-/// How far the bound of `steps` steps is below `ln p` on average, nats per row: `ln p` is the law's
-/// own, so that over its rows this is the bound's distance from the (negative) entropy without the
-/// noise of the rows.
-pub(super) fn gaps(
+/// How far the bound of `steps` steps is below `ln p` on average, nats per row: `ln p` is that
+/// of the distribution itself, so that over its rows this is the bound's distance from the
+/// (negative) entropy without the noise of the rows.
+pub(crate) fn gaps(
     model: &dyn Denoiser,
     covariance: &dyn Covariance,
-    law: &GaussianMixture,
+    exact: &GaussianMixture,
     x0: &Tensor,
     steps: usize,
     trials: usize,
@@ -83,16 +83,16 @@ pub(super) fn gaps(
     let grid = Spacing::default().elbo_grid(model.space().schedule(), steps);
     let elbo = Elbo::new(Reverse::new(model, covariance, 1.0)?, grid, 1);
     let bounds = elbo.log_likelihood(&Batch::of(&x0.to_kind(model.space().kind)), seed, 0)?.values;
-    let truth = to_vec(&law.log_density(x0));
+    let truth = to_vec(&exact.log_density(x0));
     let gaps: Vec<f64> = truth.iter().zip(bounds).map(|(truth, bound)| truth - bound).collect();
     Ok(means(&gaps, trials))
 }
 
-/// Unbiased MMD² of each trial's `samples` in `steps` steps to the law in closed form.
-pub(super) fn distances(
+/// Unbiased MMD² of each trial's `samples` in `steps` steps to the distribution in closed form.
+pub(crate) fn distances(
     model: &dyn Denoiser,
     (covariance, eta): (&dyn Covariance, f64),
-    law: &GaussianMixture,
+    exact: &GaussianMixture,
     samples: usize,
     steps: usize,
     trials: usize,
@@ -101,13 +101,13 @@ pub(super) fn distances(
     let grid = Spacing::default().elbo_grid(model.space().schedule(), steps);
     let step = Ancestral::new(model, covariance, eta, LastStep::Noise)?;
     let x = run_chain(&step, &grid, seed, 0..(trials * samples) as u64, None)?;
-    Ok(distances_of(&x, law, trials))
+    Ok(distances_of(&x, exact, trials))
 }
 
 /// The same of samples `[trials · n, d]` from elsewhere.
-pub(super) fn distances_of(x: &Tensor, law: &GaussianMixture, trials: usize) -> Vec<f64> {
+pub(crate) fn distances_of(x: &Tensor, exact: &GaussianMixture, trials: usize) -> Vec<f64> {
     let x = x.to_kind(Kind::Double);
-    x.chunk(trials as i64, 0).iter().map(|x| Mmd::default().against_mixture(x, law)).collect()
+    x.chunk(trials as i64, 0).iter().map(|x| Mmd::default().against_mixture(x, exact)).collect()
 }
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::laws::Law;
+    use crate::distributions::Distribution;
     use tweedie::covariance::{Beta, BetaTilde, Own, ZeroHessian};
     use tweedie::oracle::Oracle;
     use tweedie::schedule::Vp;
@@ -128,7 +128,7 @@ mod tests {
     /// `m²(σ_t² − σ_s²)/k²`: that of `N(0, I)`, `α_t²`, where the step is small.
     #[test]
     fn the_covariance_of_a_step_gives_its_g() {
-        let oracle = Oracle::new(Law::Mixture2.mixture(), Arc::new(Vp::default()));
+        let oracle = Oracle::new(Distribution::Mixture2.mixture(), Arc::new(Vp::default()));
         let (s, t) = (0.35, 0.4);
         let x = oracle.mixture.sample(5, Seed(1));
         let at = |covariance: &dyn Covariance| {
@@ -157,8 +157,8 @@ mod tests {
     /// With the exact moments the bound is below `ln p`, and nearer with more steps; without a
     /// covariance it is farther.
     #[test]
-    fn the_bound_nears_the_law() {
-        let oracle = Oracle::new(Law::Nine.mixture(), Arc::new(Vp::default()));
+    fn the_bound_nears_the_truth() {
+        let oracle = Oracle::new(Distribution::Nine.mixture(), Arc::new(Vp::default()));
         let x0 = oracle.mixture.sample(4000, Seed(1));
         let at = |covariance: &dyn Covariance, steps| {
             let gaps = gaps(&oracle, covariance, &oracle.mixture, &x0, steps, 10, Seed(2)).unwrap();
@@ -175,15 +175,15 @@ mod tests {
         );
     }
 
-    /// Many steps with the exact moments are the law: as far from it as its own samples, within
-    /// four standard errors; five with G = I are not.
+    /// Many steps with the exact moments are the distribution: as far from it as its own samples,
+    /// within four standard errors; five with G = I are not.
     #[test]
-    fn samples_near_the_law() {
-        let oracle = Oracle::new(Law::Mixture2.mixture(), Arc::new(Vp::default()));
+    fn samples_near_the_distribution() {
+        let oracle = Oracle::new(Distribution::Mixture2.mixture(), Arc::new(Vp::default()));
         let at = |covariance: &dyn Covariance, steps| {
-            let law = &oracle.mixture;
+            let exact = &oracle.mixture;
             mean_and_error(
-                &distances(&oracle, (covariance, 1.0), law, 200, steps, 5, Seed(2)).unwrap(),
+                &distances(&oracle, (covariance, 1.0), exact, 200, steps, 5, Seed(2)).unwrap(),
             )
         };
         let (many, error) = at(&Own, 40);

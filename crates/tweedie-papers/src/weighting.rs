@@ -1,87 +1,62 @@
 //! What the experiments on weightings have in common: the rows, and one way to train a small score
 //! network on them.
 
-use std::sync::Arc;
-
 use tch::{Device, Kind, Tensor};
 
-use super::clusters::clusters;
-use super::runs::Tasks;
+use crate::clusters::clusters;
+use crate::page::Page;
+use crate::runs::Tasks;
+pub use crate::training::Recipe;
 use tweedie::data::{Marginals, ScalingOptions, subset};
-use tweedie::model::{Base, BaseConfig, BaseKind, MlpConfig, Model, ModelConfig, NetworkConfig};
+use tweedie::model::Model;
 use tweedie::noise::Seed;
 use tweedie::objective::Objective;
 use tweedie::oracle::GaussianMixture;
 use tweedie::run::{DataConfig, Prepared, scaled_rows};
-use tweedie::schedule::Schedule;
+use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::to_vec;
-use tweedie::train::{Hooks, Rows, State, TensorRows, TrainConfig, Trainer};
+use tweedie::train::{Rows, TensorRows};
 use tweedie::{Error, Result};
 
-/// How every network is trained; equal for all.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recipe {
-    /// Hidden units.
-    pub width: i64,
-    /// Residual blocks.
-    pub depth: i64,
-    /// Steps of Adam.
-    pub iterations: u64,
-    /// Rows per step, each with one pair (t, ε).
-    pub batch: usize,
-    /// Adam's step size, which falls along a cosine.
-    pub learning_rate: f64,
-    /// Decay of the parameters' moving average.
-    pub ema: f64,
+/// How every network is trained unless told otherwise: one pair (t, ε) for each row.
+pub(crate) fn recipe() -> Recipe {
+    let (width, depth, rows) = (64, 2, 256);
+    Recipe { width, depth, iterations: 8_000, rows, draws: 1, learning_rate: 3e-3, ema: 0.995 }
 }
 
-impl Default for Recipe {
-    fn default() -> Self {
-        Recipe {
-            width: 64,
-            depth: 2,
-            iterations: 8_000,
-            batch: 256,
-            learning_rate: 3e-3,
-            ema: 0.995,
-        }
-    }
+/// The same at a size that shows only that it runs, of at most so many iterations.
+pub(crate) fn quick(recipe: Recipe, iterations: u64) -> Recipe {
+    let iterations = recipe.iterations.min(iterations);
+    Recipe { iterations, width: 32, depth: 1, rows: 128, ..recipe }
 }
 
-impl Recipe {
-    pub(super) fn check(&self) -> Result<()> {
-        Error::check_count("--iterations", self.iterations, 1_000_000_000)?;
-        Error::check_count("--batch-size", self.batch, 1_000_000)
-    }
-
-    /// In words.
-    pub(super) fn describe(&self) -> String {
-        format!(
-            "Perceptrons of {} residual blocks, {} wide, on an isotropic Gaussian base; {} steps of Adam (step size {}, \
-             warm-up, cosine decay, moving average {}) with {} rows each and one pair (t, ε) for each.",
-            self.depth, self.width, self.iterations, self.learning_rate, self.ema, self.batch
-        )
-    }
-}
+/// The flags that both experiments have.
+pub(crate) const TRAINING: &str = "\
+--data DATA | data | A table, or mixture:NAME [default: five clusters in ten dimensions]
+--trials TRIALS | trials | Trainings of every network, each with a seed of its own
+--iterations I | recipe.iterations | Steps of the optimiser
+--width W | recipe.width | Hidden units of every network
+--rows ROWS | rows | Test rows, at most
+";
 
 /// Rows to train on and to judge by.
-pub(super) enum Source {
-    /// Of a known law.
-    Law { law: GaussianMixture, train: Tensor },
+pub(crate) enum Source {
+    /// Of a known distribution.
+    Known { exact: GaussianMixture, train: Tensor },
     /// Of a table.
     Table(Box<Prepared>),
 }
 
-/// Training rows of the law.
-const LAW_ROWS: usize = 20_000;
+/// Training rows of the known distribution.
+const ROWS: usize = 20_000;
 
 impl Source {
     /// The rows of the file `data`, or of five clusters in ten dimensions.
-    pub(super) fn open(data: Option<&str>, seed: Seed) -> Result<Source> {
+    pub(crate) fn open(data: Option<&str>, seed: Seed) -> Result<Source> {
         let Some(data) = data else {
-            let law = clusters::<10>();
-            let train = law.sample(LAW_ROWS, seed.derive("training rows"));
-            return Ok(Source::Law { law, train });
+            let exact = clusters::<10>();
+            let train = exact.sample(ROWS, seed.derive("training rows"));
+            return Ok(Source::Known { exact, train });
         };
         // as published: no map but shift and scale
         let scaling =
@@ -95,26 +70,27 @@ impl Source {
         Ok(Source::Table(Box::new(prepared)))
     }
 
-    /// In words.
-    pub(super) fn describe(&self) -> String {
-        match self {
-            Source::Law { law, .. } => {
-                format!("Five clusters in {} dimensions, {LAW_ROWS} training rows.", law.dim())
+    /// A page with the rows and the recipe in words.
+    pub(crate) fn page(&self) -> Page {
+        let rows = match self {
+            Source::Known { exact, .. } => {
+                format!("Five clusters in {} dimensions, {ROWS} training rows.", exact.dim())
             }
             Source::Table(prepared) => {
                 let [train, ..] = prepared.record.rows;
                 let columns = prepared.record.scaling.dim();
                 format!("{}, {columns} columns, {train} training rows.", prepared.record.source)
             }
-        }
+        };
+        Page::new().with("rows", rows)
     }
 
     /// At most `limit` rows that no network is trained on, in the network's units `[n, d]`, and
     /// what brings each one's log-density to the data's units.
-    pub(super) fn test_rows(&self, limit: usize, seed: Seed) -> Result<(Tensor, Vec<f64>)> {
+    pub(crate) fn test_rows(&self, limit: usize, seed: Seed) -> Result<(Tensor, Vec<f64>)> {
         let (x, log_jacobian) = match self {
-            Source::Law { law, .. } => {
-                (law.sample(limit, seed.derive("test rows")), vec![0.0; limit])
+            Source::Known { exact, .. } => {
+                (exact.sample(limit, seed.derive("test rows")), vec![0.0; limit])
             }
             Source::Table(prepared) => {
                 let rows = subset(&prepared.split.test, limit, seed);
@@ -133,79 +109,39 @@ impl Source {
         Ok((x.to_kind(Kind::Double), log_jacobian))
     }
 
-    /// `ln p` of each row, where the law is known.
-    pub(super) fn truth(&self, x: &Tensor) -> Option<Vec<f64>> {
+    /// `ln p` of each row, where the distribution is known.
+    pub(crate) fn truth(&self, x: &Tensor) -> Option<Vec<f64>> {
         match self {
-            Source::Law { law, .. } => Some(to_vec(&law.log_density(x))),
+            Source::Known { exact, .. } => Some(to_vec(&exact.log_density(x))),
             Source::Table(_) => None,
         }
     }
 
     fn training(&self) -> Box<dyn Rows + '_> {
         match self {
-            Source::Law { train, .. } => Box::new(TensorRows::new(train.to_kind(Kind::Float))),
+            Source::Known { train, .. } => Box::new(TensorRows::new(train.to_kind(Kind::Float))),
             Source::Table(prepared) => Box::new(prepared.training()),
         }
     }
 
-    /// A network trained by `objective`, its gradient shortened to `clip`; `tasks` hears of it as
+    /// A network trained by `objective`, its gradient shortened to `clip`; `tasks` is told of it as
     /// `what`.
-    pub(super) fn train(
+    pub(crate) fn train(
         &self,
         recipe: &Recipe,
         clip: f64,
-        schedule: &Arc<dyn Schedule>,
+        schedule: &ScheduleConfig,
         objective: &dyn Objective,
         device: Device,
         seed: Seed,
-        what: &str,
-        tasks: &mut Tasks,
+        told: (&str, &mut Tasks),
     ) -> Result<Model> {
-        let base = BaseConfig { kind: BaseKind::Isotropic, ..BaseConfig::default() };
-        let rows = match self {
-            Source::Law { train, .. } => train.shallow_clone(),
-            Source::Table(prepared) => prepared.training_rows(LAW_ROWS, seed.derive("base rows")),
+        let base = match self {
+            Source::Known { train, .. } => train.shallow_clone(),
+            Source::Table(prepared) => prepared.training_rows(ROWS, seed.derive("base rows")),
         };
-        let none = Tensor::zeros([0, rows.size()[1]], (Kind::Double, Device::Cpu));
-        let network = NetworkConfig::Mlp(MlpConfig {
-            width: recipe.width,
-            depth: recipe.depth,
-            ..MlpConfig::default()
-        });
-        let model = ModelConfig { network, head: None, ..ModelConfig::default() }.init(
-            Base::fit(&base, &rows, &none)?,
-            schedule.clone(),
-            device,
-            seed.derive("weights"),
-        )?;
-        let trainer = Trainer {
-            config: TrainConfig {
-                iterations: recipe.iterations,
-                batch_size: recipe.batch,
-                learning_rate: recipe.learning_rate,
-                warm_up: (recipe.iterations / 20).min(200),
-                clip,
-                ema: recipe.ema,
-                patience: 0,
-                ..TrainConfig::default()
-            },
-        };
-        let mut listener = Listener { tasks, what, iterations: recipe.iterations };
-        let mut state = State::new(&model);
-        trainer.fit(&model, objective, &*self.training(), None, seed, &mut state, &mut listener)?;
-        Ok(model)
-    }
-}
-
-/// Passes progress on.
-pub(super) struct Listener<'a, 'b> {
-    pub tasks: &'a mut Tasks<'b>,
-    pub what: &'a str,
-    pub iterations: u64,
-}
-
-impl Hooks for Listener<'_, '_> {
-    fn step(&mut self, iteration: u64) {
-        self.tasks.part(self.what, iteration as f64 / self.iterations as f64);
+        let (rows, schedule) = (self.training(), schedule.build()?);
+        let rows = (&base, &*rows);
+        recipe.train((1, None), objective, rows, clip, (&schedule, device), seed, told)
     }
 }

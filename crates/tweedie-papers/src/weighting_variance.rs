@@ -1,14 +1,16 @@
 //! ScoreFlow, Figure 2: how noisy the loss is while training, with likelihood weighting with and
 //! without importance sampling of `t`, and with σ² weighting.
 
-mod report;
-
 use std::cell::RefCell;
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-use super::runs::Tasks;
-use super::weighting::{Recipe, Source};
+use crate::experiment::{Context, Experiment, settings};
+use crate::layout::{Measured, chart, measured, table};
+use crate::outcome::Outcome;
+use crate::page::Page;
+use crate::runs::Tasks;
+use crate::weighting::{self, Recipe, Source, TRAINING};
 use tweedie::grid::TimeLaw;
 use tweedie::likelihood::{LogLikelihood, ScoreMatchingBound, mean_and_error};
 use tweedie::model::Denoiser;
@@ -18,38 +20,26 @@ use tweedie::query::Batch;
 use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
+use tweedie_report::plot::{Scale, Series, Style};
+use tweedie_report::table::{Cell, Column, Digits, Table};
 
-/// The experiment's settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WeightingVariance {
-    /// A table; by default rows of a mixture in ten dimensions.
-    pub data: Option<String>,
-    /// Trainings of every arm, each with a seed of its own.
-    pub trials: usize,
-    /// How networks are trained.
-    pub recipe: Recipe,
-    /// At most so many test rows for the bound.
-    pub rows: usize,
-    /// Where to compute.
-    pub device: Device,
-    /// The seed of everything random.
-    pub seed: u64,
-}
-
-impl Default for WeightingVariance {
-    fn default() -> Self {
-        WeightingVariance {
-            data: None,
-            trials: 3,
-            recipe: Recipe::default(),
-            rows: 1000,
-            device: Device::Cpu,
-            seed: 0,
-        }
+settings! {
+    /// The experiment's settings.
+    pub struct WeightingVariance {
+        /// A table; by default rows of a mixture in ten dimensions.
+        pub data: Option<String> = None,
+        /// Trainings of every arm, each with a seed of its own.
+        pub trials: usize = 3,
+        /// How networks are trained.
+        pub recipe: Recipe = weighting::recipe(),
+        /// At most so many test rows for the bound.
+        pub rows: usize = 1000,
+        /// The seed of everything random.
+        pub seed: u64 = 0,
     }
 }
 
-/// A weighting and a law of `t`.
+/// A weighting and a distribution of `t`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arm {
     /// `λ = g²`, `t` uniform.
@@ -96,7 +86,7 @@ pub struct Curve {
     pub losses: Vec<f64>,
     /// ScoreFlow's bound on the test rows after training, nats per row in the data's units: mean
     /// and standard error.
-    pub bound: (f64, f64),
+    pub bound: Measured,
 }
 
 impl Curve {
@@ -116,18 +106,26 @@ impl Curve {
     pub fn mean(&self) -> f64 {
         mean_and_error(self.last_half()).0
     }
+
+    /// Step, loss and moving average (its start corrected) of at most [`POINTS`] steps.
+    fn thinned(&self) -> Vec<(usize, f64, f64)> {
+        let every = self.losses.len().div_ceil(POINTS).max(1);
+        let (mut average, mut weight) = (0.0, 0.0);
+        let mut points = Vec::new();
+        for (i, &loss) in self.losses.iter().enumerate() {
+            average = SMOOTH * average + (1.0 - SMOOTH) * loss;
+            weight = SMOOTH * weight + (1.0 - SMOOTH);
+            if (i + 1).is_multiple_of(every) {
+                points.push((i + 1, loss, average / weight));
+            }
+        }
+        points
+    }
 }
 
-/// What the experiment found; [`Report::write`] makes files of it.
+/// What the experiment found: every training.
 #[derive(Clone, Debug)]
-pub struct Report {
-    /// The settings.
-    pub experiment: WeightingVariance,
-    /// Every training.
-    pub curves: Vec<Curve>,
-    rows: String,
-    seconds: f64,
-}
+pub struct Report(Vec<Curve>);
 
 /// An objective that keeps the mean loss of every batch.
 struct Recorded {
@@ -157,76 +155,158 @@ impl Objective for Recorded {
 
 /// Pairs (t, ε) per test row.
 const BOUND_DRAWS: usize = 100;
+/// Decay of the moving average over steps that smooths a learning curve.
+const SMOOTH: f64 = 0.99;
+/// How losses are shown.
+const FOUR: Digits = Digits::Significant(4);
+/// Points of a learning curve.
+const POINTS: usize = 1000;
 
 /// The processes.
 fn processes() -> [ScheduleConfig; 2] {
     [ScheduleConfig::default(), ScheduleConfig::sub_vp()]
 }
 
-impl WeightingVariance {
-    /// The same at sizes that show only that it runs.
-    pub fn quick(self) -> WeightingVariance {
-        let iterations = self.recipe.iterations.min(500);
+impl Experiment for WeightingVariance {
+    const NAME: &'static str = "weighting-variance";
+    const TEXT: &'static str = include_str!("weighting_variance.md");
+    const SHARED_FLAGS: &'static [&'static str] = &[TRAINING];
+
+    fn quick(self) -> Self {
         WeightingVariance {
             trials: self.trials.min(2),
-            recipe: Recipe { iterations, width: 32, depth: 1, batch: 128, ..self.recipe },
+            recipe: weighting::quick(self.recipe, 500),
             rows: self.rows.min(100),
             ..self
         }
     }
 
-    /// Trains every arm on both processes. `progress` gets a line and the fraction done.
-    pub fn run(&self, progress: &mut dyn FnMut(&str, f64)) -> Result<Report> {
-        let begun = std::time::Instant::now();
+    fn run(&self, context: &mut Context) -> Result<Outcome> {
         Error::check_count("--trials", self.trials, 1000)?;
         Error::check_count("--rows", self.rows, 1_000_000_000)?;
-        self.recipe.check()?;
+        self.recipe.check(1)?;
         if self.recipe.iterations < 8 {
             let problem = format!("{}", self.recipe.iterations);
             return Err(Error::config("--iterations", problem, "a variance needs 8 steps or more"));
         }
-        let seed = Seed(self.seed).derive("weighting-variance");
+        let seed = Seed(self.seed).derive(Self::NAME);
         let source = Source::open(self.data.as_deref(), seed)?;
+        Ok(self.measure(&source, seed, context)?.outcome(source.page()))
+    }
+}
+
+impl WeightingVariance {
+    /// Trains every arm on both processes.
+    fn measure(&self, source: &Source, seed: Seed, context: &mut Context) -> Result<Report> {
         let (test, log_jacobian) = source.test_rows(self.rows, seed)?;
-        let mut tasks = Tasks::new(processes().len() * Arm::ALL.len() * self.trials, progress);
+        let total = processes().len() * Arm::ALL.len() * self.trials;
+        let mut tasks = Tasks::new(total, context.progress);
         let mut curves = Vec::new();
-        for config in processes() {
-            let (schedule, process) = (config.name(), config.build()?);
-            for arm in Arm::ALL {
-                for trial in 0..self.trials {
-                    let what = format!("{schedule}, {}, training {}", arm.name(), trial + 1);
-                    let seed = seed.derive(&format!("trial {trial}"));
-                    let recorded =
-                        Recorded { objective: arm.objective(), losses: RefCell::default() };
-                    let (recipe, clip) = (&self.recipe, 1.0);
-                    let model = source.train(
-                        recipe,
-                        clip,
-                        &process,
-                        &recorded,
-                        self.device,
-                        seed,
-                        &what,
-                        &mut tasks,
-                    )?;
-                    let batch = Batch::of(&model.space().place(&test));
-                    let mut estimate = ScoreMatchingBound::new(&model, BOUND_DRAWS)
-                        .log_likelihood(&batch, seed, 0)?;
-                    estimate.shift(&log_jacobian);
-                    let losses = to_vec(&Tensor::stack(&recorded.losses.take(), 0));
-                    curves.push(Curve {
-                        schedule,
-                        arm,
-                        trial,
-                        losses,
-                        bound: mean_and_error(&estimate.values),
-                    });
-                    tasks.end(&what);
-                }
+        for process in processes() {
+            let schedule = process.name();
+            for (arm, trial) in
+                Arm::ALL.into_iter().flat_map(|a| (0..self.trials).map(move |t| (a, t)))
+            {
+                let what = format!("{schedule}, {}, training {}", arm.name(), trial + 1);
+                let seed = seed.derive(&format!("trial {trial}"));
+                let recorded = Recorded { objective: arm.objective(), losses: RefCell::default() };
+                let (recipe, device) = (&self.recipe, context.device);
+                let told = (what.as_str(), &mut tasks);
+                let model = source.train(recipe, 1.0, &process, &recorded, device, seed, told)?;
+                let batch = Batch::of(&model.space().place(&test));
+                let bound = ScoreMatchingBound::new(&model, BOUND_DRAWS);
+                let mut estimate = bound.log_likelihood(&batch, seed, 0)?;
+                estimate.shift(&log_jacobian);
+                let losses = to_vec(&Tensor::stack(&recorded.losses.take(), 0));
+                let bound = mean_and_error(&estimate.values);
+                curves.push(Curve { schedule, arm, trial, losses, bound });
+                tasks.end(&what);
             }
         }
-        let seconds = begun.elapsed().as_secs_f64();
-        Ok(Report { experiment: self.clone(), curves, rows: source.describe(), seconds })
+        Ok(Report(curves))
+    }
+}
+
+impl Report {
+    fn outcome(&self, page: Page) -> Outcome {
+        let schedules = processes().map(|process| process.name());
+        let file = |schedule: &str| format!("figure-2-{}.svg", schedule.to_lowercase());
+        let parts = schedules.into_iter().map(|schedule| {
+            let page = Page::new().with("schedule", schedule).with("file", file(schedule));
+            page.table("arms", &self.arms(schedule))
+        });
+        let name = WeightingVariance::NAME;
+        Outcome::new(name, self.table(), page.each("schedules", parts))
+            .table(&format!("{name}-curves"), self.curves())
+            .figures(schedules.map(|schedule| (file(schedule), self.figure(schedule))))
+    }
+
+    fn of<'a>(&'a self, schedule: &'a str, arm: Arm) -> impl Iterator<Item = &'a Curve> {
+        self.0.iter().filter(move |c| c.schedule == schedule && c.arm == arm)
+    }
+
+    fn table(&self) -> Table {
+        table!(&self.0, |c| {
+            "schedule" => c.schedule,
+            "arm" => c.arm.name(),
+            "trial" => c.trial,
+            "mean_loss" => Cell::number(c.mean(), FOUR),
+            "loss_variance" => Cell::number(c.variance(), FOUR),
+            Column::from("bound").error("bound_std_error") => measured(Some(c.bound), 3),
+        })
+    }
+
+    fn curves(&self) -> Table {
+        let each = self.0.iter().flat_map(|c| c.thinned().into_iter().map(move |p| (c, p)));
+        table!(each, |(c, (step, loss, smooth))| {
+            "schedule" => c.schedule,
+            "arm" => c.arm.name(),
+            "trial" => c.trial,
+            "step" => step,
+            "loss" => Cell::number(loss, FOUR),
+            "smoothed" => Cell::number(smooth, FOUR),
+        })
+    }
+
+    /// What a page has about each arm on one process, over trainings.
+    fn arms(&self, schedule: &str) -> Table {
+        let over = |arm: Arm, f: fn(&Curve) -> f64| {
+            mean_and_error(&self.of(schedule, arm).map(f).collect::<Vec<_>>())
+        };
+        let number = |arm, f| measured(Some(over(arm, f)), FOUR);
+        // of the same training's seed; σ² weighting has another loss, of another scale
+        let ratio = |arm: Arm| {
+            let pairs = self.of(schedule, arm).zip(self.of(schedule, Arm::Likelihood));
+            let ratios: Vec<f64> = pairs.map(|(a, b)| a.variance() / b.variance()).collect();
+            (arm != Arm::Sigma2).then(|| mean_and_error(&ratios))
+        };
+        table!(Arm::ALL, |arm| {
+            "" => arm.name(),
+            "mean loss" => number(arm, Curve::mean),
+            "variance" => number(arm, Curve::variance),
+            "ratio" => measured(ratio(arm), FOUR),
+            "relative variance" => number(arm, |c| c.variance() / c.mean().powi(2)),
+            "bound, nats per row" => measured(Some(over(arm, |c| c.bound.0)), 3),
+        })
+    }
+
+    /// Learning curves of the first training of every arm: the loss of steps, and its moving
+    /// average.
+    fn figure(&self, schedule: &str) -> String {
+        let mut series = Vec::new();
+        for (colour, arm) in Arm::ALL.into_iter().enumerate() {
+            let Some(curve) = self.of(schedule, arm).next() else { continue };
+            let points = curve.thinned();
+            let x: Vec<f64> = points.iter().map(|p| p.0 as f64).collect();
+            let raw = Series::line("", x.clone(), points.iter().map(|p| p.1).collect());
+            series.push(raw.style(Style::Faint).colour(colour));
+            let smooth = Series::line(arm.name(), x, points.iter().map(|p| p.2).collect());
+            series.push(smooth.colour(colour));
+        }
+        let title = format!(
+            "{schedule}: loss while training, and its moving average over steps ({SMOOTH})"
+        );
+        chart(title, ["steps", "loss of a step"], [Scale::Linear, Scale::Log], series)
     }
 }
 
@@ -254,18 +334,18 @@ mod tests {
     /// and leaves its mean where it is; the same seed gives the same numbers.
     #[test]
     fn importance_sampling_is_quieter() {
-        let tiny = WeightingVariance {
-            trials: 1,
-            recipe: Recipe { width: 8, depth: 1, iterations: 400, batch: 64, ..Recipe::default() },
-            rows: 20,
-            ..WeightingVariance::default()
+        let recipe =
+            Recipe { width: 8, depth: 1, iterations: 400, rows: 64, ..weighting::recipe() };
+        let tiny = WeightingVariance { trials: 1, recipe, rows: 20, ..Default::default() };
+        let seed = Seed(0).derive(WeightingVariance::NAME);
+        let measure = || {
+            let source = Source::open(None, seed).unwrap();
+            Context::alone(|context| tiny.measure(&source, seed, context)).unwrap()
         };
-        let report = tiny.run(&mut |_, _| ()).unwrap();
-        assert_eq!(report.curves.len(), 6);
+        let report = measure();
+        assert_eq!(report.0.len(), 6);
         for schedule in ["VP", "subVP"] {
-            let of = |arm| {
-                report.curves.iter().find(|c| c.schedule == schedule && c.arm == arm).unwrap()
-            };
+            let of = |arm| report.of(schedule, arm).next().unwrap();
             let (uniform, importance) = (of(Arm::Likelihood), of(Arm::LikelihoodImportance));
             println!("{schedule}: {:.3e} {:.3e}", uniform.variance(), importance.variance());
             assert!(importance.variance() < 0.5 * uniform.variance());
@@ -273,7 +353,6 @@ mod tests {
             let error = 4.0 * (uniform.variance() / 200.0).sqrt();
             assert!((uniform.mean() - importance.mean()).abs() < error + 0.1 * importance.mean());
         }
-        let again = tiny.run(&mut |_, _| ()).unwrap();
-        assert!(report.curves.iter().zip(&again.curves).all(|(a, b)| a.losses == b.losses));
+        assert!(report.0.iter().zip(&measure().0).all(|(a, b)| a.losses == b.losses));
     }
 }

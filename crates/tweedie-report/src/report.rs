@@ -1,5 +1,20 @@
-//! A run told on one self-contained HTML page: verdict, figures, tables, configuration; no script,
-//! no network.
+//! A run on one self-contained HTML page: what made it, verdict, figures, tables, configuration; no
+//! script, no network.
+//!
+//! ```
+//! use tweedie_report::report::{Made, ReportInputs, Scores, html, verdict};
+//! let model = Scores { name: "ELBO, K = 100".into(), values: vec![-1.0, -1.2, -0.9] };
+//! let base = Scores { name: "the model's base".into(), values: vec![-2.0, -2.1, -2.0] };
+//! let page = html(&ReportInputs {
+//!     title: "wine.csv".into(),
+//!     made: Made { name: "runs/wine".into(), seed: Some(0), ..Default::default() },
+//!     verdict: verdict(&model, &[base.clone()], "nats per row", false),
+//!     scores: vec![model],
+//!     baselines: vec![base],
+//!     ..Default::default()
+//! });
+//! assert!(page.starts_with("<!DOCTYPE html>") && page.contains("is better than the model"));
+//! ```
 
 mod base64;
 mod columns;
@@ -7,7 +22,9 @@ mod figures;
 mod tables;
 mod verdict;
 
-use crate::plot::{Series, escape};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::plot::Series;
 pub use verdict::{Difference, verdict};
 
 /// One line of a run's `metrics.jsonl`, as the curves of a training need it.
@@ -34,11 +51,46 @@ pub struct Scores {
     pub values: Vec<f64>,
 }
 
+/// Which run a page is about and what made the page; what is empty is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Made {
+    /// The run's name.
+    pub name: String,
+    /// When the page was made.
+    pub date: String,
+    /// The version of the program.
+    pub version: String,
+    /// The seed of the samples drawn and the test rows chosen for the page.
+    pub seed: Option<u64>,
+    /// The command that made the page.
+    pub command: String,
+}
+
+impl Made {
+    /// Two lines below the page's title.
+    fn markup(&self) -> Markup {
+        let seed = self.seed.map(|seed| format!("seed {seed}")).unwrap_or_default();
+        let version = match self.version.as_str() {
+            "" => String::new(),
+            version => format!("tweedie {version}"),
+        };
+        let facts = [&self.name, &self.date, &version, &seed];
+        let facts: Vec<&str> =
+            facts.into_iter().map(String::as_str).filter(|fact| !fact.is_empty()).collect();
+        html! {
+            @if !facts.is_empty() { p class="made" { (facts.join(" · ")) } }
+            @if !self.command.is_empty() { p class="made" { code { (self.command) } } }
+        }
+    }
+}
+
 /// What the report is made of. Everything may be empty; an empty part has no section.
 #[derive(Clone, Debug, Default)]
 pub struct ReportInputs {
     /// The page's title.
     pub title: String,
+    /// Which run the page is about and what made it.
+    pub made: Made,
     /// What the figures say, in plain words, one paragraph each; [`verdict()`] writes them.
     pub verdict: Vec<String>,
     /// What a reader of any figure has to know of the data and the training, one sentence each.
@@ -108,68 +160,68 @@ impl ReportInputs {
 /// # Panics
 /// Where `data` or `samples` are no rows of the named columns, or a series' lengths differ.
 pub fn html(inputs: &ReportInputs) -> String {
-    let title = escape(if inputs.title.is_empty() { "Report" } else { &inputs.title });
-    let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n",
-        include_str!("report/style.css")
-    );
-    page += &boxed("verdict", "What the figures say", &inputs.verdict);
-    page += &boxed("flags", "Beside every figure of this run", &inputs.remarks);
-    page += &tables::summary(&inputs.summary);
-    page += &boxed("flags", "Clipped, floored or flagged", &inputs.flags);
-    for (heading, body) in [
+    let title = if inputs.title.is_empty() { "Report" } else { &inputs.title };
+    let scores = match inputs.lower_is_better {
+        true => "Bits of the test rows",
+        false => "Likelihood of the test rows",
+    };
+    let sections = [
         ("How it was made", tables::summary(&inputs.about)),
         ("Training", figures::training(inputs)),
-        (
-            if inputs.lower_is_better {
-                "Bits of the test rows"
-            } else {
-                "Likelihood of the test rows"
-            },
-            figures::scores(inputs) + &tables::scores(inputs),
-        ),
+        (scores, html! { (figures::scores(inputs)) (tables::scores(inputs)) }),
         ("Likelihood against the number of steps", figures::likelihood_vs_steps(inputs)),
         ("Samples", figures::sheets(inputs)),
         ("Data and samples, pair by pair", figures::pairs(inputs)),
         ("Data and samples, column by column", tables::marginals(inputs)),
-        ("Notes", notes(&inputs.notes)),
-        ("Configuration", configuration(&inputs.config_toml)),
-    ] {
-        if !body.is_empty() {
-            page += &format!("<section>\n<h2>{heading}</h2>\n{body}</section>\n");
+        ("Notes", html! { @for note in &inputs.notes { p { (note) } } }),
+        ("Configuration", configuration(inputs.config_toml.trim())),
+    ];
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(include_str!("report/style.css"))) }
+            }
+            body {
+                main {
+                    h1 { (title) }
+                    (inputs.made.markup())
+                    (boxed("verdict", "What the figures say", &inputs.verdict))
+                    (boxed("flags", "Beside every figure of this run", &inputs.remarks))
+                    (tables::summary(&inputs.summary))
+                    (boxed("flags", "Clipped, floored or flagged", &inputs.flags))
+                    @for (heading, body) in sections.iter().filter(|(_, body)| !body.0.is_empty()) {
+                        "\n" section { h2 { (heading) } (body) }
+                    }
+                    "\n" footer { "This page needs no network." }
+                }
+            }
         }
-    }
-    page += &format!(
-        "<footer>Written by tweedie {}. This page needs no network.</footer>\n</main>\n</body>\n</html>\n",
-        env!("CARGO_PKG_VERSION")
-    );
-    page
+    };
+    page.into_string()
 }
 
 /// A list under a heading, set apart from the text.
-fn boxed(class: &str, heading: &str, items: &[String]) -> String {
-    if items.is_empty() {
-        return String::new();
+fn boxed(class: &str, heading: &str, items: &[String]) -> Markup {
+    html! {
+        @if !items.is_empty() {
+            div class=(class) { strong { (heading) } ul { @for item in items { li { (item) } } } }
+        }
     }
-    let items: String = items.iter().map(|f| format!("<li>{}</li>\n", escape(f))).collect();
-    format!("<div class=\"{class}\"><strong>{heading}</strong>\n<ul>\n{items}</ul></div>\n")
 }
 
-fn notes(notes: &[String]) -> String {
-    notes.iter().map(|n| format!("<p>{}</p>\n", escape(n))).collect()
-}
-
-fn configuration(toml: &str) -> String {
-    if toml.trim().is_empty() {
-        return String::new();
+fn configuration(toml: &str) -> Markup {
+    html! {
+        @if !toml.is_empty() {
+            details {
+                summary { "Every setting of the run (" (toml.lines().count()) " lines)" }
+                pre { (toml) }
+            }
+        }
     }
-    let lines = toml.trim().lines().count();
-    format!(
-        "<details>\n<summary>Every setting of the run ({lines} lines)</summary>\n<pre>{}</pre>\n</details>\n",
-        escape(toml.trim())
-    )
 }
 
 #[cfg(test)]

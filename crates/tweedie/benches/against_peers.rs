@@ -91,7 +91,7 @@ fn unet_arms() -> impl Iterator<Item = (Option<i64>, HeadBody)> {
 }
 
 fn main() {
-    tweedie::device::keep_memory();
+    common::process::keep_memory();
     let options = Options::from_args();
     tch::set_num_threads(options.threads as i32);
     rayon::ThreadPoolBuilder::new()

@@ -96,8 +96,8 @@ impl Options {
 }
 
 fn main() {
-    tweedie::device::let_threads_sleep();
-    tweedie::device::keep_memory();
+    common::process::let_threads_sleep();
+    common::process::keep_memory();
     let options = Options::from_args();
     tch::set_num_threads(options.threads as i32);
     rayon::ThreadPoolBuilder::new()

@@ -12,7 +12,7 @@ use tweedie::query::{Batch, Query, Times};
 use tweedie::sample::{Ancestral, LastStep, Step};
 
 fn main() {
-    tweedie::device::keep_memory();
+    common::process::keep_memory();
     divan::main();
 }
 

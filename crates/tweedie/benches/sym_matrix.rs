@@ -7,7 +7,7 @@ use divan::Bencher;
 use tweedie::sym_matrix::SymMatrix;
 
 fn main() {
-    tweedie::device::keep_memory();
+    common::process::keep_memory();
     divan::main();
 }
 

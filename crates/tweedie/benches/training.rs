@@ -6,7 +6,7 @@ use common::Training;
 use divan::Bencher;
 
 fn main() {
-    tweedie::device::keep_memory();
+    common::process::keep_memory();
     divan::main();
 }
 

@@ -9,8 +9,6 @@ use tweedie::data::{Table, TableOptions};
 use tweedie::metric::{Extractor, FeatureMoments, frechet_distance, precision_recall};
 
 fn main() -> tweedie::Result<()> {
-    tweedie::device::keep_memory();
-    tweedie::device::let_threads_sleep();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [weights, data, samples, rest @ ..] = &arguments[..] else {
         eprintln!("usage: image_distance WEIGHTS DATA SAMPLES [IMAGES]");

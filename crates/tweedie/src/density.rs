@@ -10,7 +10,7 @@
 //! use tweedie::density::{Density, SampleOptions, ScoreOptions};
 //!
 //! # fn main() -> tweedie::Result<()> {
-//! let mut density = Density::load("runs/wine")?;
+//! let density = Density::load("runs/wine")?;
 //! let new = density.read("new.csv")?;
 //! let scores = density.log_prob(&new, &ScoreOptions::default())?;
 //! println!("{:.3} ± {:.3} nats per row, {}", scores.mean(), scores.std_error(), scores.claim());
@@ -35,8 +35,9 @@ use std::sync::Arc;
 
 use tch::Device;
 
-use crate::covariance::CovarianceConfig;
+use crate::covariance::{Analytic, Covariance, CovarianceConfig, NoiseStatistics};
 use crate::data::Table;
+pub use crate::likelihood::Claim;
 use crate::run::{Measured, Run, statistics_rows};
 pub use crate::sample::SampleOptions;
 use crate::watch::{Remark, Watch};
@@ -46,16 +47,19 @@ pub use evaluate::{Decoder, EvaluateOptions, Evaluation, Metric};
 pub use fit::{FitOptions, WatchFit};
 pub use images::{ImageFigure, ImageOptions};
 pub use latents::{DecodeOptions, EncodeOptions, Latents, RoundTrip};
-pub use line::{Claim, Difference, LeftOut, Line, Subject, Unit};
+pub use line::{Difference, LeftOut, Line, Subject, Unit};
 pub use rows::{TestRows, remarks_on};
 pub use sample::Samples;
 pub use score::{Cost, ScoreOptions, Scores};
+use std::cell::OnceCell;
 
 /// A fitted model with its columns and their scaling.
 pub struct Density {
     run: Run,
     /// The directory of a density that is not saved; it goes with the last owner.
     temporary: Option<Arc<tempfile::TempDir>>,
+    /// What was measured of the model's noise since it was loaded.
+    measured: OnceCell<NoiseStatistics>,
 }
 
 impl Density {
@@ -77,12 +81,12 @@ impl Density {
 
     /// The density of a run.
     pub fn of(run: Run) -> Density {
-        Density { run, temporary: None }
+        Density { run, temporary: None, measured: OnceCell::new() }
     }
 
     /// The density of a run whose directory is removed when nobody needs it any more.
     pub fn in_temporary(run: Run, dir: tempfile::TempDir) -> Density {
-        Density { run, temporary: Some(Arc::new(dir)) }
+        Density { run, temporary: Some(Arc::new(dir)), measured: OnceCell::new() }
     }
 
     /// Writes the density to a new run directory: a copy of its own.
@@ -140,10 +144,20 @@ impl Density {
         self.run.default_sampler().covariance
     }
 
+    /// The covariance of a reverse step, with the data that it takes.
+    fn covariance(&self, covariance: CovarianceConfig) -> Result<Box<dyn Covariance>> {
+        match (covariance, self.measured.get()) {
+            (CovarianceConfig::Analytic, Some(measured)) => {
+                Ok(Box::new(Analytic::new(measured.clone())))
+            }
+            _ => self.run.model.covariance(covariance),
+        }
+    }
+
     /// Says what `learned` is for a model without a head, and measures what the analytic covariance
     /// needs, at its first use.
     fn prepare(
-        &mut self,
+        &self,
         covariance: CovarianceConfig,
         batch: usize,
         watch: &mut dyn Watch,
@@ -161,11 +175,14 @@ impl Density {
                 watch.say(Remark::Note(text));
             }
         }
-        if covariance == CovarianceConfig::Analytic && self.run.model.noise_statistics().is_none() {
+        let known = self.measured.get().or(self.run.model.noise_statistics()).is_some();
+        if covariance == CovarianceConfig::Analytic && !known {
             let rows = statistics_rows(self.run.data.scaling.dim());
             let text = format!("measuring the noise of the score on {rows} training rows");
             watch.say(Remark::Progress(text));
-            let Measured { largest_error, not_kept } = self.run.measure_noise(batch)?;
+            let Measured { statistics, largest_error, not_kept } =
+                self.run.measured_noise(batch)?;
+            let _ = self.measured.set(statistics);
             let kept = match not_kept {
                 None => "kept with the run".into(),
                 Some(reason) => {

@@ -5,7 +5,7 @@
 //! opening it registers CUDA. It has to be opened before anything asks about CUDA: LibTorch keeps
 //! its answer to the first question for ever, which without the library is "no devices".
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 use tch::{Cuda, Device};
 
@@ -78,94 +78,31 @@ fn open_with(runtime: &dyn Runtime, name: &str) -> Result<Device> {
     Ok(Device::Cuda(index))
 }
 
-/// Lets waiting threads sleep sooner. GNU OpenMP's, which LibTorch computes with, spin for some
-/// milliseconds after every operation. Where anything else runs on the machine, operations wait for
-/// each other's spinning threads, and work of seconds takes minutes. A spin count of 1000, OpenMP's
-/// own choice where it knows that processors are short, costs next to nothing on a quiet machine
-/// (docs/benchmarks.md).
-///
-/// OpenMP reads its settings as it is loaded, before `main`; so the program starts itself anew,
-/// once, with the setting in its environment. Call it before anything else is done. Does nothing
-/// where the user has set `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY`.
-pub fn let_threads_sleep() {
-    #[cfg(unix)]
-    {
-        use std::os::unix::process::CommandExt;
-        const SPINS: &str = "GOMP_SPINCOUNT";
-        if [SPINS, "OMP_WAIT_POLICY"].iter().any(|name| std::env::var_os(name).is_some()) {
-            return;
-        }
-        let mut arguments = std::env::args_os();
-        if let (Ok(program), Some(name)) = (std::env::current_exe(), arguments.next())
-            // not so where a loader was called by name
-            && program.file_name() == std::path::Path::new(&name).file_name()
-        {
-            // returns only if it fails: then threads spin, as they would have
-            let _ = std::process::Command::new(program)
-                .arg0(name)
-                .args(arguments)
-                .env(SPINS, "1000")
-                .exec();
-        }
-    }
+/// What a program does before and after large files are read.
+static AROUND_READING: OnceLock<fn(Reading)> = OnceLock::new();
+
+/// A moment of [`around_reading`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Large blocks of memory will be taken and freed.
+    Begins,
+    /// They are freed.
+    Ends,
 }
 
-/// Keeps freed memory in the process. LibTorch allocates every intermediate result anew; by default
-/// glibc hands large ones back to the system at once, and the page faults of getting them again
-/// cost up to a third of a training step. Call it once, first thing in a program. Does nothing
-/// where the C library is not glibc.
-pub fn keep_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        const M_TRIM_THRESHOLD: i32 = -1;
-        #[allow(unsafe_code)] // no safe binding exists
-        unsafe extern "C" {
-            fn mallopt(parameter: i32, value: i32) -> i32;
-        }
-        // SAFETY: a documented setting of the allocator, set before other threads exist
-        #[allow(unsafe_code)]
-        unsafe {
-            mallopt(M_TRIM_THRESHOLD, i32::MAX);
-        }
-    }
-    map_blocks_from(KEEP_BELOW);
-    KEPT.store(true, Ordering::Relaxed);
+/// Has `hook` called around the reading of large files: a program that keeps freed memory can give
+/// it back meanwhile. The first hook stays.
+pub fn around_reading(hook: fn(Reading)) {
+    let _ = AROUND_READING.set(hook);
 }
 
-/// Does `work`, which takes large blocks of memory for a while, so that they go back to the system
-/// as each is freed, though [`keep_memory`] was called: reading large files, before the work whose
-/// memory is to be kept.
-pub fn without_keeping_memory<T>(work: impl FnOnce() -> T) -> T {
-    if !KEPT.load(Ordering::Relaxed) {
-        return work();
-    }
-    map_blocks_from(1 << 20);
+/// Does `work`, which reads large files, between the moments of [`around_reading`].
+pub(crate) fn while_reading<T>(work: impl FnOnce() -> T) -> T {
+    let tell = |moment| AROUND_READING.get().into_iter().for_each(|hook| hook(moment));
+    tell(Reading::Begins);
     let done = work();
-    map_blocks_from(KEEP_BELOW);
+    tell(Reading::Ends);
     done
-}
-
-/// Whether freed memory is kept.
-static KEPT: AtomicBool = AtomicBool::new(false);
-/// Blocks of fewer bytes are kept.
-const KEEP_BELOW: i32 = 1 << 30;
-
-/// Has blocks of so many bytes mapped one by one, so that they go back when they are freed.
-fn map_blocks_from(bytes: i32) {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        const M_MMAP_THRESHOLD: i32 = -3;
-        #[allow(unsafe_code)] // no safe binding exists
-        unsafe extern "C" {
-            fn mallopt(parameter: i32, value: i32) -> i32;
-        }
-        // SAFETY: a documented setting of the allocator, one word that later allocations read
-        #[allow(unsafe_code)]
-        unsafe {
-            mallopt(M_MMAP_THRESHOLD, bytes);
-        }
-    }
-    let _ = bytes;
 }
 
 #[cfg(unix)]

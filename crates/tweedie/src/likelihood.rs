@@ -11,6 +11,8 @@ mod elbo;
 mod flow;
 mod options;
 
+use std::fmt;
+
 use serde::Serialize;
 use tch::Tensor;
 
@@ -32,20 +34,32 @@ pub use options::{DivergenceKind, Estimation, Estimator, EstimatorMethod, Solver
 /// What a number says about `ln p(x)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// At most `ln p(x)` in expectation, for the generative law that the model and its steps
-    /// define.
+pub enum Claim {
+    /// At most `ln p(x)` in expectation, for the generative distribution that the model and its
+    /// steps define.
     LowerBound,
     /// `ln p(x)` of a deterministic map, up to solver tolerance and the noise of the divergence
     /// probes.
     Estimate,
+    /// `ln p(x)` in closed form.
+    Exact,
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Claim::LowerBound => "a lower bound",
+            Claim::Estimate => "an estimate",
+            Claim::Exact => "exact",
+        })
+    }
 }
 
 /// Log-likelihoods of a batch of rows.
 #[derive(Clone, Debug, Serialize)]
 pub struct Estimate {
-    /// Bound or estimate.
-    pub kind: Kind,
+    /// What the values are.
+    pub claim: Claim,
     /// The estimator with its settings, for people: "ELBO, K = 100, learned covariance".
     pub estimator: String,
     /// Nats per row, with their offsets: −∞ for a row so far out that no number holds its
@@ -269,8 +283,17 @@ mod tests {
 
     fn estimate(values: Vec<f64>) -> Estimate {
         let (std_errors, offsets) = (vec![0.0; values.len()], vec![0.0; values.len()]);
-        let (kind, estimator, flags) = (Kind::Estimate, "test".into(), Vec::new());
-        Estimate { kind, estimator, values, offsets, std_errors, draws: 1, evaluations: 1.0, flags }
+        let (claim, estimator, flags) = (Claim::Estimate, "test".into(), Vec::new());
+        Estimate {
+            claim,
+            estimator,
+            values,
+            offsets,
+            std_errors,
+            draws: 1,
+            evaluations: 1.0,
+            flags,
+        }
     }
 
     #[test]

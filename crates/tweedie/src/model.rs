@@ -14,6 +14,7 @@ mod noise_statistics;
 mod parameters;
 mod preconditioned;
 mod unet;
+mod watched;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub use preconditioned::{
     Backbone, InMode, Mode, Model, ModelConfig, NetworkConfig, Outputs, Precision, Prediction,
 };
 pub use unet::{HeadBody, UNet, UNet2DModel, UNetConfig};
+pub use watched::Watched;
 
 /// Where a model lives: what rows it takes, and the forward process that they belong to.
 #[derive(Clone, Debug)]

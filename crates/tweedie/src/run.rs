@@ -529,6 +529,8 @@ impl RunDir {
 /// What [`Run::measure_noise`] found.
 #[derive(Debug)]
 pub struct Measured {
+    /// What was measured.
+    pub statistics: NoiseStatistics,
     /// The largest standard error of `E‖ε − ε̂‖²/d` over times.
     pub largest_error: f64,
     /// Why it was not kept with the run and is measured anew at its next use, where that is so.
@@ -582,6 +584,16 @@ impl Run {
     /// If the training data are not at hand or no longer the same, or the run is conditioned on
     /// classes.
     pub fn measure_noise(&mut self, batch: usize) -> Result<Measured> {
+        let measured = self.measured_noise(batch)?;
+        self.model.set_noise_statistics(measured.statistics.clone());
+        Ok(measured)
+    }
+
+    /// As [`Run::measure_noise`], for a caller that keeps what was measured.
+    ///
+    /// # Errors
+    /// As [`Run::measure_noise`].
+    pub fn measured_noise(&self, batch: usize) -> Result<Measured> {
         let prepared = self.prepared().ok_or_else(|| {
             let source = &self.config.data.source;
             let problem = format!(
@@ -590,16 +602,10 @@ impl Run {
             Error::config("covariance", problem, "restore the data, or take another covariance")
         })?;
         let statistics = self.statistics_on(&prepared, batch)?;
-        let measured = Measured {
-            largest_error: statistics.largest_error(),
-            // of a run that is being trained, or is read-only, it is not kept
-            not_kept: {
-                let mut dir = self.dir.clone();
-                dir.lock().and_then(|()| dir.write_json(STATISTICS, &statistics)).err()
-            },
-        };
-        self.model.set_noise_statistics(statistics);
-        Ok(measured)
+        // of a run that is being trained, or is read-only, it is not kept
+        let mut dir = self.dir.clone();
+        let not_kept = dir.lock().and_then(|()| dir.write_json(STATISTICS, &statistics)).err();
+        Ok(Measured { largest_error: statistics.largest_error(), statistics, not_kept })
     }
 
     /// What was measured of this run's noise on the training rows of `prepared`, now or before.

@@ -23,7 +23,8 @@ pub use euler_maruyama::EulerMaruyama;
 pub use flow::FlowSampler;
 pub use heun::Heun;
 pub use options::{
-    Chain, IMAGES_AT_ONCE, MOST_ROWS, MOST_STEPS, SampleOptions, Sampler, SamplerMethod, Sampling,
+    Chain, Ground, IMAGES_AT_ONCE, MOST_ROWS, MOST_STEPS, SampleOptions, Sampler, SamplerMethod,
+    Sampling,
 };
 pub use predictor_corrector::PredictorCorrector;
 

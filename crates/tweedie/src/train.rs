@@ -10,12 +10,12 @@ mod rows;
 mod state;
 mod trainer;
 mod validation;
-mod watched;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::model::Model;
+pub use crate::model::Watched;
 pub use config::TrainConfig;
 pub use metric::Metric;
 pub(crate) use prefetch::{Stage, Staged};
@@ -24,7 +24,6 @@ pub use state::{Best, State};
 pub(crate) use trainer::Trainee;
 pub use trainer::Trainer;
 pub use validation::Validation;
-pub use watched::Watched;
 
 /// What the caller of [`Trainer::fit`] is informed of, and decides.
 pub trait Hooks {

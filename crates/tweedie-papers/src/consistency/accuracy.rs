@@ -55,7 +55,7 @@ pub(super) fn inefficiency(cell: &Cell, exact: &Cell) -> (f64, f64) {
 mod tests {
     use super::*;
     use crate::parameter_estimation::draws::Estimator;
-    use crate::parameter_estimation::overlapping;
+    use crate::parameter_estimation::study::overlapping;
     use tweedie::noise::{Noise, Seed};
     use tweedie::tensor::to_vec;
 

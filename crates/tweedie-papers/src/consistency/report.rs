@@ -1,42 +1,30 @@
-//! The experiment's table, page and figures.
+//! The experiment's tables and figures.
 
-use std::path::Path;
+use tweedie_report::plot::{Series, Style};
+use tweedie_report::table::{Cell as Entry, Digits, Table};
 
 use super::accuracy::{efficiency, inefficiency, rmse};
-use super::{Report, SETTINGS, estimators, independent};
+use super::{Report, estimators, independent};
+use crate::layout::{LOG, Measured, chart, curve, grid, measured, named, table};
+use crate::outcome::Outcome;
+use crate::page::Page;
 use crate::parameter_estimation::draws::Estimator;
-use crate::parameter_estimation::study::{Cell, GROUPS, Setting};
-use crate::{regression, table, write_all};
-use tweedie::Result;
-use tweedie_report::plot::{LineChart, Scale, Series, Style};
-
-const COLUMNS: [&str; 13] = [
-    "setting",
-    "n",
-    "estimator",
-    "draws",
-    "replicates",
-    "group",
-    "rmse",
-    "rmse_std_error",
-    "efficiency",
-    "efficiency_std_error",
-    "largest_bias",
-    "unconverged",
-    "degenerate",
-];
+use crate::parameter_estimation::study::{Cell, GROUPS, Group, SETTINGS, Setting};
+use crate::regression;
 
 impl Report {
-    /// Writes `consistency.csv`, `consistency.md` and a figure for each setting into `dir`.
-    pub fn write(&self, dir: &Path) -> Result<()> {
-        let mut files = vec![
-            ("consistency.csv".to_string(), self.csv()),
-            ("consistency.md".to_string(), self.markdown()),
-        ];
-        for setting in SETTINGS.map(|setting| setting()) {
-            files.push((format!("consistency-{}.svg", setting.name), self.figure(&setting)));
-        }
-        write_all(dir, &files)
+    /// `consistency.csv`, a figure for each setting and the page.
+    pub fn outcome(&self) -> Outcome {
+        let settings = SETTINGS.map(|setting| setting());
+        let failed = |pick: fn(&Cell) -> usize| self.cells.iter().map(pick).sum::<usize>();
+        let page = Page::new()
+            .with("from", self.fitted_from())
+            .with("fits", failed(|c| c.errors.len()))
+            .with("unconverged", failed(|c| c.unconverged))
+            .with("degenerate", failed(|c| c.degenerate))
+            .each("settings", settings.iter().map(|setting| self.page(setting)));
+        let figures = settings.iter().map(|setting| (file(setting), self.figure(setting)));
+        Outcome::new("consistency", self.csv(), page).figures(figures)
     }
 
     fn of(&self, setting: &Setting, estimator: Estimator) -> impl Iterator<Item = &Cell> {
@@ -44,10 +32,13 @@ impl Report {
         self.cells.iter().filter(move |c| c.setting.name == name && c.estimator == estimator)
     }
 
+    fn at(&self, setting: &Setting, estimator: Estimator, n: usize) -> Option<&Cell> {
+        self.of(setting, estimator).find(|cell| cell.n == n)
+    }
+
     /// Maximum likelihood on the same data.
     fn exact(&self, cell: &Cell) -> &Cell {
-        self.of(&cell.setting, Estimator::MaximumLikelihood)
-            .find(|exact| exact.n == cell.n)
+        self.at(&cell.setting, Estimator::MaximumLikelihood, cell.n)
             .expect("a block has maximum likelihood")
     }
 
@@ -59,178 +50,107 @@ impl Report {
     }
 
     /// The exponent of a group's RMSE in `n`, and its standard error from those of the RMSEs.
-    pub(super) fn rate(&self, setting: &Setting, estimator: Estimator, group: usize) -> (f64, f64) {
-        let points: Vec<(f64, f64, f64)> = self
-            .of(setting, estimator)
-            .filter(|c| c.n >= self.fitted_from())
-            .map(|c| {
-                let (value, error) = rmse(c, &GROUPS[group].1);
-                (c.n as f64, value, error)
-            })
-            .collect();
-        regression::exponent_of_measured(&points)
+    pub(super) fn rate(&self, setting: &Setting, estimator: Estimator, group: usize) -> Measured {
+        let points = self.of(setting, estimator).filter(|c| c.n >= self.fitted_from()).map(|c| {
+            let (value, error) = rmse(c, &GROUPS[group].1);
+            (c.n as f64, value, error)
+        });
+        regression::exponent_of_measured(&points.collect::<Vec<_>>())
     }
 
-    fn csv(&self) -> String {
-        let row = |c: &Cell, (name, group): &(&str, std::ops::Range<usize>)| {
-            let (rmse, efficiency) = (rmse(c, group), efficiency(c, self.exact(c), group));
-            let bias = group
-                .clone()
-                .map(|j| c.bias(j))
-                .fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
-            let exact = |v: f64| format!("{v:.6e}");
-            vec![
-                c.setting.name.to_string(),
-                c.n.to_string(),
-                c.estimator.name(),
-                c.draws.to_string(),
-                c.errors.len().to_string(),
-                name.to_string(),
-                exact(rmse.0),
-                exact(rmse.1),
-                exact(efficiency.0),
-                exact(efficiency.1),
-                exact(bias),
-                c.unconverged.to_string(),
-                c.degenerate.to_string(),
-            ]
+    fn csv(&self) -> Table {
+        let bias = |c: &Cell, group: &Group| {
+            let biases = group.1.clone().map(|j| c.bias(j));
+            biases.fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a })
         };
-        let rows: Vec<Vec<String>> =
-            self.cells.iter().flat_map(|c| GROUPS.iter().map(move |group| row(c, group))).collect();
-        table::csv(&COLUMNS, &rows)
+        let each = self.cells.iter().flat_map(|c| GROUPS.iter().map(move |group| (c, group)));
+        table!(each, |(c, group)| {
+            "setting" => c.setting.name,
+            "n" => c.n,
+            "estimator" => c.estimator.name(),
+            "draws" => c.draws,
+            "replicates" => c.errors.len(),
+            "group" => group.0,
+            "rmse" => measured(Some(rmse(c, &group.1)), 4),
+            "efficiency" => measured(Some(efficiency(c, self.exact(c), &group.1)), 3),
+            "largest_bias" => Entry::number(bias(c, group), Digits::Significant(3)),
+            "unconverged" => c.unconverged,
+            "degenerate" => c.degenerate,
+        })
     }
 
-    fn markdown(&self) -> String {
-        let e = &self.experiment;
-        let mut out = format!(
-            "# Consistency (Theorem 2)\n\nA mixture of two isotropic Gaussians in the plane with standard deviations 0.7 and 0.9 and \
-             weight 0.4, means ±(1, 0.5) (*overlapping*) or ±(3, 1.5) (*separated*), all seven parameters fitted to n rows; {} \
-             replicates of each n, {} draws (x, t) per datum in antithetic pairs, seed {}. Root mean squared errors over a group of parameters.\n\n\
-             *Rate*: the exponent of the RMSE in n over n ≥ {}, ± the standard error that follows from those of the RMSEs; theory: −½. \
-             *Efficiency*: maximum likelihood's mean squared error over the estimator's on the same data.\n",
-            e.replicates,
-            e.draws,
-            e.seed,
-            self.fitted_from()
-        );
-        for setting in SETTINGS.map(|setting| setting()) {
-            out += &format!("\n## {}\n\n", setting.name);
-            self.rates(&mut out, &setting);
-            self.errors(&mut out, &setting);
-            self.inefficiencies(&mut out, &setting);
-            out += &format!("\n![](consistency-{}.svg)\n", setting.name);
-        }
-        let failed = |pick: fn(&Cell) -> usize| self.cells.iter().map(pick).sum::<usize>();
-        let fits: usize = self.cells.iter().map(|c| c.errors.len()).sum();
-        out + &format!(
-            "\nOf {fits} fits {} did not converge and in {} a parameter ran into its bound; all are counted. This run took {:.0} s.\n",
-            failed(|c| c.unconverged),
-            failed(|c| c.degenerate),
-            self.seconds
-        )
+    fn page(&self, setting: &Setting) -> Page {
+        let sizes = named(self.experiment.sample_sizes.clone(), |n| format!("n = {n}"));
+        let rows = named(estimators(), Estimator::name);
+        let groups = GROUPS.iter().map(|(name, group)| {
+            let errors = grid("", &rows, &sizes, |&estimator, &n| {
+                measured(self.at(setting, estimator, n).map(|c| rmse(c, group)), 4)
+            });
+            Page::new().with("group", name).table("errors", &errors)
+        });
+        let mut columns = named(sizes.iter().map(|size| Some(size.1)), |n| {
+            format!("n = {}", n.unwrap_or_default())
+        });
+        columns.push(("n → ∞".into(), None));
+        let inefficiencies = grid("", &rows[1..], &columns, |&estimator, n| {
+            let at = |n| self.at(setting, estimator, n).map(|c| inefficiency(c, self.exact(c)));
+            let limit = || {
+                let mut all = self.asymptotic.iter().filter(|a| a.setting.name == setting.name);
+                let found = all.find(|a| a.estimator == independent(estimator))?;
+                Some((found.inefficiency, found.inefficiency_error))
+            };
+            measured(n.map_or_else(limit, at), 3)
+        });
+        Page::new()
+            .with("setting", setting.name)
+            .with("file", file(setting))
+            .table("rates", &self.rates(setting))
+            .each("groups", groups)
+            .table("inefficiencies", &inefficiencies)
     }
 
-    fn rates(&self, out: &mut String, setting: &Setting) {
-        let largest = self.experiment.sample_sizes[self.experiment.sample_sizes.len() - 1];
-        let mut head = vec![String::new()];
-        head.extend(GROUPS.iter().map(|(name, _)| format!("rate: {name}")));
-        head.extend(GROUPS.iter().map(|(name, _)| format!("efficiency at n = {largest}: {name}")));
-        let rows: Vec<Vec<String>> = estimators()
-            .into_iter()
-            .map(|estimator| {
-                let mut row = vec![estimator.name()];
-                let rate = |group| table::measured(Some(self.rate(setting, estimator, group)), 3);
-                row.extend((0..GROUPS.len()).map(rate));
-                for (_, group) in &GROUPS {
-                    let last = self.of(setting, estimator).last();
-                    let exact = estimator == Estimator::MaximumLikelihood;
-                    let value =
-                        last.filter(|_| !exact).map(|c| efficiency(c, self.exact(c), group));
-                    row.push(table::measured(value, 3));
-                }
-                row
-            })
-            .collect();
-        *out += &table::markdown(&head, &rows);
-    }
-
-    fn errors(&self, out: &mut String, setting: &Setting) {
-        for (name, group) in &GROUPS {
-            *out += &format!("\nRMSE, {name}:\n\n");
-            let rows: Vec<Vec<String>> = estimators()
-                .into_iter()
-                .map(|estimator| {
-                    let cells = self.of(setting, estimator);
-                    let values = cells.map(|c| table::measured(Some(rmse(c, group)), 4));
-                    std::iter::once(estimator.name()).chain(values).collect()
-                })
-                .collect();
-            *out += &table::markdown(&self.head(), &rows);
-        }
-    }
-
-    fn inefficiencies(&self, out: &mut String, setting: &Setting) {
-        *out += "\nMean over the seven parameters of the RMSE over maximum likelihood's on the same data, beside what the objective's \
-                 curvature and gradient say it tends to without noise of the draws (sandwich):\n\n";
-        let mut head = self.head();
-        head.push("n → ∞".into());
-        let rows: Vec<Vec<String>> = estimators()
-            .into_iter()
-            .skip(1)
-            .map(|estimator| {
-                let values = self
-                    .of(setting, estimator)
-                    .map(|c| table::measured(Some(inefficiency(c, self.exact(c))), 3));
-                let limit = self
-                    .asymptotic
-                    .iter()
-                    .find(|a| {
-                        a.setting.name == setting.name && a.estimator == independent(estimator)
-                    })
-                    .map(|a| (a.inefficiency, a.inefficiency_error));
-                std::iter::once(estimator.name())
-                    .chain(values)
-                    .chain(std::iter::once(table::measured(limit, 3)))
-                    .collect()
-            })
-            .collect();
-        *out += &table::markdown(&head, &rows);
-    }
-
-    fn head(&self) -> Vec<String> {
-        let sizes = self.experiment.sample_sizes.iter().map(|n| format!("n = {n}"));
-        std::iter::once(String::new()).chain(sizes).collect()
+    fn rates(&self, setting: &Setting) -> Table {
+        let largest = self.experiment.sample_sizes.last().copied().unwrap_or_default();
+        let rates = (0..GROUPS.len()).map(|group| (group, true));
+        let columns = rates.chain((0..GROUPS.len()).map(|group| (group, false)));
+        let columns = named(columns, |&(group, rate)| match rate {
+            true => format!("rate: {}", GROUPS[group].0),
+            false => format!("efficiency at n = {largest}: {}", GROUPS[group].0),
+        });
+        let rows = named(estimators(), Estimator::name);
+        grid("", &rows, &columns, |&estimator, &(group, rate)| {
+            if rate {
+                return measured(Some(self.rate(setting, estimator, group)), 3);
+            }
+            let last = self.of(setting, estimator).last();
+            let last = last.filter(|_| estimator != Estimator::MaximumLikelihood);
+            measured(last.map(|c| efficiency(c, self.exact(c), &GROUPS[group].1)), 3)
+        })
     }
 
     /// RMSE of the means against `n`, and the slope 1/√n.
     fn figure(&self, setting: &Setting) -> String {
         let (name, group) = &GROUPS[0];
-        let mut series: Vec<Series> = estimators()
-            .into_iter()
-            .map(|estimator| {
-                let cells: Vec<&Cell> = self.of(setting, estimator).collect();
-                let values: Vec<(f64, f64)> = cells.iter().map(|c| rmse(c, group)).collect();
-                let n = cells.iter().map(|c| c.n as f64).collect();
-                Series::line(estimator.name(), n, values.iter().map(|v| v.0).collect())
-                    .with_error(values.iter().map(|v| v.1).collect())
-            })
-            .collect();
+        let line = |estimator: Estimator| {
+            let cells = self.of(setting, estimator);
+            curve(estimator.name(), cells.map(|c| (c.n as f64, rmse(c, group))))
+        };
+        let mut series: Vec<Series> = estimators().into_iter().map(line).collect();
         if let Some(last) = self.of(setting, Estimator::MaximumLikelihood).last() {
             let (first, n) = (self.experiment.sample_sizes[0] as f64, last.n as f64);
             let level = 0.8 * rmse(last, group).0;
-            let line =
-                Series::line("1/√n", vec![first, n], vec![level * (n / first).sqrt(), level]);
-            series.push(line.style(Style::Dashed));
+            let slope = vec![level * (n / first).sqrt(), level];
+            series.push(Series::line("1/√n", vec![first, n], slope).style(Style::Dashed));
         }
-        LineChart {
-            title: format!("{} components: RMSE of the {name}", setting.name),
-            x_label: "sample size n".into(),
-            y_label: "root mean squared error, ± s.e.".into(),
-            x_scale: Scale::Log,
-            y_scale: Scale::Log,
+        chart(
+            format!("{} components: RMSE of the {name}", setting.name),
+            ["sample size n", "root mean squared error, ± s.e."],
+            LOG,
             series,
-            ..Default::default()
-        }
-        .to_svg(760, 460)
+        )
     }
+}
+
+fn file(setting: &Setting) -> String {
+    format!("consistency-{}.svg", setting.name)
 }

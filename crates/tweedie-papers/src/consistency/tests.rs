@@ -1,4 +1,5 @@
 use super::*;
+use crate::parameter_estimation::study::separated;
 
 fn small(threads: usize) -> Consistency {
     Consistency {
@@ -16,7 +17,7 @@ fn small(threads: usize) -> Consistency {
 /// depend on the number of threads.
 #[test]
 fn rates_are_those_of_the_theory() {
-    let report = small(1).run(&mut |_, _| ()).unwrap();
+    let report = small(1).measure(&mut |_, _| ()).unwrap();
     for estimator in estimators() {
         for group in 0..2 {
             let (rate, error) = report.rate(&separated(), estimator, group);
@@ -37,8 +38,8 @@ fn rates_are_those_of_the_theory() {
         assert!(value < 1.0 + 4.0 * error + 1e-12, "{}: {value} ± {error}", cell.estimator.name());
     }
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    report.write(one.path()).unwrap();
-    small(3).run(&mut |_, _| ()).unwrap().write(two.path()).unwrap();
+    report.outcome().write(one.path()).unwrap();
+    small(3).measure(&mut |_, _| ()).unwrap().outcome().write(two.path()).unwrap();
     let read = |dir: &tempfile::TempDir| {
         std::fs::read_to_string(dir.path().join("consistency.csv")).unwrap()
     };
@@ -50,7 +51,7 @@ fn rates_are_those_of_the_theory() {
 #[test]
 fn bad_settings_name_the_field() {
     let refused = |experiment: Consistency, field: &str| {
-        let message = experiment.run(&mut |_, _| ()).unwrap_err().to_string();
+        let message = experiment.measure(&mut |_, _| ()).unwrap_err().to_string();
         assert!(message.contains(field), "{message}");
     };
     refused(Consistency { sample_sizes: vec![5, 50, 100, 200], ..small(1) }, "--sizes");

@@ -69,10 +69,11 @@ pub(super) struct Rig {
     rows: TensorRows,
     state: State,
     experiment: Cost,
+    device: Device,
 }
 
 impl Rig {
-    pub(super) fn new(experiment: &Cost, arm: Arm) -> Result<Rig> {
+    pub(super) fn new(experiment: &Cost, arm: Arm, device: Device) -> Result<Rig> {
         let network = UNetConfig { head_trunk: arm.trunk, ..experiment.network.clone() };
         let (dim, seed) = (network.dim(), experiment.seed());
         let head = arm.rank.map(|rank| HeadConfig {
@@ -84,7 +85,7 @@ impl Rig {
         let model = model.init(
             Base::standard(dim),
             Arc::new(Vp::default()),
-            experiment.device,
+            device,
             seed.derive("weights"),
         )?;
         let time = TimeLaw::default();
@@ -117,6 +118,7 @@ impl Rig {
             rows: TensorRows::new(images),
             state,
             experiment,
+            device,
         })
     }
 
@@ -134,7 +136,7 @@ impl Rig {
             learning_rate: 1e-4,
             ..TrainConfig::default()
         };
-        let mut watch = Stopwatch::new(self.experiment.device);
+        let mut watch = Stopwatch::new(self.device);
         let (seed, state) = (self.experiment.seed(), &mut self.state);
         Trainer { config }.fit(
             &self.model,
@@ -151,13 +153,15 @@ impl Rig {
     /// Seconds per 1000 steps of the ancestral sampler: with the learned covariance, for score
     /// matching with `H = 0`.
     pub(super) fn sample(&self) -> Result<f64> {
-        let covariance =
-            self.arm.rank.map_or(CovarianceConfig::ZeroHessian, |_| CovarianceConfig::Own);
+        let covariance = match self.arm.rank {
+            Some(_) => CovarianceConfig::Own,
+            None => CovarianceConfig::ZeroHessian,
+        };
         let covariance = self.model.covariance(covariance)?;
         let step = Ancestral::new(&self.model, &*covariance, 1.0, LastStep::Noise)?;
         let steps = self.experiment.sampling_steps;
         let grid = Spacing::Even.elbo_grid(self.model.space().schedule(), steps);
-        let mut watch = Stopwatch::new(self.experiment.device);
+        let mut watch = Stopwatch::new(self.device);
         watch.start();
         let _samples =
             run_chain(&step, &grid, self.experiment.seed(), 0..self.experiment.pairs as u64, None)?;
@@ -167,7 +171,7 @@ impl Rig {
 }
 
 /// Times what lies between the trainer's question whether to stop, at the start of an iteration,
-/// and its word that the step is done. A GPU works behind the program's back: both wait for it.
+/// and its message that the step is done. A GPU works behind the program's back: both wait for it.
 struct Stopwatch {
     device: Device,
     begun: Cell<Instant>,

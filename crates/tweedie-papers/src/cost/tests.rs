@@ -12,6 +12,19 @@ fn tiny() -> Cost {
     Cost { network, pairs: 4, transitions: 2, ranks: vec![0, 2], rounds: 2, ..Cost::default() }
 }
 
+/// Writes the files of `report` and returns its page.
+fn written(report: &Report, dir: &std::path::Path) -> String {
+    let outcome = report.outcome(Device::Cpu);
+    outcome.write(dir).unwrap();
+    outcome
+        .page
+        .fill(
+            crate::experiment::Entry::of::<Cost>().page(),
+            &serde_json::to_value(&report.experiment).unwrap(),
+        )
+        .unwrap()
+}
+
 #[test]
 fn every_arm_is_timed_and_written() {
     let mut asked = Vec::new();
@@ -20,7 +33,7 @@ fn every_arm_is_timed_and_written() {
         Ok(Some(Peak { before: 1 << 20, highest: (3 + asked.len() as u64) << 20 }))
     };
     let mut heard = 0.0;
-    let report = tiny().run(&mut memory, &mut |_, done| heard = done).unwrap();
+    let report = tiny().measure(Device::Cpu, &mut memory, &mut |_, done| heard = done).unwrap();
     assert_eq!(heard, 1.0);
     let names = [
         "sm",
@@ -49,10 +62,9 @@ fn every_arm_is_timed_and_written() {
         assert_eq!(parameters[i] - parameters[i + 4], parameters[0]);
     }
     let dir = tempfile::tempdir().unwrap();
-    report.write(dir.path()).unwrap();
+    let page = written(&report, dir.path());
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
     assert_eq!(read("cost.csv").lines().count(), 1 + names.len());
-    let page = read("cost.md");
     // the third arm asked: 5 MiB of growth over SM's 3
     assert!(
         page.contains("| LM, r = 2, shared trunk |") && page.contains("| 5 | 1.67 |"),
@@ -71,10 +83,9 @@ fn every_arm_is_timed_and_written() {
 #[test]
 fn unknown_memory_is_left_out() {
     let experiment = Cost { ranks: vec![0], rounds: 1, ..tiny() };
-    let report = experiment.run(&mut |_| Ok(None), &mut |_, _| ()).unwrap();
+    let report = experiment.measure(Device::Cpu, &mut |_| Ok(None), &mut |_, _| ()).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    report.write(dir.path()).unwrap();
-    let page = std::fs::read_to_string(dir.path().join("cost.md")).unwrap();
+    let page = written(&report, dir.path());
     assert!(
         page.contains("Peak memory is left out") && !page.contains("peak memory, MiB"),
         "{page}"
@@ -90,9 +101,12 @@ fn impossible_settings_name_their_flag() {
         (Cost { ranks: vec![65], ..tiny() }, "rank"),
         (Cost { rounds: 0, ..tiny() }, "--rounds"),
     ] {
-        let error = experiment.run(&mut |_| Ok(None), &mut |_, _| ()).unwrap_err().to_string();
+        let error = experiment
+            .measure(Device::Cpu, &mut |_| Ok(None), &mut |_, _| ())
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with(flag), "{error}");
     }
-    let error = tiny().peak_memory("lm").unwrap_err().to_string();
+    let error = tiny().peak_memory("lm", Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("head-r2-separate"), "{error}");
 }

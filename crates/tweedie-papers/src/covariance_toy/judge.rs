@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Arm, CovarianceToy, EXACT, JACOBIAN, Law, Measured, Quantity, Score, Truth};
+use super::{Arm, CovarianceToy, Distribution, EXACT, JACOBIAN, Measured, Quantity, Score, Truth};
 use crate::trials::{distances, distances_of, g_at, gaps, means, noised, relative_errors};
 use tweedie::Result;
 use tweedie::covariance::{Covariance, NoiseStatistics, Own, Reverse};
@@ -13,10 +13,10 @@ use tweedie::oracle::Oracle;
 use tweedie::query::{Query, Times};
 use tweedie::tensor::{squared_norm, to_vec};
 
-/// Test rows of a law, and its exact model.
+/// Test rows of a distribution, and its exact model.
 pub(super) struct Judge<'a> {
     toy: &'a CovarianceToy,
-    law: Law,
+    distribution: Distribution,
     oracle: &'a Oracle,
     /// `[trials · rows, d]`.
     x0: Tensor,
@@ -29,22 +29,18 @@ pub(super) const LARGEST_OF_MMD: i64 = 10;
 impl<'a> Judge<'a> {
     pub(super) fn new(
         toy: &'a CovarianceToy,
-        law: Law,
+        distribution: Distribution,
         oracle: &'a Oracle,
         seed: Seed,
     ) -> Judge<'a> {
         let x0 = oracle.mixture.sample(toy.trials * toy.rows, seed.derive("test rows"));
-        Judge { toy, law, oracle, x0, seed }
+        Judge { toy, distribution, oracle, x0, seed }
     }
 
     /// `x_t` of the test rows.
     fn at(&self, t: f64) -> Tensor {
-        noised(
-            &self.x0,
-            self.oracle.space().schedule(),
-            t,
-            self.seed.derive(&format!("noise at {t}")),
-        )
+        let seed = self.seed.derive(&format!("noise at {t}"));
+        noised(&self.x0, self.oracle.space().schedule(), t, seed)
     }
 
     /// The exact `G` of rows `x_t`, dense.
@@ -53,27 +49,27 @@ impl<'a> Judge<'a> {
     }
 
     pub(super) fn truth(&self) -> Result<Truth> {
-        let (law, trials) = (&self.oracle.mixture, self.toy.trials);
-        let negative: Vec<f64> = to_vec(&law.log_density(&self.x0)).iter().map(|l| -l).collect();
+        let (exact, trials) = (&self.oracle.mixture, self.toy.trials);
+        let negative: Vec<f64> = to_vec(&exact.log_density(&self.x0)).iter().map(|l| -l).collect();
         let (mut above_one, mut off_diagonal) = (Vec::new(), Vec::new());
         for &t in &self.toy.times {
-            let exact = self.exact(&self.at(t), t);
-            let diagonal = exact.diagonal(0, 1, 2);
+            let g = self.exact(&self.at(t), t);
+            let diagonal = g.diagonal(0, 1, 2);
             above_one.push(diagonal.gt(1.0).to_kind(Kind::Double).mean(None).double_value(&[]));
             let on = squared_norm(&diagonal).sum(None).double_value(&[]);
-            off_diagonal.push(1.0 - on / exact.square().sum(None).double_value(&[]));
+            off_diagonal.push(1.0 - on / g.square().sum(None).double_value(&[]));
         }
         let own_distance = match self.oracle.space().dim <= LARGEST_OF_MMD {
             true => distances_of(
-                &law.sample(trials * self.toy.samples, self.seed.derive("own")),
-                law,
+                &exact.sample(trials * self.toy.samples, self.seed.derive("own")),
+                exact,
                 trials,
             ),
             false => Vec::new(),
         };
         let exact_gaps = self.toy.steps.iter().map(|&k| self.gaps(self.oracle, &Own, k));
         Ok(Truth {
-            law: self.law,
+            distribution: self.distribution,
             entropy: mean_and_error(&means(&negative, trials)),
             above_one,
             off_diagonal,
@@ -103,7 +99,7 @@ impl<'a> Judge<'a> {
         let (mut measured, trials) = (Vec::new(), self.toy.trials);
         let mut note = |arm: &Arm, quantity, at: f64, values| {
             measured.push(Measured {
-                law: self.law,
+                distribution: self.distribution,
                 score,
                 arm: arm.name.clone(),
                 quantity,
@@ -125,14 +121,14 @@ impl<'a> Judge<'a> {
         }
         // all of a Jacobian at every step is not for samplers
         for arm in arms.iter().filter(|arm| arm.name != JACOBIAN) {
-            let (headed, law) = (arm.on(model), &self.oracle.mixture);
+            let (headed, exact) = (arm.on(model), &self.oracle.mixture);
             let covariance = arm.covariance(statistics)?;
             for &steps in &self.toy.steps {
                 let at = steps as f64;
                 if arm.name != EXACT {
                     note(arm, Quantity::Gap, at, self.gaps(&headed, &*covariance, steps)?);
                 }
-                if law.dim() > LARGEST_OF_MMD {
+                if exact.dim() > LARGEST_OF_MMD {
                     continue;
                 }
                 let seed = self.seed.derive("chains");
@@ -143,7 +139,7 @@ impl<'a> Judge<'a> {
                     }
                     let by = (&*covariance, eta);
                     let distances =
-                        distances(&headed, by, law, self.toy.samples, steps, trials, seed)?;
+                        distances(&headed, by, exact, self.toy.samples, steps, trials, seed)?;
                     note(arm, quantity, at, distances);
                 }
             }

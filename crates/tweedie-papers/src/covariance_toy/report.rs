@@ -1,39 +1,44 @@
 //! The experiment's table, page and figures.
 
-use std::path::Path;
-
 use super::judge::LARGEST_OF_MMD;
 use super::{EXACT, PROBES, Quantity, Report, Score, Truth};
-use crate::{table, write_all};
-use tweedie::Result;
+use crate::layout::{LOG, Measured, chart, curve, differences, grid, mean, measured, named, table};
+use crate::outcome::Outcome;
+use crate::page::Page;
 use tweedie::likelihood::mean_and_error;
-use tweedie_report::plot::{LineChart, Scale, Series, Style};
+use tweedie_report::plot::{Series, Style};
+use tweedie_report::table::{Cell, Column, Digits, Table};
 
 /// Arms that the diagonal heads of LM and OCM are compared with, as the paper does.
 const RIVALS: [&str; 4] = ["NPR", "SN", "I-DDPM", "Analytic-DPM"];
 
-/// Quantities that are functions of `t`, and of `K`, with their headings.
-const OF_TIMES: [(Quantity, &str); 2] = [
+/// Quantities with their headings: functions of `t`, then of `K`.
+const QUANTITIES: [(Quantity, &str); 5] = [
     (Quantity::Diagonal, "Relative error of the diagonal of G"),
     (Quantity::Whole, "Relative error of G, Frobenius norm"),
-];
-const OF_STEPS: [(Quantity, &str); 3] = [
     (Quantity::Gap, "nats per row that the K-step ELBO loses to that of the exact moments"),
     (Quantity::Ddpm, "MMD² × 10⁴ of samples, DDPM (η = 1)"),
     (Quantity::Ddim, "MMD² × 10⁴ of samples, DDIM (η = 0)"),
 ];
 
-/// One arm in one quantity: `t` or `K`, and what was measured of each trial.
+impl Quantity {
+    /// Whether it is a function of `t`, not of `K`.
+    fn of_times(self) -> bool {
+        matches!(self, Quantity::Diagonal | Quantity::Whole)
+    }
+
+    fn is_distance(self) -> bool {
+        matches!(self, Quantity::Ddpm | Quantity::Ddim)
+    }
+}
+
+/// One arm in one quantity: `t` or `K`, and what was measured in each trial.
 struct Curve<'a> {
     arm: &'a str,
     points: Vec<(f64, Vec<f64>)>,
 }
 
 impl Curve<'_> {
-    fn at(&self, i: usize) -> (f64, f64) {
-        mean_and_error(&self.points[i].1)
-    }
-
     /// At how many points this arm is lower than `other`, level with it, and higher, by two
     /// standard errors of the paired differences.
     fn against(&self, other: &Curve) -> [usize; 3] {
@@ -50,189 +55,125 @@ impl Curve<'_> {
     }
 }
 
-/// `a − b`, trial by trial.
-fn differences(a: &[f64], b: &[f64]) -> Vec<f64> {
-    a.iter().zip(b).map(|(a, b)| a - b).collect()
-}
-
 impl Report {
-    /// Writes `covariance-toy.csv`, `covariance-toy.md` and figures for each law and score into
-    /// `dir`.
-    pub fn write(&self, dir: &Path) -> Result<()> {
-        let mut files = vec![
-            ("covariance-toy.csv".to_string(), self.csv()),
-            ("covariance-toy.md".to_string(), self.markdown()),
-        ];
+    /// `covariance-toy.csv`, the page, and figures for each distribution and score.
+    pub fn outcome(&self) -> Outcome {
+        let page = Page::new()
+            .with("largest", LARGEST_OF_MMD)
+            .with("probes", PROBES)
+            .each("distributions", self.truths.iter().map(|truth| self.page(truth)));
+        let mut outcome = Outcome::new("covariance-toy", self.csv(), page);
         for truth in &self.truths {
             for score in Score::ALL {
-                for (quantity, title) in OF_TIMES.into_iter().chain(OF_STEPS) {
+                for (quantity, title) in QUANTITIES {
                     let curves = self.curves(truth, score, quantity);
                     if !curves.is_empty() {
-                        let figure = figure(truth, score, quantity, title, &curves);
-                        files.push((figure_name(truth, score, quantity), figure));
+                        let svg = figure(truth, score, quantity, title, &curves);
+                        outcome = outcome.figure(file(truth, score, quantity), svg);
                     }
                 }
             }
         }
-        write_all(dir, &files)
+        outcome
     }
 
     /// Arm by arm; gaps over those of the exact moments.
     fn curves(&self, truth: &Truth, score: Score, quantity: Quantity) -> Vec<Curve<'_>> {
         let mut curves: Vec<Curve> = Vec::new();
-        let of = self
-            .measured
-            .iter()
-            .filter(|m| (m.law, m.score, m.quantity) == (truth.law, score, quantity));
-        for measured in of {
-            let step = self.experiment.steps.iter().position(|&k| k as f64 == measured.at);
+        let key = (truth.distribution, score, quantity);
+        for m in self.measured.iter().filter(|m| (m.distribution, m.score, m.quantity) == key) {
+            let step = self.experiment.steps.iter().position(|&k| k as f64 == m.at);
             let values = match (quantity, step) {
-                (Quantity::Gap, Some(i)) => differences(&measured.values, &truth.exact_gaps[i]),
-                _ => measured.values.clone(),
+                (Quantity::Gap, Some(i)) => differences(&m.values, &truth.exact_gaps[i]),
+                _ => m.values.clone(),
             };
-            let point = (measured.at, values);
-            match curves.iter_mut().find(|curve| curve.arm == measured.arm) {
-                Some(curve) => curve.points.push(point),
-                None => curves.push(Curve { arm: &measured.arm, points: vec![point] }),
+            match curves.iter_mut().find(|curve| curve.arm == m.arm) {
+                Some(curve) => curve.points.push((m.at, values)),
+                None => curves.push(Curve { arm: &m.arm, points: vec![(m.at, values)] }),
             }
         }
         curves
     }
 
-    fn csv(&self) -> String {
-        let head = ["law", "score", "arm", "quantity", "at", "trials", "mean", "std_error"];
-        let measured = self
-            .measured
-            .iter()
-            .map(|m| (m.law, m.score, m.arm.as_str(), m.quantity, m.at, m.values.as_slice()));
+    fn csv(&self) -> Table {
+        let measured = self.measured.iter().map(|m| {
+            (m.distribution, m.score, m.arm.as_str(), m.quantity, m.at, m.values.as_slice())
+        });
         let exact = self.truths.iter().flat_map(|truth| {
             let gaps = self.experiment.steps.iter().zip(&truth.exact_gaps);
-            gaps.map(|(&k, gaps)| {
-                (truth.law, Score::True, EXACT, Quantity::Gap, k as f64, gaps.as_slice())
-            })
+            let (of, gap) = (truth.distribution, Quantity::Gap);
+            gaps.map(move |(&k, gaps)| (of, Score::True, EXACT, gap, k as f64, gaps.as_slice()))
         });
-        let rows = measured.chain(exact).map(|(law, score, arm, quantity, at, values)| {
-            let (mean, error) = mean_and_error(values);
-            vec![
-                law.name().to_string(),
-                score.name().to_string(),
-                arm.to_string(),
-                quantity.name().to_string(),
-                at.to_string(),
-                values.len().to_string(),
-                format!("{mean:.6e}"),
-                format!("{error:.6e}"),
-            ]
-        });
-        table::csv(&head, &rows.collect::<Vec<_>>())
-    }
-
-    fn markdown(&self) -> String {
-        let e = &self.experiment;
-        let mut out = format!(
-            "# Every covariance against the exact one\n\nOptimal Covariance Matching, §5.1 and Figure 3. G = Cov[ε|x_t] of each \
-             method against the law's own, on {} rows x_t for each t: √(E‖Ĝ − G‖²/E‖G‖²), so that G = 0 has 1. The bound and the \
-             samples take K steps on the angle grid, the last from ε = 1e-5; MMD² is unbiased, by five kernels, of {} samples \
-             against the law in closed form, up to {LARGEST_OF_MMD} dimensions. Means ± one standard error over {} trials, each with \
-             weights, batches, test rows and samples of its own. VP. Seed {}.\n\n{}\n\nAll heads of a law see the same rows, times and \
-             noise. SN and Rademacher-{PROBES} (whose signs are the same for all rows) hold G in [0, 1], as their authors do. β and \
-             I-DDPM's variance are of a step: their G is what the bridge would need for it in a step of the chain of 1000.\n",
-            e.rows,
-            e.samples,
-            e.trials,
-            e.seed,
-            e.recipe.describe()
-        );
-        for truth in &self.truths {
-            out += &format!("\n## {}: {}\n\n", truth.law.name(), truth.law.describe());
-            out += &self.facts(truth);
-            for score in Score::ALL {
-                out += &format!("\n### {} score\n", score.name());
-                for (quantity, title) in OF_TIMES {
-                    let curves = self.curves(truth, score, quantity);
-                    out += &section(truth, score, quantity, title, "t =", &curves);
-                    out += &orderings(&curves);
-                }
-                for (quantity, title) in OF_STEPS {
-                    let curves = self.curves(truth, score, quantity);
-                    if !curves.is_empty() {
-                        out += &section(truth, score, quantity, title, "K =", &curves);
-                    }
-                }
-            }
-        }
-        out + &format!("\nThis run took {:.0} s.\n", self.seconds)
-    }
-
-    /// What is known of the law at each time.
-    fn facts(&self, truth: &Truth) -> String {
-        let head: Vec<String> = std::iter::once("t =".into())
-            .chain(self.experiment.times.iter().map(f64::to_string))
-            .collect();
-        let row = |name: &str, values: &[f64]| {
-            std::iter::once(name.to_string())
-                .chain(values.iter().map(|v| format!("{:.2}", 100.0 * v)))
-                .collect()
-        };
-        let rows = vec![
-            row("exact variances above 1, %", &truth.above_one),
-            row("‖G‖² off the diagonal, %", &truth.off_diagonal),
-        ];
-        let mut out = table::markdown(&head, &rows);
-        out +=
-            &format!("\nEntropy: {} nats per test row.", table::measured(Some(truth.entropy), 3));
-        let gaps = self.experiment.steps.iter().zip(&truth.exact_gaps);
-        let gaps = gaps.map(|(k, gaps)| {
-            format!("{} (K = {k})", table::measured(Some(mean_and_error(gaps)), 3))
-        });
-        let gaps = gaps.collect::<Vec<_>>().join(", ");
-        out += &format!(" Above it, minus the ELBO with the exact moments: {gaps}.");
-        if !truth.own_distance.is_empty() {
-            let (mean, error) = mean_and_error(&truth.own_distance);
-            out += &format!(
-                " MMD² × 10⁴ of the law's own samples: {}.",
-                scaled((mean, error), 1e4, 1)
-            );
-        }
-        out + "\n"
-    }
-}
-
-fn scaled((mean, error): (f64, f64), by: f64, digits: usize) -> String {
-    table::measured(Some((by * mean, by * error)), digits)
-}
-
-fn cell(quantity: Quantity, value: (f64, f64)) -> String {
-    match quantity {
-        Quantity::Ddpm | Quantity::Ddim => scaled(value, 1e4, 1),
-        // β̃ leaves a density next to nothing where the exact G is large
-        _ if value.0.abs() >= 1000.0 => format!("{:.1e} ± {:.0e}", value.0, value.1),
-        _ => table::measured(Some(value), 3),
-    }
-}
-
-fn section(
-    truth: &Truth,
-    score: Score,
-    quantity: Quantity,
-    title: &str,
-    axis: &str,
-    curves: &[Curve],
-) -> String {
-    let points = curves.first().map_or(0, |curve| curve.points.len());
-    let head = std::iter::once(axis.to_string());
-    let head: Vec<String> = head
-        .chain(curves.iter().take(1).flat_map(|c| c.points.iter().map(|p| p.0.to_string())))
-        .collect();
-    let rows: Vec<Vec<String>> = curves
-        .iter()
-        .map(|curve| {
-            let cells = (0..points).map(|i| cell(quantity, curve.at(i)));
-            std::iter::once(curve.arm.to_string()).chain(cells).collect()
+        table!(measured.chain(exact), |(of, score, arm, quantity, at, values)| {
+            "law" => of.name(),
+            "score" => score.name(),
+            "arm" => arm,
+            "quantity" => quantity.name(),
+            "at" => Cell::number(at, Digits::Significant(3)),
+            "trials" => values.len(),
+            Column::from("mean").error("std_error") => mean(values, Digits::Significant(3)),
         })
-        .collect();
-    let name = figure_name(truth, score, quantity);
-    format!("\n{title}:\n\n{}\n![]({name})\n", table::markdown(&head, &rows))
+    }
+
+    fn page(&self, truth: &Truth) -> Page {
+        let (times, steps) = (&self.experiment.times, &self.experiment.steps);
+        let facts = [
+            ("exact variances above 1, %", &truth.above_one),
+            ("‖G‖² off the diagonal, %", &truth.off_diagonal),
+        ];
+        let columns = named(0..times.len(), |&i| times[i].to_string());
+        let facts =
+            grid("t =", &named(facts, |fact| fact.0.into()), &columns, |(_, values), &i| {
+                Cell::number(100.0 * values[i], 2)
+            });
+        let gaps = steps.iter().zip(&truth.exact_gaps);
+        let gaps: Vec<String> =
+            gaps.map(|(k, gaps)| format!("{} (K = {k})", mean(gaps, 3))).collect();
+        let own = (!truth.own_distance.is_empty())
+            .then(|| Page::new().with("own", scaled(mean_and_error(&truth.own_distance), 1)));
+        let scores = Score::ALL.into_iter().map(|score| {
+            let sections = QUANTITIES.into_iter().filter_map(|(quantity, title)| {
+                let curves = self.curves(truth, score, quantity);
+                if curves.is_empty() {
+                    return None;
+                }
+                let orderings =
+                    quantity.of_times().then(|| Page::new().with("orderings", orderings(&curves)));
+                let page =
+                    Page::new().with("title", title).with("file", file(truth, score, quantity));
+                Some(page.table("curves", &by_arm(quantity, &curves)).when("orderings", orderings))
+            });
+            Page::new().with("score", score.name()).each("sections", sections)
+        });
+        Page::new()
+            .with("name", truth.distribution.name())
+            .with("about", truth.distribution.describe())
+            .table("facts", &facts)
+            .with("entropy", measured(Some(truth.entropy), 3))
+            .with("gaps", gaps.join(", "))
+            .when("own", own)
+            .each("scores", scores)
+    }
+}
+
+/// A distance in units of 10⁻⁴.
+fn scaled((value, error): Measured, digits: usize) -> Cell {
+    Cell::measured(1e4 * value, 1e4 * error, digits)
+}
+
+fn by_arm(quantity: Quantity, curves: &[Curve]) -> Table {
+    let points = curves.first().map_or(&[][..], |curve| &curve.points);
+    let columns = named(0..points.len(), |&i| points[i].0.to_string());
+    let axis = if quantity.of_times() { "t =" } else { "K =" };
+    grid(axis, &named(curves, |curve| curve.arm.into()), &columns, |curve, &i| {
+        let value = mean_and_error(&curve.points[i].1);
+        match quantity {
+            _ if quantity.is_distance() => scaled(value, 1),
+            // β̃ leaves a density next to nothing where the exact G is large
+            _ if value.0.abs() >= 1000.0 => measured(Some(value), Digits::Significant(2)),
+            _ => measured(Some(value), 3),
+        }
+    })
 }
 
 /// At how many times LM and OCM are below the others, and heads of low rank below diagonal ones.
@@ -243,19 +184,16 @@ fn orderings(curves: &[Curve]) -> String {
         pairs.extend(RIVALS.map(|rival| (ours.to_string(), rival)));
         pairs.extend([2, 4].map(|rank| (format!("{ours}, r = {rank}"), ours)));
     }
-    let said = pairs.iter().filter_map(|(ours, other)| {
+    let counts = pairs.iter().filter_map(|(ours, other)| {
         let [lower, level, higher] = find(ours)?.against(find(other)?);
         Some(format!("{ours} / {other}: {lower} {level} {higher}"))
     });
-    let said: Vec<String> = said.collect();
-    format!(
-        "\nTimes at which the first is lower, level, higher, by two standard errors of paired differences: {}.\n",
-        said.join("; ")
-    )
+    counts.collect::<Vec<_>>().join("; ")
 }
 
-fn figure_name(truth: &Truth, score: Score, quantity: Quantity) -> String {
-    format!("covariance-toy-{}-{}-{}.svg", truth.law.name(), score.name(), quantity.name())
+fn file(truth: &Truth, score: Score, quantity: Quantity) -> String {
+    let (name, score, quantity) = (truth.distribution.name(), score.name(), quantity.name());
+    format!("covariance-toy-{name}-{score}-{quantity}.svg")
 }
 
 fn figure(
@@ -265,29 +203,17 @@ fn figure(
     title: &str,
     curves: &[Curve],
 ) -> String {
-    let of_times = OF_TIMES.iter().any(|(q, _)| *q == quantity);
-    let mut series: Vec<Series> = curves
-        .iter()
-        .map(|curve| {
-            let (y, error) = (0..curve.points.len()).map(|i| curve.at(i)).unzip();
-            let x = curve.points.iter().map(|p| p.0).collect();
-            let style = if curve.arm.contains("r = ") { Style::Dashed } else { Style::Solid };
-            Series::line(curve.arm, x, y).with_error(error).style(style)
-        })
-        .collect();
-    if matches!(quantity, Quantity::Ddpm | Quantity::Ddim) {
+    let line = |one: &Curve| {
+        let style = if one.arm.contains("r = ") { Style::Dashed } else { Style::Solid };
+        curve(one.arm, one.points.iter().map(|p| (p.0, mean_and_error(&p.1)))).style(style)
+    };
+    let mut series: Vec<Series> = curves.iter().map(line).collect();
+    if quantity.is_distance() {
         let x: Vec<f64> = curves[0].points.iter().map(|p| p.0).collect();
         let own = vec![mean_and_error(&truth.own_distance).0; x.len()];
-        series.push(Series::line("the law's own samples", x, own).style(Style::Faint));
+        series.push(Series::line("the distribution's own samples", x, own).style(Style::Faint));
     }
-    LineChart {
-        title: format!("{}, {} score", truth.law.name(), score.name()),
-        x_label: if of_times { "t".into() } else { "steps K".into() },
-        y_label: title.replace(" × 10⁴", ""),
-        x_scale: Scale::Log,
-        y_scale: Scale::Log,
-        series,
-        ..Default::default()
-    }
-    .to_svg(760, 520)
+    let x_label = if quantity.of_times() { "t" } else { "steps K" };
+    let name = format!("{}, {} score", truth.distribution.name(), score.name());
+    chart(name, [x_label, &title.replace(" × 10⁴", "")], LOG, series)
 }

@@ -3,16 +3,10 @@ use tweedie::likelihood::mean_and_error;
 
 fn tiny() -> CovarianceToy {
     CovarianceToy {
-        laws: vec![Law::Mixture2],
+        distributions: vec![Distribution::Mixture2],
         trials: 2,
-        recipe: Recipe {
-            width: 16,
-            depth: 1,
-            iterations: 200,
-            score_iterations: 100,
-            rows: 16,
-            ..Recipe::default()
-        },
+        recipe: Recipe { width: 16, depth: 1, iterations: 200, rows: 16, ..Recipe::default() },
+        score_iterations: 100,
         times: vec![0.05, 0.3],
         rows: 100,
         samples: 50,
@@ -26,7 +20,7 @@ fn tiny() -> CovarianceToy {
 /// time, and a matrix in two dimensions nearer than a diagonal.
 #[test]
 fn arms_are_judged_by_the_exact_covariance() {
-    let report = tiny().run(&mut |_, _| ()).unwrap();
+    let report = tiny().measure(&mut |_, _| ()).unwrap();
     let values = |arm: &str, quantity, at: f64| {
         let of = |m: &&Measured| {
             (m.score, m.arm.as_str(), m.quantity, m.at) == (Score::True, arm, quantity, at)
@@ -58,7 +52,7 @@ fn arms_are_judged_by_the_exact_covariance() {
         assert!(sixteen < mean(arm, Quantity::Gap, 16.0), "{arm}");
     }
     let dir = tempfile::tempdir().unwrap();
-    report.write(dir.path()).unwrap();
+    report.outcome().write(dir.path()).unwrap();
     assert!(dir.path().join("covariance-toy-mixture2-learned-diagonal-error.svg").exists());
 }
 
@@ -66,13 +60,14 @@ fn arms_are_judged_by_the_exact_covariance() {
 #[test]
 fn reproducible() {
     let small = CovarianceToy {
-        recipe: Recipe { iterations: 3, score_iterations: 3, ..tiny().recipe },
+        recipe: Recipe { iterations: 3, ..tiny().recipe },
+        score_iterations: 3,
         rows: 10,
         steps: vec![3],
         ..tiny()
     };
     let values = |toy: &CovarianceToy| -> Vec<f64> {
-        toy.run(&mut |_, _| ()).unwrap().measured.into_iter().flat_map(|m| m.values).collect()
+        toy.measure(&mut |_, _| ()).unwrap().measured.into_iter().flat_map(|m| m.values).collect()
     };
     let first = values(&small);
     assert!(first.iter().all(|value| value.is_finite()));

@@ -17,10 +17,10 @@ fn small() -> Estimators {
 /// tolerance, and probes within their noise.
 #[test]
 fn estimators_are_right_on_oracles() {
-    let report = small().run(&mut |_, _| ()).unwrap();
-    assert_eq!(report.measured.len(), 6 * (2 + 2 + 2 + 2 + 4 * 2));
+    let report = small().measure(Device::Cpu, &mut |_, _| ()).unwrap();
+    assert_eq!(report.0.len(), 6 * (2 + 2 + 2 + 2 + 4 * 2));
     let mut tightest = Vec::new();
-    for m in &report.measured {
+    for m in &report.0 {
         let (mean, error) = mean_and_error(&m.errors());
         println!("{}, {}: {}: {mean:.2e} ± {error:.1e}", m.data, m.schedule, m.name);
         assert_eq!((m.values.len(), m.flagged), (40, 0));
@@ -62,8 +62,8 @@ fn rows_do_not_depend_on_their_batch() {
             batch,
             ..small()
         };
-        let report = experiment.run(&mut |_, _| ()).unwrap();
-        report.measured.into_iter().flat_map(|m| m.values).collect::<Vec<f64>>()
+        let report = experiment.measure(Device::Cpu, &mut |_, _| ()).unwrap();
+        report.0.into_iter().flat_map(|m| m.values).collect::<Vec<f64>>()
     };
     let (whole, parts) = (tiny(6), tiny(4));
     assert!(whole.iter().zip(&parts).all(|(a, b)| (a - b).abs() < 1e-9 * (1.0 + a.abs())));

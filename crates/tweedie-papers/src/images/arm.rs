@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tch::Device;
+
 use tweedie::data::TableOptions;
 use tweedie::grid::TimeLaw;
 use tweedie::model::{
@@ -55,9 +57,10 @@ impl Arm {
     }
 }
 
-/// Where arms are trained: images dealt once, run directories side by side.
+/// Where arms are trained: images split once, run directories side by side.
 pub struct Studio<'a> {
     settings: &'a Settings,
+    device: Device,
     prepared: Prepared,
     runs: PathBuf,
 }
@@ -65,7 +68,12 @@ pub struct Studio<'a> {
 impl<'a> Studio<'a> {
     /// Reads the images, and refuses `arms` that cannot be trained on them before any is; runs are
     /// kept in `runs`.
-    pub fn open(settings: &'a Settings, runs: PathBuf, arms: &[Arm]) -> Result<Studio<'a>> {
+    pub fn open(
+        settings: &'a Settings,
+        device: Device,
+        runs: PathBuf,
+        arms: &[Arm],
+    ) -> Result<Studio<'a>> {
         let prepared = Prepared::read(&data_config(settings), settings.seed)?;
         if prepared.record.image.is_none() {
             let problem = format!("{} is a table", settings.data);
@@ -75,30 +83,17 @@ impl<'a> Studio<'a> {
                 "give images: IDX, CIFAR-10's batches, a folder",
             ));
         }
-        let studio = Studio { settings, prepared, runs };
+        let studio = Studio { settings, device, prepared, runs };
         arms.iter().try_for_each(|arm| studio.check(arm))?;
         Ok(studio)
     }
 
-    /// The run directory of an arm.
-    pub fn path(&self, arm: &Arm) -> PathBuf {
-        self.runs.join(&arm.name)
-    }
-
     /// Trains an arm, or goes on with it, or finds it finished.
-    pub(crate) fn train(&self, arm: &Arm, tasks: &mut Tasks) -> Result<PathBuf> {
-        let (path, device) = (self.path(arm), self.settings.device);
+    pub(crate) fn train(&self, arm: &Arm, tasks: &mut Tasks) -> Result<Run> {
+        let (path, device) = (self.runs.join(&arm.name), self.device);
         let donor = arm.score_from.as_ref().map(|donor| Run::load(donor, device)).transpose()?;
-        trained(
-            &path,
-            &self.config(arm)?,
-            &self.prepared,
-            donor.as_ref(),
-            device,
-            &arm.name,
-            tasks,
-        )?;
-        Ok(path)
+        let config = self.config(arm)?;
+        trained(&path, &config, &self.prepared, donor.as_ref(), device, &arm.name, tasks)
     }
 
     fn check(&self, arm: &Arm) -> Result<()> {
@@ -159,7 +154,8 @@ impl<'a> Studio<'a> {
     }
 }
 
-fn data_config(settings: &Settings) -> DataConfig {
+/// The images as runs read them: split, unless the test images have a file of their own.
+pub(crate) fn data_config(settings: &Settings) -> DataConfig {
     let split = if settings.test.is_some() { [0.9, 0.1, 0.0] } else { [0.8, 0.1, 0.1] };
     let table = TableOptions { size: settings.size, ..TableOptions::default() };
     DataConfig { source: settings.data.clone(), split, table, ..DataConfig::default() }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Record, Settings, Unit};
+use super::{Found, Record, Settings, Unit};
+use crate::page::Page;
 use tweedie::covariance::{CovarianceConfig, Reverse};
 use tweedie::data::{Scaling, Table, subset};
 use tweedie::grid::{Spacing, even_trajectory};
@@ -49,12 +50,12 @@ impl Method {
         Method { covariance, eta: 0.0 }
     }
 
-    /// What a run can be sampled by: all four, or without a head that says `G` all but the learned.
-    pub fn of(run: &Run) -> &'static [Method] {
-        const ALL: [Method; 4] =
-            [Method::LEARNED, Method::ZERO_HESSIAN, Method::BETA_TILDE, Method::DDIM];
+    /// What a run can be sampled by: all four, or without a head that gives `G` all but the
+    /// learned.
+    pub fn of(run: &Run) -> Vec<Method> {
         let learned = run.model.head_covariance() == Some(CovarianceConfig::Own);
-        if learned { &ALL } else { &ALL[1..] }
+        let free = [Method::ZERO_HESSIAN, Method::BETA_TILDE, Method::DDIM];
+        learned.then_some(Method::LEARNED).into_iter().chain(free).collect()
     }
 
     /// Whether it has a likelihood.
@@ -89,7 +90,7 @@ pub struct Judge<'a> {
     /// Channels, height and width, where rows are images.
     image: Option<[usize; 3]>,
     /// The data that the runs must be of, unless the test rows have a file of their own.
-    dealt: Option<(String, u64, [f64; 3])>,
+    split: Option<(String, u64, [f64; 3])>,
     /// In network units, `[n, d]`: levels of images at their bins' centres.
     rows: Tensor,
     /// What brings the rows' log-densities to the data's units; of levels nothing.
@@ -147,8 +148,8 @@ impl<'a> Judge<'a> {
         };
         let rows = subset(&rows, settings.rows, seed);
         let (rows, offsets) = in_network_units(&rows);
-        let dealt = settings.test.is_none().then(|| dealt(run));
-        let mut judge = Judge { settings, scaling, image, dealt, rows, offsets, frechet: None };
+        let split = settings.test.is_none().then(|| split_of(run));
+        let mut judge = Judge { settings, scaling, image, split, rows, offsets, frechet: None };
         judge.frechet = features
             .map(|features| {
                 let statistics = features.statistics(&reference, &judge)?;
@@ -166,9 +167,9 @@ impl<'a> Judge<'a> {
             let problem = format!("{path} is of other data: of another shape, or scaled otherwise");
             return Err(Error::config("--run", problem, "give runs of the same data"));
         }
-        if self.dealt.as_ref().is_some_and(|own| *own != dealt(run)) {
+        if self.split.as_ref().is_some_and(|own| *own != split_of(run)) {
             let problem = format!("{path} has other test rows than the first run");
-            let remedy = "give runs of the same data, dealt alike, or test rows with --test";
+            let remedy = "give runs of the same data, split alike, or test rows with --test";
             return Err(Error::config("--run", problem, remedy));
         }
         Ok(())
@@ -187,52 +188,40 @@ impl<'a> Judge<'a> {
         })
     }
 
+    /// What was measured, and how.
+    pub(crate) fn found(&self, records: Vec<Record>) -> Result<Found> {
+        let (unit, distance) = (self.unit(), self.distance_name());
+        Ok(Found { records, unit, protocol: self.protocol()?, distance })
+    }
+
     /// The protocol, for a page.
-    pub fn protocol(&self) -> String {
-        let n = self.rows.size()[0];
-        let mut out = match self.image {
-            Some(_) => format!(
-                "Bits per dimension: {n} test images, drawn at random where there are more, an upper bound by the K-step ELBO on the even trajectory of \
-                 OCM and Analytic-DPM with the discretised decoder, one draw per step, ± one standard error over images."
-            ),
-            None => format!(
-                "Nats per row: −ln p of {n} test rows, drawn at random where there are more, in the data's own units, an upper bound by the K-step ELBO on \
-                 the grid even in the angle of signal and noise, one draw per step, ± one standard error over rows."
-            ),
-        };
-        if self.settings.terms > 0 {
-            out += &format!(
-                " Of more than {} terms so many are drawn for each row.",
-                self.settings.terms
-            );
-        }
-        out += " Samples: the same K steps, last step the mean, the same seeds for every method.";
-        if self.image.is_some() && self.settings.clip_noise > 0.0 {
-            out += &format!(
-                " The noise of the last step but one moves a pixel by at most {} of 255 levels in the mean, as published; \
-                 noise_clipped in the CSV file is the share of variances that this held.",
-                self.settings.clip_noise
-            );
-        }
-        out += &match &self.frechet {
-            Some((features, statistics)) => format!(
-                " {}: {} samples against {} test {}; it is biased upwards for few samples and comparable within \
-                 this page only.",
-                self.distance_name().unwrap_or_default(),
-                self.settings.samples,
-                statistics.count.unwrap_or(0),
-                match features {
-                    Features::Network(extractor) =>
-                        format!("images, Fréchet distance of the features of {}", extractor.network().name()),
-                    Features::Columns =>
-                        "rows, Fréchet distance of the columns in the network's units: their means and covariance".into(),
-                }
-            ),
-            None => {
-                " No Fréchet distances: they need the weights of a feature network (--features FILE).".into()
-            }
-        };
-        out
+    ///
+    /// # Errors
+    /// Never but by a mistake in the template.
+    pub fn protocol(&self) -> Result<String> {
+        let Settings { terms, clip_noise, .. } = self.settings;
+        let part = |there: bool| there.then(Page::new);
+        let distance = self.frechet.as_ref().map(|(features, statistics)| {
+            let network = match features {
+                Features::Network(extractor) => Some(extractor.network().name()),
+                Features::Columns => None,
+            };
+            Page::new()
+                .with("name", self.distance_name().unwrap_or_default())
+                .with("reference", statistics.count.unwrap_or(0))
+                .when("network", network.map(|name| Page::new().with("network name", name)))
+                .when("columns", part(network.is_none()))
+        });
+        let text = Page::new()
+            .with("rows", self.rows.size()[0])
+            .when("images", part(self.image.is_some()))
+            .when("table", part(self.image.is_none()))
+            .when("terms", part(*terms > 0))
+            .when("clipped", part(self.image.is_some() && *clip_noise > 0.0))
+            .when("no distance", part(distance.is_none()))
+            .when("distance", distance)
+            .fill(include_str!("protocol.md"), &self.settings.tree()?)?;
+        Ok(text.trim_end().into())
     }
 
     /// Everything about `run`, called `arm`, under `method` in `steps` steps, and a sheet of the
@@ -356,7 +345,7 @@ fn check_classes(run: &Run) -> Result<()> {
 }
 
 /// What decides which rows are test rows.
-fn dealt(run: &Run) -> (String, u64, [f64; 3]) {
+fn split_of(run: &Run) -> (String, u64, [f64; 3]) {
     (run.data.fingerprint.clone(), run.data.split_seed, run.config.data.split)
 }
 
@@ -374,7 +363,10 @@ fn test_rows(run: &Run, given: Option<&Path>) -> Result<(Table, Vec<usize>)> {
         }
         None => Err(Error::config(
             "--test",
-            format!("{} is not at hand, or no longer the data of this run", run.config.data.source),
+            format!(
+                "{} is not available, or no longer the data of this run",
+                run.config.data.source
+            ),
             "give test rows with --test",
         )),
     }

@@ -7,10 +7,12 @@ use tch::Tensor;
 
 use super::Mixture;
 use super::distance::Distance;
-use super::law::Law;
+use super::distribution::Distribution;
 use super::trial::{self, Chain, Recipe};
+use crate::layout::Measured;
 use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
+use tweedie::likelihood::mean_and_error;
 use tweedie::model::{Base, BaseConfig, Denoiser};
 use tweedie::noise::Seed;
 use tweedie::oracle::{GaussianMixture, Oracle};
@@ -31,22 +33,22 @@ pub enum Source {
         /// Rows of the data.
         rows: usize,
     },
-    /// The exact score and `G` of the law.
+    /// The exact score and `G` of the distribution.
     Oracle,
     /// A two-component mixture fitted to the trial's data by EM: draws, no chain.
     Fitted {
         /// Rows of the data.
         rows: usize,
     },
-    /// Draws from the law itself: the floor.
-    Law,
+    /// Draws from the distribution itself: the floor.
+    Distribution,
 }
 
 /// One source under several covariances.
 #[derive(Clone, Debug)]
 pub struct Arm {
-    /// The law of the data.
-    pub law: Law,
+    /// The distribution of the data.
+    pub distribution: Distribution,
     /// Its name in tables.
     pub name: String,
     /// Whether it is another way to train, beside the main table.
@@ -60,8 +62,8 @@ pub struct Arm {
 /// MMD² of one arm and covariance by steps.
 #[derive(Clone, Debug)]
 pub struct Curve {
-    /// The law of the data.
-    pub law: Law,
+    /// The distribution of the data.
+    pub distribution: Distribution,
     /// The arm's name.
     pub arm: String,
     /// Whether it is a variant: left out of the main table and the figures.
@@ -86,15 +88,9 @@ pub struct Point {
 }
 
 impl Point {
-    /// Mean over trials.
-    pub fn mean(&self) -> f64 {
-        self.values.iter().sum::<f64>() / self.values.len() as f64
-    }
-
-    /// Standard error of the mean over trials.
-    pub fn std_error(&self) -> f64 {
-        let (n, mean) = (self.values.len() as f64, self.mean());
-        (self.values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt()
+    /// Mean over trials and its standard error.
+    pub fn mean(&self) -> Measured {
+        mean_and_error(&self.values)
     }
 }
 
@@ -123,23 +119,23 @@ const KEPT: usize = 10;
 impl Arm {
     /// The curves of the trials `numbers`.
     pub(super) fn run(&self, experiment: &Mixture, numbers: Range<usize>) -> Result<Vec<Curve>> {
-        let (law, seed) = (self.law, experiment.seed());
-        let distance = Distance::to(&law.parameters());
+        let (exact, seed) = (self.distribution, experiment.seed());
+        let distance = Distance::to(&exact.parameters());
         let schedule = || Arc::new(Vp::default());
         let model: Box<dyn Denoiser> = match &self.source {
             Source::Network { transitions, recipe, rows } => {
-                Box::new(trial::train(recipe, law, *transitions, *rows, numbers.clone(), seed)?)
+                Box::new(trial::train(recipe, exact, *transitions, *rows, numbers.clone(), seed)?)
             }
-            Source::Oracle => Box::new(Oracle::new(law.mixture()?, schedule())),
+            Source::Oracle => Box::new(Oracle::new(exact.mixture()?, schedule())),
             Source::Fitted { rows } => {
                 let draw = |number| {
-                    let fitted = fit(&trial::data(law, *rows, number, seed)?)?;
+                    let fitted = fit(&trial::data(exact, *rows, number, seed)?)?;
                     Ok(fitted.sample(experiment.samples, seed.derive(&format!("fitted {number}"))))
                 };
                 return self.draws(experiment, numbers, &distance, draw);
             }
-            Source::Law => {
-                let draw = |number| law.sample(experiment.samples, floor_seed(seed, number));
+            Source::Distribution => {
+                let draw = |number| exact.sample(experiment.samples, floor_seed(seed, number));
                 return self.draws(experiment, numbers, &distance, draw);
             }
         };
@@ -161,8 +157,8 @@ impl Arm {
     }
 
     fn curve(&self, covariance: Option<CovarianceConfig>, last: LastStep) -> Curve {
-        let (law, arm, variant) = (self.law, self.name.clone(), self.variant);
-        Curve { law, arm, variant, covariance, last, points: Vec::new() }
+        let (distribution, arm, variant) = (self.distribution, self.name.clone(), self.variant);
+        Curve { distribution, arm, variant, covariance, last, points: Vec::new() }
     }
 
     fn draws(
@@ -196,6 +192,6 @@ fn fit(data: &Tensor) -> Result<GaussianMixture> {
     // the size is given: the rows that would choose it are those of the fit
     match Base::fit(&BaseConfig::mixture(2), data, data)? {
         Base::Mixture(mixture) => Ok(mixture),
-        Base::Isotropic { .. } => unreachable!("a mixture was asked for"),
+        Base::Isotropic { .. } => unreachable!("a mixture was requested"),
     }
 }

@@ -1,13 +1,13 @@
 //! The paper's distance in one dimension: [`tweedie::metric::Mmd::against_mixture`] with everything
-//! that belongs to the law computed once, for the thousands of samples of one experiment.
+//! that belongs to the distribution computed once, for the thousands of samples of one experiment.
 
 use tweedie::oracle::MixtureParameters;
 
 /// The kernels' bandwidths, `2^{−2} … 2^2`.
 pub const BANDWIDTHS: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
 
-/// MMD² to a fixed law with the mean of five kernels `exp(−(x−y)²/(2h²))` (Gretton et al. 2012):
-/// unbiased, `mean_{i≠j} k(x_i, x_j) − 2 mean_i E k(x_i, Y) + E k(Y, Y')`.
+/// MMD² to a fixed distribution with the mean of five kernels `exp(−(x−y)²/(2h²))` (Gretton et al.
+/// 2012): unbiased, `mean_{i≠j} k(x_i, x_j) − 2 mean_i E k(x_i, Y) + E k(Y, Y')`.
 pub struct Distance {
     /// For each kernel and component: factor, location, `1/(2(h² + v))`.
     means: Vec<(f64, f64, f64)>,
@@ -16,12 +16,12 @@ pub struct Distance {
 
 impl Distance {
     /// The distance to this one-dimensional mixture.
-    pub fn to(law: &MixtureParameters) -> Distance {
-        let components: Vec<(f64, f64, f64)> = law
+    pub fn to(exact: &MixtureParameters) -> Distance {
+        let components: Vec<(f64, f64, f64)> = exact
             .weights
             .iter()
-            .zip(&law.means)
-            .zip(&law.covariances)
+            .zip(&exact.means)
+            .zip(&exact.covariances)
             .map(|((w, m), v)| (*w, m[0], v[0]))
             .collect();
         let share = 1.0 / BANDWIDTHS.len() as f64;
@@ -45,7 +45,7 @@ impl Distance {
     pub fn squared(&self, sample: &[f64]) -> f64 {
         assert!(sample.len() > 1, "MMD² of {} values", sample.len());
         let n = sample.len() as f64;
-        let of_law: f64 = sample
+        let of_exact: f64 = sample
             .iter()
             .map(|x| {
                 self.means.iter().map(|(f, m, s)| f * (-(x - m).powi(2) * s).exp()).sum::<f64>()
@@ -69,7 +69,7 @@ impl Distance {
             within += sum;
         }
         let share = 1.0 / BANDWIDTHS.len() as f64;
-        2.0 * share * within / (n * (n - 1.0)) - 2.0 * of_law / n + self.constant
+        2.0 * share * within / (n * (n - 1.0)) - 2.0 * of_exact / n + self.constant
     }
 }
 
@@ -82,12 +82,12 @@ mod tests {
     fn is_the_metric() {
         use tweedie::noise::Seed;
         use tweedie::oracle::GaussianMixture;
-        let law = GaussianMixture::new(&[0.3, 0.7], &[[-2.0], [5.0]], &[0.5, 2.0]).unwrap();
-        let x = law.sample(300, Seed(1)) * 1.2;
+        let exact = GaussianMixture::new(&[0.3, 0.7], &[[-2.0], [5.0]], &[0.5, 2.0]).unwrap();
+        let x = exact.sample(300, Seed(1)) * 1.2;
         let general =
-            tweedie::metric::Mmd::default().against_mixture(&x, &law) / BANDWIDTHS.len() as f64;
+            tweedie::metric::Mmd::default().against_mixture(&x, &exact) / BANDWIDTHS.len() as f64;
         let values = tweedie::tensor::to_vec(&x);
-        let here = Distance::to(&law.parameters()).squared(&values);
+        let here = Distance::to(&exact.parameters()).squared(&values);
         assert!((here - general).abs() < 1e-8, "{here} {general}");
     }
 }

@@ -1,231 +1,241 @@
-//! The experiment's tables, in CSV and Markdown, with the paper's claims beside ours.
-
-use std::fmt::Write as _;
-use std::path::Path;
+//! The experiment's tables and figures, with the paper's claims beside ours.
 
 use super::arm::{Curve, Point};
-use super::figures::{self, label};
-use super::law::Law;
-use super::{Mixture, Report};
-use crate::write_all;
+use super::distribution::Distribution;
+use super::{EXACT, Report, SM};
+use crate::layout::{LOG, Measured, chart, curve, differences, grid, measured, named, table};
+use crate::outcome::Outcome;
+use crate::page::Page;
 use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
+use tweedie::likelihood::mean_and_error;
 use tweedie::sample::LastStep;
-
-/// Names of arms that the summary asks for.
-pub(super) const SM: &str = "SM";
-pub(super) const EXACT: &str = "exact moments";
+use tweedie_report::plot::{DensityChart, GaussianKde, Series, Style, linspace};
+use tweedie_report::table::{Cell, Column, Digits, Table};
 
 impl Report {
-    /// Writes `mixture.csv`, `mixture.md` and the figures into `dir`.
-    pub fn write(&self, dir: &Path) -> Result<()> {
-        let mut files = vec![
-            ("mixture.csv".to_string(), self.csv()),
-            ("mixture.md".to_string(), self.markdown()),
-        ];
-        files.extend(figures::all(self)?);
-        write_all(dir, &files)
+    /// `mixture.csv`, the page and the figures.
+    ///
+    /// # Errors
+    /// If a density cannot be computed.
+    pub fn outcome(&self) -> Result<Outcome> {
+        let e = &self.experiment;
+        let parts = e.distributions().iter().map(|&of| {
+            let curves: Vec<&Curve> = self.main_curves(of).collect();
+            let claims = self.claims(of).map(|table| Page::new().table("claims", &table));
+            Page::new()
+                .with("formula", of.formula())
+                .table("main", &self.table(&curves))
+                .when("claims", claims)
+        });
+        let variants: Vec<&Curve> = self.with_last(Distribution::Gaussian, true).collect();
+        let variants =
+            (!variants.is_empty()).then(|| Page::new().table("variants", &self.table(&variants)));
+        let page = Page::new()
+            .with("all pairs", e.recipe.iterations * e.recipe.pairs as u64)
+            .each("distributions", parts)
+            .when("variants", variants)
+            .with("last steps", self.last_steps().join("\n"));
+        let mut outcome = Outcome::new("mixture", self.csv(), page);
+        for (&of, letter) in e.distributions().iter().zip(["a", "b"]) {
+            outcome = outcome
+                .figure(format!("figure-2{letter}.svg"), self.figure(of))
+                .figure(format!("figure-3a-{}.svg", of.name()), self.density(of)?);
+        }
+        Ok(outcome)
+    }
+
+    fn with_last(&self, of: Distribution, variant: bool) -> impl Iterator<Item = &Curve> {
+        let last = self.experiment.last;
+        self.curves
+            .iter()
+            .filter(move |c| (c.distribution, c.variant, c.last) == (of, variant, last))
     }
 
     /// The curves of the main table and of Figure 2: the variants left out.
-    pub fn main_curves(&self, law: Law) -> impl Iterator<Item = &Curve> {
-        let last = self.experiment.last;
-        self.curves.iter().filter(move |c| c.law == law && !c.variant && c.last == last)
+    pub fn main_curves(&self, of: Distribution) -> impl Iterator<Item = &Curve> {
+        self.with_last(of, false)
     }
 
     /// The arm of Likelihood Matching that stands for all where one is enough.
-    pub(super) fn reference_arm(&self) -> Option<String> {
+    fn reference_arm(&self) -> Option<String> {
         self.experiment.reference().map(|n| format!("LM N={n}"))
+    }
+
+    fn curve(
+        &self,
+        of: Distribution,
+        arm: &str,
+        covariance: CovarianceConfig,
+        last: LastStep,
+    ) -> Option<&Curve> {
+        let key = (of, Some(covariance), last);
+        let mut same = self.curves.iter().filter(|c| (c.distribution, c.covariance, c.last) == key);
+        same.find(|c| c.arm == arm)
     }
 
     /// The point of an arm under a covariance, with the experiment's last step.
     pub fn point(
         &self,
-        law: Law,
+        of: Distribution,
         arm: &str,
         covariance: CovarianceConfig,
         steps: usize,
     ) -> Option<&Point> {
-        self.curves
-            .iter()
-            .find(|c| {
-                c.law == law
-                    && c.arm == arm
-                    && c.covariance == Some(covariance)
-                    && c.last == self.experiment.last
-            })
-            .and_then(|c| c.at(steps))
+        self.curve(of, arm, covariance, self.experiment.last)?.at(steps)
     }
 
     /// The best of SM's fixed covariances at `steps`.
-    fn best_sm(&self, law: Law, steps: usize) -> Option<(CovarianceConfig, &Point)> {
-        CovarianceConfig::fixed()
-            .into_iter()
-            .filter_map(|c| Some((c, self.point(law, SM, c, steps)?)))
-            .min_by(|a, b| a.1.mean().total_cmp(&b.1.mean()))
+    fn best_sm(&self, of: Distribution, steps: usize) -> Option<(CovarianceConfig, &Point)> {
+        let point = |c| Some((c, self.point(of, SM, c, steps)?));
+        let all = CovarianceConfig::fixed().into_iter().filter_map(point);
+        all.min_by(|a, b| a.1.mean().0.total_cmp(&b.1.mean().0))
     }
 
-    fn csv(&self) -> String {
-        let mut out = String::from("law,arm,covariance,last_step,steps,trials,mmd2,std_error\n");
-        for c in &self.curves {
-            for p in &c.points {
-                let chain = c.covariance.is_some();
-                let _ = writeln!(
-                    out,
-                    "{},\"{}\",{},{},{},{},{:.6e},{:.6e}",
-                    c.law.name(),
-                    c.arm,
-                    c.covariance.map_or("", CovarianceConfig::name),
-                    if chain { last_name(c.last) } else { "" },
-                    if chain { p.steps.to_string() } else { String::new() },
-                    p.values.len(),
-                    p.mean(),
-                    p.std_error()
-                );
-            }
-        }
-        out
+    fn csv(&self) -> Table {
+        let mmd = |p: &Point| measured(Some(p.mean()), Digits::Significant(3));
+        let each = self.curves.iter().flat_map(|c| c.points.iter().map(move |p| (c, p)));
+        table!(each, |(c, p)| {
+            "law" => c.distribution.name(),
+            "arm" => c.arm.as_str(),
+            "covariance" => c.covariance.map(CovarianceConfig::name),
+            "last_step" => c.covariance.map(|_| last_name(c.last)),
+            "steps" => c.covariance.map(|_| p.steps),
+            "trials" => p.values.len(),
+            Column::from("mmd2").error("std_error") => mmd(p),
+        })
     }
 
-    fn markdown(&self) -> String {
-        let e = &self.experiment;
-        let mut out = format!(
-            "# Mixtures: MMD² against sampling steps\n\n\
-             Likelihood Matching, §5.1, Figures 2 and 3(a). Unbiased MMD² × 10⁴ against the exact law in closed form, \
-             mean ± standard error over {} trials (the paper: 100). The kernel is the mean of the paper's five \
-             Gaussians with bandwidths 2⁻² … 2²; for their sum multiply by 5. {} samples each.\n\n{}\n\n",
-            e.trials,
-            e.samples,
-            settings(e),
-        );
-        for law in [Law::Gaussian, Law::StudentT] {
-            if self.curves.iter().any(|c| c.law == law) {
-                let _ = writeln!(out, "## {}\n", law.formula());
-                let main: Vec<&Curve> = self.main_curves(law).collect();
-                self.table(&mut out, &main);
-                self.claims(&mut out, law);
-            }
-        }
-        self.variants(&mut out);
-        self.last_steps(&mut out);
-        out.push_str(DIFFERENCES);
-        let _ = writeln!(out, "\nThis run took {:.0} s.", self.seconds);
-        out
-    }
-
-    fn table(&self, out: &mut String, curves: &[&Curve]) {
-        let steps = &self.experiment.steps;
-        let head: Vec<String> = steps.iter().map(|k| format!("K = {k}")).collect();
-        let _ = writeln!(out, "| |{}|\n|---|{}", head.join("|"), "---:|".repeat(steps.len()));
-        for curve in curves {
-            let cells: Vec<String> =
-                steps.iter().map(|k| curve.at(*k).map_or(String::new(), cell)).collect();
-            let _ = writeln!(out, "|{}|{}|", label(curve), cells.join("|"));
-        }
-        out.push('\n');
+    fn table(&self, curves: &[&Curve]) -> Table {
+        let steps = named(self.experiment.steps.clone(), |k| format!("K = {k}"));
+        grid("", &named(curves, |curve| label(curve)), &steps, |curve, k| {
+            curve.at(*k).map(cell).into()
+        })
     }
 
     /// The paper's claims and this project's aims, with what was measured.
-    fn claims(&self, out: &mut String, law: Law) {
+    fn claims(&self, of: Distribution) -> Option<Table> {
         let e = &self.experiment;
-        let (Some(arm), Some(n)) = (self.reference_arm(), e.reference()) else { return };
-        let _ = writeln!(
-            out,
-            "| K | LM N={n} / best SM | exact moments / exact score with β | LM N={n} / exact moments | each N against SM's best | more N better |"
-        );
-        let _ = writeln!(out, "|---:|---:|---:|---:|---|---|");
+        let (arm, n) = (self.reference_arm()?, e.reference()?);
+        let mut table = Table::new([
+            "K".to_string(),
+            format!("LM N={n} / best SM"),
+            "exact moments / exact score with β".into(),
+            format!("LM N={n} / exact moments"),
+            "each N against SM's best".into(),
+            "more N better".into(),
+        ]);
         for &k in &e.steps {
-            let lm = self.point(law, &arm, CovarianceConfig::Own, k);
-            let sm = self.best_sm(law, k);
-            let exact = self.point(law, EXACT, CovarianceConfig::Own, k);
-            let beta = self.point(law, EXACT, CovarianceConfig::Beta, k);
-            let all: Vec<&Point> = e
-                .transitions
-                .iter()
-                .filter_map(|n| self.point(law, &format!("LM N={n}"), CovarianceConfig::Own, k))
-                .collect();
-            let beside: Vec<&str> =
-                all.iter().map(|p| sm.map_or("", |(_, sm)| verdict(p, sm))).collect();
+            let learned = |arm: &str| self.point(of, arm, CovarianceConfig::Own, k);
+            let (lm, exact, sm) = (learned(&arm), learned(EXACT), self.best_sm(of, k));
+            let beta = self.point(of, EXACT, CovarianceConfig::Beta, k);
+            let all: Vec<&Point> =
+                e.transitions.iter().filter_map(|n| learned(&format!("LM N={n}"))).collect();
+            let beside = all.iter().map(|p| sm.map_or("", |(_, sm)| verdict(p, sm)));
             let more = match (all.first(), all.last()) {
                 (Some(few), Some(many)) if all.len() > 1 => verdict(many, few),
                 _ => "",
             };
-            let _ = writeln!(
-                out,
-                "|{k}|{} ({})|{}|{}|{}|{more}|",
-                ratio(lm, sm.map(|s| s.1)),
-                sm.map_or("", |s| s.0.name()),
+            let best = sm.map_or("", |s| s.0.name());
+            table.push([
+                k.to_string(),
+                format!("{} ({best})", ratio(lm, sm.map(|s| s.1))),
                 ratio(exact, beta),
                 ratio(lm, exact),
-                beside.join(", "),
-            );
+                beside.collect::<Vec<_>>().join(", "),
+                more.into(),
+            ]);
         }
-        out.push_str(
-            "\nThe paper has figures, no numbers; it says that LM is better than SM at every K (columns 2 and 5) and \
-             improves with N (column 6, largest N against smallest). *lower*, *higher*: by more than two standard errors \
-             of the difference over paired trials; *same*: not. A ratio whose denominator is within two standard errors \
-             of 0 says nothing and is left out.\n\n",
-        );
+        Some(table)
     }
 
-    fn variants(&self, out: &mut String) {
-        let last = self.experiment.last;
-        let curves: Vec<&Curve> = self
-            .curves
-            .iter()
-            .filter(|c| c.law == Law::Gaussian && c.last == last && c.variant)
-            .collect();
-        if !curves.is_empty() {
-            let _ = writeln!(
-                out,
-                "## Variants\n\nScores and trunks are compared at a fifth of the (x, t) pairs; the others have all of them. β on LM's \
-                 own score shows what became of the score alone. With a mixture base the model starts at EM's \
-                 answer, which is the answer here.\n"
-            );
-            self.table(out, &curves);
-        }
-    }
-
-    fn last_steps(&self, out: &mut String) {
-        let Some(arm) = self.reference_arm() else { return };
-        out.push_str("## The last step: posterior mean or a draw\n\n");
-        for law in [Law::Gaussian, Law::StudentT] {
-            let of = |last, arm: &str, covariance| {
-                self.curves.iter().find(|c| {
-                    c.law == law
-                        && c.arm == arm
-                        && c.covariance == Some(covariance)
-                        && c.last == last
-                })
-            };
+    /// A line for each arm: what a draw costs over the posterior mean in the last step.
+    fn last_steps(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let arm = self.reference_arm().unwrap_or_default();
+        for &of in self.experiment.distributions() {
             for (arm, covariance) in [
                 (arm.as_str(), CovarianceConfig::Own),
                 (SM, CovarianceConfig::Beta),
                 (EXACT, CovarianceConfig::Own),
             ] {
-                let (Some(mean), Some(noise)) =
-                    (of(LastStep::Mean, arm, covariance), of(LastStep::Noise, arm, covariance))
-                else {
-                    continue;
+                let curve = |last| self.curve(of, arm, covariance, last);
+                let both = curve(LastStep::Mean).zip(curve(LastStep::Noise));
+                let Some((mean, noise)) = both else { continue };
+                let beside = |(m, n): (&Point, &Point)| {
+                    let (k, verdict) = (m.steps, verdict(n, m));
+                    format!("K={k}: mean {}, draw {} ({verdict})", cell(m), cell(n))
                 };
-                let cells: Vec<String> = mean
-                    .points
-                    .iter()
-                    .zip(&noise.points)
-                    .map(|(m, n)| {
-                        format!(
-                            "K={}: mean {}, draw {} ({})",
-                            m.steps,
-                            cell(m),
-                            cell(n),
-                            verdict(n, m)
-                        )
-                    })
-                    .collect();
-                let _ = writeln!(out, "- {}, {}: {}", law.formula(), label(mean), cells.join("; "));
+                let cells: Vec<String> =
+                    mean.points.iter().zip(&noise.points).map(beside).collect();
+                lines.push(format!("- {}, {}: {}", of.formula(), label(mean), cells.join("; ")));
             }
         }
-        out.push('\n');
+        lines
+    }
+
+    /// MMD² against `K`.
+    fn figure(&self, of: Distribution) -> String {
+        let steps = &self.experiment.steps;
+        let shown =
+            |c: &&Curve| c.arm != EXACT || matches!(c.covariance, Some(CovarianceConfig::Own));
+        let line = |c: &Curve| {
+            let nothing = (f64::NAN, f64::NAN);
+            let value = |k: &usize| (*k as f64, c.at(*k).map_or(nothing, Point::mean));
+            match (c.arm == EXACT, c.covariance) {
+                (false, Some(_)) => curve(label(c), steps.iter().map(value)),
+                (true, _) => curve(label(c), steps.iter().map(value)).style(Style::Dashed),
+                (_, None) => {
+                    let (x, y) = steps.iter().map(value).map(|(k, (mean, _))| (k, mean)).unzip();
+                    Series::line(label(c), x, y).style(Style::Dashed)
+                }
+            }
+        };
+        let series = self.main_curves(of).filter(shown).map(line).collect();
+        let title =
+            format!("{}: distance to the distribution against sampling steps", of.formula());
+        chart(title, ["sampling steps K", "MMD², mean ± s.e. over trials"], LOG, series)
+    }
+
+    /// Estimated densities of the samples at the number of steps nearest to 10, of the first trials
+    /// together, beside the exact one.
+    fn density(&self, of: Distribution) -> Result<String> {
+        // a fixed bandwidth: Silverman's would take the distance of the modes for their width
+        const BANDWIDTH: f64 = 0.2;
+        let range = (-16.0, 16.0);
+        let steps = self.experiment.steps.iter().copied();
+        let steps = steps.min_by_key(|k| k.abs_diff(10)).unwrap_or(10);
+        let x = linspace(range, 400);
+        let exact: Vec<f64> = x.iter().map(|x| of.density(*x)).collect::<Result<_>>()?;
+        let mut curves = vec![Series::line("exact density", x, exact).style(Style::Dashed)];
+        for curve in self.main_curves(of) {
+            let reference = self.reference_arm().is_some_and(|arm| arm == curve.arm);
+            let shown = match curve.covariance {
+                Some(CovarianceConfig::Beta) => curve.arm == SM,
+                Some(CovarianceConfig::Own) => curve.arm == EXACT || reference,
+                _ => false,
+            };
+            if let (true, Some(point)) = (shown, curve.at(steps)) {
+                let kde = GaussianKde::with_bandwidth(&point.samples, BANDWIDTH);
+                curves.push(Series::curve(label(curve), range, 400, |x| kde.density(x)));
+            }
+        }
+        Ok(DensityChart {
+            title: format!("{}: samples in {steps} steps, kernel width {BANDWIDTH}", of.formula()),
+            x_label: "x".into(),
+            curves,
+            x_range: Some(range),
+            ..Default::default()
+        }
+        .to_svg(760, 480))
+    }
+}
+
+/// A curve's name in legends and tables.
+fn label(curve: &Curve) -> String {
+    match curve.covariance {
+        None | Some(CovarianceConfig::Own) => curve.arm.clone(),
+        Some(covariance) => format!("{}, {}", curve.arm, covariance.label()),
     }
 }
 
@@ -236,14 +246,15 @@ fn last_name(last: LastStep) -> &'static str {
     }
 }
 
-fn cell(point: &Point) -> String {
-    format!("{:.2} ± {:.2}", 1e4 * point.mean(), 1e4 * point.std_error())
+fn cell(point: &Point) -> Cell {
+    let (mean, error): Measured = point.mean();
+    Cell::measured(1e4 * mean, 1e4 * error, 2)
 }
 
 fn ratio(of: Option<&Point>, to: Option<&Point>) -> String {
-    match (of, to) {
-        (Some(a), Some(b)) if b.mean() > 2.0 * b.std_error() => {
-            format!("{:.2}", a.mean().max(0.0) / b.mean())
+    match (of, to.map(Point::mean)) {
+        (Some(a), Some((mean, error))) if mean > 2.0 * error => {
+            format!("{:.2}", a.mean().0.max(0.0) / mean)
         }
         _ => "–".into(),
     }
@@ -251,54 +262,10 @@ fn ratio(of: Option<&Point>, to: Option<&Point>) -> String {
 
 /// Whether `a` is lower or higher than `b` by two standard errors of the paired difference.
 fn verdict(a: &Point, b: &Point) -> &'static str {
-    let difference = Point {
-        steps: a.steps,
-        values: a.values.iter().zip(&b.values).map(|(a, b)| a - b).collect(),
-        samples: Vec::new(),
-    };
-    let (mean, error) = (difference.mean(), difference.std_error());
+    let (mean, error) = mean_and_error(&differences(&a.values, &b.values));
     match () {
         () if mean < -2.0 * error => "lower",
         () if mean > 2.0 * error => "higher",
         () => "same",
     }
 }
-
-fn settings(e: &Mixture) -> String {
-    let r = &e.recipe;
-    format!(
-        "Each trial has {} rows of its own, and networks with one hidden layer of {} units ({} frequencies of the \
-         log signal-to-noise ratio as time input) on an isotropic Gaussian base (mean and variance of the data of the \
-         trials trained together). Every network sees {} pairs (x, t): {} steps of Adam (step size {}, cosine decay, \
-         moving average {}) with {} pairs each, rows drawn with replacement; a path of N transitions counts as N pairs. \
-         SM: σ²-weighted denoising score matching. LM: {:?} form, score by {:?}, head on a {:?} trunk, rank 0. Times \
-         {:?}. VP with β from 0.1 to 20. Sampling: {:?} grid from 0 to T, last step {}. Seed {}. Chains of all \
-         methods share their noise.",
-        e.train_rows,
-        r.width,
-        r.frequencies,
-        r.iterations * r.pairs as u64,
-        r.iterations,
-        r.learning_rate,
-        r.ema,
-        r.pairs,
-        r.form,
-        r.score,
-        r.head_trunk,
-        r.time,
-        e.spacing,
-        last_name(e.last),
-        e.seed,
-    )
-}
-
-const DIFFERENCES: &str = "## Where this differs from the paper\n\n\
-- The paper trains for 500 full-batch epochs; we count (x, t) pairs, equal for all methods. Training is not at its limit: more \
-pairs and rows bring LM nearer to the exact moments.\n\
-- The paper's SM sampler has H = 0; β and β̃, usual in practice, are stronger rivals and stand beside it.\n\
-- LM's head gives G = Cov[ε|x_t] > 0 directly; the paper's H = ReLU(U) ≥ 0 cannot express a Gaussian.\n\
-- N = 1 is left out: with both ends of the path fixed its one transition is always from T.\n\
-- MMD² is unbiased and against the law itself, so it can be negative, and its floor is 0. A trial's rows do not have \
-the law's weights: *EM fit*, the right parametric model fitted to the same rows, shows what n rows allow.\n\
-- Heavy tails: rare rows far out may be what costs LM its edge here (they set the base's variance and the network hardly \
-sees them; this was not tested); the t₃ law asks more of the head than the Gaussian one, and two Gaussians (*EM fit*) are the wrong model for it.\n";

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::law::Law;
+use super::distribution::Distribution;
+use crate::experiment::settings;
 use tweedie::Result;
 use tweedie::covariance::{CovarianceConfig, CovarianceSources};
 use tweedie::grid::{Spacing, TimeLaw};
@@ -21,52 +22,34 @@ use tweedie::schedule::{Schedule, Vp};
 use tweedie::tensor::to_vec;
 use tweedie::train::{Rows, Silent, State, TensorRows, TrainConfig, Trainer};
 
-/// How every network is trained; equal for all methods.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recipe {
-    /// Hidden units of the one hidden layer.
-    pub width: i64,
-    /// Frequencies of the time embedding; 0 gives the paper's single time input.
-    pub frequencies: usize,
-    /// Steps of Adam.
-    pub iterations: u64,
-    /// Pairs (x, t) per step and trial: the rows drawn, with replacement, times the draws of (t, ε)
-    /// for each.
-    pub pairs: usize,
-    /// Adam's step size, which falls along a cosine.
-    pub learning_rate: f64,
-    /// Decay of the parameters' moving average.
-    pub ema: f64,
-    /// The clock in which training times are uniform.
-    pub time: TimeLaw,
-    /// Path or marginal form of Likelihood Matching.
-    pub form: LmForm,
-    /// What trains Likelihood Matching's score.
-    pub score: ScoreGradient,
-    /// What its covariance head sits on.
-    pub head_trunk: HeadTrunk,
-    /// The distribution that the network corrects.
-    pub base: BaseKind,
-    /// The model's κ.
-    pub finest_scale: f64,
-}
-
-impl Default for Recipe {
-    fn default() -> Self {
-        Recipe {
-            width: 64,
-            frequencies: 4,
-            iterations: 5000,
-            pairs: 1000,
-            learning_rate: 0.03,
-            ema: 0.99,
-            time: TimeLaw::Uniform,
-            form: LmForm::Marginal,
-            score: ScoreGradient::Dsm,
-            head_trunk: HeadTrunk::Shared,
-            base: BaseKind::Isotropic,
-            finest_scale: 0.05,
-        }
+settings! {
+    /// How every network is trained; equal for all methods.
+    pub struct Recipe {
+        /// Hidden units of the one hidden layer.
+        pub width: i64 = 64,
+        /// Frequencies of the time embedding; 0 gives the paper's single time input.
+        pub frequencies: usize = 4,
+        /// Steps of Adam.
+        pub iterations: u64 = 5000,
+        /// Pairs (x, t) per step and trial: the rows drawn, with replacement, times the draws of
+        /// (t, ε) for each.
+        pub pairs: usize = 1000,
+        /// Adam's step size, which falls along a cosine.
+        pub learning_rate: f64 = 0.03,
+        /// Decay of the parameters' moving average.
+        pub ema: f64 = 0.99,
+        /// The clock in which training times are uniform.
+        pub time: TimeLaw = TimeLaw::Uniform,
+        /// Path or marginal form of Likelihood Matching.
+        pub form: LmForm = LmForm::Marginal,
+        /// What trains Likelihood Matching's score.
+        pub score: ScoreGradient = ScoreGradient::Dsm,
+        /// What its covariance head sits on.
+        pub head_trunk: HeadTrunk = HeadTrunk::Shared,
+        /// The distribution that the network corrects.
+        pub base: BaseKind = BaseKind::Isotropic,
+        /// The model's κ.
+        pub finest_scale: f64 = 0.05,
     }
 }
 
@@ -95,28 +78,28 @@ impl Rows for Replicates {
 }
 
 /// The data of trial `number`, `[n, 1]`.
-pub fn data(law: Law, rows: usize, number: usize, seed: Seed) -> Result<Tensor> {
-    law.sample(rows, seed.derive(&format!("data {number}")))
+pub fn data(distribution: Distribution, rows: usize, number: usize, seed: Seed) -> Result<Tensor> {
+    distribution.sample(rows, seed.derive(&format!("data {number}")))
 }
 
 /// Trains the networks of the trials `numbers` side by side: Likelihood Matching with `Some(N)`
 /// transitions, score matching with `None`.
 pub fn train(
     recipe: &Recipe,
-    law: Law,
+    distribution: Distribution,
     transitions: Option<usize>,
     rows: usize,
     numbers: std::ops::Range<usize>,
     seed: Seed,
 ) -> Result<Model> {
     let sets: Result<Vec<Tensor>> =
-        numbers.clone().map(|number| data(law, rows, number, seed)).collect();
+        numbers.clone().map(|number| data(distribution, rows, number, seed)).collect();
     let all = Tensor::stack(&sets?, 0).squeeze_dim(-1);
     let draws = transitions.unwrap_or(1);
     let base = BaseConfig { kind: recipe.base, ..BaseConfig::mixture(2) };
     let base =
         Base::fit(&base, &all.view([-1, 1]), &Tensor::zeros([0, 1], (Kind::Double, Device::Cpu)))?;
-    let seed = seed.derive(&format!("training {} {}", law.name(), numbers.start));
+    let seed = seed.derive(&format!("training {} {}", distribution.name(), numbers.start));
     let model = ModelConfig {
         network: NetworkConfig::Mlp(MlpConfig {
             form: Form::Plain,
@@ -171,7 +154,7 @@ pub struct Chain {
     pub covariance: CovarianceConfig,
     /// Steps `K`.
     pub steps: usize,
-    /// How they are laid.
+    /// How they are spaced.
     pub spacing: Spacing,
 }
 
@@ -225,7 +208,7 @@ impl Chain {
 pub struct Samples {
     /// The last step's mean.
     pub mean: Vec<Vec<f64>>,
-    /// A draw from the last step's law.
+    /// A draw from the last step's distribution.
     pub noise: Vec<Vec<f64>>,
 }
 

@@ -40,7 +40,7 @@ pub enum Estimator {
     MaximumLikelihood,
     /// Denoising score matching.
     ScoreMatching {
-        /// Weight and time law.
+        /// Weight, and distribution of the times.
         weight: ScoreWeight,
         /// How draws are made.
         sampling: Sampling,
@@ -52,7 +52,7 @@ pub enum Estimator {
         /// `N`.
         transitions: usize,
         /// The clock in which grids are uniform on the simplex.
-        law: TimeLaw,
+        time: TimeLaw,
         /// How draws are made.
         sampling: Sampling,
     },
@@ -66,7 +66,7 @@ impl Estimator {
 
     /// Likelihood Matching on grids uniform in `t`.
     pub const fn lm(form: Form, transitions: usize, sampling: Sampling) -> Estimator {
-        Estimator::LikelihoodMatching { form, transitions, law: TimeLaw::Uniform, sampling }
+        Estimator::LikelihoodMatching { form, transitions, time: TimeLaw::Uniform, sampling }
     }
 
     /// The estimator's name in tables.
@@ -88,15 +88,15 @@ impl Estimator {
                     Sampling::Once => format!("{weight}, noise drawn once"),
                 }
             }
-            Estimator::LikelihoodMatching { form, transitions, law, sampling } => {
+            Estimator::LikelihoodMatching { form, transitions, time, sampling } => {
                 let form = if form == Form::Path { "path" } else { "marginal" };
-                let law = if law == TimeLaw::Uniform { "" } else { ", log-SNR grid" };
+                let time = if time == TimeLaw::Uniform { "" } else { ", log-SNR grid" };
                 let sampling = match sampling {
                     Sampling::Balanced => "",
                     Sampling::Independent => ", independent draws",
                     Sampling::Once => ", path drawn once",
                 };
-                format!("LM {form}, N = {transitions}{law}{sampling}")
+                format!("LM {form}, N = {transitions}{time}{sampling}")
             }
         }
     }
@@ -127,7 +127,7 @@ impl Estimator {
         }
     }
 
-    /// Draws per datum when about `per_datum` are asked for.
+    /// Draws per datum when about `per_datum` are requested.
     pub fn draws_used(&self, per_datum: usize) -> usize {
         let mirror = if self.sampling() == Sampling::Balanced { 2 } else { 1 };
         if *self == Estimator::MaximumLikelihood {
@@ -151,14 +151,14 @@ impl Estimator {
 #[derive(Debug)]
 pub struct Drawer<'a> {
     vp: &'a Vp,
-    law: Law,
+    times: Times,
     estimator: Estimator,
 }
 
 #[derive(Debug)]
-enum Law {
+enum Times {
     Score { vp: Vp, weight: ScoreWeight },
-    Grid { transitions: usize, law: TimeLaw },
+    Grid { transitions: usize, time: TimeLaw },
 }
 
 fn normal(rng: &mut impl Rng) -> Point {
@@ -174,24 +174,24 @@ impl<'a> Drawer<'a> {
     /// # Panics
     /// For maximum likelihood, which needs no draws.
     pub fn new(estimator: Estimator, vp: &'a Vp) -> Drawer<'a> {
-        let law = match estimator {
+        let times = match estimator {
             Estimator::MaximumLikelihood => panic!("maximum likelihood draws no noise"),
             Estimator::ScoreMatching { weight, .. } => {
                 let vp = match weight {
                     ScoreWeight::Unweighted(epsilon) => vp.clone().with_epsilon(epsilon),
                     _ => vp.clone(),
                 };
-                Law::Score { vp, weight }
+                Times::Score { vp, weight }
             }
-            Estimator::LikelihoodMatching { transitions, law, .. } => {
-                Law::Grid { transitions, law }
+            Estimator::LikelihoodMatching { transitions, time, .. } => {
+                Times::Grid { transitions, time }
             }
         };
-        Drawer { vp, law, estimator }
+        Drawer { vp, times, estimator }
     }
 
     /// Appends one group of draws at `x0`, and the group with the opposite noise if `mirrored`. A
-    /// score's time lies at quantile `(stratum.0 + u)/stratum.1` of its law.
+    /// score's time lies at quantile `(stratum.0 + u)/stratum.1` of its distribution.
     pub fn group(
         &self,
         x0: Point,
@@ -201,8 +201,8 @@ impl<'a> Drawer<'a> {
         out: &mut Vec<Draw>,
     ) {
         let signs: &[f64] = if mirrored { &[1.0, -1.0] } else { &[1.0] };
-        match &self.law {
-            Law::Score { vp, weight } => {
+        match &self.times {
+            Times::Score { vp, weight } => {
                 let u = (stratum.0 as f64 + rng.random::<f64>()) / stratum.1 as f64;
                 let t = match weight {
                     ScoreWeight::LikelihoodImportance => vp.importance_time(u),
@@ -229,9 +229,9 @@ impl<'a> Drawer<'a> {
                     });
                 }
             }
-            Law::Grid { transitions, law } => {
+            Times::Grid { transitions, time } => {
                 let uniforms: Vec<f64> = (1..*transitions).map(|_| rng.random()).collect();
-                let grid = law.random_grid(self.vp, &uniforms);
+                let grid = time.random_grid(self.vp, &uniforms);
                 let first = out.len();
                 let z = normal(rng);
                 let mut x = noised(x0, self.vp.alpha(grid[0]), self.vp.sigma2(grid[0]), z);

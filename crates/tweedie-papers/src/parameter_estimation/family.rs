@@ -63,7 +63,7 @@ impl Mixture {
         p
     }
 
-    /// The same law with its components exchanged.
+    /// The same distribution with its components exchanged.
     pub fn swapped(&self) -> Mixture {
         Mixture {
             means: [self.means[1], self.means[0]],
@@ -152,7 +152,7 @@ impl Diffused {
     /// `r_k`: `ε̂ = Σ r_k e_k`, `G = Σ r_k g_k I + r₁r₂ (e₁ − e₂)(e₁ − e₂)ᵀ`. In `ℓ_k = ln s_k²`:
     /// `∂c_k = c_k g_k`, `∂e_k = −g_k e_k`, `∂g_k = g_k(1 − g_k)`.
     ///
-    /// Only the first `ROWS` rows of the Jacobian are worked out: 2 where `G` is not asked for,
+    /// Only the first `ROWS` rows of the Jacobian are computed: 2 where `G` is not needed,
     /// else 5.
     #[inline(always)]
     pub fn jet<const ROWS: usize>(&self, x: Point, alpha: f64, sigma2: f64) -> Jet {

@@ -7,7 +7,7 @@ use super::draws::{Drawer, Estimator, Sampling};
 use super::family::{Diffused, Mixture, P, Params, Point, distance2};
 use super::loss::{Draw, Form, Sum};
 
-/// A fitted law and how the fit ended.
+/// A fitted distribution and how the fit ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Fit {
     /// The estimate.

@@ -3,7 +3,7 @@
 
 use super::family::{Diffused, Jet, P, Params, Point};
 
-/// What is asked of the jet at a draw.
+/// Which loss is computed from the jet at a draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
     /// `w ‖ε̂ − ε‖²`.

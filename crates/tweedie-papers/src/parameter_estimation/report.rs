@@ -1,366 +1,220 @@
-//! The experiment's tables, in CSV and Markdown, with the paper's values beside ours.
+//! The experiment's tables and figures.
 
-use std::fmt::Write as _;
-use std::path::Path;
+use tweedie_report::plot::Series;
+use tweedie_report::table::{Cell as Entry, Column, Digits, Table};
 
 use super::draws::{Estimator, Sampling, ScoreWeight};
-use super::family::P;
-use super::figures;
-use super::loss::Form;
-use super::study::{Cell, GROUPS, PARAMETERS, Setting};
-use super::{REFERENCE, Report, TRANSITIONS, overlapping, separated};
-use crate::write_all;
-use tweedie::Result;
-use tweedie::grid::TimeLaw;
-
-/// Table 2 of the paper, rows in its order (labels lost in our copy): MAE and standard error at n =
-/// 100, then at n = 200. First Likelihood Matching, then score matching.
-const PAPER: [[[f64; 4]; P]; 2] = [
-    [
-        [0.0840, 0.1065, 0.0596, 0.0733],
-        [0.0838, 0.1045, 0.0549, 0.0698],
-        [0.0842, 0.1057, 0.0591, 0.0727],
-        [0.0841, 0.1039, 0.0627, 0.0783],
-        [0.2550, 0.0556, 0.2520, 0.0364],
-        [0.1831, 0.0753, 0.1814, 0.0531],
-        [0.1249, 0.1529, 0.0829, 0.1042],
-    ],
-    [
-        [0.1137, 0.1408, 0.0800, 0.0985],
-        [0.1092, 0.1344, 0.0768, 0.0955],
-        [0.1185, 0.1500, 0.0853, 0.1079],
-        [0.1164, 0.1480, 0.0840, 0.1064],
-        [0.2519, 0.0745, 0.2468, 0.0508],
-        [0.1818, 0.0990, 0.1820, 0.0707],
-        [0.1566, 0.1923, 0.1154, 0.1409],
-    ],
-];
-
-const SETTINGS: [fn() -> Setting; 2] = [overlapping, separated];
+use super::gradient_noise::GradientNoise;
+use super::study::{Cell, GROUPS, Group, PARAMETERS, SETTINGS, Setting};
+use super::{GRIDS, REFERENCE, Report, TRANSITIONS, on_grid};
+use crate::layout::{LOG, chart, curve, grid, measured, named, table};
+use crate::outcome::Outcome;
+use crate::page::Page;
 
 impl Report {
-    /// Writes `parameter-estimation.csv` and `.md`, `gradient-noise.csv` and the figures into
-    /// `dir`.
-    pub fn write(&self, dir: &Path) -> Result<()> {
-        let mut files = vec![
-            ("parameter-estimation.csv".to_string(), self.csv()),
-            ("gradient-noise.csv".to_string(), self.noise_csv()),
-            ("parameter-estimation.md".to_string(), self.markdown()),
-        ];
-        files.extend(figures::all(self));
-        write_all(dir, &files)
+    /// `parameter-estimation.csv`, `gradient-noise.csv`, a figure for each setting and the page.
+    pub fn outcome(&self) -> Outcome {
+        let (settings, sizes) = (SETTINGS.map(|s| s()), &self.experiment.sample_sizes);
+        let each = settings.iter().flat_map(|setting| sizes.iter().map(move |&n| (setting, n)));
+        let errors = each.map(|(setting, n)| {
+            let page = Page::new().with("setting", setting.name).with("n", n);
+            page.table("errors", &self.errors(setting, n))
+        });
+        let noise = settings.iter().map(|setting| {
+            let page = Page::new().with("setting", setting.name).with("file", noise_file(setting));
+            page.table("noise", &self.noises(setting)).table("limits", &self.limits(setting))
+        });
+        let used = self.table.iter().map(|c| c.draws).find(|draws| *draws > 0).unwrap_or(0);
+        let page = Page::new().with("draws", used).each("errors", errors).each("noise", noise);
+        let figures = settings.iter().map(|setting| (noise_file(setting), self.figure(setting)));
+        let page = self.beside_the_paper(self.near_the_limit(page));
+        Outcome::new("parameter-estimation", self.csv(), page.table("doubled", &self.doubling()))
+            .table("gradient-noise", self.noise_csv())
+            .figures(figures)
     }
 
-    fn csv(&self) -> String {
-        let mut out = String::from(
-            "part,setting,n,estimator,draws,replicates,parameter,truth,mae,std_error,bias,unconverged,degenerate\n",
-        );
-        for (part, cells) in [("table", &self.table), ("doubled", &self.doubled)] {
-            for c in cells {
-                let truth = c.setting.truth.natural();
-                for (j, parameter) in PARAMETERS.iter().enumerate() {
-                    let _ = writeln!(
-                        out,
-                        "{part},{},{},\"{}\",{},{},{parameter},{:.6},{:.6},{:.6},{:.6},{},{}",
-                        c.setting.name,
-                        c.n,
-                        c.estimator.name(),
-                        c.draws,
-                        c.errors.len(),
-                        truth[j],
-                        c.mae(j),
-                        c.sd(j),
-                        c.bias(j),
-                        c.unconverged,
-                        c.degenerate
-                    );
-                }
-            }
-        }
-        out
+    fn csv(&self) -> Table {
+        let number = |value: f64| Entry::number(value, 6);
+        let parts = [("table", &self.table), ("doubled", &self.doubled)];
+        let cells = parts.into_iter().flat_map(|(part, all)| all.iter().map(move |c| (part, c)));
+        let each = cells.flat_map(|(part, c)| (0..PARAMETERS.len()).map(move |j| (part, c, j)));
+        table!(each, |(part, c, j)| {
+            "part" => part,
+            "setting" => c.setting.name,
+            "n" => c.n,
+            "estimator" => c.estimator.name(),
+            "draws" => c.draws,
+            "replicates" => c.errors.len(),
+            "parameter" => PARAMETERS[j],
+            "truth" => number(c.setting.truth.natural()[j]),
+            "mae" => number(c.mae(j)),
+            "std_error" => number(c.sd(j)),
+            "bias" => number(c.bias(j)),
+            "unconverged" => c.unconverged,
+            "degenerate" => c.degenerate,
+        })
     }
 
-    fn noise_csv(&self) -> String {
-        let mut out = String::from(
-            "setting,estimator,transitions,loss_variance,gradient_variance,draws_to_match,draws_to_match_se,\
-             inefficiency,inefficiency_se\n",
-        );
-        for g in &self.noise {
-            let _ = writeln!(
-                out,
-                "{},\"{}\",{},{:.5e},{:.5},{:.4},{:.4},{:.5},{:.5}",
-                g.setting.name,
-                g.estimator.name(),
-                g.estimator.group(),
-                g.loss,
-                g.gradient,
-                g.draws_to_match,
-                g.draws_to_match_error,
-                g.inefficiency,
-                g.inefficiency_error
-            );
-        }
-        out
+    fn noise_csv(&self) -> Table {
+        table!(&self.noise, |g| {
+            "setting" => g.setting.name,
+            "estimator" => g.estimator.name(),
+            "transitions" => g.estimator.group(),
+            "loss_variance" => Entry::number(g.loss, Digits::Significant(6)),
+            "gradient_variance" => Entry::number(g.gradient, 5),
+            Column::from("draws_to_match").error("draws_to_match_se") =>
+                Entry::measured(g.draws_to_match, g.draws_to_match_error, 4),
+            Column::from("inefficiency").error("inefficiency_se") =>
+                Entry::measured(g.inefficiency, g.inefficiency_error, 5),
+        })
     }
 
     fn cell(&self, setting: &str, n: usize, estimator: Estimator) -> Option<&Cell> {
-        self.table
-            .iter()
-            .find(|c| c.setting.name == setting && c.n == n && c.estimator == estimator)
+        let mine = |c: &&Cell| (c.setting.name, c.n, c.estimator) == (setting, n, estimator);
+        self.table.iter().find(mine)
     }
 
-    fn markdown(&self) -> String {
-        let mut out = format!(
-            "# Parameter estimation\n\n\
-             Likelihood Matching, §5.1 and Table 2: a mixture of two isotropic Gaussians in the plane, its score and \
-             G analytic at every t. {} replicates, seed {}. Both settings have s = (0.7, 0.9) and w = 0.4; \
-             *overlapping* has means ±(1, 0.5), *separated* ±(3, 1.5). The paper's own truth is lost in our copy.\n\n\
-             Every estimator starts at the same two-means clustering and minimises its objective by the same damped \
-             quasi-Newton search to convergence; components are matched to the truth by the nearer labelling of the \
-             means. Equal for all is the number of draws (x, t) per datum, {} up to whole paths. They are balanced \
-             (noise in antithetic pairs, SM's times stratified), so that the average over the noise is nearly exact, \
-             but for the rows that say *independent draws* or *drawn once*. The process is VP with β from 0.1 to 20, \
-             ε = 1e-5; LM's grids are uniform on the simplex in t, with B = (1 − ρ)I + ρG and the full G.\n\n",
-            self.table.first().map_or(0, |c| c.errors.len()),
-            self.experiment.seed,
-            self.table.iter().find(|c| c.draws > 0).map_or(0, |c| c.draws),
-        );
-        if self.experiment.quick {
-            out.push_str(
-                "**A quick run: it shows that everything works; its numbers mean nothing.**\n\n",
-            );
-        }
-        self.ratios(&mut out);
-        self.beside_the_paper(&mut out);
-        self.doubling(&mut out);
-        self.noises(&mut out);
-        out
+    fn errors(&self, setting: &Setting, n: usize) -> Table {
+        let exact = self.cell(setting.name, n, Estimator::MaximumLikelihood);
+        let [means, sds, weight] = &GROUPS;
+        let error = |c: &Cell, group: &Group| Entry::number(c.group_mae(&group.1), 4);
+        let ratio = |c: &Cell, group: &Group| measured(exact.map(|e| c.ratio(e, &group.1)), 3);
+        let mine = self.table.iter().filter(|c| c.setting.name == setting.name && c.n == n);
+        table!(mine, |c| {
+            "estimator" => c.estimator.name(),
+            "draws" => c.draws,
+            "means" => error(c, means),
+            "sds" => error(c, sds),
+            "weight" => error(c, weight),
+            "ratio: means" => ratio(c, means),
+            "ratio: sds" => ratio(c, sds),
+            "ratio: weight" => ratio(c, weight),
+            "not converged" => c.unconverged,
+            "at a bound" => c.degenerate,
+        })
     }
 
-    fn ratios(&self, out: &mut String) {
-        out.push_str("## Mean absolute error\n\nOver a group of parameters, and its ratio to maximum likelihood's on the same data (± standard error).\n");
-        for setting in SETTINGS.map(|s| s()) {
-            for &n in &self.experiment.sample_sizes {
-                let Some(ml) = self.cell(setting.name, n, Estimator::MaximumLikelihood) else {
-                    continue;
-                };
-                let _ = writeln!(out, "\n### {}, n = {n}\n", setting.name);
-                out.push_str("| estimator | draws | means | sds | weight | ratio: means | sds | weight | not converged | at a bound |\n");
-                out.push_str("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
-                for c in self.table.iter().filter(|c| c.setting.name == setting.name && c.n == n) {
-                    let _ = write!(out, "| {} | {} |", c.estimator.name(), c.draws);
-                    GROUPS.iter().for_each(|(_, g)| {
-                        let _ = write!(out, " {:.4} |", c.group_mae(g));
-                    });
-                    for (_, g) in &GROUPS {
-                        let (ratio, error) = c.ratio(ml, g);
-                        let _ = write!(out, " {ratio:.3} ± {error:.3} |");
-                    }
-                    let _ = writeln!(out, " {} | {} |", c.unconverged, c.degenerate);
-                }
-            }
-        }
+    /// How many of LM's errors with `N ≥ 5` are within 5 % of maximum likelihood's, and which are
+    /// not.
+    fn near_the_limit(&self, page: Page) -> Page {
         let (mut within, mut clearly, mut beyond) = (0, 0, Vec::new());
-        for c in &self.table {
-            let Estimator::LikelihoodMatching {
-                transitions: 5..,
-                sampling: Sampling::Balanced,
-                ..
-            } = c.estimator
-            else {
-                continue;
-            };
-            let Some(ml) = self.cell(c.setting.name, c.n, Estimator::MaximumLikelihood) else {
-                continue;
-            };
-            for (name, group) in &GROUPS {
-                let (ratio, error) = c.ratio(ml, group);
+        let matching = self.table.iter().filter(|c| {
+            let enough =
+                matches!(c.estimator, Estimator::LikelihoodMatching { transitions: 5.., .. });
+            enough && c.estimator.sampling() == Sampling::Balanced
+        });
+        for c in matching {
+            let (setting, n, name) = (c.setting.name, c.n, c.estimator.name());
+            let Some(exact) = self.cell(setting, n, Estimator::MaximumLikelihood) else { continue };
+            for (group, range) in &GROUPS {
+                let (ratio, error) = c.ratio(exact, range);
                 if ratio <= 1.05 {
                     within += 1;
-                } else {
-                    clearly += usize::from(ratio - 2.0 * error > 1.05);
-                    beyond.push(format!(
-                        "{} {name} ({}, n = {}): {ratio:.3} ± {error:.3}",
-                        c.estimator.name(),
-                        c.setting.name,
-                        c.n
-                    ));
+                    continue;
                 }
+                clearly += usize::from(ratio - 2.0 * error > 1.05);
+                beyond
+                    .push(format!("{name} {group} ({setting}, n = {n}): {ratio:.3} ± {error:.3}"));
             }
         }
-        let _ = writeln!(
-            out,
-            "\nLM with N ≥ 5 lies within 5 % of maximum likelihood in {within} of {} cases.",
-            within + beyond.len()
-        );
-        if !beyond.is_empty() {
-            let _ = writeln!(
-                out,
-                "Beyond, {clearly} of them by more than two standard errors: {}.",
-                beyond.join("; ")
-            );
-        }
+        let found = Page::new().with("clearly", clearly).with("cases", beyond.join("; "));
+        page.with("within", within)
+            .with("cases", within + beyond.len())
+            .when("beyond", (!beyond.is_empty()).then_some(found))
     }
 
-    fn beside_the_paper(&self, out: &mut String) {
+    fn beside_the_paper(&self, page: Page) -> Page {
         let once = Estimator::sm(ScoreWeight::Sigma2, Sampling::Once);
-        let loud = |epsilon| Estimator::sm(ScoreWeight::Unweighted(epsilon), Sampling::Independent);
-        out.push_str("\n## Beside the paper's Table 2\n\nMAE (standard error). The paper's truth, and so its scale, is another; its rows are taken to be four means, two spreads and the weight.\n");
-        for (column, n) in [100, 200].into_iter().enumerate() {
-            if !self.experiment.sample_sizes.contains(&n) {
-                continue;
-            }
-            let _ = writeln!(out, "\n### n = {n}, separated\n");
-            let _ = writeln!(
-                out,
-                "| parameter | paper LM | paper SM | maximum likelihood | {} | {} | {} |\n|---|--:|--:|--:|--:|--:|--:|",
-                REFERENCE.name(),
-                loud(1e-3).name(),
-                once.name()
-            );
-            for (j, parameter) in PARAMETERS.iter().enumerate() {
-                let _ = write!(out, "| {parameter} |");
-                for paper in &PAPER {
-                    let _ = write!(
-                        out,
-                        " {:.4} ({:.4}) |",
-                        paper[j][2 * column],
-                        paper[j][2 * column + 1]
-                    );
-                }
-                for estimator in [Estimator::MaximumLikelihood, REFERENCE, loud(1e-3), once] {
-                    if let Some(c) = self.cell("separated", n, estimator) {
-                        let _ = write!(out, " {:.4} ({:.4}) |", c.mae(j), c.sd(j));
-                    }
-                }
-                out.push('\n');
-            }
-        }
-        let _ = writeln!(
-            out,
-            "\nMAE on the means, {} over SM (the paper: 0.73 at n = 100, 0.72 at n = 200):\n\n| SM variant | {} |\n|---|{}",
-            REFERENCE.name(),
-            SETTINGS
-                .iter()
-                .flat_map(|s| self
-                    .experiment
-                    .sample_sizes
-                    .iter()
-                    .map(move |n| format!("{}, n = {n}", s().name)))
-                .collect::<Vec<_>>()
-                .join(" | "),
-            "--:|".repeat(2 * self.experiment.sample_sizes.len())
-        );
-        for estimator in
-            super::estimators().into_iter().filter(|e| matches!(e, Estimator::ScoreMatching { .. }))
-        {
-            let _ = write!(out, "| {} |", estimator.name());
-            for setting in SETTINGS.map(|s| s()) {
-                for &n in &self.experiment.sample_sizes {
-                    let (Some(lm), Some(sm)) = (
-                        self.cell(setting.name, n, REFERENCE),
-                        self.cell(setting.name, n, estimator),
-                    ) else {
-                        continue;
-                    };
-                    let (ratio, error) = lm.ratio(sm, &GROUPS[0].1);
-                    let _ = write!(out, " {ratio:.3} ± {error:.3} |");
-                }
-            }
-            out.push('\n');
-        }
-        out.push_str("\nWhere we differ from the paper. Once the noise is averaged out, every weighting of score matching but the \
-            unweighted one on overlapping components is about as good as LM and as maximum likelihood: the population \
-            objective with likelihood weighting *is* the likelihood here. What separates SM from LM is the noise of the \
-            draws: unweighted SM at small ε with independent draws, and SM whose noise is drawn once, lose by as much as \
-            the paper's SM or more. Its LM/SM ratio of 0.7 seems to be such a case: it measures the noise of finite draws, \
-            not the objective.\n\n");
-        out.push_str("The paper's rows 5 and 6 err by 0.25 and 0.18 at both sample sizes, several standard errors of one sign. Ours, bias ± standard error of the two standard deviations:\n\n| setting | n | maximum likelihood s₁ | s₂ | LM s₁ | s₂ |\n|---|--:|--:|--:|--:|--:|\n");
-        for setting in SETTINGS.map(|s| s()) {
-            for &n in &self.experiment.sample_sizes {
-                let _ = write!(out, "| {} | {n} |", setting.name);
-                for estimator in [Estimator::MaximumLikelihood, REFERENCE] {
-                    let Some(c) = self.cell(setting.name, n, estimator) else { continue };
-                    for j in 4..6 {
-                        let _ = write!(
-                            out,
-                            " {:+.4} ± {:.4} |",
-                            c.bias(j),
-                            c.sd(j) / (c.errors.len() as f64).sqrt()
-                        );
-                    }
-                }
-                out.push('\n');
-            }
-        }
+        let loud = Estimator::sm(ScoreWeight::Unweighted(1e-3), Sampling::Independent);
+        let ours = [Estimator::MaximumLikelihood, REFERENCE, loud, once];
+        let ours = named(ours, Estimator::name);
+        let (sizes, settings) = (&self.experiment.sample_sizes, SETTINGS.map(|s| s()));
+        let beside = [100, 200].into_iter().filter(|n| sizes.contains(n)).map(|n| {
+            let rows = named(0..PARAMETERS.len(), |&j| PARAMETERS[j].to_string());
+            let table = grid("parameter", &rows, &ours, |&j, &estimator| {
+                let cell = self.cell("separated", n, estimator);
+                cell.map(|c| format!("{:.4} ({:.4})", c.mae(j), c.sd(j))).into()
+            });
+            Page::new().with("n", n).table("beside", &table)
+        });
+        let each = settings.iter().flat_map(|s| sizes.iter().map(move |&n| (s.name, n)));
+        let each: Vec<(String, (&str, usize))> = named(each, |(s, n)| format!("{s}, n = {n}"));
+        let score = |e: &Estimator| matches!(e, Estimator::ScoreMatching { .. });
+        let score = named(super::estimators().into_iter().filter(score), Estimator::name);
+        let over = grid("SM variant", &score, &each, |&estimator, &(setting, n)| {
+            let (lm, sm) = (self.cell(setting, n, REFERENCE), self.cell(setting, n, estimator));
+            measured(lm.zip(sm).map(|(lm, sm)| lm.ratio(sm, &GROUPS[0].1)), 3)
+        });
+        let limit = [("maximum likelihood", Estimator::MaximumLikelihood), ("LM", REFERENCE)];
+        let columns = limit.iter().flat_map(|&(name, e)| [4, 5].map(|j| (name, e, j)));
+        let columns = named(columns, |(name, _, j)| format!("{name}, {}", PARAMETERS[*j]));
+        let bias = grid("setting", &each, &columns, |&(setting, n), &(_, estimator, j)| {
+            let of = |c: &Cell| (c.bias(j), c.sd(j) / (c.errors.len() as f64).sqrt());
+            measured(self.cell(setting, n, estimator).map(of), 4)
+        });
+        page.with("reference", REFERENCE.name())
+            .each("beside", beside)
+            .table("over SM", &over)
+            .table("bias", &bias)
     }
 
-    fn doubling(&self, out: &mut String) {
-        out.push_str("\n## Twice the draws\n\nMAE with twice the draws per datum over MAE with the table's, same data: what the remaining noise is worth.\n\n| setting | n | estimator | means | sds | weight |\n|---|--:|---|--:|--:|--:|\n");
+    fn doubling(&self) -> Table {
+        let mut table = Table::new(["setting", "n", "estimator", "means", "sds", "weight"]);
         for double in &self.doubled {
-            let Some(single) = self.cell(double.setting.name, double.n, double.estimator) else {
-                continue;
-            };
-            let mut single = single.clone();
+            let (setting, n, estimator) = (double.setting.name, double.n, double.estimator);
+            let Some(mut single) = self.cell(setting, n, estimator).cloned() else { continue };
             single.errors.truncate(double.errors.len());
-            let _ = write!(
-                out,
-                "| {} | {} | {} |",
-                double.setting.name,
-                double.n,
-                double.estimator.name()
-            );
-            for (_, group) in &GROUPS {
-                let (ratio, error) = double.ratio(&single, group);
-                let _ = write!(out, " {ratio:.3} ± {error:.3} |");
-            }
-            out.push('\n');
+            let ratios = GROUPS.iter().map(|(_, g)| measured(Some(double.ratio(&single, g)), 3));
+            let row = [setting.into(), n.into(), estimator.name().into()];
+            table.push(row.into_iter().chain(ratios));
         }
+        table
     }
 
-    fn noises(&self, out: &mut String) {
-        out.push_str("\n## Noise of the gradient at the truth\n\nPer draw (x, t): with M independent draws per datum, noise adds the given number over M to the estimates' variance, in units of maximum likelihood's own variance (mean of the seven parameters). So it is also the number of draws that doubles the variance. In brackets the variance of the gradient itself, tr(F⁻¹V)/7 per draw with F the Fisher information, and that of the loss in nats².\n");
-        for setting in SETTINGS.map(|s| s()) {
-            let _ = writeln!(
-                out,
-                "\n### {}\n\n| N | path, uniform t | marginal, uniform t | path, uniform log-SNR | marginal, uniform log-SNR |\n|--:|--:|--:|--:|--:|",
-                setting.name
-            );
-            for n in TRANSITIONS {
-                let _ = write!(out, "| {n} |");
-                for law in [TimeLaw::Uniform, TimeLaw::LogSnr] {
-                    for form in [Form::Path, Form::Marginal] {
-                        let found = self.noise.iter().find(|g| {
-                            g.setting.name == setting.name
-                                && figures::is(&g.estimator, form, law)
-                                && g.estimator.group() == n
-                        });
-                        if let Some(g) = found {
-                            let _ = write!(
-                                out,
-                                " {:.2} ± {:.2} ({:.2}; {:.3}) |",
-                                g.draws_to_match, g.draws_to_match_error, g.gradient, g.loss
-                            );
-                        }
-                    }
-                }
-                out.push('\n');
-            }
-            out.push_str("\nAll noise averaged out, standard deviation of the estimates relative to maximum likelihood's (large n; a dash where the noise hides it):\n\n| objective | noise per draw | relative sd |\n|---|--:|--:|\n");
-            for g in self.noise.iter().filter(|g| g.setting.name == setting.name) {
-                let relative = if g.draws_to_match < 100.0 {
-                    format!("{:.3} ± {:.3}", g.inefficiency, g.inefficiency_error)
-                } else {
-                    "–".into()
-                };
-                let name = g.estimator.name().replace(", independent draws", "");
-                let _ = writeln!(
-                    out,
-                    "| {name} | {:.2} ± {:.2} | {relative} |",
-                    g.draws_to_match, g.draws_to_match_error
-                );
-            }
-        }
-        out.push_str("\n![noise by N, overlapping](gradient-noise-overlapping.svg)\n![noise by N, separated](gradient-noise-separated.svg)\n");
+    fn noise_of(&self, setting: &Setting, estimator: Estimator) -> Option<&GradientNoise> {
+        self.noise.iter().find(|g| g.setting.name == setting.name && g.estimator == estimator)
     }
+
+    fn noises(&self, setting: &Setting) -> Table {
+        let (rows, columns) = (named(TRANSITIONS, usize::to_string), named(GRIDS, |g| g.2.into()));
+        grid("N", &rows, &columns, |&n, &on| {
+            let found = self.noise_of(setting, on_grid(on, n)).map(|g| {
+                let (draws, error) = (g.draws_to_match, g.draws_to_match_error);
+                format!("{draws:.2} ± {error:.2} ({:.2}; {:.3})", g.gradient, g.loss)
+            });
+            found.into()
+        })
+    }
+
+    fn limits(&self, setting: &Setting) -> Table {
+        let limit = |g: &GradientNoise| {
+            (g.draws_to_match < 100.0).then_some((g.inefficiency, g.inefficiency_error))
+        };
+        table!(self.noise.iter().filter(|g| g.setting.name == setting.name), |g| {
+            "objective" => g.estimator.name().replace(", independent draws", ""),
+            "noise per draw" => Entry::measured(g.draws_to_match, g.draws_to_match_error, 2),
+            "relative sd" => measured(limit(g), 3),
+        })
+    }
+
+    /// Draws per datum at which noise doubles the variance, against `N`.
+    fn figure(&self, setting: &Setting) -> String {
+        let line = |on: (_, _, &str)| -> Series {
+            let point = |n: usize| {
+                let g = self.noise_of(setting, on_grid(on, n))?;
+                Some((n as f64, (g.draws_to_match, g.draws_to_match_error)))
+            };
+            curve(on.2, TRANSITIONS.into_iter().filter_map(point))
+        };
+        chart(
+            format!("Noise of the gradient at the truth, {} components", setting.name),
+            ["transitions N", "draws per datum that double the variance"],
+            LOG,
+            GRIDS.map(line).into(),
+        )
+    }
+}
+
+fn noise_file(setting: &Setting) -> String {
+    format!("gradient-noise-{}.svg", setting.name)
 }

@@ -8,23 +8,26 @@ use rayon::prelude::*;
 use super::draws::{Drawer, Estimator};
 use super::family::{Mixture, P, Params};
 use super::fit::{Fit, fit, maximum_likelihood, start};
+use crate::experiment::Progress;
 use tweedie::noise::Seed;
 use tweedie::schedule::Vp;
+use tweedie::{Error, Result};
 
 /// A truth to estimate.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// `overlapping` or `separated`.
     pub name: &'static str,
-    /// The law of the data.
+    /// The distribution of the data.
     pub truth: Mixture,
 }
 
 /// What the parameters are called, in the order of [`Mixture::natural`].
 pub const PARAMETERS: [&str; P] = ["m₁₁", "m₁₂", "m₂₁", "m₂₂", "s₁", "s₂", "w"];
-/// The groups of parameters and where they lie.
-pub const GROUPS: [(&str, std::ops::Range<usize>); 3] =
-    [("means", 0..4), ("sds", 4..6), ("weight", 6..7)];
+/// A group of parameters: its name, and where they lie.
+pub type Group = (&'static str, std::ops::Range<usize>);
+/// The groups of parameters.
+pub const GROUPS: [Group; 3] = [("means", 0..4), ("sds", 4..6), ("weight", 6..7)];
 
 /// All replicates of one estimator at one setting and sample size.
 #[derive(Clone, Debug)]
@@ -91,6 +94,63 @@ impl Cell {
     }
 }
 
+/// The settings by name, with means ±(1, 0.5) and ±(3, 1.5), standard deviations 0.7 and 0.9 and
+/// weights 0.4 and 0.6: components whose densities cross (2.2 apart), and that do not (6.7 apart).
+pub const SETTINGS: [fn() -> Setting; 2] = [overlapping, separated];
+
+/// Two components whose densities cross.
+pub fn overlapping() -> Setting {
+    Setting {
+        name: "overlapping",
+        truth: Mixture::new([[-1.0, -0.5], [1.0, 0.5]], [0.7, 0.9], 0.4),
+    }
+}
+
+/// The same components three times as far apart.
+pub fn separated() -> Setting {
+    Setting { name: "separated", truth: Mixture::new([[-3.0, -1.5], [3.0, 1.5]], [0.7, 0.9], 0.4) }
+}
+
+/// Threads to fit on: so many, or those of the program. Results do not depend on their number.
+pub fn pool(threads: Option<usize>) -> Result<ThreadPool> {
+    let threads = threads.unwrap_or_else(rayon::current_num_threads);
+    Error::check_count("threads", threads, 10_000)?;
+    let failed = |e| Error::numeric(format!("no threads: {e}"), "give fewer with --threads");
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(failed)
+}
+
+/// Refuses replicates and draws that are too few.
+pub fn check(replicates: usize, draws: usize) -> Result<()> {
+    let at_least = |field: &str, value: usize, least: usize| match value >= least {
+        true => Ok(()),
+        false => Err(Error::config(field, value.to_string(), format!("give at least {least}"))),
+    };
+    at_least("--replicates", replicates, 2)?;
+    at_least("--draws", draws, 16)
+}
+
+/// Runs blocks one after the other; `progress` gets a line and the fraction of them that is done.
+pub fn run_all(
+    blocks: &[Block],
+    seed: Seed,
+    vp: &Vp,
+    pool: &ThreadPool,
+    progress: Progress,
+) -> Vec<Cell> {
+    let all: f64 = blocks.iter().map(Block::work).sum();
+    let (mut cells, mut done) = (Vec::new(), 0.0);
+    for block in blocks {
+        cells.extend(block.run(seed, vp, pool, &mut |finished| {
+            let Block { setting, n, replicates, .. } = block;
+            let line = format!("{}, n = {n}: {finished} of {replicates} replicates", setting.name);
+            let fraction = finished as f64 / *replicates as f64;
+            progress(&line, ((done + fraction * block.work()) / all).min(1.0));
+        }));
+        done += block.work();
+    }
+    cells
+}
+
 /// One block of work: a setting, a sample size and the estimators compared there.
 #[derive(Clone, Debug)]
 pub struct Block {
@@ -113,7 +173,7 @@ impl Block {
         (self.replicates * self.n * per_datum) as f64
     }
 
-    /// Runs the block on `pool`; `progress` is told how many replicates are done. Replicate `i`
+    /// Runs the block on `pool`; `progress` gets how many replicates are done. Replicate `i`
     /// draws from stream `i` of the block's seeds alone, so that results depend neither on threads
     /// nor on other blocks.
     pub fn run(

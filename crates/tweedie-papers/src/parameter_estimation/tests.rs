@@ -2,9 +2,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::draws::Drawer;
-use super::family::{Diffused, P};
+use super::family::{Diffused, Mixture, P};
 use super::fit::{fit, maximum_likelihood, start};
 use super::loss::Sum;
+use super::study::{overlapping, separated};
 use super::*;
 
 fn rng(stream: u64) -> ChaCha8Rng {
@@ -25,12 +26,12 @@ fn largest_z(rows: &[Vec<f64>]) -> f64 {
         .fold(0.0, f64::max)
 }
 
-fn laws() -> impl Iterator<Item = (TimeLaw, usize)> {
-    [TimeLaw::Uniform, TimeLaw::LogSnr].into_iter().flat_map(|law| [1, 2, 10].map(|n| (law, n)))
+fn times() -> impl Iterator<Item = (TimeLaw, usize)> {
+    [TimeLaw::Uniform, TimeLaw::LogSnr].into_iter().flat_map(|time| [1, 2, 10].map(|n| (time, n)))
 }
 
-fn lm(form: Form, (law, transitions): (TimeLaw, usize)) -> Estimator {
-    Estimator::LikelihoodMatching { form, transitions, law, sampling: Sampling::Independent }
+fn lm(form: Form, (time, transitions): (TimeLaw, usize)) -> Estimator {
+    Estimator::LikelihoodMatching { form, transitions, time, sampling: Sampling::Independent }
 }
 
 /// LM's expected gradient vanishes at the truth, to the Monte-Carlo error; beside the truth it does
@@ -39,7 +40,7 @@ fn lm(form: Form, (law, transitions): (TimeLaw, usize)) -> Estimator {
 fn the_gradient_vanishes_at_the_truth() {
     let (truth, vp) = (overlapping().truth, Vp::default());
     for form in [Form::Path, Form::Marginal] {
-        for setup in laws() {
+        for setup in times() {
             let estimator = lm(form, setup);
             let drawer = Drawer::new(estimator, &vp);
             let z = |at: &Mixture| {
@@ -71,7 +72,7 @@ fn path_and_marginal_agree_in_expectation() {
     let mut model = overlapping().truth;
     model.log_variances[0] += 0.4;
     model.means[1][0] += 0.3;
-    for setup in laws() {
+    for setup in times() {
         let mean = |form: Form, stream: u64| -> Vec<Vec<f64>> {
             let (drawer, model, mut rng) =
                 (Drawer::new(lm(form, setup), &vp), Diffused::from(&model), rng(stream));
@@ -140,24 +141,31 @@ fn many_transitions_give_maximum_likelihood() {
 
 #[test]
 fn results_do_not_depend_on_threads_and_files_are_written() {
-    let quick = |threads| ParameterEstimation {
+    let small = |threads| ParameterEstimation {
         replicates: 4,
         sample_sizes: vec![60],
         draws: 20,
+        noise_rows: 3_200,
         threads: Some(threads),
-        quick: true,
         ..Default::default()
     };
     let mut fractions = Vec::new();
-    let one = quick(1).run(&mut |_, fraction| fractions.push(fraction)).unwrap();
-    let two = quick(3).run(&mut |_, _| {}).unwrap();
+    let one = small(1).measure(&mut |_, fraction| fractions.push(fraction)).unwrap();
+    let two = small(3).measure(&mut |_, _| {}).unwrap();
     assert!(
         fractions.windows(2).all(|w| w[0] <= w[1]) && *fractions.last().unwrap() > 0.99,
         "{fractions:?}"
     );
     let dir = tempfile::tempdir().unwrap();
     for (name, report) in [("one", &one), ("two", &two)] {
-        report.write(&dir.path().join(name)).unwrap();
+        let outcome = report.outcome();
+        outcome.write(&dir.path().join(name)).unwrap();
+        let settings = serde_json::to_value(&report.experiment).unwrap();
+        let page = outcome
+            .page
+            .fill(crate::experiment::Entry::of::<ParameterEstimation>().page(), &settings)
+            .unwrap();
+        std::fs::write(dir.path().join(name).join("page.md"), page).unwrap();
     }
     let names: Vec<_> = std::fs::read_dir(dir.path().join("one"))
         .unwrap()
@@ -173,5 +181,5 @@ fn results_do_not_depend_on_threads_and_files_are_written() {
 #[test]
 fn bad_settings_name_the_field() {
     let bad = ParameterEstimation { sample_sizes: vec![5], ..Default::default() };
-    assert!(bad.run(&mut |_, _| {}).unwrap_err().to_string().contains("sample_sizes"));
+    assert!(bad.measure(&mut |_, _| {}).unwrap_err().to_string().contains("sample_sizes"));
 }

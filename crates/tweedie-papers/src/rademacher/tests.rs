@@ -1,9 +1,9 @@
 use super::*;
 use tweedie::likelihood::mean_and_error;
 
-fn tiny(law: Law) -> Rademacher {
+fn tiny(distribution: Distribution) -> Rademacher {
     Rademacher {
-        laws: vec![law],
+        distributions: vec![distribution],
         probes: vec![1, 4, 16, 64],
         times: vec![0.1, 0.3],
         trials: 10,
@@ -18,9 +18,9 @@ fn tiny(law: Law) -> Rademacher {
 /// standard errors.
 #[test]
 fn errors_fall_as_the_root_of_the_products() {
-    let tiny = tiny(Law::Mixture10);
-    let report = tiny.run(&mut |_, _| ()).unwrap();
-    for at in &report.laws[0].times {
+    let tiny = tiny(Distribution::Mixture10);
+    let report = tiny.measure(&mut |_, _| ()).unwrap();
+    for at in &report.found[0].times {
         let (slope, error) = at.slope(&tiny.probes).unwrap();
         println!("t = {}: slope {slope} ± {error}", at.t);
         assert!((slope + 0.5).abs() < 4.0 * error && error < 0.05, "{slope} ± {error}");
@@ -32,20 +32,20 @@ fn errors_fall_as_the_root_of_the_products() {
         }
     }
     let dir = tempfile::tempdir().unwrap();
-    report.write(dir.path()).unwrap();
+    report.outcome().write(dir.path()).unwrap();
     assert!(dir.path().join("rademacher-mixture10.svg").exists());
 }
 
-/// Where `G` is diagonal one product is exact, and there is no slope. Held in [0, 1] it is not
+/// Where `G` is diagonal one product is exact, and there is no slope. Limited to [0, 1] it is not
 /// where the exact variances are above 1, as between the nine Gaussians at t = 0.3.
 #[test]
 fn one_product_is_exact_where_the_covariance_is_diagonal() {
-    let tiny = Rademacher { probes: vec![1, 3], rows: 20, ..tiny(Law::Nine) };
-    let report = tiny.run(&mut |_, _| ()).unwrap();
-    for at in &report.laws[0].times {
+    let tiny = Rademacher { probes: vec![1, 3], rows: 20, ..tiny(Distribution::Nine) };
+    let report = tiny.measure(&mut |_, _| ()).unwrap();
+    for at in &report.found[0].times {
         assert!(at.errors[0].iter().all(|error| *error < 1e-9), "{:?}", at.errors);
         assert_eq!(at.slope(&tiny.probes), None);
-        assert!(at.held[0].iter().all(|error| if at.t < 0.2 {
+        assert!(at.limited[0].iter().all(|error| if at.t < 0.2 {
             *error < 1e-9
         } else {
             *error > 0.05
@@ -55,9 +55,11 @@ fn one_product_is_exact_where_the_covariance_is_diagonal() {
 
 #[test]
 fn mistakes_name_their_field() {
-    let error =
-        Rademacher { probes: vec![4, 2], ..tiny(Law::Nine) }.run(&mut |_, _| ()).unwrap_err();
+    let error = Rademacher { probes: vec![4, 2], ..tiny(Distribution::Nine) }
+        .measure(&mut |_, _| ())
+        .unwrap_err();
     assert!(error.to_string().contains("--probes"), "{error}");
-    let error = Rademacher { trials: 0, ..tiny(Law::Nine) }.run(&mut |_, _| ()).unwrap_err();
+    let error =
+        Rademacher { trials: 0, ..tiny(Distribution::Nine) }.measure(&mut |_, _| ()).unwrap_err();
     assert!(error.to_string().contains("--trials"), "{error}");
 }

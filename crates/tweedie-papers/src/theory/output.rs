@@ -1,5 +1,5 @@
-//! The law that a sampler of a density on the line puts out, without drawing from it: every step is
-//! an integral operator on a grid of points.
+//! The distribution that a sampler of a density on the line puts out, without drawing from it:
+//! every step is an integral operator on a grid of points.
 
 use std::f64::consts::TAU;
 
@@ -14,7 +14,7 @@ use tweedie::query::{Query, Times};
 use tweedie::tensor::to_vec;
 use tweedie::{Error, Result};
 
-/// How far the law of a sampler's `x_{t_1}` is from that of the data's.
+/// How far the distribution of a sampler's `x_{t_1}` is from the data's there.
 #[derive(Clone, Copy, Debug)]
 pub struct Distance {
     /// `½∫|p − q|`.
@@ -65,8 +65,8 @@ impl Axes {
 
     /// With so many times as many points.
     pub(super) fn finer(oracle: &Oracle, grid: &[f64], times: f64) -> Axes {
-        let (schedule, law) = (oracle.space().schedule(), oracle.mixture.parameters());
-        let components = law.means.iter().zip(&law.covariances);
+        let (schedule, mixture) = (oracle.space().schedule(), oracle.mixture.parameters());
+        let components = mixture.means.iter().zip(&mixture.covariances);
         let end =
             components.map(|(m, s)| m[0].abs() + REACH * s[0].sqrt()).fold(2.0 * REACH, f64::max);
         // the least variance that a reverse step can have
@@ -101,8 +101,8 @@ pub(super) fn density(reverse: &Reverse, grid: &[f64], Axes(axes): &Axes) -> Res
         let (from, to, n) = (&axes[i + 1], &axes[i], density.len());
         let mut streams = Noise::new(Seed(0), 0..n as u64);
         let (s, t, x) = (Times::All(grid[i]), Times::All(grid[i + 1]), from.column());
-        let law = reverse.at(&Query::new(&x, &t), &s, &mut streams);
-        let (means, variances) = (to_vec(&law.mean), to_vec(&law.cov.diagonal()));
+        let step = reverse.at(&Query::new(&x, &t), &s, &mut streams);
+        let (means, variances) = (to_vec(&step.mean), to_vec(&step.cov.diagonal()));
         let mut next = vec![0.0; to.points.len()];
         for ((&mass, mean), variance) in density.iter().zip(means).zip(variances) {
             // NaN too
@@ -157,7 +157,7 @@ fn add_normal(to: &mut [f64], mass: f64, mean: f64, variance: f64, axis: &Axis) 
     }
 }
 
-/// The distances of a sampler's law at the first time of `grid` from the data's there.
+/// The distances of a sampler's distribution at the first time of `grid` from the data's there.
 ///
 /// # Errors
 /// As [`density`].

@@ -2,10 +2,10 @@
 //!
 //! `KL(q(x_0, x_{t_1}, …, x_{t_K}) ‖ p)` is `−E[ELBO]` less the entropy of the data. By the chain
 //! rule it is the prior's part, and a part of each step, `E KL(q(x_s|x_t) ‖ p(x_s|x_t))`. As `p` is
-//! Gaussian, that is again a sum of two: how far the exact law is from the Gaussian `N_q` of its
-//! own mean and covariance, which no covariance can help and all samplers share; and the divergence
-//! of two Gaussians, which is exact for every draw of `x_t`. Under the oracle all densities are
-//! known, so that only these expectations are Monte Carlo, on the same draws for all.
+//! Gaussian, that is again a sum of two: how far the exact distribution is from the Gaussian `N_q`
+//! of its own mean and covariance, which no covariance can help and all samplers share; and the
+//! divergence of two Gaussians, which is exact for every draw of `x_t`. Under the oracle all
+//! densities are known, so that only these expectations are Monte Carlo, on the same draws for all.
 
 use tch::Tensor;
 
@@ -17,7 +17,6 @@ use tweedie::likelihood::{Elbo, LogLikelihood, mean_and_error};
 use tweedie::model::Denoiser;
 use tweedie::noise::{Noise, Seed};
 use tweedie::oracle::Oracle;
-
 use tweedie::posterior::{NoiseMoments, bridge};
 use tweedie::query::{Batch, Query, Times};
 use tweedie::sym_matrix::SymMatrix;
@@ -58,8 +57,8 @@ struct Draw {
     t: f64,
 }
 
-/// Measures `samplers`, all models of the oracle's law, over `grid` (`t_0 = 0`) on `rows` data;
-/// with their ELBOs if asked.
+/// Measures `samplers`, all models of the oracle's distribution, over `grid` (`t_0 = 0`) on `rows`
+/// data; with their ELBOs if `with_elbo`.
 ///
 /// # Errors
 /// If the ELBO fails.
@@ -95,9 +94,10 @@ pub(super) fn measure(
             let covariance =
                 if i == 0 && !covariance.ends_in_a_density() { &ZeroHessian } else { *covariance };
             let reverse = Reverse::new(*model, covariance, 1.0)?;
-            let law = reverse.at(&Query::new(&draw.xt, &Times::All(t)), &Times::All(s), &mut signs);
+            let step =
+                reverse.at(&Query::new(&draw.xt, &Times::All(t)), &Times::All(s), &mut signs);
             let of_sampler = if i == 0 { &mut of_decoder } else { &mut of_steps };
-            add(&mut of_sampler[j], &to_vec(&exact.kl(&law)));
+            add(&mut of_sampler[j], &to_vec(&exact.kl(&step)));
         }
         if i + 2 == grid.len() {
             let variance = SymMatrix::scalar(&schedule.sigma2(t).into(), &draw.xt);

@@ -19,9 +19,9 @@ const WAVES: usize = 6;
 const FREQUENCY: f64 = 1.5;
 
 /// A smooth field `φ(x, t) ∝ Σ_j a_j cos(ω_j·x + b_j)` of vectors, or of symmetric matrices written
-/// out, with `E‖φ(x_t, t)‖² = d` at every `t` under a mixture's diffused law: the mean square of
-/// the score of `N(0, I)`, which is the unit in which errors are given. The norm is exact, by the
-/// mixture's characteristic function.
+/// out, with `E‖φ(x_t, t)‖² = d` at every `t` under a mixture's diffused distribution: the mean
+/// square of the score of `N(0, I)`, which is the unit in which errors are given. The norm is
+/// exact, by the mixture's characteristic function.
 #[derive(Debug)]
 pub(super) struct Field {
     /// `ω_j`, `[J, d]`.
@@ -52,32 +52,36 @@ struct Product {
 
 impl Field {
     /// A field of vectors for the score.
-    pub(super) fn of_vectors(law: &GaussianMixture, seed: Seed) -> Field {
+    pub(super) fn of_vectors(mixture: &GaussianMixture, seed: Seed) -> Field {
         let mut amplitudes = Noise::new(seed.derive("amplitudes"), 0..WAVES as u64);
-        Field::new(law, amplitudes.normal(law.dim() as usize, Kind::Double, Device::Cpu), seed)
+        Field::new(
+            mixture,
+            amplitudes.normal(mixture.dim() as usize, Kind::Double, Device::Cpu),
+            seed,
+        )
     }
 
     /// A field of symmetric matrices for the Hessian.
-    pub(super) fn of_matrices(law: &GaussianMixture, seed: Seed) -> Field {
-        let d = law.dim();
+    pub(super) fn of_matrices(mixture: &GaussianMixture, seed: Seed) -> Field {
+        let d = mixture.dim();
         let z = Noise::new(seed.derive("amplitudes"), 0..WAVES as u64).normal(
             (d * d) as usize,
             Kind::Double,
             Device::Cpu,
         );
         let z = z.view([-1, d, d]);
-        Field::new(law, (&z + z.transpose(1, 2)).flatten(1, 2), seed)
+        Field::new(mixture, (&z + z.transpose(1, 2)).flatten(1, 2), seed)
     }
 
-    fn new(law: &GaussianMixture, amplitudes: Tensor, seed: Seed) -> Field {
-        let (d, rows) = (law.dim() as usize, 0..WAVES as u64);
+    fn new(mixture: &GaussianMixture, amplitudes: Tensor, seed: Seed) -> Field {
+        let (d, rows) = (mixture.dim() as usize, 0..WAVES as u64);
         let frequencies = Noise::new(seed.derive("frequencies"), rows.clone()).normal(
             d,
             Kind::Double,
             Device::Cpu,
         ) * (FREQUENCY / (d as f64).sqrt());
         let phases = Tensor::from_slice(&Noise::new(seed.derive("phases"), rows).uniform(1)) * TAU;
-        let (mixture, b) = (law.parameters(), to_vec(&phases));
+        let (mixture, b) = (mixture.parameters(), to_vec(&phases));
         let omega: Vec<Vec<f64>> = to_vec(&frequencies).chunks(d).map(<[f64]>::to_vec).collect();
         let gram = amplitudes.matmul(&amplitudes.transpose(0, 1));
         let mut products = Vec::new();
@@ -163,7 +167,7 @@ impl Denoiser for Perturbed<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::law::laws;
+    use super::super::mixtures::mixtures;
     use std::sync::Arc;
 
     use super::*;
@@ -175,11 +179,12 @@ mod tests {
     #[test]
     fn fields_have_their_norm() {
         let vp = Vp::default();
-        for law in laws() {
-            let (n, d) = (20_000, law.dim());
-            for (i, field) in [Field::of_vectors(&law, Seed(1)), Field::of_matrices(&law, Seed(2))]
-                .iter()
-                .enumerate()
+        for mixture in mixtures() {
+            let (n, d) = (20_000, mixture.dim());
+            for (i, field) in
+                [Field::of_vectors(&mixture, Seed(1)), Field::of_matrices(&mixture, Seed(2))]
+                    .iter()
+                    .enumerate()
             {
                 for t in [1e-3, 0.2, 0.9] {
                     let z = Noise::new(Seed(3), 0..n as u64).normal(
@@ -187,7 +192,7 @@ mod tests {
                         Kind::Double,
                         Device::Cpu,
                     );
-                    let x = law.sample(n, Seed(4)) * vp.alpha(t) + z * vp.sigma(t);
+                    let x = mixture.sample(n, Seed(4)) * vp.alpha(t) + z * vp.sigma(t);
                     let value = field.at(&x, &vp, &Times::All(t));
                     let (mean, error) = mean_and_error(&to_vec(&squared_norm(&value)));
                     assert!(
@@ -208,8 +213,8 @@ mod tests {
     /// The model's score is off by `δφ` and its Hessian `(G − I)/σ²` by `δΦ`, each alone.
     #[test]
     fn one_thing_is_perturbed_at_a_time() {
-        let [_, law, _] = laws();
-        let oracle = Oracle::new(law, Arc::new(Vp::default()));
+        let [_, mixture, _] = mixtures();
+        let oracle = Oracle::new(mixture, Arc::new(Vp::default()));
         let (of_score, of_hessian) = (
             Field::of_vectors(&oracle.mixture, Seed(1)),
             Field::of_matrices(&oracle.mixture, Seed(2)),

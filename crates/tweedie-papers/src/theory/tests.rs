@@ -1,4 +1,4 @@
-use super::law::line;
+use super::mixtures::line;
 use super::*;
 use tweedie::covariance::Own;
 use tweedie::likelihood::mean_and_error;
@@ -21,13 +21,13 @@ fn isotropic_g(schedule: &dyn Schedule, t: f64) -> f64 {
     signal / (signal + schedule.sigma2(t))
 }
 
-/// Prior, steps and decoder add up to what the crate's ELBO says, which knows nothing of them,
+/// Prior, steps and decoder add up to what the crate's ELBO gives, which knows nothing of them,
 /// under every covariance and error: within four standard errors of both.
 #[test]
 fn the_parts_are_the_elbos() {
-    for law in laws() {
+    for mixture in mixtures() {
         for chain in Chain::ALL {
-            let found = small().measure(&law, chain, 30, samplers(law.dim()), true).unwrap();
+            let found = small().on(&mixture, chain, 30, samplers(mixture.dim()), true).unwrap();
             assert!(found.without_density.is_empty());
             for Judged { sampler, path, .. } in &found.judged {
                 let parts = [found.prior, path.steps, path.decoder, path.elbo.unwrap()];
@@ -36,7 +36,7 @@ fn the_parts_are_the_elbos() {
                 assert!(
                     gap.abs() < 4.0 * error,
                     "d = {}, {}: {gap} ± {error}",
-                    law.dim(),
+                    mixture.dim(),
                     sampler.name()
                 );
                 assert!(path.steps.0 > 0.0 && error < 2.0 + 0.3 * parts[3].0, "{parts:?}");
@@ -49,10 +49,10 @@ fn the_parts_are_the_elbos() {
 /// `q(x_s|x_t)` has the covariance `λ² + c²g`, the same everywhere.
 #[test]
 fn a_gaussian_has_no_error_but_its_covariance() {
-    let law = GaussianMixture::new(&[1.0], &[[0.0, 0.0]], &[0.6]).unwrap();
+    let mixture = GaussianMixture::new(&[1.0], &[[0.0, 0.0]], &[0.6]).unwrap();
     let all = samplers(2)[1..3].iter().copied().chain([Sampler::EXACT]).collect();
     let (schedule, grid) = Chain::LogSnr.steps(20);
-    let found = small().measure(&law, Chain::LogSnr, 20, all, false).unwrap();
+    let found = small().on(&mixture, Chain::LogSnr, 20, all, false).unwrap();
     let expected = |variance: &dyn Fn(tweedie::posterior::Bridge, f64) -> f64| -> f64 {
         let of = |gap: &[f64]| {
             let bridge = tweedie::posterior::Bridge::new(&*schedule, gap[0], gap[1], 1.0);
@@ -72,12 +72,12 @@ fn a_gaussian_has_no_error_but_its_covariance() {
 }
 
 /// The output on a Gaussian: its variance goes from `σ_T²` by `v_s = (1/m − c(1 − …))² v_t + Cov`,
-/// and a law of another variance is apart in closed form.
+/// and a distribution of another variance is apart in closed form.
 #[test]
 fn the_output_of_a_gaussian_is_a_gaussian() {
-    let law = GaussianMixture::new(&[1.0], &[[0.0]], &[0.6]).unwrap();
+    let mixture = GaussianMixture::new(&[1.0], &[[0.0]], &[0.6]).unwrap();
     let (schedule, grid) = Chain::Theorem.steps(12);
-    let oracle = Oracle::new(law, schedule.clone());
+    let oracle = Oracle::new(mixture, schedule.clone());
     let axes = Axes::new(&oracle, &grid[1..]);
     for covariance in [CovarianceConfig::Beta, CovarianceConfig::ZeroHessian, CovarianceConfig::Own]
     {
@@ -149,24 +149,23 @@ fn the_output_is_that_of_the_sampler() {
 #[test]
 fn slopes_and_sizes_are_the_theorys() {
     let experiment = Theory { rows: 600, steps: vec![20, 40, 80, 160], ..small() };
-    let mut report =
-        Report { experiment, over_steps: Vec::new(), over_sizes: Vec::new(), seconds: f64::NAN };
+    let mut report = Report { experiment, over_steps: Vec::new(), over_sizes: Vec::new() };
     let theory = report.experiment.clone();
     let cases = [(1, Chain::Theorem), (1, Chain::LogSnr), (2, Chain::LogSnr)];
-    let [line, plane, ten] = laws();
-    for (law, chain) in [&line, &line, &plane].into_iter().zip(cases.map(|case| case.1)) {
+    let [line, plane, ten] = mixtures();
+    for (mixture, chain) in [&line, &line, &plane].into_iter().zip(cases.map(|case| case.1)) {
         let samplers: Vec<Sampler> =
             [CovarianceConfig::Beta, CovarianceConfig::ZeroHessian, CovarianceConfig::Own]
                 .map(Sampler::Exact)
                 .into();
-        let of = |&k: &usize| theory.measure(law, chain, k, samplers.clone(), false).unwrap();
+        let of = |&k: &usize| theory.on(mixture, chain, k, samplers.clone(), false).unwrap();
         report.over_steps.extend(theory.steps.iter().map(of));
     }
     let errors =
         [Sampler::Score(0.1), Sampler::Score(0.2), Sampler::Hessian(0.1), Sampler::Hessian(0.2)];
     let fewer = Theory { rows: 100, ..theory.clone() };
-    let of = |law: &GaussianMixture| {
-        fewer.measure(law, Chain::Theorem, 160, errors.to_vec(), false).unwrap()
+    let of = |mixture: &GaussianMixture| {
+        fewer.on(mixture, Chain::Theorem, 160, errors.to_vec(), false).unwrap()
     };
     report.over_sizes = [&line, &plane, &ten].map(of).into();
     for (dim, chain) in cases {
@@ -227,7 +226,7 @@ fn slopes_and_sizes_are_the_theorys() {
 #[test]
 fn bad_settings_name_the_field() {
     let refused = |theory: Theory, field: &str| {
-        let message = theory.run(&mut |_, _| ()).unwrap_err().to_string();
+        let message = theory.measure(&mut |_, _| ()).unwrap_err().to_string();
         assert!(message.contains(field), "{message}");
     };
     refused(Theory { steps: vec![4, 10, 20, 40], ..small() }, "--steps");

@@ -1,6 +1,7 @@
 //! One axis: from values to pixels, and the ticks a reader expects.
 
 use super::svg::text_width;
+use crate::number::{alike, short};
 
 /// How an axis spaces its values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +74,11 @@ impl Axis {
         let (lo, hi) = (self.scale.apply(self.lo), self.scale.apply(self.hi));
         let part = ((self.scale.apply(value) - lo) / (hi - lo)).clamp(-20.0, 20.0);
         self.from + part * (self.to - self.from)
+    }
+
+    /// Whether `value` has a place on the axis' scale.
+    pub(crate) fn admits(&self, value: f64) -> bool {
+        self.scale.admits(value)
     }
 
     /// Whether `value` is between the ends.
@@ -152,102 +158,6 @@ fn log_ticks(lo: f64, hi: f64, count: usize) -> Vec<f64> {
     }
 }
 
-/// `count` with commas between thousands.
-pub(crate) fn grouped(count: usize) -> String {
-    group(&count.to_string())
-}
-
-fn group(digits: &str) -> String {
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
-}
-
-/// `value` with `decimals` decimals, grouped thousands and a true minus sign.
-pub(crate) fn fixed(value: f64, decimals: usize) -> String {
-    let text = format!("{:.decimals$}", value.abs());
-    let (whole, part) = text.split_once('.').map_or((text.as_str(), None), |(w, p)| (w, Some(p)));
-    let zero = text.bytes().all(|b| b == b'0' || b == b'.');
-    let sign = if value < 0.0 && !zero { "−" } else { "" };
-    match part {
-        Some(part) => format!("{sign}{}.{part}", group(whole)),
-        None => format!("{sign}{}", group(whole)),
-    }
-}
-
-fn superscript(exponent: i32) -> String {
-    let digit = |c| match c {
-        '-' => '⁻',
-        '1' => '¹',
-        '2' => '²',
-        '3' => '³',
-        c => char::from_u32('⁰' as u32 + c as u32 - '0' as u32).unwrap_or(c),
-    };
-    exponent.to_string().chars().map(digit).collect()
-}
-
-/// `value` to `significant` figures, as one writes it by hand: 1,000, 0.05, 2.5×10⁻⁷; "NaN", "−∞".
-pub(crate) fn short(value: f64, significant: usize) -> String {
-    if !value.is_finite() {
-        return if value.is_nan() {
-            "NaN"
-        } else if value > 0.0 {
-            "∞"
-        } else {
-            "−∞"
-        }
-        .into();
-    }
-    if value == 0.0 {
-        return "0".into();
-    }
-    // The formatter rounds first, so that 9.999e-6 is 10⁻⁵ and not 10×10⁻⁶.
-    let scientific = format!("{value:.*e}", significant.saturating_sub(1));
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if !(-4..7).contains(&exponent) {
-        let mantissa = trim(&mantissa.replace('-', "−"));
-        let power = format!("10{}", superscript(exponent));
-        return match mantissa.as_str() {
-            "1" => power,
-            "−1" => format!("−{power}"),
-            _ => format!("{mantissa}×{power}"),
-        };
-    }
-    let decimals = (significant as i32 - 1 - exponent).max(0) as usize;
-    trim(&fixed(value, decimals))
-}
-
-fn trim(text: &str) -> String {
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').into()
-    } else {
-        text.into()
-    }
-}
-
-/// Labels of evenly spaced values with one number of decimals, or one power of ten.
-fn alike(values: &[f64]) -> Vec<String> {
-    let largest = values.iter().fold(0.0_f64, |a, v| a.max(v.abs()));
-    let exponent = if largest > 0.0 { largest.log10().floor() as i32 } else { 0 };
-    if !(-4..7).contains(&exponent) {
-        return values.iter().map(|&v| short(v, 4)).collect();
-    }
-    let exact = |d: usize| {
-        let unit = 10f64.powi(d as i32);
-        values
-            .iter()
-            .all(|v| (v * unit - (v * unit).round()).abs() < 1e-6 * unit * largest.max(1e-300))
-    };
-    let decimals = (0..=9).find(|&d| exact(d)).unwrap_or(9);
-    values.iter().map(|&v| fixed(v, decimals)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,21 +220,5 @@ mod tests {
                 axis.ticks(5);
             }
         }
-    }
-
-    #[test]
-    fn numbers_as_by_hand() {
-        let cases = [
-            (0.0, "0"),
-            (1234.5, "1,234"),
-            (-0.05, "−0.05"),
-            (2.5e-7, "2.5×10⁻⁷"),
-            (1e9, "10⁹"),
-            (9.999e-6, "10⁻⁵"),
-        ];
-        for (value, text) in cases {
-            assert_eq!(short(value, 3), text);
-        }
-        assert_eq!(short(f64::NEG_INFINITY, 3), "−∞");
     }
 }

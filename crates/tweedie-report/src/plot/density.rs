@@ -3,7 +3,7 @@
 mod bandwidth;
 
 use super::line::LineChart;
-use super::{COLOURS, Mark, Series, Skipped, Style, linspace, sorted_finite, view_range};
+use super::{COLOURS, Mark, Series, Skipped, Style, sorted_finite, view_range};
 
 /// A Gaussian kernel density estimate: f(x) = (1/nh) Σ φ((x − xᵢ)/h).
 #[derive(Clone, Debug)]
@@ -95,14 +95,14 @@ impl DensityChart {
         let mut series = Vec::new();
         for (i, (name, values)) in self.samples.iter().enumerate() {
             let kde = GaussianKde::new(values);
-            let around = kde.sorted.first().map_or((0.0, 1.0), |&v| (v - 4.0, v + 4.0));
-            let x = linspace(range.unwrap_or(around), 401);
-            let mut y: Vec<f64> = x.iter().map(|&x| kde.density(x)).collect();
-            if kde.sorted.is_empty() {
-                y.clear();
-            }
-            let x = x[..y.len()].to_vec();
-            series.push(Series::line(name, x, y).colour(i));
+            let range = match kde.sorted.first() {
+                _ if range.is_some() => range,
+                around => around.map(|&v| (v - 4.0, v + 4.0)),
+            };
+            let curve = range.map(|range| Series::curve(name, range, 401, |x| kde.density(x)));
+            let none = || Series::line(name, vec![], vec![]);
+            let curve = curve.filter(|_| !kde.sorted.is_empty()).unwrap_or_else(none);
+            series.push(curve.colour(i));
         }
         // Exact curves above the estimates that should follow them.
         for (i, curve) in self.curves.iter().enumerate() {
@@ -110,15 +110,11 @@ impl DensityChart {
             // Black first: exact is no method among methods.
             let own = if i == 0 { COLOURS - 1 } else { self.samples.len() + i - 1 };
             curve.colour = curve.colour.or(Some(own));
-            if let (Some((lo, hi)), None) = (range, self.x_range) {
+            if let (Some((lo, hi)), None, None) = (range, self.x_range, &curve.error) {
                 // A curve wider than the samples is cut with the axis and nothing is lost.
-                let inside: Vec<usize> = (0..curve.x.len().min(curve.y.len()))
-                    .filter(|&i| !(curve.x[i] < lo || curve.x[i] > hi))
-                    .collect();
-                if curve.x.len() == curve.y.len() && curve.error.is_none() {
-                    curve.y = inside.iter().map(|&i| curve.y[i]).collect();
-                    curve.x = inside.iter().map(|&i| curve.x[i]).collect();
-                }
+                curve.check();
+                let points = curve.values().filter(|(x, ..)| !(*x < lo || *x > hi));
+                (curve.x, curve.y) = points.map(|(x, y, _)| (x, y)).unzip();
             }
             series.push(curve);
         }
@@ -135,9 +131,7 @@ impl DensityChart {
             ..Default::default()
         }
     }
-}
 
-impl DensityChart {
     /// Adds an exact density, dashed, evaluated at 401 points of `range`.
     pub fn exact(
         mut self,
@@ -152,7 +146,7 @@ impl DensityChart {
 
 #[cfg(test)]
 mod tests {
-    use super::super::svg::elements;
+    use super::super::{linspace, svg::elements};
     use super::*;
 
     fn normal(x: f64) -> f64 {

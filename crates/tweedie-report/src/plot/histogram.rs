@@ -1,9 +1,7 @@
 //! Samples of one variable as overlaid densities in common bins.
 
-use super::axis::{Axis, Scale};
-use super::frame::{Entry, Frame, Key, MARK_ROW, vertical_marks};
-use super::svg::{Ink, Svg, px};
-use super::{Mark, Skipped, quantile, sorted_finite, view_range};
+use super::frame::{self, MARK_ROW};
+use super::{LineChart, Mark, Series, Skipped, Style, quantile, sorted_finite, view_range};
 
 /// Overlaid histograms, each normalised to a density, in common bins.
 ///
@@ -31,28 +29,24 @@ impl Histogram {
     /// The chart as an SVG document.
     pub fn to_svg(&self, width: u32, height: u32) -> String {
         let bins = self.bins();
-        let top = bins.densities.iter().flatten().fold(0.0_f64, |a, &v| a.max(v));
-        let entry = |(i, (name, _)): (usize, &(String, Vec<f64>))| Entry {
-            name: name.clone(),
-            colour: i,
-            key: Key::Area,
-        };
         // Room above the bars for the marks' names, were they one below another.
-        let names = (self.marks.len() as f64 * MARK_ROW / height.max(120) as f64).min(0.3);
-        Frame {
-            title: &self.title,
-            x_label: &self.x_label,
-            y_label: "density",
-            legend: self.samples.iter().enumerate().map(entry).collect(),
-            note: bins.skipped.note(),
-            x: Axis::new(Scale::Linear, Some(bins.range), 0.01),
-            y: Axis::new(Scale::Linear, (top > 0.0).then_some((0.0, top / (0.94 - names))), 0.0),
-            x_ticks: None,
-        }
-        .draw(width, height, |svg, x, y| {
-            bins.draw(svg, x, y);
-            vertical_marks(svg, &self.marks, x, x.place(x.hi), y.place(y.lo));
-        })
+        let names = self.marks.len() as f64 * MARK_ROW / f64::from(height.max(220) - 100);
+        let names = names.min(0.4);
+        let ((lo, hi), names_of) = (bins.range, self.samples.iter().map(|(name, _)| name));
+        let chart = LineChart {
+            title: self.title.clone(),
+            x_label: self.x_label.clone(),
+            y_label: "density".into(),
+            series: names_of
+                .zip(bins.areas())
+                .map(|(n, s)| Series { name: n.clone(), ..s })
+                .collect(),
+            x_range: Some((lo - 0.01 * (hi - lo), hi + 0.01 * (hi - lo))),
+            y_range: Some((0.0, bins.top() / (0.94 - names))),
+            marks: self.marks.clone(),
+            ..Default::default()
+        };
+        frame::draw(&chart, &bins.skipped.note(), width, height)
     }
 
     /// What [`Histogram::to_svg`] cannot show.
@@ -97,8 +91,7 @@ impl Bins {
             if hi - lo > least { (lo, hi) } else { (lo - 0.5, hi + 0.5) }
         });
         for mark in marks {
-            skipped.non_finite += usize::from(!mark.is_finite());
-            skipped.beyond += usize::from(mark.is_finite() && !(lo..=hi).contains(mark));
+            skipped.count(mark.is_finite(), true, (lo..=hi).contains(mark));
         }
         let count = bins.unwrap_or_else(|| {
             // Freedman and Diaconis (1981): width 2 IQR n^(-1/3), with the size of a typical
@@ -131,25 +124,29 @@ impl Bins {
         Bins { range: (lo, hi), densities, skipped }
     }
 
-    /// Translucent areas with their outlines.
-    pub(crate) fn draw(&self, svg: &mut Svg, x: &Axis, y: &Axis) {
-        let floor = y.place(0.0);
-        for (i, densities) in self.densities.iter().enumerate() {
-            if densities.iter().all(|&d| d == 0.0) {
-                continue;
-            }
-            let width = (self.range.1 - self.range.0) / densities.len() as f64;
-            let edge = |b: usize| x.place(self.range.0 + b as f64 * width);
-            let mut d = format!("M{} {}", px(edge(0)), px(floor));
+    /// The highest density; 1 where there is none.
+    pub(crate) fn top(&self) -> f64 {
+        let top = self.densities.iter().flatten().fold(0.0_f64, |a, &v| a.max(v));
+        if top > 0.0 { top } else { 1.0 }
+    }
+
+    /// The steps of each sample as an area without a name.
+    pub(crate) fn areas(&self) -> impl Iterator<Item = Series> {
+        let (lo, hi) = self.range;
+        self.densities.iter().enumerate().map(move |(i, densities)| {
+            let edge = |b: usize| lo + (hi - lo) * b as f64 / densities.len() as f64;
+            let (mut x, mut y) = (vec![lo], vec![0.0]);
             for (b, &density) in densities.iter().enumerate() {
-                d += &format!("V{}H{}", px(y.place(density)), px(edge(b + 1)));
+                x.extend([edge(b), edge(b + 1)]);
+                y.extend([density; 2]);
             }
-            d += &format!("V{}", px(floor));
-            svg.ink(Ink::Series(i));
-            svg.fill(&d, "fill-opacity=\"0.28\"");
-            svg.stroke(&d, "stroke-width=\"1.2\" stroke-linejoin=\"round\"");
-            svg.close();
-        }
+            x.push(hi);
+            y.push(0.0);
+            match densities.iter().any(|&d| d > 0.0) {
+                true => Series::line("", x, y).style(Style::Area).colour(i),
+                false => Series::line("", vec![], vec![]).style(Style::Area).colour(i),
+            }
+        })
     }
 }
 

@@ -1,24 +1,19 @@
 //! Curves and points with standard errors on linear or logarithmic axes.
 
 use super::axis::{Axis, Scale};
-use super::frame::{Entry, Frame, Key, line_attributes, vertical_marks};
-use super::svg::{Ink, Svg, px};
-use super::{Mark, Series, Skipped, Style};
-
-/// Up to so many points a curve shows its markers, and its standard errors as bars; beyond, as a
-/// band.
-const FEW: usize = 24;
-/// Beyond so many points a curve is drawn by its extremes in columns of half a pixel.
-const MANY: usize = 4000;
+use super::{Mark, Series, Skipped, frame};
 
 /// Curves and points over a common pair of axes.
+///
+/// Two or more curves that end at the right and apart from each other have their names there;
+/// otherwise a legend stands above the axes.
 #[derive(Clone, Debug, Default)]
 pub struct LineChart {
     /// Above the chart; may be empty.
     pub title: String,
     /// Below the x axis.
     pub x_label: String,
-    /// Beside the y axis.
+    /// Above the y axis.
     pub y_label: String,
     /// How the x axis spaces its values.
     pub x_scale: Scale,
@@ -44,24 +39,7 @@ impl LineChart {
     /// Where a series' `x`, `y` and `error` differ in length.
     pub fn to_svg(&self, width: u32, height: u32) -> String {
         self.series.iter().for_each(Series::check);
-        let (x, y) = self.axes();
-        let legend = self.entries();
-        Frame {
-            title: &self.title,
-            x_label: &self.x_label,
-            y_label: &self.y_label,
-            legend,
-            note: self.skipped().note(),
-            x: x.clone(),
-            y,
-            x_ticks: self.x_ticks.clone().or_else(|| self.few_x()),
-        }
-        .draw(width, height, |svg, x, y| {
-            for (i, series) in self.series.iter().enumerate() {
-                self.draw(svg, series, series.colour.unwrap_or(i), x, y);
-            }
-            vertical_marks(svg, &self.marks, x, x.place(x.hi), y.place(y.lo));
-        })
+        frame::draw(self, &self.skipped().note(), width, height)
     }
 
     /// What [`LineChart::to_svg`] cannot show.
@@ -69,73 +47,38 @@ impl LineChart {
         let mut skipped = Skipped::default();
         let (x_axis, y_axis) = self.axes();
         for series in &self.series {
-            for (&x, &y) in series.x.iter().zip(&series.y) {
-                if !(x.is_finite() && y.is_finite()) {
-                    skipped.non_finite += 1;
-                } else if !(self.x_scale.admits(x) && self.y_scale.admits(y)) {
-                    skipped.non_positive += 1;
-                } else if !(x_axis.shows(x) && y_axis.shows(y)) {
-                    skipped.beyond += 1;
-                }
+            for (x, y, error) in series.values() {
+                skipped.non_finite += usize::from(y.is_finite() && !error.is_finite());
+                let (admitted, shown) = (self.admits(x, y), x_axis.shows(x) && y_axis.shows(y));
+                skipped.count(x.is_finite() && y.is_finite(), admitted, shown);
             }
-            let errors = series.error.iter().flatten().zip(&series.y);
-            skipped.non_finite += errors.filter(|(e, y)| y.is_finite() && !e.is_finite()).count();
         }
-        for mark in &self.marks {
-            if !mark.at.is_finite() {
-                skipped.non_finite += 1;
-            } else if !self.x_scale.admits(mark.at) {
-                skipped.non_positive += 1;
-            } else if !x_axis.shows(mark.at) {
-                skipped.beyond += 1;
-            }
+        for Mark { at, .. } in &self.marks {
+            skipped.count(at.is_finite(), self.x_scale.admits(*at), x_axis.shows(*at));
         }
         skipped
     }
 
-    fn admits(&self, x: f64, y: f64) -> bool {
+    pub(crate) fn admits(&self, x: f64, y: f64) -> bool {
         self.x_scale.admits(x) && self.y_scale.admits(y)
     }
 
-    fn axes(&self) -> (Axis, Axis) {
-        let mut xs = self.x_range;
-        let mut ys = self.y_range;
-        for series in &self.series {
-            for (i, (&x, &y)) in series.x.iter().zip(&series.y).enumerate() {
-                if !self.admits(x, y) {
-                    continue;
-                }
-                if self.x_range.is_none() {
-                    widen(&mut xs, x);
-                }
-                if self.y_range.is_none() {
-                    let error = series.error.as_ref().map_or(0.0, |e| e[i]);
-                    for v in [y, y - error, y + error] {
-                        if self.y_scale.admits(v) {
-                            widen(&mut ys, v);
-                        }
-                    }
-                }
-            }
-        }
-        if self.x_range.is_none() {
-            self.marks
-                .iter()
-                .filter(|m| self.x_scale.admits(m.at))
-                .for_each(|m| widen(&mut xs, m.at));
-        }
-        let pad = |given: Option<_>, p: f64| if given.is_some() { 0.0 } else { p };
+    pub(crate) fn axes(&self) -> (Axis, Axis) {
+        let points = || self.series.iter().flat_map(Series::values);
+        let points = || points().filter(|&(x, y, _)| self.admits(x, y));
+        let marks = self.marks.iter().map(|m| m.at).filter(|&at| self.x_scale.admits(at));
+        let ends = points().flat_map(|(_, y, e)| [y, y - e, y + e]);
+        let xs = self.x_range.or_else(|| extent(points().map(|p| p.0).chain(marks)));
+        let ys = self.y_range.or_else(|| extent(ends.filter(|&v| self.y_scale.admits(v))));
+        let pad = |given: Option<_>, pad: f64| if given.is_some() { 0.0 } else { pad };
         (
             Axis::new(self.x_scale, xs, pad(self.x_range, 0.03)),
             Axis::new(self.y_scale, ys, pad(self.y_range, 0.05)),
         )
     }
 
-    /// The distinct values of x on a logarithmic axis, where they are few.
-    fn few_x(&self) -> Option<Vec<f64>> {
-        if self.x_scale != Scale::Log {
-            return None;
-        }
+    /// The distinct values of x on a logarithmic axis, where they are two to ten.
+    pub(crate) fn few_x(&self) -> Option<Vec<f64>> {
         let mut distinct: Vec<f64> = Vec::new();
         for &x in self.series.iter().flat_map(|s| &s.x).filter(|&&x| self.x_scale.admits(x)) {
             if !distinct.contains(&x) {
@@ -146,131 +89,15 @@ impl LineChart {
             }
         }
         distinct.sort_by(f64::total_cmp);
-        (distinct.len() >= 2).then_some(distinct)
-    }
-
-    fn entries(&self) -> Vec<Entry> {
-        let entry = |(i, s): (usize, &Series)| Entry {
-            name: s.name.clone(),
-            colour: s.colour.unwrap_or(i),
-            key: Key::Line(s.style),
-        };
-        self.series.iter().enumerate().map(entry).collect()
-    }
-
-    fn draw(&self, svg: &mut Svg, series: &Series, colour: usize, x: &Axis, y: &Axis) {
-        let bottom = if self.y_scale == Scale::Log { f64::MIN_POSITIVE } else { f64::NEG_INFINITY };
-        let (mut runs, mut run): (Vec<Vec<Point>>, Vec<Point>) = (vec![], vec![]);
-        for i in 0..series.x.len() {
-            let (value, error) = (series.y[i], series.error.as_ref().map_or(0.0, |e| e[i]));
-            if !self.admits(series.x[i], value) {
-                if !run.is_empty() {
-                    runs.push(std::mem::take(&mut run));
-                }
-                continue;
-            }
-            let error = if error.is_finite() { error.abs() } else { 0.0 };
-            run.push(Point {
-                x: x.place(series.x[i]),
-                y: y.place(value),
-                low: y.place((value - error).max(bottom)),
-                high: y.place(value + error),
-            });
-        }
-        runs.push(run);
-        let few = runs.iter().map(Vec::len).sum::<usize>() <= FEW;
-        let markers = series.style == Style::Points || (series.style == Style::Solid && few);
-        svg.ink(Ink::Series(colour));
-        if series.error.is_some() {
-            if series.style == Style::Points || few {
-                let d: String =
-                    runs.iter().flatten().filter(|p| p.low != p.high).map(Point::bar).collect();
-                svg.stroke(&d, "stroke-width=\"1.2\"");
-            } else {
-                svg.fill(&runs.iter().map(|r| band(r)).collect::<String>(), "fill-opacity=\"0.2\"");
-            }
-        }
-        if series.style != Style::Points {
-            let d: String = runs.iter().map(|r| polyline(&thinned(r))).collect();
-            svg.stroke(&d, line_attributes(series.style));
-            if !markers {
-                // A value between two gaps has no line, but is there.
-                runs.iter()
-                    .filter(|r| r.len() == 1)
-                    .for_each(|r| svg.circle((r[0].x, r[0].y), 2.0));
-            }
-        }
-        if markers {
-            for p in runs.iter().flatten() {
-                svg.circle((p.x, p.y), 3.0);
-            }
-        }
-        svg.close();
+        (self.x_scale == Scale::Log && distinct.len() >= 2).then_some(distinct)
     }
 }
 
-/// A point and the ends of its error bar, in pixels.
-#[derive(Clone, Copy)]
-struct Point {
-    x: f64,
-    y: f64,
-    low: f64,
-    high: f64,
-}
-
-impl Point {
-    fn bar(&self) -> String {
-        let (l, r) = (px(self.x - 3.0), px(self.x + 3.0));
-        let (x, low, high) = (px(self.x), px(self.low), px(self.high));
-        format!("M{l} {low}H{r}M{x} {low}V{high}M{l} {high}H{r}")
-    }
-}
-
-fn widen(range: &mut Option<(f64, f64)>, value: f64) {
-    *range = Some(range.map_or((value, value), |(lo, hi)| (lo.min(value), hi.max(value))));
-}
-
-fn polyline(points: &[Point]) -> String {
-    let mut d = String::new();
-    for (i, p) in points.iter().enumerate() {
-        d += &format!("{}{} {}", if i == 0 { 'M' } else { 'L' }, px(p.x), px(p.y));
-    }
-    if points.len() < 2 { String::new() } else { d }
-}
-
-fn band(points: &[Point]) -> String {
-    if points.len() < 2 {
-        return String::new();
-    }
-    let upper = points.iter().map(|p| (p.x, p.high));
-    let lower = points.iter().rev().map(|p| (p.x, p.low));
-    let corners: Vec<String> =
-        upper.chain(lower).map(|(x, y)| format!("{} {}", px(x), px(y))).collect();
-    format!("M{}z", corners.join("L"))
-}
-
-/// The first, lowest, highest and last point of every half-pixel column of a long run: the same
-/// picture.
-fn thinned(points: &[Point]) -> Vec<Point> {
-    if points.len() <= MANY {
-        return points.to_vec();
-    }
-    let column = |p: &Point| (p.x * 2.0).floor();
-    let mut out = Vec::new();
-    for group in points.chunk_by(|a, b| column(a) == column(b)) {
-        let extreme = |better: fn(f64, f64) -> bool| {
-            (1..group.len())
-                .fold(0, |best, i| if better(group[i].y, group[best].y) { i } else { best })
-        };
-        let mut kept = [0, extreme(|a, b| a < b), extreme(|a, b| a > b), group.len() - 1];
-        kept.sort_unstable();
-        for (k, &i) in kept.iter().enumerate() {
-            if k == 0 || kept[k - 1] != i {
-                out.push(group[i]);
-            }
-        }
-    }
-    out
+/// The least and the greatest of finite values.
+fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    values.fold(None, |range, v| {
+        Some(range.map_or((v, v), |(lo, hi): (f64, f64)| (lo.min(v), hi.max(v))))
+    })
 }
 
 #[cfg(test)]
@@ -356,18 +183,6 @@ mod tests {
         let svg = LineChart { series: vec![Series::line("a", x, y)], ..Default::default() }
             .to_svg(640, 400);
         assert!(svg.len() < 100_000, "{}", svg.len());
-        // The peak stands 5 % of the padded range below the top of the window: the smallest y of
-        // the path.
-        let points: Vec<Point> = (0..10_000)
-            .map(|i| Point {
-                x: i as f64 / 100.0,
-                y: if i == 7 { -9.0 } else { 0.0 },
-                low: 0.0,
-                high: 0.0,
-            })
-            .collect();
-        let kept = thinned(&points);
-        assert!(kept.len() < 1000 && kept.iter().any(|p| p.y == -9.0));
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! The pairs plot: every pair of columns of several tables in one grid.
 
-use super::axis::{Axis, Scale, fixed};
-use super::frame::{Entry, Key, LABEL, TICK, TITLE, legend};
+use maud::{Markup, html};
+
+use super::axis::{Axis, Scale};
+use super::curve;
+use super::frame::{LABEL, TICK, heading, legend};
 use super::histogram::Bins;
-use super::svg::{Anchor, Ink, Svg, fit, px};
-use super::{Skipped, sorted_finite, view_range};
+use super::svg::{Ink, Pen, Point, document, fit, line, px, rect, stroke, text, window};
+use super::{Series, Skipped, Style, sorted_finite, view_range};
+use crate::number::fixed;
 
 /// At most so many points per set and panel: rows ⌊i n / 1000⌋, whatever the values.
 const POINTS: usize = 1000;
@@ -32,107 +36,49 @@ impl PairGrid {
     /// # Panics
     /// Where a set's length is no multiple of the number of names.
     pub fn to_svg(&self, size: u32) -> String {
-        let shown = self.shown();
         let columns = self.columns();
-        let size = (size.max(200)) as f64;
-        let entry = |(i, (name, _)): (usize, &(String, Vec<f32>))| Entry {
-            name: name.clone(),
-            colour: i,
-            key: Key::Area,
-        };
-        let entries: Vec<Entry> = self.sets.iter().enumerate().map(entry).collect();
-        // Laid out once without an audience, for its height.
-        let title = if self.title.is_empty() { 0.0 } else { TITLE + 8.0 };
-        let rows = legend(&mut Svg::new(1, 1, ""), &entries, (12.0, 0.0), size - 24.0);
-        let top = 8.0 + title + rows + 6.0;
-        let skipped = self.count(&columns);
-        let note = if skipped.is_empty() { 0.0 } else { TICK + 10.0 };
-        let (left, bottom) = (58.0, 40.0);
-        let gap = 6.0;
-        let panel = ((size - left - 10.0 + gap) / shown.max(1) as f64 - gap).max(10.0);
-        let height = top + shown as f64 * (panel + gap) - gap + bottom + note;
-
-        let mut svg = Svg::new(size as u32, height.ceil() as u32, &self.title);
-        svg.ink(Ink::Text);
-        svg.text(
-            (12.0, 8.0 + TITLE),
-            TITLE,
-            Anchor::Start,
-            "font-weight=\"600\"",
-            &fit(&self.title, TITLE, size - 24.0),
-        );
-        svg.close();
-        legend(&mut svg, &entries, (12.0, 8.0 + title), size - 24.0);
-        for row in 0..shown {
-            for column in 0..shown {
-                let (x, y) =
-                    (left + column as f64 * (panel + gap), top + row as f64 * (panel + gap));
-                if column > row {
-                    self.correlations(&mut svg, (row, column), (x, y), panel);
-                    continue;
-                }
-                svg.window(x, y, panel, panel);
-                let along = columns[column].axis.clone().on(0.0, panel);
-                if column == row {
-                    let bins = &columns[column].bins;
-                    let peak = bins.densities.iter().flatten().fold(0.0_f64, |a, &v| a.max(v));
-                    let up =
-                        Axis::new(Scale::Linear, (peak > 0.0).then_some((0.0, 1.08 * peak)), 0.0);
-                    bins.draw(&mut svg, &along, &up.on(panel, 0.0));
-                } else {
-                    let up = columns[row].axis.clone().on(panel, 0.0);
-                    self.scatter(&mut svg, (column, row), &along, &up);
-                }
-                svg.close_window();
-                svg.ink(Ink::Axis);
-                let d = super::frame::rect(x, y, panel, panel);
-                svg.stroke(&d, "stroke-width=\"0.8\"");
-                svg.close();
-                if row + 1 == shown {
-                    bottom_labels(&mut svg, &along, (x, y + panel), panel);
-                }
-                if column == 0 && row > 0 {
-                    side_labels(&mut svg, &columns[row].axis.clone().on(panel, 0.0), (x, y), panel);
+        let size = f64::from(size.max(200));
+        let key = |(name, _): &(String, _)| Series::line(name, vec![], vec![]).style(Style::Area);
+        let entries: Vec<Series> = self.sets.iter().map(key).collect();
+        let (title, head) = heading(&self.title, size - 24.0);
+        let (legend, rows) = legend(&entries, (12.0, head), size - 24.0);
+        let note = count(&columns).note();
+        let shown = columns.len();
+        let panel = (size - LEFT - 10.0 + GAP) / shown.max(1) as f64 - GAP;
+        let grid = Grid { left: LEFT, top: head + rows + 6.0, panel: panel.max(10.0) };
+        let below = grid.at(0, shown).1 - GAP;
+        let height = (below + 40.0 + if note.is_empty() { 0.0 } else { TICK + 10.0 }).ceil();
+        let page = html! {
+            (title) (legend)
+            @for (row, column) in (0..shown).flat_map(|row| (0..shown).map(move |c| (row, c))) {
+                @if column > row {
+                    (self.correlations((row, column), &grid))
+                } @else {
+                    (self.panel((column, row), &columns, &grid))
                 }
             }
-        }
-        svg.ink(Ink::Text);
-        for (i, name) in self.names.iter().take(shown).enumerate() {
-            let (x, y) = (left + i as f64 * (panel + gap), top + i as f64 * (panel + gap));
-            let centre = x + panel / 2.0;
-            let under = top + shown as f64 * (panel + gap) - gap + TICK + LABEL + 12.0;
-            svg.text((centre, under), LABEL, Anchor::Middle, "", &fit(name, LABEL, panel));
-            let (at, middle) = (8.0 + LABEL * 0.8, y + panel / 2.0);
-            let turn = format!("transform=\"rotate(-90 {at:.1} {middle:.1})\"");
-            svg.text((at, middle), LABEL, Anchor::Middle, &turn, &fit(name, LABEL, panel));
-        }
-        svg.close();
-        svg.ink(Ink::Muted);
-        svg.text(
-            (left, height - 6.0),
-            TICK,
-            Anchor::Start,
-            "font-style=\"italic\"",
-            &fit(&skipped.note(), TICK, size - left),
-        );
-        svg.close();
-        svg.finish()
+            (Ink::Text.group(html! {
+                @for (i, name) in self.names.iter().take(shown).enumerate() {
+                    @let (x, y) = grid.centre(i, i);
+                    @let name = fit(name, LABEL, grid.panel);
+                    (text((x, below + TICK + LABEL + 12.0), LABEL, "middle", &name))
+                    g transform={ "rotate(-90 " (px(18.0)) " " (px(y)) ")" } {
+                        (text((18.0, y), LABEL, "middle", &name))
+                    }
+                }
+            }))
+            (Ink::Muted.group(html! {
+                g font-style="italic" {
+                    (text((LEFT, height - 6.0), TICK, "start", &fit(&note, TICK, size - LEFT)))
+                }
+            }))
+        };
+        document(size, height, &self.title, page)
     }
 
     /// What [`PairGrid::to_svg`] cannot show, over all rows and shown columns.
     pub fn skipped(&self) -> Skipped {
-        self.count(&self.columns())
-    }
-
-    fn count(&self, columns: &[Column]) -> Skipped {
-        columns.iter().fold(Skipped::default(), |mut sum, c| {
-            sum += c.bins.skipped;
-            sum
-        })
-    }
-
-    fn shown(&self) -> usize {
-        self.names.len().min(if self.max_columns == 0 { 6 } else { self.max_columns })
+        count(&self.columns())
     }
 
     fn values(&self, set: usize, column: usize) -> impl Iterator<Item = f64> {
@@ -157,44 +103,94 @@ impl PairGrid {
             let bins = Bins::new(&samples, Some(30), range, &[]);
             Column { axis: Axis::new(Scale::Linear, Some(bins.range), 0.04), bins }
         };
-        (0..self.shown()).map(column).collect()
+        let most = if self.max_columns == 0 { 6 } else { self.max_columns };
+        (0..self.names.len().min(most)).map(column).collect()
     }
 
-    fn scatter(&self, svg: &mut Svg, (column, row): (usize, usize), x: &Axis, y: &Axis) {
-        for layer in 0..LAYERS {
-            for (set, (_, values)) in self.sets.iter().enumerate() {
-                let n = values.len() / self.names.len();
-                let kept = n.min(POINTS);
-                let mut d = String::new();
-                for i in (layer..kept).step_by(LAYERS) {
-                    let at = i * n / kept * self.names.len();
-                    let (a, b) = (values[at + column] as f64, values[at + row] as f64);
-                    if x.shows(a) && y.shows(b) {
-                        // A stroke of no length with round ends is a dot.
-                        d += &format!("M{} {}h0", px(x.place(a)), px(y.place(b)));
+    /// A panel on the diagonal or below it, with labels where it is outermost.
+    fn panel(&self, (column, row): (usize, usize), columns: &[Column], grid: &Grid) -> Markup {
+        let (at, panel) = (grid.at(column, row), grid.panel);
+        let x = columns[column].axis.clone().on(0.0, panel);
+        let y = columns[row].axis.clone().on(panel, 0.0);
+        let bins = &columns[column].bins;
+        let up = Axis::new(Scale::Linear, Some((0.0, 1.08 * bins.top())), 0.0).on(panel, 0.0);
+        let areas = || bins.areas().enumerate().map(|(i, area)| curve::draw(&area, i, &x, &up));
+        let marks = match column == row {
+            true => html! { @for area in areas() { (area) } },
+            false => self.scatter((column, row), &x, &y),
+        };
+        html! {
+            (window(at, panel, panel, marks))
+            (Ink::Axis.group(stroke(&rect(at, panel, panel), Pen::of(0.8))))
+            @if row + 1 == columns.len() { (bottom_labels(&x, (at.0, at.1 + panel), panel)) }
+            @if column == 0 && row > 0 { (side_labels(&y, at, panel)) }
+        }
+    }
+
+    fn scatter(&self, (column, row): (usize, usize), x: &Axis, y: &Axis) -> Markup {
+        let dots = |layer: usize, values: &[f32]| {
+            let n = values.len() / self.names.len();
+            let kept = n.min(POINTS);
+            let mut d = String::new();
+            for i in (layer..kept).step_by(LAYERS) {
+                let at = i * n / kept * self.names.len();
+                let (a, b) = (values[at + column] as f64, values[at + row] as f64);
+                if x.shows(a) && y.shows(b) {
+                    // A stroke of no length with round ends is a dot.
+                    d += &format!("M{} {}h0", px(x.place(a)), px(y.place(b)));
+                }
+            }
+            d
+        };
+        html! {
+            g stroke-linecap="round" {
+                @for layer in 0..LAYERS {
+                    @for (set, (_, values)) in self.sets.iter().enumerate() {
+                        @let pen = Pen { opacity: Some(0.5), ..Pen::of(2.6) };
+                        (Ink::Series(set).group(stroke(&dots(layer, values), pen)))
                     }
                 }
-                svg.ink(Ink::Series(set));
-                svg.stroke(
-                    &d,
-                    "stroke-width=\"2.6\" stroke-linecap=\"round\" stroke-opacity=\"0.5\"",
-                );
-                svg.close();
             }
         }
     }
 
-    fn correlations(&self, svg: &mut Svg, (a, b): (usize, usize), (x, y): (f64, f64), panel: f64) {
-        let size = (panel / 7.0).clamp(9.0, 13.0);
-        let line = size * 1.5;
-        let first = y + panel / 2.0 - line * (self.sets.len() as f64 - 1.0) / 2.0 + 0.36 * size;
-        for set in 0..self.sets.len() {
-            let r = correlation(self.values(set, a), self.values(set, b));
-            let text = r.map_or_else(|| "r undefined".into(), |r| format!("r = {}", fixed(r, 2)));
-            svg.ink(Ink::Series(set));
-            svg.text((x + panel / 2.0, first + set as f64 * line), size, Anchor::Middle, "", &text);
-            svg.close();
+    fn correlations(&self, (a, b): (usize, usize), grid: &Grid) -> Markup {
+        let size = (grid.panel / 7.0).clamp(9.0, 13.0);
+        let (x, middle) = grid.centre(b, a);
+        let first = middle - 0.75 * size * (self.sets.len() as f64 - 1.0) + 0.36 * size;
+        let shown = |set| match correlation(self.values(set, a), self.values(set, b)) {
+            Some(r) => format!("r = {}", fixed(r, 2)),
+            None => "r undefined".into(),
+        };
+        html! {
+            @for set in 0..self.sets.len() {
+                @let at = (x, first + 1.5 * size * set as f64);
+                (Ink::Series(set).group(text(at, size, "middle", &shown(set))))
+            }
         }
+    }
+}
+
+/// The left edge of the panels, and the space between them.
+const LEFT: f64 = 58.0;
+const GAP: f64 = 6.0;
+
+/// Where the panels are, in pixels.
+struct Grid {
+    left: f64,
+    top: f64,
+    panel: f64,
+}
+
+impl Grid {
+    fn at(&self, column: usize, row: usize) -> Point {
+        let step = self.panel + GAP;
+        (self.left + column as f64 * step, self.top + row as f64 * step)
+    }
+
+    fn centre(&self, column: usize, row: usize) -> Point {
+        let (x, y) = self.at(column, row);
+        (x + 0.5 * self.panel, y + 0.5 * self.panel)
     }
 }
 
@@ -204,34 +200,30 @@ struct Column {
     bins: Bins,
 }
 
-fn bottom_labels(svg: &mut Svg, x: &Axis, (left, bottom): (f64, f64), panel: f64) {
+fn count(columns: &[Column]) -> Skipped {
+    let mut sum = Skipped::default();
+    columns.iter().for_each(|column| sum += column.bins.skipped);
+    sum
+}
+
+fn bottom_labels(x: &Axis, (left, bottom): Point, panel: f64) -> Markup {
     let mut ticks = x.ticks((panel / 36.0).clamp(2.0, 5.0) as usize);
     x.thin(&mut ticks, TICK - 1.0);
-    for (value, label) in &ticks {
-        svg.ink(Ink::Axis);
-        svg.line((left + x.place(*value), bottom), (left + x.place(*value), bottom + 3.0), "");
-        svg.close();
-        svg.ink(Ink::Muted);
-        svg.text(
-            (left + x.place(*value), bottom + 4.0 + TICK),
-            TICK - 1.0,
-            Anchor::Middle,
-            "",
-            label,
-        );
-        svg.close();
+    html! {
+        @for (at, label) in ticks.iter().map(|(value, label)| (left + x.place(*value), label)) {
+            (Ink::Axis.group(line((at, bottom), (at, bottom + 3.0), Pen::of(1.0))))
+            (Ink::Muted.group(text((at, bottom + 4.0 + TICK), TICK - 1.0, "middle", label)))
+        }
     }
 }
 
-fn side_labels(svg: &mut Svg, y: &Axis, (left, top): (f64, f64), panel: f64) {
-    for (value, label) in y.ticks((panel / 30.0).clamp(2.0, 5.0) as usize) {
-        let at = top + y.place(value);
-        svg.ink(Ink::Axis);
-        svg.line((left - 3.0, at), (left, at), "");
-        svg.close();
-        svg.ink(Ink::Muted);
-        svg.text((left - 5.0, at + 0.36 * TICK), TICK - 1.0, Anchor::End, "", &label);
-        svg.close();
+fn side_labels(y: &Axis, (left, top): Point, panel: f64) -> Markup {
+    let ticks = y.ticks((panel / 30.0).clamp(2.0, 5.0) as usize);
+    html! {
+        @for (at, label) in ticks.iter().map(|(value, label)| (top + y.place(*value), label)) {
+            (Ink::Axis.group(line((left - 3.0, at), (left, at), Pen::of(1.0))))
+            (Ink::Muted.group(text((left - 5.0, at + 0.36 * TICK), TICK - 1.0, "end", label)))
+        }
     }
 }
 

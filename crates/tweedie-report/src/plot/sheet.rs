@@ -3,7 +3,8 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage};
+use image::imageops::{FilterType, replace};
+use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 
 use tweedie::Result;
 use tweedie::data::OutputFile;
@@ -42,41 +43,9 @@ impl Sheet {
     }
 }
 
-/// A sheet of grey images, `columns` a row: `images` are rows `[n, height * width]`, `range` the
-/// values of black and white.
-///
-/// # Panics
-/// Where the length is no multiple of the image's size, or the range is empty.
-pub fn image_sheet<T: Copy + Into<f64>>(
-    images: &[T],
-    height: usize,
-    width: usize,
-    columns: usize,
-    range: (f64, f64),
-) -> Sheet {
-    let (sheet, clipped, non_finite) = draw(images, [1, height, width], columns, range);
-    let image: GrayImage = image::imageops::grayscale(&sheet);
-    Sheet { image: DynamicImage::ImageLuma8(image), clipped, non_finite }
-}
-
-/// A sheet of colour images, as [`image_sheet`], of rows `[n, 3 * height * width]`: red, green,
-/// blue planes.
-///
-/// # Panics
-/// Where the length is no multiple of the image's size, or the range is empty.
-pub fn image_sheet_rgb<T: Copy + Into<f64>>(
-    images: &[T],
-    height: usize,
-    width: usize,
-    columns: usize,
-    range: (f64, f64),
-) -> Sheet {
-    let (sheet, clipped, non_finite) = draw(images, [3, height, width], columns, range);
-    Sheet { image: DynamicImage::ImageRgb8(sheet), clipped, non_finite }
-}
-
-/// A sheet of images of this shape (channels, height, width): in colour where there are three
-/// channels, else the channels in grey, one below the other.
+/// A sheet of images, `columns` a row: `images` are rows `[n, channels * height * width]` of this
+/// shape (channels, height, width), `range` the values of black and white. In colour where there
+/// are three channels, red, green and blue; else the channels in grey, one below the other.
 ///
 /// # Panics
 /// Where the length is no multiple of the image's size, or the range is empty.
@@ -86,10 +55,35 @@ pub fn sheet_of<T: Copy + Into<f64>>(
     columns: usize,
     range: (f64, f64),
 ) -> Sheet {
-    match shape {
-        [3, height, width] => image_sheet_rgb(images, height, width, columns, range),
-        [channels, height, width] => image_sheet(images, channels * height, width, columns, range),
+    let ([channels, height, width], size) = (shape, shape.iter().product());
+    assert!(
+        size > 0 && images.len().is_multiple_of(size),
+        "{} values are no images of {channels}×{height}×{width}",
+        images.len()
+    );
+    let count = images.len() / size;
+    let columns = columns.clamp(1, count.max(1));
+    let rows = count.div_ceil(columns).max(1);
+    let scale = LEAST_WIDTH.div_ceil(width).max(1);
+    let tall = if channels == 3 { height } else { channels * height };
+    let (wide, tall) = (width * scale, tall * scale);
+    let w = (columns * (wide + GUTTER) + GUTTER) as u32;
+    let h = (rows * (tall + GUTTER) + GUTTER) as u32;
+    let mut image = match channels {
+        3 => DynamicImage::ImageRgb8(RgbImage::from_pixel(w, h, Rgb([PAPER; 3]))),
+        _ => DynamicImage::ImageLuma8(GrayImage::from_pixel(w, h, Luma([PAPER]))),
+    };
+    let (mut clipped, mut non_finite) = (0, 0);
+    for (i, values) in images.chunks_exact(size).enumerate() {
+        let picture = picture_of(values, shape, range);
+        clipped += picture.clipped;
+        non_finite += picture.non_finite;
+        let picture = picture.image.resize_exact(wide as u32, tall as u32, FilterType::Nearest);
+        let left = GUTTER + i % columns * (wide + GUTTER);
+        let top = GUTTER + i / columns * (tall + GUTTER);
+        replace(&mut image, &picture, left as i64, top as i64);
     }
+    Sheet { image, clipped, non_finite }
 }
 
 /// One image of this shape at its own size, without a border: in colour where there are three
@@ -106,8 +100,11 @@ pub fn picture_of<T: Copy + Into<f64>>(
     let pixels = height * width;
     assert!(image.len() == channels * pixels, "{} values are no image of {shape:?}", image.len());
     assert!(lo < hi, "the range of black {lo} to white {hi} is empty");
-    let mut levels = Levels { lo, hi, clipped: 0, non_finite: 0 };
-    let all: Vec<u8> = image.iter().map(|&value| levels.of(value.into())).collect();
+    let values = || image.iter().map(|&value| -> f64 { value.into() });
+    let non_finite = values().filter(|v| !v.is_finite()).count();
+    let clipped = values().filter(|v| v.is_finite() && !(lo..=hi).contains(v)).count();
+    let part = |v: f64| if v.is_finite() { ((v - lo) / (hi - lo)).clamp(0.0, 1.0) } else { 0.0 };
+    let all: Vec<u8> = values().map(|value| (255.0 * part(value)).round() as u8).collect();
     let (w, h) = (width as u32, height as u32);
     let fits = "levels of an image";
     let image = match channels {
@@ -119,77 +116,7 @@ pub fn picture_of<T: Copy + Into<f64>>(
             DynamicImage::ImageLuma8(GrayImage::from_raw(w, h * channels as u32, all).expect(fits))
         }
     };
-    Sheet { image, clipped: levels.clipped, non_finite: levels.non_finite }
-}
-
-/// From values to levels, counting what lies beyond.
-struct Levels {
-    lo: f64,
-    hi: f64,
-    clipped: usize,
-    non_finite: usize,
-}
-
-impl Levels {
-    fn of(&mut self, value: f64) -> u8 {
-        let Levels { lo, hi, .. } = *self;
-        if !value.is_finite() {
-            self.non_finite += 1;
-            return 0;
-        }
-        if value < lo || value > hi {
-            self.clipped += 1;
-        }
-        (255.0 * ((value - lo) / (hi - lo)).clamp(0.0, 1.0)).round() as u8
-    }
-}
-
-fn draw<T: Copy + Into<f64>>(
-    images: &[T],
-    [channels, height, width]: [usize; 3],
-    columns: usize,
-    (lo, hi): (f64, f64),
-) -> (RgbImage, usize, usize) {
-    let size = channels * height * width;
-    assert!(
-        size > 0 && images.len().is_multiple_of(size),
-        "{} values are no images of {channels}×{height}×{width}",
-        images.len()
-    );
-    assert!(lo < hi, "the range of black {lo} to white {hi} is empty");
-    let count = images.len() / size;
-    let columns = columns.clamp(1, count.max(1));
-    let rows = count.div_ceil(columns).max(1);
-    let scale = LEAST_WIDTH.div_ceil(width).max(1);
-    let (cell_w, cell_h) = (width * scale + GUTTER, height * scale + GUTTER);
-    let mut sheet = RgbImage::from_pixel(
-        (columns * cell_w + GUTTER) as u32,
-        (rows * cell_h + GUTTER) as u32,
-        Rgb([PAPER; 3]),
-    );
-    let mut levels = Levels { lo, hi, clipped: 0, non_finite: 0 };
-    for (i, image) in images.chunks_exact(size).enumerate() {
-        let (left, top) = (GUTTER + i % columns * cell_w, GUTTER + i / columns * cell_h);
-        for y in 0..height {
-            for x in 0..width {
-                let at = y * width + x;
-                let mut pixel = [0; 3];
-                for (c, slot) in pixel.iter_mut().enumerate().take(channels) {
-                    *slot = levels.of(image[c * height * width + at].into());
-                }
-                if channels == 1 {
-                    pixel = [pixel[0]; 3];
-                }
-                for dy in 0..scale {
-                    for dx in 0..scale {
-                        let (px, py) = (left + x * scale + dx, top + y * scale + dy);
-                        sheet.put_pixel(px as u32, py as u32, Rgb(pixel));
-                    }
-                }
-            }
-        }
-    }
-    (sheet, levels.clipped, levels.non_finite)
+    Sheet { image, clipped, non_finite }
 }
 
 #[cfg(test)]
@@ -203,7 +130,7 @@ mod tests {
         images[64] = 1.0;
         images[2 * 64 + 63] = 2.0;
         images[5] = f32::NAN;
-        let sheet = image_sheet(&images, 8, 8, 2, (0.0, 1.0));
+        let sheet = sheet_of(&images, [1, 8, 8], 2, (0.0, 1.0));
         assert_eq!((sheet.clipped, sheet.non_finite), (1, 1));
         let grey = sheet.image.to_luma8();
         assert_eq!(grey.dimensions(), (2 * 51 + 3, 2 * 51 + 3));
@@ -214,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_png_reads_back_and_colours_keep_their_planes() {
-        let sheet = image_sheet_rgb(&[1.0f64, 0.0, 0.5], 1, 1, 4, (0.0, 1.0));
+        let sheet = sheet_of(&[1.0f64, 0.0, 0.5], [3, 1, 1], 4, (0.0, 1.0));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sheet.png");
         sheet.save(&path).unwrap();
@@ -236,12 +163,12 @@ mod tests {
 
     #[test]
     fn no_images_make_an_empty_sheet() {
-        assert!(image_sheet::<f32>(&[], 8, 8, 10, (0.0, 1.0)).png().starts_with(b"\x89PNG"));
+        assert!(sheet_of::<f32>(&[], [1, 8, 8], 10, (0.0, 1.0)).png().starts_with(b"\x89PNG"));
     }
 
     #[test]
     #[should_panic(expected = "65 values are no images of 1×8×8")]
     fn lengths_must_fit() {
-        image_sheet(&[0.0f32; 65], 8, 8, 10, (0.0, 1.0));
+        sheet_of(&[0.0f32; 65], [1, 8, 8], 10, (0.0, 1.0));
     }
 }

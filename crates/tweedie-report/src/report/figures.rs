@@ -1,10 +1,12 @@
 //! The report's figures with their captions.
 
 use super::columns::most_different;
+use maud::{Markup, PreEscaped, html};
+
 use super::{MetricPoint, ReportInputs, base64};
+use crate::number::{grouped, short};
 use crate::plot::{
-    Histogram, LineChart, Mark, PairGrid, Scale, Series, Style, escape, grouped, quantile, short,
-    sorted_finite, view_range,
+    Histogram, LineChart, Mark, PairGrid, Scale, Series, Style, quantile, sorted_finite, view_range,
 };
 
 const WIDTH: u32 = 816;
@@ -12,14 +14,13 @@ const WIDTH: u32 = 816;
 const PAIRS: usize = 6;
 
 /// A picture and the sentence that says how to read it.
-pub(super) fn figure(picture: &str, caption: &str) -> String {
-    format!("<figure>\n{picture}<figcaption>{}</figcaption>\n</figure>\n", escape(caption))
+fn figure(svg: String, caption: &str) -> Markup {
+    html! { figure { (PreEscaped(svg)) figcaption { (caption) } } "\n" }
 }
 
-/// What each half of the training's section shows: two quantities in two units, each on an axis of
-/// its own.
-pub(super) fn training(inputs: &ReportInputs) -> String {
-    losses(inputs) + &validation(inputs)
+/// Loss and validation, two quantities in two units: a chart and an axis for each.
+pub(super) fn training(inputs: &ReportInputs) -> Markup {
+    html! { (losses(inputs)) (validation(inputs)) }
 }
 
 /// One curve over the iterations at which it has a value.
@@ -36,76 +37,58 @@ fn iterations(inputs: &ReportInputs) -> Option<(f64, f64)> {
     Some((0.0, 1.02 * last.max(1) as f64))
 }
 
-fn losses(inputs: &ReportInputs) -> String {
+fn losses(inputs: &ReportInputs) -> Markup {
     if inputs.losses.iter().all(|m| m.train_loss.is_nan()) {
-        return String::new();
+        return html! {};
     }
-    let raw = curve(inputs, "training loss", |m| Some(m.train_loss));
-    let smooth = curve(inputs, "smoothed", |m| m.train_loss_ema);
-    let has_smooth = !smooth.y.is_empty();
+    let raw = curve(inputs, "training loss", |m| Some(m.train_loss)).colour(0);
+    let smooth = curve(inputs, "smoothed", |m| m.train_loss_ema).colour(0);
     // The first steps and single batches must not hide what happens after.
-    let (values, _) = sorted_finite(raw.y.iter().copied());
-    let (core, _) = sorted_finite(smooth.y.iter().copied());
-    let mut series =
-        vec![raw.style(if has_smooth { Style::Faint } else { Style::Solid }).colour(0)];
-    if has_smooth {
-        series.push(smooth.colour(0));
-    }
+    let (values, core) = (finite(&raw.y), finite(&smooth.y));
     let chart = LineChart {
         x_label: "iteration".into(),
-        y_label: if inputs.loss_label.is_empty() {
-            "loss".into()
-        } else {
-            inputs.loss_label.clone()
-        },
+        y_label: or(&inputs.loss_label, "loss").into(),
         x_range: iterations(inputs),
         y_range: bulk(&values, &core),
-        series,
+        series: match smooth.y.is_empty() {
+            true => vec![raw],
+            false => vec![raw.style(Style::Faint), smooth],
+        },
         ..Default::default()
     };
-    let caption = "The training loss, the mean over the iterations since the point before, in the objective's own \
-                   units: lower is better. It is another quantity than the validation's, and the two cannot be \
-                   held against each other.";
-    figure(&chart.to_svg(WIDTH, 300), caption)
+    let caption = "The training loss, the mean over the iterations since the point before, in the \
+         objective's own units: lower is better. It is another quantity than the validation's, and \
+         the two cannot be compared with each other.";
+    figure(chart.to_svg(WIDTH, 300), caption)
 }
 
-fn validation(inputs: &ReportInputs) -> String {
+fn validation(inputs: &ReportInputs) -> Markup {
     let curve = curve(inputs, "validation", |m| m.validation);
     if curve.y.is_empty() {
-        return String::new();
+        return html! {};
     }
-    let lower = inputs.lower_validation_is_better;
-    let sign = if lower { -1.0 } else { 1.0 };
-    let by_x = |&(_, a): &(f64, f64), &(_, b): &(f64, f64)| (sign * a).total_cmp(&(sign * b));
-    let mut points = curve.x.iter().copied().zip(curve.y.iter().copied());
-    let best = points.clone().filter(|(_, y)| y.is_finite()).max_by(by_x);
-    let last = points.next_back();
-    let label = match inputs.validation_label.as_str() {
-        "" => "validation",
-        label => label,
+    let (sign, better) = match inputs.lower_validation_is_better {
+        true => (-1.0, "lower"),
+        false => (1.0, "higher"),
     };
-    let marks = inputs.kept_iteration.map(|at| Mark::new("kept", at as f64));
-    let (values, _) = sorted_finite(curve.y.iter().copied());
+    let points = || curve.x.iter().copied().zip(curve.y.iter().copied());
+    let best = points()
+        .filter(|(_, y)| y.is_finite())
+        .max_by(|(_, a), (_, b)| (sign * a).total_cmp(&(sign * b)));
+    let label = or(&inputs.validation_label, "validation");
     let mut caption = format!(
-        "The figure of held-out rows by which weights are chosen, of the averaged weights: {label}; {} is better.",
-        if lower { "lower" } else { "higher" }
+        "The figure of held-out rows by which weights are chosen, of the averaged weights: \
+         {label}; {better} is better."
     );
-    if let (Some((at, best)), Some((end, last))) = (best, last) {
-        caption += &match (at < end, last.is_finite()) {
-            (true, true) => format!(
-                " The best is {} at iteration {}; at the last, {}, it was {}.",
-                short(best, 5),
-                grouped(at as usize),
+    if let (Some((at, best)), Some((end, last))) = (best, points().next_back()) {
+        let (value, iteration) = (short(best, 5), grouped(at as usize));
+        caption += &match at < end && last.is_finite() {
+            true => format!(
+                " The best is {value} at iteration {iteration}; at the last, {}, it was {}.",
                 grouped(end as usize),
                 short(last, 5)
             ),
-            _ => {
-                format!(
-                    " The best, {}, is the last, at iteration {}.",
-                    short(best, 5),
-                    grouped(at as usize)
-                )
-            }
+            false => format!(" The best, {value}, is the last, at iteration {iteration}."),
         };
     }
     if let Some(kept) = inputs.kept_iteration {
@@ -115,12 +98,22 @@ fn validation(inputs: &ReportInputs) -> String {
         x_label: "iteration".into(),
         y_label: label.into(),
         x_range: iterations(inputs),
-        y_range: bulk(&values, &[]),
+        y_range: bulk(&finite(&curve.y), &[]),
         series: vec![curve.colour(1)],
-        marks: marks.into_iter().collect(),
+        marks: inputs.kept_iteration.map(|at| Mark::new("kept", at as f64)).into_iter().collect(),
         ..Default::default()
     };
-    figure(&chart.to_svg(WIDTH, 300), &caption)
+    figure(chart.to_svg(WIDTH, 300), &caption)
+}
+
+/// The text, or `otherwise` where it is empty.
+fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
+    if text.is_empty() { otherwise } else { text }
+}
+
+/// The finite values in ascending order.
+fn finite(values: &[f64]) -> Vec<f64> {
+    sorted_finite(values.iter().copied()).0
 }
 
 /// The range of a curve of ascending `values` in which a few stragglers do not press the rest flat,
@@ -133,13 +126,13 @@ fn bulk(values: &[f64], core: &[f64]) -> Option<(f64, f64)> {
     (range.0 < range.1).then_some(range)
 }
 
-pub(super) fn scores(inputs: &ReportInputs) -> String {
+pub(super) fn scores(inputs: &ReportInputs) -> Markup {
     if inputs.scores.iter().all(|s| s.values.is_empty()) {
-        return String::new();
+        return html! {};
     }
     let mark = |name: &str, values: &[f64]| {
-        let (finite, _) = sorted_finite(values.iter().copied());
-        Mark::new(name, finite.iter().sum::<f64>() / finite.len() as f64)
+        let values = finite(values);
+        Mark::new(name, values.iter().sum::<f64>() / values.len() as f64)
     };
     let mut marks: Vec<Mark> =
         inputs.baselines.iter().map(|other| mark(&other.name, &other.values)).collect();
@@ -153,35 +146,53 @@ pub(super) fn scores(inputs: &ReportInputs) -> String {
         marks,
         ..Default::default()
     };
-    let mut caption = String::from(match inputs.lower_is_better {
-        true => {
-            "Bits per dimension of the test rows, one count per row: mass further left is a better fit, and a long \
-             right tail is rows the model finds improbable"
-        }
-        false => {
-            "Log-likelihoods of the test rows, one count per row: mass further right is a better fit, and a long \
-             left tail is rows the model finds improbable"
-        }
-    });
-    if !inputs.baselines.is_empty() {
-        caption += "; dashed lines are the means of other models on the same rows";
-    }
-    figure(&chart.to_svg(WIDTH, 340), &(caption + "."))
+    let (what, better, worse) = match inputs.lower_is_better {
+        true => ("Bits per dimension", "left", "right"),
+        false => ("Log-likelihoods", "right", "left"),
+    };
+    let means = match inputs.baselines.is_empty() {
+        true => "",
+        false => "; dashed lines are the means of other models on the same rows",
+    };
+    let caption = format!(
+        "{what} of the test rows, one count per row: mass further {better} is a better fit, and a \
+         long {worse} tail is rows the model finds improbable{means}."
+    );
+    figure(chart.to_svg(WIDTH, 340), &caption)
 }
 
-pub(super) fn likelihood_vs_steps(inputs: &ReportInputs) -> String {
+pub(super) fn likelihood_vs_steps(inputs: &ReportInputs) -> Markup {
     let all = &inputs.likelihood_vs_steps;
     if all.iter().all(|s| s.x.is_empty()) {
-        return String::new();
+        return html! {};
     }
     let range = likelihood_range(all, inputs.lower_is_better);
     let in_range = |y: f64| y.is_finite() && range.is_none_or(|(lo, hi)| (lo..=hi).contains(&y));
-    let (mut shown, mut elsewhere) = (Vec::new(), Vec::new());
-    for (colour, series) in all.iter().enumerate() {
-        match series.y.iter().any(|&y| in_range(y)) {
-            true => shown.push(series.clone().colour(series.colour.unwrap_or(colour))),
-            false => elsewhere.push(series),
-        }
+    let coloured = all.iter().enumerate().map(|(i, s)| s.clone().colour(s.colour.unwrap_or(i)));
+    let (shown, elsewhere): (Vec<Series>, Vec<Series>) =
+        coloured.partition(|series| series.y.iter().any(|&y| in_range(y)));
+    let (what, better, high) = match inputs.lower_is_better {
+        true => ("bits per dimension", "lower", "low"),
+        false => ("log-likelihood bound", "higher", "high"),
+    };
+    let mut caption = format!(
+        "The mean {what} of the test rows for each covariance of the reverse steps, with bars of \
+         ± one standard error: {better} is better, and a curve that is {high} on the left needs few \
+         steps."
+    );
+    if range.is_some() {
+        caption +=
+            " The axis shows the best covariance and what is near it; the table has every value.";
+    }
+    for Series { name, y, .. } in &elsewhere {
+        let values = finite(y);
+        caption += &match (values.first(), values.last()) {
+            (Some(&lo), Some(&hi)) => {
+                let (lo, hi) = (short(lo, 3), short(hi, 3));
+                format!(" {name} lies outside it throughout, from {lo} to {hi}.")
+            }
+            _ => format!(" {name} has no finite value."),
+        };
     }
     let chart = LineChart {
         x_label: "number of steps K".into(),
@@ -191,33 +202,7 @@ pub(super) fn likelihood_vs_steps(inputs: &ReportInputs) -> String {
         series: shown,
         ..Default::default()
     };
-    let (what, better, high) = match inputs.lower_is_better {
-        true => ("bits per dimension", "lower", "low"),
-        false => ("log-likelihood bound", "higher", "high"),
-    };
-    let mut caption = format!(
-        "The mean {what} of the test rows for each covariance of the reverse steps, with bars of ± one standard \
-         error: {better} is better, and a curve that is {high} on the left needs few steps."
-    );
-    if range.is_some() {
-        caption +=
-            " The axis shows the best covariance and what is near it; the table has every value.";
-    }
-    for series in elsewhere {
-        let (values, _) = sorted_finite(series.y.iter().copied());
-        caption += &match (values.first(), values.last()) {
-            (Some(&lo), Some(&hi)) => {
-                format!(
-                    " {} lies outside it throughout, from {} to {}.",
-                    series.name,
-                    short(lo, 3),
-                    short(hi, 3)
-                )
-            }
-            _ => format!(" {} has no finite value.", series.name),
-        };
-    }
-    figure(&chart.to_svg(WIDTH, 400), &caption) + &super::tables::steps(inputs)
+    html! { (figure(chart.to_svg(WIDTH, 400), &caption)) (super::tables::steps(inputs)) }
 }
 
 /// The range that the best series sets, the one with the best median: all of it and twice its own
@@ -249,36 +234,32 @@ fn likelihood_range(series: &[Series], lower_is_better: bool) -> Option<(f64, f6
     Some(if lower_is_better { (-hi, -lo) } else { (lo, hi) })
 }
 
-pub(super) fn pairs(inputs: &ReportInputs) -> String {
-    if inputs.column_names.is_empty() || (inputs.data.is_empty() && inputs.samples.is_empty()) {
-        return String::new();
-    }
-    let sets = [("data", &inputs.data), (inputs.sample_label(), &inputs.samples)];
+pub(super) fn pairs(inputs: &ReportInputs) -> Markup {
     let columns = inputs.column_names.len();
+    if columns == 0 || (inputs.data.is_empty() && inputs.samples.is_empty()) {
+        return html! {};
+    }
     let both = !inputs.data.is_empty() && !inputs.samples.is_empty();
     let chosen: Vec<usize> = match columns > PAIRS && both {
         true => most_different(columns, &inputs.data, &inputs.samples, PAIRS),
         false => (0..columns.min(PAIRS)).collect(),
     };
-    let of_chosen = |rows: &[f32]| -> Vec<f32> {
-        rows.chunks_exact(columns)
-            .flat_map(|row| chosen.iter().map(|&column| row[column]))
-            .collect()
-    };
-    for (label, rows) in &sets {
+    let mut sets = Vec::new();
+    for (label, rows) in [("data", &inputs.data), (inputs.sample_label(), &inputs.samples)] {
         let n = rows.len();
         assert!(
             n.is_multiple_of(columns),
             "set `{label}`: {n} values are no rows of {columns} columns"
         );
+        if n > 0 {
+            let rows = rows.chunks_exact(columns);
+            let of_chosen = rows.flat_map(|row| chosen.iter().map(|&column| row[column]));
+            sets.push((label.to_string(), of_chosen.collect()));
+        }
     }
     let grid = PairGrid {
         names: chosen.iter().map(|&column| inputs.column_names[column].clone()).collect(),
-        sets: sets
-            .into_iter()
-            .filter(|s| !s.1.is_empty())
-            .map(|(l, r)| (l.to_string(), of_chosen(r)))
-            .collect(),
+        sets,
         max_columns: PAIRS,
         ..Default::default()
     };
@@ -286,27 +267,25 @@ pub(super) fn pairs(inputs: &ReportInputs) -> String {
         (false, _) => String::new(),
         (true, false) => format!(" The first {PAIRS} of {columns} columns."),
         (true, true) => format!(
-            " {PAIRS} of {columns} columns: those whose distributions or dependences differ most between the two \
-             sets, the most different first."
+            " {PAIRS} of {columns} columns: those whose distributions or dependences differ most \
+             between the two sets, the most different first."
         ),
     };
-    figure(
-        &grid.to_svg(WIDTH),
-        &format!(
-            "Histograms on the diagonal, up to 1,000 rows of each set below it, Pearson correlations above it: \
-             where the two colours cover each other, the model has learnt the marginals and dependences.{which}"
-        ),
-    )
+    let caption = format!(
+        "Histograms on the diagonal, up to 1,000 rows of each set below it, Pearson correlations \
+         above it: where the two colours cover each other, the model has learnt the marginals and \
+         dependences.{which}"
+    );
+    figure(grid.to_svg(WIDTH), &caption)
 }
 
-pub(super) fn sheets(inputs: &ReportInputs) -> String {
-    let sheet = |(caption, png): &(String, Vec<u8>)| {
-        let picture = format!(
-            "<img alt=\"{}\" src=\"data:image/png;base64,{}\"/>\n",
-            escape(caption),
-            base64::encode(png)
-        );
-        figure(&picture, caption)
-    };
-    inputs.sheets.iter().map(sheet).collect()
+pub(super) fn sheets(inputs: &ReportInputs) -> Markup {
+    html! {
+        @for (caption, png) in &inputs.sheets {
+            figure {
+                img alt=(caption) src={ "data:image/png;base64," (base64::encode(png)) };
+                figcaption { (caption) }
+            }
+        }
+    }
 }

@@ -1,57 +1,70 @@
 //! The report's tables.
 
+use maud::{Markup, html};
+
 use super::ReportInputs;
-use crate::plot::{Series, escape, fixed, grouped, quantile, short, sorted_finite};
+use crate::number::grouped;
+use crate::plot::{Series, quantile, sorted_finite};
+use crate::table::{Cell, Column, Digits, Table};
 
 /// Beyond so many columns the table folds away.
 const LONG: usize = 16;
 
-pub(super) fn summary(rows: &[(String, String)]) -> String {
-    if rows.is_empty() {
-        return String::new();
+pub(super) fn summary(rows: &[(String, String)]) -> Markup {
+    html! {
+        @if !rows.is_empty() {
+            table class="key" {
+                tbody {
+                    @for (name, value) in rows {
+                        tr { th scope="row" { (name) } td { (value) } }
+                    }
+                }
+            }
+        }
     }
-    let row = |(name, value): &(String, String)| {
-        format!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", escape(name), escape(value))
-    };
-    format!(
-        "<table class=\"key\"><tbody>\n{}</tbody></table>\n",
-        rows.iter().map(row).collect::<String>()
-    )
 }
 
 /// Mean ± standard error, spread and tails of each estimator's scores, and of other models' on the
 /// same rows.
-pub(super) fn scores(inputs: &ReportInputs) -> String {
+pub(super) fn scores(inputs: &ReportInputs) -> Markup {
     if inputs.scores.iter().all(|s| s.values.is_empty()) {
-        return String::new();
+        return html! {};
     }
-    let mut rows = String::new();
+    let mut table =
+        Table::new(["", "mean ± s.e.", "s.d.", "1 %", "median", "99 %", "rows", "not finite"]);
     for scores in inputs.scores.iter().chain(&inputs.baselines).filter(|s| !s.values.is_empty()) {
         let (sorted, skipped) = sorted_finite(scores.values.iter().copied());
         let moments = Moments::of(&sorted);
         let error = moments.sd / (sorted.len() as f64).sqrt();
-        let number = |value| number(value, decimals(error));
-        let mut cells =
-            vec![format!("{} ± {}", number(moments.mean), number(error)), number(moments.sd)];
-        cells.extend([0.01, 0.5, 0.99].map(|p| number(quantile(&sorted, p))));
-        cells.extend([grouped(sorted.len()), grouped(skipped)]);
-        rows += &row(&scores.name, &cells);
+        let digits = two_figures(error);
+        let quantile = |p| Cell::number(quantile(&sorted, p), digits);
+        table.push([
+            scores.name.as_str().into(),
+            Cell::measured(moments.mean, error, digits),
+            Cell::number(moments.sd, digits),
+            quantile(0.01),
+            quantile(0.5),
+            quantile(0.99),
+            sorted.len().into(),
+            skipped.into(),
+        ]);
     }
-    let heads = ["", "mean ± s.e.", "s.d.", "1 %", "median", "99 %", "rows", "not finite"];
     let unit = match inputs.lower_is_better {
         true => inputs.unit().to_string(),
         false => format!("log-likelihoods in {}", inputs.unit()),
     };
-    table("named", &heads, &rows)
-        + &format!(
-            "<p class=\"caption\">Figures of the test rows: {}; the standard error is over test rows. Quantiles and \
-             moments are of the finite values.</p>\n",
-            escape(&unit)
-        )
+    html! {
+        (scrolling(&table, "named"))
+        p class="caption" {
+            "Figures of the test rows: " (unit) "; the standard error is over test rows. Quantiles \
+             and moments are of the finite values."
+        }
+    }
 }
 
-/// Every value of the plot against the number of steps, the worst included.
-pub(super) fn steps(inputs: &ReportInputs) -> String {
+/// Every value of the plot against the number of steps, the worst included: covariances side by
+/// side, as they are few and their figures long.
+pub(super) fn steps(inputs: &ReportInputs) -> Markup {
     let all = &inputs.likelihood_vs_steps;
     let mut steps: Vec<f64> = all.iter().flat_map(|s| s.x.iter().copied()).collect();
     steps.sort_by(f64::total_cmp);
@@ -59,44 +72,36 @@ pub(super) fn steps(inputs: &ReportInputs) -> String {
     let cell = |series: &Series, step: f64| {
         let at = series.x.iter().position(|&x| x == step)?;
         let error = series.error.as_ref().map_or(f64::NAN, |e| e[at]);
-        let value = |v| number(v, decimals(error));
-        Some(match error.is_finite() {
-            true => format!("{} ± {}", value(series.y[at]), value(error)),
-            false => short(series.y[at], 4),
-        })
+        Some(Cell::measured(series.y[at], error, two_figures(error)))
     };
-    // covariances side by side: they are few, and their figures long
-    let of_step = |&step: &f64| {
-        let cells: Vec<String> =
-            all.iter().map(|series| cell(series, step).unwrap_or_default()).collect();
-        row(&format!("K = {}", short(step, 4)), &cells)
-    };
-    let rows: String = steps.iter().map(of_step).collect();
-    let heads: Vec<&str> = std::iter::once("").chain(all.iter().map(|s| s.name.as_str())).collect();
-    table("steps", &heads, &rows)
-        + &format!(
-            "<p class=\"caption\">The values of the figure, in {}, ± one standard error.</p>\n",
-            escape(inputs.unit())
-        )
+    let names = all.iter().map(|series| Column::from(series.name.as_str()));
+    let mut table = Table::new(std::iter::once(Column::default()).chain(names));
+    for step in steps {
+        let name = Cell::from(format!("K = {}", Cell::number(step, Digits::Significant(4))));
+        let cells = all.iter().map(|series| Cell::from(cell(series, step)));
+        table.push(std::iter::once(name).chain(cells));
+    }
+    html! {
+        (scrolling(&table, "steps"))
+        p class="caption" {
+            "The values of the figure, in " (inputs.unit()) ", ± one standard error."
+        }
+    }
 }
 
 /// A table that scrolls by itself where a screen is narrower than it.
-fn table(class: &str, heads: &[&str], rows: &str) -> String {
-    let heads: String =
-        heads.iter().map(|h| format!("<th scope=\"col\">{}</th>", escape(h))).collect();
-    format!(
-        "<div class=\"scroll\"><table class=\"{class}\"><thead><tr>{heads}</tr></thead>\n\
-         <tbody>\n{rows}</tbody></table></div>\n"
-    )
+fn scrolling(table: &Table, class: &str) -> Markup {
+    html! { div class="scroll" { (table.markup(class)) } }
 }
 
 /// Mean, standard deviation and quantiles of every column, samples below data.
-pub(super) fn marginals(inputs: &ReportInputs) -> String {
+pub(super) fn marginals(inputs: &ReportInputs) -> Markup {
     let columns = inputs.column_names.len();
     if columns == 0 || inputs.data.is_empty() || inputs.samples.is_empty() {
-        return String::new();
+        return html! {};
     }
-    let mut rows = String::new();
+    let mut table =
+        Table::new(["column", "", "mean", "s.d.", "5 %", "median", "95 %", "KS distance"]);
     let mut skipped = 0;
     for (i, name) in inputs.column_names.iter().enumerate() {
         let column =
@@ -104,63 +109,41 @@ pub(super) fn marginals(inputs: &ReportInputs) -> String {
         let ((data, a), (samples, b)) = (column(&inputs.data), column(&inputs.samples));
         skipped += a + b;
         // Two figures of a tenth of the spread, which one straggler must not set.
-        let digits = decimals(0.03 * (quantile(&data, 0.95) - quantile(&data, 0.05)));
-        for (name, label, set) in
-            [(name.as_str(), "data", &data), ("", inputs.sample_label(), &samples)]
-        {
-            let moments = Moments::of(set);
-            let figures = [
-                moments.mean,
-                moments.sd,
-                quantile(set, 0.05),
-                quantile(set, 0.5),
-                quantile(set, 0.95),
-            ];
-            let mut cells = vec![escape(label)];
-            cells.extend(figures.map(|v| number(v, digits)));
-            // The distance is the pair's, and stands beside the data.
-            let apart = || number(kolmogorov_smirnov(&data, &samples), Some(3));
-            cells.push(if name.is_empty() { String::new() } else { apart() });
-            rows += &row(name, &cells);
+        let digits = two_figures(0.03 * (quantile(&data, 0.95) - quantile(&data, 0.05)));
+        // The distance is the pair's, and stands beside the data.
+        let apart = Cell::number(kolmogorov_smirnov(&data, &samples), 3);
+        for (name, label, set, apart) in [
+            (name.as_str(), "data", &data, apart),
+            ("", inputs.sample_label(), &samples, Cell::Empty),
+        ] {
+            let Moments { mean, sd } = Moments::of(set);
+            let [low, median, high] = [0.05, 0.5, 0.95].map(|p| quantile(set, p));
+            let [a, b, c, d, e] =
+                [mean, sd, low, median, high].map(|value| Cell::number(value, digits));
+            table.push([name.into(), label.into(), a, b, c, d, e, apart]);
         }
     }
-    let heads = ["column", "", "mean", "s.d.", "5 %", "median", "95 %", "KS distance"];
-    let table = table("paired", &heads, &rows);
-    let table = if columns > LONG {
-        format!("<details>\n<summary>All {columns} columns</summary>\n{table}</details>\n")
-    } else {
-        table
-    };
-    let skipped = if skipped > 0 {
-        format!(" {} values not finite were left out.", grouped(skipped))
-    } else {
-        String::new()
-    };
-    format!(
-        "{table}<p class=\"caption\">Each pair should agree; the Kolmogorov–Smirnov distance is the largest gap between the two \
-         distribution functions, 0 where the marginals agree and 1 where they are apart.{skipped}</p>\n"
-    )
+    html! {
+        @if columns > LONG {
+            details { summary { "All " (columns) " columns" } (scrolling(&table, "paired")) }
+        } @else {
+            (scrolling(&table, "paired"))
+        }
+        p class="caption" {
+            "Each pair should agree; the Kolmogorov–Smirnov distance is the largest gap between the \
+             two distribution functions, 0 where the marginals agree and 1 where they are apart."
+            @if skipped > 0 { " " (grouped(skipped)) " values not finite were left out." }
+        }
+    }
 }
 
-fn row(name: &str, cells: &[String]) -> String {
-    let cells: String = cells.iter().map(|c| format!("<td>{c}</td>")).collect();
-    format!("<tr><td>{}</td>{cells}</tr>\n", escape(name))
-}
-
-/// The decimals that show two figures of `unit`; none where plain decimals would be too many or too
-/// few.
-fn decimals(unit: f64) -> Option<usize> {
+/// The decimals that show two figures of `unit`, so that a row's numbers can be compared digit by
+/// digit; four figures where plain decimals would be too many or too few.
+fn two_figures(unit: f64) -> Digits {
     let exponent = unit.log10().floor();
-    (-5.0..5.0).contains(&exponent).then(|| (1.0 - exponent).max(0.0) as usize)
-}
-
-/// With so many decimals, so that a row's numbers can be compared digit by digit; else to four
-/// figures.
-fn number(value: f64, decimals: Option<usize>) -> String {
-    match decimals {
-        _ if value.is_nan() => "–".into(),
-        Some(decimals) if value.abs() < 1e7 => fixed(value, decimals),
-        _ => short(value, 4),
+    match (-5.0..5.0).contains(&exponent) {
+        true => Digits::Decimals((1.0 - exponent).max(0.0) as usize),
+        false => Digits::Significant(4),
     }
 }
 

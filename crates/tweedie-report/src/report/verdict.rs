@@ -1,7 +1,7 @@
 //! What a run's figures say beside those of simpler models, in plain words.
 
 use super::Scores;
-use crate::plot::{grouped, short};
+use crate::number::{grouped, short};
 use tweedie::likelihood::mean_and_error;
 
 /// By how much one model is better than another on the same rows.
@@ -46,57 +46,41 @@ pub fn verdict(
     lower_is_better: bool,
 ) -> Vec<String> {
     let same_rows = |other: &&Scores| other.values.len() == model.values.len();
-    let mut paragraphs: Vec<String> = Vec::new();
-    for (i, other) in others.iter().filter(same_rows).enumerate() {
+    let paragraph = |(i, other): (usize, &Scores)| {
         let difference = Difference::paired(&model.values, &other.values, lower_is_better);
+        let (name, is_base) = (&other.name, i == 0);
         let Difference { mean, std_error, rows } = difference;
         if rows < 2 {
-            let problem = "fewer than two test rows have a finite score by both";
-            paragraphs.push(format!("{}: cannot be compared, {problem}.", other.name));
-            continue;
+            return format!(
+                "{name}: cannot be compared, fewer than two test rows have a finite score by both."
+            );
         }
         let amount = format!("{} ± {} {unit}", short(mean.abs(), 3), short(std_error, 2));
-        let of = match i {
-            0 => format!("the model ({})", model.name),
-            _ => "the model".into(),
+        let sign = if mean > 0.0 { "better" } else { "worse" };
+        let finding = match difference.is_clear() {
+            true => format!("{sign} than {name} by {amount}"),
+            false => format!(
+                "no different from {name}: {sign} by {amount}, which is within two standard errors"
+            ),
         };
-        let on = format!("On the same {} test rows", grouped(rows));
+        let meaning = match (is_base, difference.is_clear(), mean > 0.0) {
+            (true, true, true) => ": so much the network has learnt beyond its base.",
+            (true, true, false) => {
+                ": the network makes its base worse. Train longer, or on more rows."
+            }
+            (true, false, _) => ". The network adds nothing to its base that these rows show.",
+            (false, true, false) => ". That simpler model is the better one here.",
+            (false, ..) => ".",
+        };
+        let estimator = if is_base { format!(" ({})", model.name) } else { String::new() };
         let left_out = match model.values.len() - rows {
             0 => String::new(),
             n => format!(" {} rows have no finite score by both and are left out.", grouped(n)),
         };
-        let text = match (difference.is_clear(), mean > 0.0, i) {
-            (true, true, 0) => format!(
-                "{on} {of} is better than {} by {amount}: so much the network has learnt beyond its base.",
-                other.name
-            ),
-            (true, true, _) => format!("{on} {of} is better than {} by {amount}.", other.name),
-            (true, false, 0) => format!(
-                "{on} {of} is worse than {} by {amount}: the network makes its base worse. Train longer, or \
-                 on more rows.",
-                other.name
-            ),
-            (true, false, _) => {
-                format!(
-                    "{on} {of} is worse than {} by {amount}. That simpler model is the better one here.",
-                    other.name
-                )
-            }
-            (false, _, 0) => format!(
-                "{on} {of} is no different from {}: {} by {amount}, which is within two standard errors. The \
-                 network adds nothing to its base that these rows show.",
-                other.name,
-                if mean > 0.0 { "better" } else { "worse" }
-            ),
-            (false, _, _) => format!(
-                "{on} {of} is no different from {}: {} by {amount}, which is within two standard errors.",
-                other.name,
-                if mean > 0.0 { "better" } else { "worse" }
-            ),
-        };
-        paragraphs.push(text + &left_out);
-    }
-    paragraphs
+        let rows = grouped(rows);
+        format!("On the same {rows} test rows the model{estimator} is {finding}{meaning}{left_out}")
+    };
+    others.iter().filter(same_rows).enumerate().map(paragraph).collect()
 }
 
 #[cfg(test)]
@@ -132,7 +116,8 @@ mod tests {
         };
         assert!(
             base.contains(
-                "On the same 4 test rows the model (ELBO, K = 100) is better than the model's base by 1 ±"
+                "On the same 4 test rows the model (ELBO, K = 100) is better than \
+                 the model's base by 1 ±"
             ),
             "{base}"
         );

@@ -3,6 +3,9 @@
 
 #![allow(dead_code)]
 
+#[path = "../../../tweedie-cli/src/process.rs"]
+pub mod process;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

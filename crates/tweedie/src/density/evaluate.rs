@@ -5,9 +5,9 @@ use tch::{Device, Kind};
 
 use super::grids::Grids;
 use super::images::{ImageFigure, ImageOptions, measure};
-use super::line::{Claim, Line, Subject};
+use super::line::{Line, Subject};
 use super::score::{Part, check_dequantization, dequantizer, score};
-use super::{Density, SampleOptions, ScoreOptions, TestRows};
+use super::{Claim, Density, SampleOptions, ScoreOptions, TestRows};
 use crate::baseline::{self, KernelDensity};
 use crate::choice::choices;
 use crate::covariance::CovarianceConfig;
@@ -18,7 +18,7 @@ use crate::likelihood::{Estimation, Estimator};
 use crate::metric::Mmd;
 use crate::noise::Seed;
 use crate::run::scaled_rows;
-use crate::sample::{MOST_ROWS, MOST_STEPS};
+use crate::sample::{Ground, MOST_ROWS, MOST_STEPS};
 use crate::tensor::to_vec;
 use crate::watch::{Silent, Watch};
 use crate::{Error, Result};
@@ -122,7 +122,7 @@ impl EvaluateOptions {
             Error::check_count("evaluate.rows", rows, MOST_ROWS)?;
         }
         let noise = (self.dequantization, self.start_time);
-        check_dequantization("evaluate", noise, false, "give score.estimator = ode with it")
+        check_dequantization("evaluate", noise, false, "score rows with the estimator ode instead")
     }
 
     /// What is measured of `density`.
@@ -203,7 +203,7 @@ impl Density {
     /// # Errors
     /// [`Error::Config`] if an option makes no sense for this density; as [`Density::log_prob`] and
     /// [`Density::sample`].
-    pub fn evaluate(&mut self, rows: &TestRows, options: &EvaluateOptions) -> Result<Evaluation> {
+    pub fn evaluate(&self, rows: &TestRows, options: &EvaluateOptions) -> Result<Evaluation> {
         self.evaluate_with(Some(rows), None, options, &mut Silent)
     }
 
@@ -214,9 +214,9 @@ impl Density {
     /// # Errors
     /// As [`Density::evaluate`], and [`Error::Interrupted`].
     pub fn evaluate_with(
-        &mut self,
+        &self,
         rows: Option<&TestRows>,
-        against: Option<(&mut Density, &TestRows)>,
+        against: Option<(&Density, &TestRows)>,
         options: &EvaluateOptions,
         watch: &mut dyn Watch,
     ) -> Result<Evaluation> {
@@ -274,10 +274,10 @@ impl Density {
 
     /// The lines of log-likelihoods, with their differences.
     fn compare(
-        &mut self,
+        &self,
         found: &mut Evaluation,
         (judged, rows): (&TestRows, &[usize]),
-        against: Option<(&mut Density, &TestRows)>,
+        against: Option<(&Density, &TestRows)>,
         options: &EvaluateOptions,
         batch: usize,
         watch: &mut dyn Watch,
@@ -351,17 +351,17 @@ impl Density {
         let estimator = if levels { Estimator::Levels } else { Estimator::Elbo };
         let noise = dequantizer(&self.run, options.dequantization, options.start_time)?;
         let part = Part { table: &judged.table, rows, dequantizer: &*noise };
-        let mut grids = Grids::new(&self.run, "evaluate", options.spacing, levels, batch);
+        let mut grids = Grids::new(self, "evaluate", options.spacing, levels, batch);
         let mut lines = Vec::new();
         for &covariance in covariances {
             for &steps in &options.steps {
                 let grid = grids.of(covariance, steps, watch)?;
-                let built = self.run.model.covariance(covariance)?.into();
+                let built = self.covariance(covariance)?.into();
                 let settings = Estimation { estimator, ..Estimation::elbo(built, grid) };
                 let found = score(&self.run, part, &settings, seed, batch, watch)?;
                 let unsolved = found.summary().unsolved;
                 let subject = Subject::Elbo { covariance, steps };
-                let mut line = Line::of_rows(subject, found.kind.into(), found.values);
+                let mut line = Line::of_rows(subject, found.claim, found.values);
                 line.left_out.unsolved = unsolved;
                 lines.push(Line { name: found.estimator, flags: found.flags, ..line });
             }
@@ -373,7 +373,7 @@ impl Density {
             let flagged = Some(doubted.len());
             let mut values = found.values;
             doubted.into_iter().for_each(|row| values[row] = f64::NAN);
-            let mut line = Line::of_rows(Subject::Ode, found.kind.into(), values);
+            let mut line = Line::of_rows(Subject::Ode, found.claim, values);
             line.left_out.flagged = flagged;
             lines.push(Line { name: found.estimator, flags: found.flags, ..line });
         }
@@ -425,7 +425,7 @@ impl Density {
         let seed = Seed(options.seed).derive("mmd");
         let (test, _) = scaled_rows(&judged.table, rows, &self.run.data.scaling, seed);
         let samples = rows.len().clamp(1000, 10_000);
-        let mut grids = Grids::new(&self.run, "evaluate", options.spacing, false, batch);
+        let mut grids = Grids::new(self, "evaluate", options.spacing, false, batch);
         let mut lines = Vec::new();
         for covariance in self.sampled_covariances(options) {
             for &steps in &options.steps {
@@ -437,7 +437,14 @@ impl Density {
                 });
                 let grid = grids.of(covariance, steps, watch)?;
                 watch.begin("sample", samples as u64);
-                let drawn = sampling.draw(&self.run.model, None, &grid, (samples, batch), watch);
+                let covariance_of = self.covariance(covariance)?;
+                let ground = Ground {
+                    model: &self.run.model,
+                    covariance: &*covariance_of,
+                    grid: &grid,
+                    class: None,
+                };
+                let drawn = sampling.draw(&ground, (samples, batch), watch);
                 watch.end();
                 let drawn = drawn?.0.to_kind(Kind::Double).to_device(Device::Cpu);
                 let value = Mmd::default().u_statistic(&drawn, &test);

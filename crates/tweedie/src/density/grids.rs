@@ -1,11 +1,12 @@
 //! Where the steps of a chain or of a bound lie in time.
 
+use super::Density;
 use crate::covariance::{CovarianceConfig, Reverse};
 use crate::data::subset;
 use crate::grid::{Spacing, SpacingConfig, even_trajectory};
 use crate::likelihood::{Elbo, StepCosts};
 use crate::noise::Seed;
-use crate::run::{Run, level_rows};
+use crate::run::level_rows;
 use crate::watch::{Remark, Watch};
 use crate::{Error, Result};
 
@@ -15,7 +16,7 @@ const TIMES: usize = 200;
 
 /// The grids of one run. What a dynamic spacing measures is kept for further numbers of steps.
 pub(super) struct Grids<'a> {
-    run: &'a Run,
+    density: &'a Density,
     /// The section of the options, named in errors.
     section: &'static str,
     spacing: SpacingConfig,
@@ -27,7 +28,7 @@ pub(super) struct Grids<'a> {
 impl<'a> Grids<'a> {
     /// By default even for bounds on levels, and by the angle for everything else.
     pub fn new(
-        run: &'a Run,
+        density: &'a Density,
         section: &'static str,
         spacing: Option<SpacingConfig>,
         levels: bool,
@@ -35,7 +36,7 @@ impl<'a> Grids<'a> {
     ) -> Grids<'a> {
         let usual = if levels { Spacing::Even } else { Spacing::default() };
         let spacing = spacing.unwrap_or(SpacingConfig::Laid(usual));
-        Grids { run, section, spacing, levels, batch, costs: None }
+        Grids { density, section, spacing, levels, batch, costs: None }
     }
 
     /// The grid of `steps` steps with this covariance.
@@ -45,7 +46,7 @@ impl<'a> Grids<'a> {
         steps: usize,
         watch: &mut dyn Watch,
     ) -> Result<Vec<f64>> {
-        let schedule = self.run.schedule();
+        let schedule = self.density.run.schedule();
         let spacing = match self.spacing {
             SpacingConfig::Laid(Spacing::Even) if self.levels => {
                 return even_trajectory(schedule, steps);
@@ -79,7 +80,8 @@ impl<'a> Grids<'a> {
     }
 
     fn measure(&self, covariance: CovarianceConfig, watch: &mut dyn Watch) -> Result<StepCosts> {
-        let (run, schedule) = (self.run, self.run.schedule());
+        let run = &self.density.run;
+        let schedule = run.schedule();
         let field = format!("{}.spacing", self.section);
         if run.model.classes() > 0 {
             let problem = "dynamic, of a model conditioned on classes";
@@ -108,7 +110,7 @@ impl<'a> Grids<'a> {
         watch.say(Remark::Progress(format!(
             "measuring the bound's terms, {covariance}, at {m} times on {n} training rows"
         )));
-        let reverse = Reverse::new(&run.model, run.model.covariance(covariance)?, 1.0)?;
+        let reverse = Reverse::new(&run.model, self.density.covariance(covariance)?, 1.0)?;
         let ends = vec![0.0, schedule.horizon()];
         let elbo = match self.levels {
             true => Elbo::of_levels(reverse, ends, 1),

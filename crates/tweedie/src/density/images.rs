@@ -16,7 +16,7 @@ use crate::metric::{
 };
 use crate::model::Denoiser;
 use crate::run::DataRecord;
-use crate::sample::{Clipped, LastStep, MOST_ROWS, Sampling};
+use crate::sample::{Clipped, Ground, LastStep, MOST_ROWS, Sampling};
 use crate::tensor::to_vec;
 use crate::watch::{Remark, Watch};
 use crate::{Error, Result};
@@ -207,7 +207,7 @@ pub(super) fn measure(
     if metrics.is_empty() {
         return Ok(figures);
     }
-    let mut grids = Grids::new(run, "evaluate", options.spacing, false, batch);
+    let mut grids = Grids::new(density, "evaluate", options.spacing, false, batch);
     for covariance in density.sampled_covariances(options) {
         for &steps in &options.steps {
             let grid = grids.of(covariance, steps, watch)?;
@@ -351,28 +351,29 @@ fn draw(
         clipped_levels: 0,
     };
     let Sampling { covariance, steps, .. } = sampling;
+    let built = density.covariance(*covariance)?;
+    let ground = Ground { model: &run.model, covariance: &*built, grid, class: None };
     watch.begin(&format!("sample, {covariance}, K = {steps}"), samples as u64);
-    let clipped =
-        sampling.draw_each(&run.model, None, grid, (samples, batch), watch, |part, rows| {
-            let values = run.data.scaling.inverse(&to_vec(&part));
-            let beyond = |v: &&f64| !(0.0..=255.0).contains(*v);
-            drawn.clipped_levels += values.iter().filter(beyond).count() as u64;
-            let levels: Vec<f32> = values.iter().map(|v| v.clamp(0.0, 255.0) as f32).collect();
-            let Features { pooled, logits } = eye.look(&levels);
-            if metrics.contains(&Metric::Fd) {
-                drawn.moments.push(&pooled);
-            }
-            if metrics.contains(&Metric::Is) {
-                let probabilities = logits.softmax(-1, Kind::Float).to_device(Device::Cpu);
-                drawn.probabilities.push(probabilities);
-            }
-            let room = kept.saturating_sub(rows.start as usize) as i64;
-            if room > 0 {
-                let rows = pooled.narrow(0, 0, pooled.size()[0].min(room));
-                drawn.rows.push(rows.to_device(Device::Cpu));
-            }
-            Ok(())
-        });
+    let clipped = sampling.draw_each(&ground, (samples, batch), watch, |part, rows| {
+        let values = run.data.scaling.inverse(&to_vec(&part));
+        let beyond = |v: &&f64| !(0.0..=255.0).contains(*v);
+        drawn.clipped_levels += values.iter().filter(beyond).count() as u64;
+        let levels: Vec<f32> = values.iter().map(|v| v.clamp(0.0, 255.0) as f32).collect();
+        let Features { pooled, logits } = eye.look(&levels);
+        if metrics.contains(&Metric::Fd) {
+            drawn.moments.push(&pooled);
+        }
+        if metrics.contains(&Metric::Is) {
+            let probabilities = logits.softmax(-1, Kind::Float).to_device(Device::Cpu);
+            drawn.probabilities.push(probabilities);
+        }
+        let room = kept.saturating_sub(rows.start as usize) as i64;
+        if room > 0 {
+            let rows = pooled.narrow(0, 0, pooled.size()[0].min(room));
+            drawn.rows.push(rows.to_device(Device::Cpu));
+        }
+        Ok(())
+    });
     watch.end();
     drawn.clipped = clipped?;
     drawn.clipped.lines().into_iter().for_each(|line| watch.say(Remark::Progress(line)));

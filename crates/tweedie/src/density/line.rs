@@ -3,37 +3,7 @@
 use std::fmt;
 
 use crate::covariance::CovarianceConfig;
-use crate::likelihood::{Flag, Kind, Summary, bits_per_dim, mean_and_error};
-
-/// What a number says about `ln p(x)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// At most `ln p(x)` in expectation.
-    LowerBound,
-    /// `ln p(x)` up to the tolerance of a solver and the noise of probes.
-    Estimate,
-    /// `ln p(x)` in closed form.
-    Exact,
-}
-
-impl From<Kind> for Claim {
-    fn from(kind: Kind) -> Claim {
-        match kind {
-            Kind::LowerBound => Claim::LowerBound,
-            Kind::Estimate => Claim::Estimate,
-        }
-    }
-}
-
-impl fmt::Display for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Claim::LowerBound => "a lower bound",
-            Claim::Estimate => "an estimate",
-            Claim::Exact => "exact",
-        })
-    }
-}
+use crate::likelihood::{Claim, Flag, Summary, bits_per_dim, mean_and_error};
 
 /// What a line is about.
 #[derive(Clone, Copy, Debug, PartialEq)]

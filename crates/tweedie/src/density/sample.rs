@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::grids::Grids;
 use super::{Density, SampleOptions};
 use crate::data::{CellType, OutputFile, TableFormat, write_table};
-use crate::sample::{Clipped, MOST_ROWS, Sampling};
+use crate::sample::{Clipped, Ground, MOST_ROWS, Sampling};
 use crate::tensor::to_vec;
 use crate::watch::{Silent, Watch};
 use crate::{Error, Result};
@@ -62,7 +62,7 @@ impl Density {
     /// # Errors
     /// [`Error::Config`] if an option makes no sense for this density; [`Error::Numeric`] if a
     /// sample is not finite.
-    pub fn sample(&mut self, n: usize, options: &SampleOptions) -> Result<Samples> {
+    pub fn sample(&self, n: usize, options: &SampleOptions) -> Result<Samples> {
         self.sample_with(n, options, &mut Silent)
     }
 
@@ -71,7 +71,7 @@ impl Density {
     /// # Errors
     /// As [`Density::sample`], and [`Error::Interrupted`].
     pub fn sample_with(
-        &mut self,
+        &self,
         n: usize,
         options: &SampleOptions,
         watch: &mut dyn Watch,
@@ -94,7 +94,7 @@ impl Density {
 
     /// `n` samples in the network's units, `[n, d]`.
     pub(super) fn sample_scaled(
-        &mut self,
+        &self,
         n: usize,
         options: &SampleOptions,
         watch: &mut dyn Watch,
@@ -110,7 +110,7 @@ impl Density {
             self.prepare(sampling.covariance, batch, watch)?;
         }
         let grid = match method.has_steps() {
-            true => Grids::new(&self.run, "sample", options.spacing, false, batch).of(
+            true => Grids::new(self, "sample", options.spacing, false, batch).of(
                 sampling.covariance,
                 sampling.steps,
                 watch,
@@ -118,7 +118,10 @@ impl Density {
             false => Vec::new(),
         };
         watch.begin("sample", n as u64);
-        let samples = sampling.draw(&self.run.model, class, &grid, (n, batch), watch);
+        let covariance = self.covariance(sampling.covariance)?;
+        let (model, covariance) = (&self.run.model, &*covariance);
+        let ground = Ground { model, covariance, grid: &grid, class };
+        let samples = sampling.draw(&ground, (n, batch), watch);
         watch.end();
         samples
     }

@@ -211,7 +211,7 @@ impl Scores {
 
     /// What the values are.
     pub fn claim(&self) -> Claim {
-        self.estimate.kind.into()
+        self.estimate.claim
     }
 
     /// The mean as bits per dimension.
@@ -255,7 +255,7 @@ impl Density {
     /// # Errors
     /// [`Error::Config`] if an option makes no sense for this density; [`Error::Row`] or
     /// [`Error::Numeric`] if a row cannot be solved.
-    pub fn log_prob(&mut self, data: &Table, options: &ScoreOptions) -> Result<Scores> {
+    pub fn log_prob(&self, data: &Table, options: &ScoreOptions) -> Result<Scores> {
         self.log_prob_with(data, options, &mut Silent)
     }
 
@@ -265,7 +265,7 @@ impl Density {
     /// # Errors
     /// As [`Density::log_prob`], and [`Error::Interrupted`].
     pub fn log_prob_with(
-        &mut self,
+        &self,
         data: &Table,
         options: &ScoreOptions,
         watch: &mut dyn Watch,
@@ -285,7 +285,7 @@ impl Density {
 
     /// Checks `options` against this density, and measures what the covariance needs.
     fn ready_to_score(
-        &mut self,
+        &self,
         options: &ScoreOptions,
         watch: &mut dyn Watch,
     ) -> Result<(usize, CovarianceConfig)> {
@@ -313,7 +313,7 @@ impl Density {
         let method = options.estimator.method();
         let levels = method.scores_levels();
         let grid = match method.has_steps() {
-            true => Grids::new(&self.run, "score", options.spacing, levels, batch).of(
+            true => Grids::new(self, "score", options.spacing, levels, batch).of(
                 covariance,
                 options.steps,
                 watch,
@@ -324,7 +324,7 @@ impl Density {
             estimator: options.estimator,
             draws: options.draws.max(method.least_draws()),
             covariance: match method.has_steps() {
-                true => self.run.model.covariance(covariance)?.into(),
+                true => self.covariance(covariance)?.into(),
                 false => Rc::new(Own),
             },
             grid,

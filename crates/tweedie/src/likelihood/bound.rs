@@ -5,7 +5,7 @@ use tch::no_grad;
 
 use super::divergence::Divergence;
 use super::options::{Estimation, EstimatorMethod};
-use super::{Estimate, Kind, LogLikelihood, mean_and_error, without_number};
+use super::{Claim, Estimate, LogLikelihood, mean_and_error, without_number};
 use crate::Result;
 use crate::gaussian::Gaussian;
 use crate::model::Denoiser;
@@ -132,7 +132,7 @@ impl LogLikelihood for ScoreMatchingBound<'_> {
             }
         };
         Ok(Estimate {
-            kind: Kind::LowerBound,
+            claim: Claim::LowerBound,
             estimator: format!("score-matching bound{form}, {} draws", self.draws),
             values,
             offsets: vec![0.0; rows],

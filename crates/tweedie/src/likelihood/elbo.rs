@@ -4,7 +4,7 @@ use tch::{Tensor, no_grad};
 
 use super::discrete::DiscreteDecoder;
 use super::options::{Estimation, EstimatorMethod};
-use super::{Estimate, Kind, LogLikelihood, mean_and_error, without_number};
+use super::{Claim, Estimate, LogLikelihood, mean_and_error, without_number};
 use crate::Result;
 use crate::covariance::{Reverse, StepCovariance};
 use crate::model::Denoiser;
@@ -220,7 +220,7 @@ impl LogLikelihood for Elbo<'_> {
         let reason = "not finite: a covariance of this row is not positive definite, or the model is not finite there";
         let flags = without_number(&mut values, x, reason);
         Ok(Estimate {
-            kind: Kind::LowerBound,
+            claim: Claim::LowerBound,
             estimator: self.name.clone(),
             values,
             offsets: vec![0.0; rows],

@@ -28,7 +28,7 @@ use tch::Tensor;
 
 use super::divergence::{Directions, Divergence};
 use super::options::{Estimation, EstimatorMethod};
-use super::{Estimate, FAR, Flag, Kind, LogLikelihood, farthest, mean_and_error, too_far};
+use super::{Claim, Estimate, FAR, Flag, LogLikelihood, farthest, mean_and_error, too_far};
 use crate::covariance::Own;
 use crate::gaussian::LN_2PI;
 use crate::grid::Spacing;
@@ -356,7 +356,7 @@ impl<'a> ProbabilityFlow<'a> {
         let start = self.from_time.map_or_else(String::new, |tau| format!(", from τ = {tau:.2e}"));
         let evaluations = ascent.evaluations.iter().sum::<usize>() as f64 / (b as f64).max(1.0);
         Ok(Estimate {
-            kind: Kind::Estimate,
+            claim: Claim::Estimate,
             estimator: format!(
                 "probability-flow ODE{start}, {name}, rtol {:.0e}",
                 self.solver.rtol

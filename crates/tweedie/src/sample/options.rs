@@ -77,6 +77,19 @@ pub struct Chain<'a> {
     pub condition: Option<&'a Condition>,
 }
 
+/// What samples are drawn of.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// The covariance of a reverse step.
+    pub covariance: &'a dyn Covariance,
+    /// Increasing times from 0; none for a sampler without steps.
+    pub grid: &'a [f64],
+    /// The class of all samples; `None`: all classes in turn.
+    pub class: Option<u32>,
+}
+
 impl Chain<'_> {
     /// The chain of `step`, for a [`SamplerMethod::draw`].
     pub(super) fn of(&self, step: &dyn Step, seed: Seed) -> Result<(Tensor, Clipped)> {
@@ -264,30 +277,28 @@ impl Sampling {
         }
     }
 
-    /// `n` samples of `model` in batches, each given to `each` in the network's units with the
-    /// numbers of its rows; what was clipped. Row `i` is of `class`, or of class `i` modulo their
+    /// `n` samples of a model in batches, each given to `each` in the network's units with the
+    /// numbers of its rows; what was clipped. Row `i` is of the class given, or of class `i` modulo their
     /// number, and does not depend on the batch size.
     ///
     /// # Errors
     /// As [`SamplerMethod::draw`], as `each`, and [`Error::Interrupted`].
     pub fn draw_each(
         &self,
-        model: &Model,
-        class: Option<u32>,
-        grid: &[f64],
+        ground: &Ground,
         (n, batch): (usize, usize),
         watch: &mut dyn Watch,
         mut each: impl FnMut(Tensor, Range<u64>) -> Result<()>,
     ) -> Result<Clipped> {
         let mut clipped = Clipped::default();
-        let (batch, covariance) = (batch.max(1), model.covariance(self.covariance)?);
+        let Ground { model, covariance, grid, class } = *ground;
+        let batch = batch.max(1);
         for start in (0..n.max(1)).step_by(batch) {
             let rows = start as u64..start.saturating_add(batch).min(n) as u64;
             check_stop(watch)?;
             let condition = condition_of(model, class, rows.clone());
             let condition = condition.as_ref();
-            let (covariance, rows_of) = (&*covariance, rows.clone());
-            let chain = Chain { model, covariance, grid, rows: rows_of, condition };
+            let chain = Chain { model, covariance, grid, rows: rows.clone(), condition };
             let (part, held) = self.sampler.method().draw(self, &chain)?;
             clipped += held;
             each(part, rows.clone())?;
@@ -302,14 +313,12 @@ impl Sampling {
     /// As [`Sampling::draw_each`].
     pub fn draw(
         &self,
-        model: &Model,
-        class: Option<u32>,
-        grid: &[f64],
+        ground: &Ground,
         (n, batch): (usize, usize),
         watch: &mut dyn Watch,
     ) -> Result<(Tensor, Clipped)> {
         let mut parts = Vec::new();
-        let clipped = self.draw_each(model, class, grid, (n, batch), watch, |part, _| {
+        let clipped = self.draw_each(ground, (n, batch), watch, |part, _| {
             parts.push(part);
             Ok(())
         })?;
@@ -330,7 +339,7 @@ impl Sampling {
     ) -> Result<Tensor> {
         let grid = self.grid(model.space().schedule())?;
         let covariance = model.covariance(self.covariance)?;
-        let watched = crate::train::Watched::new(model, stop);
+        let watched = crate::model::Watched::new(model, stop);
         sample_in_batches(n, batch, |rows| {
             let condition = condition_of(model, None, rows.clone());
             let condition = condition.as_ref();

@@ -2,11 +2,10 @@
 
 use tch::Tensor;
 
-use super::watched::Watched;
 use crate::covariance::{CovarianceConfig, Reverse};
 use crate::grid::{Spacing, even_trajectory};
 use crate::likelihood::{Elbo, LogLikelihood, ScoreMatchingBound, mean_and_error};
-use crate::model::{Denoiser, Mode, Model, Precision};
+use crate::model::{Denoiser, Mode, Model, Precision, Watched};
 use crate::noise::Seed;
 use crate::query::{Batch, Condition};
 use crate::{Error, Result};

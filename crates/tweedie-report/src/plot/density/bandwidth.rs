@@ -40,7 +40,7 @@ pub(super) fn sheather_jones(sorted: &[f64]) -> Option<f64> {
     Some(0.5 * (low + high))
 }
 
-/// The lesser of the standard deviation and the interquartile range over the normal law's.
+/// The lesser of the standard deviation and the interquartile range over the normal distribution's.
 fn spread(sorted: &[f64]) -> Option<f64> {
     let n = sorted.len() as f64;
     let mean = sorted.iter().sum::<f64>() / n;
@@ -101,13 +101,13 @@ mod tests {
 
     use super::*;
 
-    /// `n` even quantiles of a normal law.
+    /// `n` even quantiles of a normal distribution.
     fn normal(n: usize, mean: f64, sd: f64) -> Vec<f64> {
         let law = Normal::new(mean, sd).unwrap();
         (0..n).map(|i| law.inverse_cdf((i as f64 + 0.5) / n as f64)).collect()
     }
 
-    /// The asymptotically best bandwidth for one normal law, (4/3n)^(1/5) σ.
+    /// The asymptotically best bandwidth for one normal distribution, (4/3n)^(1/5) σ.
     fn best(n: f64, sd: f64) -> f64 {
         (4.0 / (3.0 * n)).powf(0.2) * sd
     }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::decode::{Header, Picture, Said, decode, header};
 use super::{Images, check_levels, fit, planes_of};
 use crate::data::{Labels, LeftOut, Purpose, TableOptions};
-use crate::device::without_keeping_memory;
+use crate::device::while_reading;
 use crate::{Error, Result};
 
 /// Names that files of the formats that are read end in.
@@ -48,7 +48,7 @@ pub(super) fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
 
     let mut pictures: Vec<(PathBuf, Picture)> = Vec::with_capacity(files.len());
     let mut broken: Vec<(PathBuf, String)> = Vec::new();
-    without_keeping_memory(|| {
+    while_reading(|| {
         for (path, picture) in in_turn(files, headers, options.size) {
             match picture {
                 Ok(picture) => pictures.push((path, picture)),

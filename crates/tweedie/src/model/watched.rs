@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::model::{Denoiser, Space, Split};
+use super::{Denoiser, Space, Split};
 use crate::posterior::{HeadOutput, NoiseMoments};
 use crate::query::Query;
 use crate::sym_matrix::SymMatrix;

@@ -1,15 +1,17 @@
-//! Laws whose `G` is known exactly, by name: what experiments on covariances judge by.
+//! Distributions whose `G` is known exactly, by name: what experiments on covariances judge by.
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use tweedie::noise::{Noise, Seed};
 use tweedie::oracle::{GaussianMixture, named};
 use tweedie::sym_matrix::SymMatrix;
-use tweedie::{Error, Result};
 
 /// A Gaussian mixture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Law {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Distribution {
     /// Nine round Gaussians at `{−3, 0, 3}²`, standard deviation 0.1: Optimal Covariance Matching,
     /// §5.1. Its `G` is diagonal.
     Nine,
@@ -25,45 +27,34 @@ pub enum Law {
 const COMPONENTS: u64 = 5;
 const RANK: i64 = 2;
 
-impl Law {
+impl Distribution {
     /// All.
-    pub const ALL: [Law; 4] = [Law::Nine, Law::Mixture2, Law::Mixture10, Law::Mixture64];
+    pub const ALL: [Distribution; 4] = [
+        Distribution::Nine,
+        Distribution::Mixture2,
+        Distribution::Mixture10,
+        Distribution::Mixture64,
+    ];
 
     /// Its name on the command line and in tables.
     pub fn name(self) -> &'static str {
         match self {
-            Law::Nine => "nine",
-            Law::Mixture2 => "mixture2",
-            Law::Mixture10 => "mixture10",
-            Law::Mixture64 => "mixture64",
-        }
-    }
-
-    /// The law called `text`, or all of them.
-    ///
-    /// # Errors
-    /// If there is none of that name.
-    pub fn named(text: &str) -> Result<Vec<Law>> {
-        let found: Vec<Law> =
-            Law::ALL.into_iter().filter(|law| text == "all" || law.name() == text).collect();
-        match found.is_empty() {
-            true => Err(Error::config(
-                "--law",
-                format!("'{text}' is not known"),
-                "give nine, mixture2, mixture10, mixture64 or all",
-            )),
-            false => Ok(found),
+            Distribution::Nine => "nine",
+            Distribution::Mixture2 => "mixture2",
+            Distribution::Mixture10 => "mixture10",
+            Distribution::Mixture64 => "mixture64",
         }
     }
 
     /// In words.
     pub fn describe(self) -> String {
         match self {
-            Law::Nine => {
+            Distribution::Nine => {
                 "nine Gaussians at {−3, 0, 3}², standard deviation 0.1; G is diagonal".into()
             }
             _ => format!(
-                "{COMPONENTS} Gaussians in {} dimensions, means from N(0, 0.8²), covariances diagonal plus rank {RANK}",
+                "{COMPONENTS} Gaussians in {} dimensions, means from N(0, 0.8²), covariances \
+                 diagonal plus rank {RANK}",
                 self.mixture().dim()
             ),
         }
@@ -72,12 +63,30 @@ impl Law {
     /// The mixture: always the same one.
     pub fn mixture(self) -> GaussianMixture {
         match self {
-            Law::Nine => named::nine_gaussians(),
-            Law::Mixture2 => random_mixture(2),
-            Law::Mixture10 => random_mixture(10),
-            Law::Mixture64 => random_mixture(64),
+            Distribution::Nine => named::nine_gaussians(),
+            Distribution::Mixture2 => random_mixture(2),
+            Distribution::Mixture10 => random_mixture(10),
+            Distribution::Mixture64 => random_mixture(64),
         }
     }
+}
+
+/// Distributions by their names, or all of them by `all`.
+pub(crate) fn distributions<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<Distribution>, D::Error> {
+    let named = |name: &String| -> Result<&[Distribution], D::Error> {
+        let found = Distribution::ALL.iter().position(|one| one.name() == name);
+        match (found, name.as_str()) {
+            (Some(i), _) => Ok(&Distribution::ALL[i..=i]),
+            (None, "all") => Ok(&Distribution::ALL),
+            (None, _) => Err(D::Error::custom(format!(
+                "{name:?} is not known: give nine, mixture2, mixture10, mixture64 or all"
+            ))),
+        }
+    };
+    let all: Result<Vec<_>, _> = Vec::<String>::deserialize(from)?.iter().map(named).collect();
+    Ok(all?.concat())
 }
 
 /// Means `0.8 z`, covariances `diag(0.06 e^{z/2}) + V Vᵀ` with `V = 0.4 z` `[d, 2]`, `z` standard
@@ -103,10 +112,10 @@ mod tests {
     /// part, all eigenvalues but two are 0. The mixture keeps `S` by its eigendecomposition.
     #[test]
     fn components_are_diagonal_plus_rank_two() {
-        let law = Law::Mixture10.mixture();
+        let mixture = Distribution::Mixture10.mixture();
         let mut z = Noise::new(Seed(0).derive("variances in 10 dimensions"), 0..COMPONENTS);
         let diag = (z.normal(10, Kind::Double, Device::Cpu) * 0.5).exp() * 0.06;
-        let rest = law.covariances() - diag.diag_embed(0, 1, 2);
+        let rest = mixture.covariances() - diag.diag_embed(0, 1, 2);
         let values = rest.linalg_eigvalsh("L").abs().sort(1, true).0;
         assert!(values.narrow(1, 0, 2).min().double_value(&[]) > 0.1);
         assert!(values.narrow(1, 2, 8).max().double_value(&[]) < 1e-12);
@@ -114,8 +123,9 @@ mod tests {
 
     #[test]
     fn names_are_read_back() {
-        assert!(Law::ALL.iter().all(|law| Law::named(law.name()).unwrap() == [*law]));
-        assert_eq!(Law::named("all").unwrap(), Law::ALL);
-        assert!(Law::named("ten").unwrap_err().to_string().contains("mixture64"));
+        let read = |name: &str| distributions(serde_json::json!([name]));
+        assert!(Distribution::ALL.iter().all(|one| read(one.name()).unwrap() == [*one]));
+        assert_eq!(read("all").unwrap(), Distribution::ALL);
+        assert!(read("ten").unwrap_err().to_string().contains("mixture64"));
     }
 }

@@ -1,5 +1,5 @@
-//! The two laws of the experiment, both as Gaussian mixtures, so that the exact model and the exact
-//! distance to either have a closed form.
+//! The two distributions of the experiment, both as Gaussian mixtures, so that the exact model and
+//! the exact distance to either have a closed form.
 
 use tch::Tensor;
 
@@ -9,63 +9,65 @@ use tweedie::{Error, Result};
 
 /// Where the two components lie, with equal weights and unit scale.
 const LOCATIONS: [f64; 2] = [-10.0, 10.0];
-/// Degrees of freedom of the heavy-tailed law.
+/// Degrees of freedom of the heavy-tailed distribution.
 const FREEDOM: f64 = 3.0;
 
-/// The data law.
+/// The distribution of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Law {
+pub enum Distribution {
     /// `½N(−10, 1) + ½N(10, 1)`.
     Gaussian,
     /// The same with Student t₃ components.
     StudentT,
 }
 
-impl Law {
+impl Distribution {
     /// The name in tables and file names.
     pub fn name(self) -> &'static str {
         match self {
-            Law::Gaussian => "gaussian",
-            Law::StudentT => "student-t",
+            Distribution::Gaussian => "gaussian",
+            Distribution::StudentT => "student-t",
         }
     }
 
-    /// The law in formulas.
+    /// The distribution in formulas.
     pub fn formula(self) -> &'static str {
         match self {
-            Law::Gaussian => "½N(−10, 1) + ½N(10, 1)",
-            Law::StudentT => "½t₃(−10) + ½t₃(10)",
+            Distribution::Gaussian => "½N(−10, 1) + ½N(10, 1)",
+            Distribution::StudentT => "½t₃(−10) + ½t₃(10)",
         }
     }
 
     /// `n` rows, `[n, 1]` in f64; row `i` depends on the seed and `i` alone.
     pub fn sample(self, n: usize, seed: Seed) -> Result<Tensor> {
         match self {
-            Law::Gaussian => {
+            Distribution::Gaussian => {
                 Ok(GaussianMixture::from_parameters(&self.parameters())?.sample(n, seed))
             }
-            Law::StudentT => Ok(StudentTMixture::new(&LOCATIONS, FREEDOM)?.sample(n, seed)),
+            Distribution::StudentT => {
+                Ok(StudentTMixture::new(&LOCATIONS, FREEDOM)?.sample(n, seed))
+            }
         }
     }
 
     /// The density at `x`.
     pub fn density(self, x: f64) -> Result<f64> {
         match self {
-            Law::Gaussian => {
+            Distribution::Gaussian => {
                 let normal = |m: f64| (-0.5 * (x - m).powi(2)).exp() / std::f64::consts::TAU.sqrt();
                 Ok(LOCATIONS.iter().map(|m| 0.5 * normal(*m)).sum())
             }
-            Law::StudentT => Ok(StudentTMixture::new(&LOCATIONS, FREEDOM)?.density(x)),
+            Distribution::StudentT => Ok(StudentTMixture::new(&LOCATIONS, FREEDOM)?.density(x)),
         }
     }
 
-    /// The law as a Gaussian mixture. A t law with `ν` degrees of freedom is `∫ N(0, v) dP(v)` with
-    /// `1/v` of law Gamma(ν/2, rate ν/2); the integral by the trapezoid rule in `ln v`, which
-    /// converges exponentially: with steps of ½ the density is right to 1e-7.
+    /// The distribution as a Gaussian mixture. A t distribution with `ν` degrees of freedom is `∫
+    /// N(0, v) dP(v)` with `1/v` distributed as Gamma(ν/2, rate ν/2); the integral by the trapezoid
+    /// rule in `ln v`, which converges exponentially: with steps of ½ the density is right to 1e-7.
     pub fn parameters(self) -> MixtureParameters {
         let scales: Vec<(f64, f64)> = match self {
-            Law::Gaussian => vec![(1.0, 1.0)],
-            Law::StudentT => {
+            Distribution::Gaussian => vec![(1.0, 1.0)],
+            Distribution::StudentT => {
                 let half = 0.5 * FREEDOM;
                 // density of ln v, up to its constant: v^{−ν/2} exp(−ν/(2v))
                 let weight = |log: f64| (-half * log - half * (-log).exp()).exp();
@@ -82,7 +84,7 @@ impl Law {
         }
     }
 
-    /// The mixture of [`Law::parameters`].
+    /// The mixture of [`Distribution::parameters`].
     pub fn mixture(self) -> Result<GaussianMixture> {
         GaussianMixture::from_parameters(&self.parameters()).map_err(|e| {
             Error::numeric(e.to_string(), "this is a mistake of the program: please report it")
@@ -97,9 +99,9 @@ mod tests {
     /// The scale mixture is the t₃ mixture: against the density of statrs.
     #[test]
     fn student_t_is_its_scale_mixture() {
-        let mixture = Law::StudentT.mixture().unwrap();
+        let mixture = Distribution::StudentT.mixture().unwrap();
         for x in [-60.0, -10.0, -9.0, 0.0, 3.0, 12.5, 40.0] {
-            let exact = Law::StudentT.density(x).unwrap();
+            let exact = Distribution::StudentT.density(x).unwrap();
             let here = mixture
                 .log_density(&Tensor::from_slice(&[x]).view([1, 1]))
                 .exp()

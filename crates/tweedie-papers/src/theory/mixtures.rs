@@ -1,4 +1,5 @@
-//! The laws of the data: mixtures of mean 0 and about unit variance in 1, 2 and 10 dimensions.
+//! The distributions of the data: mixtures of mean 0 and about unit variance in 1, 2 and 10
+//! dimensions.
 
 use tch::{Device, Kind};
 
@@ -6,8 +7,8 @@ use tweedie::noise::{Noise, Seed};
 use tweedie::oracle::{GaussianMixture, MixtureParameters};
 use tweedie::tensor::to_vec;
 
-/// The three laws, by dimension.
-pub(super) fn laws() -> [GaussianMixture; 3] {
+/// The three mixtures, by dimension.
+pub(super) fn mixtures() -> [GaussianMixture; 3] {
     [line(), plane(), ten()]
 }
 
