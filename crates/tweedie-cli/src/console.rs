@@ -287,7 +287,7 @@ pub fn say(quiet: bool, text: impl AsRef<str>) {
 }
 
 /// What of a table's source is not in it, and how it was read.
-pub fn say_left_out(quiet: bool, table: &tweedie::data::Table) {
+pub fn say_left_out(quiet: bool, table: &tweedie::data::Dataset) {
     remarks_on(table).iter().for_each(|remark| say(quiet, remark.to_string()));
 }
 
@@ -316,7 +316,8 @@ pub fn print_json(value: &serde_json::Value) {
 /// returned for the JSON answer, under `remarks`.
 pub fn remark(run: &Run) -> Vec<String> {
     let remarks = run.remarks();
-    remarks.iter().for_each(|text| tell(&format!("note: {text}")));
+    let flags = crate::flags::Flags::here();
+    remarks.iter().for_each(|text| tell(&format!("note: {}", flags.name_in(text))));
     remarks
 }
 

@@ -75,8 +75,9 @@ impl FromArgMatches for Arguments {
         let mut flags = Vec::new();
         for Flag { name, values, .. } in (entry.flags)().unwrap_or_default() {
             if matches.value_source(&name) == Some(ValueSource::CommandLine) {
-                let all = matches.get_many::<String>(&name).filter(|_| values != Values::None);
-                flags.push((name, all.map_or(Vec::new(), |all| all.cloned().collect())));
+                let switch = values == Values::None;
+                let all = if switch { None } else { matches.get_many::<String>(&name) };
+                flags.push((name, all.into_iter().flatten().cloned().collect()));
             }
         }
         Ok(Arguments { entry, flags, output: Output::from_arg_matches(matches)? })

@@ -118,8 +118,8 @@ impl Flags {
             let (word, after) = rest.split_at(rest.find(|c| !is_word(c)).unwrap_or(rest.len()));
             let path = word.trim_end_matches('.');
             rest = after;
-            let named = path.contains('.') || after.starts_with(" = ");
-            match self.get(path).filter(|_| named) {
+            let option = path.contains('.') || after.starts_with(" = ");
+            match self.get(path).filter(|_| option) {
                 None => named += word,
                 Some(flag) => {
                     named += &flag;

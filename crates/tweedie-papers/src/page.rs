@@ -52,6 +52,7 @@ impl Page {
     /// If the template asks for what is not there.
     pub fn fill(&self, template: &str, settings: &Value) -> Result<String> {
         fill(template, &[self], settings)
+            .map(|text| paragraphs(&text))
             .map_err(|e| Error::numeric(format!("page template: {e}"), "please report this"))
     }
 }
@@ -90,6 +91,18 @@ fn fill(template: &str, pages: &[&Page], settings: &Value) -> std::result::Resul
     Ok(out + rest)
 }
 
+/// The text with each paragraph on one line, so that no line begins with what Markdown takes for
+/// something else, and one empty line between blocks.
+fn paragraphs(text: &str) -> String {
+    let plain = |block: &str| !block.starts_with(['|', '#', '-', '!', '>']);
+    let blocks = text.split("\n\n").map(str::trim).filter(|block| !block.is_empty());
+    let blocks = blocks.map(|block| match plain(block) {
+        true => block.replace('\n', " "),
+        false => block.to_string(),
+    });
+    blocks.collect::<Vec<_>>().join("\n\n") + "\n"
+}
+
 /// A setting as a reader writes it.
 fn setting(settings: &Value, path: &str) -> Option<String> {
     let show = |value: &Value| match value {
@@ -115,14 +128,14 @@ mod tests {
             .table("main", &Table::new(["a", "b"]).row(["1", "2"]))
             .each("laws", [inner("nine"), inner("ten")])
             .when("distance", None);
-        let template = "{{law}} {{setting:steps}} {{setting:recipe.width}}\n{{table:main}}\n\
+        let template = "{{law}}\n{{setting:steps}} {{setting:recipe.width}}\n\n\n{{table:main}}\n\n\
                         {{#laws}}{{law}} {{figure:file}} {{/laws}}{{#distance}}no{{/distance}}.";
         let settings = serde_json::json!({ "steps": [5, 10], "recipe": { "width": 64 } });
         let filled = page.fill(template, &settings).unwrap();
         let table = "| a | b |\n|---|---:|\n| 1 | 2 |";
         assert_eq!(
             filled,
-            format!("outer 5, 10 64\n{table}\nnine ![](nine.svg) ten ![](ten.svg) .")
+            format!("outer 5, 10 64\n\n{table}\n\nnine ![](nine.svg) ten ![](ten.svg) .\n")
         );
         for wrong in ["{{missing}}", "{{setting:trials}}", "{{#laws}}", "{{table:other}}", "{{law"]
         {

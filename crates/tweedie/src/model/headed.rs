@@ -26,11 +26,14 @@ impl Denoiser for Headed<'_> {
         self.score.noise(&q.at(&x)).to_kind(q.x.kind())
     }
 
-    /// No gradient goes through `ε̂`.
+    /// `ε̂` carries no gradient, unless `x` is traced, for products with its Jacobian.
     fn moments(&self, q: &Query) -> NoiseMoments {
         let Some(head) = self.head else { return self.score.moments(q) };
         let kind = q.x.kind();
-        let noise = no_grad(|| self.noise(q));
+        let noise = match q.x.requires_grad() {
+            true => self.noise(q),
+            false => no_grad(|| self.noise(q)),
+        };
         let x = q.x.to_kind(head.space().kind);
         let NoiseMoments { cov, head, .. } = head.moments(&q.at(&x));
         match head {
