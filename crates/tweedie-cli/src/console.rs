@@ -5,6 +5,7 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -262,6 +263,10 @@ impl Watch for Console<'_> {
         }
     }
 
+    fn stop(&self) -> bool {
+        stop_requested()
+    }
+
     fn say(&mut self, remark: Remark) {
         say(self.quiet, Flags::here().name_in(&remark.to_string()));
     }
@@ -408,6 +413,32 @@ pub fn end_when_interrupted() {
     };
     // without it the signal itself ends the program
     let _ = ctrlc::set_handler(end);
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Whether the user wants the work to stop.
+pub fn stop_requested() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
+/// Takes note of a request to stop; whether it is the first.
+pub fn request_stop() -> bool {
+    !STOP.swap(true, Ordering::Relaxed)
+}
+
+/// Lets work that keeps what is done end in its own way at the first request to stop, and ends the
+/// program at the second.
+pub fn stop_when_interrupted() {
+    let handler = || {
+        if !request_stop() {
+            abandon_outputs();
+            tell("stopped at once");
+            exit_now(INTERRUPTED)
+        }
+    };
+    // without it the signal itself ends the program
+    let _ = ctrlc::set_handler(handler);
 }
 
 /// Refuses an output that is one of the `inputs`, or lies in `run`; `-` is standard output, which

@@ -118,7 +118,8 @@ impl Flags {
             let (word, after) = rest.split_at(rest.find(|c| !is_word(c)).unwrap_or(rest.len()));
             let path = word.trim_end_matches('.');
             rest = after;
-            match self.get(path).filter(|_| path.contains('.')) {
+            let option = path.contains('.') || after.starts_with(" = ");
+            match self.get(path).filter(|_| option) {
                 None => named += word,
                 Some(flag) => {
                     named += &flag;
@@ -144,6 +145,8 @@ impl Flags {
             !["", "fit"].contains(&section) && self.own.contains(&"--set".into());
         let option = match self.get(option) {
             // the path says what the flag's name does not
+            // a switch is no name for what it chooses
+            Some(flag) if flag == "--paper-literal" => option.clone(),
             Some(flag) if flag.trim_start_matches('-') != leaf && of_configuration => {
                 format!("{flag} ({option})")
             }
@@ -173,6 +176,7 @@ mod tests {
         for file in ["runs/data.table.drop", "./train.iterations", "data.table.dropped"] {
             assert_eq!(train.name_in(file), file);
         }
+        assert_eq!(train.name_in("or use device = cpu"), "or use --device cpu");
         let error = Error::config("model.head.structure", "9", "give data.table.drop.");
         assert_eq!(train.explain(&error), "--rank (model.head.structure): 9; give --drop.");
         let error = Error::config("train.learning_rate", "-1", "give more");

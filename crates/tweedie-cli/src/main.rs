@@ -146,8 +146,10 @@ fn main() -> ExitCode {
         }
     }));
     // a training ends in its own way: it saves first
-    if !matches!(cli.command, Command::Train(_)) {
-        console::end_when_interrupted();
+    match cli.command {
+        Command::Train(_) => (),
+        Command::Dequantize(_) => console::stop_when_interrupted(),
+        _ => console::end_when_interrupted(),
     }
     let result = std::panic::catch_unwind(|| match cli.command {
         Command::Train(arguments) => train::run(&arguments),

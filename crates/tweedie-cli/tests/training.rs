@@ -845,6 +845,42 @@ fn measuring_is_done_once() {
     assert!(seconds < 0.5 * begun.elapsed().as_secs_f64(), "{seconds}");
 }
 
+/// A dequantiser that was interrupted goes on with the same command, to the same bits.
+#[test]
+fn a_dequantiser_is_gone_on_with() {
+    let place = Place::new();
+    let (data, run, other) = (place.at("dice.csv"), place.at("run"), place.at("other"));
+    let row = |i: u32| format!("{},{}\n", i * i % 7, (i * i + i * 5) % 11);
+    std::fs::write(&data, format!("a,b\n{}", (0..200).map(row).collect::<String>())).unwrap();
+    let short = ["--iterations", "3", "--dequantize", "integers", "--quiet"];
+    succeed(&train(&data, &run, &short));
+    std::fs::create_dir(&other).unwrap();
+    for entry in std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap()) {
+        std::fs::copy(entry.path(), Path::new(&other).join(entry.file_name())).unwrap();
+    }
+    let learn = |run: &str| {
+        let args = ["dequantize", run, "--iterations", "400", "--width", "8", "--threads", "1"];
+        [&args[..], &["--validation-draws", "2"]].concat().join("\n")
+    };
+    succeed(&learn(&other).split('\n').collect::<Vec<_>>());
+    let learn = learn(&run);
+    let learn: Vec<&str> = learn.split('\n').collect();
+    let child = start(&learn);
+    std::thread::sleep(Duration::from_millis(1500));
+    signal(&child, "-TERM");
+    let (code, text) = end(child);
+    let stopped = text.contains("the same command goes on");
+    println!("{code:?} {text}");
+    assert!(stopped || code == Some(0) || text.contains("stopped"), "{code:?} {text}");
+    if code != Some(0) {
+        assert_eq!(code, Some(130));
+        succeed(&learn);
+    }
+    let bytes = |run: &str| std::fs::read(Path::new(run).join("dequantizer.safetensors")).unwrap();
+    assert!(bytes(&run) == bytes(&other));
+    assert!(!Path::new(&run).join("dequantizer-state.safetensors").exists());
+}
+
 /// Every option that takes a value says its default, or that there is none.
 #[test]
 fn the_help_says_every_default() {

@@ -54,7 +54,7 @@ fn open_with(runtime: &dyn Runtime, name: &str) -> Result<Device> {
         _ => name.strip_prefix("cuda:").and_then(|n| n.parse::<usize>().ok()),
     };
     let fail = |problem: String, remedy: &str| {
-        Error::config("--device", format!("{name}: {problem}"), remedy)
+        Error::config("device", format!("{name}: {problem}"), remedy)
     };
     let Some(index) = index else {
         return Err(fail("not a device".into(), "give cpu, cuda or cuda:N"));
@@ -62,13 +62,13 @@ fn open_with(runtime: &dyn Runtime, name: &str) -> Result<Device> {
     if let Err(problem) = runtime.open_cuda_library() {
         return Err(fail(
             problem,
-            "install PyTorch 2.11 with CUDA and put its lib directory on LD_LIBRARY_PATH, or use --device cpu",
+            "install PyTorch 2.11 with CUDA and put its lib directory on LD_LIBRARY_PATH, or use device = cpu",
         ));
     }
     let count = runtime.cuda_devices();
     if index >= count {
         let remedy = if count == 0 {
-            "check the NVIDIA driver (nvidia-smi), or use --device cpu"
+            "check the NVIDIA driver (nvidia-smi), or use device = cpu"
         } else {
             "give a smaller number"
         };

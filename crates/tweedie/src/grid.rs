@@ -148,7 +148,7 @@ pub fn even_trajectory(schedule: &dyn Schedule, steps: usize) -> Result<Vec<f64>
 /// If `steps` is 0 or more than `N`, or `power` is not a positive number.
 pub fn power_trajectory(schedule: &dyn Schedule, steps: usize, power: f64) -> Result<Vec<f64>> {
     let all = schedule.steps();
-    Error::check_count("--steps", steps, all)?;
+    Error::check_count("steps", steps, all)?;
     if !(power > 0.0 && power.is_finite()) {
         return Err(Error::config(
             "power",
@@ -172,7 +172,7 @@ pub fn power_trajectory(schedule: &dyn Schedule, steps: usize, power: f64) -> Re
 /// If `steps` is 0 or more than `⌊0.8 N⌋ + 1`.
 pub fn quadratic_trajectory(schedule: &dyn Schedule, steps: usize) -> Result<Vec<f64>> {
     let last = schedule.steps() * 4 / 5 + 1;
-    Error::check_count("--steps", steps, last)?;
+    Error::check_count("steps", steps, last)?;
     let span = 0.8 * schedule.steps() as f64;
     let along = |k: usize| (k as f64 / (steps.max(2) - 1) as f64).powi(2);
     // floor, but not of what floating point left just below a whole number

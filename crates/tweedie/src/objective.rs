@@ -114,9 +114,9 @@ const MOST_DRAWS: usize = 10_000;
 fn check_transitions(transitions: usize) -> Result<()> {
     if transitions == 1 {
         let remedy = "give 2 or more; 4 is usual";
-        return Err(Error::config("transitions", "1: its only time would be T", remedy));
+        return Err(Error::config("objective.transitions", "1: its only time would be T", remedy));
     }
-    Error::check_count("transitions", transitions, MOST_DRAWS)
+    Error::check_count("objective.transitions", transitions, MOST_DRAWS)
 }
 
 impl ObjectiveConfig {
@@ -138,15 +138,15 @@ impl ObjectiveConfig {
                 })))
             }
             &ObjectiveConfig::CovarianceMatching { target, time, draws } => {
-                Error::check_count("draws", draws, MOST_DRAWS)?;
+                Error::check_count("objective.draws", draws, MOST_DRAWS)?;
                 Ok(Box::new(CovarianceMatching { target, time, draws }))
             }
             &ObjectiveConfig::VariationalBound { draws } => {
-                Error::check_count("draws", draws, MOST_DRAWS)?;
+                Error::check_count("objective.draws", draws, MOST_DRAWS)?;
                 Ok(Box::new(VariationalBound { draws }))
             }
             ObjectiveConfig::Sm { weighting, time, draws } => {
-                Error::check_count("draws", *draws, MOST_DRAWS)?;
+                Error::check_count("objective.draws", *draws, MOST_DRAWS)?;
                 weighting.check()?;
                 let (weighting, time, draws) = (weighting.clone(), *time, *draws);
                 Ok(Box::new(DenoisingScoreMatching { weighting, time, draws }))
@@ -170,20 +170,22 @@ impl ObjectiveConfig {
     /// If a head for second moments is not trained on them, and if the variational bound trains
     /// another head than one that interpolates, or such a head is trained by another objective.
     pub fn check_head(&self, head: &HeadConfig) -> Result<()> {
-        let bad =
-            |problem: &str, remedy: &str| Err(Error::config("parametrization", problem, remedy));
+        let bad = |problem: &str, remedy: &str| {
+            Err(Error::config("model.head.parametrization", problem, remedy))
+        };
         let second = matches!(
             self,
             ObjectiveConfig::CovarianceMatching { target: Target::SecondMoment, .. }
         );
         let bound = matches!(self, ObjectiveConfig::VariationalBound { .. });
         match head.parametrization {
-            Parametrization::SecondMoment if !second => {
-                bad("second-moment, under another objective", "give --objective sn, or posterior")
-            }
+            Parametrization::SecondMoment if !second => bad(
+                "second-moment, under another objective",
+                "set objective.target to second-moment, or take posterior",
+            ),
             Parametrization::Interpolation if !bound => bad(
                 "interpolation, under another objective",
-                "give --objective iddpm, or posterior",
+                "set objective.kind to variational-bound, or take posterior",
             ),
             Parametrization::Posterior | Parametrization::PaperLiteral if bound => bad(
                 "not interpolation, under the variational bound",

@@ -233,11 +233,11 @@ impl RunDir {
                 ),
                 (_, true) => (
                     "has no checkpoint: its training ended before the first one, and nothing of it was kept",
-                    "start it again as the first time, without --resume",
+                    "start it again as the first time, without fit.resume",
                 ),
                 _ => (
                     "is not a run directory (it has no config.toml)",
-                    "give the directory that `tweedie train --out` wrote",
+                    "give the directory that a training wrote",
                 ),
             };
             return Err(Error::checkpoint(path, problem, remedy));
@@ -547,7 +547,7 @@ impl Run {
             return Err(Error::checkpoint(
                 dir.path(),
                 "has no checkpoint yet",
-                "let the training reach its first checkpoint, or go on with `tweedie train --resume`",
+                "let the training reach its first checkpoint, or go on with it (fit.resume)",
             ));
         }
         let model = dir.initial_model(&config, device)?;
@@ -696,9 +696,9 @@ impl Run {
             let (found, own) = (in_words(record.image), in_words(self.data.image));
             let problem = format!("{} holds {found}, the model is of {own}", data.source);
             return Err(Error::config(
-                "--data",
+                "data.source",
                 problem,
-                "give images of its shape, or bring them to it with --size",
+                "give images of its shape, or bring them to it with data.table.size",
             ));
         }
         if record.classes.len() != self.data.classes.len() {
@@ -708,13 +708,13 @@ impl Run {
                 record.classes.len(),
                 self.data.classes.len()
             );
-            return Err(Error::config("--data", problem, "give images of its classes"));
+            return Err(Error::config("data.source", problem, "give images of its classes"));
         }
         let own = &self.data.fingerprint;
         if !own.is_empty() && *own != record.fingerprint {
             let problem =
                 format!("{} has other data: {}", self.dir.path().display(), self.data.source);
-            return Err(Error::config("--data", problem, "give those, or another directory"));
+            return Err(Error::config("data.source", problem, "give those, or another directory"));
         }
         self.dir.lock()?;
         let scaling = self.dir.read_json::<serde_json::Value>("data.json")?["scaling"].take();

@@ -9,11 +9,10 @@ use tweedie::train::Metric;
 use tweedie::watch::{Remark, Watch};
 
 use super::words::{at_iteration, bound_in_words, describe, resumption};
-use crate::console::{INTERRUPTED, Progress, exit_now, say, tell};
+use crate::console::{INTERRUPTED, Progress, exit_now, request_stop, say, stop_requested, tell};
 use crate::flags::Flags;
 use crate::pictures::{LEVELS, Pictures};
 
-static STOP: AtomicBool = AtomicBool::new(false);
 /// Whether there is a training to save.
 static BEGUN: AtomicBool = AtomicBool::new(false);
 
@@ -21,9 +20,9 @@ static BEGUN: AtomicBool = AtomicBool::new(false);
 /// that, and a second time, it is obeyed at once: files of a run are whole at any moment.
 pub fn listen() {
     let handler = || {
-        let words = match (BEGUN.load(Ordering::Relaxed), STOP.swap(true, Ordering::Relaxed)) {
-            (true, false) => return,
-            (true, true) => "stopped at once; the last checkpoint is kept: go on with --resume",
+        let words = match (BEGUN.load(Ordering::Relaxed), request_stop()) {
+            (true, true) => return,
+            (true, false) => "stopped at once; the last checkpoint is kept: go on with --resume",
             (false, _) => "stopped before the first step",
         };
         tell(words);
@@ -135,7 +134,7 @@ impl Watch for Console {
     }
 
     fn stop(&self) -> bool {
-        STOP.load(Ordering::Relaxed)
+        stop_requested()
     }
 
     fn say(&mut self, remark: Remark) {

@@ -28,7 +28,7 @@ impl Interpolated {
             false => Err(Error::config(
                 "covariance",
                 "interpolated, of a model without a head for it",
-                "train one (--objective iddpm), or take another covariance",
+                "train one (iddpm), or take another covariance",
             )),
         }
     }

@@ -42,7 +42,7 @@ impl Spectrum {
             let problem = format!(
                 "auto, of rows of {d} columns: the spectrum takes as many products of the network"
             );
-            return Err(Error::config("rank", problem, "give a number"));
+            return Err(Error::config("model.head.structure", problem, "give a number"));
         }
         Error::check_count("rows of a spectrum", n as usize, 1_000_000_000)?;
         Error::check_count("points of a spectrum", points, 1_000_000)?;

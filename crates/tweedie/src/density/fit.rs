@@ -8,24 +8,28 @@
 //! 3. base, network and schedule of the run whose score is taken, if one is;
 //! 4. [`FitOptions::layers`]: a configuration file, then flags.
 
+mod checks;
+mod donor;
+mod following;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use super::Density;
-use crate::covariance::Spectrum;
 use crate::device;
-use crate::grid::TimeLaw;
-use crate::model::{Base, BaseKind, HeadStart, Model, ModelConfig, NetworkConfig, Structure};
+use crate::model::{Base, BaseKind, HeadStart, Model};
 use crate::noise::Seed;
-use crate::objective::{ObjectiveConfig, Trains};
 use crate::run::{DataRecord, Layer, Prepared, Run, RunConfig, RunDir, Training};
 use crate::sample::SampleOptions;
 use crate::tensor::to_vec;
 use crate::train::{Hooks, Metric, State, StopReason, Trainer};
 use crate::watch::{Remark, Silent, Watch};
 use crate::{Error, Result};
+use checks::{check, check_same, fit_to};
+use donor::{choose_rank, load_donor, measure};
+use following::{fixed, of_data, of_donor, rank_of, starts_measured};
 
 /// What is fitted, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,14 +113,6 @@ impl WatchFit for Silent {}
 const NETWORK: &str = "model.network";
 /// Samples of images that are drawn while training.
 const LOOK_SAMPLES: usize = 16;
-/// Rows whose noise is measured at a time, at most.
-const MEASURED_AT_ONCE: usize = 64;
-/// Numbers of all points of a spectrum, about: each takes a product of the network.
-const SPECTRUM_NUMBERS: usize = 8192;
-/// The share of the norm of `G` that a chosen rank may leave, and the highest that is chosen.
-const LEFT: f64 = 0.1;
-const MOST_RANK: usize = 32;
-
 impl Density {
     /// Fits a density to the rows of `data.source`, and reports to `watch`, which can stop it: then
     /// what is done is kept in the run directory.
@@ -316,245 +312,6 @@ fn resolve(below: &[Layer], options: &FitOptions) -> Result<RunConfig> {
     RunConfig::resolve(&layers)
 }
 
-fn rank_of(rank: i64) -> toml::Table {
-    toml::Table::from_iter([("low-rank".to_string(), toml::Value::Integer(rank))])
-}
-
-/// What new trainings have otherwise than a configuration that leaves it out: the same split for
-/// all seeds, so that they compare.
-fn fixed() -> Layer {
-    let mut layer = Layer::new();
-    layer.set("data.split_seed", 0);
-    layer
-}
-
-/// What follows the run whose score is taken: all but the head.
-fn of_donor((config, data): &(RunConfig, DataRecord)) -> Layer {
-    let head = RunConfig::default().model.head;
-    let model = ModelConfig { head, ..config.model.clone() };
-    let (schedule, base) = (config.schedule.clone(), config.base.clone());
-    let whole = Layer::of(&RunConfig { model, schedule, base, ..RunConfig::default() });
-    let mut layer = Layer::new();
-    for path in ["schedule", "base", "model.network", "model.prediction", "model.finest_scale"] {
-        if let Some(value) = whole.get(path) {
-            layer.set(path, value.clone());
-        }
-    }
-    layer
-        .set("data.scaling.marginals", config.data.scaling.marginals.to_string())
-        .set("data.split_seed", data.split_seed as i64);
-    layer
-}
-
-/// What follows the data. Of images most of the range of log signal-to-noise ratios is finer than a
-/// level, so times are uniform in `t`; numbers of rows suit a U-Net's cost.
-fn of_data(config: &RunConfig, record: &DataRecord) -> Layer {
-    let mut layer = Layer::new();
-    let Some(shape) = record.image else {
-        let usual = RunConfig::default().model.head.map(|head| head.structure);
-        if let Some(Structure::LowRank(rank)) = usual {
-            let rank = rank.min(record.scaling.dim() as i64);
-            layer.set("model.head.structure", toml::Value::Table(rank_of(rank)));
-        }
-        return layer;
-    };
-    if matches!(config.objective, ObjectiveConfig::Lm { .. }) {
-        layer.set("objective.kind", "lm").set("objective.time", TimeLaw::Uniform.to_string());
-    }
-    let shape: Vec<toml::Value> = shape.into_iter().map(|n| (n as i64).into()).collect();
-    layer
-        .set("train.batch_size", 16)
-        .set("train.learning_rate", 1e-3)
-        .set("train.validation_rows", 128)
-        .set("base.kind", BaseKind::Isotropic.to_string())
-        .set("model.network.kind", "unet")
-        .set("model.network.shape", shape);
-    layer
-}
-
-/// Whether the head starts from what is measured of the score, where nobody says: an isotropic base
-/// says one number for each time, which is better measured; the `G` of any other base knows more.
-fn starts_measured(config: &RunConfig, options: &FitOptions) -> bool {
-    let classes = match &config.model.network {
-        NetworkConfig::UNet(network) => network.classes,
-        NetworkConfig::Mlp(_) => 0,
-    };
-    options.score_from.is_some()
-        && config.base.kind == BaseKind::Isotropic
-        && config.model.head.is_some_and(|head| head.corrects())
-        && classes == 0
-}
-
-/// Refuses a configuration that cannot be trained, whatever the data.
-fn check(config: &RunConfig, options: &FitOptions) -> Result<()> {
-    config.train.check()?;
-    config.base.check()?;
-    let trains_score = config.objective.build()?.trains() != Trains::Head;
-    if options.score_from.is_some() && trains_score {
-        let remedy = "let the head alone be trained: `objective.score` = frozen, or the \
-                      objective.kind covariance-matching or variational-bound";
-        return Err(Error::config("fit.score_from", "the score would be trained", remedy));
-    }
-    if options.score_from.is_none() && !options.resume && !trains_score {
-        let remedy = "give the run that has the score";
-        return Err(Error::config("fit.score_from", "nothing would train the score", remedy));
-    }
-    if options.automatic_rank && options.score_from.is_none() {
-        let remedy = "give fit.score_from with it, or a number";
-        return Err(Error::config("model.head.structure", "auto, where no score is given", remedy));
-    }
-    config.model.head.as_ref().map_or(Ok(()), |head| config.objective.check_head(head))
-}
-
-/// Refuses another network than the data are for, and conditions a U-Net on their classes.
-fn fit_to(config: &mut RunConfig, record: &DataRecord) -> Result<()> {
-    let Some(shape) = record.image else { return Ok(()) };
-    let NetworkConfig::UNet(network) = &mut config.model.network else {
-        let problem = "the data are images, for which the network is a U-Net, and the configured \
-                       one is a perceptron";
-        let remedy = "give kind = \"unet\" there, or leave the section out";
-        return Err(Error::config("model.network", problem, remedy));
-    };
-    let (requested, found) = (network.classes, record.classes.len() as i64);
-    if requested == 0 {
-        network.classes = found;
-    } else if requested != found {
-        let problem =
-            format!("the network is conditioned on {requested} classes, the data have {found}");
-        return Err(Error::config(
-            "data.classes",
-            problem,
-            "give it, and images of as many classes",
-        ));
-    }
-    let shape = shape.map(|n| n as i64);
-    if network.shape != shape {
-        let problem =
-            format!("the network takes images of {:?}, the data are {shape:?}", network.shape);
-        let remedy = "bring the images to the network's size with data.table.size";
-        return Err(Error::config("model.network.shape", problem, remedy));
-    }
-    Ok(())
-}
-
-/// Refuses to go on with a run otherwise than it was begun; only how long to train may differ.
-fn check_same(stored: &RunConfig, requested: &RunConfig) -> Result<()> {
-    let mut comparable = requested.clone();
-    comparable.train.iterations = stored.train.iterations;
-    comparable.train.max_seconds = stored.train.max_seconds;
-    comparable.train.patience = stored.train.patience;
-    comparable.train.checkpoint_seconds = stored.train.checkpoint_seconds;
-    comparable.train.checkpoint_every = stored.train.checkpoint_every;
-    comparable.data = comparable.data.absolute();
-    let stored = RunConfig { data: stored.data.absolute(), ..stored.clone() };
-    // of something of another kind all options differ
-    let differences = stored.differences(&comparable);
-    let kind = differences.iter().find(|(path, ..)| path.ends_with(".kind"));
-    let Some((path, own, requested)) = kind.or(differences.first()) else { return Ok(()) };
-    let option = if path.contains('.') { path.clone() } else { format!("fit.{path}") };
-    Err(Error::config(
-        "fit.resume",
-        format!(
-            "{option} differs from the configuration of the run: {path} is {own} there, and \
-             {requested} was given"
-        ),
-        format!(
-            "leave {option} out (only `train.iterations`, `train.max_seconds`, `train.patience` \
-             and train.checkpoint_every may change), or start a new run"
-        ),
-    ))
-}
-
-/// The finished run whose base and score are taken; it must have the same data, network and
-/// schedule.
-fn load_donor(path: &Path, config: &RunConfig, prepared: &Prepared, device: Device) -> Result<Run> {
-    let donor = Run::load(path, device)?;
-    let bad = |problem: &str, remedy: &str| {
-        let problem = format!("{} {problem}", path.display());
-        Err(Error::config("fit.score_from", problem, remedy))
-    };
-    if donor.data.scaling != prepared.record.scaling {
-        let remedy = "train on the same data with the same options data and data.split_seed";
-        return bad("was trained on other columns or scaled otherwise", remedy);
-    }
-    let mut names = donor.data.classes.iter().enumerate();
-    // an imported model knows its classes by number
-    if donor.data.classes != prepared.record.classes
-        && !names.all(|(i, name)| *name == i.to_string())
-    {
-        let problem = format!("has the classes {}", donor.data.classes.join(", "));
-        return bad(&problem, "train on images of the same classes");
-    }
-    let score = |config: &ModelConfig| ModelConfig {
-        head: None,
-        network: config.network.score_only(),
-        ..config.clone()
-    };
-    if score(&config.model) != score(&donor.config.model)
-        || config.schedule != donor.config.schedule
-        || config.base.kind != donor.config.base.kind
-    {
-        let remedy = "leave out fit.config, or give it the same network, base and schedule";
-        return bad("has another network, base or schedule", remedy);
-    }
-    Ok(donor)
-}
-
-/// The rank that the score of `donor` needs.
-fn choose_rank(
-    config: &mut RunConfig,
-    donor: &Run,
-    prepared: &Prepared,
-    watch: &mut dyn WatchFit,
-) -> Result<()> {
-    let Some(head) = &mut config.model.head else { return Ok(()) };
-    if donor.model.classes() > 0 {
-        let problem = "auto, of a score conditioned on classes";
-        return Err(Error::config("model.head.structure", problem, "give a number"));
-    }
-    let seed = Seed(config.seed).derive("spectrum");
-    let points = (SPECTRUM_NUMBERS / donor.data.scaling.dim()).clamp(10, 200);
-    let rows = prepared.training_rows(points, seed.derive("rows"));
-    let spectrum = Spectrum::measure(&donor.model, &rows, points, seed)?;
-    let rank = spectrum.rank(LEFT).min(MOST_RANK);
-    let percent = |r| format!("{:.0} %", 100.0 * spectrum.left(r));
-    watch.say(Remark::Progress(format!(
-        "rank {rank}: beside it {} of the norm of the score's G is left, beside rank 0 {} \
-         ({points} points; at most rank {MOST_RANK})",
-        percent(rank),
-        percent(0)
-    )));
-    head.structure = Structure::LowRank(rank as i64);
-    config.objective.check_head(head)
-}
-
-/// Measures what a head on the score of `donor` starts from: once, and not in the time that
-/// training is given.
-fn measure(
-    donor: &mut Run,
-    config: &RunConfig,
-    prepared: &Prepared,
-    watch: &mut dyn WatchFit,
-) -> Result<()> {
-    watch.say(Remark::Progress(
-        "measuring the noise of the score, which the head starts from; train.max_seconds begins \
-         after it"
-            .into(),
-    ));
-    let batch = MEASURED_AT_ONCE.min(config.train.batch_size);
-    let mut begun = false;
-    donor.measure_for_head(prepared, batch, &mut |done, all| {
-        if !std::mem::replace(&mut begun, true) {
-            watch.begin("measure", all);
-        }
-        watch.progress(done, all);
-    })?;
-    if begun {
-        watch.end();
-    }
-    Ok(())
-}
-
 /// Says what the base is, where that is worth knowing.
 fn describe_base(
     model: &Model,
@@ -576,3 +333,6 @@ fn describe_base(
         )));
     }
 }
+
+#[cfg(test)]
+mod tests;

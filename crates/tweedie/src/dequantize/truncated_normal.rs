@@ -63,7 +63,7 @@ impl TruncatedNormal {
         if !half.is_finite() {
             let remedy = "give uniform: the columns pass through it as they are";
             return Err(Error::config(
-                "--dequantization",
+                "dequantization",
                 "truncated-normal, for data without levels",
                 remedy,
             ));
@@ -72,7 +72,7 @@ impl TruncatedNormal {
         let time = match time {
             Some(time) if !(first..last).contains(&time) => {
                 let remedy = format!("give a time from {first:e} to below {last}");
-                return Err(Error::config("--start-time", format!("{time}"), remedy));
+                return Err(Error::config("start_time", format!("{time}"), remedy));
             }
             Some(time) => time,
             None => schedule.time_of_log_snr(-2.0 * (SHARE_OF_HALF_BIN * half).ln()).max(first),

@@ -94,9 +94,9 @@ impl VariationalConfig {
         let columns = level_columns(scaling);
         let (m, d) = (columns.size()[0], scaling.dim() as i64);
         if m == 0 {
-            let remedy = "train the run on dequantised columns (train --dequantize integers), or give uniform";
+            let remedy = "train on dequantised columns (data.scaling.dequantize), or give uniform";
             return Err(Error::config(
-                "--dequantization",
+                "dequantization",
                 "variational, for a run without levels",
                 remedy,
             ));

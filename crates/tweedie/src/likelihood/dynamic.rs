@@ -67,7 +67,7 @@ impl StepCosts {
     /// If there are fewer than `steps` steps, or no such grid has a finite cost.
     pub fn trajectory(&self, steps: usize) -> Result<Vec<f64>> {
         let last = self.times.len() - 1;
-        Error::check_count("--steps", steps, last)?;
+        Error::check_count("steps", steps, last)?;
         // least[j]: over grids of as many steps as rounds so far, from 0 to times[j]; came[k][j]:
         // the time before on it
         let mut least = vec![f64::INFINITY; last + 1];

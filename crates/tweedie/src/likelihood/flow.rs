@@ -169,7 +169,7 @@ impl<'a> ProbabilityFlow<'a> {
         let (first, last) = (schedule.epsilon(), schedule.horizon());
         if !(first..last).contains(&tau) {
             let remedy = format!("give a time from {first:e} to below {last}");
-            return Err(Error::config("start-time", format!("{tau}"), remedy));
+            return Err(Error::config("start_time", format!("{tau}"), remedy));
         }
         self.from_time = Some(tau);
         Ok(self)

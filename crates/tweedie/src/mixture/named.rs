@@ -33,7 +33,7 @@ pub fn sample(name: &str, n: usize, seed: Seed) -> Result<Tensor> {
         "two-students" => Ok(two_students().sample(n, seed)),
         "nine-gaussians" => Ok(nine_gaussians().sample(n, seed)),
         _ => Err(Error::config(
-            "--data",
+            "data.source",
             format!("mixture:{name} is not known"),
             format!("give one of {}", NAMES.join(", ")),
         )),

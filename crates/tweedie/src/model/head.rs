@@ -123,7 +123,7 @@ impl HeadConfig {
     pub fn check(&self) -> Result<()> {
         if self.start == HeadStart::Analytic && !self.corrects() {
             let problem = "analytic, of a head whose outputs correct no G";
-            return Err(Error::config("start", problem, "leave it out"));
+            return Err(Error::config("model.head.start", problem, "leave it out"));
         }
         let name = match self.parametrization {
             Parametrization::Posterior | Parametrization::PaperLiteral => return Ok(()),
@@ -132,7 +132,11 @@ impl HeadConfig {
         };
         match self.structure {
             Structure::LowRank(0) => Ok(()),
-            _ => Err(Error::config("rank", format!("{name} is diagonal"), "give rank 0")),
+            _ => Err(Error::config(
+                "model.head.structure",
+                format!("{name} is diagonal"),
+                "give rank 0",
+            )),
         }
     }
 

@@ -103,15 +103,15 @@ impl MlpConfig {
         if self.frequencies > MOST_FREQUENCIES {
             let problem = format!("{}", self.frequencies);
             return Err(Error::config(
-                "frequencies",
+                "model.network.frequencies",
                 problem,
                 format!("give at most {MOST_FREQUENCIES} (8 is usual)"),
             ));
         }
         let counts = [
-            ("width", self.width, MOST_UNITS),
-            ("depth", self.depth, MOST_BLOCKS),
-            ("replicates", self.replicates, MOST_UNITS),
+            ("model.network.width", self.width, MOST_UNITS),
+            ("model.network.depth", self.depth, MOST_BLOCKS),
+            ("model.network.replicates", self.replicates, MOST_UNITS),
         ];
         counts
             .into_iter()

@@ -128,10 +128,18 @@ impl NetworkConfig {
             NetworkConfig::UNet(config) => {
                 if config.dim() != dim {
                     let problem = format!("{:?} for rows of {dim} numbers", config.shape);
-                    return Err(Error::config("shape", problem, "give channels, height and width"));
+                    return Err(Error::config(
+                        "model.network.shape",
+                        problem,
+                        "give channels, height and width",
+                    ));
                 }
                 if head.is_some_and(|head| head.structure == Structure::Full) {
-                    return Err(Error::config("rank", "full for images", "give a rank from 0"));
+                    return Err(Error::config(
+                        "model.head.structure",
+                        "full for images",
+                        "give a rank from 0",
+                    ));
                 }
                 Ok(Box::new(config.init(outputs / dim, device, seed)?))
             }
@@ -216,7 +224,7 @@ impl ModelConfig {
         if !(self.finest_scale > 0.0 && self.finest_scale.is_finite()) {
             let problem = format!("{}", self.finest_scale);
             return Err(Error::config(
-                "finest_scale",
+                "model.finest_scale",
                 problem,
                 "give a positive number (0.02 is usual)",
             ));
@@ -225,7 +233,7 @@ impl ModelConfig {
             && !(0..=dim).contains(&rank)
         {
             let remedy = format!("give a rank from 0 to the number of columns, {dim}, or full");
-            return Err(Error::config("rank", format!("{rank}"), remedy));
+            return Err(Error::config("model.head.structure", format!("{rank}"), remedy));
         }
         self.head.map_or(Ok(()), |head| head.check())
     }
@@ -315,7 +323,7 @@ impl Model {
     pub fn in_mode(&self, mode: Mode) -> Result<InMode<'_>> {
         if mode.precision != Precision::F32 && !self.backbone.has_half() {
             let remedy = "leave it out: only the U-Net for images computes in bf16";
-            return Err(Error::config("precision", "bf16, for a network on a table", remedy));
+            return Err(Error::config("train.precision", "bf16, for a network on a table", remedy));
         }
         Ok(InMode { model: self, mode })
     }

@@ -54,7 +54,9 @@ impl Weighting {
     /// # Errors
     /// If `p` is not from 0 to 1, or the table is no function with a positive value.
     pub fn check(&self) -> Result<()> {
-        let bad = |problem: String, remedy: &str| Err(Error::config("weighting", problem, remedy));
+        let bad = |problem: String, remedy: &str| {
+            Err(Error::config("objective.weighting", problem, remedy))
+        };
         match self {
             Weighting::Interpolated(power) if !(0.0..=1.0).contains(power) => bad(
                 format!("interpolated = {power}"),

@@ -67,9 +67,9 @@ impl Training {
             let donor = donor.filter(|_| objective.trains() == Trains::Head).ok_or_else(|| {
                 let problem = "analytic, where no score is given and frozen";
                 Error::config(
-                    "head.start",
+                    "model.head.start",
                     problem,
-                    "give --score-from RUN with an objective that trains the head",
+                    "give fit.score_from with an objective that trains the head",
                 )
             })?;
             dir.write_head_start(&donor.statistics_for(prepared, MEASURED_AT_ONCE)?)?;
@@ -107,14 +107,13 @@ impl Training {
             return Err(Error::config(
                 field,
                 format!("{} is not the table that this run was started on", config.data.source),
-                "restore the table, or start a new run with another --out",
+                "restore the table, or start a new run with another fit.out",
             ));
         }
         // fitted anew on the same rows, by another version perhaps
         if own.scaling != prepared.record.scaling {
             let problem = "brings columns to the network's units otherwise than this version would";
-            let remedy =
-                "go on with the version that began the run, or start a new one with another --out";
+            let remedy = "go on with the version that began the run, or start a new one with another fit.out";
             return Err(Error::checkpoint(dir.file("data.json"), problem, remedy));
         }
         dir.lock()?;

@@ -107,5 +107,8 @@ fn a_run_without_levels_is_refused() {
         .init(&scaling, None, Device::Cpu, Seed(0))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("without levels") && error.contains("--dequantize"), "{error}");
+    assert!(
+        error.contains("without levels") && error.contains("data.scaling.dequantize"),
+        "{error}"
+    );
 }

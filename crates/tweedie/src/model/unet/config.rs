@@ -140,18 +140,18 @@ impl UNetConfig {
     /// Checks every field.
     pub fn check(&self) -> Result<()> {
         let bad = |field: &str, problem: String, remedy: String| {
-            Err(Error::config(field, problem, remedy))
+            Err(Error::config(format!("model.network.{field}"), problem, remedy))
         };
         let [channels, height, width] = self.shape;
-        Error::check_count("shape", channels, 1024)?;
-        Error::check_count("shape", height, 4096)?;
-        Error::check_count("shape", width, 4096)?;
-        Error::check_count("blocks", self.blocks, 100)?;
-        Error::check_count("head_blocks", self.head_blocks, 100)?;
-        Error::check_count("groups", self.groups, 1024)?;
-        Error::check_count("steps", self.steps, 1_000_000)?;
+        Error::check_count("model.network.shape", channels, 1024)?;
+        Error::check_count("model.network.shape", height, 4096)?;
+        Error::check_count("model.network.shape", width, 4096)?;
+        Error::check_count("model.network.blocks", self.blocks, 100)?;
+        Error::check_count("model.network.head_blocks", self.head_blocks, 100)?;
+        Error::check_count("model.network.groups", self.groups, 1024)?;
+        Error::check_count("model.network.steps", self.steps, 1_000_000)?;
         let levels = self.widths.len();
-        Error::check_count("widths", levels, 10)?;
+        Error::check_count("model.network.widths", levels, 10)?;
         let halvings = 1i64 << (levels - 1);
         if height < halvings || width < halvings || height % halvings != 0 || width % halvings != 0
         {
@@ -173,7 +173,7 @@ impl UNetConfig {
         }
         let of_head = if separate { &self.head_widths[..] } else { &[] };
         for &channels in self.widths.iter().chain(of_head) {
-            Error::check_count("widths", channels, 16_384)?;
+            Error::check_count("model.network.widths", channels, 16_384)?;
             if channels % self.groups != 0 {
                 let problem = format!("{} does not divide a width of {channels}", self.groups);
                 return bad("groups", problem, "give a divisor of every width".into());
@@ -209,7 +209,7 @@ impl UNetConfig {
         }
         match self.classes {
             0 => Ok(()),
-            classes => Error::check_count("classes", classes, 1_000_000),
+            classes => Error::check_count("model.network.classes", classes, 1_000_000),
         }
     }
 }

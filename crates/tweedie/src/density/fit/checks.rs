@@ -1,0 +1,87 @@
+//! What cannot be fitted, or gone on with.
+
+use super::FitOptions;
+use crate::model::NetworkConfig;
+use crate::objective::Trains;
+use crate::run::{DataRecord, RunConfig};
+use crate::{Error, Result};
+
+/// Refuses a configuration that cannot be trained, whatever the data.
+pub(super) fn check(config: &RunConfig, options: &FitOptions) -> Result<()> {
+    config.train.check()?;
+    config.base.check()?;
+    let trains_score = config.objective.build()?.trains() != Trains::Head;
+    if options.score_from.is_some() && trains_score {
+        let remedy = "let the head alone be trained: `objective.score` = frozen, or the \
+                      objective.kind covariance-matching or variational-bound";
+        return Err(Error::config("fit.score_from", "the score would be trained", remedy));
+    }
+    if options.score_from.is_none() && !options.resume && !trains_score {
+        let remedy = "give the run that has the score";
+        return Err(Error::config("fit.score_from", "nothing would train the score", remedy));
+    }
+    if options.automatic_rank && options.score_from.is_none() {
+        let remedy = "give fit.score_from with it, or a number";
+        return Err(Error::config("model.head.structure", "auto, where no score is given", remedy));
+    }
+    config.model.head.as_ref().map_or(Ok(()), |head| config.objective.check_head(head))
+}
+
+/// Refuses another network than the data are for, and conditions a U-Net on their classes.
+pub(super) fn fit_to(config: &mut RunConfig, record: &DataRecord) -> Result<()> {
+    let Some(shape) = record.image else { return Ok(()) };
+    let NetworkConfig::UNet(network) = &mut config.model.network else {
+        let problem = "the data are images, for which the network is a U-Net, and the configured \
+                       one is a perceptron";
+        let remedy = "give kind = \"unet\" there, or leave the section out";
+        return Err(Error::config("model.network", problem, remedy));
+    };
+    let (requested, found) = (network.classes, record.classes.len() as i64);
+    if requested == 0 {
+        network.classes = found;
+    } else if requested != found {
+        let problem =
+            format!("the network is conditioned on {requested} classes, the data have {found}");
+        return Err(Error::config(
+            "data.classes",
+            problem,
+            "give it, and images of as many classes",
+        ));
+    }
+    let shape = shape.map(|n| n as i64);
+    if network.shape != shape {
+        let problem =
+            format!("the network takes images of {:?}, the data are {shape:?}", network.shape);
+        let remedy = "bring the images to the network's size with data.table.size";
+        return Err(Error::config("model.network.shape", problem, remedy));
+    }
+    Ok(())
+}
+
+/// Refuses to go on with a run otherwise than it was begun; only how long to train may differ.
+pub(super) fn check_same(stored: &RunConfig, requested: &RunConfig) -> Result<()> {
+    let mut comparable = requested.clone();
+    comparable.train.iterations = stored.train.iterations;
+    comparable.train.max_seconds = stored.train.max_seconds;
+    comparable.train.patience = stored.train.patience;
+    comparable.train.checkpoint_seconds = stored.train.checkpoint_seconds;
+    comparable.train.checkpoint_every = stored.train.checkpoint_every;
+    comparable.data = comparable.data.absolute();
+    let stored = RunConfig { data: stored.data.absolute(), ..stored.clone() };
+    // of something of another kind all options differ
+    let differences = stored.differences(&comparable);
+    let kind = differences.iter().find(|(path, ..)| path.ends_with(".kind"));
+    let Some((path, own, requested)) = kind.or(differences.first()) else { return Ok(()) };
+    let option = if path.contains('.') { path.clone() } else { format!("fit.{path}") };
+    Err(Error::config(
+        "fit.resume",
+        format!(
+            "{option} differs from the configuration of the run: {path} is {own} there, and \
+             {requested} was given"
+        ),
+        format!(
+            "leave {option} out (only `train.iterations`, `train.max_seconds`, `train.patience` \
+             and train.checkpoint_every may change), or start a new run"
+        ),
+    ))
+}

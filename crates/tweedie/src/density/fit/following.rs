@@ -1,0 +1,77 @@
+//! Defaults that follow the data, or the run whose score is taken.
+
+use super::FitOptions;
+use crate::grid::TimeLaw;
+use crate::model::{BaseKind, ModelConfig, NetworkConfig, Structure};
+use crate::objective::ObjectiveConfig;
+use crate::run::{DataRecord, Layer, RunConfig};
+
+/// A low rank, as the options have it.
+pub(super) fn rank_of(rank: i64) -> toml::Table {
+    toml::Table::from_iter([("low-rank".to_string(), toml::Value::Integer(rank))])
+}
+
+/// What new trainings have otherwise than a configuration that leaves it out: the same split for
+/// all seeds, so that they compare.
+pub(super) fn fixed() -> Layer {
+    let mut layer = Layer::new();
+    layer.set("data.split_seed", 0);
+    layer
+}
+
+/// What follows the run whose score is taken: all but the head.
+pub(super) fn of_donor((config, data): &(RunConfig, DataRecord)) -> Layer {
+    let head = RunConfig::default().model.head;
+    let model = ModelConfig { head, ..config.model.clone() };
+    let (schedule, base) = (config.schedule.clone(), config.base.clone());
+    let whole = Layer::of(&RunConfig { model, schedule, base, ..RunConfig::default() });
+    let mut layer = Layer::new();
+    for path in ["schedule", "base", "model.network", "model.prediction", "model.finest_scale"] {
+        if let Some(value) = whole.get(path) {
+            layer.set(path, value.clone());
+        }
+    }
+    layer
+        .set("data.scaling.marginals", config.data.scaling.marginals.to_string())
+        .set("data.split_seed", data.split_seed as i64);
+    layer
+}
+
+/// What follows the data. Of images most of the range of log signal-to-noise ratios is finer than a
+/// level, so times are uniform in `t`; numbers of rows suit a U-Net's cost.
+pub(super) fn of_data(config: &RunConfig, record: &DataRecord) -> Layer {
+    let mut layer = Layer::new();
+    let Some(shape) = record.image else {
+        let usual = RunConfig::default().model.head.map(|head| head.structure);
+        if let Some(Structure::LowRank(rank)) = usual {
+            let rank = rank.min(record.scaling.dim() as i64);
+            layer.set("model.head.structure", toml::Value::Table(rank_of(rank)));
+        }
+        return layer;
+    };
+    if matches!(config.objective, ObjectiveConfig::Lm { .. }) {
+        layer.set("objective.kind", "lm").set("objective.time", TimeLaw::Uniform.to_string());
+    }
+    let shape: Vec<toml::Value> = shape.into_iter().map(|n| (n as i64).into()).collect();
+    layer
+        .set("train.batch_size", 16)
+        .set("train.learning_rate", 1e-3)
+        .set("train.validation_rows", 128)
+        .set("base.kind", BaseKind::Isotropic.to_string())
+        .set("model.network.kind", "unet")
+        .set("model.network.shape", shape);
+    layer
+}
+
+/// Whether the head starts from what is measured of the score, where nobody says: an isotropic base
+/// says one number for each time, which is better measured; the `G` of any other base knows more.
+pub(super) fn starts_measured(config: &RunConfig, options: &FitOptions) -> bool {
+    let classes = match &config.model.network {
+        NetworkConfig::UNet(network) => network.classes,
+        NetworkConfig::Mlp(_) => 0,
+    };
+    options.score_from.is_some()
+        && config.base.kind == BaseKind::Isotropic
+        && config.model.head.is_some_and(|head| head.corrects())
+        && classes == 0
+}

@@ -1,0 +1,122 @@
+use std::cell::Cell;
+
+use super::*;
+use crate::dequantize::VariationalConfig;
+use crate::model::{NetworkConfig, Structure};
+use crate::train::TrainConfig;
+
+/// Three columns, one of them of whole numbers.
+fn write_table(path: &Path) {
+    let mut text = String::from("a,b,c\n");
+    for i in 0..120u64 {
+        let (x, y) = ((i * 37 % 101) as f64 / 10.0, (i * i * 53 % 97) as f64 / 7.0);
+        text += &format!("{x:.1},{:.3},{}\n", x + y, i * 29 % 5);
+    }
+    std::fs::write(path, text).unwrap();
+}
+
+fn options(dir: &Path) -> FitOptions {
+    let data = dir.join("data.csv");
+    write_table(&data);
+    FitOptions::default()
+        .set("data.source", data.display().to_string())
+        .set("data.scaling.dequantize", "integers")
+        .set("base.kind", "gaussian")
+        .set("model.network.width", 8)
+        .set("train.iterations", 3)
+}
+
+/// Stops after so many questions, and remembers how far the work was.
+struct StopAfter {
+    left: Cell<i64>,
+    done: u64,
+}
+
+impl Watch for StopAfter {
+    fn progress(&mut self, done: u64, _of: u64) {
+        self.done = done;
+    }
+
+    fn stop(&self) -> bool {
+        self.left.set(self.left.get() - 1);
+        self.left.get() < 0
+    }
+}
+
+impl WatchFit for StopAfter {}
+
+#[test]
+fn a_density_needs_no_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let density = Density::fit(&options(dir.path()), &mut Silent).unwrap();
+    assert!(!density.is_saved());
+    let config = &density.run().config;
+    let rank = config.model.head.map(|head| head.structure);
+    assert_eq!(rank, Some(Structure::LowRank(3)), "at most the number of columns");
+    assert!(matches!(&config.model.network, NetworkConfig::Mlp(network) if network.width == 8));
+    let place = density.run().dir.path().to_owned();
+    assert!(place.exists());
+    drop(density);
+    assert!(!place.exists());
+}
+
+/// What is stopped is gone on with, and only how long to train may be requested anew.
+#[test]
+fn a_fit_goes_on_where_it_was_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = |name: &str| Some(dir.path().join(name));
+    let options = FitOptions { out: out("a"), ..options(dir.path()) };
+    let mut watch = StopAfter { left: Cell::new(2), done: 0 };
+    let stopped = Density::fit(&options, &mut watch).map(drop).unwrap_err();
+    assert!(matches!(stopped, Error::Interrupted(_)), "{stopped}");
+    assert!((1..3).contains(&watch.done), "{}", watch.done);
+    let again = Density::fit(&options, &mut Silent).map(drop).unwrap_err();
+    assert!(matches!(again, Error::Taken { .. }), "{again}");
+    let resume = FitOptions { layers: Vec::new(), resume: true, ..options.clone() };
+    let other = resume.clone().set("train.batch_size", 5);
+    let refused = Density::fit(&other, &mut Silent).map(drop).unwrap_err();
+    assert_eq!(refused.option(), Some("fit.resume"));
+    assert!(refused.to_string().contains("leave train.batch_size out"), "{refused}");
+    let resumed = Density::fit(&resume, &mut Silent).unwrap();
+    let whole = Density::fit(&FitOptions { out: out("b"), ..options }, &mut Silent).unwrap();
+    let parameters = |density: &Density| density.run().model.parameters().flat().copy();
+    assert_eq!(parameters(&resumed), parameters(&whole));
+}
+
+/// A dequantiser is trained by the same loop: stopped anywhere and requested again, it ends in the
+/// same bits; requested otherwise, it begins anew.
+#[test]
+fn a_dequantiser_goes_on_where_it_was_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let density = Density::fit(&options(dir.path()), &mut Silent).unwrap();
+    let run = density.run();
+    let prepared = run.prepared().unwrap();
+    let rows = (&prepared.table, &prepared.split.train[..]);
+    let config =
+        TrainConfig { iterations: 9, batch_size: 16, warm_up: 2, ..TrainConfig::default() };
+    let new = || {
+        let config = VariationalConfig { width: 8, ..VariationalConfig::default() };
+        config.init(&run.data.scaling, None, Device::Cpu, Seed(1)).unwrap()
+    };
+    let train = |seed: u64, watch: &mut dyn Watch| {
+        let dequantizer = new();
+        run.train_dequantizer(&dequantizer, rows, 2, &config, Seed(seed), watch)?;
+        Ok::<_, Error>(dequantizer.parameters().flat().copy())
+    };
+    let whole = train(2, &mut Silent).unwrap();
+    let state = run.dir.file("dequantizer-state.safetensors");
+    assert!(run.dir.has_dequantizer() && !state.exists());
+    let mut watch = StopAfter { left: Cell::new(4), done: 0 };
+    let stopped = train(2, &mut watch).unwrap_err();
+    assert!(matches!(&stopped, Error::Interrupted(text) if text.contains("of 9")), "{stopped}");
+    assert!(state.exists() && (1..9).contains(&watch.done));
+    let mut watch = StopAfter { left: Cell::new(i64::MAX), done: 0 };
+    assert_eq!(train(2, &mut watch).unwrap(), whole);
+    assert!(!state.exists());
+    // of another request
+    train(2, &mut StopAfter { left: Cell::new(4), done: 0 }).unwrap_err();
+    let other = train(3, &mut Silent).unwrap();
+    assert_ne!(other, whole);
+    train(2, &mut StopAfter { left: Cell::new(4), done: 0 }).unwrap_err();
+    assert_eq!(train(2, &mut Silent).unwrap(), whole);
+}
