@@ -282,7 +282,7 @@ pub fn say(quiet: bool, text: impl AsRef<str>) {
 }
 
 /// What of a table's source is not in it, and how it was read.
-pub fn say_left_out(quiet: bool, table: &tweedie::data::Table) {
+pub fn say_left_out(quiet: bool, table: &tweedie::data::Dataset) {
     remarks_on(table).iter().for_each(|remark| say(quiet, remark.to_string()));
 }
 

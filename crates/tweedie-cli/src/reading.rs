@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tweedie::Result;
-use tweedie::data::{Missing, Reader, Table, TableOptions};
+use tweedie::data::{Dataset, Missing, Purpose, TableOptions};
 use tweedie::run::Run;
 
 use crate::console::{say, say_left_out};
@@ -38,7 +38,7 @@ pub struct Reading {
 
 impl Reading {
     /// The table at `path` with the columns of `run`.
-    pub fn table(&self, run: &Run, path: &Path) -> Result<Table> {
+    pub fn table(&self, run: &Run, path: &Path) -> Result<Dataset> {
         run.data.read_table(path, &self.options(run))
     }
 
@@ -54,7 +54,7 @@ impl Reading {
             skip_corrupt: usual.skip_corrupt || self.skip_corrupt,
             delimiter: self.delimiter.or(usual.delimiter),
             header: self.header.or(usual.header),
-            reader: Reader::Scoring,
+            purpose: Purpose::Scoring,
             ..usual.clone()
         }
     }
@@ -64,13 +64,13 @@ impl Reading {
 const NAMED: usize = 10;
 
 /// Says what of the source is not in `table`; for JSON, the number of rows left out and which.
-pub fn left_out(table: &Table, quiet: bool) -> Value {
+pub fn left_out(table: &Dataset, quiet: bool) -> Value {
     say_left_out(quiet, table);
-    let rows = table.left_out();
+    let rows = table.left_out_rows();
     let count = table.dropped_rows + table.dropped_duplicates;
     if count > 0 {
         let all = table.rows() + count;
-        let what = match table.image {
+        let what = match table.image() {
             Some(_) => format!("{count} of {all} images cannot be decoded, and are left out"),
             None => format!("{count} of {all} rows have missing cells, and are left out"),
         };

@@ -119,7 +119,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let samples = density.sample_with(arguments.n, &sampling, &mut console)?;
     note_damaged_metrics(&dir, quiet)?;
 
-    let data: Vec<f32> = rows.rows.iter().flat_map(|&r| rows.table.row(r)).copied().collect();
+    let data: Vec<f32> = rows.rows.iter().flat_map(|&r| rows.table.row(r)).collect();
     let judged = Judged::of(&found, density.run().model.head_covariance(), &options);
     let used = found.rows;
     let rows_used = match used < available {

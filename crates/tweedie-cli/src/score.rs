@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
 use tweedie::data::{
-    CellType, ImageScores, OutputFile, Place, Table, TableFormat, append_columns, write_table,
+    CellType, Dataset, ImageScores, OutputFile, Place, TableFormat, append_columns, write_table,
 };
 use tweedie::density::{Density, ScoreOptions, Scores};
 use tweedie::grid::SpacingConfig;
@@ -152,9 +152,9 @@ enum Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    fn begin(table: &'a Table, out: Option<OutputFile>, quiet: bool) -> Result<Output<'a>> {
+    fn begin(table: &'a Dataset, out: Option<OutputFile>, quiet: bool) -> Result<Output<'a>> {
         let Some(out) = out else { return Ok(Output::Nowhere) };
-        if table.image.is_none() {
+        if table.image().is_none() {
             return Ok(Output::AtTheEnd(out));
         }
         Ok(match ImageScores::begin(table, &COLUMNS, out)? {
@@ -169,12 +169,12 @@ impl<'a> Output<'a> {
         })
     }
 
-    fn finish(self, table: &Table, scores: &Scores) -> Result<()> {
+    fn finish(self, table: &Dataset, scores: &Scores) -> Result<()> {
         let (values, errors) = (scores.values(), scores.std_errors());
         match self {
             Output::Nowhere => Ok(()),
             Output::AsTheyCome(scores) => scores.finish(),
-            Output::AtTheEnd(out) if table.image.is_some() => {
+            Output::AtTheEnd(out) if table.image().is_some() => {
                 let cells: Vec<f64> = (0..values.len())
                     .flat_map(|i| [table.place(i).row as f64, values[i], errors[i]])
                     .collect();
@@ -236,7 +236,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn as_json(table: &Table, scores: &Scores, anomalies: &[usize]) -> Value {
+fn as_json(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Value {
     // JSON has no infinity
     let number = |value: f64| match value == f64::NEG_INFINITY {
         true => Value::from("-inf"),
@@ -259,13 +259,13 @@ fn as_json(table: &Table, scores: &Scores, anomalies: &[usize]) -> Value {
         "unsolved": unsolved, "unit": "nats per row, data units",
         "anomalies": listed.collect::<Vec<_>>(),
     });
-    if table.image.is_some() {
+    if table.image().is_some() {
         answer["bits_per_dim"] = scores.bits_per_dim().into();
     }
     answer
 }
 
-fn as_text(table: &Table, scores: &Scores, anomalies: &[usize]) -> Vec<String> {
+fn as_text(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Vec<String> {
     let nats = |nats: f64| match nats.abs() < 1e9 || !nats.is_finite() {
         true => format!("{nats:.4}"),
         false => format!("{nats:.4e}"),
@@ -279,7 +279,7 @@ fn as_text(table: &Table, scores: &Scores, anomalies: &[usize]) -> Vec<String> {
         0.0 => String::new(),
         offset => format!("; offset {offset:+.4}, the data's units"),
     };
-    if table.image.is_some() {
+    if table.image().is_some() {
         more = format!("; {:.4} bits per dimension{more}", scores.bits_per_dim());
     }
     if minus_infinity > 0 {

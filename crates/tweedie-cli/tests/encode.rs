@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use tweedie::data::{Table, TableOptions, read_numbers};
+use tweedie::data::{Dataset, TableOptions, read_numbers};
 
 /// Exit code, standard output, standard error.
 fn tweedie(args: &[&str]) -> (Option<i32>, String, String) {
@@ -71,7 +71,7 @@ fn rows_come_back() {
     let tight = ["--rtol", "1e-5", "--atol", "1e-5"];
     succeed(&[&["encode", &run, &data, "-o", &latents, "--quiet"], &tight[..]].concat());
     succeed(&[&["decode", &run, &latents, "-o", &back, "--quiet"], &tight[..]].concat());
-    let read = |path: &str| Table::read(path, &TableOptions::default()).unwrap();
+    let read = |path: &str| Dataset::read_with(path, &TableOptions::default()).unwrap();
     let (before, after) = (read(&data), read(&back));
     assert_eq!((before.names(), before.rows()), (after.names(), after.rows()));
     let mut worst = 0f64;

@@ -26,7 +26,7 @@ use common::with_header;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 use tweedie::data::{
-    CellType, Dequantize, Missing, OutputFile, Table, TableOptions, read_numbers, read_weights,
+    CellType, Dataset, Dequantize, Missing, OutputFile, TableOptions, read_numbers, read_weights,
     write_table,
 };
 use tweedie::dequantize::VariationalConfig;
@@ -519,9 +519,9 @@ fn read_table(dir: &Path, name: &str, choice: u64) -> bool {
     if choice & 64 == 0 {
         let _ = read_numbers(&path);
     }
-    let Ok(table) = Table::read(path, &options) else { return false };
-    assert!(table.rows() > 0 && table.values.len() == table.rows() * table.dim());
-    assert!(table.values.iter().all(|v| v.is_finite()));
+    let Ok(table) = Dataset::read_with(path, &options) else { return false };
+    assert!(table.rows() > 0 && table.values().len() == table.rows() * table.dim());
+    assert!(table.values().iter().all(|v| v.is_finite()));
     let _ = table.check_columns(&Dequantize::None);
     true
 }
@@ -562,7 +562,7 @@ fn bombs_take_little_memory() {
 fn refused(path: &Path, says: &str) {
     let before = LIVE.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
-    let message = Table::read(path, &TableOptions::default()).unwrap_err().to_string();
+    let message = Dataset::read_with(path, &TableOptions::default()).unwrap_err().to_string();
     let peak = PEAK.load(Ordering::Relaxed) - before;
     assert!(message.contains(says), "{message}");
     assert!(peak < 300 << 20, "{}: {peak} bytes", path.display());

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use tch::Device;
-use tweedie::data::{Table, TableOptions, read_weights};
+use tweedie::data::{Dataset, TableOptions, read_weights};
 use tweedie::model::{Backbone, Denoiser, UNetConfig};
 use tweedie::noise::Seed;
 use tweedie::run::{Run, RunDir, write_unet};
@@ -128,8 +128,9 @@ fn compressed_images_are_read_as_far_as_their_header_claims() {
     // a file that keeps its word
     file(dir.path(), "c-images-idx3-ubyte.gz", &gzip(&[&idx, &[7; 768]]));
     let table =
-        Table::read(dir.path().join("c-images-idx3-ubyte.gz"), &TableOptions::default()).unwrap();
-    assert_eq!((table.rows(), table.image), (12, Some([1, 8, 8])));
+        Dataset::read_with(dir.path().join("c-images-idx3-ubyte.gz"), &TableOptions::default())
+            .unwrap();
+    assert_eq!((table.rows(), table.image()), (12, Some([1, 8, 8])));
 }
 
 #[test]

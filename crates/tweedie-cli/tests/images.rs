@@ -7,14 +7,14 @@ use std::process::Command;
 use proptest::prelude::*;
 
 use image::{GrayImage, Luma, Rgb, RgbImage, RgbaImage};
-use tweedie::data::{Table, TableOptions};
+use tweedie::data::{Dataset, TableOptions};
 
-fn read(path: &Path) -> tweedie::Result<Table> {
-    Table::read(path, &TableOptions::default())
+fn read(path: &Path) -> tweedie::Result<Dataset> {
+    Dataset::read_with(path, &TableOptions::default())
 }
 
 fn refused(path: &Path, options: &TableOptions, words: &[&str]) {
-    let message = Table::read(path, options).unwrap_err().to_string();
+    let message = Dataset::read_with(path, options).unwrap_err().to_string();
     assert!(words.iter().all(|word| message.contains(word)), "{words:?}: {message}");
 }
 
@@ -38,12 +38,13 @@ fn idx_files_plain_and_compressed() {
     std::fs::write(&packed, &compressed).unwrap();
     for path in [&plain, &packed] {
         let table = read(path).unwrap();
-        assert_eq!((table.rows(), table.image), (2, Some([1, 2, 3])));
+        assert_eq!((table.rows(), table.image()), (2, Some([1, 2, 3])));
         assert_eq!(table.row(1), [6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
     }
     // a border of zeros, then a resampling
     let sized = |size| {
-        Table::read(&plain, &TableOptions { size: Some(size), ..Default::default() }).unwrap()
+        Dataset::read_with(&plain, &TableOptions { size: Some(size), ..Default::default() })
+            .unwrap()
     };
     assert_eq!(sized([4, 3]).row(0), [0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0]);
     assert_eq!(sized([1, 1]).row(0).len(), 1);
@@ -64,11 +65,12 @@ fn cifar_batches() {
     record.extend((0..3072).map(|i| (i / 1024 * 100) as u8));
     std::fs::write(&path, [record.clone(), record.clone()].concat()).unwrap();
     let table = read(&path).unwrap();
-    assert_eq!((table.rows(), table.image), (2, Some([3, 32, 32])));
+    assert_eq!((table.rows(), table.image()), (2, Some([3, 32, 32])));
     assert_eq!([table.row(1)[0], table.row(1)[1024], table.row(1)[3071]], [0.0, 100.0, 200.0]);
     // resampling keeps colours apart
     let small =
-        Table::read(&path, &TableOptions { size: Some([2, 2]), ..Default::default() }).unwrap();
+        Dataset::read_with(&path, &TableOptions { size: Some([2, 2]), ..Default::default() })
+            .unwrap();
     assert_eq!(small.row(0), [[0.0; 4], [100.0; 4], [200.0; 4]].concat());
     let labels = table.labels.unwrap();
     assert_eq!((labels.names[7].as_str(), &labels.of_rows[..]), ("horse", &[7, 7][..]));
@@ -113,7 +115,7 @@ fn idx_labels() {
     // rows that are left out take their labels along
     std::fs::write(&images, [&idx(3)[..16], &[1; 12], &[2; 6]].concat()).unwrap();
     let unique =
-        Table::read(&images, &TableOptions { unique: true, ..Default::default() }).unwrap();
+        Dataset::read_with(&images, &TableOptions { unique: true, ..Default::default() }).unwrap();
     assert_eq!((unique.rows(), unique.labels.unwrap().of_rows), (2, vec![1, 1]));
     labels(2, &[9, 0]);
     refused(&images, &TableOptions::default(), &["t10k-labels", "2 labels", "3 images"]);
@@ -138,7 +140,7 @@ fn numpy_arrays() {
         ("positional.npz", [1, 3, 4], false),
     ] {
         let table = read(&at(name)).unwrap();
-        assert_eq!((table.rows(), table.image, &table.labels), (2, Some(shape), &None), "{name}");
+        assert_eq!((table.rows(), table.image(), &table.labels), (2, Some(shape), &None), "{name}");
         let [channels, height, width] = shape;
         for i in 0..2 {
             for pixel in 0..channels * height * width {
@@ -160,7 +162,7 @@ fn numpy_arrays() {
     }
     assert_eq!(read(&at("compressed.npz")).unwrap().row(2)[..2], [24.0, 27.0]);
     let table = read(&at("table.npy")).unwrap();
-    assert_eq!((table.image, table.dim()), (None, 2));
+    assert_eq!((table.image(), table.dim()), (None, 2));
     for (name, words) in [
         ("floats.npy", &["<f4 of shape [2, 3, 4]", "images are u8"][..]),
         ("four-channels.npy", &["[2, 5, 4, 4]", "1 or 3"]),
@@ -180,7 +182,7 @@ fn folders_of_images() {
     GrayImage::from_pixel(2, 2, Luma([9])).save(at("b.png")).unwrap();
     std::fs::write(at("notes.txt"), "not an image").unwrap();
     let table = read(dir.path()).unwrap();
-    assert_eq!((table.rows(), table.image, table.row(0)), (1, Some([1, 2, 2]), &[9.0; 4][..]));
+    assert_eq!((table.rows(), table.image(), table.row(0)), (1, Some([1, 2, 2]), vec![9.0; 4]));
 
     // one colour image makes all of them colour; what is transparent is white; sub-folders count
     RgbImage::from_pixel(2, 2, Rgb([10, 20, 30])).save(at("a.PNG")).unwrap();
@@ -188,7 +190,7 @@ fn folders_of_images() {
     glass.put_pixel(0, 0, image::Rgba([1, 2, 3, 255]));
     glass.save(at("cats/c.png")).unwrap();
     let table = read(dir.path()).unwrap();
-    assert_eq!((table.rows(), table.image), (3, Some([3, 2, 2])));
+    assert_eq!((table.rows(), table.image()), (3, Some([3, 2, 2])));
     assert_eq!(table.row(0), [[10.0; 4], [20.0; 4], [30.0; 4]].concat());
     assert_eq!(table.row(1), [9.0; 12]);
     assert_eq!(table.row(2)[..5], [1.0, 255.0, 255.0, 255.0, 2.0]);
@@ -206,13 +208,14 @@ fn folders_of_images() {
 
     // sizes differ, files are broken
     RgbImage::from_pixel(4, 2, Rgb([1, 1, 1])).save(at("wide.png")).unwrap();
-    refused(dir.path(), &TableOptions::default(), &["wide.png", "4 × 2", "--size"]);
+    refused(dir.path(), &TableOptions::default(), &["wide.png", "4 × 2", "data.table.size"]);
     let sized = TableOptions { size: Some([2, 2]), ..Default::default() };
-    assert_eq!(Table::read(dir.path(), &sized).unwrap().rows(), 4);
+    assert_eq!(Dataset::read_with(dir.path(), &sized).unwrap().rows(), 4);
     let good = std::fs::read(at("b.png")).unwrap();
     std::fs::write(at("cut.png"), &good[..good.len() / 2]).unwrap();
-    refused(dir.path(), &sized, &["cut.png", "--skip-corrupt"]);
-    let table = Table::read(dir.path(), &TableOptions { skip_corrupt: true, ..sized }).unwrap();
+    refused(dir.path(), &sized, &["cut.png", "data.table.skip_corrupt"]);
+    let table =
+        Dataset::read_with(dir.path(), &TableOptions { skip_corrupt: true, ..sized }).unwrap();
     assert_eq!((table.rows(), table.dropped_rows), (4, 1));
     let empty = tempfile::tempdir().unwrap();
     refused(
@@ -222,7 +225,7 @@ fn folders_of_images() {
     );
     let csv = empty.path().join("a.csv");
     std::fs::write(&csv, "1,2\n3,4\n").unwrap();
-    refused(&csv, &TableOptions { size: Some([2, 2]), ..Default::default() }, &["--size"]);
+    refused(&csv, &TableOptions { size: Some([2, 2]), ..Default::default() }, &["data.table.size"]);
 }
 
 /// A small file of every format, with its name.
@@ -243,7 +246,7 @@ fn specimens() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Reads `bytes` as the file, or the folder with the file, of this name.
-fn read_as(name: &str, bytes: &[u8]) -> tweedie::Result<Table> {
+fn read_as(name: &str, bytes: &[u8]) -> tweedie::Result<Dataset> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -278,7 +281,7 @@ proptest! {
             bytes[place] ^= flip;
         }
         match read_as(name, &bytes) {
-            Ok(table) => prop_assert!(table.values.iter().all(|v| (0.0..=255.0).contains(v))),
+            Ok(table) => prop_assert!(table.values().iter().all(|v| (0.0..=255.0).contains(v))),
             Err(error) => prop_assert!(!error.to_string().contains('\n')),
         }
     }

@@ -14,15 +14,15 @@ use image::{
     ExtendedColorType, GrayImage, ImageBuffer, ImageEncoder, ImageFormat, Luma, Rgb, RgbImage,
 };
 use serde_json::Value;
-use tweedie::data::{Purpose, Table, TableOptions};
+use tweedie::data::{Dataset, Purpose, TableOptions};
 use tweedie::run::Run;
 
 fn case(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/cases").join(name)
 }
 
-fn read(path: &Path) -> tweedie::Result<Table> {
-    Table::read(path, &TableOptions::default())
+fn read(path: &Path) -> tweedie::Result<Dataset> {
+    Dataset::read_with(path, &TableOptions::default())
 }
 
 fn text(path: &Path) -> String {
@@ -30,7 +30,7 @@ fn text(path: &Path) -> String {
 }
 
 fn refusal(path: &Path, options: &TableOptions) -> String {
-    let message = Table::read(path, options).unwrap_err().to_string();
+    let message = Dataset::read_with(path, options).unwrap_err().to_string();
     assert!(!message.contains('\n'), "{message}");
     message
 }
@@ -54,12 +54,13 @@ fn a_jpeg_that_is_cut_off_is_no_image() {
     let folder = case("F12-truncated-jpeg");
     let message = refusal(&folder, &TableOptions::default());
     assert!(message.contains("007.jpg") && message.contains("cut off"), "{message}");
-    assert!(message.contains("--skip-corrupt"), "{message}");
-    // whoever scores has no such flag
+    assert!(message.contains("data.table.skip_corrupt"), "{message}");
+    // whoever judges has no such option
     let scored = TableOptions { purpose: Purpose::Test, ..Default::default() };
-    assert!(!refusal(&folder, &scored).contains("--"));
+    assert!(!refusal(&folder, &scored).contains("data.table"));
     let table =
-        Table::read(&folder, &TableOptions { skip_corrupt: true, ..Default::default() }).unwrap();
+        Dataset::read_with(&folder, &TableOptions { skip_corrupt: true, ..Default::default() })
+            .unwrap();
     assert_eq!(
         (table.rows(), table.dropped_rows, &table.files[..]),
         (1, 1, &["000.jpg".to_string()][..])
@@ -78,7 +79,7 @@ fn a_jpeg_that_is_cut_off_is_no_image() {
     assert!(refusal(dir.path(), &TableOptions::default()).contains("a.jpg"));
     // what a camera appends is no damage
     std::fs::write(dir.path().join("a.jpg"), [&whole[..], b"trailer"].concat()).unwrap();
-    assert_eq!(read(dir.path()).unwrap().values, table.values);
+    assert_eq!(read(dir.path()).unwrap().values(), table.values());
 }
 
 /// Whatever a file of any format is cut to, it is refused or has the pixels of the whole.
@@ -98,12 +99,12 @@ fn no_format_is_taken_in_part() {
         let path = dir.path().join(name);
         picture.save_with_format(&path, format).unwrap();
         let (bytes, whole) = (std::fs::read(&path).unwrap(), read(dir.path()).unwrap());
-        assert_eq!((whole.image, whole.rows()), (Some([3, 20, 24]), 1), "{name}");
+        assert_eq!((whole.image(), whole.rows()), (Some([3, 20, 24]), 1), "{name}");
         let mut refused = 0;
         for length in (0..bytes.len()).step_by(bytes.len() / 60 + 1) {
             std::fs::write(&path, &bytes[..length]).unwrap();
             match read(dir.path()) {
-                Ok(table) => assert_eq!(table.values, whole.values, "{name}, cut to {length}"),
+                Ok(table) => assert_eq!(table.values(), whole.values(), "{name}, cut to {length}"),
                 Err(error) => {
                     refused += 1;
                     assert!(error.to_string().contains(name), "{error}");
@@ -166,8 +167,8 @@ fn images_are_turned_as_their_exif_says() {
         encoder.set_exif_metadata(exif(orientation)).unwrap();
         encoder.write_image(&stored, 3, 2, ExtendedColorType::L8).unwrap();
         let table = read(dir.path()).unwrap();
-        assert_eq!(table.image, Some([1, size[0], size[1]]), "orientation {orientation}");
-        assert_eq!(table.values, shown.map(f32::from), "orientation {orientation}");
+        assert_eq!(table.image(), Some([1, size[0], size[1]]), "orientation {orientation}");
+        assert_eq!(table.values(), shown.map(f32::from), "orientation {orientation}");
         assert_eq!(table.notes.iter().any(|note| note.contains("EXIF")), orientation > 1);
     }
     // the same of JPEG: dark to the left becomes dark at the top
@@ -177,16 +178,16 @@ fn images_are_turned_as_their_exif_says() {
     encoder.set_exif_metadata(exif(6)).unwrap();
     encoder.encode_image(&halves).unwrap();
     let table = read(dir.path()).unwrap();
-    assert_eq!(table.image, Some([1, 16, 8]));
+    assert_eq!(table.image(), Some([1, 16, 8]));
     assert!(
-        table.values[..64].iter().all(|&v| v < 60.0)
-            && table.values[64..].iter().all(|&v| v > 150.0)
+        table.values()[..64].iter().all(|&v| v < 60.0)
+            && table.values()[64..].iter().all(|&v| v > 150.0)
     );
     // photographs of one camera, every other one held upright: shown they are alike
     let table = read(&case("F13-exif")).unwrap();
     let apart =
         |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() / 256.0;
-    println!("{:?} {}", table.image, apart(table.row(0), table.row(1)));
+    println!("{:?} {}", table.image(), apart(&table.row(0), &table.row(1)));
     assert_eq!(table.notes, ["1 images are turned as their EXIF says"]);
 }
 
@@ -195,7 +196,7 @@ fn images_are_turned_as_their_exif_says() {
 fn what_is_left_out_of_a_folder_is_said() {
     let table = read(&case("F14-ignored-images")).unwrap();
     assert_eq!(table.files, ["000.png", "001.bmp", "002.gif", "003.tiff"]);
-    assert_eq!((table.image, &table.left_out[..]), (Some([3, 16, 16]), &[][..]));
+    assert_eq!((table.image(), &table.left_out[..]), (Some([3, 16, 16]), &[][..]));
 
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -288,7 +289,7 @@ fn sixteen_bits_are_brought_to_eight_only_where_they_are_used() {
         ImageBuffer::<Luma<u16>, Vec<u16>>::from_fn(4, 2, |x, y| Luma([257 * (60 * x + y) as u16]));
     deep.save(dir.path().join("a.png")).unwrap();
     let table = read(dir.path()).unwrap();
-    assert_eq!(table.values, [0.0, 60.0, 120.0, 180.0, 1.0, 61.0, 121.0, 181.0]);
+    assert_eq!(table.values(), [0.0, 60.0, 120.0, 180.0, 1.0, 61.0, 121.0, 181.0]);
     assert_eq!(table.notes, ["1 images of 16 bits a channel are brought to 8 bits"]);
     // 8 bits of which four are used are said
     std::fs::write(dir.path().join("mask.npy"), npy(&[2, 2, 2], &[0, 1, 1, 0, 0, 0, 1, 1]))
@@ -326,7 +327,7 @@ fn npz(path: &Path, arrays: &[(&str, &[usize], &[u8])]) {
 fn tests_read_test_images() {
     let (run, archive) = run();
     let of = |path: &Path, purpose| {
-        Table::read(path, &TableOptions { purpose, ..Default::default() })
+        Dataset::read_with(path, &TableOptions { purpose, ..Default::default() })
             .map_err(|e| e.to_string())
     };
     let rows = |path: &Path, purpose| of(path, purpose).unwrap().rows();
@@ -362,7 +363,7 @@ fn tests_read_test_images() {
     let table = of(&medical, test).unwrap();
     assert_eq!(
         (table.row(0), table.labels.as_ref().unwrap().of_rows.clone()),
-        (&[9.0, 10.0][..], vec![1, 0])
+        (vec![9.0, 10.0], vec![1, 0])
     );
     let other = dir.path().join("other.npz");
     npz(&other, &[("a", &[1, 1, 2], &[1, 2]), ("b", &[1, 1, 2], &[3, 4])]);
@@ -476,14 +477,17 @@ fn headers_that_claim_too_much_are_refused() {
     // images that are whole, and more than a row holds: in a folder, an array, an IDX file
     std::fs::write(dir.path().join("a.png"), claimed(4000, 3000)).unwrap();
     let message = refusal(dir.path(), &TableOptions::default());
-    assert!(message.contains("3000 × 4000") && message.contains("--size 48x64"), "{message}");
+    assert!(
+        message.contains("3000 × 4000") && message.contains("data.table.size = 48x64"),
+        "{message}"
+    );
     let array = dir.path().join("a.npy");
     std::fs::write(&array, npy(&[1, 1100, 1000], &[9; 1_100_000])).unwrap();
-    assert!(refusal(&array, &TableOptions::default()).contains("--size 64x56"));
+    assert!(refusal(&array, &TableOptions::default()).contains("data.table.size = 64x56"));
     let scored = TableOptions { purpose: Purpose::Test, ..Default::default() };
-    assert!(!refusal(&array, &scored).contains("--"), "{}", refusal(&array, &scored));
-    let small = Table::read(&array, &sized).unwrap();
-    assert_eq!((small.image, &small.values[..]), (Some([1, 8, 8]), &[9.0; 64][..]));
+    assert!(!refusal(&array, &scored).contains("data.table"), "{}", refusal(&array, &scored));
+    let small = Dataset::read_with(&array, &sized).unwrap();
+    assert_eq!((small.image(), &small.values()[..]), (Some([1, 8, 8]), &[9.0; 64][..]));
 }
 
 /// An animation is its first frame, and said to be.
@@ -496,7 +500,7 @@ fn of_animations_the_first_frame_is_read() {
     encoder.encode_frames([frame(40), frame(200)].map(image::Frame::new)).unwrap();
     drop(encoder);
     let table = read(dir.path()).unwrap();
-    assert_eq!((table.image, &table.values[..]), (Some([1, 2, 4]), &[40.0; 8][..]));
+    assert_eq!((table.image(), &table.values()[..]), (Some([1, 2, 4]), &[40.0; 8][..]));
     assert_eq!(table.notes, ["of 1 animations the first frame is taken"]);
 }
 
@@ -506,8 +510,9 @@ fn grey_images_are_colour_images_without_colours() {
     let dir = tempfile::tempdir().unwrap();
     GrayImage::from_pixel(2, 1, Luma([7])).save(dir.path().join("a.png")).unwrap();
     let columns = (1..=6).map(|i| format!("p{i}")).collect();
-    let table = Table::read(dir.path(), &TableOptions { columns, ..Default::default() }).unwrap();
-    assert_eq!((table.image, &table.values[..]), (Some([3, 1, 2]), &[7.0; 6][..]));
+    let table =
+        Dataset::read_with(dir.path(), &TableOptions { columns, ..Default::default() }).unwrap();
+    assert_eq!((table.image(), &table.values()[..]), (Some([3, 1, 2]), &[7.0; 6][..]));
 }
 
 /// Folders that are parts of a data set are no classes of it.
@@ -646,7 +651,7 @@ fn samples_are_written_as_a_folder_of_pictures() {
         assert!(apart.unwrap() <= 1, "{name}: {apart:?}");
     }
     // what is read back is what was written
-    assert_eq!(read(Path::new(&folder)).unwrap().image, Some([1, 16, 16]));
+    assert_eq!(read(Path::new(&folder)).unwrap().image(), Some([1, 16, 16]));
     // another call's samples are not mixed in
     let again = call(&folder);
     let message = String::from_utf8_lossy(&again.stderr).into_owned();
@@ -717,10 +722,11 @@ fn files_follow_their_rows() {
             .unwrap();
     }
     let table =
-        Table::read(dir.path(), &TableOptions { unique: true, ..Default::default() }).unwrap();
+        Dataset::read_with(dir.path(), &TableOptions { unique: true, ..Default::default() })
+            .unwrap();
     assert_eq!(
         (&table.files[..], table.row(1)),
-        (&["a.png".to_string(), "c.png".into()][..], &[50.0; 2][..])
+        (&["a.png".to_string(), "c.png".into()][..], vec![50.0; 2])
     );
 }
 

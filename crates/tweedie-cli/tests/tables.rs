@@ -10,7 +10,7 @@ use std::process::Command;
 use common::{fail, stdout, succeed, tweedie};
 use tweedie::baseline;
 use tweedie::data::{
-    CellType, ColumnKind, Dequantize, Missing, OutputFile, Reader, Table, TableOptions,
+    CellType, ColumnKind, Dataset, Dequantize, Missing, OutputFile, Purpose, TableOptions,
     append_columns, write_table,
 };
 use tweedie::noise::{Noise, Seed};
@@ -23,12 +23,16 @@ fn text_of(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn read(path: &Path) -> Table {
-    Table::read(path, &TableOptions::default()).unwrap()
+fn own(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| name.to_string()).collect()
+}
+
+fn read(path: &Path) -> Dataset {
+    Dataset::read_with(path, &TableOptions::default()).unwrap()
 }
 
 fn refused(path: &Path, options: &TableOptions) -> String {
-    let message = Table::read_to_train(path, options, &Dequantize::None).unwrap_err().to_string();
+    let message = Dataset::read_to_train(path, options, &Dequantize::None).unwrap_err().to_string();
     assert!(!message.contains('\n'), "{message}");
     message
 }
@@ -93,7 +97,10 @@ fn columns_without_a_density_are_remarked_and_kept() {
     assert!(!said.contains("no density"), "{said}");
 
     let zeros = read(&case("F04-atoms/zeroinflated.csv")).remarks(&Dequantize::None).join("\n");
-    assert_says(&zeros, &["column `x` repeats the value 0 in ", "% of the rows", "--drop x"]);
+    assert_says(
+        &zeros,
+        &["column `x` repeats the value 0 in ", "% of the rows", "data.table.drop = x"],
+    );
     let clipped = table(dir.path(), "clipped.csv", "a,b", |i, k| {
         format!("{:.6}", uniform(i, k as f64).min(if k == 0 { 0.4 } else { 9.0 }))
     });
@@ -160,9 +167,9 @@ fn a_missing_column_is_never_another_by_position() {
     let path =
         table(dir.path(), "t.csv", "0,1,2", |i, k| format!("{:.4}", uniform(i, k as f64 / 7.0)));
     let options = |drop: &str| TableOptions { drop: vec![drop.into()], ..TableOptions::default() };
-    assert_eq!(Table::read(&path, &options("1")).unwrap().names(), ["0", "2"]);
+    assert_eq!(Dataset::read_with(&path, &options("1")).unwrap().names(), ["0", "2"]);
     assert_says(
-        &Table::read(&path, &options("3")).unwrap_err().to_string(),
+        &Dataset::read_with(&path, &options("3")).unwrap_err().to_string(),
         &["`3`", "positions are not taken"],
     );
     // a validation file has its columns by name too
@@ -185,8 +192,8 @@ fn a_models_columns_are_found_in_any_layout() {
     };
     let path = dir.path().join("t.csv");
     std::fs::write(&path, "7,2,9\n0.5,1.5,2.5\n").unwrap();
-    let table = Table::read(&path, &options.of_columns(&["9", "2"])).unwrap();
-    assert_eq!((table.names(), table.values.clone()), (vec!["9", "2"], vec![2.5, 1.5]));
+    let table = Dataset::read_with(&path, &options.of_columns(&["9", "2"])).unwrap();
+    assert_eq!((table.names(), table.values()), (own(&["9", "2"]), vec![2.5, 1.5]));
 }
 
 #[test]
@@ -196,7 +203,7 @@ fn numbers_that_count_up_are_a_header() {
     assert_eq!((table.rows(), table.row(0)[0]), (50, -0.07903));
     assert_eq!(table.found.header, Some(true));
     let forced = TableOptions { header: Some(false), ..TableOptions::default() };
-    assert_eq!(Table::read(case("F06-integer-header/t.csv"), &forced).unwrap().rows(), 51);
+    assert_eq!(Dataset::read_with(case("F06-integer-header/t.csv"), &forced).unwrap().rows(), 51);
 }
 
 /// An index that pandas or R wrote is left out and named; the user may keep it.
@@ -205,11 +212,11 @@ fn an_index_of_rows_is_no_column() {
     for file in ["split_new.parquet", "split_test.parquet"] {
         let path = case("F07-pandas-index").join(file);
         let table = read(&path);
-        assert!(!table.names().contains(&"__index_level_0__"), "{:?}", table.names());
+        assert!(!table.names().contains(&"__index_level_0__".to_owned()), "{:?}", table.names());
         assert_eq!(table.found.left_out[0].0, "__index_level_0__");
         let columns = vec!["__index_level_0__".to_owned()];
-        let kept =
-            Table::read(&path, &TableOptions { columns, ..TableOptions::default() }).unwrap();
+        let kept = Dataset::read_with(&path, &TableOptions { columns, ..TableOptions::default() })
+            .unwrap();
         assert_eq!(kept.dim(), 1);
     }
     let dir = tempfile::tempdir().unwrap();
@@ -224,7 +231,7 @@ fn an_index_of_rows_is_no_column() {
             assert_eq!((table.dim(), &table.found.left_out[0].0[..]), (2, first), "{header}");
             assert_says(
                 &table.found_in_words().join("\n"),
-                &["2 of 3 columns", first, "index", "--columns"],
+                &["2 of 3 columns", first, "index", "data.table.columns"],
             );
         }
         // repeated numbers are data
@@ -240,7 +247,7 @@ fn an_index_of_rows_is_no_column() {
     });
     assert_says(
         &read(&path).remarks(&Dequantize::None)[0],
-        &["`id` counts the rows (1, 2, …)", "--drop id"],
+        &["`id` counts the rows (1, 2, …)", "data.table.drop = id"],
     );
 }
 
@@ -248,14 +255,17 @@ fn an_index_of_rows_is_no_column() {
 fn decimal_commas_are_decimals() {
     let of = |name: &str| read(&case("F05-decimal-comma").join(name));
     let semicolon = of("semicolon.csv");
-    assert_eq!((semicolon.names(), semicolon.rows()), (vec!["a", "b"], 20));
+    assert_eq!((semicolon.names(), semicolon.rows()), (own(&["a", "b"]), 20));
     assert_eq!(semicolon.row(0), [-0.1476, -0.0765]);
     assert!(semicolon.found.decimal_comma);
     assert_eq!(of("tab.csv").row(1), [1.1196, 1.4781]);
     let column = of("one_column.csv");
     assert_eq!((column.dim(), column.rows(), column.row(4)[0]), (1, 20, -0.0694));
     let wanted = TableOptions { decimal: Some('.'), ..TableOptions::default() };
-    assert_eq!(Table::read(case("F05-decimal-comma/one_column.csv"), &wanted).unwrap().dim(), 2);
+    assert_eq!(
+        Dataset::read_with(case("F05-decimal-comma/one_column.csv"), &wanted).unwrap().dim(),
+        2
+    );
 
     // scores are echoed as the file writes its numbers, and are read again
     let dir = tempfile::tempdir().unwrap();
@@ -269,7 +279,7 @@ fn decimal_commas_are_decimals() {
     let message = |text: &str| {
         let path = dir.path().join("bad.csv");
         std::fs::write(&path, text).unwrap();
-        Table::read(&path, &TableOptions::default()).unwrap_err().to_string()
+        Dataset::read_with(&path, &TableOptions::default()).unwrap_err().to_string()
     };
     assert_says(&message("a;b\n0,5;1,5\n1.234,5;2,25\n"), &["line 3", "`a`", "with a point"]);
     assert_says(&message("a,b\n0.5,1.5\n\"0,25\",2.25\n"), &["line 3", "`a`", "decimal comma"]);
@@ -310,7 +320,7 @@ fn columns_finer_than_single_precision_are_refused() {
     let message = refused(&case("F10-subnormal/psd.csv"), &options);
     assert_says(
         &message,
-        &["`psd`", "too fine for single precision", "multiply it by 1e4", "--drop psd"],
+        &["`psd`", "too fine for single precision", "multiply it by 1e4", "data.table.drop = psd"],
     );
     let dir = tempfile::tempdir().unwrap();
     // an outlier, or a second cluster, makes mean over deviation small
@@ -328,13 +338,13 @@ fn columns_finer_than_single_precision_are_refused() {
         0 => format!("{:.6}", uniform(i, 0.0)),
         _ => (20_000_001 + i * 3_000_001).to_string(),
     });
-    let read = Table::read_to_train(&large, &options, &Dequantize::None).unwrap();
+    let read = Dataset::read_to_train(&large, &options, &Dequantize::None).unwrap();
     assert_says(
         &read.remarks(&Dequantize::None)[0],
         &["`n`", "rounded to single precision", "by up to"],
     );
     let message =
-        Table::read_to_train(&large, &options, &Dequantize::Integers).unwrap_err().to_string();
+        Dataset::read_to_train(&large, &options, &Dequantize::Integers).unwrap_err().to_string();
     assert_says(&message, &["`n`", "dequantised", "subtract an offset"]);
 }
 
@@ -373,19 +383,19 @@ fn files_of_other_programs_are_read_or_named() {
     let at = |name: &str| case("F20-messages").join(name);
     let options = TableOptions::default();
     let comment = read(&at("comment.csv"));
-    assert_eq!((comment.names(), comment.row(0)), (vec!["a", "b"], &[0.0342, 1.3597][..]));
+    assert_eq!((comment.names(), comment.row(0)), (own(&["a", "b"]), vec![0.0342, 1.3597]));
     assert_eq!(comment.found.preamble, 2);
     let savetxt = read(&at("savetxt.csv"));
-    assert_eq!((savetxt.names(), savetxt.row(0)[0]), (vec!["a", "b", "c"], 0.34558));
+    assert_eq!((savetxt.names(), savetxt.row(0)[0]), (own(&["a", "b", "c"]), 0.34558));
     assert_eq!(read(&at("sepline.csv")).names(), ["a", "b"]);
     assert_eq!(read(&at("unicode_minus.csv")).row(1), [1.2247, -0.5103]);
     let half = read(&at("float16.parquet"));
-    assert_eq!(half.columns[half.dim() - 1].kind, ColumnKind::Float);
-    assert!(half.values.iter().all(|v| v.abs() < 100.0));
+    assert_eq!(half.columns()[half.dim() - 1].kind, ColumnKind::Float);
+    assert!(half.values().iter().all(|v| v.abs() < 100.0));
     let decimal = read(&at("dec.parquet"));
     assert!(
-        decimal.values.iter().all(|v| v.abs() < 1000.0)
-            && decimal.values.iter().any(|v| v.fract() != 0.0)
+        decimal.values().iter().all(|v| v.abs() < 1000.0)
+            && decimal.values().iter().any(|v| v.fract() != 0.0)
     );
 
     assert_says(
@@ -445,11 +455,15 @@ fn remedies_are_those_of_the_command() {
         for flag in ["--drop", "--missing", "--columns", "--delimiter", "--header"] {
             assert!(!message.contains(flag) || help.contains(flag), "{message}");
         }
-        let options = TableOptions { reader: Reader::Scoring, ..TableOptions::default() };
+        let options = TableOptions { purpose: Purpose::Scoring, ..TableOptions::default() };
         let message =
-            Table::read(at(name), &options.of_columns(&["a", "b"])).unwrap_err().to_string();
-        assert_eq!(message.contains("--missing drop-rows"), name == "missing.csv", "{message}");
-        assert!(!message.contains("--drop "), "{message}");
+            Dataset::read_with(at(name), &options.of_columns(&["a", "b"])).unwrap_err().to_string();
+        assert_eq!(
+            message.contains("data.table.missing = drop-rows"),
+            name == "missing.csv",
+            "{message}"
+        );
+        assert!(!message.contains("data.table.drop"), "{message}");
     }
 }
 
@@ -480,11 +494,12 @@ fn all_refusals_come_at_once_with_flags_that_work() {
             "20 of 200 rows have missing cells, in `a` (first: line 5)",
             "`same` is constant (7)",
             "`twice b` is a linear combination of `b`",
-            "--drop 'who,rare,same,twice b' --missing drop-rows",
+            "data.table.drop = 'who,rare,same,twice b' data.table.missing = drop-rows",
         ],
     );
     let data = text_of(&path);
-    fail(&training(&data, &at("none"), &[]), 2, &["5 problems"]);
+    let flags = "--drop 'who,rare,same,twice b' --missing drop-rows";
+    fail(&training(&data, &at("none"), &[]), 2, &["5 problems", flags]);
     let flags = [
         "--drop",
         "who,rare,same,twice b",
@@ -498,7 +513,10 @@ fn all_refusals_come_at_once_with_flags_that_work() {
     trained(&data, &at("run"), &flags);
     // what was given before is kept
     let options = TableOptions { drop: vec!["who".into()], ..TableOptions::default() };
-    assert_says(&refused(&path, &options), &["4 problems", "--drop 'who,rare,same,twice b'"]);
+    assert_says(
+        &refused(&path, &options),
+        &["4 problems", "data.table.drop = 'who,rare,same,twice b'"],
+    );
 
     // Parquet: types that are no numbers, constants
     let parquet = dir.path().join("t.parquet");
@@ -507,14 +525,14 @@ fn all_refusals_come_at_once_with_flags_that_work() {
     write_table(OutputFile::create(&parquet).unwrap(), &["a", "b", "c"], &types, &values).unwrap();
     assert_says(
         &refused(&parquet, &TableOptions::default()),
-        &["2 problems", "`b`", "`c`", "--drop b,c"],
+        &["2 problems", "`b`", "`c`", "data.table.drop = b,c"],
     );
     // one problem is said as before
     let options =
         TableOptions { drop: vec!["b".into()], missing: Missing::Error, ..TableOptions::default() };
     assert_says(
         &refused(&parquet, &options),
-        &["column `c` is constant (3)", "leave it out with --drop c"],
+        &["column `c` is constant (3)", "leave it out with data.table.drop = c"],
     );
 }
 
@@ -561,12 +579,12 @@ fn odd_names_are_harmless() {
         .unwrap();
     let started = std::time::Instant::now();
     let table = read(&path);
-    assert_eq!((table.dim(), table.names()[19_999]), (20_000, "a.19999"));
+    assert_eq!((table.dim(), &*table.names()[19_999]), (20_000, "a.19999"));
     assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     // `--drop` with a name that a shell would take apart
     let path = dir.path().join("odd.csv");
     std::fs::write(&path, "first name,it's\n1,2\nx,3\n").unwrap();
-    assert_says(&refused(&path, &TableOptions::default()), &["--drop 'first name'"]);
+    assert_says(&refused(&path, &TableOptions::default()), &["data.table.drop = 'first name'"]);
     std::fs::write(&path, "first name,it's\n1,2\n2,x\n").unwrap();
-    assert_says(&refused(&path, &TableOptions::default()), &["--drop 'it'\\''s'"]);
+    assert_says(&refused(&path, &TableOptions::default()), &["data.table.drop = 'it'\\''s'"]);
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{CovarianceConfig, Reverse};
-use tweedie::data::{ColumnScaling, Split};
+use tweedie::data::{ColumnScaling, Scaling, Split};
 use tweedie::grid::even_trajectory;
 use tweedie::likelihood::{Elbo, LogLikelihood};
 use tweedie::model::{Base, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig, Structure};
@@ -891,7 +891,9 @@ fn a_resumption_keeps_the_maps_of_its_columns() {
     let config = load(&run).config;
     let resume = |change: f64| {
         let mut prepared = Prepared::read(&config.data, config.seed).unwrap();
-        if let ColumnScaling::Affine { scale, .. } = &mut prepared.record.scaling.columns[0].map {
+        if let Scaling::Columns(columns) = &mut prepared.record.scaling
+            && let ColumnScaling::Affine { scale, .. } = &mut columns[0].map
+        {
             *scale *= change;
         }
         Training::resume(RunDir::open(&run).unwrap(), &config, &prepared, "--resume", Device::Cpu)

@@ -293,7 +293,7 @@ impl<'a> Judge<'a> {
             Err(error) => return Err(error),
         };
         let uniform = self.scores(run, &Uniform::new(&run.data.scaling))?;
-        let levels = run.data.scaling.columns.iter().any(|column| column.grid.is_some());
+        let levels = !run.data.scaling.level_columns().is_empty();
         let variational = match self.experiment.dequantizer {
             0 => None,
             _ if !levels => None,

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use tch::{Device, Tensor};
-use tweedie::data::{Table, TableOptions};
+use tweedie::data::Dataset;
 use tweedie::metric::{Extractor, FeatureMoments, frechet_distance, precision_recall};
 
 fn main() -> tweedie::Result<()> {
@@ -20,9 +20,9 @@ fn main() -> tweedie::Result<()> {
     let extractor = Extractor::read(weights, Device::Cpu)?;
     let network = extractor.network();
     let look = |path: &String| -> tweedie::Result<Tensor> {
-        let table = Table::read(path, &TableOptions::default())?;
-        let [c, h, w] = table.image.expect("images").map(|n| n as i64);
-        let values = &table.values[..table.rows().min(most) * table.dim()];
+        let table = Dataset::read(path)?;
+        let [c, h, w] = table.image().expect("images").map(|n| n as i64);
+        let values = &table.values()[..table.rows().min(most) * table.dim()];
         let started = Instant::now();
         let features = extractor.features(&Tensor::from_slice(values).view([-1, c, h, w])).pooled;
         let seconds = started.elapsed().as_secs_f64();

@@ -1,86 +1,92 @@
-//! Tables in and out: read, check, split, scale, write.
+//! Tables and images in and out: read, check, split, scale, write.
 //!
-//! A model is trained on a [`Table`]: `rows × dim` single-precision numbers and the names and kinds
-//! of the columns. Everything that happens between a file and a network is here, in the order in
-//! which it happens:
+//! A model is trained on a [`Dataset`]: rows with the names and types of their columns, or images
+//! as bytes. Everything that happens between a file and a network is here, in the order in which
+//! it happens:
 //!
-//! 1. [`Table::read`] reads CSV, TSV, whitespace-separated text, Parquet or NPY. Nothing is
-//!    dropped, filled or guessed silently: a text column, a missing cell or a ragged row is an
-//!    error that names the line and the remedy. Images are tables of pixel levels, one row each,
-//!    with their classes where the files tell of any ([`Labels`]).
-//! 2. [`Table::check_columns`] refuses columns under which a density does not exist: constant,
+//! 1. [`Dataset::read`] reads every format in one list: text, Parquet, NumPy's arrays, images.
+//!    Nothing is dropped, filled or guessed silently: a text column, a missing cell or a ragged row
+//!    is an error that names the line and the remedy. Images are rows of pixel levels, with their
+//!    classes where the files have any ([`Labels`]).
+//! 2. [`Dataset::check_columns`] refuses columns under which a density does not exist: constant,
 //!    repeated or collinear ones, and those that single precision cannot resolve.
-//!    [`Table::remarks`] says which columns have repeated values and so, without dequantisation, no
-//!    density either. [`Table::read_to_train`] says everything that is wrong with a table at once.
-//! 3. [`Split::new`] deals the rows into training, validation and test parts, the same on every
+//!    [`Dataset::remarks`] says which columns have repeated values and so, without dequantisation,
+//!    no density either. [`Dataset::read_to_train`] says everything that is wrong with a table at
+//!    once.
+//! 3. [`Split::new`] splits the rows into training, validation and test parts, the same on every
 //!    platform.
 //! 4. [`Scaling::fit`] finds, on the training rows, one monotone map per column from raw to network
 //!    units, with its log-derivative: a log-density in network units plus [`Scaling::log_jacobian`]
 //!    is a log-density in the data's own units. Integer columns can be dequantised by uniform noise
 //!    that the caller injects.
-//! 5. [`write_table`] and [`append_columns`] write samples and scores through an [`OutputFile`],
-//!    which is opened before the work starts and replaces the old file only when it is complete.
+//! 5. [`Dataset::write`], [`write_table`] and [`append_columns`] write samples and scores through
+//!    an [`OutputFile`], which is opened before the work starts and replaces the old file only when
+//!    it is complete.
 //!
 //! [`read_weights`] reads the weights of networks that others trained.
 //!
 //! ```
-//! use tweedie::data::{Dequantize, Scaling, ScalingOptions, Split, Table, TableOptions};
+//! use tweedie::data::{Dataset, Dequantize, Scaling, ScalingOptions};
+//! use tweedie::noise::Seed;
 //! # fn main() -> tweedie::Result<()> {
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let path = dir.path().join("heights.csv");
-//! # let rows: String = (0..100).map(|i| format!("{},{}\n", 150 + i % 50, 40.0 + 0.7 * (i * i % 83) as f64)).collect();
+//! # let row = |i: i32| format!("{},{}\n", 150 + i % 50, 40.0 + 0.7 * f64::from(i * i % 83));
+//! # let rows: String = (0..100).map(row).collect();
 //! # std::fs::write(&path, format!("height,weight\n{rows}")).unwrap();
-//! let table = Table::read(&path, &TableOptions::default())?;
-//! table.check_columns(&Dequantize::None)?;
-//! let split = Split::new(table.rows(), [0.8, 0.1, 0.1], 0)?;
-//! let scaling = Scaling::fit(&table, &split.train, &ScalingOptions::default())?;
+//! let data = Dataset::read(&path)?;
+//! data.check_columns(&Dequantize::None)?;
+//! let (train, test) = data.split(0.9, Seed(0));
+//! assert_eq!((train.rows(), test.rows(), data.names()), (90, 10, vec!["height".into(), "weight".into()]));
+//! let all: Vec<usize> = (0..train.rows()).collect();
+//! let scaling = Scaling::fit(&train, &all, &ScalingOptions::default())?;
 //!
 //! let mut batch = Vec::new();
-//! scaling.forward(table.row(split.test[0]), || 0.5, &mut batch);
+//! scaling.forward(&test.gather(&[0, 1]), || 0.5, &mut batch);
 //! let back = scaling.inverse(&batch);
-//! assert!((back[0] - f64::from(table.row(split.test[0])[0])).abs() < 1e-3);
+//! assert!((back[0] - f64::from(test.row(0)[0])).abs() < 1e-3);
+//! test.select(&["weight"])?.write(dir.path().join("weights.parquet"))?;
 //! # Ok(())
 //! # }
 //! ```
 
 mod append;
-mod builder;
 mod check;
-mod delimited;
-mod foreign;
+mod collect;
+mod column;
+mod dataset;
+mod digest;
+mod formats;
 mod images;
 mod labels;
-mod npy;
-mod npz;
+mod options;
 mod output;
-mod parquet;
 mod place;
 mod precision;
+mod read;
 mod refusals;
 mod remarks;
 mod scaling;
-mod spline;
 mod split;
-mod table;
+mod survey;
 mod weights;
 mod write;
 
 pub use append::{ImageScores, append_columns};
-pub(crate) use images::pixel_columns;
+pub use column::{CellType, Column, ColumnKind, Values};
+pub use dataset::Dataset;
+pub(crate) use formats::{NpzReader, NpzWriter};
+pub use formats::{TableFormat, image_formats, table_endings, table_formats};
 pub use labels::Labels;
-pub(crate) use npz::{NpzReader, NpzWriter};
+pub use options::{Found, LeftOut, Missing, Purpose, TableOptions};
 pub use output::{Abandoned, OutputFile, abandon_outputs};
 pub use place::Place;
+pub use read::read_numbers;
 pub use scaling::{
     ColumnScaling, Dequantize, Grid, LEAST_GAIN, MarginalChoice, Marginals, ScaledColumn, Scaling,
-    ScalingOptions,
+    ScalingOptions, Spline,
 };
-pub use spline::Spline;
 pub use split::{Split, subset};
-pub use table::{
-    CellType, Column, ColumnKind, Found, LeftOut, Missing, Purpose, Reader, Table, TableOptions,
-    read_numbers,
-};
 pub(crate) use weights::read_safetensors;
 pub use weights::read_weights;
-pub use write::{TableFormat, write_table};
+pub use write::write_table;

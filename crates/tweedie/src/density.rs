@@ -6,7 +6,7 @@
 //! [`Watch`](crate::watch::Watch), which can also stop it.
 //!
 //! ```no_run
-//! use tweedie::data::{Table, TableOptions};
+//! use tweedie::data::{Dataset, TableOptions};
 //! use tweedie::density::{Density, SampleOptions, ScoreOptions};
 //!
 //! # fn main() -> tweedie::Result<()> {
@@ -36,7 +36,7 @@ use std::sync::Arc;
 use tch::Device;
 
 use crate::covariance::CovarianceConfig;
-use crate::data::Table;
+use crate::data::Dataset;
 use crate::run::{Measured, Run, statistics_rows};
 pub use crate::sample::SampleOptions;
 use crate::watch::{Remark, Watch};
@@ -112,7 +112,7 @@ impl Density {
     ///
     /// # Errors
     /// [`Error::Data`] if a column is missing or holds what cannot be used.
-    pub fn read(&self, path: impl AsRef<Path>) -> Result<Table> {
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Dataset> {
         self.run.data.read_table(path.as_ref(), &self.run.config.data.table)
     }
 

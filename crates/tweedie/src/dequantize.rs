@@ -93,14 +93,15 @@ impl Bins {
         let mut log_units = Vec::new();
         for row in levels.chunks_exact(d) {
             let mut units = 0.0;
-            for (&level, column) in row.iter().zip(&scaling.columns) {
-                let half = column.grid.map_or(0.0, |grid| 0.5 * grid.bin);
+            for (k, &level) in row.iter().enumerate() {
+                let (grid, map) = (scaling.grid(k), scaling.map(k));
+                let half = grid.map_or(0.0, |grid| 0.5 * grid.bin);
                 for (end, values) in [-half, 0.0, half].into_iter().zip(&mut ends) {
-                    values.push(column.map.forward(f64::from(level) + end).0);
+                    values.push(map.forward(f64::from(level) + end).0);
                 }
-                units += match column.grid {
+                units += match grid {
                     Some(grid) => -grid.bin.ln(),
-                    None => column.map.forward(level.into()).1.ln(),
+                    None => map.forward(level.into()).1.ln(),
                 };
             }
             log_units.push(units);
@@ -123,8 +124,8 @@ impl Bins {
 
 /// The numbers of the columns that are levels, `[m]`.
 fn level_columns(scaling: &Scaling) -> Tensor {
-    let columns = scaling.columns.iter().enumerate().filter(|(_, column)| column.grid.is_some());
-    Tensor::from_slice(&columns.map(|(i, _)| i as i64).collect::<Vec<_>>())
+    let columns = scaling.level_columns().into_iter();
+    Tensor::from_slice(&columns.map(|k| k as i64).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -122,7 +122,9 @@ pub enum Error {
 pub struct Place {
     /// The file or folder.
     pub file: PathBuf,
-    /// The row, from 1: of a text file its line.
+    /// The line of a text file, from 1.
+    pub line: Option<u64>,
+    /// The row of another file, from 1.
     pub row: Option<u64>,
     /// The column's name.
     pub column: Option<String>,
@@ -132,6 +134,11 @@ impl Place {
     /// A file.
     pub fn file(path: impl AsRef<Path>) -> Place {
         Place { file: path.as_ref().to_owned(), ..Place::default() }
+    }
+
+    /// Line `line` of it, from 1.
+    pub fn line(self, line: u64) -> Place {
+        Place { line: Some(line), ..self }
     }
 
     /// Row `row` of it, from 1.
@@ -148,8 +155,11 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ": line {line}")?;
+        }
         if let Some(row) = self.row {
-            write!(f, ": line {row}")?;
+            write!(f, ": row {row}")?;
         }
         match &self.column {
             Some(column) => write!(f, ", column `{column}`"),
@@ -339,8 +349,8 @@ mod tests {
     fn a_place_is_said_as_far_as_it_is_known() {
         let place = Place::file("wine.csv");
         assert_eq!(place.to_string(), "wine.csv");
-        assert_eq!(place.clone().row(3).to_string(), "wine.csv: line 3");
-        let cell = place.row(3).column("age");
+        assert_eq!(place.clone().line(3).to_string(), "wine.csv: line 3");
+        let cell = place.line(3).column("age");
         let error = Error::data_at(cell.clone(), "\"x\" is no number", "correct it");
         let text = "wine.csv: line 3, column `age`: \"x\" is no number; correct it";
         assert_eq!(error.to_string(), text);

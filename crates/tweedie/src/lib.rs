@@ -57,6 +57,8 @@ pub mod objective;
 pub mod ode;
 pub mod oracle;
 pub mod posterior;
+#[cfg(feature = "pth")]
+pub mod pth;
 pub mod query;
 pub mod run;
 pub mod sample;

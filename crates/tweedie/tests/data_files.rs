@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tweedie::data::{
-    CellType, Column, ColumnKind, Dequantize, Missing, OutputFile, Table, TableOptions,
+    CellType, Column, ColumnKind, Dataset, Dequantize, Missing, OutputFile, TableOptions,
     append_columns, write_table,
 };
 
@@ -18,14 +18,14 @@ fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
     (dir, path)
 }
 
-fn read(name: &str, text: impl AsRef<[u8]>) -> Table {
+fn read(name: &str, text: impl AsRef<[u8]>) -> Dataset {
     let (_dir, path) = file(name, text);
-    Table::read(path, &TableOptions::default()).unwrap()
+    Dataset::read_with(path, &TableOptions::default()).unwrap()
 }
 
 fn error(name: &str, text: impl AsRef<[u8]>, options: &TableOptions) -> String {
     let (_dir, path) = file(name, text);
-    let message = Table::read(path, options).unwrap_err().to_string();
+    let message = Dataset::read_with(path, options).unwrap_err().to_string();
     assert!(!message.contains('\n'), "{message}");
     message
 }
@@ -49,9 +49,9 @@ fn text_layouts_are_recognised() {
     ] {
         let table = read(name, text);
         assert_eq!(table.names(), ["x", "n"], "{text:?}");
-        assert_eq!(table.values, [1.5, 2.0, -3.0, 4.0], "{text:?}");
-        assert_eq!(table.columns[0].kind, ColumnKind::Float);
-        assert_eq!(table.columns[1].kind, ColumnKind::Integer);
+        assert_eq!(table.values(), [1.5, 2.0, -3.0, 4.0], "{text:?}");
+        assert_eq!(table.columns()[0].kind, ColumnKind::Float);
+        assert_eq!(table.columns()[1].kind, ColumnKind::Integer);
     }
     assert_eq!(read("a.csv", "1,2\n3,4\n").names(), ["c1", "c2"]);
     assert_eq!(read("a.csv", "1\n3\n").rows(), 2);
@@ -67,11 +67,14 @@ fn columns_are_chosen_by_name_or_position() {
         ..Default::default()
     };
     let (_dir, path) = file("a.csv", text);
-    assert_eq!(Table::read(&path, &pick(&["y", "2"], &[])).unwrap().row(1), [4.0, 3.0]);
-    assert_eq!(Table::read(&path, &pick(&[], &["id", "4"])).unwrap().names(), ["x", "y"]);
+    assert_eq!(Dataset::read_with(&path, &pick(&["y", "2"], &[])).unwrap().row(1), [4.0, 3.0]);
+    assert_eq!(Dataset::read_with(&path, &pick(&[], &["id", "4"])).unwrap().names(), ["x", "y"]);
     assert_says(&error("a.csv", text, &pick(&["z"], &[])), &["`z`", "id, x, y, when"]);
     assert_says(&error("a.csv", text, &pick(&["x", "2"], &[])), &["`x` is named twice"]);
-    assert_says(&error("a.csv", text, &pick(&[], &[])), &["line 2", "`id`", "\"a\"", "--drop id"]);
+    assert_says(
+        &error("a.csv", text, &pick(&[], &[])),
+        &["line 2", "`id`", "\"a\"", "data.table.drop = id"],
+    );
 }
 
 #[test]
@@ -107,19 +110,19 @@ fn unusable_files_are_refused_with_a_remedy() {
     assert_says(&error("a.npy", b"\x93NUMPY\x01\0", &options), &["cut short"]);
     assert_says(&error("a.parquet", b"PAR1PAR1", &options), &["damaged"]);
     let dir = tempfile::tempdir().unwrap();
-    assert_says(&Table::read(dir.path(), &options).unwrap_err().to_string(), &["directory"]);
-    assert!(Table::read(dir.path().join("none.csv"), &options).is_err());
+    assert_says(&Dataset::read_with(dir.path(), &options).unwrap_err().to_string(), &["directory"]);
+    assert!(Dataset::read_with(dir.path().join("none.csv"), &options).is_err());
 }
 
 #[test]
 fn missing_and_repeated_rows_can_be_left_out_and_are_counted() {
     let (_dir, path) = file("a.csv", "x,y\n1,2\nNA,3\n1,2\n4,?\n5,6\n1,2\n");
     let mut options = TableOptions { missing: Missing::DropRows, ..Default::default() };
-    let table = Table::read(&path, &options).unwrap();
+    let table = Dataset::read_with(&path, &options).unwrap();
     assert_eq!((table.rows(), table.dropped_rows, table.duplicate_rows()), (4, 2, 2));
     options.unique = true;
-    let table = Table::read(&path, &options).unwrap();
-    assert_eq!(table.values, [1.0, 2.0, 5.0, 6.0]);
+    let table = Dataset::read_with(&path, &options).unwrap();
+    assert_eq!(table.values(), [1.0, 2.0, 5.0, 6.0]);
     assert_eq!((table.dropped_duplicates, table.duplicate_rows()), (2, 0));
     let out = path.with_file_name("out.csv");
     append_columns(&table, &["s"], &[vec![0.5, 0.25]], OutputFile::create(&out).unwrap()).unwrap();
@@ -135,7 +138,7 @@ fn missing_and_repeated_rows_can_be_left_out_and_are_counted() {
 fn scores_are_appended_to_the_rows_as_they_were() {
     let options = TableOptions { drop: vec!["1".into()], ..Default::default() };
     let (_dir, path) = file("a.csv", "id;x;log_likelihood\n\"a;b\";1.50;7\nc;2;8\n");
-    let table = Table::read(&path, &options).unwrap();
+    let table = Dataset::read_with(&path, &options).unwrap();
     let scores = [vec![-1.25, f64::NAN]];
     let write = |name: &str| {
         let out = path.with_file_name(name);
@@ -148,12 +151,12 @@ fn scores_are_appended_to_the_rows_as_they_were() {
     let text = fs::read_to_string(write("out.tsv")).unwrap();
     assert_eq!(text, "id\tx\tlog_likelihood\tlog_likelihood.1\na;b\t1.50\t7\t-1.25\nc\t2\t8\t\n");
     let keep = TableOptions { missing: Missing::DropRows, ..Default::default() };
-    let back = Table::read(write("out.parquet"), &keep).unwrap();
-    assert_eq!((back.row(0), back.dropped_rows), (&[1.5, 7.0, -1.25][..], 1));
-    assert_eq!(back.columns[1].kind, ColumnKind::Integer);
+    let back = Dataset::read_with(write("out.parquet"), &keep).unwrap();
+    assert_eq!((back.row(0), back.dropped_rows), (vec![1.5, 7.0, -1.25], 1));
+    assert_eq!(back.columns()[1].kind, ColumnKind::Integer);
 
     let (_dir, path) = file("b.dat", " 1  2\n 3  4\n");
-    let table = Table::read(&path, &TableOptions::default()).unwrap();
+    let table = Dataset::read_with(&path, &TableOptions::default()).unwrap();
     let out = path.with_file_name("out.csv");
     append_columns(&table, &["s"], &[vec![1.0, 1e-9]], OutputFile::create(&out).unwrap()).unwrap();
     assert_eq!(fs::read_to_string(out).unwrap(), "c1,c2,s\n1,2,1.0\n3,4,1e-9\n");
@@ -171,12 +174,12 @@ fn columns_without_a_density_are_refused() {
     assert!(check(rows(|i| [(i * 0.7).sin(), (i * i * 0.37).cos(), i])).is_ok());
     assert_says(
         &check(rows(|i| [i, 2.5, i.sin()])).unwrap_err(),
-        &["`b` is constant (2.5)", "--drop b"],
+        &["`b` is constant (2.5)", "data.table.drop = b"],
     );
     assert_says(&check(rows(|i| [i, i.sin(), i])).unwrap_err(), &["`c` repeats column `a`"]);
     assert_says(
         &check(rows(|i| [i, i.sin(), 3.0 * i - i.sin() + 2.0])).unwrap_err(),
-        &["`c`", "`a`, `b`", "--drop c"],
+        &["`c`", "`a`, `b`", "data.table.drop = c"],
     );
     assert_says(
         &check(rows(|i| [i, i.sin(), 1e9 + i.cos()])).unwrap_err(),
@@ -211,10 +214,10 @@ fn numpy_arrays_are_read_in_both_orders() {
     };
     let c =
         read("a.npy", array(">i2", "False", "(2, 3)", &[0, 1, 0, 2, 0, 3, 0, 4, 255, 255, 0, 6]));
-    assert_eq!(c.values, [1.0, 2.0, 3.0, 4.0, -1.0, 6.0]);
+    assert_eq!(c.values(), [1.0, 2.0, 3.0, 4.0, -1.0, 6.0]);
     let f = read("a.npy", array("|u1", "True", "(2, 3)", &[1, 4, 2, 255, 3, 6]));
-    assert_eq!(f.values, [1.0, 2.0, 3.0, 4.0, 255.0, 6.0]);
-    assert_eq!(f.columns[0], Column { name: "c1".into(), kind: ColumnKind::Integer });
+    assert_eq!(f.values(), [1.0, 2.0, 3.0, 4.0, 255.0, 6.0]);
+    assert_eq!(f.columns()[0], Column { name: "c1".into(), kind: ColumnKind::Integer });
     assert_eq!(read("a.npy", array("|b1", "False", "(2,)", &[1, 0])).dim(), 1);
     let options = TableOptions::default();
     assert_says(
@@ -250,7 +253,7 @@ fn a_truncated_parquet_file_is_an_error_at_every_length() {
     let bytes = fs::read(&path).unwrap();
     for length in (0..bytes.len()).step_by(7) {
         fs::write(&path, &bytes[..length]).unwrap();
-        assert!(Table::read(&path, &TableOptions::default()).is_err());
+        assert!(Dataset::read_with(&path, &TableOptions::default()).is_err());
     }
 }
 
@@ -264,8 +267,8 @@ proptest! {
         let tail: &[u8] = if kind == 2 { b"PAR1" } else { b"" };
         let (_dir, path) = file(name, [head, &bytes, tail].concat());
         let missing = if drop_rows { Missing::DropRows } else { Missing::Error };
-        if let Ok(table) = Table::read(path, &TableOptions { missing, ..Default::default() }) {
-            prop_assert!(table.values.iter().all(|v| v.is_finite()));
+        if let Ok(table) = Dataset::read_with(path, &TableOptions { missing, ..Default::default() }) {
+            prop_assert!(table.values().iter().all(|v| v.is_finite()));
             let _ = table.check_columns(&Dequantize::None);
         }
     }
@@ -273,8 +276,8 @@ proptest! {
     #[test]
     fn arbitrary_text_never_panics(text in "[0-9a,;|\t \"\r\n.eE+-]{0,200}", name in "[a]\\.(csv|tsv|dat)") {
         let (_dir, path) = file(&name, text);
-        if let Ok(table) = Table::read(path, &TableOptions { missing: Missing::DropRows, ..Default::default() }) {
-            prop_assert!(table.rows() > 0 && table.values.len() == table.rows() * table.dim());
+        if let Ok(table) = Dataset::read_with(path, &TableOptions { missing: Missing::DropRows, ..Default::default() }) {
+            prop_assert!(table.rows() > 0 && table.values().len() == table.rows() * table.dim());
         }
     }
 
@@ -287,7 +290,7 @@ proptest! {
         let at = at % bytes.len();
         bytes[at] = byte;
         fs::write(&path, bytes).unwrap();
-        let _ = Table::read(&path, &TableOptions::default());
+        let _ = Dataset::read_with(&path, &TableOptions::default());
     }
 
     #[test]
@@ -299,11 +302,11 @@ proptest! {
         for name in ["a.csv", "a.tsv", "a.parquet", "a.npy"] {
             let path = dir.path().join(name);
             write_table(OutputFile::create(&path).unwrap(), &["x", "n"], &[CellType::Single, CellType::Integer], &values).unwrap();
-            let table = Table::read(&path, &TableOptions::default()).unwrap();
-            prop_assert_eq!(table.values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), values.clone());
+            let table = Dataset::read_with(&path, &TableOptions::default()).unwrap();
+            prop_assert_eq!(table.values().iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), values.clone());
             if !name.ends_with("npy") {
-                prop_assert_eq!(table.columns[0].kind, ColumnKind::Float);
-                prop_assert_eq!(table.columns[1].kind, ColumnKind::Integer);
+                prop_assert_eq!(table.columns()[0].kind, ColumnKind::Float);
+                prop_assert_eq!(table.columns()[1].kind, ColumnKind::Integer);
                 prop_assert_eq!(table.names(), ["x", "n"]);
             }
         }

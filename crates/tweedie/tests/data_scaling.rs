@@ -2,15 +2,15 @@
 
 use proptest::prelude::*;
 use tweedie::data::{
-    Column, ColumnKind, ColumnScaling, Dequantize, MarginalChoice, Marginals, Scaling,
-    ScalingOptions, Table,
+    Column, ColumnKind, ColumnScaling, Dataset, Dequantize, MarginalChoice, Marginals, Scaling,
+    ScalingOptions,
 };
 
-fn table(kind: ColumnKind, values: Vec<f32>) -> Table {
-    Table::new(vec![Column { name: "x".into(), kind }], values).unwrap()
+fn table(kind: ColumnKind, values: Vec<f32>) -> Dataset {
+    Dataset::new(vec![Column { name: "x".into(), kind }], values).unwrap()
 }
 
-fn fit(table: &Table, marginals: Marginals, dequantize: Dequantize) -> Scaling {
+fn fit(table: &Dataset, marginals: Marginals, dequantize: Dequantize) -> Scaling {
     let rows: Vec<usize> = (0..table.rows()).collect();
     Scaling::fit(table, &rows, &ScalingOptions { marginals, dequantize, ..Default::default() })
         .unwrap()
@@ -29,7 +29,7 @@ fn training_values_get_mean_zero_and_variance_one() {
         let table = table(ColumnKind::Float, awkward());
         let scaling = fit(&table, marginals, Dequantize::None);
         let (mut out, mut jacobian) = (Vec::new(), Vec::new());
-        scaling.forward_f64(&table.values, || 0.0, &mut out, &mut jacobian);
+        scaling.forward_f64(&table.values(), || 0.0, &mut out, &mut jacobian);
         let n = out.len() as f64;
         let mean = out.iter().sum::<f64>() / n;
         let variance = out.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
@@ -48,7 +48,7 @@ fn a_gaussianized_skew_sample_is_nearly_normal() {
     let table = table(ColumnKind::Float, values);
     let scaling = fit(&table, Marginals::Gaussianize, Dequantize::None);
     let mut out = Vec::new();
-    scaling.forward(&table.values, || 0.0, &mut out);
+    scaling.forward(&table.values(), || 0.0, &mut out);
     let moment = |k| out.iter().map(|v| f64::from(*v).powi(k)).sum::<f64>() / out.len() as f64;
     // The third and fourth moments of the standard normal law are 0 and 3.
     assert!(moment(3).abs() < 0.02 && (moment(4) - 3.0).abs() < 0.1, "{} {}", moment(3), moment(4));
@@ -104,7 +104,7 @@ fn a_grid_of_floats_is_found_or_refused() {
         table(ColumnKind::Float, (0..500).map(|i| 3.05 + 0.01 * (i * 37 % 1000) as f32).collect());
     let wanted = Dequantize::Columns(vec!["x".into()]);
     let scaling = fit(&grid, Marginals::Standardize, wanted.clone());
-    assert!((scaling.columns[0].grid.unwrap().bin - 0.01).abs() < 1e-9);
+    assert!((scaling.columns()[0].grid.unwrap().bin - 0.01).abs() < 1e-9);
     let irregular = table(ColumnKind::Float, (1..500).map(|i| (i as f32).sqrt()).collect());
     let options = ScalingOptions { dequantize: wanted, ..Default::default() };
     let message = Scaling::fit(&irregular, &[0, 1, 2], &options).unwrap_err().to_string();
@@ -157,7 +157,7 @@ fn choice(kind: ColumnKind, n: usize, of_rank: impl Fn(usize) -> f64) -> Margina
     assert_eq!(options.marginals, Marginals::Auto);
     let (scaling, mut choices) = Scaling::choose(&table, &rows, &options).unwrap();
     let choice = choices.remove(0);
-    let spline = matches!(scaling.columns[0].map, ColumnScaling::Gaussianize(_));
+    let spline = matches!(scaling.columns()[0].map, ColumnScaling::Gaussianize(_));
     assert_eq!(spline, choice.marginals == Marginals::Gaussianize);
     let given = fit(&table, choice.marginals, options.dequantize.clone());
     assert_eq!(scaling, given, "the maps are those of the marginals chosen");
@@ -318,7 +318,7 @@ proptest! {
         let table = table(ColumnKind::Float, values.clone());
         let marginals = if gaussianize { Marginals::Gaussianize } else { Marginals::Standardize };
         let scaling = fit(&table, marginals, Dequantize::None);
-        let map = &scaling.columns[0].map;
+        let map = &scaling.columns()[0].map;
 
         for &v in &values {
             let x = f64::from(v);

@@ -99,7 +99,7 @@ pub fn preprocessing(data: &DataRecord) -> String {
     if data.image.is_some() {
         return "levels with uniform noise in their bins, brought to [−1, 1]".into();
     }
-    let columns = &data.scaling.columns;
+    let columns = data.scaling.columns();
     let named = |which: &dyn Fn(&ScaledColumn) -> bool| -> Vec<&str> {
         columns.iter().filter(|c| which(c)).map(|c| c.column.name.as_str()).collect()
     };

@@ -6,6 +6,7 @@ use tweedie::run::{DataRecord, Prepared, RunConfig, RunDir};
 use tweedie::train::State;
 
 use crate::console::{say, say_left_out};
+use crate::flags::Flags;
 
 /// Columns of one kind of marginals that are listed at the start.
 const MARGINALS_LISTED: usize = 24;
@@ -79,8 +80,9 @@ fn describe_marginals(choices: &[MarginalChoice], quiet: bool) {
 
 /// Says what the data are and how they were read.
 pub fn describe(prepared: &Prepared, quiet: bool) {
+    let flags = Flags::here();
     for line in prepared.table.found_in_words() {
-        say(quiet, line);
+        say(quiet, flags.name_in(&line));
     }
     let record = &prepared.record;
     let [train, validation, test] = record.rows;
@@ -103,7 +105,7 @@ pub fn describe(prepared: &Prepared, quiet: bool) {
         );
     }
     for remark in &record.remarks {
-        say(quiet, format!("warning: {remark}"));
+        say(quiet, format!("warning: {}", flags.name_in(remark)));
     }
     if record.dropped[0] > 0 {
         let why = if record.image.is_some() {

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 use super::{Found, Record, Settings, Unit};
 use crate::page::Page;
 use tweedie::covariance::{CovarianceConfig, Reverse};
-use tweedie::data::{Scaling, Table, subset};
+use tweedie::data::{Dataset, Scaling, subset};
 use tweedie::grid::{Spacing, even_trajectory};
 use tweedie::likelihood::{Elbo, LogLikelihood};
 use tweedie::metric::{Extractor, FeatureMoments, FeatureStatistics, frechet_distance};
@@ -350,7 +350,7 @@ fn split_of(run: &Run) -> (String, u64, [f64; 3]) {
 }
 
 /// Test rows of a run: the table they are in and their numbers.
-fn test_rows(run: &Run, given: Option<&Path>) -> Result<(Table, Vec<usize>)> {
+fn test_rows(run: &Run, given: Option<&Path>) -> Result<(Dataset, Vec<usize>)> {
     if let Some(path) = given {
         let table = run.data.read_table(path, &run.config.data.table)?;
         let rows = (0..table.rows()).collect();

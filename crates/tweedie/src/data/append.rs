@@ -5,11 +5,14 @@ use csv::ByteRecord;
 use std::io::Write;
 use std::ops::Range;
 
-use super::builder::{Builder, unique_names};
-use super::delimited::Records;
+use super::collect::unique_names;
+use super::column::{Cell, CellType};
+use super::dataset::Dataset;
+use super::formats::TableFormat;
+use super::formats::text::{Layout, Records, io_error};
 use super::output::OutputFile;
-use super::table::{CellType, Missing, Table, read_into};
-use super::write::{TableFormat, format_number, io_error, write_table};
+use super::read::read_every_row;
+use super::write::{Frame, format_cell, write_frame};
 use crate::{Error, Result};
 
 /// Writes the rows of `table`'s file again, each followed by its values of the new columns, and
@@ -29,7 +32,7 @@ use crate::{Error, Result};
 /// # Panics
 /// If there is not one vector per name or one value per row of the table.
 pub fn append_columns(
-    table: &Table,
+    table: &Dataset,
     names: &[&str],
     columns: &[Vec<f64>],
     out: OutputFile,
@@ -44,8 +47,8 @@ pub fn append_columns(
             table.rows()
         );
     }
-    match (TableFormat::of(out.path())?, table.layout) {
-        (TableFormat::Csv | TableFormat::Tsv, Some(_)) => echo(table, names, columns, out),
+    match (TableFormat::of(out.path())?.delimiter(), table.layout) {
+        (Some(delimiter), Some(layout)) => echo(table, layout, delimiter, names, columns, out),
         _ => rewrite(table, names, columns, out),
     }
 }
@@ -56,27 +59,24 @@ pub fn append_columns(
 /// The file takes its name at the end, by [`ImageScores::finish`]. Work that is interrupted leaves
 /// the rows so far in a file with `.partial` in its name (see [`OutputFile::keep_so_far`]).
 pub struct ImageScores<'a> {
-    table: &'a Table,
+    table: &'a Dataset,
     delimiter: u8,
     out: OutputFile,
 }
 
 impl<'a> ImageScores<'a> {
     /// Writes the header: `image`, `names`, and `file` where there are files. None where the format
-    /// takes no rows one by one ([`TableFormat::Parquet`], [`TableFormat::Npy`]), and the file is
-    /// then given back.
+    /// takes no rows one by one, as only formats of text do, and the file is then given back.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
     pub fn begin(
-        table: &'a Table,
+        table: &'a Dataset,
         names: &[&str],
         out: OutputFile,
     ) -> Result<std::result::Result<ImageScores<'a>, OutputFile>> {
-        let delimiter = match TableFormat::of(out.path())? {
-            TableFormat::Csv => b',',
-            TableFormat::Tsv => b'\t',
-            TableFormat::Parquet | TableFormat::Npy => return Ok(Err(out)),
+        let Some(delimiter) = TableFormat::of(out.path())?.delimiter() else {
+            return Ok(Err(out));
         };
         let mut scores = ImageScores { table, delimiter, out };
         let file = if table.files.is_empty() { None } else { Some("file") };
@@ -99,8 +99,7 @@ impl<'a> ImageScores<'a> {
                 let place = table.place(row);
                 writer.write_field(place.row.to_string())?;
                 for column in columns {
-                    cell.clear();
-                    format_number(&mut cell, CellType::Double, column[i]);
+                    format_cell(&mut cell, CellType::Double, Cell::Real(column[i]));
                     writer.write_field(&cell)?;
                 }
                 if let Some(file) = &place.file {
@@ -139,38 +138,22 @@ impl<'a> ImageScores<'a> {
     }
 }
 
-/// For each row of the file, its position in the table.
-struct Positions<'a> {
-    skipped: std::iter::Peekable<std::iter::Copied<std::slice::Iter<'a, usize>>>,
-    source: usize,
-    next: usize,
-}
-
-impl<'a> Positions<'a> {
-    fn new(table: &'a Table) -> Self {
-        Positions { skipped: table.skipped.iter().copied().peekable(), source: 0, next: 0 }
-    }
-
-    fn next(&mut self) -> Option<usize> {
-        let skipped = self.skipped.next_if_eq(&self.source).is_some();
-        self.source += 1;
-        self.next += usize::from(!skipped);
-        (!skipped).then(|| self.next - 1)
-    }
-}
-
-fn changed(table: &Table) -> Error {
+fn changed(table: &Dataset) -> Error {
     Error::data(&table.source, "the file changed while it was in use", "run again")
 }
 
-fn echo(table: &Table, names: &[&str], columns: &[Vec<f64>], mut out: OutputFile) -> Result<()> {
+/// Writes text from text: every row of the file as it is, and its new cells.
+fn echo(
+    table: &Dataset,
+    layout: Layout,
+    delimiter: u8,
+    names: &[&str],
+    columns: &[Vec<f64>],
+    mut out: OutputFile,
+) -> Result<()> {
     let path = out.path().to_owned();
-    let Some(layout) = table.layout else { unreachable!("only text is echoed") };
-    let delimiter = match (TableFormat::of(&path)?, layout.delimiter) {
-        (TableFormat::Tsv, _) => b'\t',
-        (_, given) if given != b' ' && table.source.extension() == path.extension() => given,
-        _ => b',',
-    };
+    let same = delimiter == b',' && table.source.extension() == path.extension();
+    let delimiter = if same && layout.delimiter != b' ' { layout.delimiter } else { delimiter };
     let failed = |e: csv::Error| Error::io(&path)(io_error(e));
     let mut records = Records::open(&table.source, layout)?;
     let mut record = ByteRecord::new();
@@ -183,33 +166,33 @@ fn echo(table: &Table, names: &[&str], columns: &[Vec<f64>], mut out: OutputFile
         false => (1..=record.len()).map(|i| format!("c{i}")).collect(),
     };
     let all = unique_names(old.iter().cloned().chain(names.iter().map(|&n| n.to_owned())));
-    let new = all[old.len()..].iter().map(|c| c.name.as_str());
-    writer.write_record(old.iter().map(String::as_str).chain(new)).map_err(failed)?;
+    writer.write_record(old.iter().chain(&all[old.len()..])).map_err(failed)?;
     if layout.header {
         more = records.next(&mut record)?;
     }
-    let mut positions = Positions::new(table);
-    let mut cell = Vec::new();
+    let mut rows = table.file_rows.in_file_order();
+    let (mut cell, mut written) = (Vec::new(), 0);
     while more {
         for field in &record {
             writer.write_field(field).map_err(failed)?;
         }
-        let position = positions.next();
+        let row = rows.next().flatten();
+        written += usize::from(row.is_some());
         for column in columns {
-            cell.clear();
-            if let Some(row) = position {
-                let value = *column.get(row).ok_or_else(|| changed(table))?;
-                format_number(&mut cell, CellType::Double, value);
-                if layout.decimal_comma {
-                    cell.iter_mut().filter(|byte| **byte == b'.').for_each(|byte| *byte = b',');
-                }
+            let value = match row {
+                Some(row) => Cell::Real(*column.get(row).ok_or_else(|| changed(table))?),
+                None => Cell::Missing,
+            };
+            format_cell(&mut cell, CellType::Double, value);
+            if layout.decimal_comma {
+                cell.iter_mut().filter(|byte| **byte == b'.').for_each(|byte| *byte = b',');
             }
             writer.write_field(&cell).map_err(failed)?;
         }
         writer.write_record(None::<&[u8]>).map_err(failed)?;
         more = records.next(&mut record)?;
     }
-    if positions.next != table.rows() {
+    if written != table.rows() {
         return Err(changed(table));
     }
     writer.flush().map_err(Error::io(&path))?;
@@ -217,40 +200,25 @@ fn echo(table: &Table, names: &[&str], columns: &[Vec<f64>], mut out: OutputFile
     out.commit()
 }
 
-fn rewrite(table: &Table, names: &[&str], columns: &[Vec<f64>], out: OutputFile) -> Result<()> {
-    let mut options = table.options.clone();
-    // As when it was read, but in double precision and with every row.
-    options.missing = Missing::Error;
-    if let Some(layout) = table.layout {
-        options.delimiter = Some(layout.delimiter.into());
-        options.header = Some(layout.header);
-        options.decimal = Some(if layout.decimal_comma { ',' } else { '.' });
-    }
-    let old: Vec<f64> = if table.source.as_os_str().is_empty() {
-        table.values.iter().copied().map(f64::from).collect()
-    } else {
-        let mut builder: Builder<f64> = Builder::new(&table.source, &options, true);
-        read_into(&table.source, &options, &mut builder)?;
-        builder.values
+/// Writes the columns that the table used, then the new ones.
+fn rewrite(table: &Dataset, names: &[&str], columns: &[Vec<f64>], out: OutputFile) -> Result<()> {
+    let all = table.file_rows.skipped.is_empty() || table.file_rows.taken.is_some();
+    let every_row = if all { None } else { Some(read_every_row(table)?) };
+    let old = every_row.as_ref().unwrap_or(table);
+    let rows: Vec<Option<usize>> = match all {
+        true => (0..old.rows()).map(Some).collect(),
+        false => table.file_rows.in_file_order().take(old.rows()).collect(),
     };
-    let (dim, rows) = (table.dim(), old.len() / table.dim());
-    let mut positions = Positions::new(table);
-    let mut values = Vec::with_capacity(rows * (dim + names.len()));
-    for row in old.chunks_exact(dim) {
-        values.extend_from_slice(row);
-        let position = positions.next();
-        for column in columns {
-            let value = position.map_or(Some(f64::NAN), |row| column.get(row).copied());
-            values.push(value.ok_or_else(|| changed(table))?);
-        }
-    }
-    if positions.next != table.rows() {
+    if rows.iter().flatten().count() != table.rows() {
         return Err(changed(table));
     }
-    let types: Vec<CellType> =
-        table.cells.iter().copied().chain(names.iter().map(|_| CellType::Double)).collect();
-    let all =
-        unique_names(table.names().into_iter().chain(names.iter().copied()).map(str::to_owned));
-    let all: Vec<String> = all.into_iter().map(|c| c.name).collect();
-    write_table(out, &all, &types, &values)
+    let dim = table.dim();
+    let cell = |row: usize, k: usize| match k.checked_sub(dim) {
+        None => old.cell(row, k),
+        Some(new) => rows[row].map_or(Cell::Missing, |row| Cell::Real(columns[new][row])),
+    };
+    let new = names.iter().map(|&name| name.to_owned());
+    let names = unique_names(table.names().into_iter().chain(new));
+    let types = [table.cell_types(), vec![CellType::Double; columns.len()]].concat();
+    write_frame(out, &Frame { names, types, rows: rows.len(), cell: &cell })
 }

@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::builder::Moments;
-use super::precision::Merged;
+use super::Dataset;
+use super::collect::some_of;
+use super::column::{ColumnKind, Values};
+use super::precision::{Merged, changed, merged, moments};
 use super::refusals::{Fix, Refusal, combined};
 use super::scaling::Dequantize;
-use super::table::{ColumnKind, Table};
 use crate::Result;
 
 /// Columns are compared on at most so many rows, then the finding is confirmed on all.
@@ -18,7 +19,7 @@ const RESIDUAL: f64 = 1e-6;
 /// `|mean| / sd` beyond which a spread has less than a thousand single-precision steps.
 const MAX_OFFSET: f64 = (1 << 24) as f64 / 1e3;
 
-impl Table {
+impl Dataset {
     /// Refuses columns that are constant, too fine for single precision where their values lie,
     /// repeated, or linear combinations of others: all of them in one error.
     ///
@@ -47,67 +48,22 @@ impl Table {
     pub(super) fn refusals(&self, dequantize: &Dequantize) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         // columns that are not compared with others: dequantised, or refused
-        let mut apart: Vec<bool> = self.columns.iter().map(|c| dequantize.takes(c)).collect();
-        for (k, (column, moments)) in self.columns.iter().zip(&self.moments).enumerate() {
-            let name = &column.name;
-            let first = self.values[k];
-            let constant = self.values.iter().skip(k).step_by(self.dim()).all(|&v| v == first);
-            let too_fine =
-                self.too_fine(k, moments, apart[k] && column.kind == ColumnKind::Integer);
-            let problem = match too_fine {
-                Some(found) => Some(found),
-                None if constant && !apart[k] => Some((
-                    format!("column `{name}` is constant ({first}), so that no density exists"),
-                    None,
-                )),
-                None => None,
-            };
-            if let Some((problem, other)) = problem {
+        let mut apart: Vec<bool> = self.columns().iter().map(|c| dequantize.takes(c)).collect();
+        for (k, (name, values)) in self.table().iter().enumerate() {
+            let first = values.get(0) as f32;
+            let constant = !apart[k] && (0..values.len()).all(|i| values.get(i) as f32 == first);
+            let found = too_fine(name, values, apart[k]).or_else(|| {
+                let problem =
+                    format!("column `{name}` is constant ({first}), so that no density exists");
+                constant.then_some((problem, None))
+            });
+            if let Some((problem, other)) = found {
                 refusals.push(Refusal { problem, fix: Fix::Drop(name.clone(), other) });
                 apart[k] = true;
             }
         }
         refusals.extend(self.collinear(&apart));
         refusals
-    }
-
-    /// What is wrong with column `k` in single precision, and what else than leaving it out helps.
-    fn too_fine(
-        &self,
-        k: usize,
-        moments: &Moments,
-        levels: bool,
-    ) -> Option<(String, Option<String>)> {
-        let name = &self.columns[k].name;
-        let (mean, sd) = (moments.mean, moments.sd());
-        if let Some(Merged { merged, pairs, middle, largest }) = self.sample.merges(k) {
-            let problem = format!(
-                "column `{name}` is too fine for single precision: of {pairs} pairs of neighbouring values {merged} \
-                 become one number"
-            );
-            let other = match largest < f64::from(f32::MIN_POSITIVE) * 1e6 {
-                true => {
-                    let power = -largest.log10().floor();
-                    format!("multiply it by 1e{power} (its largest magnitude is {largest:.3e})")
-                }
-                false => format!("subtract an offset near {middle} from it"),
-            };
-            return Some((problem, Some(other)));
-        }
-        if sd > 0.0 && mean.abs() / sd > MAX_OFFSET {
-            let problem = format!(
-                "column `{name}` has mean {mean} and standard deviation {sd:.3e}, too fine for single precision"
-            );
-            return Some((problem, Some(format!("subtract an offset near {mean} from it"))));
-        }
-        let &(changed, worst) = self.sample.changed.get(k).filter(|_| levels)?;
-        (changed > 0).then(|| {
-            let problem = format!(
-                "{changed} whole numbers of column `{name}`, which is to be dequantised, are not held by single \
-                 precision (up to {worst} off)"
-            );
-            (problem, Some(format!("subtract an offset near {mean:.0} from it")))
-        })
     }
 
     /// Columns, but for those that are set `apart`, that repeat or combine others.
@@ -124,7 +80,7 @@ impl Table {
         let (unit, norms): (Vec<Vec<f64>>, Vec<f64>) = (0..dim)
             .into_par_iter()
             .map(|k| {
-                let raw: Vec<f64> = sample.iter().map(|&row| self.row(row)[k].into()).collect();
+                let raw: Vec<f64> = sample.iter().map(|&row| self.single(row, k)).collect();
                 let mean = raw.iter().sum::<f64>() / raw.len() as f64;
                 let norm = raw.iter().map(|v| (v - mean).powi(2)).sum::<f64>().sqrt();
                 // A column constant on the sample is orthogonal to all and never found.
@@ -185,38 +141,67 @@ impl Table {
         // In raw units the weights hold for all rows, whatever the moments of the sample.
         let raw: Vec<(usize, f64)> =
             parts.iter().map(|&(b, w)| (b, w * norms[k] / norms[b])).collect();
-        let origin = self.row(0);
-        let residual = |values: &[f32]| {
-            let difference = |b: usize| f64::from(values[b]) - f64::from(origin[b]);
+        let name = &self.table()[k].0;
+        let refusal = |problem| Some(Refusal { problem, fix: Fix::Drop(name.clone(), None) });
+        let equal =
+            |b: usize| (0..self.rows()).all(|row| self.single(row, b) == self.single(row, k));
+        if let Some(twin) = parts.iter().map(|p| p.0).find(|&b| equal(b)) {
+            let twin = &self.table()[twin].0;
+            return refusal(format!("column `{name}` repeats column `{twin}`"));
+        }
+        let residual = |row: usize| {
+            let difference = |b: usize| self.single(row, b) - self.single(0, b);
             difference(k) - raw.iter().map(|&(b, w)| w * difference(b)).sum::<f64>()
         };
-        let (mut left, mut own) = (Moments::default(), Moments::default());
-        for row in self.values.chunks_exact(self.dim()) {
-            left.push(residual(row));
-            own.push(row[k].into());
-        }
-        let name = &self.columns[k].name;
-        let refusal = |problem| Some(Refusal { problem, fix: Fix::Drop(name.clone(), None) });
-        let equal = |b: usize| self.values.chunks_exact(self.dim()).all(|row| row[b] == row[k]);
-        if let Some(twin) = parts.iter().map(|p| p.0).find(|&b| equal(b)) {
-            return refusal(format!(
-                "column `{name}` repeats column `{}`",
-                self.columns[twin].name
-            ));
-        }
-        if left.sd() > 10.0 * RESIDUAL * own.sd() {
+        let (_, left) = moments((0..self.rows()).map(residual));
+        let (_, own) = moments((0..self.rows()).map(|row| self.single(row, k)));
+        if left > 10.0 * RESIDUAL * own {
             return None;
         }
-        let mut others: Vec<String> =
-            parts.iter().take(6).map(|&(b, _)| format!("`{}`", self.columns[b].name)).collect();
-        if parts.len() > 6 {
-            others.push(format!("{} more", parts.len() - 6));
-        }
+        let others: Vec<&str> = parts.iter().map(|&(b, _)| self.table()[b].0.as_str()).collect();
+        let others = some_of(others.into_iter(), 6);
         refusal(format!(
-            "column `{name}` is a linear combination of {}, so that no density exists",
-            others.join(", ")
+            "column `{name}` is a linear combination of {others}, so that no density exists"
         ))
     }
+
+    fn single(&self, row: usize, k: usize) -> f64 {
+        f64::from(self.table()[k].1.get(row) as f32)
+    }
+}
+
+/// What is wrong with a column in single precision, and what else than leaving it out helps. Of
+/// `levels`, all whole numbers must be held exactly.
+fn too_fine(name: &str, column: &Values, levels: bool) -> Option<(String, Option<String>)> {
+    if let Some(Merged { merged, pairs, middle, largest }) = merged(column) {
+        let problem = format!(
+            "column `{name}` is too fine for single precision: of {pairs} pairs of neighbouring \
+             values {merged} become one number"
+        );
+        let other = match largest < f64::from(f32::MIN_POSITIVE) * 1e6 {
+            true => {
+                let power = -largest.log10().floor();
+                format!("multiply it by 1e{power} (its largest magnitude is {largest:.3e})")
+            }
+            false => format!("subtract an offset near {middle} from it"),
+        };
+        return Some((problem, Some(other)));
+    }
+    let (mean, sd) = moments((0..column.len()).map(|i| column.get(i)));
+    if sd > 0.0 && mean.abs() / sd > MAX_OFFSET {
+        let problem = format!(
+            "column `{name}` has mean {mean} and standard deviation {sd:.3e}, too fine for single \
+             precision"
+        );
+        return Some((problem, Some(format!("subtract an offset near {mean} from it"))));
+    }
+    let levels = levels && column.kind() == ColumnKind::Integer;
+    let (changed, worst) = changed(column).filter(|_| levels)?;
+    let problem = format!(
+        "{changed} whole numbers of column `{name}`, which is to be dequantised, are not held by \
+         single precision (up to {worst} off)"
+    );
+    Some((problem, Some(format!("subtract an offset near {mean:.0} from it"))))
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -30,6 +30,12 @@ impl Labels {
         Labels { names: classes, of_rows }
     }
 
+    /// The labels of `rows`, in this order.
+    pub(super) fn take(&self, rows: &[usize]) -> Labels {
+        let of_rows = rows.iter().map(|&i| self.of_rows[i]).collect();
+        Labels { names: self.names.clone(), of_rows }
+    }
+
     /// The same labels as numbers among `classes`, found by name. Classes that have numbers for
     /// names (an imported model knows no others) stand for as many of any name, in their order.
     ///

@@ -1,111 +1,14 @@
-//! Whether single precision resolves a column.
+//! Whether single precision, which networks see, resolves a column.
 
-/// Numbers that a sample holds at most, whatever the number of columns.
-const NUMBERS: usize = 1 << 20;
-/// Rows that it holds at most, and at least.
-const ROWS: usize = 4096;
-const LEAST_ROWS: usize = 64;
+use super::column::Values;
+
 /// Distinct values that are compared with their neighbours.
 const COMPARED: usize = 256;
 /// The share of them that may fall together when they are rounded. Of normal values, 256 of them,
 /// it is reached where the standard deviation has about 1400 single-precision steps.
 const MOST_MERGED: f64 = 0.05;
 
-/// Rows of a table as they were before they were rounded to single precision, evenly spaced in the
-/// file.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Sample {
-    /// Row-major, `[rows, dim]`.
-    values: Vec<f64>,
-    dim: usize,
-    /// Every so many-th row is kept.
-    stride: usize,
-    seen: usize,
-    /// For each column, its whole numbers that single precision does not hold: how many, and the
-    /// largest change.
-    pub changed: Vec<(usize, f64)>,
-}
-
-impl Sample {
-    /// Offers the next row.
-    pub fn push(&mut self, row: &[f64]) {
-        if self.stride == 0 {
-            (self.stride, self.dim) = (1, row.len());
-            self.changed = vec![(0, 0.0); row.len()];
-        }
-        for (&value, (count, worst)) in row.iter().zip(&mut self.changed) {
-            let change = (f64::from(value as f32) - value).abs();
-            if change > 0.0 && change.is_finite() && value.fract() == 0.0 {
-                *count += 1;
-                *worst = worst.max(change);
-            }
-        }
-        if self.seen.is_multiple_of(self.stride) {
-            self.values.extend_from_slice(row);
-            let most = (NUMBERS / self.dim.max(1)).clamp(LEAST_ROWS, ROWS);
-            if self.values.len() >= 2 * most * self.dim {
-                self.thin();
-            }
-        }
-        self.seen += 1;
-    }
-
-    /// Drops every other row.
-    fn thin(&mut self) {
-        let dim = self.dim;
-        let rows = self.values.len() / dim;
-        for row in 1..rows.div_ceil(2) {
-            self.values.copy_within(2 * row * dim..(2 * row + 1) * dim, row * dim);
-        }
-        self.values.truncate(rows.div_ceil(2) * dim);
-        self.stride *= 2;
-    }
-
-    /// The sample of some of the columns.
-    pub fn of_columns(&self, columns: &[usize]) -> Sample {
-        if self.dim == 0 {
-            return Sample::default();
-        }
-        let values = self
-            .values
-            .chunks_exact(self.dim)
-            .flat_map(|row| columns.iter().map(|&k| row[k]))
-            .collect();
-        let changed = columns.iter().map(|&k| self.changed[k]).collect();
-        Sample { values, dim: columns.len(), changed, ..*self }
-    }
-
-    /// Whether column `k` is too fine for single precision: of neighbouring values among a few
-    /// hundred distinct ones, more than a twentieth are the same number once they are rounded. What
-    /// counts is the spacing of the values where they lie, so that neither an outlier nor a second
-    /// cluster hides it.
-    pub fn merges(&self, k: usize) -> Option<Merged> {
-        if self.dim == 0 {
-            return None;
-        }
-        let rows = self.values.len() / self.dim;
-        let finite =
-            self.values.iter().skip(k).step_by(self.dim).copied().filter(|v| v.is_finite());
-        let mut values: Vec<f64> = finite.step_by(rows.div_ceil(2 * COMPARED).max(1)).collect();
-        values.sort_unstable_by(f64::total_cmp);
-        values.dedup();
-        if values.len() > COMPARED {
-            let count = values.len();
-            values = (0..COMPARED).map(|i| values[i * count / COMPARED]).collect();
-        }
-        let merged = values.windows(2).filter(|w| w[0] as f32 == w[1] as f32).count();
-        let pairs = values.len().checked_sub(1).filter(|&pairs| pairs > 0)?;
-        let largest = values.iter().fold(0.0_f64, |most, v| most.max(v.abs()));
-        (merged as f64 > MOST_MERGED * pairs as f64).then(|| Merged {
-            merged,
-            pairs,
-            middle: values[values.len() / 2],
-            largest,
-        })
-    }
-}
-
-/// What [`Sample::merges`] found.
+/// Values that become one number in single precision.
 #[derive(Debug)]
 pub(super) struct Merged {
     /// Pairs of neighbours that become one number.
@@ -118,14 +21,62 @@ pub(super) struct Merged {
     pub largest: f64,
 }
 
+/// Whether a column is too fine for single precision: of neighbouring values among a few hundred
+/// distinct ones, more than a twentieth are the same number once they are rounded. What counts is
+/// the spacing of the values where they lie, so that neither an outlier nor a second cluster hides
+/// it.
+pub(super) fn merged(column: &Values) -> Option<Merged> {
+    if let Values::Single(_) = column {
+        return None;
+    }
+    let rows = column.len();
+    let stride = rows.div_ceil(2 * COMPARED).max(1);
+    let mut values: Vec<f64> = (0..rows).step_by(stride).map(|i| column.get(i)).collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values.dedup();
+    if values.len() > COMPARED {
+        let count = values.len();
+        values = (0..COMPARED).map(|i| values[i * count / COMPARED]).collect();
+    }
+    let merged = values.windows(2).filter(|w| w[0] as f32 == w[1] as f32).count();
+    let pairs = values.len().checked_sub(1).filter(|&pairs| pairs > 0)?;
+    let largest = values.iter().fold(0.0_f64, |most, v| most.max(v.abs()));
+    let middle = values[values.len() / 2];
+    let found = Merged { merged, pairs, middle, largest };
+    (merged as f64 > MOST_MERGED * pairs as f64).then_some(found)
+}
+
+/// Of the whole numbers of a column, how many single precision does not hold, and the largest
+/// change; none if it holds all.
+pub(super) fn changed(column: &Values) -> Option<(usize, f64)> {
+    let change = |i| {
+        let value = column.get(i);
+        let change = (f64::from(value as f32) - value).abs();
+        (change > 0.0 && change.is_finite() && value.fract() == 0.0).then_some(change)
+    };
+    let changes = (0..column.len()).filter_map(change);
+    let (count, worst) = changes.fold((0, 0.0_f64), |(n, most), c| (n + 1, most.max(c)));
+    (count > 0).then_some((count, worst))
+}
+
+/// Mean and standard deviation.
+pub(super) fn moments(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
+    for value in values {
+        count += 1.0;
+        let delta = value - mean;
+        mean += delta / count;
+        squares += delta * (value - mean);
+    }
+    (mean, f64::sqrt(squares / f64::max(count, 1.0)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn merges(values: impl IntoIterator<Item = f64>) -> bool {
-        let mut sample = Sample::default();
-        values.into_iter().for_each(|v| sample.push(&[v]));
-        sample.merges(0).is_some()
+        merged(&Values::Double(values.into_iter().collect())).is_some()
     }
 
     /// A lattice of values in [0, 1) that never repeats.
@@ -153,19 +104,9 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_is_bounded_and_even() {
-        let mut sample = Sample::default();
-        (0..100_000).for_each(|i| sample.push(&[f64::from(i), -1.0]));
-        let rows = sample.values.len() / 2;
-        assert!((ROWS..=2 * ROWS).contains(&rows), "{rows}");
-        let firsts: Vec<f64> = sample.values.iter().copied().step_by(2).collect();
-        assert!(firsts.windows(2).all(|w| w[1] - w[0] == sample.stride as f64));
-    }
-
-    #[test]
     fn changed_whole_numbers_are_counted() {
-        let mut sample = Sample::default();
-        [16_777_216.0, 16_777_217.0, 33_554_435.0, 0.1].iter().for_each(|&v| sample.push(&[v]));
-        assert_eq!(sample.changed, [(2, 1.0)]);
+        let column = Values::Double(vec![16_777_216.0, 16_777_217.0, 33_554_435.0, 0.1]);
+        assert_eq!(changed(&column), Some((2, 1.0)));
+        assert_eq!(changed(&Values::Integer(vec![16_777_217, 5])), Some((1, 1.0)));
     }
 }

@@ -3,9 +3,11 @@
 
 use rayon::prelude::*;
 
-use super::refusals::flag;
+use super::Dataset;
+use super::column::{ColumnKind, Values};
+use super::precision::changed;
+use super::refusals::{DROP, DROP_ROWS, option};
 use super::scaling::{Dequantize, Scaling, regular_grid};
-use super::table::{ColumnKind, Table};
 use crate::{Error, Result};
 
 /// A value in more than this share of the rows, and in at least so many of them, is an atom.
@@ -24,6 +26,8 @@ const FAR: f64 = 50.0;
 /// The interquartile range of a standard normal variable, and the range of its middle 90 %.
 const QUARTILES: f64 = 1.349;
 const MIDDLE: f64 = 3.29;
+
+const DEQUANTIZE: &str = "data.scaling.dequantize";
 
 /// The repeated values of a column.
 struct Ties {
@@ -55,9 +59,10 @@ impl Ties {
     }
 }
 
-impl Table {
-    fn column(&self, k: usize) -> Vec<f32> {
-        self.values.iter().skip(k).step_by(self.dim()).copied().collect()
+impl Dataset {
+    /// Column `k` of a table in single precision.
+    fn single_column(&self, k: usize) -> Vec<f32> {
+        self.column(k).map(Values::in_single).unwrap_or_default()
     }
 
     /// Columns that have no density though they are modelled by one, a sentence each: a value
@@ -66,7 +71,7 @@ impl Table {
     /// precision holds; and columns that only count the rows. Columns that `dequantize` takes have
     /// a density.
     pub fn remarks(&self, dequantize: &Dequantize) -> Vec<String> {
-        if self.image.is_some() {
+        if self.image().is_some() {
             return Vec::new();
         }
         let columns: Vec<usize> = (0..self.dim()).collect();
@@ -74,13 +79,13 @@ impl Table {
     }
 
     fn remarks_on(&self, k: usize, dequantize: &Dequantize) -> Vec<String> {
-        let (column, rows) = (&self.columns[k], self.rows());
+        let (column, rows) = (&self.columns()[k], self.rows());
         let name = &column.name;
         let mut remarks = Vec::new();
         if dequantize.takes(column) {
             return remarks;
         }
-        let values = self.column(k);
+        let values = self.single_column(k);
         let counts_up = column.kind == ColumnKind::Integer
             && rows > 2
             && values.windows(2).all(|w| w[1] - w[0] == 1.0);
@@ -89,11 +94,10 @@ impl Table {
                 "column `{name}` counts the rows ({}, {}, …): it is no quantity; leave it out with {}",
                 values[0],
                 values[1],
-                flag("--drop", &[name])
+                option(DROP, &[name])
             ));
         }
-        if let Some(&(changed, worst)) = self.sample.changed.get(k).filter(|changed| changed.0 > 0)
-        {
+        if let Some((changed, worst)) = self.column(k).and_then(changed) {
             remarks.push(format!(
                 "column `{name}`: {changed} whole numbers beyond 16777216 are rounded to single precision, by up to {worst}"
             ));
@@ -115,17 +119,14 @@ impl Table {
         let on_grid = column.kind == ColumnKind::Integer
             || ((!atom || distinct <= FEW)
                 && regular_grid(values.iter().map(|&v| v.into()).collect()).is_some());
-        let drop = flag("--drop", &[name]);
+        let drop = option(DROP, &[name]);
         let remedy = match (on_grid, dequantize) {
             (true, Dequantize::Columns(others)) => {
                 let all: Vec<&String> = others.iter().chain([name]).collect();
-                format!("dequantise it ({}), or leave it out ({drop})", flag("--dequantize", &all))
+                format!("dequantise it ({}), or leave it out ({drop})", option(DEQUANTIZE, &all))
             }
             (true, _) => {
-                format!(
-                    "dequantise it ({}), or leave it out ({drop})",
-                    flag("--dequantize", &[name])
-                )
+                format!("dequantise it ({}), or leave it out ({drop})", option(DEQUANTIZE, &[name]))
             }
             (false, _) => {
                 format!("leave it out ({drop}), or model the rows with other values by themselves")
@@ -144,20 +145,20 @@ impl Table {
     /// the distribution.
     pub fn surprising_duplicates(&self, dequantize: &Dequantize) -> (usize, bool) {
         let duplicates = self.duplicate_rows();
-        if duplicates == 0 || self.image.is_some() {
+        if duplicates == 0 || self.image().is_some() {
             return (duplicates, duplicates > 0);
         }
         let rows = self.rows() as f64;
         let all_pairs = 0.5 * rows * (rows - 1.0);
-        let columns: Vec<usize> = (0..self.dim()).collect();
+        let (names, columns) = (self.columns(), 0..self.dim());
         let columns: Vec<(bool, f64)> = columns
             .into_par_iter()
             .map(|k| {
-                let mut values = self.column(k);
+                let mut values = self.single_column(k);
                 values.sort_unstable_by(f32::total_cmp);
                 let ties = values.chunk_by(|a, b| a == b).map(<[f32]>::len);
                 let pairs: f64 = ties.map(|count| 0.5 * count as f64 * (count as f64 - 1.0)).sum();
-                let discrete = dequantize.takes(&self.columns[k])
+                let discrete = dequantize.takes(&names[k])
                     || Ties::of(values.clone())
                         .is_some_and(|ties| ties.without_density(self.rows()))
                     || (self.dim() == 1
@@ -196,25 +197,27 @@ impl Table {
             _ => Err(Error::data(
                 &self.source,
                 refused.join("; "),
-                "if these are fill values, empty the cells and give --missing drop-rows; \
-                 if they are real, give --marginals gaussianize",
+                format!(
+                    "if these are fill values, empty the cells and give {DROP_ROWS}; if they are \
+                     real, give data.scaling.marginals = gaussianize"
+                ),
             )),
         }
     }
 
     fn far_in(&self, k: usize, scaling: &Scaling) -> Option<Far> {
-        let scaled = &scaling.columns[k];
-        if scaled.grid.is_some() {
+        if scaling.grid(k).is_some() {
             return None;
         }
-        let values = self.column(k);
+        let map = scaling.map(k);
+        let values = self.single_column(k);
         let mut sorted = values.clone();
         sorted.sort_unstable_by(f32::total_cmp);
         let quantile = |p: f64| f64::from(sorted[((sorted.len() - 1) as f64 * p).round() as usize]);
         let range = |low, high, normal| {
             let (low, high) = (quantile(low), quantile(high));
             (high > low).then(|| {
-                let mapped = scaled.map.forward(high).0 - scaled.map.forward(low).0;
+                let mapped = map.forward(high).0 - map.forward(low).0;
                 ((high - low) / normal, mapped / normal)
             })
         };
@@ -227,7 +230,7 @@ impl Table {
         if far.is_empty() || !(squeezed || mapped < NARROW || self.is_fill(&values, &far)) {
             return None;
         }
-        let name = &self.columns[k].name;
+        let name = &self.table()[k].0;
         let first = values[far[0]];
         let same = far.iter().all(|&i| values[i] == first);
         let what = match same {
@@ -240,7 +243,7 @@ impl Table {
             }
         };
         let rows: Vec<String> =
-            far.iter().take(3).map(|&i| self.row_of_file(i).to_string()).collect();
+            far.iter().take(3).map(|&i| self.place(i).row.to_string()).collect();
         let more = if far.len() > 3 { ", …" } else { "" };
         let (s, are) = if far.len() == 1 { ("", "is") } else { ("s", "are") };
         let problem = format!(
@@ -273,8 +276,8 @@ mod tests {
     use super::*;
     use crate::data::Column;
 
-    fn table(values: Vec<f32>) -> Table {
-        Table::new(vec![Column { name: "x".into(), kind: ColumnKind::Float }], values).unwrap()
+    fn table(values: Vec<f32>) -> Dataset {
+        Dataset::new(vec![Column { name: "x".into(), kind: ColumnKind::Float }], values).unwrap()
     }
 
     /// Uniform values that hardly repeat.
@@ -294,18 +297,22 @@ mod tests {
         let zeros = remark(
             uniform(1000).enumerate().map(|(i, u)| if i % 3 > 0 { u } else { 0.0 }).collect(),
         );
-        assert!(zeros.contains("the value 0 in 33 %") && zeros.contains("--drop x"), "{zeros}");
-        assert!(!zeros.contains("--dequantize"), "no grid: {zeros}");
+        assert!(
+            zeros.contains("the value 0 in 33 %") && zeros.contains("data.table.drop = x"),
+            "{zeros}"
+        );
+        assert!(!zeros.contains("dequantize"), "no grid: {zeros}");
         let clipped = remark(uniform(1000).map(|u| u.min(0.45)).collect());
         assert!(clipped.contains("the value 0.45 in 5.0 %"), "{clipped}");
         let binary = remark(uniform(300).map(|u| f32::from(u > 0.0)).collect());
         assert!(
-            binary.contains("only 2 different values") && binary.contains("--dequantize x"),
+            binary.contains("only 2 different values")
+                && binary.contains("data.scaling.dequantize = x"),
             "{binary}"
         );
         let tenths = remark(uniform(300).map(|u| (u * 20.0).round() / 10.0).collect());
         assert!(
-            tenths.contains("only 21 different") && tenths.contains("--dequantize x"),
+            tenths.contains("only 21 different") && tenths.contains("data.scaling.dequantize = x"),
             "{tenths}"
         );
         let dequantised = table(uniform(300).map(|u| f32::from(u > 0.0)).collect());
@@ -317,7 +324,7 @@ mod tests {
 
     #[test]
     fn duplicates_surprise_only_beside_a_continuous_column() {
-        let found = |table: Table| table.surprising_duplicates(&Dequantize::None);
+        let found = |table: Dataset| table.surprising_duplicates(&Dequantize::None);
         let temperatures: Vec<f32> = uniform(300).map(|u| (u * 20.0).round() / 10.0).collect();
         let (duplicates, surprising) = found(table(temperatures));
         assert!(duplicates > 200 && !surprising);
@@ -327,7 +334,7 @@ mod tests {
         assert_eq!(found(table(uniform(300).collect())), (0, false));
         let two = |rows: Vec<[f32; 2]>| {
             let column = |name: &str| Column { name: name.into(), kind: ColumnKind::Float };
-            Table::new(vec![column("x"), column("y")], rows.concat()).unwrap()
+            Dataset::new(vec![column("x"), column("y")], rows.concat()).unwrap()
         };
         // three digits and a coin: a few rows agree by chance; and copies of rows of two continuous
         // columns

@@ -1,4 +1,4 @@
-//! Dealing rows into training, validation and test parts.
+//! Splitting rows into training, validation and test parts.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,7 +19,7 @@ pub struct Split {
 }
 
 impl Split {
-    /// Deals `rows` rows by `fractions` (training, validation, test; their sum is 1), at random.
+    /// Splits `rows` rows by `fractions` (training, validation, test; their sum is 1), at random.
     ///
     /// The shuffle is Fisher and Yates's on the ChaCha8 stream of `seed`: the same on every
     /// platform. The sizes of validation and test part are rounded to the nearest, training takes
@@ -33,7 +33,7 @@ impl Split {
         if !fractions.iter().all(|f| (0.0..=1.0).contains(f)) || (sum - 1.0).abs() > 1e-6 {
             let problem = format!("{fractions:?} are not three fractions that sum to 1");
             return Err(Error::config(
-                "split",
+                "data.split",
                 problem,
                 "give training, validation, test as in 0.8,0.1,0.1",
             ));
@@ -49,7 +49,7 @@ impl Split {
                 let problem =
                     format!("{fraction} of {rows} rows leaves no row for the {name} part");
                 return Err(Error::config(
-                    "split",
+                    "data.split",
                     problem,
                     "give more rows, or other fractions (0 leaves a part out)",
                 ));
@@ -57,13 +57,7 @@ impl Split {
         }
         // A fraction of zero gets no row, whatever the others round to.
         let (train, test) = if fractions[0] == 0.0 { (0, test + train) } else { (train, test) };
-        let mut order: Vec<usize> = (0..rows).collect();
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        let mut random = ChaCha8Rng::from_seed(key);
-        for i in (1..rows).rev() {
-            order.swap(i, below(&mut random, i as u64 + 1) as usize);
-        }
+        let order = permutation(rows, seed);
         let part = |range: std::ops::Range<usize>| {
             let mut part = order[range].to_vec();
             part.sort_unstable();
@@ -75,6 +69,18 @@ impl Split {
             test: part(train + validation..train + validation + test),
         })
     }
+}
+
+/// The rows 0, 1, … in random order, the same on every platform.
+pub(super) fn permutation(rows: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..rows).collect();
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut random = ChaCha8Rng::from_seed(key);
+    for i in (1..rows).rev() {
+        order.swap(i, below(&mut random, i as u64 + 1) as usize);
+    }
+    order
 }
 
 /// `n` of `rows` drawn at random without replacement, in the order in which they stand in `rows`;

@@ -1,8 +1,5 @@
 //! Weights that others trained: tensors by name, from safetensors or a PyTorch checkpoint.
 
-mod checkpoint;
-mod pickle;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -16,22 +13,20 @@ type Problem<T> = std::result::Result<T, String>;
 
 /// More axes than LibTorch follows.
 const MOST_AXES: usize = 64;
-/// Sums of products of two such numbers are exact in 128 bits.
+/// More elements than any machine holds.
 const MOST_ELEMENTS: i64 = 1 << 48;
 
 /// Whether a tensor can have this shape: LibTorch computes with every length, also beside one of 0.
 fn is_possible(shape: &[i64]) -> bool {
-    let count =
-        shape.iter().try_fold(1i64, |count, &n| (n >= 0).then(|| count.saturating_mul(n.max(1))));
+    let mut lengths = shape.iter();
+    let count = lengths.try_fold(1i64, |n, &l| (l >= 0).then(|| n.saturating_mul(l.max(1))));
     shape.len() <= MOST_AXES && count.is_some_and(|count| count <= MOST_ELEMENTS)
 }
 
 /// The tensors of a file by name, on the CPU.
 ///
-/// The file is safetensors, or what `torch.save` made of a dictionary of tensors (a state dict), in
-/// either of its layouts. A checkpoint is a pickle, a program: here it is not run. Its instructions
-/// are followed as far as they build dictionaries of tensors, and whatever else it names is
-/// refused.
+/// The file is safetensors or, with the feature `pth`, what `torch.save` made of a dictionary of
+/// tensors (a state dict), which is read without running anything.
 ///
 /// # Errors
 /// If the file is of another kind, damaged or cut short, or asks for anything but tensors; the
@@ -49,13 +44,19 @@ pub fn read_weights(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> 
         let problem = "is neither safetensors nor a PyTorch checkpoint";
         return Err(Error::data(path, problem, "give a state dict as .safetensors or .pth"));
     }
-    checkpoint::read(&bytes).map_err(|problem| {
-        Error::data(
-            path,
-            problem,
-            "fetch it again, or convert it by scripts/convert_weights.py where you trust it",
-        )
-    })
+    read_checkpoint(path, &bytes)
+}
+
+#[cfg(feature = "pth")]
+fn read_checkpoint(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+    let remedy = "fetch it again, or convert it by scripts/convert_weights.py where you trust it";
+    crate::pth::read(bytes).map_err(|problem| Error::data(path, problem, remedy))
+}
+
+#[cfg(not(feature = "pth"))]
+fn read_checkpoint(path: &Path, _: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+    let problem = "is a PyTorch checkpoint, which is read with the feature `pth` alone";
+    Err(Error::data(path, problem, "convert it to safetensors, or build with the feature"))
 }
 
 /// What LibTorch says, in its first line, of an entry that does not make a tensor.

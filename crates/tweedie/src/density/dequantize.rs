@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::score::{Part, score};
 use super::{Density, ScoreOptions};
-use crate::data::{Split, Table, subset};
+use crate::data::{Dataset, Split, subset};
 use crate::dequantize::{Dequantizer, Uniform, VariationalConfig};
 use crate::likelihood::{Estimate, Estimation, Estimator, mean_and_error};
 use crate::model::Denoiser;
@@ -84,8 +84,8 @@ pub struct Dequantized {
 
 /// Rows to learn from, and rows that are held out, of a table of its own or of the same.
 struct Rows {
-    train: (Table, Vec<usize>),
-    held_out: (Option<Table>, Vec<usize>),
+    train: (Dataset, Vec<usize>),
+    held_out: (Option<Dataset>, Vec<usize>),
 }
 
 impl Density {
@@ -97,7 +97,7 @@ impl Density {
     /// rows; as [`crate::dequantize::Variational::fit`].
     pub fn learn_dequantizer(
         &mut self,
-        data: Option<Table>,
+        data: Option<Dataset>,
         options: &DequantizeOptions,
         watch: &mut dyn Watch,
     ) -> Result<Dequantized> {
@@ -155,7 +155,7 @@ impl Density {
         Ok(Dequantized { uniform, variational, gain })
     }
 
-    fn rows_for(&self, data: Option<Table>) -> Result<Rows> {
+    fn rows_for(&self, data: Option<Dataset>) -> Result<Rows> {
         let run = &self.run;
         if let Some(table) = data {
             let split = Split::new(table.rows(), [0.9, 0.1, 0.0], run.config.seed)?;

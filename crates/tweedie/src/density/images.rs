@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::grids::Grids;
 use super::rows::remarks_on;
 use super::{Density, EvaluateOptions, Metric, SampleOptions};
-use crate::data::{OutputFile, Purpose, Table};
+use crate::data::{Dataset, OutputFile, Purpose};
 use crate::metric::{
     Extractor, FeatureMoments, FeatureStatistics, Features, frechet_distance, inception_score,
     precision_recall,
@@ -254,7 +254,7 @@ fn reference(
     watch.begin("reference", seen.len() as u64);
     let mut done = 0;
     for part in seen.chunks(batch) {
-        let levels: Vec<f32> = part.iter().flat_map(|&i| table.row(rows[i])).copied().collect();
+        let levels: Vec<f32> = part.iter().flat_map(|&i| table.row(rows[i])).collect();
         let features = eye.look(&levels).pooled;
         if moments {
             all.push(&features);
@@ -300,7 +300,7 @@ fn reference_images(
     density: &Density,
     given: Option<&Path>,
     watch: &mut dyn Watch,
-) -> Result<(Table, Vec<usize>, String)> {
+) -> Result<(Dataset, Vec<usize>, String)> {
     let run = &density.run;
     if let Some(path) = given {
         // whatever their classes

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Density, SampleOptions, Samples};
-use crate::data::{CellType, OutputFile, Table, read_numbers, write_table};
+use crate::data::{CellType, Dataset, OutputFile, read_numbers, write_table};
 use crate::likelihood::{ProbabilityFlow, SolverOptions};
 use crate::model::Denoiser;
 use crate::noise::Seed;
@@ -112,7 +112,7 @@ impl Density {
     ///
     /// # Errors
     /// [`Error::Numeric`] if a row cannot be solved.
-    pub fn encode(&self, data: &Table, options: &EncodeOptions) -> Result<Latents> {
+    pub fn encode(&self, data: &Dataset, options: &EncodeOptions) -> Result<Latents> {
         self.encode_with(data, options, &mut Silent)
     }
 
@@ -122,7 +122,7 @@ impl Density {
     /// As [`Density::encode`], and [`Error::Interrupted`].
     pub fn encode_with(
         &self,
-        data: &Table,
+        data: &Dataset,
         options: &EncodeOptions,
         watch: &mut dyn Watch,
     ) -> Result<Latents> {

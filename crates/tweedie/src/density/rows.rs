@@ -6,7 +6,7 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 use super::{Density, EvaluateOptions};
-use crate::data::{Split, Table, TableOptions, subset};
+use crate::data::{Dataset, Split, TableOptions, subset};
 use crate::noise::Seed;
 use crate::run::scaled_rows;
 use crate::watch::{Remark, Watch};
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// The rows a density is judged on, and those it was trained on where they can be read.
 pub struct TestRows {
     /// The table that has them.
-    pub table: Table,
+    pub table: Dataset,
     /// Which of its rows are meant.
     pub rows: Vec<usize>,
     /// Training rows and validation rows of a table in the network's units, for classical
@@ -37,7 +37,7 @@ impl TestRows {
 }
 
 /// What of a table's source is not in it, and how it was read.
-pub fn remarks_on(table: &Table) -> Vec<Remark> {
+pub fn remarks_on(table: &Dataset) -> Vec<Remark> {
     let notes = table.notes.iter().map(|note| Remark::Progress(format!("data: {note}")));
     let all: Vec<String> = table.left_out.iter().map(ToString::to_string).collect();
     let left_out = (!all.is_empty()).then(|| {
@@ -112,7 +112,7 @@ impl Density {
             let remedy = "give a run on the same columns of the same data";
             return bad(format!("{name} is of other columns"), remedy);
         }
-        if others.table.values != own.table.values {
+        if others.table.values() != own.table.values() {
             let problem = format!("{name} is of other rows: {}", other.run.config.data.source);
             let remedy = "give a run on the same data, or rows for both with evaluate.data";
             return bad(problem, remedy);

@@ -12,7 +12,7 @@ use super::grids::Grids;
 use super::{Claim, Density};
 use crate::choice::{Choice, check_taken};
 use crate::covariance::{CovarianceConfig, Own};
-use crate::data::Table;
+use crate::data::Dataset;
 use crate::dequantize::{Dequantization, Dequantized, Dequantizer, TruncatedNormal, Uniform};
 use crate::grid::SpacingConfig;
 use crate::likelihood::{
@@ -243,7 +243,7 @@ pub struct Cost {
 /// Rows of a table to be scored, and the noise within their bins.
 #[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
-    pub table: &'a Table,
+    pub table: &'a Dataset,
     pub rows: &'a [usize],
     pub dequantizer: &'a dyn Dequantizer,
 }
@@ -255,7 +255,7 @@ impl Density {
     /// # Errors
     /// [`Error::Config`] if an option makes no sense for this density; [`Error::Row`] or
     /// [`Error::Numeric`] if a row cannot be solved.
-    pub fn log_prob(&mut self, data: &Table, options: &ScoreOptions) -> Result<Scores> {
+    pub fn log_prob(&mut self, data: &Dataset, options: &ScoreOptions) -> Result<Scores> {
         self.log_prob_with(data, options, &mut Silent)
     }
 
@@ -266,7 +266,7 @@ impl Density {
     /// As [`Density::log_prob`], and [`Error::Interrupted`].
     pub fn log_prob_with(
         &mut self,
-        data: &Table,
+        data: &Dataset,
         options: &ScoreOptions,
         watch: &mut dyn Watch,
     ) -> Result<Scores> {
@@ -493,12 +493,12 @@ impl Draws {
 
 /// Why a row of `table` has no log-likelihood but −∞, in the data's own units; None where it is no
 /// farther out than others are.
-fn too_far(run: &Run, table: &Table, row: usize) -> Option<String> {
+fn too_far(run: &Run, table: &Dataset, row: usize) -> Option<String> {
     let scaled = to_vec(&level_rows(table, &[row], &run.data.scaling));
     let (column, far) =
         scaled.iter().map(|v| v.abs()).enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
     (far > FAR).then(|| {
-        let (name, value) = (run.data.names()[column], table.row(row)[column]);
+        let (name, value) = (&run.data.names()[column], table.row(row)[column]);
         format!(
             "column `{name}` is {value:e}, {far:.0e} scales away from the training rows: no number \
              is so small, taken for −∞"

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::Variational;
 use super::variational::Points;
-use crate::data::Table;
+use crate::data::Dataset;
 use crate::grid::TimeLaw;
 use crate::model::{Denoiser, Parameters};
 use crate::noise::{Noise, Seed};
@@ -40,7 +40,7 @@ fn bound(model: &dyn Denoiser, batch: &Batch, draws: usize, noise: &mut Noise) -
 
 /// Levels of a table, as they are.
 struct Levels<'a> {
-    table: &'a Table,
+    table: &'a Dataset,
     rows: &'a [usize],
 }
 
@@ -51,7 +51,7 @@ impl Rows for Levels<'_> {
 
     fn gather(&self, rows: &[usize], _noise: &mut Noise) -> Tensor {
         let levels: Vec<f32> =
-            rows.iter().flat_map(|&row| self.table.row(self.rows[row])).copied().collect();
+            rows.iter().flat_map(|&row| self.table.row(self.rows[row])).collect();
         Tensor::from_slice(&levels).view([rows.len() as i64, -1])
     }
 
@@ -132,7 +132,7 @@ impl Variational {
     /// If there is no row.
     pub fn fit(
         &self,
-        table: &Table,
+        table: &Dataset,
         rows: &[usize],
         model: &dyn Denoiser,
         draws: usize,
@@ -147,7 +147,7 @@ impl Variational {
     /// As [`Variational::fit`] from `state` on, which `save` keeps now and then and in the end.
     pub(crate) fn train<'a>(
         &'a self,
-        (table, rows): (&'a Table, &'a [usize]),
+        (table, rows): (&'a Dataset, &'a [usize]),
         model: &'a dyn Denoiser,
         draws: usize,
         config: &TrainConfig,

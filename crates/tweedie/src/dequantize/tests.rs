@@ -4,7 +4,7 @@ use crate::query::Batch;
 use tch::Device;
 
 use super::*;
-use crate::data::{Column, ColumnKind, ColumnScaling, Grid, ScaledColumn, Table, pixel_columns};
+use crate::data::{Column, ColumnKind, ColumnScaling, Dataset, Grid, ScaledColumn};
 use crate::likelihood::{
     Divergence, LogLikelihood, ProbabilityFlow, log_normal_between, mean_and_error,
 };
@@ -27,7 +27,7 @@ fn scaling() -> Scaling {
         grid: (bin > 0.0).then_some(Grid { bin, origin: 0.0 }),
         map: ColumnScaling::Affine { shift: SHIFT, scale: SCALE },
     };
-    Scaling { columns: BINS.map(column).to_vec() }
+    Scaling::Columns(BINS.map(column).to_vec())
 }
 
 /// Two components in the data's units, of standard deviation 0.45: bins are wide.
@@ -114,8 +114,8 @@ fn uniform_and_variational_bound_and_training_helps() {
     let config = VariationalConfig { width: 24, ..VariationalConfig::default() };
     let learned = config.init(&scaling, None, Device::Cpu, Seed(3)).unwrap();
     gap("untrained", &learned);
-    let columns = scaling.columns.iter().map(|c| c.column.clone()).collect();
-    let table = Table::new(columns, levels.clone()).unwrap();
+    let columns = scaling.columns().iter().map(|c| c.column.clone()).collect();
+    let table = Dataset::new(columns, levels.clone()).unwrap();
     let training = TrainConfig {
         iterations: 400,
         batch_size: 128,
@@ -135,7 +135,7 @@ fn uniform_and_variational_bound_and_training_helps() {
 #[test]
 fn convolutions_learn_from_images() {
     let (modes, deviation, rows) = ([20.25, 199.75], 0.15, 3000);
-    let scaling = Scaling::pixels(&pixel_columns(4));
+    let scaling = Scaling::Pixels(4);
     let model = || {
         let means = modes.map(|level| [(level - 127.5) / 127.5; 4]);
         let law = GaussianMixture::new(&[0.5, 0.5], &means, &[deviation / 127.5; 2]).unwrap();
@@ -162,7 +162,9 @@ fn convolutions_learn_from_images() {
     let uniform = gap(&Uniform::new(&scaling));
     let config = VariationalConfig { width: 8, ..VariationalConfig::default() };
     let learned = config.init(&scaling, Some([1, 2, 2]), Device::Cpu, Seed(3)).unwrap();
-    let table = Table::new(pixel_columns(4), levels.clone()).unwrap();
+    let column = |name| Column { name, kind: ColumnKind::Integer };
+    let columns = scaling.names().into_iter().map(column).collect();
+    let table = Dataset::new(columns, levels.clone()).unwrap();
     let training = TrainConfig {
         iterations: 300,
         batch_size: 64,
@@ -218,7 +220,7 @@ fn truncated_normal_is_close_for_models_of_levels() {
     // whole numbers that the run took as they are
     let column = Column { name: "n".into(), kind: ColumnKind::Integer };
     let map = ColumnScaling::Affine { shift: 0.0, scale: 1.0 };
-    let scaling = Scaling { columns: vec![ScaledColumn { column, grid: None, map }] };
+    let scaling = Scaling::Columns(vec![ScaledColumn { column, grid: None, map }]);
     let law = TruncatedNormal::new(&scaling, model.space().schedule(), None).unwrap();
     let levels: Vec<f32> = (0..300).map(|i| (i % 3) as f32 - 1.0).collect();
     let drawn = law.dequantize(&levels, &mut Noise::new(Seed(6), 0..300));
@@ -264,6 +266,6 @@ fn points_lie_in_their_bins_whatever_the_batch() {
     for time in [0.0, 1.0, f64::NAN] {
         assert!(TruncatedNormal::new(&scaling, &vp, Some(time)).is_err());
     }
-    let reals = Scaling { columns: scaling.columns[2..].to_vec() };
+    let reals = Scaling::Columns(scaling.columns()[2..].to_vec());
     assert!(TruncatedNormal::new(&reals, &vp, None).is_err());
 }

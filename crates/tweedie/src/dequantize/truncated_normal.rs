@@ -54,8 +54,10 @@ impl TruncatedNormal {
         time: Option<f64>,
     ) -> Result<TruncatedNormal> {
         let mut scaling = scaling.clone();
-        for column in scaling.columns.iter_mut().filter(|c| c.column.kind == ColumnKind::Integer) {
-            column.grid.get_or_insert(Grid { bin: 1.0, origin: 0.0 });
+        if let Scaling::Columns(columns) = &mut scaling {
+            for column in columns.iter_mut().filter(|c| c.column.kind == ColumnKind::Integer) {
+                column.grid.get_or_insert(Grid { bin: 1.0, origin: 0.0 });
+            }
         }
         let half = smallest_half_bin(&scaling);
         if !half.is_finite() {
@@ -87,9 +89,9 @@ impl TruncatedNormal {
 
 /// In the network's units; infinite where no column holds levels.
 fn smallest_half_bin(scaling: &Scaling) -> f64 {
-    let columns = scaling.columns.iter().filter_map(|column| Some((column, column.grid?.bin)));
+    let columns = (0..scaling.dim()).filter_map(|k| Some((scaling.map(k), scaling.grid(k)?.bin)));
     columns
-        .map(|(column, bin)| match &column.map {
+        .map(|(map, bin)| match map {
             ColumnScaling::Affine { scale, .. } => 0.5 * bin / scale,
             ColumnScaling::Gaussianize(spline) => {
                 let points = (0..=RANGE_POINTS)

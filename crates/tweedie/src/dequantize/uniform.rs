@@ -35,7 +35,7 @@ impl Dequantizer for Uniform<'_> {
 
 /// The uniforms that dequantisation asks for, row by row, one per dequantised column.
 pub(crate) fn uniforms(scaling: &Scaling, noise: &mut Noise) -> impl FnMut() -> f32 + use<> {
-    let per_row = scaling.columns.iter().filter(|c| c.grid.is_some()).count();
+    let per_row = scaling.level_columns().len();
     let mut drawn = noise.uniform(per_row).into_iter();
     move || drawn.next().expect("one for each dequantised cell") as f32
 }

@@ -5,8 +5,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::DataConfig;
 use crate::data::{
-    CellType, Column, ColumnKind, Dequantize, MarginalChoice, Marginals, Purpose, Reader, Scaling,
-    ScalingOptions, Split, Table, TableOptions, subset,
+    CellType, ColumnKind, Dataset, Dequantize, MarginalChoice, Marginals, Purpose, Scaling,
+    ScalingOptions, Split, TableOptions, Values, subset,
 };
 use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
 use crate::model::NetworkConfig;
@@ -33,7 +33,7 @@ pub struct DataRecord {
     pub classes: Vec<String>,
     /// Rows in training, validation and test parts.
     pub rows: [usize; 3],
-    /// The seed that dealt them.
+    /// The seed that split them.
     pub split_seed: u64,
     /// Rows left out for missing cells, and as duplicates.
     pub dropped: [usize; 2],
@@ -46,8 +46,8 @@ pub struct DataRecord {
 
 impl DataRecord {
     /// The columns' names.
-    pub fn names(&self) -> Vec<&str> {
-        self.scaling.columns.iter().map(|c| c.column.name.as_str()).collect()
+    pub fn names(&self) -> Vec<String> {
+        self.scaling.names()
     }
 
     /// What of a record from a file cannot be.
@@ -58,13 +58,10 @@ impl DataRecord {
         let Some(shape) = self.image else { return Ok(()) };
         let pixels = shape.iter().try_fold(1usize, |pixels, &n| pixels.checked_mul(n));
         if pixels != Some(self.scaling.dim()) {
-            return Err(format!(
-                "has {}, and {} columns",
-                in_words(self.image),
-                self.scaling.dim()
-            ));
+            let columns = self.scaling.dim();
+            return Err(format!("has {}, and {columns} columns", in_words(self.image)));
         }
-        match self.scaling.columns.iter().all(|column| column.grid.is_some()) {
+        match self.scaling.level_columns().len() == self.scaling.dim() {
             true => Ok(()),
             false => Err("is of images, some of whose pixels have no levels".into()),
         }
@@ -72,14 +69,14 @@ impl DataRecord {
 
     /// How samples are written: as the columns were.
     pub fn cell_types(&self) -> Vec<CellType> {
-        self.scaling
-            .columns
-            .iter()
-            .map(|c| match (c.column.kind, &c.grid) {
-                (ColumnKind::Integer, Some(_)) => CellType::Integer,
-                _ => CellType::Single,
-            })
-            .collect()
+        let Scaling::Columns(columns) = &self.scaling else {
+            return vec![CellType::Integer; self.scaling.dim()];
+        };
+        let types = columns.iter().map(|c| match (c.column.kind, &c.grid) {
+            (ColumnKind::Integer, Some(_)) => CellType::Integer,
+            _ => CellType::Single,
+        });
+        types.collect()
     }
 
     /// Refuses images of another shape than the network's; the error is what was found.
@@ -88,18 +85,22 @@ impl DataRecord {
         let own = unet.shape.map(|n| n as usize);
         match own == shape {
             true => Ok(()),
-            false => Err(format!(
-                "has {}, the network is of {}",
-                in_words(self.image),
-                in_words(Some(own))
-            )),
+            false => {
+                let (image, own) = (in_words(self.image), in_words(Some(own)));
+                Err(format!("has {image}, the network is of {own}"))
+            }
         }
     }
 
     /// Reads another table with this run's columns, to judge or score it: of what holds images for
-    /// training and for testing those for testing.
-    pub fn read_table(&self, path: &std::path::Path, options: &TableOptions) -> Result<Table> {
-        self.read_table_for(Purpose::Test, path, options)
+    /// training and for testing those for testing. [`TableOptions::purpose`] is
+    /// [`Purpose::Scoring`] where the caller can say how the table is read.
+    pub fn read_table(&self, path: &std::path::Path, options: &TableOptions) -> Result<Dataset> {
+        let purpose = match options.purpose {
+            Purpose::Scoring => Purpose::Scoring,
+            _ => Purpose::Test,
+        };
+        self.read_table_for(purpose, path, options)
     }
 
     /// As [`DataRecord::read_table`], for any purpose.
@@ -108,18 +109,12 @@ impl DataRecord {
         purpose: Purpose,
         path: &std::path::Path,
         options: &TableOptions,
-    ) -> Result<Table> {
-        // a caller that has flags for tables says so
-        let reader = match options.reader {
-            Reader::Training => Reader::Other,
-            reader => reader,
-        };
-        let options =
-            TableOptions { unique: false, reader, purpose, ..options.of_columns(&self.names()) };
-        let mut table = Table::read(path, &options)?;
-        if table.image != self.image {
-            let problem =
-                format!("holds {}, the run is of {}", in_words(table.image), in_words(self.image));
+    ) -> Result<Dataset> {
+        let options = TableOptions { unique: false, purpose, ..options.of_columns(&self.names()) };
+        let mut table = Dataset::read_with(path, &options)?;
+        if table.image() != self.image {
+            let (found, own) = (in_words(table.image()), in_words(self.image));
+            let problem = format!("holds {found}, the run is of {own}");
             return Err(Error::data(path, problem, "give data of the same kind and shape"));
         }
         into_classes(&mut table, &self.classes)?;
@@ -130,14 +125,29 @@ impl DataRecord {
     pub fn class(&self, name: &str) -> Result<u32> {
         if self.classes.is_empty() {
             let problem = format!("{name}: the run is not conditioned on classes");
-            return Err(Error::config("--class", problem, "leave it out"));
+            return Err(Error::config("sample.class", problem, "leave it out"));
         }
         let named = self.classes.iter().position(|class| class == name);
         let number = || name.parse().ok().filter(|&number: &usize| number < self.classes.len());
         named.or_else(number).map(|class| class as u32).ok_or_else(|| {
             let remedy = format!("give one of {}, or its number from 0", self.classes.join(", "));
-            Error::config("--class", format!("{name:?} is no class of this run"), remedy)
+            Error::config("sample.class", format!("{name:?} is no class of this run"), remedy)
         })
+    }
+}
+
+/// The classes that a model of `table` is to be conditioned on; none where that is not requested.
+fn classes_of(table: &Dataset, config: &DataConfig) -> Result<Vec<String>> {
+    match (config.classes, &table.labels) {
+        (false, _) => Ok(Vec::new()),
+        (true, Some(labels)) if labels.names.len() > 1 => Ok(labels.names.clone()),
+        (true, found) => {
+            let what = if found.is_some() { "only one class" } else { "no labels" };
+            let problem = format!("{} has {what}", config.source);
+            let remedy = "give a folder with one sub-folder per class, IDX images with their \
+                          labels beside them, an NPZ with labels, or CIFAR-10's batches";
+            Err(Error::config("data.classes", problem, remedy))
+        }
     }
 }
 
@@ -160,7 +170,7 @@ pub(super) fn in_words(image: Option<[usize; 3]>) -> String {
 
 /// Brings the labels of `table` to the numbers of `classes`; where there are none, labels say
 /// nothing.
-fn into_classes(table: &mut Table, classes: &[String]) -> Result<()> {
+fn into_classes(table: &mut Dataset, classes: &[String]) -> Result<()> {
     table.labels = match (classes, table.labels.take()) {
         ([], _) => None,
         (_, None) => {
@@ -176,12 +186,12 @@ fn into_classes(table: &mut Table, classes: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A data source read, dealt and scaled.
+/// A data source read, split and scaled.
 pub struct Prepared {
     /// All rows, raw.
-    pub table: Table,
+    pub table: Dataset,
     /// Validation rows from a file of their own.
-    pub validation: Option<Table>,
+    pub validation: Option<Dataset>,
     /// Which rows are for what.
     pub split: Split,
     /// What the run remembers.
@@ -198,63 +208,43 @@ impl Prepared {
         let mut table = match config.source.strip_prefix("mixture:") {
             Some(name) => mixture_table(name, config.mixture_rows, Seed(seed))?,
             None if config.source.is_empty() => {
-                return Err(Error::config(
-                    "--data",
-                    "no data were given",
-                    "give a table, images, or mixture:NAME",
-                ));
+                let remedy = "give a table, images, or mixture:NAME";
+                return Err(Error::config("data.source", "no data were given", remedy));
             }
             None => {
-                Table::read_to_train(&config.source, &config.table, &config.scaling.dequantize)?
+                Dataset::read_to_train(&config.source, &config.table, &config.scaling.dequantize)?
             }
         };
-        if table.image.is_none() {
-            for (flag, asked) in [("--flip", config.flip), ("--classes", config.classes)] {
-                if asked {
-                    return Err(Error::config(
-                        flag,
-                        "the data are a table",
-                        "leave it out: it is for images",
-                    ));
+        if table.image().is_none() {
+            for (option, requested) in
+                [("data.flip", config.flip), ("data.classes", config.classes)]
+            {
+                if requested {
+                    let remedy = "leave it out: it is for images";
+                    return Err(Error::config(option, "the data are a table", remedy));
                 }
             }
         } else if !fits_images(&config.scaling) {
             let problem =
                 "the data are images, whose levels are dequantised and brought to [−1, 1]";
-            return Err(Error::config(
-                "data.scaling",
-                problem,
-                "leave out --dequantize and --marginals",
-            ));
+            let remedy = "leave out data.scaling.dequantize and data.scaling.marginals";
+            return Err(Error::config("data.scaling", problem, remedy));
         }
-        let classes = match (config.classes, &table.labels) {
-            (false, _) => Vec::new(),
-            (true, Some(labels)) if labels.names.len() > 1 => labels.names.clone(),
-            (true, found) => {
-                let what = if found.is_some() { "only one class" } else { "no labels" };
-                let problem = format!("{} has {what}", config.source);
-                let remedy = "give a folder with one sub-folder per class, IDX images with their labels beside them, an NPZ with labels, or CIFAR-10's batches";
-                return Err(Error::config("--classes", problem, remedy));
-            }
-        };
+        let classes = classes_of(&table, config)?;
         into_classes(&mut table, &classes)?;
         let split = Split::new(table.rows(), config.split, seed)?;
         if split.train.len() < 2 {
             let problem = format!("{} training rows", split.train.len());
-            return Err(Error::config(
-                "data.split",
-                problem,
-                "give more rows or a larger training share",
-            ));
+            let remedy = "give more rows or a larger training share";
+            return Err(Error::config("data.split", problem, remedy));
         }
-        let (scaling, marginals) = match table.image {
-            Some(_) => (Scaling::pixels(&table.columns), Vec::new()),
-            None => Scaling::choose(&table, &split.train, &config.scaling)?,
-        };
-        let remarks = match table.image {
-            Some(_) => Vec::new(),
+        let (scaling, marginals, remarks) = match table.image() {
+            Some(_) => (Scaling::Pixels(table.dim()), Vec::new(), Vec::new()),
             None => {
-                [table.far_values(&scaling)?, table.remarks(&config.scaling.dequantize)].concat()
+                let (scaling, marginals) = Scaling::choose(&table, &split.train, &config.scaling)?;
+                let far = table.far_values(&scaling)?;
+                let remarks = [far, table.remarks(&config.scaling.dequantize)].concat();
+                (scaling, marginals, remarks)
             }
         };
         let read = |path| {
@@ -262,17 +252,17 @@ impl Prepared {
                 purpose: Purpose::Validation,
                 ..config.table.of_columns(&table.names())
             };
-            let mut table = Table::read(path, &options)?;
+            let mut table = Dataset::read_with(path, &options)?;
             into_classes(&mut table, &classes)?;
             Ok::<_, Error>(table)
         };
         let validation = config.validation.as_ref().map(read).transpose()?;
-        let held_out = validation.as_ref().map_or(split.validation.len(), Table::rows);
+        let held_out = validation.as_ref().map_or(split.validation.len(), Dataset::rows);
         let record = DataRecord {
             source: config.source.clone(),
             scaling,
             marginals,
-            image: table.image,
+            image: table.image(),
             classes,
             rows: [split.train.len(), held_out, split.test.len()],
             split_seed: seed,
@@ -286,7 +276,7 @@ impl Prepared {
     /// Rows that equal an earlier one, and whether they are more than a table with its columns has
     /// by chance.
     pub fn surprising_duplicates(&self) -> (usize, bool) {
-        let columns = self.record.scaling.columns.iter().filter(|column| column.grid.is_some());
+        let columns = self.record.scaling.columns().iter().filter(|column| column.grid.is_some());
         let names = columns.map(|column| column.column.name.clone()).collect();
         self.table.surprising_duplicates(&Dequantize::Columns(names))
     }
@@ -304,7 +294,7 @@ impl Prepared {
 
     /// The table of the validation rows, and at most `limit` of them, drawn at random once for the
     /// split.
-    fn held_out(&self, limit: usize) -> (&Table, Vec<usize>) {
+    fn held_out(&self, limit: usize) -> (&Dataset, Vec<usize>) {
         let seed = self.seed().derive("held-out rows");
         match &self.validation {
             Some(table) => {
@@ -368,7 +358,7 @@ impl Prepared {
 /// Rows of a table in the network's units `[n, d]` (f64) and `ln |d scaled/d raw|` per row,
 /// dequantised uniformly. Dequantisation draws from stream `i` of `seed` for the `i`-th of `rows`.
 pub fn scaled_rows(
-    table: &Table,
+    table: &Dataset,
     rows: &[usize],
     scaling: &Scaling,
     seed: Seed,
@@ -379,7 +369,7 @@ pub fn scaled_rows(
 
 /// As [`scaled_rows`] by any dequantisation.
 pub fn dequantized_rows(
-    table: &Table,
+    table: &Dataset,
     rows: &[usize],
     dequantizer: &dyn Dequantizer,
     seed: Seed,
@@ -390,33 +380,29 @@ pub fn dequantized_rows(
 /// As [`dequantized_rows`] for rows that are part of a whole, of which the first is number `first`
 /// from 0.
 pub fn dequantized_from(
-    table: &Table,
+    table: &Dataset,
     rows: &[usize],
     dequantizer: &dyn Dequantizer,
     seed: Seed,
     first: u64,
 ) -> Dequantized {
-    let levels = raw_rows(table, rows.iter().copied());
+    let levels = table.gather(rows);
     dequantizer.dequantize(&levels, &mut Noise::new(seed, first..first + rows.len() as u64))
 }
 
 /// As [`scaled_rows`] at the centres of the bins of dequantised columns, `[n, d]`: what a decoder
 /// of levels scores.
-pub fn level_rows(table: &Table, rows: &[usize], scaling: &Scaling) -> Tensor {
-    let raw = raw_rows(table, rows.iter().copied());
+pub fn level_rows(table: &Dataset, rows: &[usize], scaling: &Scaling) -> Tensor {
+    let raw = table.gather(rows);
     let (mut scaled, mut log_jacobian) = (Vec::new(), Vec::new());
     scaling.forward_f64(&raw, || 0.5, &mut scaled, &mut log_jacobian);
     Tensor::from_slice(&scaled).view([rows.len() as i64, scaling.dim() as i64])
 }
 
-fn raw_rows(table: &Table, rows: impl Iterator<Item = usize>) -> Vec<f32> {
-    rows.flat_map(|r| table.row(r)).copied().collect()
-}
-
 /// Training rows of a table: kept raw, dequantised and scaled batch by batch, so that a table needs
 /// no second copy.
 pub struct TableRows<'a> {
-    table: &'a Table,
+    table: &'a Dataset,
     rows: &'a [usize],
     scaling: &'a Scaling,
     /// The width of images that are mirrored in half of their draws.
@@ -429,7 +415,8 @@ impl Rows for TableRows<'_> {
     }
 
     fn gather(&self, rows: &[usize], noise: &mut Noise) -> Tensor {
-        let mut raw = raw_rows(self.table, rows.iter().map(|&r| self.rows[r]));
+        let chosen: Vec<usize> = rows.iter().map(|&r| self.rows[r]).collect();
+        let mut raw = self.table.gather(&chosen);
         if let Some(width) = self.mirrored {
             for (image, u) in raw.chunks_exact_mut(self.scaling.dim()).zip(noise.uniform(1)) {
                 if u < 0.5 {
@@ -448,14 +435,14 @@ impl Rows for TableRows<'_> {
     }
 }
 
-fn mixture_table(name: &str, rows: usize, seed: Seed) -> Result<Table> {
-    let samples = named::sample(name, rows, seed.derive("mixture"))?
-        .to_kind(Kind::Float)
-        .to_device(Device::Cpu);
-    let columns = (1..=samples.size()[1])
-        .map(|i| Column { name: format!("x{i}"), kind: ColumnKind::Float })
-        .collect();
-    Table::new(columns, Vec::try_from(samples.view(-1)).expect("f32 on the CPU"))
+fn mixture_table(name: &str, rows: usize, seed: Seed) -> Result<Dataset> {
+    let samples = named::sample(name, rows, seed.derive("mixture"))?;
+    let samples = samples.to_kind(Kind::Float).to_device(Device::Cpu);
+    let column = |k: i64| {
+        let values = Vec::try_from(samples.select(1, k).contiguous()).expect("f32 on the CPU");
+        (format!("x{}", k + 1), Values::Single(values))
+    };
+    Dataset::of_columns((0..samples.size()[1]).map(column).collect())
 }
 
 #[cfg(test)]

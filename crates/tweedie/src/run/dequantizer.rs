@@ -3,7 +3,7 @@
 use tch::Device;
 
 use super::{DataRecord, Run, RunDir, checkpoint};
-use crate::data::Table;
+use crate::data::Dataset;
 use crate::dequantize::{Report, Variational, VariationalConfig};
 use crate::noise::Seed;
 use crate::train::{State, StopReason, TrainConfig};
@@ -30,7 +30,7 @@ impl Run {
     pub fn train_dequantizer(
         &self,
         dequantizer: &Variational,
-        (table, rows): (&Table, &[usize]),
+        (table, rows): (&Dataset, &[usize]),
         draws: usize,
         config: &TrainConfig,
         seed: Seed,

@@ -12,7 +12,7 @@ use super::{
     DataConfig, DataRecord, Run, RunConfig, RunDir, base_from_json, base_to_json, write_json,
 };
 use crate::covariance::NoiseStatistics;
-use crate::data::{OutputFile, Scaling, pixel_columns};
+use crate::data::{OutputFile, Scaling};
 use crate::model::{
     Backbone, Base, BaseConfig, BaseKind, Entry, HeadConfig, HeadStart, Model, ModelConfig,
     NetworkConfig, Parametrization, Prediction, UNetConfig,
@@ -308,7 +308,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     };
     let record = DataRecord {
         source,
-        scaling: Scaling::pixels(&pixel_columns(dim as usize)),
+        scaling: Scaling::Pixels(dim as usize),
         marginals: Vec::new(),
         image: Some(image),
         classes,

@@ -156,7 +156,7 @@ impl Layer {
 
 fn in_file(path: &Path, line: usize, problem: &str) -> Error {
     Error::data_at(
-        Place::file(path).row(line as u64),
+        Place::file(path).line(line as u64),
         problem.replace('\n', " "),
         "correct the configuration (see the config.toml of any run for the fields)",
     )

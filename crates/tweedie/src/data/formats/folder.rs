@@ -5,11 +5,22 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::decode::{Header, Picture, Said, decode, header};
-use super::{Images, check_levels, fit, planes_of};
-use crate::data::{Labels, LeftOut, Purpose, TableOptions};
+use super::picture::{Decoded, Header, Picture, decode, header};
+use super::{Format, Holds};
+use crate::data::images::{Images, check_levels, fit, planes_of};
+use crate::data::{Labels, LeftOut, TableOptions};
 use crate::device::without_keeping_memory;
 use crate::{Error, Result};
+
+pub(super) const FORMAT: Format = Format {
+    name: "a folder of PNG, JPEG, WebP, GIF, BMP and TIFF",
+    extensions: &[],
+    holds: Holds::Images,
+    detect: |source| source.folder,
+    read: |path, options, _| read(path, options).map(Some),
+    write: None,
+    delimiter: None,
+};
 
 /// Names that files of the formats that are read end in.
 const EXTENSIONS: [&str; 10] =
@@ -29,7 +40,7 @@ const PARTS: [&str; 8] =
     ["train", "training", "val", "valid", "validation", "dev", "test", "testing"];
 
 /// The images below `dir`. Where every one lies in a sub-folder, the sub-folders are their classes.
-pub(super) fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
+fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
     let Found { files, mut left_out, folders } = found_below(dir)?;
     if files.is_empty() {
         let mut problem =
@@ -41,7 +52,7 @@ pub(super) fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
         let remedy = "give a folder of images or of CIFAR-10's training batches, one binary batch, or a table";
         return Err(Error::data(dir, problem, remedy));
     }
-    let headers: Vec<Said<Header>> = files.par_iter().map(|path| header(path)).collect();
+    let headers: Vec<Decoded<Header>> = files.par_iter().map(|path| header(path)).collect();
     let sizes =
         files.iter().zip(&headers).filter_map(|(path, h)| h.as_ref().ok().map(|h| (path, h)));
     check_sizes(sizes, options)?;
@@ -62,9 +73,9 @@ pub(super) fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
         } else {
             String::new()
         };
-        let remedy = match options.purpose {
-            Purpose::Test => "repair it, or take it out of the folder",
-            _ => "repair it, or leave such files out (train and import: --skip-corrupt)",
+        let remedy = match options.may_choose_reading() {
+            false => "repair it, or take it out of the folder",
+            true => "repair it, or leave such files out with data.table.skip_corrupt",
         };
         return Err(Error::data(path, format!("cannot be decoded: {why}{more}"), remedy));
     }
@@ -142,9 +153,9 @@ fn check_sizes<'a>(
     {
         let (first, wide, high) = (first.display(), h.width, h.height);
         let problem = format!("is {wide} × {high} pixels, {first} is {width} × {height}");
-        let remedy = match options.purpose {
-            Purpose::Test => "give images of one size, the run's",
-            _ => "bring all to one size with --size HxW",
+        let remedy = match options.may_choose_columns() {
+            false => "give images of one size, the run's",
+            true => "bring all to one size with data.table.size = HxW",
         };
         return Err(Error::data(other, problem, remedy));
     }
@@ -155,11 +166,11 @@ fn check_sizes<'a>(
 /// there for it.
 fn in_turn(
     files: Vec<PathBuf>,
-    headers: Vec<Said<Header>>,
+    headers: Vec<Decoded<Header>>,
     size: Option<[usize; 2]>,
-) -> impl Iterator<Item = (PathBuf, Said<Picture>)> {
-    let cost = |header: &Said<Header>| header.as_ref().map_or(0, |header| header.bytes);
-    let mut batches: Vec<Vec<(PathBuf, Said<Header>)>> = Vec::new();
+) -> impl Iterator<Item = (PathBuf, Decoded<Picture>)> {
+    let cost = |header: &Decoded<Header>| header.as_ref().map_or(0, |header| header.bytes);
+    let mut batches: Vec<Vec<(PathBuf, Decoded<Header>)>> = Vec::new();
     let mut held = u64::MAX;
     for (file, header) in files.into_iter().zip(headers) {
         held = held.saturating_add(cost(&header));

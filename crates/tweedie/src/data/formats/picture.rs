@@ -21,7 +21,8 @@ const MOST_PIXELS: u64 = 1 << 27;
 /// The most bytes that a decoder may hold, and a JPEG file may be long.
 const MOST_BYTES: u64 = 1 << 29;
 
-pub(super) type Said<T> = std::result::Result<T, String>;
+/// A result whose error says what is wrong with the file.
+pub(super) type Decoded<T> = std::result::Result<T, String>;
 
 /// What an image file says before its pixels.
 pub(super) struct Header {
@@ -46,7 +47,7 @@ pub(super) struct Picture {
 }
 
 /// Reads the header alone.
-pub(super) fn header(path: &Path) -> Said<Header> {
+pub(super) fn header(path: &Path) -> Decoded<Header> {
     let (size, bytes, coloured, orientation) = match Opened::new(path)? {
         Opened::Jpeg { bytes, scans } => {
             let decoder = jpeg(&bytes)?;
@@ -87,7 +88,7 @@ pub(super) fn header(path: &Path) -> Said<Header> {
 }
 
 /// The whole image. Transparent pixels show white.
-pub(super) fn decode(path: &Path) -> Said<Picture> {
+pub(super) fn decode(path: &Path) -> Decoded<Picture> {
     let (image, orientation, animated, palette) = match Opened::new(path)? {
         Opened::Jpeg { bytes, .. } => {
             let mut decoder = jpeg(&bytes)?;
@@ -120,7 +121,7 @@ enum Opened {
 }
 
 impl Opened {
-    fn new(path: &Path) -> Said<Opened> {
+    fn new(path: &Path) -> Decoded<Opened> {
         use std::io::Read;
         let file = || File::open(path).map_err(|e| e.to_string());
         let mut head = Vec::new();
@@ -183,7 +184,7 @@ fn turns(orientation: Orientation) -> bool {
 
 /// The scans of a JPEG file, which has to go on to its end marker: decoders make the rest of a file
 /// that is cut off grey.
-fn scans(bytes: &[u8]) -> Said<usize> {
+fn scans(bytes: &[u8]) -> Decoded<usize> {
     const CUT: &str = "it is cut off: its end marker is missing";
     let (mut at, mut scans) = (2, 0);
     loop {
@@ -206,7 +207,7 @@ fn scans(bytes: &[u8]) -> Said<usize> {
 }
 
 /// A decoder that refuses what is damaged, its header read.
-fn jpeg(bytes: &[u8]) -> Said<JpegDecoder<ZCursor<&[u8]>>> {
+fn jpeg(bytes: &[u8]) -> Decoded<JpegDecoder<ZCursor<&[u8]>>> {
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(usize::MAX)
@@ -229,7 +230,7 @@ fn orientation_of(decoder: &JpegDecoder<ZCursor<&[u8]>>) -> Orientation {
     exif.unwrap_or(Orientation::NoTransforms)
 }
 
-fn jpeg_pixels(decoder: &mut JpegDecoder<ZCursor<&[u8]>>) -> Said<DynamicImage> {
+fn jpeg_pixels(decoder: &mut JpegDecoder<ZCursor<&[u8]>>) -> Decoded<DynamicImage> {
     let (width, height) = decoder.dimensions().ok_or("has no dimensions")?;
     let pixels = decoder.decode().map_err(jpeg_words)?;
     let (width, height) = (width as u32, height as u32);
@@ -243,7 +244,7 @@ fn jpeg_pixels(decoder: &mut JpegDecoder<ZCursor<&[u8]>>) -> Said<DynamicImage> 
 }
 
 /// The first frame of a GIF file, and whether there are more.
-fn first_frame(path: &Path) -> Said<(DynamicImage, bool)> {
+fn first_frame(path: &Path) -> Decoded<(DynamicImage, bool)> {
     let file = File::open(path).map_err(|e| e.to_string())?;
     let mut decoder = GifDecoder::new(BufReader::new(file)).map_err(in_words)?;
     let mut limits = Limits::no_limits();
@@ -256,7 +257,7 @@ fn first_frame(path: &Path) -> Said<(DynamicImage, bool)> {
 }
 
 /// The brightest level of the colours of an image of 16 bits a channel.
-fn brightest_of_16_bits(image: &DynamicImage) -> Said<Option<u16>> {
+fn brightest_of_16_bits(image: &DynamicImage) -> Decoded<Option<u16>> {
     let of = |levels: &[u16], channels: usize, colours: usize| {
         levels.chunks_exact(channels).flat_map(|pixel| &pixel[..colours]).max().copied()
     };

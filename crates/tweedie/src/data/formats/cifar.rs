@@ -2,9 +2,38 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Images, damaged};
+use super::{Format, Holds};
+use crate::data::images::{Images, damaged};
+use crate::data::options::TableOptions;
 use crate::data::{Labels, Purpose};
 use crate::{Error, Result};
+
+/// A folder with training batches.
+pub(super) const FOLDER: Format = Format {
+    name: "a folder of CIFAR-10's batches",
+    extensions: &[],
+    holds: Holds::Images,
+    detect: |source| source.folder && TRAINING.iter().any(|name| source.path.join(name).is_file()),
+    read: |path, options, _| read_folder(path, options).map(Some),
+    write: None,
+    delimiter: None,
+};
+
+/// One batch.
+pub(super) const BATCH: Format = Format {
+    name: "a binary batch of CIFAR-10",
+    extensions: &["bin"],
+    holds: Holds::Images,
+    detect: |source| {
+        let name = source.path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+        let named = name.starts_with("data_batch") || name.starts_with("test_batch");
+        let whole = source.length > 0 && source.length.is_multiple_of(RECORD as u64);
+        !source.folder && name.ends_with(".bin") && (named || whole)
+    },
+    read: |path, options, _| join(&[path.to_path_buf()])?.brought_to(path, options).map(Some),
+    write: None,
+    delimiter: None,
+};
 
 /// A record of a batch: a label and three planes of 32×32.
 const RECORD: usize = 1 + 3 * 32 * 32;
@@ -20,34 +49,23 @@ const TEST: &str = "test_batch.bin";
 const CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-/// The images of one batch; nothing where `path` is none.
-pub(super) fn read(path: &Path) -> Result<Option<Images>> {
-    let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
-    let length = std::fs::metadata(path).map_err(Error::io(path))?.len();
-    let named = name.starts_with("data_batch") || name.starts_with("test_batch");
-    if !name.ends_with(".bin") || !(named || length > 0 && length.is_multiple_of(RECORD as u64)) {
-        return Ok(None);
-    }
-    join(&[path.to_path_buf()]).map(Some)
-}
-
 /// The images of the training batches in `dir`, or, where they are not for training, of its test
-/// batch; nothing where it holds no training batch.
-pub(super) fn read_folder(dir: &Path, purpose: Purpose) -> Result<Option<Images>> {
-    let batches = TRAINING.map(|name| dir.join(name));
-    if !batches.iter().any(|path| path.is_file()) {
-        return Ok(None);
-    }
-    let (batches, beside, what) = match purpose {
-        Purpose::Training => (batches.to_vec(), "other training batches", "training batches"),
+/// batch.
+fn read_folder(dir: &Path, options: &TableOptions) -> Result<Images> {
+    let (batches, beside, what) = match options.purpose {
+        Purpose::Training => {
+            let batches = TRAINING.map(|name| dir.join(name)).to_vec();
+            (batches, "other training batches", "training batches")
+        }
         _ => (vec![dir.join(TEST)], "training batches", "test batch"),
     };
     if let Some(missing) = batches.iter().find(|path| !path.is_file()) {
         let remedy = "fetch it, or give one batch instead of the folder (cat joins them)";
         return Err(Error::data(missing, format!("is missing beside the {beside}"), remedy));
     }
-    let images = join(&batches)?;
-    Ok(Some(Images { notes: vec![format!("the folder's {what} alone are read")], ..images }))
+    let mut images = join(&batches)?;
+    images.notes.push(format!("the folder's {what} alone are read"));
+    images.brought_to(dir, options)
 }
 
 fn join(batches: &[PathBuf]) -> Result<Images> {

@@ -1,4 +1,4 @@
-//! NPZ archives: a zip of NPY arrays, by name (`numpy.savez`, `numpy.savez_compressed`).
+//! Numbers and texts in NPZ archives, by name (`numpy.savez`, `numpy.savez_compressed`).
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Write};
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use super::OutputFile;
 use super::npy::{self, Header};
+use crate::data::OutputFile;
 use crate::{Error, Result};
 
 /// Bytes that a compressed file may always claim to hold.
@@ -72,7 +72,10 @@ impl NpzReader {
         let decode = |header: &Header, values: &mut dyn Read| {
             let shape = &header.shape;
             let fits = shape.len() == axes.len()
-                && shape.iter().zip(axes).all(|(n, asked)| asked.is_none_or(|asked| *n == asked));
+                && shape
+                    .iter()
+                    .zip(axes)
+                    .all(|(n, wanted)| wanted.is_none_or(|wanted| *n == wanted));
             let count = shape.iter().try_fold(1usize, |count, &n| count.checked_mul(n));
             let count = count.filter(|count| fits && *count <= most);
             let count = count.ok_or_else(|| wrong(format!("has the shape {shape:?}")))?;
@@ -91,7 +94,7 @@ impl NpzReader {
                 return Err(wrong(format!("has {} bytes, expected {expected}", bytes.len())));
             }
             let values: Vec<f64> =
-                bytes.chunks_exact(number.size).map(|item| number.decode(item)).collect();
+                bytes.chunks_exact(number.size).map(|item| number.decode(item).value()).collect();
             Ok(match shape[..] {
                 // column after column
                 [rows, columns] if header.fortran => {

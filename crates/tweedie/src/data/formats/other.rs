@@ -1,9 +1,6 @@
 //! Files that are no table but are often given for one: what they are, and what to do with them.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
-
+use super::{Source, table_formats};
 use crate::{Error, Result};
 
 /// How such files begin, what they are, and the remedy.
@@ -20,25 +17,22 @@ const KNOWN: [(&[u8], &str, &str); 11] = [
     (b"BZh", "is compressed by bzip2", "decompress it first"),
     (b"\xfd7zXZ\0", "is compressed by xz", "decompress it first"),
 ];
-const ZSTANDARD: &[u8] = b"\x28\xb5\x2f\xfd";
-const ZIP: &[u8] = b"PK\x03\x04";
 
 /// Refuses what is certainly no table and no images.
 ///
 /// # Errors
 /// [`Error::Data`] that says what it is.
-pub(super) fn refuse(path: &Path) -> Result<()> {
-    // whether it is there at all, and a file, is for the readers to say
-    let Ok(true) = std::fs::metadata(path).map(|m| m.is_file()) else { return Ok(()) };
-    let mut head = Vec::new();
-    File::open(path).and_then(|f| f.take(4096).read_to_end(&mut head)).map_err(Error::io(path))?;
-    let extension =
-        path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let is = |problem: &str, remedy: &str| Err(Error::data(path, problem, remedy));
-    if head.starts_with(ZIP) && extension != "npz" {
+pub(super) fn refuse_known(source: &Source) -> Result<()> {
+    let (head, extension) = (&source.head[..], source.extension.as_str());
+    let is = |problem: &str, remedy: &str| Err(Error::data(source.path, problem, remedy));
+    if source.folder {
+        return Ok(());
+    }
+    if head.starts_with(b"PK\x03\x04") && extension != "npz" {
         let holds = |part: &[u8]| head.windows(part.len()).any(|w| w == part);
-        if matches!(extension.as_str(), "xlsx" | "xlsm" | "xlsb")
-            || [&b"[Content_Types].xml"[..], b"docProps/"].iter().any(|part| holds(part))
+        if matches!(extension, "xlsx" | "xlsm" | "xlsb")
+            || holds(b"[Content_Types].xml")
+            || holds(b"docProps/")
         {
             return is("is an Excel workbook, which is not read", "save its sheet as CSV");
         }
@@ -49,24 +43,47 @@ pub(super) fn refuse(path: &Path) -> Result<()> {
             return is("is a ZIP archive", "unpack it first, and give the table in it");
         }
     }
-    if head.starts_with(ZSTANDARD) {
+    if head.starts_with(b"\x28\xb5\x2f\xfd") {
         return is("is compressed by Zstandard", "decompress it first");
     }
     // pickles of protocol 2 to 5
-    if matches!(extension.as_str(), "pkl" | "pickle") || matches!(head[..], [0x80, 2..=5, ..]) {
+    if matches!(extension, "pkl" | "pickle") || matches!(head, [0x80, 2..=5, ..]) {
         let problem = "is a Python pickle, which is not read: it can run code";
         return is(problem, "save the table as Parquet, CSV or NPY");
     }
-    if extension == "json" || extension == "jsonl" {
+    if matches!(extension, "json" | "jsonl") {
         return is("is JSON, which is not read", "save the table as CSV or Parquet");
     }
     // a header of text may begin with the same letters
     let binary = head.contains(&0) || std::str::from_utf8(&head[..head.len().min(64)]).is_err();
-    match KNOWN
-        .iter()
-        .find(|(magic, ..)| head.starts_with(magic) && (binary || magic.starts_with(b"%")))
-    {
+    let begins = |magic: &[u8]| head.starts_with(magic) && (binary || magic.starts_with(b"%"));
+    match KNOWN.iter().find(|(magic, ..)| begins(magic)) {
         Some((_, problem, remedy)) => is(problem, remedy),
         None => Ok(()),
     }
+}
+
+/// Refuses a file that no other format knows and that is not text.
+///
+/// # Errors
+/// [`Error::Data`] that says what it is.
+pub(super) fn refuse_unknown(source: &Source) -> Result<()> {
+    let (path, head) = (source.path, &source.head[..]);
+    let is = |problem: &str, remedy: &str| Err(Error::data(path, problem, remedy));
+    if source.length == 0 {
+        return is("the file is empty, expected rows of numbers", "check how it was written");
+    }
+    if source.extension == "gz" || head.starts_with(b"\x1f\x8b") {
+        let remedy = format!("decompress it first: gunzip {}", path.display());
+        return is("is compressed by gzip, which is not read directly", &remedy);
+    }
+    if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
+        let remedy = "save it as UTF-8 (iconv -f UTF-16 -t UTF-8)";
+        return is("is UTF-16 text, expected UTF-8", remedy);
+    }
+    if head[..head.len().min(1024)].contains(&0) {
+        let remedy = format!("give a {} file", table_formats());
+        return is("is a binary file of unknown format", &remedy);
+    }
+    Ok(())
 }

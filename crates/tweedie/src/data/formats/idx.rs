@@ -6,23 +6,45 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 
-use super::{Images, damaged};
-use crate::data::{Labels, npz};
+use super::archive::check_packed;
+use super::{Format, Holds, Source};
+use crate::data::Labels;
+use crate::data::images::{Images, damaged};
 use crate::{Error, Result};
+
+pub(super) const FORMAT: Format = Format {
+    name: "an IDX file (MNIST's format)",
+    extensions: &[],
+    holds: Holds::Images,
+    detect,
+    read: |path, options, _| read(path)?.brought_to(path, options).map(Some),
+    write: None,
+    delimiter: None,
+};
 
 /// The first bytes of a file of unsigned bytes with three axes: images, lines, pixels.
 const IMAGES: [u8; 4] = [0, 0, 8, 3];
 /// Those of a file with one axis.
 const LABELS: [u8; 4] = [0, 0, 8, 1];
+const GZIP: &[u8] = b"\x1f\x8b";
+
+fn detect(source: &Source) -> bool {
+    let compressed = || {
+        let mut first = [0; 4];
+        GzDecoder::new(&source.head[..]).read_exact(&mut first).is_ok() && first == IMAGES
+    };
+    source.head.starts_with(&IMAGES) || (source.head.starts_with(GZIP) && compressed())
+}
 
 /// The images of `path` and, where a file of labels lies beside it under MNIST's name, their
-/// labels; nothing where it is no IDX file of images.
-pub(super) fn read(path: &Path) -> Result<Option<Images>> {
-    let Some(bytes) = contents(path, IMAGES)? else { return Ok(None) };
+/// labels.
+fn read(path: &Path) -> Result<Images> {
+    let bytes =
+        contents(path, IMAGES)?.ok_or_else(|| damaged(path, "is no IDX file of images".into()))?;
     let images = parse(path, &bytes)?;
     match label_file(path) {
-        Some(path) => images.labelled(&path, Labels::of_numbers(&read_labels(&path)?)).map(Some),
-        None => Ok(Some(images)),
+        Some(path) => images.labelled(&path, Labels::of_numbers(&read_labels(&path)?)),
+        None => Ok(images),
     }
 }
 
@@ -36,7 +58,7 @@ fn contents(path: &Path, magic: [u8; 4]) -> Result<Option<Vec<u8>>> {
     if head == magic {
         return std::fs::read(path).map_err(Error::io(path)).map(Some);
     }
-    if !head.starts_with(b"\x1f\x8b") {
+    if !head.starts_with(GZIP) {
         return Ok(None);
     }
     let mut first = [0; 4];
@@ -51,7 +73,7 @@ fn contents(path: &Path, magic: [u8; 4]) -> Result<Option<Vec<u8>>> {
     let claimed =
         (0..axes).map(|i| axis(&bytes, i).unwrap_or(0) as u64).fold(1, u64::saturating_mul);
     let stored = std::fs::metadata(path).map_err(Error::io(path))?.len();
-    npz::check_packed(path, claimed, stored)?;
+    check_packed(path, claimed, stored)?;
     decoder.take(claimed.saturating_add(1)).read_to_end(&mut bytes).map_err(broken)?;
     if bytes.len() as u64 > 4 + 4 * axes as u64 + claimed {
         return Err(damaged(

@@ -1,0 +1,399 @@
+//! Rows in memory, with their types: a table of columns, or images.
+
+use std::path::{Path, PathBuf};
+
+use super::column::{CellType, Column, ColumnKind, Values};
+use super::formats::text::Layout;
+use super::images::Images;
+use super::labels::Labels;
+use super::options::{Found, LeftOut, TableOptions};
+use super::output::OutputFile;
+use super::place::{FileRows, Place};
+use super::split::permutation;
+use super::write::{Frame, write_frame};
+use crate::noise::Seed;
+use crate::{Error, Result};
+
+/// Rows with names, types and classes, and what is known of the file that they came from.
+///
+/// A table keeps its columns as its file has them, whole numbers as `i64` and real ones in single
+/// or double precision; images keep their levels as bytes. A model is given rows in single
+/// precision, `[rows, dim]`: [`Dataset::row`], [`Dataset::gather`]. Every value is finite.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    pub(super) content: Content,
+    /// The file from which it was read; empty for data made in memory.
+    pub source: PathBuf,
+    /// The classes of images, where their files have any.
+    pub labels: Option<Labels>,
+    /// The file of each image, as a path below `source`; empty where rows are of one file.
+    pub files: Vec<String>,
+    /// What else of the source is not in the data set: files and folders that are not read.
+    pub left_out: Vec<LeftOut>,
+    /// What a user should know of how the source was read, a sentence each without its full stop.
+    pub notes: Vec<String>,
+    /// Rows left out because of missing cells, or images that cannot be decoded.
+    pub dropped_rows: usize,
+    /// Rows left out because an equal row came before ([`TableOptions::unique`]).
+    pub dropped_duplicates: usize,
+    /// What the reader found.
+    pub found: Found,
+    pub(super) file_rows: FileRows,
+    pub(super) layout: Option<Layout>,
+    pub(super) options: TableOptions,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    Table(Vec<(String, Values)>),
+    /// Levels 0…255, image by image, channel by channel, line by line.
+    Images {
+        shape: [usize; 3],
+        levels: Vec<u8>,
+    },
+}
+
+impl Dataset {
+    /// A table made in memory, of the row-major `values`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if a value is not finite or there are no rows.
+    ///
+    /// # Panics
+    /// If `values` does not hold whole rows.
+    pub fn new(columns: Vec<Column>, values: Vec<f32>) -> Result<Dataset> {
+        let dim = columns.len();
+        assert!(
+            dim > 0 && values.len().is_multiple_of(dim),
+            "{} values are not whole rows of {dim} columns",
+            values.len()
+        );
+        let typed = columns.into_iter().enumerate().map(|(k, Column { name, kind })| {
+            let values = values.iter().skip(k).step_by(dim).copied();
+            let values = match kind {
+                ColumnKind::Integer if values.clone().all(|v| v.fract() == 0.0) => {
+                    Values::Integer(values.map(|v| v as i64).collect())
+                }
+                _ => Values::Single(values.collect()),
+            };
+            (name, values)
+        });
+        Dataset::of_columns(typed.collect())
+    }
+
+    /// A table made in memory, of named columns.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if a value is not finite, or there are no columns or rows.
+    ///
+    /// # Panics
+    /// If the columns differ in length.
+    pub fn of_columns(columns: Vec<(String, Values)>) -> Result<Dataset> {
+        let rows = columns.first().map_or(0, |(_, values)| values.len());
+        for (name, values) in &columns {
+            assert_eq!(values.len(), rows, "rows of column `{name}`");
+            if let Some(row) = (0..rows).find(|&i| !values.get(i).is_finite()) {
+                let (place, value) = (row + 1, values.get(row));
+                let problem = format!(
+                    "row {place}, column `{name}`: found {value}, expected a finite number"
+                );
+                return Err(Error::data("table", problem, "leave the row out"));
+            }
+        }
+        if rows == 0 {
+            return Err(Error::data("table", "no rows", "give at least one row"));
+        }
+        Ok(Dataset::of_content(Content::Table(columns)))
+    }
+
+    fn of_content(content: Content) -> Dataset {
+        Dataset {
+            content,
+            source: PathBuf::new(),
+            labels: None,
+            files: Vec::new(),
+            left_out: Vec::new(),
+            notes: Vec::new(),
+            dropped_rows: 0,
+            dropped_duplicates: 0,
+            found: Found::default(),
+            file_rows: FileRows::default(),
+            layout: None,
+            options: TableOptions::default(),
+        }
+    }
+
+    /// The table of a file whose cells are known to be finite; it may have no rows.
+    pub(super) fn of_file(columns: Vec<(String, Values)>) -> Dataset {
+        Dataset::of_content(Content::Table(columns))
+    }
+
+    pub(super) fn of_images(
+        path: &Path,
+        images: Images,
+        options: &TableOptions,
+    ) -> Result<Dataset> {
+        let requested = &options.columns;
+        let images = images.in_colour_for(requested.len());
+        let dim: usize = images.shape.iter().product();
+        let all = requested.len() == dim
+            && requested.iter().zip(1..).all(|(name, i)| *name == format!("p{i}"));
+        if !(requested.is_empty() || all) || !options.drop.is_empty() {
+            let problem =
+                format!("{} holds images of {:?} = {dim} pixels", path.display(), images.shape);
+            let remedy = "give images of the same shape, all pixels";
+            return Err(Error::config("data.table.columns", problem, remedy));
+        }
+        let content = Content::Images { shape: images.shape, levels: images.levels };
+        Ok(Dataset {
+            source: path.to_owned(),
+            labels: images.labels,
+            files: images.files,
+            left_out: images.left_out,
+            notes: images.notes,
+            dropped_rows: images.corrupt,
+            options: options.clone(),
+            ..Dataset::of_content(content)
+        })
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        match &self.content {
+            Content::Table(columns) => columns.first().map_or(0, |(_, values)| values.len()),
+            Content::Images { levels, .. } => levels.len() / self.dim(),
+        }
+    }
+
+    /// The number of columns of a table, or of levels of an image.
+    pub fn dim(&self) -> usize {
+        match &self.content {
+            Content::Table(columns) => columns.len(),
+            Content::Images { shape, .. } => shape.iter().product(),
+        }
+    }
+
+    /// Channels, height and width, where rows are images.
+    pub fn image(&self) -> Option<[usize; 3]> {
+        match &self.content {
+            Content::Table(_) => None,
+            Content::Images { shape, .. } => Some(*shape),
+        }
+    }
+
+    /// The levels of images, 0…255, image by image, channel by channel, line by line.
+    pub fn levels(&self) -> Option<&[u8]> {
+        match &self.content {
+            Content::Table(_) => None,
+            Content::Images { levels, .. } => Some(levels),
+        }
+    }
+
+    /// The values of column `k` of a table, from 0; none for images or where there is no such
+    /// column.
+    pub fn column(&self, k: usize) -> Option<&Values> {
+        self.table().get(k).map(|(_, values)| values)
+    }
+
+    /// The names and kinds of the columns; those of images are `p1`, `p2`, ….
+    pub fn columns(&self) -> Vec<Column> {
+        match &self.content {
+            Content::Images { .. } => pixel_columns(self.dim()),
+            Content::Table(columns) => {
+                let column = |(name, values): &(String, Values)| Column {
+                    name: name.clone(),
+                    kind: values.kind(),
+                };
+                columns.iter().map(column).collect()
+            }
+        }
+    }
+
+    /// The names of the columns.
+    pub fn names(&self) -> Vec<String> {
+        self.columns().into_iter().map(|column| column.name).collect()
+    }
+
+    /// How the columns are written.
+    pub(super) fn cell_types(&self) -> Vec<CellType> {
+        match &self.content {
+            Content::Images { .. } => vec![CellType::Integer; self.dim()],
+            Content::Table(columns) => columns.iter().map(|(_, v)| v.cell_type()).collect(),
+        }
+    }
+
+    /// The columns of a table; none of images.
+    pub(super) fn table(&self) -> &[(String, Values)] {
+        match &self.content {
+            Content::Table(columns) => columns,
+            Content::Images { .. } => &[],
+        }
+    }
+
+    /// The columns of a table, to be changed.
+    pub(super) fn table_mut(&mut self) -> Option<&mut Vec<(String, Values)>> {
+        match &mut self.content {
+            Content::Table(columns) => Some(columns),
+            Content::Images { .. } => None,
+        }
+    }
+
+    /// The values of row `i`, from 0, in single precision.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row(&self, i: usize) -> Vec<f32> {
+        self.gather(&[i])
+    }
+
+    /// The values of `rows` in single precision, row-major `[rows, dim]`.
+    ///
+    /// This is where typed values are rounded; networks and scalings see no others.
+    ///
+    /// # Panics
+    /// If a row does not exist.
+    pub fn gather(&self, rows: &[usize]) -> Vec<f32> {
+        let dim = self.dim();
+        match &self.content {
+            Content::Images { levels, .. } => {
+                let image = |&i: &usize| &levels[i * dim..(i + 1) * dim];
+                rows.iter().flat_map(image).map(|&level| level.into()).collect()
+            }
+            Content::Table(columns) => {
+                let row = |&i: &usize| columns.iter().map(move |(_, v)| v.get(i) as f32);
+                rows.iter().flat_map(row).collect()
+            }
+        }
+    }
+
+    /// All values in single precision, row-major `[rows, dim]`.
+    pub fn values(&self) -> Vec<f32> {
+        self.gather(&(0..self.rows()).collect::<Vec<_>>())
+    }
+
+    /// The columns of these names, in this order.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a name that is not there, or for images, whose pixels belong together.
+    pub fn select(&self, names: &[impl AsRef<str>]) -> Result<Dataset> {
+        let column = |name: &str| {
+            let found = self.table().iter().find(|(own, _)| own == name);
+            found.cloned().ok_or_else(|| {
+                let remedy = format!("name some of {}", self.names().join(", "));
+                Error::config("data.table.columns", format!("there is no column `{name}`"), remedy)
+            })
+        };
+        let columns = names.iter().map(|name| column(name.as_ref())).collect::<Result<_>>()?;
+        let mut part = Dataset { content: Content::Table(Vec::new()), ..self.clone() };
+        part.content = Content::Table(columns);
+        Ok(part)
+    }
+
+    /// The rows `rows`, in this order, with their classes.
+    ///
+    /// # Panics
+    /// If a row does not exist.
+    pub fn take(&self, rows: &[usize]) -> Dataset {
+        let dim = self.dim();
+        let content = match &self.content {
+            Content::Table(columns) => {
+                let take = |(name, v): &(String, Values)| (name.clone(), v.take(rows));
+                Content::Table(columns.iter().map(take).collect())
+            }
+            Content::Images { shape, levels } => {
+                let image = |&i: &usize| &levels[i * dim..(i + 1) * dim];
+                let levels = rows.iter().flat_map(image).copied().collect();
+                Content::Images { shape: *shape, levels }
+            }
+        };
+        let files = self.files.is_empty().then(Vec::new);
+        Dataset {
+            source: self.source.clone(),
+            labels: self.labels.as_ref().map(|labels| labels.take(rows)),
+            files: files.unwrap_or_else(|| rows.iter().map(|&i| self.files[i].clone()).collect()),
+            notes: self.notes.clone(),
+            found: self.found.clone(),
+            file_rows: self.file_rows.take(rows),
+            options: self.options.clone(),
+            ..Dataset::of_content(content)
+        }
+    }
+
+    /// The rows in two parts, drawn at random by `seed`, each in the order of the file: a share of
+    /// `fraction` of them, and the others. Neither is empty where there are two rows or more.
+    ///
+    /// # Panics
+    /// If `fraction` is not above 0 and below 1.
+    pub fn split(&self, fraction: f64, seed: Seed) -> (Dataset, Dataset) {
+        assert!(fraction > 0.0 && fraction < 1.0, "a fraction of {fraction} leaves a part empty");
+        let rows = self.rows();
+        let first = (fraction * rows as f64).round() as usize;
+        let first = first.clamp(1.min(rows), rows.saturating_sub(1).max(1));
+        let order = permutation(rows, seed.0);
+        let part = |range: &[usize]| {
+            let mut part = range.to_vec();
+            part.sort_unstable();
+            self.take(&part)
+        };
+        (part(&order[..first]), part(&order[first..]))
+    }
+
+    /// Writes the rows in the format of the file's extension: see [`super::write_table`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written, [`Error::Config`] if its extension is unknown.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        let out = OutputFile::create(path)?;
+        let (names, types) = (self.names(), self.cell_types());
+        let cell = |row: usize, k: usize| self.cell(row, k);
+        write_frame(out, &Frame { names, types, rows: self.rows(), cell: &cell })
+    }
+
+    pub(super) fn cell(&self, row: usize, k: usize) -> super::column::Cell {
+        match &self.content {
+            Content::Table(columns) => columns[k].1.cell(row),
+            Content::Images { levels, .. } => {
+                super::column::Cell::Integer(levels[row * self.dim() + k].into())
+            }
+        }
+    }
+
+    /// Where row `i`, from 0, stands in its file.
+    pub fn place(&self, i: usize) -> Place {
+        Place { row: self.file_rows.number(i) + 1, file: self.files.get(i).cloned() }
+    }
+
+    /// The numbers of the rows of the file that are not in the data set, from 1, increasing.
+    pub fn left_out_rows(&self) -> Vec<usize> {
+        self.file_rows.skipped.iter().map(|row| row + 1).collect()
+    }
+
+    /// What the reader found in a table's file, a line each: layout and columns, and what was left
+    /// out without request. Nothing for images and tables made in memory.
+    pub fn found_in_words(&self) -> Vec<String> {
+        self.found.in_words(&self.names())
+    }
+
+    /// Keeps the increasing `rows` of the values, classes and files alone, in place.
+    pub(super) fn retain(&mut self, rows: &[usize]) {
+        let dim = self.dim();
+        match &mut self.content {
+            Content::Table(columns) => columns.iter_mut().for_each(|(_, v)| v.retain(rows)),
+            Content::Images { levels, .. } => {
+                for (to, &from) in rows.iter().enumerate() {
+                    levels.copy_within(from * dim..(from + 1) * dim, to * dim);
+                }
+                levels.truncate(rows.len() * dim);
+            }
+        }
+        self.labels = self.labels.as_ref().map(|labels| labels.take(rows));
+        if !self.files.is_empty() {
+            self.files = rows.iter().map(|&i| std::mem::take(&mut self.files[i])).collect();
+        }
+    }
+}
+
+/// The columns of images with so many levels: `p1`, `p2`, …
+pub(crate) fn pixel_columns(dim: usize) -> Vec<Column> {
+    (1..=dim).map(|i| Column { name: format!("p{i}"), kind: ColumnKind::Integer }).collect()
+}

@@ -1,0 +1,238 @@
+//! The formats of files: one list, from which detection, reading, writing and the names in messages
+//! follow.
+//!
+//! A format is one file here that ends in a [`Format`], and one line of [`FORMATS`].
+
+mod archive;
+mod cifar;
+mod folder;
+mod idx;
+mod npy;
+mod npz;
+mod other;
+mod parquet;
+mod picture;
+pub(super) mod text;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::collect::Collector;
+use super::images::Images;
+use super::options::TableOptions;
+use super::output::OutputFile;
+use super::write::Frame;
+use crate::{Error, Result};
+
+pub(crate) use archive::{NpzReader, NpzWriter};
+
+/// All formats, in the order in which a file is tried.
+static FORMATS: [&Format; 9] = [
+    &cifar::FOLDER,
+    &folder::FORMAT,
+    &idx::FORMAT,
+    &npz::FORMAT,
+    &cifar::BATCH,
+    &parquet::FORMAT,
+    &npy::FORMAT,
+    &text::TSV,
+    &text::CSV,
+];
+
+/// One format of files.
+pub(super) struct Format {
+    /// The name in messages and help texts.
+    pub name: &'static str,
+    /// What its files' names end in, the usual one first.
+    pub extensions: &'static [&'static str],
+    pub holds: Holds,
+    /// Whether a file is of this format; those before it in the list are not meant.
+    pub detect: fn(&Source) -> bool,
+    /// Reads the rows of a table into the collector, or returns the images.
+    pub read: fn(&Path, &TableOptions, &mut Collector) -> Result<Option<Images>>,
+    /// Writes a table, where the format takes one.
+    pub write: Option<fn(&mut OutputFile, &Frame) -> std::io::Result<()>>,
+    /// What separates the cells of a format of text.
+    pub delimiter: Option<u8>,
+}
+
+/// What the files of a format hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    Tables,
+    Images,
+    Either,
+}
+
+/// What is known of a file before it is read.
+pub(super) struct Source<'a> {
+    pub path: &'a Path,
+    pub folder: bool,
+    /// The extension in lower case, without the point.
+    pub extension: String,
+    /// The first bytes.
+    pub head: Vec<u8>,
+    pub length: u64,
+}
+
+impl Source<'_> {
+    fn open(path: &Path) -> Result<Source<'_>> {
+        let metadata = std::fs::metadata(path).map_err(Error::io(path))?;
+        let mut head = Vec::new();
+        if metadata.is_file() {
+            let file = File::open(path).map_err(Error::io(path))?;
+            file.take(4096).read_to_end(&mut head).map_err(Error::io(path))?;
+        } else if !metadata.is_dir() {
+            return Err(Error::data(
+                path,
+                "is not a regular file",
+                "save the data to a file first",
+            ));
+        }
+        let (folder, length) = (metadata.is_dir(), metadata.len());
+        Ok(Source { path, folder, extension: extension(path), head, length })
+    }
+
+    /// Whether the extension is one of `format`.
+    fn is_named_as(&self, format: &Format) -> bool {
+        !self.folder && format.extensions.contains(&self.extension.as_str())
+    }
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default()
+}
+
+/// Reads a file: the rows of a table into `collector`, or images.
+///
+/// # Errors
+/// What the file is instead, if it is of no format in the list, or what is wrong with it.
+pub(super) fn read(
+    path: &Path,
+    options: &TableOptions,
+    collector: &mut Collector,
+) -> Result<Option<Images>> {
+    let format = detect(path)?;
+    for length in options.size.into_iter().flatten() {
+        Error::check_count("data.table.size", length, 4096)?;
+    }
+    collector.found.format = format.name;
+    if format.delimiter.is_some() {
+        collector.found.format = "text";
+    }
+    let images = (format.read)(path, options, collector)?;
+    if images.is_none() && options.size.is_some() {
+        let problem = format!("{} holds no images", path.display());
+        return Err(Error::config("data.table.size", problem, "leave it out, or give images"));
+    }
+    Ok(images)
+}
+
+/// Whether a file is certain to hold images and no table.
+pub(super) fn holds_images(path: &Path) -> Result<bool> {
+    Ok(detect(path)?.holds == Holds::Images)
+}
+
+fn detect(path: &Path) -> Result<&'static Format> {
+    let source = Source::open(path)?;
+    other::refuse_known(&source)?;
+    let format = FORMATS[..FORMATS.len() - 1].iter().find(|format| (format.detect)(&source));
+    match format {
+        Some(format) => Ok(format),
+        None => {
+            other::refuse_unknown(&source)?;
+            Ok(&text::CSV)
+        }
+    }
+}
+
+/// The names of the formats that `which` is true of, as a message lists them: `A, B or C`.
+fn names_of(which: impl Fn(&Format) -> bool) -> String {
+    let formats = FORMATS.iter().rev().filter(|format| which(format));
+    either(&formats.map(|format| format.name.to_owned()).collect::<Vec<_>>())
+}
+
+/// `A, B or C`.
+fn either(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => only.clone(),
+        [some @ .., last] => format!("{} or {last}", some.join(", ")),
+    }
+}
+
+/// The formats of tables that are read: `CSV, TSV, NPY or Parquet`.
+pub fn table_formats() -> String {
+    names_of(|format| format.holds != Holds::Images)
+}
+
+/// The formats of images that are read.
+pub fn image_formats() -> String {
+    names_of(|format| format.holds != Holds::Tables)
+}
+
+/// The endings of files that a table is written to: `.csv, .tsv, .npy or .parquet`.
+pub fn table_endings() -> String {
+    let written = FORMATS.iter().rev().filter(|format| format.write.is_some());
+    either(&written.map(|format| format!(".{}", format.extensions[0])).collect::<Vec<_>>())
+}
+
+/// The format in which a table is written.
+#[derive(Clone, Copy)]
+pub struct TableFormat(&'static Format);
+
+impl std::fmt::Debug for TableFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(self.0.name)
+    }
+}
+
+impl TableFormat {
+    /// The format that the extension of `path` asks for; to be checked before the work. Standard
+    /// output, `-`, takes CSV.
+    ///
+    /// # Errors
+    /// [`Error::Config`] listing the extensions.
+    pub fn of(path: impl AsRef<Path>) -> Result<TableFormat> {
+        let path = path.as_ref();
+        if path == Path::new("-") {
+            return Ok(TableFormat(&text::CSV));
+        }
+        let (ending, written) = (extension(path), |format: &&&Format| format.write.is_some());
+        let format = FORMATS.iter().filter(written).find(|f| f.extensions.contains(&&*ending));
+        format.map(|format| TableFormat(format)).ok_or_else(|| {
+            let problem =
+                format!("cannot tell the format of {} from its extension", path.display());
+            let endings = table_endings();
+            let remedy = format!("end the name in {endings}, or give - for CSV on standard output");
+            Error::config("out", problem, remedy)
+        })
+    }
+
+    /// What separates the cells, where the format is one of text, which takes rows one by one.
+    pub(super) fn delimiter(self) -> Option<u8> {
+        self.0.delimiter
+    }
+
+    pub(super) fn write(self, out: &mut OutputFile, frame: &Frame) -> std::io::Result<()> {
+        match self.0.write {
+            Some(write) => write(out, frame),
+            None => Err(std::io::Error::other("no format of tables")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_the_list() {
+        assert_eq!(table_formats(), "CSV, TSV, NPY or Parquet");
+        assert_eq!(table_endings(), ".csv, .tsv, .npy or .parquet");
+        assert!(image_formats().contains("CIFAR-10") && image_formats().contains("IDX"));
+        assert_eq!(format!("{:?}", TableFormat::of("a.PQ").unwrap()), "Parquet");
+        assert!(TableFormat::of("a.npz").is_err() && TableFormat::of("a").is_err());
+    }
+}

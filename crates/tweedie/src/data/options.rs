@@ -1,0 +1,166 @@
+//! How a file is read, and what a reader found in it.
+
+use serde::{Deserialize, Serialize};
+
+/// What to do with a row that has a missing cell (empty, `NA`, `N/A`, `NaN`, `null`, `None`, `?`,
+/// infinite).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Missing {
+    /// Refuse the file, naming the cell.
+    #[default]
+    Error,
+    /// Leave the row out and count it in [`super::Dataset::dropped_rows`].
+    DropRows,
+}
+
+/// What a file is read for. It decides which part of an archive or folder is read that holds images
+/// for training and others for testing, and which remedies an error can name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Rows to train on.
+    #[default]
+    Training,
+    /// Rows that a training is validated on.
+    Validation,
+    /// Rows that a trained model scores or encodes; the caller can say how they are read.
+    Scoring,
+    /// Rows that a trained model is judged on, read as in its training.
+    Test,
+}
+
+/// How to read a table or images.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TableOptions {
+    /// What separates the cells of a text file; a space stands for any run of blanks. Guessed if
+    /// absent.
+    pub delimiter: Option<char>,
+    /// What stands before the decimals of a text file, `.` or `,`. Guessed if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decimal: Option<char>,
+    /// Whether the first row of a text file holds names. Guessed if absent: it does if one of its
+    /// cells is not a number in a column that is numeric below, or if its cells count up from 0 or
+    /// 1 and the columns hold decimals.
+    pub header: Option<bool>,
+    /// The columns to use, by name or position from 1, in this order; all if empty. Where columns
+    /// have numbers for names, positions are refused.
+    pub columns: Vec<String>,
+    /// The columns to leave out, by name or position from 1.
+    pub drop: Vec<String>,
+    /// Whether [`TableOptions::columns`] are the columns of a model, which are known by name alone.
+    /// A text file in which they are found under another delimiter or header than given is read so.
+    #[serde(skip)]
+    pub by_name: bool,
+    /// What to do with missing cells.
+    pub missing: Missing,
+    /// Keep only the first of equal rows.
+    pub unique: bool,
+    /// Height and width to which images are brought: those no larger get a black border, others are
+    /// resampled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<[usize; 2]>,
+    /// Leave out and count images of a folder that cannot be decoded.
+    pub skip_corrupt: bool,
+    /// What the rows are for; no part of a configuration.
+    #[serde(skip)]
+    pub purpose: Purpose,
+}
+
+impl TableOptions {
+    /// How another table with the columns of a model is read: these alone, by name, every row as it
+    /// is.
+    pub fn of_columns(&self, names: &[impl AsRef<str>]) -> TableOptions {
+        let columns = names.iter().map(|name| name.as_ref().to_owned()).collect();
+        TableOptions { columns, drop: Vec::new(), by_name: true, ..self.clone() }
+    }
+
+    /// Whether a remedy can name other columns: those of a model are fixed.
+    pub(super) fn may_choose_columns(&self) -> bool {
+        self.purpose == Purpose::Training && !self.by_name
+    }
+
+    /// Whether a remedy can name another way to read the file.
+    pub(super) fn may_choose_reading(&self) -> bool {
+        self.purpose != Purpose::Test
+    }
+}
+
+/// What a reader found in a file: what a person has to be told once, since a guess may be wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// `text`, `Parquet` or `NPY`; empty for images and tables made in memory.
+    pub format: &'static str,
+    /// What separates the cells of a text file; a space stands for a run of blanks.
+    pub delimiter: Option<char>,
+    /// Whether a text file has a header.
+    pub header: Option<bool>,
+    /// Whether decimals stand after a comma.
+    pub decimal_comma: bool,
+    /// Lines at the top of a text file that are no part of the table: comments, `sep=;`.
+    pub preamble: usize,
+    /// Columns of the file.
+    pub columns: usize,
+    /// Columns that were left out without request, and why.
+    pub left_out: Vec<(String, String)>,
+}
+
+impl Found {
+    /// A line for format, layout and the columns called `names`, and one for each column left out
+    /// without request. Nothing for images and tables made in memory.
+    pub(super) fn in_words(&self, names: &[String]) -> Vec<String> {
+        if self.format.is_empty() {
+            return Vec::new();
+        }
+        let mut parts = vec![self.format.to_owned()];
+        match self.delimiter {
+            Some(' ') => parts.push("cells between blanks".into()),
+            Some('\t') => parts.push("cells between tabs".into()),
+            Some(delimiter) if self.columns > 1 => {
+                parts.push(format!("cells between `{delimiter}`"));
+            }
+            _ => (),
+        }
+        if self.decimal_comma {
+            parts.push("decimal commas".into());
+        }
+        if let Some(header) = self.header {
+            parts.push(if header { "a header" } else { "no header" }.into());
+        }
+        if self.preamble > 0 {
+            let s = if self.preamble == 1 { "" } else { "s" };
+            parts.push(format!("{} line{s} before the table", self.preamble));
+        }
+        let dim = names.len();
+        let mut listed: Vec<&str> = names.iter().take(8).map(String::as_str).collect();
+        if dim > 8 {
+            listed.push("…");
+        }
+        let of = if self.columns == dim { String::new() } else { format!(" of {}", self.columns) };
+        let s = if self.columns == 1 { "" } else { "s" };
+        let (parts, listed) = (parts.join(", "), listed.join(", "));
+        let layout = format!("found: {parts}; {dim}{of} column{s}: {listed}");
+        let left_out = self.left_out.iter().map(|(name, why)| {
+            format!("found: column `{name}` is left out: {why} (to keep it, name it in data.table.columns)")
+        });
+        [layout].into_iter().chain(left_out).collect()
+    }
+}
+
+/// Something of the source that is not in a data set, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// What, in the plural: `linked folders`.
+    pub what: String,
+    /// How many.
+    pub count: usize,
+    /// The first of them, as a path below the source.
+    pub first: String,
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let more = if self.count > 1 { ", …" } else { "" };
+        write!(f, "{}: {} ({:?}{more})", self.what, self.count, self.first)
+    }
+}

@@ -1,0 +1,206 @@
+//! Fitting the maps of columns to the training rows.
+
+use serde::{Deserialize, Serialize};
+
+use super::grid::regular_grid;
+use super::marginals::compared;
+use super::spline::{Spline, decimal};
+use super::{ColumnScaling, Grid, MarginalChoice, Marginals, ScaledColumn, Scaling};
+use crate::data::Dataset;
+use crate::data::column::{Column, ColumnKind, Values};
+use crate::data::refusals::{DROP, option};
+use crate::{Error, Result};
+
+/// A spline is fitted on at most so many rows, evenly spaced among the training rows.
+const SPLINE_ROWS: usize = 1 << 20;
+/// [`Marginals::Auto`] compares the maps on at most so many training rows, evenly spaced.
+const COMPARED_ROWS: usize = 20_000;
+
+/// Which columns are discrete, so that uniform noise of one grid step makes them continuous.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dequantize {
+    /// None.
+    #[default]
+    None,
+    /// All columns of kind [`ColumnKind::Integer`].
+    Integers,
+    /// These, by name.
+    Columns(Vec<String>),
+}
+
+impl Dequantize {
+    /// Whether `column` is dequantised.
+    pub fn takes(&self, column: &Column) -> bool {
+        match self {
+            Dequantize::None => false,
+            Dequantize::Integers => column.kind == ColumnKind::Integer,
+            Dequantize::Columns(names) => names.contains(&column.name),
+        }
+    }
+}
+
+/// How to fit a [`Scaling`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScalingOptions {
+    /// What the maps make of each column by itself.
+    pub marginals: Marginals,
+    /// Knots of a spline, at least 2.
+    pub knots: usize,
+    /// Which columns get uniform noise.
+    pub dequantize: Dequantize,
+    /// The least standard deviation, in raw units, by which a column is divided; with 0 a constant
+    /// column is an error.
+    pub floor: f64,
+}
+
+impl Default for ScalingOptions {
+    fn default() -> Self {
+        ScalingOptions {
+            marginals: Marginals::default(),
+            knots: 32,
+            dequantize: Dequantize::default(),
+            floor: 0.0,
+        }
+    }
+}
+
+impl Scaling {
+    /// Fits the maps on `rows` of `table`.
+    ///
+    /// The moments of a dequantised column are those of its values with the noise, exactly.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for options that cannot be, [`Error::Data`] for a column that is constant
+    /// on `rows`, or is to be dequantised and does not lie on a regular grid.
+    ///
+    /// # Panics
+    /// If a row does not exist.
+    pub fn fit(table: &Dataset, rows: &[usize], options: &ScalingOptions) -> Result<Scaling> {
+        Ok(Scaling::choose(table, rows, options)?.0)
+    }
+
+    /// As [`Scaling::fit`], with what [`Marginals::Auto`] chose for each column; empty under other
+    /// marginals.
+    ///
+    /// # Errors
+    /// As [`Scaling::fit`].
+    ///
+    /// # Panics
+    /// If a row does not exist.
+    pub fn choose(
+        table: &Dataset,
+        rows: &[usize],
+        options: &ScalingOptions,
+    ) -> Result<(Scaling, Vec<MarginalChoice>)> {
+        if rows.is_empty() {
+            let problem = "there is no row to fit the scaling on";
+            return Err(Error::data(&table.source, problem, "give more rows"));
+        }
+        if options.knots < 2 {
+            let problem = format!("{} is too few", options.knots);
+            return Err(Error::config(
+                "data.scaling.knots",
+                problem,
+                "give at least 2; 32 is usual",
+            ));
+        }
+        if !(options.floor.is_finite() && options.floor >= 0.0) {
+            let problem = format!("{} is no length", options.floor);
+            return Err(Error::config("data.scaling.floor", problem, "give 0 or more"));
+        }
+        let columns = table.columns();
+        if let Dequantize::Columns(names) = &options.dequantize
+            && let Some(unknown) = names.iter().find(|n| !columns.iter().any(|c| c.name == **n))
+        {
+            let problem = format!("there is no column `{unknown}`");
+            let remedy = format!("name some of {}", table.names().join(", "));
+            return Err(Error::config("data.scaling.dequantize", problem, remedy));
+        }
+        let fit = |(k, column)| fit_column(table, rows, options, k, column);
+        let fitted = columns.into_iter().enumerate().map(fit).collect::<Result<Vec<_>>>()?;
+        let (columns, choices): (Vec<_>, Vec<_>) = fitted.into_iter().unzip();
+        Ok((Scaling::Columns(columns), choices.into_iter().flatten().collect()))
+    }
+}
+
+/// The column's map, and how [`Marginals::Auto`] chose it.
+fn fit_column(
+    table: &Dataset,
+    rows: &[usize],
+    options: &ScalingOptions,
+    k: usize,
+    column: Column,
+) -> Result<(ScaledColumn, Option<MarginalChoice>)> {
+    let wanted = options.dequantize.takes(&column);
+    let values = table.column(k).map(Values::in_single).unwrap_or_default();
+    let grid = match (wanted, column.kind) {
+        (false, _) => None,
+        (true, ColumnKind::Integer) => Some(Grid { bin: 1.0, origin: 0.0 }),
+        // The grid is that of the whole table, so that no row outside the training part falls
+        // between.
+        (true, ColumnKind::Float) => {
+            let all = values.iter().map(|&v| v.into()).collect();
+            Some(regular_grid(all).ok_or_else(|| {
+                let problem =
+                    format!("the values of column `{}` do not lie on a regular grid", column.name);
+                Error::data(&table.source, problem, "leave it out of the columns to dequantise")
+            })?)
+        }
+    };
+    let at_most = |most: usize| {
+        let stride = rows.len().div_ceil(most);
+        rows.iter().step_by(stride).map(|&row| f64::from(values[row])).collect::<Vec<f64>>()
+    };
+    let choice = (options.marginals == Marginals::Auto)
+        .then(|| compared(&column.name, &at_most(COMPARED_ROWS), grid, options));
+    let map = match choice.as_ref().map_or(options.marginals, |choice| choice.marginals) {
+        Marginals::Gaussianize => gaussianized(at_most(SPLINE_ROWS), grid, options.knots),
+        Marginals::Standardize | Marginals::Auto => None,
+    };
+    let map = map.or_else(|| standardized(&at_most(usize::MAX), grid, options.floor));
+    let map = map.ok_or_else(|| {
+        let (name, n) = (&column.name, rows.len());
+        let problem = format!("column `{name}` is constant on the {n} rows of the training part");
+        let remedy = format!("leave it out with {}", option(DROP, &[name]));
+        Error::data(&table.source, problem, remedy)
+    })?;
+    Ok((ScaledColumn { column, grid, map }, choice))
+}
+
+/// The map to mean 0 and variance 1, noise within bins included; none if the values do not vary.
+pub(super) fn standardized(
+    values: &[f64],
+    grid: Option<Grid>,
+    floor: f64,
+) -> Option<ColumnScaling> {
+    let n = values.len() as f64;
+    let shift = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - shift).powi(2)).sum::<f64>() / n;
+    let noise = grid.map_or(0.0, |g| g.bin * g.bin / 12.0);
+    let scale = (variance + noise).sqrt().max(floor);
+    (scale > 0.0 && scale.is_finite())
+        .then(|| ColumnScaling::Affine { shift: decimal(shift), scale: decimal(scale) })
+}
+
+/// The spline to nearly normal values; none if the values do not vary.
+pub(super) fn gaussianized(
+    mut values: Vec<f64>,
+    grid: Option<Grid>,
+    knots: usize,
+) -> Option<ColumnScaling> {
+    values.sort_unstable_by(f64::total_cmp);
+    if let Some(Grid { bin, .. }) = grid {
+        // The distribution of value plus noise has each value's mass evenly spread over its bin.
+        let ties: Vec<usize> = values.chunk_by(|a, b| a == b).map(<[f64]>::len).collect();
+        let mut start = 0;
+        for count in ties {
+            for (i, value) in values[start..start + count].iter_mut().enumerate() {
+                *value += bin * ((i as f64 + 0.5) / count as f64 - 0.5);
+            }
+            start += count;
+        }
+    }
+    Spline::gaussianize(&values, knots).map(ColumnScaling::Gaussianize)
+}

@@ -1,0 +1,136 @@
+//! Whether a column is standardised or made nearly normal.
+
+use serde::{Deserialize, Serialize};
+
+use super::fit::{gaussianized, standardized};
+use super::{ColumnScaling, Grid, ScalingOptions};
+
+/// A column is gaussianised by [`Marginals::Auto`] where that raises the log-likelihood of the
+/// column by itself by at least so many nats per row, and the column has a long tail or an edge.
+pub const LEAST_GAIN: f64 = 0.2;
+/// A tail is long that has a value so many deviations from the median, a deviation being the
+/// interquartile range over that of the standard normal distribution.
+const LONG_TAIL: f64 = 5.0;
+/// The interquartile range of the standard normal distribution.
+const NORMAL_IQR: f64 = 1.349;
+/// An end of the range is an edge if this share of the values lies within a hundredth of the range
+/// from it.
+const EDGE: f64 = 0.02;
+/// No row adds or takes more than so many nats where maps are compared: beyond a map's own rows
+/// only its slope there would decide.
+const MOST_OF_A_ROW: f64 = 50.0;
+/// With fewer rows than this to compare the maps on, a column is standardised.
+const LEAST_COMPARED: usize = 40;
+/// A value that takes more than this share of a column that is not dequantised is an atom: no
+/// density can be compared there.
+const ATOM: f64 = 0.01;
+
+/// What [`Marginals::Auto`] chose for a column, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MarginalChoice {
+    /// The column's name.
+    pub column: String,
+    /// [`Marginals::Standardize`] or [`Marginals::Gaussianize`].
+    pub marginals: Marginals,
+    /// What gaussianising adds to the mean log-likelihood of the column by itself under a standard
+    /// normal density in scaled units, in nats per row, to three decimals: each half of the
+    /// training rows is scored by the maps that were fitted on the other half, a difference of more
+    /// than 50 nats counting as 50. None if too few rows could be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gain: Option<f64>,
+    /// Whether a value lies more than five deviations from the median, a deviation being the
+    /// interquartile range over 1.349.
+    pub long_tail: bool,
+    /// Whether at least 2 % of the values lie within a hundredth of the range from one of its ends.
+    pub edge: bool,
+}
+
+impl MarginalChoice {
+    /// What the choice was made by, in a few words.
+    pub fn reason(&self) -> String {
+        let Some(gain) = self.gain else { return "too few distinct values to compare".into() };
+        let shape = match (self.long_tail, self.edge) {
+            (true, true) => ", long tail and edge",
+            (true, false) => ", long tail",
+            (false, true) => ", edge",
+            (false, false) if gain >= LEAST_GAIN => ", but neither long tail nor edge",
+            (false, false) => "",
+        };
+        format!("{gain:+.3} nats{shape}")
+    }
+}
+
+/// What the maps make of each column by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Marginals {
+    /// Per column: [`Marginals::Gaussianize`] where the column has a long tail or an edge and
+    /// gaussianising is worth at least [`LEAST_GAIN`] on training rows that it was not fitted on,
+    /// [`Marginals::Standardize`] elsewhere.
+    ///
+    /// A column of several peaks gains by itself too; without tail or edge they are left to the
+    /// network.
+    #[default]
+    Auto,
+    /// Mean 0 and standard deviation 1.
+    Standardize,
+    /// Nearly standard normal, by a monotone spline.
+    Gaussianize,
+}
+
+/// What [`Marginals::Auto`] chooses for a column of these training values.
+pub(super) fn compared(
+    name: &str,
+    values: &[f64],
+    grid: Option<Grid>,
+    options: &ScalingOptions,
+) -> MarginalChoice {
+    // Weyl's sequence: evenly spread within bins
+    let noise =
+        |i: usize| grid.map_or(0.0, |g| g.bin * ((i as f64 * 0.618_033_988_75).fract() - 0.5));
+    let mut sorted: Vec<f64> = values.iter().enumerate().map(|(i, v)| v + noise(i)).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let n = sorted.len();
+    let (low, high) = (sorted[0], sorted[n - 1]);
+    let quartile = |k: usize| sorted[k * (n - 1) / 4];
+    let deviation = (quartile(3) - quartile(1)) / NORMAL_IQR;
+    let farthest = (high - quartile(2)).max(quartile(2) - low);
+    let strip = 0.01 * (high - low);
+    let at_low = sorted.partition_point(|v| *v <= low + strip);
+    let at_high = n - sorted.partition_point(|v| *v < high - strip);
+    let long_tail = farthest > LONG_TAIL * deviation;
+    let edge = at_low.max(at_high) as f64 >= EDGE * n as f64;
+
+    let most = (ATOM * n as f64).max(2.0) as usize;
+    let atom = |v: f64| {
+        let count = sorted.partition_point(|x| *x <= v) - sorted.partition_point(|x| *x < v);
+        grid.is_none() && count > most
+    };
+    let of_half = |odd: usize| values.iter().copied().skip(odd).step_by(2).collect::<Vec<f64>>();
+    let gain = || {
+        let (mut sum, mut compared) = (0.0, 0_usize);
+        for odd in 0..2 {
+            let affine = standardized(&of_half(1 - odd), grid, options.floor)?;
+            let spline = gaussianized(of_half(1 - odd), grid, options.knots)?;
+            for (i, &value) in
+                values.iter().enumerate().skip(odd).step_by(2).filter(|(_, v)| !atom(**v))
+            {
+                let value = value + noise(i);
+                let difference = log_density(&spline, value) - log_density(&affine, value);
+                sum += difference.clamp(-MOST_OF_A_ROW, MOST_OF_A_ROW);
+                compared += 1;
+            }
+        }
+        (compared >= LEAST_COMPARED).then(|| (1000.0 * sum / compared as f64).round() / 1000.0)
+    };
+    let gain = gain();
+    let gaussianize = (long_tail || edge) && gain.is_some_and(|gain| gain >= LEAST_GAIN);
+    let marginals = if gaussianize { Marginals::Gaussianize } else { Marginals::Standardize };
+    MarginalChoice { column: name.into(), marginals, gain, long_tail, edge }
+}
+
+/// `ln` of the density that a standard normal density of the scaled value gives to the raw one.
+fn log_density(map: &ColumnScaling, raw: f64) -> f64 {
+    let (scaled, derivative) = map.forward(raw);
+    derivative.ln() - 0.5 * (scaled * scaled + (2.0 * std::f64::consts::PI).ln())
+}
