@@ -53,10 +53,12 @@ impl Args for Arguments {
     fn augment_args(command: clap::Command) -> clap::Command {
         let experiments = tweedie_papers::ALL.iter().map(|entry| {
             let (about, help) = entry.manual();
-            let command = clap::Command::new(entry.name).about(about).after_help(help);
             // settings that cannot be written down are a mistake that the tests find
             let flags = (entry.flags)().unwrap_or_default();
-            Output::augment_args(command).args(flags.into_iter().map(argument))
+            let command = Output::augment_args(clap::Command::new(entry.name));
+            // after the common options, whose own description they replace
+            let command = command.about(about).long_about(None).after_help(help);
+            command.args(flags.into_iter().map(argument))
         });
         command.subcommand_required(true).arg_required_else_help(true).subcommands(experiments)
     }
@@ -230,6 +232,7 @@ mod tests {
         for experiment in program.get_subcommands_mut() {
             let help = experiment.render_long_help().to_string();
             assert!(help.contains("\nTime: "), "{}: {help}", experiment.get_name());
+            assert!(!help.starts_with("What every command"), "{help}");
         }
     }
 
