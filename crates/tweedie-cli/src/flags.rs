@@ -104,7 +104,8 @@ impl Flags {
             let known = leaf == path || path == "fit.seed" || self.paths.iter().any(|p| p == path);
             format!("--{}", known.then_some(leaf)?.replace('_', "-"))
         };
-        self.own.contains(&flag).then_some(flag)
+        // what a training is begun with is named in messages of other commands too
+        (self.own.contains(&flag) || path.starts_with("fit.")).then_some(flag)
     }
 
     /// `text` with every path of an option that the command has a flag for called by it, and
@@ -118,8 +119,7 @@ impl Flags {
             let (word, after) = rest.split_at(rest.find(|c| !is_word(c)).unwrap_or(rest.len()));
             let path = word.trim_end_matches('.');
             rest = after;
-            let option = path.contains('.') || after.starts_with(" = ");
-            match self.get(path).filter(|_| option) {
+            match self.get(path).filter(|_| path.contains('.')) {
                 None => named += word,
                 Some(flag) => {
                     named += &flag;

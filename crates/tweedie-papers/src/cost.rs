@@ -250,6 +250,11 @@ impl Cost {
         if self.ranks.is_empty() {
             return Err(Error::config("--ranks", "none", "give ranks, such as 0,1,4,16"));
         }
+        let dim: i64 = self.network.shape.iter().product();
+        if let Some(rank) = self.ranks.iter().find(|rank| !(0..=dim).contains(*rank)) {
+            let remedy = format!("give a rank from 0 to the number of columns, {dim}, or full");
+            return Err(Error::config("rank", format!("{rank}"), remedy));
+        }
         self.network.check()
     }
 

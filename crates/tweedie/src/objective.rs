@@ -181,11 +181,11 @@ impl ObjectiveConfig {
         match head.parametrization {
             Parametrization::SecondMoment if !second => bad(
                 "second-moment, under another objective",
-                "set objective.target to second-moment, or take posterior",
+                "set objective.target to second-moment (sn), or take posterior",
             ),
             Parametrization::Interpolation if !bound => bad(
                 "interpolation, under another objective",
-                "set objective.kind to variational-bound, or take posterior",
+                "set objective.kind to variational-bound (iddpm), or take posterior",
             ),
             Parametrization::Posterior | Parametrization::PaperLiteral if bound => bad(
                 "not interpolation, under the variational bound",

@@ -114,7 +114,11 @@ impl RunDir {
     pub fn dequantizer(&self, data: &DataRecord, device: Device) -> Result<Variational> {
         if !self.has_dequantizer() {
             let problem = "has no variational dequantiser";
-            return Err(Error::checkpoint(self.path(), problem, "train one first"));
+            return Err(Error::checkpoint(
+                self.path(),
+                problem,
+                "train one first, by `tweedie dequantize`",
+            ));
         }
         let bytes = self.read(FILE)?;
         let broken = |problem: String| Error::checkpoint(self.file(FILE), problem, REMEDY);
