@@ -20,6 +20,8 @@ demo: setup data
 test: setup
 	$(CARGO) test --all-targets
 	$(CARGO) test --doc
+	$(CARGO) run --quiet --package tweedie --example covariance
+	$(CARGO) run --quiet --package tweedie --example objective
 
 # Everything that CI runs.
 check: setup
