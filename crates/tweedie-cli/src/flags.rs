@@ -104,8 +104,9 @@ impl Flags {
             let known = leaf == path || path == "fit.seed" || self.paths.iter().any(|p| p == path);
             format!("--{}", known.then_some(leaf)?.replace('_', "-"))
         };
-        // what a training is begun with is named in messages of other commands too
-        (self.own.contains(&flag) || path.starts_with("fit.")).then_some(flag)
+        // flags of these commands are named in messages of others too
+        let elsewhere = ["fit.", "dequantize."].iter().any(|command| path.starts_with(command));
+        (self.own.contains(&flag) || elsewhere).then_some(flag)
     }
 
     /// `text` with every path of an option that the command has a flag for called by it, and
@@ -119,7 +120,8 @@ impl Flags {
             let (word, after) = rest.split_at(rest.find(|c| !is_word(c)).unwrap_or(rest.len()));
             let path = word.trim_end_matches('.');
             rest = after;
-            match self.get(path).filter(|_| path.contains('.')) {
+            let option = path.contains('.') || path == "device" && after.starts_with(" = ");
+            match self.get(path).filter(|_| option) {
                 None => named += word,
                 Some(flag) => {
                     named += &flag;
