@@ -239,7 +239,7 @@ impl Rademacher {
         };
         let with = |m: usize| -> Result<f64> {
             let covariance = covariance::Rademacher::new(m)?;
-            let reverse = Reverse::new(&score, &covariance, 1.0)?;
+            let reverse = Reverse::new(&score, covariance, 1.0)?;
             Ok(least(&|| drop(reverse.moments(&q, &mut Noise::new(Seed(0), 0..TIMED.0 as u64)))))
         };
         tasks.part("cost", 0.0);

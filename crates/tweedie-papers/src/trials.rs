@@ -141,7 +141,7 @@ mod tests {
         let by_hand = step.m.powi(2) * (vp.sigma2(t) - vp.sigma2(s)) / step.k2;
         let beta = at(&Beta).diagonal();
         assert!(gap(&beta, &beta.full_like(by_hand)) < 1e-8);
-        let small = g_at(&Reverse::new(&oracle, &Beta, 1.0).unwrap(), &x, t).diagonal();
+        let small = g_at(&Reverse::new(&oracle, Beta, 1.0).unwrap(), &x, t).diagonal();
         assert!(gap(&small, &small.full_like(vp.alpha(t).powi(2))) < 0.01);
     }
 

@@ -19,7 +19,7 @@ fn main() {
 #[divan::bench(args = [(2, 0), (10, 4), (64, 4), (64, 16)], sample_count = 50)]
 fn ancestral_step_512_rows_d_rank(bencher: Bencher, (d, rank): (usize, i64)) {
     let model = common::residual(d, Some(rank));
-    let sampler = Ancestral::new(&model, &Own, 1.0, LastStep::Mean).expect("a sampler");
+    let sampler = Ancestral::new(&model, Own, 1.0, LastStep::Mean).expect("a sampler");
     let x = common::normal(5, 512, d);
     let mut noise = Noise::new(Seed(6), 0..512);
     let times = Times::All(0.5);
@@ -31,7 +31,7 @@ fn ancestral_step_512_rows_d_rank(bencher: Bencher, (d, rank): (usize, i64)) {
 fn elbo_10_steps_512_rows_d_rank(bencher: Bencher, (d, rank): (usize, i64)) {
     let model = common::residual(d, Some(rank));
     let grid = Spacing::default().elbo_grid(model.space().schedule(), 10);
-    let elbo = Elbo::new(Reverse::new(&model, &Own, 1.0).expect("a law"), grid, 1);
+    let elbo = Elbo::new(Reverse::new(&model, Own, 1.0).expect("a law"), grid, 1);
     let batch = Batch::of(&common::normal(5, 512, d));
     bencher
         .counter(divan::counter::ItemsCount::new(512usize))

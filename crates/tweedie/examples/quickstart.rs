@@ -51,8 +51,8 @@ fn main() -> tweedie::Result<()> {
 
     let oracle = Oracle::new(truth()?, schedule.clone());
     let grid = Spacing::default().elbo_grid(&*schedule, 20);
-    let fitted = Ancestral::new(&model, &Own, 1.0, LastStep::Noise)?;
-    let exact = Ancestral::new(&oracle, &Own, 1.0, LastStep::Noise)?;
+    let fitted = Ancestral::new(&model, Own, 1.0, LastStep::Noise)?;
+    let exact = Ancestral::new(&oracle, Own, 1.0, LastStep::Noise)?;
     let (fitted, exact) = (
         run_chain(&fitted, &grid, Seed(4), 0..2000, None)?,
         run_chain(&exact, &grid, Seed(4), 0..2000, None)?,

@@ -25,7 +25,7 @@
 //! let exact = truth.mixture.log_density(&x).mean(None).double_value(&[]);
 //!
 //! // the log-likelihood of the ten-step sampler that knows the exact mean and covariance
-//! let reverse = Reverse::new(&truth, &Own, 1.0)?;
+//! let reverse = Reverse::new(&truth, Own, 1.0)?;
 //! let elbo = Elbo::new(reverse, Spacing::Angle.elbo_grid(&*schedule, 10), 4);
 //! let bound = elbo.log_likelihood(&Batch::of(&x), Seed(1), 0)?;
 //! let gap = exact - bound.mean();

@@ -306,7 +306,7 @@ fn bounds_are_bounds_and_tighten() {
     let mut last = f64::NEG_INFINITY;
     for steps in [4, 16, 64, 256] {
         let grid = Spacing::Angle.elbo_grid(&Vp::default(), steps);
-        let elbo = Elbo::new(Reverse::new(&oracle, &Own, 1.0).unwrap(), grid, 1);
+        let elbo = Elbo::new(Reverse::new(&oracle, Own, 1.0).unwrap(), grid, 1);
         let (mean, error) =
             against(&elbo.log_likelihood(&Batch::of(&x), Seed(32), 0).unwrap().values);
         assert!(mean < 4.0 * error, "K = {steps}: {mean} ± {error} above ln p");
@@ -326,7 +326,7 @@ fn batches_do_not_change_likelihoods() {
     let oracle = Oracle::new(random_mixture(4, 2, 3), Arc::new(Vp::default()));
     let x = oracle.mixture.sample(50, Seed(41));
     let grid = Spacing::Angle.elbo_grid(&Vp::default(), 10);
-    let elbo = Elbo::new(Reverse::new(&oracle, &Own, 1.0).unwrap(), grid, 2);
+    let elbo = Elbo::new(Reverse::new(&oracle, Own, 1.0).unwrap(), grid, 2);
     let whole = elbo.log_likelihood(&Batch::of(&x), Seed(42), 0).unwrap();
     let parts = elbo.in_batches(&Batch::of(&x), Seed(42), 7, &mut |_| Ok(())).unwrap();
     for (a, b) in whole.values.iter().zip(&parts.values) {

@@ -249,7 +249,7 @@ fn bounds_are_tight_for_gaussians() {
                 );
             }
             let grid = Spacing::default().elbo_grid(&*schedule, 20);
-            let learned = Elbo::new(Reverse::new(&oracle, &Own, 1.0).unwrap(), grid, 12);
+            let learned = Elbo::new(Reverse::new(&oracle, Own, 1.0).unwrap(), grid, 12);
             check(
                 "ELBO, K = 20, exact covariance",
                 learned.log_likelihood(&Batch::of(&many), Seed(7), 0),
@@ -285,7 +285,7 @@ fn the_elbo_is_tight_in_many_steps() {
         let grid = |steps: usize| Spacing::LogSnr.elbo_grid(&*schedule, steps);
         let lost = |steps: usize| lost_by_beta(&*schedule, &grid(steps), &gaussian.values);
         for (steps, draws) in [(5, 30), (400, 4)] {
-            let elbo = Elbo::new(Reverse::new(&oracle, &Beta, 1.0).unwrap(), grid(steps), draws);
+            let elbo = Elbo::new(Reverse::new(&oracle, Beta, 1.0).unwrap(), grid(steps), draws);
             let (mean, error) =
                 gap(&elbo.log_likelihood(&Batch::of(&many), Seed(9), 0).unwrap(), &truth, 100);
             let lost = lost(steps);
@@ -316,7 +316,7 @@ fn some_terms_have_the_mean_of_all() {
     let grid = Spacing::LogSnr.elbo_grid(&*schedule, 400);
     let lost = lost_by_beta(&*schedule, &grid, &gaussian.values);
     let elbo = |grid: &[f64], draws| {
-        Elbo::new(Reverse::new(&oracle, &Beta, 1.0).unwrap(), grid.to_vec(), draws)
+        Elbo::new(Reverse::new(&oracle, Beta, 1.0).unwrap(), grid.to_vec(), draws)
     };
     let estimate = elbo(&grid, 200)
         .at_most(12)
@@ -396,14 +396,14 @@ fn values_do_not_depend_on_the_batch() {
         let oracle = Oracle::new(mixture(3, 2), schedule.clone());
         let x = oracle.mixture.sample(12, Seed(13));
         let elbo_grid = Spacing::default().elbo_grid(&*schedule, 5);
-        let reverse = Reverse::new(&oracle, &Own, 1.0).unwrap();
+        let reverse = Reverse::new(&oracle, Own, 1.0).unwrap();
         let probes = Divergence::Gaussian { probes: 2 };
         let estimators: [Box<dyn LogLikelihood>; 5] = [
             Box::new(ProbabilityFlow::new(&oracle).divergence(probes).unwrap()),
             Box::new(ScoreMatchingBound::new(&oracle, 3)),
             Box::new(ScoreMatchingBound::new(&oracle, 3).with_divergence(probes).unwrap()),
             Box::new(
-                Elbo::new(Reverse::new(&oracle, &Beta, 1.0).unwrap(), elbo_grid.clone(), 2)
+                Elbo::new(Reverse::new(&oracle, Beta, 1.0).unwrap(), elbo_grid.clone(), 2)
                     .at_most(3),
             ),
             Box::new(Elbo::new(reverse, elbo_grid, 2)),

@@ -109,7 +109,7 @@ fn imported_variances_step_as_in_diffusers() {
     let (sample, noise) = (of("sample").unwrap().flatten(1, 3), of("noise").unwrap().flatten(1, 3));
     let (to, from) = (Times::each(vec![0.003, 0.871]), Times::each(vec![0.004, 0.872]));
     for run in [run, Run::load(at("again"), Device::Cpu).unwrap()] {
-        let reverse = Reverse::new(&run.model, &Interpolated, 1.0).unwrap();
+        let reverse = Reverse::new(&run.model, Interpolated, 1.0).unwrap();
         let streams = || Noise::new(Seed(0), 0..2);
         let next = reverse.at(&Query::new(&sample, &from), &to, &mut streams()).sample(&noise);
         let far = reverse.at(
@@ -125,7 +125,7 @@ fn imported_variances_step_as_in_diffusers() {
         }
     }
     let tilde = Run::load(at("again"), Device::Cpu).unwrap();
-    let tilde = Reverse::new(&tilde.model, &BetaTilde, 1.0).unwrap();
+    let tilde = Reverse::new(&tilde.model, BetaTilde, 1.0).unwrap();
     let mut streams = Noise::new(Seed(0), 0..2);
     let other = tilde.at(&Query::new(&sample, &from), &to, &mut streams).sample(&noise);
     assert!(gap(&other, &of("next").unwrap().flatten(1, 3)) > 1e-4, "the variances matter");

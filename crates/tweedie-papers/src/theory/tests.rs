@@ -114,7 +114,7 @@ fn the_output_is_that_of_the_sampler() {
     let (schedule, grid) = Chain::LogSnr.steps(6);
     let oracle = Oracle::new(line(), schedule.clone());
     let model = exact(&oracle);
-    let reverse = Reverse::new(&model, &Own, 1.0).unwrap();
+    let reverse = Reverse::new(&model, Own, 1.0).unwrap();
     let axes = Axes::new(&oracle, &grid[1..]);
     let coarse = output::distance(&oracle, &reverse, &grid[1..], &axes).unwrap();
     let fine = Axes::finer(&oracle, &grid[1..], 2.5);

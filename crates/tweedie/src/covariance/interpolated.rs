@@ -179,7 +179,7 @@ pub(crate) mod tests {
     #[test]
     fn what_it_needs_is_checked() {
         let model = Constant::new(Arc::new(Vp::default()), 0.0);
-        let refused = Reverse::new(&model, &Interpolated, 0.5).err().expect("refused").to_string();
+        let refused = Reverse::new(&model, Interpolated, 0.5).err().expect("refused").to_string();
         assert!(refused.contains("eta"), "{refused}");
         let built = CovarianceConfig::Interpolated.build(&CovarianceSources::default());
         let refused = built.err().expect("refused").to_string();

@@ -200,7 +200,10 @@ impl Collector {
         found: impl Fn(usize, usize) -> String,
     ) -> Result<()> {
         let most = self.most;
-        let bad = |cell: &Cell| !matches!(cell, Cell::Integer(_)) && !(cell.value().abs() <= most);
+        let bad = |cell: &Cell| {
+            !matches!(cell, Cell::Integer(_))
+                && (cell.value().is_nan() || cell.value().abs() > most)
+        };
         self.seen += 1;
         if let Some(column) = row.iter().position(bad)
             && !self.keep_missing

@@ -85,7 +85,7 @@ impl Density {
         let data = &self.run.data;
         Samples {
             values: data.scaling.inverse(&to_vec(scaled)),
-            columns: data.names().into_iter().map(String::from).collect(),
+            columns: data.names(),
             types: data.cell_types(),
             image: data.image,
             clipped,

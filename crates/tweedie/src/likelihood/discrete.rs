@@ -126,7 +126,7 @@ mod tests {
         let scaled: Vec<f64> = levels.iter().map(|level| (level - 127.5) / 127.5).collect();
         let x = Tensor::from_slice(&scaled).view([200, 2]);
         let grid = even_trajectory(&Vp::default(), 1000).unwrap();
-        let elbo = Elbo::of_levels(Reverse::new(&data, &Own, 1.0).unwrap(), grid, 1);
+        let elbo = Elbo::of_levels(Reverse::new(&data, Own, 1.0).unwrap(), grid, 1);
         let bound = elbo.log_likelihood(&Batch::of(&x), Seed(3), 0).unwrap();
         let exact: f64 = to_bins(&scaled).sum::<f64>() / 200.0;
         let (mean, error) = (bound.mean(), bound.std_error());

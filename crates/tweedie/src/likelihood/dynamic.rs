@@ -209,7 +209,7 @@ mod tests {
         let best = costs.trajectory(10).unwrap();
         let rows = data.mixture.sample(2000, Seed(3));
         let bound = |grid: &[f64]| {
-            let reverse = Reverse::new(&data, &Beta, 1.0).unwrap();
+            let reverse = Reverse::new(&data, Beta, 1.0).unwrap();
             Elbo::new(reverse, grid.to_vec(), 4)
                 .log_likelihood(&Batch::of(&rows), Seed(4), 0)
                 .unwrap()
@@ -248,7 +248,7 @@ mod tests {
             ((data.mixture.sample(n, Seed(seed)) * 127.5 + 127.5).round() - 127.5) / 127.5
         };
         let levels = |seed, n| levels(seed, n).clamp(-1.0, 1.0);
-        let elbo = |grid| Elbo::of_levels(Reverse::new(&data, &Beta, 1.0).unwrap(), grid, 1);
+        let elbo = |grid| Elbo::of_levels(Reverse::new(&data, Beta, 1.0).unwrap(), grid, 1);
         let times = even_trajectory(&*schedule, 100).unwrap();
         let costs =
             StepCosts::measure(&elbo(vec![0.0, 1.0]), &levels(1, 300), &times, 300, Seed(2));

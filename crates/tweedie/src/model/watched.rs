@@ -75,7 +75,7 @@ mod tests {
         let rows = oracle.mixture.sample(5, Seed(1));
         let calls = Cell::new(0);
         let bound = |model: &dyn Denoiser| {
-            let reverse = Reverse::new(model, &Own, 1.0).unwrap();
+            let reverse = Reverse::new(model, Own, 1.0).unwrap();
             let grid = Spacing::default().elbo_grid(model.space().schedule(), 7);
             Elbo::new(reverse, grid, 1)
                 .log_likelihood(&Batch::of(&rows), Seed(2), 0)

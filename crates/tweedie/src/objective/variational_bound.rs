@@ -144,7 +144,7 @@ mod tests {
                 &mut Noise::new(Seed(2), 0..ROWS),
             );
             let grid: Vec<f64> = (0..=12).map(|i| i as f64 / 12.0).collect();
-            let reverse = Reverse::new(&model, &Interpolated, 1.0).unwrap();
+            let reverse = Reverse::new(&model, Interpolated, 1.0).unwrap();
             let elbo =
                 Elbo::new(reverse, grid, 1).log_likelihood(&Batch::of(&x0), Seed(3), 0).unwrap();
             let ratio = model.oracle.space().schedule().alpha(1.0).powi(2)

@@ -165,7 +165,7 @@ mod tests {
         let grid = Spacing::default().elbo_grid(&Vp::default(), 2);
         assert_eq!(grid, [0.0, Vp::default().epsilon(), 1.0]);
         let variance = |last| {
-            let step = Ancestral::new(&data, &Own, 1.0, last).unwrap();
+            let step = Ancestral::new(&data, Own, 1.0, last).unwrap();
             let x = to_vec(&run_chain(&step, &grid, Seed(1), 0..4000, None).unwrap());
             x.iter().map(|x| x * x).sum::<f64>() / 4000.0
         };
@@ -184,7 +184,7 @@ mod tests {
         let x = Tensor::full([4000, 1], 0.2, (tch::Kind::Double, tch::Device::Cpu));
         let (half, low) = (Times::All(0.5), Times::All(0.3));
         let at = |t: f64| Query::new(&x, if t == 0.5 { &half } else { &low });
-        let plain = || Ancestral::new(&data, &Own, 1.0, LastStep::Noise).unwrap();
+        let plain = || Ancestral::new(&data, Own, 1.0, LastStep::Noise).unwrap();
         let mut streams = Noise::new(Seed(0), 0..4000);
         let law =
             plain().reverse.at(&Query::new(&x, &Times::All(0.5)), &Times::All(0.3), &mut streams);
@@ -221,8 +221,7 @@ mod tests {
             std::sync::Arc::new(vp.clone()),
         );
         let x = Tensor::from_slice(&[3.0, -0.1]).view([2, 1]);
-        let step =
-            Ancestral::new(&data, &BetaTilde, 1.0, LastStep::Mean).unwrap().within(-1.0, 1.0);
+        let step = Ancestral::new(&data, BetaTilde, 1.0, LastStep::Mean).unwrap().within(-1.0, 1.0);
         let end = to_vec(&step.step(
             &Query::new(&x, &Times::All(0.01)),
             0.0,
@@ -260,7 +259,7 @@ mod tests {
                 let of_clean = alpha_s - ratio * alpha_t;
                 let mean = &clean.mean * of_clean + &x * ratio;
                 let cov = clean.cov.to_dense() * of_clean.powi(2);
-                let ours = Reverse::new(&data, &Own, 0.0).unwrap();
+                let ours = Reverse::new(&data, Own, 0.0).unwrap();
                 let ours = ours.at(&q, &Times::All(s), &mut Noise::new(Seed(0), 0..2));
                 let error = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
                 assert!(error(&ours.mean, &mean) < 1e-11, "{schedule:?} {s} {t}");

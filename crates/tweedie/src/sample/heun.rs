@@ -127,8 +127,8 @@ mod tests {
                 (x - &exact).square().mean(None).double_value(&[]).sqrt()
             };
             let heun = Heun::new(&oracle);
-            let ddim = Ancestral::new(&oracle, &crate::covariance::BetaTilde, 0.0, LastStep::Mean)
-                .unwrap();
+            let ddim =
+                Ancestral::new(&oracle, crate::covariance::BetaTilde, 0.0, LastStep::Mean).unwrap();
             let errors = [20, 40, 80].map(|k| error(&heun, k));
             let rival = error(&ddim, 160);
             println!("{schedule:?}: {errors:?}, DDIM {rival}");
