@@ -3,7 +3,7 @@
 //! A [`Density`] is a model with its columns and their scaling. Its methods take options as plain
 //! data ([`SampleOptions`], [`ScoreOptions`], [`EvaluateOptions`], [`EncodeOptions`]), whose
 //! defaults are those of the program, and return typed results. Long work reports to a
-//! [`Watch`](crate::watch::Watch), which can also stop it.
+//! [`Watch`], which can also stop it.
 //!
 //! ```no_run
 //! use tweedie::data::{Dataset, TableOptions};

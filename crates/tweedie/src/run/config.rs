@@ -93,7 +93,7 @@ impl RunConfig {
     /// The configuration of a file, over the defaults.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::Data`] as [`RunConfig::from_toml`].
+    /// [`crate::Error::Io`] if it cannot be read, [`crate::Error::Data`] as [`RunConfig::from_toml`].
     pub fn read(path: &Path) -> Result<RunConfig> {
         RunConfig::resolve(&[&Layer::read(path)?])
     }
@@ -116,7 +116,7 @@ impl RunConfig {
     /// is as by default.
     ///
     /// # Errors
-    /// [`Error::Data`] with the line of what cannot be.
+    /// [`crate::Error::Data`] with the line of what cannot be.
     pub fn from_toml(text: &str, path: &Path) -> Result<RunConfig> {
         RunConfig::resolve(&[&Layer::parse(text, path)?])
     }

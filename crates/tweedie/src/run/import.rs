@@ -221,7 +221,7 @@ const HEAD_WEIGHTS: &str = "covariance_head.safetensors";
 /// schedule. It maps pixel levels 0…255 to `[−1, 1]`, as diffusers does. Classes, where it has any,
 /// have numbers for names. It has a covariance head where [`export`] put one beside the score, or
 /// where the network has variances of its own (`learned_range`), for
-/// [`crate::covariance::Covariance::Interpolated`]. Returns a remark about what had to be assumed.
+/// [`crate::covariance::Interpolated`]. Returns a remark about what had to be assumed.
 ///
 /// # Errors
 /// As [`read_unet`]; and for a scheduler that has no equal here, or a run that is there already.
