@@ -25,8 +25,23 @@ pub enum Times {
 #[derive(Debug)]
 pub struct EachTime {
     times: Vec<f64>,
-    /// `t`, `α_t` and `σ_t`, `[b, 3]` in f64, made at their first use.
-    table: OnceCell<Tensor>,
+    /// Made at its first use.
+    table: OnceCell<Table>,
+}
+
+/// The coefficients of unequal times under one schedule, on one device.
+#[derive(Debug)]
+struct Table {
+    /// `t`, `α_t` and `σ_t`, and others after them, `[b, 3 + K]` in f64.
+    values: Tensor,
+    /// `α_t` and `σ_t` of the first row: those of another schedule differ.
+    schedule: Option<[f64; 2]>,
+}
+
+impl EachTime {
+    fn mark(&self, schedule: &dyn Schedule) -> Option<[f64; 2]> {
+        self.times.first().map(|&t| [schedule.alpha(t), schedule.sigma(t)])
+    }
 }
 
 /// The columns of the table of an [`EachTime`].
@@ -55,9 +70,11 @@ impl Times {
         let rows = times.iter().zip(columns).flat_map(|(&t, columns)| {
             [t, schedule.alpha(t), schedule.sigma(t)].into_iter().chain(columns)
         });
-        let table = table(rows.collect(), OWN_COLUMNS + K, device);
-        let columns = std::array::from_fn(|i| column_of(&table, (OWN_COLUMNS + i) as i64));
-        (Times::Each(EachTime { times, table: OnceCell::from(table) }), columns)
+        let values = table(rows.collect(), OWN_COLUMNS + K, device);
+        let columns = std::array::from_fn(|i| column_of(&values, (OWN_COLUMNS + i) as i64));
+        let each = EachTime { times, table: OnceCell::new() };
+        let table = Table { values, schedule: each.mark(schedule) };
+        (Times::Each(EachTime { table: OnceCell::from(table), ..each }), columns)
     }
 
     /// The time of row `i`.
@@ -126,12 +143,16 @@ impl Times {
         match self {
             Times::All(t) => Coefficient::All(of(*t)),
             Times::Each(each) => {
-                let table = each.table.get_or_init(|| {
+                let made = each.table.get_or_init(|| {
                     let rows = each.times.iter();
                     let rows = rows.flat_map(|&t| [t, schedule.alpha(t), schedule.sigma(t)]);
-                    table(rows.collect(), OWN_COLUMNS, device)
+                    let values = table(rows.collect(), OWN_COLUMNS, device);
+                    Table { values, schedule: each.mark(schedule) }
                 });
-                column_of(table, column)
+                // what was made for one must not answer for another
+                assert_eq!(made.values.device(), device, "times on one device");
+                assert_eq!(made.schedule, each.mark(schedule), "times of one schedule");
+                column_of(&made.values, column)
             }
         }
     }
@@ -397,12 +418,14 @@ impl Condition {
     /// # Panics
     /// Where a class is not one of `known`.
     pub fn class_tensor(&self, known: i64, device: Device) -> &Tensor {
-        self.tensor.get_or_init(|| {
+        let fits = |&class: &u32| i64::from(class) < known;
+        assert!(self.classes.iter().all(fits), "{:?} for a model of {known} classes", self.classes);
+        let tensor = self.tensor.get_or_init(|| {
             let classes: Vec<i64> = self.classes.iter().map(|&class| class.into()).collect();
-            let fits = |class: &i64| *class < known;
-            assert!(classes.iter().all(fits), "{classes:?} for a model of {known} classes");
             upload(&Tensor::from_slice(&classes), Kind::Int64, device)
-        })
+        });
+        assert_eq!(tensor.device(), device, "classes on one device");
+        tensor
     }
 
     /// What is given about these rows of the batch.
@@ -554,6 +577,15 @@ mod tests {
         let unequal = Times::each(vec![0.2, 0.3]);
         assert_eq!(uploads_of(|| pair(&Times::All(0.1), &unequal)), 1);
         assert_eq!(uploads_of(|| pair(&Times::All(0.1), &Times::All(0.2))), 0);
+    }
+
+    /// A table made for one schedule does not answer for another.
+    #[test]
+    #[should_panic(expected = "times of one schedule")]
+    fn times_belong_to_one_schedule() {
+        let times = Times::each(vec![0.2, 0.4]);
+        let _ = times.marginal(&Vp::default(), Device::Cpu);
+        let _ = times.marginal(&crate::schedule::Ve::default(), Device::Cpu);
     }
 
     #[test]

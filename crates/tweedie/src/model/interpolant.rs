@@ -27,11 +27,7 @@ impl Interpolant {
 
     /// At one ratio.
     pub(crate) fn at(&self, log_snr: f64) -> f64 {
-        let next = self.log_snr.partition_point(|&l| l > log_snr);
-        let (i, j) = (next.max(1) - 1, next.min(self.values.len() - 1));
-        let gap = self.log_snr[i] - self.log_snr[j];
-        let along = if gap > 0.0 { (self.log_snr[i] - log_snr) / gap } else { 0.0 };
-        (self.values[i] + (self.values[j] - self.values[i]) * along).clamp(0.0, 1.0)
+        between(&self.log_snr, &self.values, log_snr)
     }
 
     /// At the times of rows; those that are unequal are looked up on the device.
@@ -56,6 +52,15 @@ impl Interpolant {
         let value = (&from + (to - &from) * along).clamp(0.0, 1.0);
         Coefficient::of_rows(&value)
     }
+}
+
+/// `values` at `knots` (falling), linear between them and held beyond; in `[0, 1]`.
+pub(super) fn between(knots: &[f64], values: &[f64], at: f64) -> f64 {
+    let next = knots.partition_point(|&knot| knot > at);
+    let (i, j) = (next.max(1) - 1, next.min(values.len() - 1));
+    let gap = knots[i] - knots[j];
+    let along = if gap > 0.0 { (knots[i] - at) / gap } else { 0.0 };
+    (values[i] + (values[j] - values[i]) * along).clamp(0.0, 1.0)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor, no_grad};
 
+use super::interpolant::between;
 use super::{Denoiser, Interpolant};
 use crate::noise::{Noise, Seed};
 use crate::query::{Query, Times};
@@ -76,7 +77,7 @@ impl NoiseStatistics {
     /// `G` as a multiple of the identity at `log_snr`, in `[0, 1]`; beyond the measured times that
     /// of the nearest.
     pub fn g(&self, log_snr: f64) -> f64 {
-        self.interpolant(Device::Cpu).at(log_snr)
+        between(&self.log_snr, &self.mean, log_snr)
     }
 
     /// [`NoiseStatistics::g`] for rows with times of their own, on `device`.
