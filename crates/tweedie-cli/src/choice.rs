@@ -13,8 +13,10 @@ pub fn choice<T: Choice>() -> Named<T> {
 #[derive(Clone)]
 pub struct Named<T>(PhantomData<T>);
 
-fn values<T: Choice>() -> impl Iterator<Item = PossibleValue> {
-    T::all().into_iter().map(|choice| PossibleValue::new(choice.name()).help(choice.help()))
+/// The names of `T`, each with its help text.
+pub fn values<T: Choice>() -> Vec<PossibleValue> {
+    let value = |choice: T| PossibleValue::new(choice.name()).help(choice.help());
+    T::all().into_iter().map(value).collect()
 }
 
 impl<T: Choice> TypedValueParser for Named<T> {
@@ -32,6 +34,6 @@ impl<T: Choice> TypedValueParser for Named<T> {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(values::<T>()))
+        Some(Box::new(values::<T>().into_iter()))
     }
 }

@@ -1,7 +1,5 @@
 //! Time grids: where the process is looked at, in training, sampling and likelihoods.
 
-use serde::{Deserialize, Serialize};
-
 use crate::choice::{Choice, choices, named};
 use crate::schedule::Schedule;
 use crate::{Error, Result};
@@ -202,15 +200,14 @@ fn times_of(schedule: &dyn Schedule, steps: impl IntoIterator<Item = usize>) -> 
     std::iter::once(0.0).chain(steps.into_iter().map(of)).collect()
 }
 
-/// In which clock training times are uniform.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TimeLaw {
-    /// Uniform in `t`, as the Likelihood Matching paper draws them.
-    Uniform,
-    /// Uniform in the log signal-to-noise ratio: ScoreFlow's importance sampling.
-    #[default]
-    LogSnr,
+choices! {
+    /// In which clock training times are uniform.
+    pub enum TimeLaw = LogSnr {
+        /// Uniform in `t`, as the Likelihood Matching paper draws them.
+        Uniform = "uniform",
+        /// Uniform in the log signal-to-noise ratio: ScoreFlow's importance sampling.
+        LogSnr = "log-snr",
+    }
 }
 
 impl TimeLaw {

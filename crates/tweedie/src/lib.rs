@@ -51,7 +51,6 @@ pub mod likelihood;
 pub mod metric;
 pub mod mixture;
 pub mod model;
-mod names;
 pub mod noise;
 pub mod objective;
 pub mod ode;
@@ -70,4 +69,3 @@ pub mod train;
 pub mod watch;
 
 pub use error::{Error, Result};
-pub use names::Named;

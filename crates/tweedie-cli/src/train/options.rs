@@ -7,7 +7,9 @@ use tweedie::data::{Marginals, Missing};
 use tweedie::model::{BaseKind, HeadStart, HeadTrunk, Parametrization, Precision};
 use tweedie::objective::ObjectiveConfig;
 use tweedie::run::{Layer, OBJECTIVES, Preset, RunConfig, SCHEDULES};
-use tweedie::{Error, Named, Result};
+use tweedie::{Error, Result};
+
+use crate::choice::values;
 
 /// A flag and the option that it sets.
 pub struct Flag {
@@ -43,7 +45,7 @@ enum Kind {
     /// HxW.
     Size,
     /// The names of a type of the library.
-    Names(fn() -> &'static [&'static str]),
+    Names(fn() -> Vec<PossibleValue>),
     /// Names with what they mean.
     Choice(&'static [(&'static str, &'static str)]),
     /// Names of parts of a configuration.
@@ -100,7 +102,7 @@ impl Flag {
                 named(several).value_parser(value_parser!(f64))
             }
             Size => named(argument).value_parser(size),
-            Names(names) => chosen(argument, names().iter().map(PossibleValue::new).collect()),
+            Names(values) => chosen(argument, values()),
             Choice(values) => {
                 // the library calls what the head alone is trained under by what the score is
                 let other = |name: &str| if name == "head" { Some("frozen") } else { None };
@@ -160,13 +162,13 @@ pub const FLAGS: &[Flag] = &[
         "What stands before the decimals of a text table, . or , [default: found]"),
     flag(DATA, "header", "data.table.header", "BOOL", Bool,
         "Whether a text table has a header [default: found]"),
-    flag(DATA, "missing", "data.table.missing", "WHAT", Names(Missing::names),
+    flag(DATA, "missing", "data.table.missing", "WHAT", Names(values::<Missing>),
         "Rows with missing cells: an error, or dropped and counted [default: error]"),
     flag(DATA, "unique", "data.table.unique", "", Switch, "Drop duplicate rows [default: false]"),
     flag(DATA, "dequantize", "data.scaling.dequantize", "WHICH", Text,
         "Columns to dequantise by uniform noise: none, integers, or names [default: none; images always are]")
         .sets(dequantize),
-    flag(DATA, "marginals", "data.scaling.marginals", "", Names(Marginals::names),
+    flag(DATA, "marginals", "data.scaling.marginals", "", Names(values::<Marginals>),
         "How columns are brought to the network's units: gaussianize maps a column to a normal \
          distribution by a smooth monotone spline, standardize shifts and scales it, auto \
          gaussianizes those with a long tail or an edge where held-out rows gain by it [default: auto]"),
@@ -189,13 +191,13 @@ pub const FLAGS: &[Flag] = &[
 
     flag(MODEL, "schedule", "schedule.kind", "", Presets(&SCHEDULES),
         "The forward process [default: vp, or that of --score-from]"),
-    flag(MODEL, "base", "base.kind", "", Names(BaseKind::names),
+    flag(MODEL, "base", "base.kind", "", Names(values::<BaseKind>),
         "The distribution that the network corrects [default: mixture; isotropic for images]"),
     flag(MODEL, "rank", "model.head.structure", "R|full|auto", Text,
         "Rank of the covariance head: 0 is diagonal; full; or auto, with --score-from: the least, up \
          to 32, that leaves a tenth of the norm of the score's own G [default: 4, or the number of columns]")
         .sets(rank),
-    flag(MODEL, "head-start", "model.head.start", "START", Names(HeadStart::names),
+    flag(MODEL, "head-start", "model.head.start", "START", Names(values::<HeadStart>),
         "What the head starts from and corrects: the base's G, or, with --score-from, E|ε − ε̂|²/d of \
          that score, measured at its first use and kept with it [default: analytic on a given score \
          with an isotropic base, as of images, else base]"),
@@ -223,7 +225,7 @@ pub const FLAGS: &[Flag] = &[
         "Rows per step [default: 256; 16 images]"),
     flag(TRAINING, "accumulation", "train.accumulation", "A", Count,
         "Batches whose gradients are averaged for one step: A times B rows in the memory of B [default: 1]"),
-    flag(TRAINING, "precision", "train.precision", "", Names(Precision::names),
+    flag(TRAINING, "precision", "train.precision", "", Names(values::<Precision>),
         "Products of weights and activations of a U-Net in f32 or bf16 (for GPUs) [default: f32]"),
     flag(TRAINING, "learning-rate", "train.learning_rate", "RATE", Number,
         "Adam's step size after 200 steps, from where it falls along a cosine [default: 0.003; 0.001 for images]"),

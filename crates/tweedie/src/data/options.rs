@@ -2,16 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What to do with a row that has a missing cell (empty, `NA`, `N/A`, `NaN`, `null`, `None`, `?`,
-/// infinite).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Missing {
-    /// Refuse the file, naming the cell.
-    #[default]
-    Error,
-    /// Leave the row out and count it in [`super::Dataset::dropped_rows`].
-    DropRows,
+use crate::choice::choices;
+
+choices! {
+    /// What to do with a row that has a missing cell (empty, `NA`, `N/A`, `NaN`, `null`, `None`, `?`,
+    /// infinite).
+    pub enum Missing = Error {
+        /// Refuse the file, naming the cell.
+        Error = "error",
+        /// Leave the row out and count it in [`super::Dataset::dropped_rows`].
+        DropRows = "drop-rows",
+    }
 }
 
 /// What a file is read for. It decides which part of an archive or folder is read that holds images

@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use crate::choice::choices;
 use crate::gaussian::LN_2PI;
 use crate::mixture::{GaussianMixture, MixtureParameters};
 use crate::posterior::{NoiseMoments, isotropic_g};
@@ -19,17 +20,16 @@ use crate::tensor::{squared_norm, to_vec};
 use crate::{Error, Result};
 use em::Search;
 
-/// Which family the base comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BaseKind {
-    /// `N(mean, v I)`.
-    Isotropic,
-    /// `N(mean, S)`, full covariance.
-    Gaussian,
-    /// A Gaussian mixture with full covariances, its size chosen by validation.
-    #[default]
-    Mixture,
+choices! {
+    /// Which family the base comes from.
+    pub enum BaseKind = Mixture {
+        /// `N(mean, v I)`.
+        Isotropic = "isotropic",
+        /// `N(mean, S)`, full covariance.
+        Gaussian = "gaussian",
+        /// A Gaussian mixture with full covariances, its size chosen by validation.
+        Mixture = "mixture",
+    }
 }
 
 /// A base as plain data.

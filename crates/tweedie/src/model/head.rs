@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::choice::choices;
 use crate::posterior::{HeadOutput, NoiseMoments};
 use crate::query::Coefficient;
 use crate::sym_matrix::{SymMatrix, root_rows};
@@ -18,38 +19,36 @@ pub enum Structure {
     Full,
 }
 
-/// How raw outputs become `G`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Parametrization {
-    /// `G` directly, as a correction of the base's `G` in log and factor space: positive at every
-    /// `t`, needs no clipping.
-    #[default]
-    Posterior,
-    /// The paper's text: `H = ReLU(U) + V Vᵀ`, hence `G = I + σ²H ⪰ I`. It cannot express even
-    /// `N(0, I)`, whose `H` is `−I`; it is here to be compared with.
-    PaperLiteral,
-    /// The second moment `h = E[ε²|x_t]`, coordinate by coordinate, as a correction of the base's
-    /// in log space; hence `G = diag(h − ε̂²)` held in `[0, 1]` (SN, Bao et al. 2022). Diagonal
-    /// alone.
-    SecondMoment,
-    /// `v`, coordinate by coordinate, which says where between β̃ and β the variance of a step lies
-    /// (I-DDPM, Nichol & Dhariwal 2021): no `G`, but what [`Interpolated`](crate::covariance::Interpolated) takes.
-    /// Diagonal alone. It starts at `v = 0`, the middle.
-    Interpolation,
+choices! {
+    /// How raw outputs become `G`.
+    pub enum Parametrization = Posterior {
+        /// `G` directly, as a correction of the base's `G` in log and factor space: positive at every
+        /// `t`, needs no clipping.
+        Posterior = "posterior",
+        /// The paper's text: `H = ReLU(U) + V Vᵀ`, hence `G = I + σ²H ⪰ I`. It cannot express even
+        /// `N(0, I)`, whose `H` is `−I`; it is here to be compared with.
+        PaperLiteral = "paper-literal",
+        /// The second moment `h = E[ε²|x_t]`, coordinate by coordinate, as a correction of the base's
+        /// in log space; hence `G = diag(h − ε̂²)` held in `[0, 1]` (SN, Bao et al. 2022). Diagonal
+        /// alone.
+        SecondMoment = "second-moment",
+        /// `v`, coordinate by coordinate, which says where between β̃ and β the variance of a step lies
+        /// (I-DDPM, Nichol & Dhariwal 2021): no `G`, but what [`Interpolated`](crate::covariance::Interpolated) takes.
+        /// Diagonal alone. It starts at `v = 0`, the middle.
+        Interpolation = "interpolation",
+    }
 }
 
-/// The `G` that a head's outputs correct, and hence start from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HeadStart {
-    /// The base distribution's.
-    #[default]
-    Base,
-    /// Analytic-DPM's `Γ(t) I`, measured on data under the score that the head is trained on, which
-    /// is frozen. Nearer than that of an isotropic base where coordinates are strongly correlated,
-    /// as pixels are.
-    Analytic,
+choices! {
+    /// The `G` that a head's outputs correct, and hence start from.
+    pub enum HeadStart = Base {
+        /// The base distribution's.
+        Base = "base",
+        /// Analytic-DPM's `Γ(t) I`, measured on data under the score that the head is trained on, which
+        /// is frozen. Nearer than that of an isotropic base where coordinates are strongly correlated,
+        /// as pixels are.
+        Analytic = "analytic",
+    }
 }
 
 /// A covariance head as plain data.

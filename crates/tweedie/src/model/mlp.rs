@@ -8,6 +8,7 @@ use super::embedding::TimeEmbedding;
 use super::head::FACTOR_GAIN;
 use super::parameters::{Builder, Parameters, linear};
 use super::{Backbone, Mode, Outputs};
+use crate::choice::choices;
 use crate::noise::Seed;
 use crate::query::Query;
 use crate::schedule::Schedule;
@@ -25,17 +26,16 @@ pub enum Form {
     Plain,
 }
 
-/// What the covariance head sits on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HeadTrunk {
-    /// The score's trunk, which both train.
-    #[default]
-    Shared,
-    /// The score's trunk, which the score alone trains: the head's gradient stops there.
-    Detached,
-    /// A trunk of its own, as the paper's Hessian network.
-    Separate,
+choices! {
+    /// What the covariance head sits on.
+    pub enum HeadTrunk = Shared {
+        /// The score's trunk, which both train.
+        Shared = "shared",
+        /// The score's trunk, which the score alone trains: the head's gradient stops there.
+        Detached = "detached",
+        /// A trunk of its own, as the paper's Hessian network.
+        Separate = "separate",
+    }
 }
 
 /// A perceptron as plain data.

@@ -11,6 +11,7 @@ use super::mlp::MlpConfig;
 use super::parameters::Parameters;
 use super::unet::{HeadBody, UNetConfig};
 use super::{Denoiser, HeadTrunk, Interpolant, NoiseStatistics, Space, Split, Structure};
+use crate::choice::choices;
 use crate::noise::Seed;
 use crate::posterior::NoiseMoments;
 use crate::query::Query;
@@ -55,16 +56,15 @@ pub struct Mode {
     pub dropout: Option<Seed>,
 }
 
-/// What products of weights and activations are computed in; parameters, normalisations and losses
-/// are f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// Single precision.
-    #[default]
-    F32,
-    /// bfloat16: on GPUs with tensor cores about half the time and memory.
-    Bf16,
+choices! {
+    /// What products of weights and activations are computed in; parameters, normalisations and losses
+    /// are f32.
+    pub enum Precision = F32 {
+        /// Single precision.
+        F32 = "f32",
+        /// bfloat16: on GPUs with tensor cores about half the time and memory.
+        Bf16 = "bf16",
+    }
 }
 
 /// A network as plain data.

@@ -1,11 +1,11 @@
 //! Covariance heads by regression, under a frozen score: Optimal Covariance Matching, and what it
 //! is compared with.
 
-use serde::{Deserialize, Serialize};
 use tch::{Tensor, with_grad};
 
 use super::pairs::{Pairs, times};
 use super::{Objective, Trains};
+use crate::choice::choices;
 use crate::grid::TimeLaw;
 use crate::model::Denoiser;
 use crate::noise::{Draw, Noise};
@@ -13,23 +13,23 @@ use crate::posterior::NoiseMoments;
 use crate::query::Batch;
 use crate::tensor::{squared_norm, vector_jacobian_product};
 
-/// What the head's `G` is fitted to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Target {
-    /// The score's own Jacobian: `‖(G − I) v − σ² H v‖²` with `v` of random signs and
-    /// `σ² H v = −σ ∂(vᵀε̂)/∂x` by one vector–Jacobian product. Its mean over `v` is
-    /// `‖G − I − σ²H‖²` in Frobenius norm (for a field whose Jacobian is symmetric), so it fits a
-    /// matrix of any structure. For a diagonal `G` it is Optimal Covariance Matching's
-    /// `‖(g − 1) − v ⊙ σ²Hv‖²`.
-    Jacobian,
-    /// The squared residual `(ε − ε̂)²`, coordinate by coordinate (NPR, Bao et al. 2022): the
-    /// diagonal of `Cov[ε|x_t]` plus the score's squared error, by noisier targets.
-    Residual,
-    /// The squared noise `ε²`, coordinate by coordinate (SN, Bao et al. 2022): the head's second
-    /// moment `h` is fitted, as the head says it and not as it is clamped at use, and
-    /// `diag G = h − ε̂²`. It carries the score's error in `ε̂²` and the noise of `ε²`.
-    SecondMoment,
+choices! {
+    /// What the head's `G` is fitted to.
+    pub enum Target = Jacobian {
+        /// The score's own Jacobian: `‖(G − I) v − σ² H v‖²` with `v` of random signs and
+        /// `σ² H v = −σ ∂(vᵀε̂)/∂x` by one vector–Jacobian product. Its mean over `v` is
+        /// `‖G − I − σ²H‖²` in Frobenius norm (for a field whose Jacobian is symmetric), so it fits a
+        /// matrix of any structure. For a diagonal `G` it is Optimal Covariance Matching's
+        /// `‖(g − 1) − v ⊙ σ²Hv‖²`.
+        Jacobian = "jacobian",
+        /// The squared residual `(ε − ε̂)²`, coordinate by coordinate (NPR, Bao et al. 2022): the
+        /// diagonal of `Cov[ε|x_t]` plus the score's squared error, by noisier targets.
+        Residual = "residual",
+        /// The squared noise `ε²`, coordinate by coordinate (SN, Bao et al. 2022): the head's second
+        /// moment `h` is fitted, as the head says it and not as it is clamped at use, and
+        /// `diag G = h − ε̂²`. It carries the score's error in `ε̂²` and the noise of `ε²`.
+        SecondMoment = "second-moment",
+    }
 }
 
 /// `E_t` of the regression's loss, per row, averaged over `draws`; the score is frozen.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{Objective, Trains};
+use crate::choice::choices;
 use crate::grid::TimeLaw;
 use crate::model::Denoiser;
 use crate::noise::{Draw, Noise};
@@ -38,17 +39,16 @@ pub enum LmForm {
     Marginal,
 }
 
-/// What trains the score.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScoreGradient {
-    /// The quasi-likelihood itself: score and head together.
-    Joint,
-    /// Denoising score matching on the same draws; the quasi-likelihood trains the head alone.
-    #[default]
-    Dsm,
-    /// Nothing: the score is frozen and the head is trained.
-    Frozen,
+choices! {
+    /// What trains the score.
+    pub enum ScoreGradient = Dsm {
+        /// The quasi-likelihood itself: score and head together.
+        Joint = "joint",
+        /// Denoising score matching on the same draws; the quasi-likelihood trains the head alone.
+        Dsm = "dsm",
+        /// Nothing: the score is frozen and the head is trained.
+        Frozen = "frozen",
+    }
 }
 
 /// Likelihood Matching with `N` transitions per path.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fit::{gaussianized, standardized};
 use super::{ColumnScaling, Grid, ScalingOptions};
+use crate::choice::choices;
 
 /// A column is gaussianised by [`Marginals::Auto`] where that raises the log-likelihood of the
 /// column by itself by at least so many nats per row, and the column has a long tail or an edge.
@@ -60,22 +61,21 @@ impl MarginalChoice {
     }
 }
 
-/// What the maps make of each column by itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Marginals {
-    /// Per column: [`Marginals::Gaussianize`] where the column has a long tail or an edge and
-    /// gaussianising is worth at least [`LEAST_GAIN`] on training rows that it was not fitted on,
-    /// [`Marginals::Standardize`] elsewhere.
-    ///
-    /// A column of several peaks gains by itself too; without tail or edge they are left to the
-    /// network.
-    #[default]
-    Auto,
-    /// Mean 0 and standard deviation 1.
-    Standardize,
-    /// Nearly standard normal, by a monotone spline.
-    Gaussianize,
+choices! {
+    /// What the maps make of each column by itself.
+    pub enum Marginals = Auto {
+        /// Per column: [`Marginals::Gaussianize`] where the column has a long tail or an edge and
+        /// gaussianising is worth at least [`LEAST_GAIN`] on training rows that it was not fitted on,
+        /// [`Marginals::Standardize`] elsewhere.
+        ///
+        /// A column of several peaks gains by itself too; without tail or edge they are left to the
+        /// network.
+        Auto = "auto",
+        /// Mean 0 and standard deviation 1.
+        Standardize = "standardize",
+        /// Nearly standard normal, by a monotone spline.
+        Gaussianize = "gaussianize",
+    }
 }
 
 /// What [`Marginals::Auto`] chooses for a column of these training values.
