@@ -38,7 +38,7 @@ settings! {
 /// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The settings.
+    /// The settings that it was measured with.
     pub experiment: Consistency,
     /// Every estimator at every setting and sample size.
     pub cells: Vec<Cell>,

@@ -128,7 +128,7 @@ pub struct Measured {
 /// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The settings.
+    /// The settings that it was measured with.
     pub experiment: Cost,
     /// Every arm, score matching first.
     pub arms: Vec<Measured>,

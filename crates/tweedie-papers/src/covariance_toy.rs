@@ -92,7 +92,7 @@ pub enum Score {
 }
 
 impl Score {
-    /// Both.
+    /// The exact score and the learned one.
     pub const ALL: [Score; 2] = [Score::True, Score::Learned];
 
     /// Its name in tables.
@@ -141,7 +141,7 @@ pub struct Measured {
     pub score: Score,
     /// The covariance.
     pub arm: String,
-    /// What.
+    /// What was measured.
     pub quantity: Quantity,
     /// `t` or `K`.
     pub at: f64,
@@ -169,7 +169,7 @@ pub struct Truth {
 /// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The settings.
+    /// The settings that it was measured with.
     pub experiment: CovarianceToy,
     /// The distributions.
     pub truths: Vec<Truth>,

@@ -64,7 +64,7 @@ settings! {
 /// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The settings.
+    /// The settings that it was measured with.
     pub experiment: Mixture,
     /// Every curve.
     pub curves: Vec<Curve>,

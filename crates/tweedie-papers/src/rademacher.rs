@@ -109,7 +109,7 @@ pub struct Found {
 /// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The settings.
+    /// The settings that it was measured with.
     pub experiment: Rademacher,
     /// Distribution by distribution.
     pub found: Vec<Found>,

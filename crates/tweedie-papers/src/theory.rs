@@ -134,7 +134,7 @@ impl Measured {
 /// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The settings.
+    /// The settings that it was measured with.
     pub experiment: Theory,
     /// Over `K`: every covariance, and an error of either kind.
     pub over_steps: Vec<Measured>,

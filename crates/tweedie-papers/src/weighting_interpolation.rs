@@ -64,7 +64,7 @@ pub struct Point {
 /// What the experiment found.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The settings.
+    /// The settings that it was measured with.
     pub experiment: WeightingInterpolation,
     /// Every training.
     pub points: Vec<Point>,

@@ -84,7 +84,7 @@ pub struct Estimate {
 pub struct Flag {
     /// The row, from 0, among those that were scored.
     pub row: usize,
-    /// Why.
+    /// Why its value should not be believed.
     pub reason: String,
 }
 

@@ -22,7 +22,7 @@ const C1: f64 = 3.0;
 pub(super) const FEWEST: usize = 5;
 
 impl Chain {
-    /// Both.
+    /// The chain of the theorem, and steps even in the log signal-to-noise ratio.
     pub const ALL: [Chain; 2] = [Chain::Theorem, Chain::LogSnr];
 
     /// The name in tables.

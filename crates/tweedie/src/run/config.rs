@@ -85,7 +85,7 @@ pub struct RunConfig {
     pub model: ModelConfig,
     /// What is minimised.
     pub objective: ObjectiveConfig,
-    /// How.
+    /// Steps, batches, step sizes and when to stop.
     pub train: TrainConfig,
 }
 

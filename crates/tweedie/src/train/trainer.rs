@@ -54,7 +54,7 @@ pub(crate) trait Trainee {
 /// Fits models.
 #[derive(Clone, Debug, Default)]
 pub struct Trainer {
-    /// How.
+    /// Steps, batches, step sizes and when to stop.
     pub config: TrainConfig,
 }
 
