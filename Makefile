@@ -26,6 +26,7 @@ test: setup
 # Everything that CI runs.
 check: setup
 	$(CARGO) fmt --check
+	rustfmt --edition 2024 --check crates/tweedie/src/covariance/*.rs
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	$(MAKE) test

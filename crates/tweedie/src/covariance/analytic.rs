@@ -45,12 +45,7 @@ impl Covariance for Analytic {
         Analytic::NAME.into()
     }
 
-    fn of(
-        &self,
-        model: &dyn Denoiser,
-        q: &Query,
-        _: &mut Noise,
-    ) -> (Tensor, StepCovariance) {
+    fn of(&self, model: &dyn Denoiser, q: &Query, _: &mut Noise) -> (Tensor, StepCovariance) {
         let (device, schedule) = (q.x.device(), model.space().schedule());
         let interpolant = self.interpolant.get_or_init(|| self.statistics.interpolant(device));
         let g = interpolant.g(schedule, q.times, device);

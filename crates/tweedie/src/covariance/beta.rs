@@ -29,12 +29,7 @@ impl Covariance for Beta {
         Beta::NAME.into()
     }
 
-    fn of(
-        &self,
-        model: &dyn Denoiser,
-        q: &Query,
-        _: &mut Noise,
-    ) -> (Tensor, StepCovariance) {
+    fn of(&self, model: &dyn Denoiser, q: &Query, _: &mut Noise) -> (Tensor, StepCovariance) {
         let like = q.x.shallow_clone();
         let of_step = move |schedule: &dyn Schedule, s: &Times, t: &Times| {
             let k2 = |s: f64, t: f64| [schedule.transition(s, t).k2];

@@ -28,12 +28,7 @@ impl Covariance for BetaTilde {
         BetaTilde::NAME.into()
     }
 
-    fn of(
-        &self,
-        model: &dyn Denoiser,
-        q: &Query,
-        _: &mut Noise,
-    ) -> (Tensor, StepCovariance) {
+    fn of(&self, model: &dyn Denoiser, q: &Query, _: &mut Noise) -> (Tensor, StepCovariance) {
         let none = SymMatrix::scalar(&0.0.into(), q.x);
         (model.noise(q), StepCovariance::Posterior(none))
     }

@@ -27,12 +27,7 @@ impl Covariance for Diagonal {
         Diagonal::NAME.into()
     }
 
-    fn of(
-        &self,
-        model: &dyn Denoiser,
-        q: &Query,
-        _: &mut Noise,
-    ) -> (Tensor, StepCovariance) {
+    fn of(&self, model: &dyn Denoiser, q: &Query, _: &mut Noise) -> (Tensor, StepCovariance) {
         let (noise, cov) = jacobian::diagonal(model, q);
         (noise, StepCovariance::Posterior(cov))
     }

@@ -27,12 +27,7 @@ impl Covariance for Full {
         Full::NAME.into()
     }
 
-    fn of(
-        &self,
-        model: &dyn Denoiser,
-        q: &Query,
-        _: &mut Noise,
-    ) -> (Tensor, StepCovariance) {
+    fn of(&self, model: &dyn Denoiser, q: &Query, _: &mut Noise) -> (Tensor, StepCovariance) {
         let (noise, cov) = jacobian::full(model, q);
         (noise, StepCovariance::Posterior(cov))
     }

@@ -41,20 +41,13 @@ impl Covariance for Interpolated {
 
     /// # Panics
     /// If the model's head says no `v`.
-    fn of(
-        &self,
-        model: &dyn Denoiser,
-        q: &Query,
-        _: &mut Noise,
-    ) -> (Tensor, StepCovariance) {
-        let NoiseMoments { noise, head: Some(HeadOutput::Interpolation(v)), .. } =
-            model.moments(q)
+    fn of(&self, model: &dyn Denoiser, q: &Query, _: &mut Noise) -> (Tensor, StepCovariance) {
+        let NoiseMoments { noise, head: Some(HeadOutput::Interpolation(v)), .. } = model.moments(q)
         else {
             panic!("a head that interpolates between variances");
         };
-        let of_step = move |schedule: &dyn Schedule, s: &Times, t: &Times| {
-            covariance(schedule, s, t, &v)
-        };
+        let of_step =
+            move |schedule: &dyn Schedule, s: &Times, t: &Times| covariance(schedule, s, t, &v);
         (noise, StepCovariance::OfStep(Box::new(of_step)))
     }
 
@@ -132,15 +125,17 @@ pub(crate) mod tests {
     fn the_ends_are_beta_and_beta_tilde() {
         let schedules: [Arc<dyn Schedule>; 3] =
             [Arc::new(Vp::default()), Arc::new(SubVp::default()), Arc::new(Ve::default())];
-        let (s, t) =
-            (Times::each(vec![1e-3, 0.1, 0.7]), Times::each(vec![2e-3, 0.4, 1.0]));
         for schedule in schedules {
+            let (s, t) = (Times::each(vec![1e-3, 0.1, 0.7]), Times::each(vec![2e-3, 0.4, 1.0]));
             let at = |v: f64, covariance: &dyn Covariance| {
                 let model = Constant::new(schedule.clone(), v);
                 let x = model.oracle.mixture.sample(3, crate::noise::Seed(1));
                 let mut streams = crate::noise::Noise::new(crate::noise::Seed(0), 0..3);
-                let law =
-                    Reverse::new(&model, covariance, 1.0).unwrap().at(&Query::new(&x, &t), &s, &mut streams);
+                let law = Reverse::new(&model, covariance, 1.0).unwrap().at(
+                    &Query::new(&x, &t),
+                    &s,
+                    &mut streams,
+                );
                 (law.mean, law.cov.diagonal())
             };
             let (mean, large) = at(0.0, &Beta);

@@ -27,12 +27,7 @@ impl Covariance for Own {
         Own::NAME.into()
     }
 
-    fn of(
-        &self,
-        model: &dyn Denoiser,
-        q: &Query,
-        _: &mut Noise,
-    ) -> (Tensor, StepCovariance) {
+    fn of(&self, model: &dyn Denoiser, q: &Query, _: &mut Noise) -> (Tensor, StepCovariance) {
         let moments = model.moments(q);
         (moments.noise, StepCovariance::Posterior(moments.cov))
     }

@@ -37,12 +37,7 @@ impl Covariance for Rademacher {
         format!("{}-{}", Rademacher::NAME, self.0)
     }
 
-    fn of(
-        &self,
-        model: &dyn Denoiser,
-        q: &Query,
-        streams: &mut Noise,
-    ) -> (Tensor, StepCovariance) {
+    fn of(&self, model: &dyn Denoiser, q: &Query, streams: &mut Noise) -> (Tensor, StepCovariance) {
         let (noise, cov) = jacobian::rademacher(model, q, self.0, streams);
         (noise, StepCovariance::Posterior(cov))
     }

@@ -28,12 +28,7 @@ impl Covariance for ZeroHessian {
         ZeroHessian::NAME.into()
     }
 
-    fn of(
-        &self,
-        model: &dyn Denoiser,
-        q: &Query,
-        _: &mut Noise,
-    ) -> (Tensor, StepCovariance) {
+    fn of(&self, model: &dyn Denoiser, q: &Query, _: &mut Noise) -> (Tensor, StepCovariance) {
         let identity = SymMatrix::scalar(&1.0.into(), q.x);
         (model.noise(q), StepCovariance::Posterior(identity))
     }
