@@ -1,5 +1,5 @@
 //! A covariance of one's own, from outside the library: `G = ½ I`, halfway between β̃ (`G = 0`) and
-//! `H = 0` (`G = I`). It serves every sampler, every `η` and the ELBO like any other.
+//! `H = 0` (`G = I`). It serves samplers and the ELBO like any other.
 //!
 //!     cargo run --release --example covariance
 
@@ -49,11 +49,12 @@ fn main() -> Result<()> {
         assert!(bound.mean() < exact + 4.0 * bound.std_error());
     }
 
-    // halfway between ancestral steps and DDIM
-    let step = Ancestral::new(&truth, Half, 0.5, LastStep::Mean)?;
+    let step = Ancestral::new(&truth, Half, 1.0, LastStep::Mean)?;
     let samples = run_chain(&step, &grid, Seed(2), 0..1000, None)?;
-    println!("{} samples with η = 0.5, standard deviation {:.2}", samples.size()[0], {
-        samples.std(true).double_value(&[])
-    });
+    let deviation = samples.std(true).double_value(&[]);
+    println!(
+        "samples in ten steps: standard deviation {deviation:.2}, the data's {:.2}",
+        5f64.sqrt()
+    );
     Ok(())
 }

@@ -58,7 +58,9 @@ macro_rules! named {
                 from: D,
             ) -> std::result::Result<$type, D::Error> {
                 let name = <std::borrow::Cow<str> as serde::Deserialize>::deserialize(from)?;
-                $crate::choice::Choice::from_name(&name).map_err(serde::de::Error::custom)
+                $crate::choice::Choice::from_name(&name).map_err(|problem| {
+                    serde::de::Error::custom(format_args!("unknown variant: {problem}"))
+                })
             }
         }
     };
