@@ -18,7 +18,7 @@ use crate::choice::choice;
 use crate::console::{Console, check_output, print_json, remark};
 use crate::flow::DequantizationArguments;
 use crate::reading::{Reading, left_out};
-use crate::sample::COVARIANCES;
+use crate::sample::covariances;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "10,25,100")]
     steps: Vec<usize>,
     /// Covariances of a reverse step [default: of nll all that cost nothing, else learned]
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',', long_help = COVARIANCES)]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', long_help = covariances())]
     covariance: Vec<CovarianceConfig>,
     /// How steps are laid in time [default: angle; of levels the published even trajectory]
     #[arg(long, value_parser = choice::<SpacingConfig>())]

@@ -17,13 +17,16 @@ use crate::console::{Console, check_output, print_json, remark, say};
 use crate::flow::SolverArguments;
 use crate::pictures::{Format, Output};
 
-/// What `--covariance` takes, for help texts.
-pub const COVARIANCES: &str = "\
-CovarianceConfig of a reverse step: learned, the model's own head (the default, but for runs with --objective iddpm); beta and beta-tilde, DDPM's large and small; \
-zero-hessian, the Likelihood Matching paper's score-matching sampler; analytic, one number per time measured on the training data \
-(Analytic-DPM; measured at its first use and kept with the run); interpolated, between beta-tilde and beta as the head of a run \
-with --objective iddpm says; and from the score's Jacobian, by vector-Jacobian products at \
-every step: rademacher-M, its diagonal by M of them with random signs, diagonal and full, exactly by as many as there are columns.";
+/// What `--covariance` takes, for help texts: as the library lists them.
+pub fn covariances() -> String {
+    let listed = CovarianceConfig::listed().into_iter();
+    let lines: Vec<String> = listed.map(|(name, help)| format!("  {name}: {help}")).collect();
+    format!(
+        "Covariance of a reverse step [default: that of the run's head]:\n{}\nWhat is measured is \
+         measured at its first use and kept with the run",
+        lines.join("\n")
+    )
+}
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -79,8 +82,8 @@ pub struct Arguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Ancestral steps")]
 struct AncestralOptions {
-    /// CovarianceConfig of a reverse step [default: the head's]
-    #[arg(long, value_name = "WHICH", long_help = COVARIANCES)]
+    /// Covariance of a reverse step [default: the head's]
+    #[arg(long, value_name = "WHICH", long_help = covariances())]
     covariance: Option<CovarianceConfig>,
     /// From 0 (DDIM) to 1 (ancestral) [default: 1]
     #[arg(long, value_name = "ETA")]

@@ -18,7 +18,7 @@ use crate::choice::choice;
 use crate::console::{Console, check_output, in_line, print_json, remark, say};
 use crate::flow::{DequantizationArguments, DivergenceArguments, SolverArguments};
 use crate::reading::{Reading, left_out};
-use crate::sample::COVARIANCES;
+use crate::sample::covariances;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -50,8 +50,8 @@ pub struct Arguments {
     /// Independent draws per row (elbo), pairs (t, ε) per row (bound and bound-sm, at least 100)
     #[arg(long, value_name = "D", default_value_t = ScoreOptions::default().draws)]
     draws: usize,
-    /// CovarianceConfig of the ELBO's steps [default: the head's]
-    #[arg(long, value_name = "WHICH", long_help = COVARIANCES)]
+    /// Covariance of the ELBO's steps [default: the head's]
+    #[arg(long, value_name = "WHICH", long_help = covariances())]
     covariance: Option<CovarianceConfig>,
     /// How the ELBO's steps are laid in time [default: angle; of levels even]
     #[arg(long, value_parser = choice::<SpacingConfig>())]
