@@ -77,7 +77,7 @@ impl Flag {
             heading => argument.help_heading(heading),
         };
         let named = |argument: Arg| match self.value {
-            "" => argument,
+            "" => argument.value_name(self.name.to_uppercase().replace('-', "_")),
             value => argument.value_name(value),
         };
         let chosen = |argument: Arg, names: Vec<PossibleValue>| {

@@ -94,7 +94,8 @@ macro_rules! covariances {
                 let names: Vec<String> =
                     CovarianceConfig::listed().into_iter().map(|(name, _)| name).collect();
                 let (last, others) = names.split_last().expect("there are some");
-                Err(format!("give {} (M products) or {last}", others.join(", ")))
+                let others = others.join(", ").replace("-M", "-M (M products)");
+                Err(format!("give {others} or {last}"))
             }
         }
 
