@@ -5,6 +5,7 @@
 CARGO ?= cargo
 RUN ?= runs
 TWEEDIE = target/release/tweedie
+EXAMPLES = table images diffusers oracle covariance objective
 
 .PHONY: setup data demo test check bench slow-tests fuzz clean
 
@@ -20,8 +21,7 @@ demo: setup data
 test: setup
 	$(CARGO) test --all-targets
 	$(CARGO) test --doc
-	$(CARGO) run --quiet --package tweedie --example covariance
-	$(CARGO) run --quiet --package tweedie --example objective
+	for example in $(EXAMPLES); do $(CARGO) run --quiet --package tweedie --example $$example || exit 1; done
 
 # Everything that CI runs.
 check: setup

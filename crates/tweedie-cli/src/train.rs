@@ -100,7 +100,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         RunDir::check_free(&arguments.out)?;
     }
     let mut console = watch::Console::new(quiet, arguments.resume);
-    let density = Density::fit(&arguments.options()?, &mut console);
+    let density = Density::fit_source(&arguments.options()?, &mut console);
     let density = density.map_err(|error| match error {
         Error::Interrupted(what) => Error::Interrupted(format!(
             "{what}: go on with `tweedie train --out {} --resume`",

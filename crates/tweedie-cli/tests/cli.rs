@@ -349,7 +349,7 @@ fn levels_are_dequantised_as_asked() {
     fail(&variational, 2, &["dequantizer.safetensors", "checksum", "--replace"]);
     fail(&["dequantize", &at("none")], 2, &["not a run directory"]);
     std::fs::write(&data, "height,weight,children\n170,60,1\n").unwrap();
-    fail(&["dequantize", &run, "--replace"], 2, &["--data", "not at hand"]);
+    fail(&["dequantize", &run, "--replace"], 2, &["--data", "cannot be found"]);
 }
 
 /// So are the levels of images, by convolutions.

@@ -89,6 +89,17 @@ impl Density {
         Density { run, temporary: Some(Arc::new(dir)), measured: OnceCell::new() }
     }
 
+    /// The density that a model of diffusers is: see [`crate::run::import`]. Not saved.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the folder holds no model that can be computed here.
+    pub fn import(folder: impl AsRef<Path>, device: Device) -> Result<Density> {
+        let dir = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+        let path = dir.path().join("run");
+        crate::run::import(folder.as_ref(), &path, device)?;
+        Ok(Density::in_temporary(Run::load(path, device)?, dir))
+    }
+
     /// Writes the density to a new run directory: a copy of its own.
     ///
     /// # Errors

@@ -1,9 +1,29 @@
 //! Likelihood-trained diffusion models, used as probability models.
 //!
+//! Fit a density to a table or to images, sample from it in a few steps, score new rows
+//! ([`density`]):
+//!
+//! ```no_run
+//! use tweedie::prelude::*;
+//!
+//! fn main() -> Result<()> {
+//!     let data = Dataset::read("wine.csv")?;
+//!     let (train, test) = data.split(0.9, Seed(0));
+//!     let density = Density::fit(&train, &FitOptions::default(), &mut Silent)?;
+//!     let scores = density.log_prob(&test, &ScoreOptions::default())?;
+//!     println!("{:.3} ± {:.3} nats per row ({})", scores.mean(), scores.std_error(), scores.claim());
+//!     let samples = density.sample(1000, &SampleOptions { steps: 20, ..Default::default() })?;
+//!     samples.write("samples.csv")?;
+//!     density.save("runs/wine")
+//! }
+//! ```
+//!
+//! # How it works
+//!
 //! A network gives a score and a normalised posterior covariance `G`. Tweedie's two formulas turn
 //! them into the mean and covariance of the clean data ([`posterior`]); one Gaussian bridge turns
-//! those into the law of `x_s` given `x_t` ([`covariance::Reverse`]). Samplers draw from that law
-//! ([`mod@sample`]), ELBOs take its divergence ([`likelihood`]), Likelihood Matching maximises its
+//! those into the distribution of `x_s` given `x_t` ([`covariance::Reverse`]). Samplers draw from
+//! it ([`mod@sample`]), ELBOs take its divergence ([`likelihood`]), Likelihood Matching maximises its
 //! log-density ([`objective`]).
 //!
 //! An exact oracle ([`oracle`]) stands wherever a trained model does:
@@ -35,7 +55,7 @@
 //! ```
 //!
 //! Start with `docs/architecture.md` for the map of the crate, `docs/equations.md` for where each
-//! equation lives, and `examples/quickstart.rs` for training.
+//! equation lives, and `examples/` for complete programs.
 
 pub mod baseline;
 pub mod choice;
@@ -56,6 +76,7 @@ pub mod objective;
 pub mod ode;
 pub mod oracle;
 pub mod posterior;
+pub mod prelude;
 #[cfg(feature = "pth")]
 pub mod pth;
 pub mod query;
@@ -69,3 +90,10 @@ pub mod train;
 pub mod watch;
 
 pub use error::{Error, Result};
+/// The engine: tensors of the lower layer are its own.
+pub use tch;
+
+/// The README's Rust is compiled as it stands.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

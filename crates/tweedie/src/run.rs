@@ -47,7 +47,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use crate::covariance::NoiseStatistics;
-use crate::data::OutputFile;
+use crate::data::{Dataset, OutputFile};
 use crate::model::{Base, BaseKind, Denoiser, Model};
 use crate::noise::Seed;
 use crate::oracle::{GaussianMixture, MixtureParameters};
@@ -103,6 +103,8 @@ pub struct Run {
     pub data: DataRecord,
     /// The model with the parameters to use.
     pub model: Model,
+    /// The rows it was fitted to, where they were given in memory by this process.
+    pub(crate) in_memory: Option<Dataset>,
 }
 
 /// `base.json` of an isotropic base; that of any other is a mixture's parameters.
@@ -568,7 +570,7 @@ impl Run {
         let flat = checkpoint::read_parameters(&bytes, model.parameters(), &dir.setup()?)
             .map_err(|problem| Error::checkpoint(&file, problem, RETRAIN))?;
         model.parameters().assign(&flat.to_device(device));
-        let mut run = Run { dir, config, data, model };
+        let mut run = Run { dir, config, data, model, in_memory: None };
         if run.dir.file(STATISTICS).exists() {
             let remedy = "delete it: it is measured anew when it is needed";
             run.model.set_noise_statistics(run.dir.statistics(STATISTICS, remedy)?);
@@ -581,7 +583,7 @@ impl Run {
     /// can be written.
     ///
     /// # Errors
-    /// If the training data are not at hand or no longer the same, or the run is conditioned on
+    /// If the training data cannot be found or have changed, or the run is conditioned on
     /// classes.
     pub fn measure_noise(&mut self, batch: usize) -> Result<Measured> {
         let measured = self.measured_noise(batch)?;
@@ -595,10 +597,7 @@ impl Run {
     /// As [`Run::measure_noise`].
     pub fn measured_noise(&self, batch: usize) -> Result<Measured> {
         let prepared = self.prepared().ok_or_else(|| {
-            let source = &self.config.data.source;
-            let problem = format!(
-                "analytic needs the training data, and {source} is not at hand or no longer the same"
-            );
+            let problem = format!("analytic needs the training data: {}", self.no_data());
             Error::config("covariance", problem, "restore the data, or take another covariance")
         })?;
         let statistics = self.statistics_on(&prepared, batch)?;
@@ -730,9 +729,20 @@ impl Run {
     /// still the same.
     pub fn prepared(&self) -> Option<Prepared> {
         let of_run = |own: &Prepared| own.record.fingerprint == self.data.fingerprint;
+        if let Some(rows) = &self.in_memory {
+            return Prepared::of(rows, &self.config.data, self.config.seed).ok().filter(of_run);
+        }
         let places = self.dir.places_of_data(&self.config.data, &self.data);
         let read = |data: &DataConfig| Prepared::read(data, self.config.seed).ok();
         places.iter().filter_map(read).find(of_run)
+    }
+
+    /// Why there is nothing [`Run::prepared`], for errors.
+    pub(crate) fn no_data(&self) -> String {
+        match &*self.config.data.source {
+            "" => "the run names no file of its training data".into(),
+            source => format!("{source} cannot be found, or has changed since the training"),
+        }
     }
 
     /// What has to be said beside every figure of this run, a sentence each.

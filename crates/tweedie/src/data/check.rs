@@ -40,7 +40,7 @@ impl Dataset {
     pub fn check_columns(&self, dequantize: &Dequantize) -> Result<()> {
         match &self.refusals(dequantize)[..] {
             [] => Ok(()),
-            refusals => Err(combined(&self.source, &self.options, refusals)),
+            refusals => Err(combined(self.called(), &self.options, refusals)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Rows in memory, with their types: a table of columns, or images.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::column::{CellType, Column, ColumnKind, Values};
 use super::formats::text::Layout;
@@ -18,10 +19,11 @@ use crate::{Error, Result};
 ///
 /// A table keeps its columns as its file has them, whole numbers as `i64` and real ones in single
 /// or double precision; images keep their levels as bytes. A model is given rows in single
-/// precision, `[rows, dim]`: [`Dataset::row`], [`Dataset::gather`]. Every value is finite.
+/// precision, `[rows, dim]`: [`Dataset::row`], [`Dataset::gather`]. Every value is finite. Copies
+/// share the values.
 #[derive(Debug, Clone)]
 pub struct Dataset {
-    pub(super) content: Content,
+    pub(super) content: Arc<Content>,
     /// The file from which it was read; empty for data made in memory.
     pub source: PathBuf,
     /// The classes of images, where their files have any.
@@ -106,9 +108,23 @@ impl Dataset {
         Ok(Dataset::of_content(Content::Table(columns)))
     }
 
+    /// Images made in memory, of the same channels, height and width, from their levels 0…255,
+    /// image by image, channel by channel, line by line.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if there is no whole image.
+    pub fn images(shape: [usize; 3], levels: Vec<u8>) -> Result<Dataset> {
+        let dim: usize = shape.iter().product();
+        if levels.is_empty() || dim == 0 || !levels.len().is_multiple_of(dim) {
+            let problem = format!("{} levels are not whole images of {shape:?}", levels.len());
+            return Err(Error::data("images", problem, "give one level for each pixel"));
+        }
+        Ok(Dataset::of_content(Content::Images { shape, levels }))
+    }
+
     fn of_content(content: Content) -> Dataset {
         Dataset {
-            content,
+            content: Arc::new(content),
             source: PathBuf::new(),
             labels: None,
             files: Vec::new(),
@@ -128,7 +144,7 @@ impl Dataset {
         Dataset::of_content(Content::Table(columns))
     }
 
-    pub(super) fn of_images(
+    pub(super) fn of_image_files(
         path: &Path,
         images: Images,
         options: &TableOptions,
@@ -157,9 +173,18 @@ impl Dataset {
         })
     }
 
+    /// What the data set is called in messages.
+    pub(crate) fn called(&self) -> &Path {
+        let memory = match &*self.content {
+            Content::Table(_) => "table",
+            Content::Images { .. } => "images",
+        };
+        if self.source.as_os_str().is_empty() { Path::new(memory) } else { &self.source }
+    }
+
     /// The number of rows.
     pub fn rows(&self) -> usize {
-        match &self.content {
+        match &*self.content {
             Content::Table(columns) => columns.first().map_or(0, |(_, values)| values.len()),
             Content::Images { levels, .. } => levels.len() / self.dim(),
         }
@@ -167,7 +192,7 @@ impl Dataset {
 
     /// The number of columns of a table, or of levels of an image.
     pub fn dim(&self) -> usize {
-        match &self.content {
+        match &*self.content {
             Content::Table(columns) => columns.len(),
             Content::Images { shape, .. } => shape.iter().product(),
         }
@@ -175,7 +200,7 @@ impl Dataset {
 
     /// Channels, height and width, where rows are images.
     pub fn image(&self) -> Option<[usize; 3]> {
-        match &self.content {
+        match &*self.content {
             Content::Table(_) => None,
             Content::Images { shape, .. } => Some(*shape),
         }
@@ -183,7 +208,7 @@ impl Dataset {
 
     /// The levels of images, 0…255, image by image, channel by channel, line by line.
     pub fn levels(&self) -> Option<&[u8]> {
-        match &self.content {
+        match &*self.content {
             Content::Table(_) => None,
             Content::Images { levels, .. } => Some(levels),
         }
@@ -197,7 +222,7 @@ impl Dataset {
 
     /// The names and kinds of the columns; those of images are `p1`, `p2`, ….
     pub fn columns(&self) -> Vec<Column> {
-        match &self.content {
+        match &*self.content {
             Content::Images { .. } => pixel_columns(self.dim()),
             Content::Table(columns) => {
                 let column = |(name, values): &(String, Values)| Column {
@@ -216,7 +241,7 @@ impl Dataset {
 
     /// How the columns are written.
     pub(super) fn cell_types(&self) -> Vec<CellType> {
-        match &self.content {
+        match &*self.content {
             Content::Images { .. } => vec![CellType::Integer; self.dim()],
             Content::Table(columns) => columns.iter().map(|(_, v)| v.cell_type()).collect(),
         }
@@ -224,7 +249,7 @@ impl Dataset {
 
     /// The columns of a table; none of images.
     pub(super) fn table(&self) -> &[(String, Values)] {
-        match &self.content {
+        match &*self.content {
             Content::Table(columns) => columns,
             Content::Images { .. } => &[],
         }
@@ -232,7 +257,7 @@ impl Dataset {
 
     /// The columns of a table, to be changed.
     pub(super) fn table_mut(&mut self) -> Option<&mut Vec<(String, Values)>> {
-        match &mut self.content {
+        match Arc::make_mut(&mut self.content) {
             Content::Table(columns) => Some(columns),
             Content::Images { .. } => None,
         }
@@ -254,7 +279,7 @@ impl Dataset {
     /// If a row does not exist.
     pub fn gather(&self, rows: &[usize]) -> Vec<f32> {
         let dim = self.dim();
-        match &self.content {
+        match &*self.content {
             Content::Images { levels, .. } => {
                 let image = |&i: &usize| &levels[i * dim..(i + 1) * dim];
                 rows.iter().flat_map(image).map(|&level| level.into()).collect()
@@ -284,9 +309,7 @@ impl Dataset {
             })
         };
         let columns = names.iter().map(|name| column(name.as_ref())).collect::<Result<_>>()?;
-        let mut part = Dataset { content: Content::Table(Vec::new()), ..self.clone() };
-        part.content = Content::Table(columns);
-        Ok(part)
+        Ok(Dataset { content: Arc::new(Content::Table(columns)), ..self.clone() })
     }
 
     /// The rows `rows`, in this order, with their classes.
@@ -295,7 +318,7 @@ impl Dataset {
     /// If a row does not exist.
     pub fn take(&self, rows: &[usize]) -> Dataset {
         let dim = self.dim();
-        let content = match &self.content {
+        let content = match &*self.content {
             Content::Table(columns) => {
                 let take = |(name, v): &(String, Values)| (name.clone(), v.take(rows));
                 Content::Table(columns.iter().map(take).collect())
@@ -350,7 +373,7 @@ impl Dataset {
     }
 
     pub(super) fn cell(&self, row: usize, k: usize) -> super::column::Cell {
-        match &self.content {
+        match &*self.content {
             Content::Table(columns) => columns[k].1.cell(row),
             Content::Images { levels, .. } => {
                 super::column::Cell::Integer(levels[row * self.dim() + k].into())
@@ -377,7 +400,7 @@ impl Dataset {
     /// Keeps the increasing `rows` of the values, classes and files alone, in place.
     pub(super) fn retain(&mut self, rows: &[usize]) {
         let dim = self.dim();
-        match &mut self.content {
+        match Arc::make_mut(&mut self.content) {
             Content::Table(columns) => columns.iter_mut().for_each(|(_, v)| v.retain(rows)),
             Content::Images { levels, .. } => {
                 for (to, &from) in rows.iter().enumerate() {

@@ -35,7 +35,7 @@ impl Dataset {
         let mut collector = Collector::new(path.as_ref(), options);
         let images = formats::read(path.as_ref(), options, &mut collector)?;
         let mut data = match images {
-            Some(images) => Dataset::of_images(path.as_ref(), images, options)?,
+            Some(images) => Dataset::of_image_files(path.as_ref(), images, options)?,
             None => collector.finish()?,
         };
         if options.unique {

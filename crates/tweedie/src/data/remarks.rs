@@ -195,7 +195,7 @@ impl Dataset {
         match &refused[..] {
             [] => Ok(remarks),
             _ => Err(Error::data(
-                &self.source,
+                self.called(),
                 refused.join("; "),
                 format!(
                     "if these are fill values, empty the cells and give {DROP_ROWS}; if they are \

@@ -164,9 +164,7 @@ impl Density {
         let missing =
             |problem: String, remedy: &str| Error::config("dequantize.data", problem, remedy);
         let own = run.prepared().ok_or_else(|| {
-            let source = &run.config.data.source;
-            let problem = format!("{source} is not at hand, or no longer the table of this run");
-            missing(problem, "give rows to learn from with dequantize.data")
+            missing(run.no_data(), "give rows to learn from with dequantize.data")
         })?;
         let held_out = match own.validation {
             Some(table) => {

@@ -11,7 +11,7 @@ use super::{Claim, Density, SampleOptions, ScoreOptions, TestRows};
 use crate::baseline::{self, KernelDensity};
 use crate::choice::choices;
 use crate::covariance::CovarianceConfig;
-use crate::data::subset;
+use crate::data::{Dataset, subset};
 use crate::dequantize::Dequantization;
 use crate::grid::SpacingConfig;
 use crate::likelihood::{Estimation, Estimator};
@@ -198,13 +198,15 @@ impl Evaluation {
 }
 
 impl Density {
-    /// Judges the density on `rows`.
+    /// Judges the density on the rows of `data`, which has its columns.
     ///
     /// # Errors
     /// [`Error::Config`] if an option makes no sense for this density; as [`Density::log_prob`] and
     /// [`Density::sample`].
-    pub fn evaluate(&self, rows: &TestRows, options: &EvaluateOptions) -> Result<Evaluation> {
-        self.evaluate_with(Some(rows), None, options, &mut Silent)
+    pub fn evaluate(&self, data: &Dataset, options: &EvaluateOptions) -> Result<Evaluation> {
+        let mut rows = self.all_of(self.run.data.conform(data.clone())?);
+        rows.draw(options);
+        self.evaluate_with(Some(&rows), None, options, &mut Silent)
     }
 
     /// As [`Density::evaluate`], beside `against`, another density with the same rows

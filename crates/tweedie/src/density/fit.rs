@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use super::Density;
+use crate::data::Dataset;
 use crate::device;
 use crate::model::{Base, BaseKind, HeadStart, Model};
 use crate::noise::Seed;
@@ -114,136 +115,172 @@ const NETWORK: &str = "model.network";
 /// Samples of images that are drawn while training.
 const LOOK_SAMPLES: usize = 16;
 impl Density {
-    /// Fits a density to the rows of `data.source`, and reports to `watch`, which can stop it: then
-    /// what is done is kept in the run directory.
+    /// Fits a density to the rows of `data`, of which a tenth is held out to choose the model by
+    /// unless `data.split` says otherwise; none is kept for testing. Reports to `watch`, which can
+    /// stop it: then what is done is kept in the run directory.
+    ///
+    /// The rows are not kept in the run directory. Once it is loaded by another process, what needs
+    /// the training data, as the analytic covariance does, is refused.
     ///
     /// # Errors
     /// [`Error::Config`] with the path of an option that cannot be, [`Error::Data`] for data that
     /// cannot be used, [`Error::Numeric`] if training diverges, [`Error::Interrupted`] if `watch`
     /// stops it.
-    pub fn fit(options: &FitOptions, watch: &mut dyn WatchFit) -> Result<Density> {
+    pub fn fit(data: &Dataset, options: &FitOptions, watch: &mut dyn WatchFit) -> Result<Density> {
+        Density::fit_to(Some(data), options, watch)
+    }
+
+    /// Fits a density to the rows of the file, or of the mixture, that `data.source` names; test
+    /// rows are kept apart as `data.split` says. Otherwise as [`Density::fit`].
+    ///
+    /// # Errors
+    /// As [`Density::fit`], and whatever in the file cannot be used.
+    pub fn fit_source(options: &FitOptions, watch: &mut dyn WatchFit) -> Result<Density> {
+        Density::fit_to(None, options, watch)
+    }
+
+    fn fit_to(
+        data: Option<&Dataset>,
+        options: &FitOptions,
+        watch: &mut dyn WatchFit,
+    ) -> Result<Density> {
         let device = device::open(&options.device)?;
+        let fit = Fit { data, options, device };
         match (options.resume, &options.out) {
-            (true, Some(out)) => Ok(Density::of(resume(out, options, device, watch)?)),
+            (true, Some(out)) => Ok(Density::of(fit.resume(out, watch)?)),
             (true, None) => Err(Error::config("fit.out", "no run to go on with", "give one")),
-            (false, Some(out)) => Ok(Density::of(begin(out, options, device, watch)?)),
+            (false, Some(out)) => Ok(Density::of(fit.begin(out, watch)?)),
             (false, None) => {
                 let dir = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
-                let run = begin(&dir.path().join("run"), options, device, watch)?;
+                let run = fit.begin(&dir.path().join("run"), watch)?;
                 Ok(Density::in_temporary(run, dir))
             }
         }
     }
 }
 
-/// A new training in the directory `out`, to its end.
-fn begin(
-    out: &Path,
-    options: &FitOptions,
+/// What is fitted, to what, and where.
+struct Fit<'a> {
+    /// The rows, where they are in memory.
+    data: Option<&'a Dataset>,
+    options: &'a FitOptions,
     device: Device,
-    watch: &mut dyn WatchFit,
-) -> Result<Run> {
-    RunDir::check_free(out)?;
-    let donor = options.score_from.as_deref().map(RunDir::open).transpose()?;
-    let donor = donor.map(|donor| Ok::<_, Error>((donor.config()?, donor.data()?))).transpose()?;
-    let mut below = vec![fixed(), donor.as_ref().map(of_donor).unwrap_or_default()];
-    // which kind of network, and hence which options it has, follows the data
-    let known = options.layers.iter().map(|layer| layer.without(NETWORK)).collect();
-    let mut config = resolve(&below, &FitOptions { layers: known, ..options.clone() })?;
-    check(&config, options)?;
-    let prepared = Prepared::read(&config.data, config.seed)?;
-    below.insert(1, of_data(&config, &prepared.record));
-    config = resolve(&below, options)?;
-    if starts_measured(&config, options) {
-        below[0].set("model.head.start", HeadStart::Analytic.to_string());
+}
+
+impl Fit<'_> {
+    /// The rows, split and scaled.
+    fn prepared(&self, config: &RunConfig) -> Result<Prepared> {
+        match self.data {
+            Some(data) => Prepared::of(data, &config.data, config.seed),
+            None => Prepared::read(&config.data, config.seed),
+        }
+    }
+
+    /// A new training in the directory `out`, to its end.
+    fn begin(&self, out: &Path, watch: &mut dyn WatchFit) -> Result<Run> {
+        let Fit { options, device, .. } = *self;
+        RunDir::check_free(out)?;
+        let donor = options.score_from.as_deref().map(RunDir::open).transpose()?;
+        let donor =
+            donor.map(|donor| Ok::<_, Error>((donor.config()?, donor.data()?))).transpose()?;
+        let mut below =
+            vec![fixed(self.data.is_some()), donor.as_ref().map(of_donor).unwrap_or_default()];
+        // which kind of network, and hence which options it has, follows the data
+        let known = options.layers.iter().map(|layer| layer.without(NETWORK)).collect();
+        let mut config = resolve(&below, &FitOptions { layers: known, ..options.clone() })?;
+        check(&config, options)?;
+        let prepared = self.prepared(&config)?;
+        below.insert(1, of_data(&config, &prepared.record));
         config = resolve(&below, options)?;
-    }
-    fit_to(&mut config, &prepared.record)?;
-    watch.data(&prepared);
-    let donor = options.score_from.as_ref();
-    let mut donor = donor.map(|path| load_donor(path, &config, &prepared, device)).transpose()?;
-    if let Some(donor) = &mut donor {
-        if options.automatic_rank {
-            choose_rank(&mut config, donor, &prepared, watch)?;
+        if starts_measured(&config, options) {
+            below[0].set("model.head.start", HeadStart::Analytic.to_string());
+            config = resolve(&below, options)?;
         }
-        if config.model.starts_from_measurement() && donor.model.noise_statistics().is_none() {
-            measure(donor, &config, &prepared, watch)?;
+        fit_to(&mut config, &prepared.record)?;
+        watch.data(&prepared);
+        let donor = options.score_from.as_ref();
+        let mut donor =
+            donor.map(|path| load_donor(path, &config, &prepared, device)).transpose()?;
+        if let Some(donor) = &mut donor {
+            if options.automatic_rank {
+                choose_rank(&mut config, donor, &prepared, watch)?;
+            }
+            if config.model.starts_from_measurement() && donor.model.noise_statistics().is_none() {
+                measure(donor, &config, &prepared, watch)?;
+            }
+        } else if config.base.kind == BaseKind::Mixture {
+            watch.say(Remark::Progress("base: fitting mixtures of Gaussians".into()));
         }
-    } else if config.base.kind == BaseKind::Mixture {
-        watch.say(Remark::Progress("base: fitting mixtures of Gaussians".into()));
+        let seed = Seed(config.seed).derive("validation rows");
+        let validation = prepared.validation_rows(config.train.validation_rows, seed);
+        let training =
+            Training::begin(out, &config, &prepared, &validation, donor.as_ref(), device)?;
+        describe_base(&training.model, &config, &prepared.record, donor.is_some(), watch);
+        self.train(training, &config, &prepared, watch)
     }
-    let seed = Seed(config.seed).derive("validation rows");
-    let validation = prepared.validation_rows(config.train.validation_rows, seed);
-    let training = Training::begin(out, &config, &prepared, &validation, donor.as_ref(), device)?;
-    describe_base(&training.model, &config, &prepared.record, donor.is_some(), watch);
-    train(training, &config, &prepared, device, watch)
-}
 
-/// The run in `out` from where it was left, to its end.
-fn resume(
-    out: &Path,
-    options: &FitOptions,
-    device: Device,
-    watch: &mut dyn WatchFit,
-) -> Result<Run> {
-    let mut dir = RunDir::open(out)?;
-    let stored = dir.config()?;
-    if options.score_from.is_some() {
-        let remedy = "leave it out: what the run was begun with is kept in it";
-        return Err(Error::config("fit.score_from", "cannot be given with fit.resume", remedy));
-    }
-    let mut config = resolve(&[Layer::of(&stored)], options)?;
-    check(&config, options)?;
-    check_same(&stored, &config)?;
-    dir.lock()?;
-    if options.gives("train.max_seconds") && config.train.max_seconds > 0.0 {
-        // so many seconds from now on
-        config.train.max_seconds += dir.status()?.map_or(0.0, |status| status.seconds);
-    }
-    config.train.check()?;
-    let damaged = dir.damaged_metrics()?;
-    if damaged > 0 {
-        let path = dir.file("metrics.jsonl");
-        let text = format!("{}: {damaged} damaged lines are left out", path.display());
-        watch.say(Remark::Note(text));
-    }
-    config.data = stored.data.absolute();
-    let prepared = Prepared::read(&config.data, config.seed)?;
-    watch.data(&prepared);
-    let training = Training::resume(dir, &config, &prepared, "fit.resume", device)?;
-    train(training, &config, &prepared, device, watch)
-}
-
-/// The training that is begun, to its end.
-fn train(
-    training: Training,
-    config: &RunConfig,
-    prepared: &Prepared,
-    device: Device,
-    watch: &mut dyn WatchFit,
-) -> Result<Run> {
-    let record = &prepared.record;
-    watch.begun(&training, config, record);
-    let Training { dir, model, mut state } = training;
-    let seed = Seed(config.seed);
-    let judge = prepared.judge(&config.train, seed);
-    let trainer = Trainer { config: config.train.clone() };
-    // of the whole configuration: what follows the data may change it
-    let objective = config.objective.build()?;
-    let rows = prepared.training();
-    watch.begin("train", config.train.iterations);
-    let mut hooks = Keeper { dir: &dir, config, record, watch };
-    let ended =
-        trainer.fit(&model, &*objective, &rows, judge.as_ref(), seed, &mut state, &mut hooks);
-    watch.end();
-    let ended = ended?;
-    dir.finish(&state, ended)?;
-    match ended {
-        StopReason::Stopped => {
-            let text = format!("stopped at iteration {}; everything is saved", state.iteration);
-            Err(Error::Interrupted(text))
+    /// The run in `out` from where it was left, to its end.
+    fn resume(&self, out: &Path, watch: &mut dyn WatchFit) -> Result<Run> {
+        let Fit { options, device, .. } = *self;
+        let mut dir = RunDir::open(out)?;
+        let stored = dir.config()?;
+        if options.score_from.is_some() {
+            let remedy = "leave it out: what the run was begun with is kept in it";
+            return Err(Error::config("fit.score_from", "cannot be given with fit.resume", remedy));
         }
-        _ => Run::load(dir.path(), device),
+        let mut config = resolve(&[Layer::of(&stored)], options)?;
+        check(&config, options)?;
+        check_same(&stored, &config)?;
+        dir.lock()?;
+        if options.gives("train.max_seconds") && config.train.max_seconds > 0.0 {
+            // so many seconds from now on
+            config.train.max_seconds += dir.status()?.map_or(0.0, |status| status.seconds);
+        }
+        config.train.check()?;
+        let damaged = dir.damaged_metrics()?;
+        if damaged > 0 {
+            let path = dir.file("metrics.jsonl");
+            let text = format!("{}: {damaged} damaged lines are left out", path.display());
+            watch.say(Remark::Note(text));
+        }
+        config.data = stored.data.absolute();
+        let prepared = self.prepared(&config)?;
+        watch.data(&prepared);
+        let training = Training::resume(dir, &config, &prepared, "fit.resume", device)?;
+        self.train(training, &config, &prepared, watch)
+    }
+
+    /// The training that is begun, to its end.
+    fn train(
+        &self,
+        training: Training,
+        config: &RunConfig,
+        prepared: &Prepared,
+        watch: &mut dyn WatchFit,
+    ) -> Result<Run> {
+        let record = &prepared.record;
+        watch.begun(&training, config, record);
+        let Training { dir, model, mut state } = training;
+        let seed = Seed(config.seed);
+        let judge = prepared.judge(&config.train, seed);
+        let trainer = Trainer { config: config.train.clone() };
+        // of the whole configuration: what follows the data may change it
+        let objective = config.objective.build()?;
+        let rows = prepared.training();
+        watch.begin("train", config.train.iterations);
+        let mut hooks = Keeper { dir: &dir, config, record, watch };
+        let ended =
+            trainer.fit(&model, &*objective, &rows, judge.as_ref(), seed, &mut state, &mut hooks);
+        watch.end();
+        let ended = ended?;
+        dir.finish(&state, ended)?;
+        match ended {
+            StopReason::Stopped => {
+                let text = format!("stopped at iteration {}; everything is saved", state.iteration);
+                Err(Error::Interrupted(text))
+            }
+            _ => Ok(Run { in_memory: self.data.cloned(), ..Run::load(dir.path(), self.device)? }),
+        }
     }
 }
 

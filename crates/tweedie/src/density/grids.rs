@@ -92,10 +92,7 @@ impl<'a> Grids<'a> {
             false => Spacing::Angle.elbo_grid(schedule, TIMES),
         };
         let Some(prepared) = run.prepared() else {
-            let problem = format!(
-                "dynamic needs the training data, and {} is not at hand or no longer the same",
-                run.config.data.source
-            );
+            let problem = format!("dynamic needs the training data: {}", run.no_data());
             return Err(Error::config(field, problem, "restore the data, or take another spacing"));
         };
         let seed = Seed(run.config.seed).derive("dynamic spacing");

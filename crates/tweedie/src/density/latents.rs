@@ -127,6 +127,7 @@ impl Density {
         watch: &mut dyn Watch,
     ) -> Result<Latents> {
         options.solver.check("encode.solver")?;
+        let data = &self.run.data.conform(data.clone())?;
         let rows: Vec<usize> = (0..data.rows()).collect();
         let scaling = &self.run.data.scaling;
         let x = match options.seed {

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use super::{Density, EvaluateOptions};
 use crate::data::{Dataset, Split, TableOptions, subset};
 use crate::noise::Seed;
-use crate::run::scaled_rows;
+use crate::run::{Prepared, scaled_rows};
 use crate::watch::{Remark, Watch};
 use crate::{Error, Result};
 
@@ -60,39 +60,48 @@ impl Density {
         options: Option<&TableOptions>,
     ) -> Result<TestRows> {
         let run = &self.run;
-        // of images, the full covariance and all distances cost more than the network
-        let compared = !self.is_of_images();
-        let same = if compared || data.is_none() { run.prepared() } else { None };
-        let seed = Seed(run.config.seed);
-        let reference = same.as_ref().filter(|_| compared).map(|own| {
-            let seed_of = |purpose| seed.derive(purpose);
-            let train =
-                scaled_rows(&own.table, &own.split.train, &run.data.scaling, seed_of("reference"));
-            let validation = own.validation_rows(BANDWIDTH_ROWS, seed_of("validation rows"));
-            (train.0, validation.to_kind(Kind::Double))
-        });
         if let Some(path) = data {
             let options = options.unwrap_or(&run.config.data.table);
-            let table = run.data.read_table(path, options)?;
-            let rows = (0..table.rows()).collect();
-            return Ok(TestRows { table, rows, reference });
+            return Ok(self.all_of(run.data.read_table(path, options)?));
         }
         let missing = |problem: String| {
             Err(Error::config("evaluate.data", problem, "give test rows with evaluate.data"))
         };
-        match same {
+        match run.prepared() {
             Some(own) => {
+                let reference = self.reference(&own);
                 let Split { test, .. } = own.split;
                 match test.is_empty() {
                     true => missing("the run kept no test rows".into()),
                     false => Ok(TestRows { table: own.table, rows: test, reference }),
                 }
             }
-            None => missing(format!(
-                "{} is not at hand, or no longer the table of this run",
-                run.config.data.source
-            )),
+            None => missing(run.no_data()),
         }
+    }
+
+    /// All rows of a data set with the columns of this density, to judge it on.
+    pub(super) fn all_of(&self, table: Dataset) -> TestRows {
+        let own = if self.is_of_images() { None } else { self.run.prepared() };
+        let reference = own.and_then(|own| self.reference(&own));
+        TestRows { rows: (0..table.rows()).collect(), table, reference }
+    }
+
+    /// What classical densities are fitted to. None for images, where the full covariance and all
+    /// distances cost more than the network.
+    fn reference(&self, own: &Prepared) -> Option<(Tensor, Tensor)> {
+        let (run, seed) = (&self.run, Seed(self.run.config.seed));
+        let fit = || {
+            let (train, _) = scaled_rows(
+                &own.table,
+                &own.split.train,
+                &run.data.scaling,
+                seed.derive("reference"),
+            );
+            let validation = own.validation_rows(BANDWIDTH_ROWS, seed.derive("validation rows"));
+            (train, validation.to_kind(Kind::Double))
+        };
+        (!self.is_of_images()).then(fit)
     }
 
     /// Brings the test rows of two densities to those that both have.

@@ -270,8 +270,9 @@ impl Density {
         options: &ScoreOptions,
         watch: &mut dyn Watch,
     ) -> Result<Scores> {
-        let rows: Vec<usize> = (0..data.rows()).collect();
         options.check()?;
+        let data = &self.run.data.conform(data.clone())?;
+        let rows: Vec<usize> = (0..data.rows()).collect();
         let (batch, covariance) = self.ready_to_score(options, watch)?;
         let settings = self.estimation(options, covariance, batch, watch)?;
         let noise = dequantizer(&self.run, options.dequantization, options.start_time)?;

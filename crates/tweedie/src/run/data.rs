@@ -15,6 +15,9 @@ use crate::oracle::named;
 use crate::train::{Rows, TrainConfig, Validation};
 use crate::{Error, Result};
 
+/// What stands for the source of data that were given in memory.
+const IN_MEMORY: &str = "data in memory";
+
 /// What a run remembers of its data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataRecord {
@@ -111,14 +114,29 @@ impl DataRecord {
         options: &TableOptions,
     ) -> Result<Dataset> {
         let options = TableOptions { unique: false, purpose, ..options.of_columns(&self.names()) };
-        let mut table = Dataset::read_with(path, &options)?;
-        if table.image() != self.image {
-            let (found, own) = (in_words(table.image()), in_words(self.image));
+        self.conform(Dataset::read_with(path, &options)?)
+    }
+
+    /// `data` with this run's columns alone, in their order, and its numbers of classes.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if rows are of another kind or shape, [`Error::Config`] if a column is
+    /// missing.
+    pub fn conform(&self, mut data: Dataset) -> Result<Dataset> {
+        if data.image() != self.image {
+            let (found, own) = (in_words(data.image()), in_words(self.image));
             let problem = format!("holds {found}, the run is of {own}");
-            return Err(Error::data(path, problem, "give data of the same kind and shape"));
+            return Err(Error::data(
+                data.called(),
+                problem,
+                "give data of the same kind and shape",
+            ));
         }
-        into_classes(&mut table, &self.classes)?;
-        Ok(table)
+        if self.image.is_none() && data.names() != self.names() {
+            data = data.select(&self.names())?;
+        }
+        into_classes(&mut data, &self.classes)?;
+        Ok(data)
     }
 
     /// The number of the class called `name`, or that is its number.
@@ -143,7 +161,7 @@ fn classes_of(table: &Dataset, config: &DataConfig) -> Result<Vec<String>> {
         (true, Some(labels)) if labels.names.len() > 1 => Ok(labels.names.clone()),
         (true, found) => {
             let what = if found.is_some() { "only one class" } else { "no labels" };
-            let problem = format!("{} has {what}", config.source);
+            let problem = format!("{} has {what}", table.called().display());
             let remedy = "give a folder with one sub-folder per class, IDX images with their \
                           labels beside them, an NPZ with labels, or CIFAR-10's batches";
             Err(Error::config("data.classes", problem, remedy))
@@ -175,7 +193,7 @@ fn into_classes(table: &mut Dataset, classes: &[String]) -> Result<()> {
         ([], _) => None,
         (_, None) => {
             let problem = "has no labels, which the run's model is conditioned on";
-            return Err(Error::data(&table.source, problem, "give images with their classes"));
+            return Err(Error::data(table.called(), problem, "give images with their classes"));
         }
         (_, Some(labels)) => Some(labels.among(classes).map_err(|unknown| {
             let problem =
@@ -203,10 +221,14 @@ pub struct Prepared {
 impl Prepared {
     /// Reads `config`'s source and fits the scaling on its training rows. The rows of a mixture and
     /// the split are drawn by `config.split_seed`, or where that is not set by `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for data that cannot be used, [`Error::Config`] for options that are not for
+    /// them.
     pub fn read(config: &DataConfig, seed: u64) -> Result<Prepared> {
-        let seed = config.split_seed.unwrap_or(seed);
-        let mut table = match config.source.strip_prefix("mixture:") {
-            Some(name) => mixture_table(name, config.mixture_rows, Seed(seed))?,
+        let drawn = config.split_seed.unwrap_or(seed);
+        let table = match config.source.strip_prefix("mixture:") {
+            Some(name) => mixture_table(name, config.mixture_rows, Seed(drawn))?,
             None if config.source.is_empty() => {
                 let remedy = "give a table, images, or mixture:NAME";
                 return Err(Error::config("data.source", "no data were given", remedy));
@@ -215,6 +237,31 @@ impl Prepared {
                 Dataset::read_to_train(&config.source, &config.table, &config.scaling.dequantize)?
             }
         };
+        Prepared::split(table, config.source.clone(), config, seed)
+    }
+
+    /// As [`Prepared::read`], of rows in memory.
+    ///
+    /// # Errors
+    /// As [`Prepared::read`].
+    pub fn of(table: &Dataset, config: &DataConfig, seed: u64) -> Result<Prepared> {
+        if !config.source.is_empty() {
+            let remedy = "give one of them";
+            return Err(Error::config("data.source", "there are data in memory too", remedy));
+        }
+        if table.image().is_none() {
+            table.check_columns(&config.scaling.dequantize)?;
+        }
+        Prepared::split(table.clone(), IN_MEMORY.into(), config, seed)
+    }
+
+    fn split(
+        mut table: Dataset,
+        source: String,
+        config: &DataConfig,
+        seed: u64,
+    ) -> Result<Prepared> {
+        let seed = config.split_seed.unwrap_or(seed);
         if table.image().is_none() {
             for (option, requested) in
                 [("data.flip", config.flip), ("data.classes", config.classes)]
@@ -259,7 +306,7 @@ impl Prepared {
         let validation = config.validation.as_ref().map(read).transpose()?;
         let held_out = validation.as_ref().map_or(split.validation.len(), Dataset::rows);
         let record = DataRecord {
-            source: config.source.clone(),
+            source,
             scaling,
             marginals,
             image: table.image(),

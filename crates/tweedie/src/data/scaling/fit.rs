@@ -96,7 +96,7 @@ impl Scaling {
     ) -> Result<(Scaling, Vec<MarginalChoice>)> {
         if rows.is_empty() {
             let problem = "there is no row to fit the scaling on";
-            return Err(Error::data(&table.source, problem, "give more rows"));
+            return Err(Error::data(table.called(), problem, "give more rows"));
         }
         if options.knots < 2 {
             let problem = format!("{} is too few", options.knots);
@@ -145,7 +145,7 @@ fn fit_column(
             Some(regular_grid(all).ok_or_else(|| {
                 let problem =
                     format!("the values of column `{}` do not lie on a regular grid", column.name);
-                Error::data(&table.source, problem, "leave it out of the columns to dequantise")
+                Error::data(table.called(), problem, "leave it out of the columns to dequantise")
             })?)
         }
     };
@@ -164,7 +164,7 @@ fn fit_column(
         let (name, n) = (&column.name, rows.len());
         let problem = format!("column `{name}` is constant on the {n} rows of the training part");
         let remedy = format!("leave it out with {}", option(DROP, &[name]));
-        Error::data(&table.source, problem, remedy)
+        Error::data(table.called(), problem, remedy)
     })?;
     Ok((ScaledColumn { column, grid, map }, choice))
 }

@@ -12,10 +12,13 @@ pub(super) fn rank_of(rank: i64) -> toml::Table {
 }
 
 /// What new trainings have otherwise than a configuration that leaves it out: the same split for
-/// all seeds, so that they compare.
-pub(super) fn fixed() -> Layer {
+/// all seeds, so that they compare. Of rows in memory none is kept for testing.
+pub(super) fn fixed(in_memory: bool) -> Layer {
     let mut layer = Layer::new();
     layer.set("data.split_seed", 0);
+    if in_memory {
+        layer.set("data.split", vec![0.9, 0.1, 0.0]);
+    }
     layer
 }
 

@@ -1,6 +1,9 @@
 use std::cell::Cell;
 
 use super::*;
+use crate::covariance::CovarianceConfig;
+use crate::data::Values;
+use crate::density::{EvaluateOptions, ScoreOptions};
 use crate::dequantize::VariationalConfig;
 use crate::model::{NetworkConfig, Structure};
 use crate::train::TrainConfig;
@@ -48,7 +51,7 @@ impl WatchFit for StopAfter {}
 #[test]
 fn a_density_needs_no_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let density = Density::fit(&options(dir.path()), &mut Silent).unwrap();
+    let density = Density::fit_source(&options(dir.path()), &mut Silent).unwrap();
     assert!(!density.is_saved());
     let config = &density.run().config;
     let rank = config.model.head.map(|head| head.structure);
@@ -60,6 +63,76 @@ fn a_density_needs_no_directory() {
     assert!(!place.exists());
 }
 
+/// Rows in memory: a tenth is held out, none is kept for testing, and the density knows its training
+/// rows as long as it lives. Columns are found by name.
+#[test]
+fn rows_in_memory_are_fitted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.csv");
+    write_table(&path);
+    let data = Dataset::read(&path).unwrap();
+    let options = FitOptions::default()
+        .set("base.kind", "gaussian")
+        .set("model.network.width", 8)
+        .set("train.iterations", 3);
+    let both = options.clone().set("data.source", path.display().to_string());
+    let refused = Density::fit(&data, &both, &mut Silent).map(drop).unwrap_err();
+    assert_eq!(refused.option(), Some("data.source"));
+
+    let density = Density::fit(&data, &options, &mut Silent).unwrap();
+    assert_eq!(density.run().data.rows, [108, 12, 0]);
+    assert_eq!(density.run().config.data.source, "");
+    assert_eq!(density.run().prepared().unwrap().table.values(), data.values());
+    let score = ScoreOptions { steps: 3, draws: 1, ..ScoreOptions::default() };
+    let scores = density.log_prob(&data, &score).unwrap();
+    let turned = data.select(&["c", "a", "b"]).unwrap();
+    assert_eq!(density.log_prob(&turned, &score).unwrap().values(), scores.values());
+    let missing = data.select(&["a", "b"]).unwrap();
+    let refused = density.log_prob(&missing, &score).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("`c`"), "{refused}");
+    let judged =
+        EvaluateOptions { steps: vec![2], ode: false, rows: Some(9), ..Default::default() };
+    assert!(density.evaluate(&turned, &judged).unwrap().base().is_some());
+
+    // the same rows by another process: no file is known
+    density.save(dir.path().join("run")).unwrap();
+    let loaded = Density::load(dir.path().join("run")).unwrap();
+    assert_eq!(loaded.log_prob(&data, &score).unwrap().values(), scores.values());
+    let analytic = ScoreOptions { covariance: Some(CovarianceConfig::Analytic), ..score.clone() };
+    assert!(density.log_prob(&data, &analytic).is_ok());
+    let refused = loaded.log_prob(&data, &analytic).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("no file of its training data"), "{refused}");
+}
+
+/// A column without a density is refused in memory as it is in a file.
+#[test]
+fn constant_columns_in_memory_are_refused() {
+    let columns = vec![
+        ("a".to_string(), Values::Double((0..40).map(|i| f64::from(i * i % 17)).collect())),
+        ("b".to_string(), Values::Double(vec![1.5; 40])),
+    ];
+    let data = Dataset::of_columns(columns).unwrap();
+    let error = Density::fit(&data, &FitOptions::default(), &mut Silent).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Data { .. }) && error.to_string().contains("`b` is constant"));
+}
+
+/// Images in memory are images; levels that are no whole image are refused.
+#[test]
+fn images_in_memory_are_fitted() {
+    let level = |i: u32| (i * i * 37 % 251) as u8;
+    let data = Dataset::images([1, 4, 4], (0..640).map(level).collect()).unwrap();
+    assert!(Dataset::images([1, 4, 4], vec![0; 17]).is_err());
+    let options = FitOptions::default()
+        .set("train.iterations", 2)
+        .set("model.network.widths", vec![8])
+        .set("model.network.attention", vec![false])
+        .set("model.network.middle_attention", false);
+    let density = Density::fit(&data, &options, &mut Silent).unwrap();
+    assert_eq!(density.run().data.image, Some([1, 4, 4]));
+    let samples = density.sample(2, &SampleOptions { steps: 2, ..Default::default() }).unwrap();
+    assert_eq!((samples.rows(), samples.image), (2, Some([1, 4, 4])));
+}
+
 /// What is stopped is gone on with, and only how long to train may be requested anew.
 #[test]
 fn a_fit_goes_on_where_it_was_stopped() {
@@ -67,18 +140,18 @@ fn a_fit_goes_on_where_it_was_stopped() {
     let out = |name: &str| Some(dir.path().join(name));
     let options = FitOptions { out: out("a"), ..options(dir.path()) };
     let mut watch = StopAfter { left: Cell::new(2), done: 0 };
-    let stopped = Density::fit(&options, &mut watch).map(drop).unwrap_err();
+    let stopped = Density::fit_source(&options, &mut watch).map(drop).unwrap_err();
     assert!(matches!(stopped, Error::Interrupted(_)), "{stopped}");
     assert!((1..3).contains(&watch.done), "{}", watch.done);
-    let again = Density::fit(&options, &mut Silent).map(drop).unwrap_err();
+    let again = Density::fit_source(&options, &mut Silent).map(drop).unwrap_err();
     assert!(matches!(again, Error::Taken { .. }), "{again}");
     let resume = FitOptions { layers: Vec::new(), resume: true, ..options.clone() };
     let other = resume.clone().set("train.batch_size", 5);
-    let refused = Density::fit(&other, &mut Silent).map(drop).unwrap_err();
+    let refused = Density::fit_source(&other, &mut Silent).map(drop).unwrap_err();
     assert_eq!(refused.option(), Some("fit.resume"));
     assert!(refused.to_string().contains("leave train.batch_size out"), "{refused}");
-    let resumed = Density::fit(&resume, &mut Silent).unwrap();
-    let whole = Density::fit(&FitOptions { out: out("b"), ..options }, &mut Silent).unwrap();
+    let resumed = Density::fit_source(&resume, &mut Silent).unwrap();
+    let whole = Density::fit_source(&FitOptions { out: out("b"), ..options }, &mut Silent).unwrap();
     let parameters = |density: &Density| density.run().model.parameters().flat().copy();
     assert_eq!(parameters(&resumed), parameters(&whole));
 }
@@ -88,7 +161,7 @@ fn a_fit_goes_on_where_it_was_stopped() {
 #[test]
 fn a_dequantiser_goes_on_where_it_was_stopped() {
     let dir = tempfile::tempdir().unwrap();
-    let density = Density::fit(&options(dir.path()), &mut Silent).unwrap();
+    let density = Density::fit_source(&options(dir.path()), &mut Silent).unwrap();
     let run = density.run();
     let prepared = run.prepared().unwrap();
     let rows = (&prepared.table, &prepared.split.train[..]);
