@@ -200,6 +200,7 @@ impl Arm {
         self.covariance.build(&CovarianceSources {
             statistics: Some(statistics),
             interpolates: of_head == Some(CovarianceConfig::Interpolated),
+            ..CovarianceSources::default()
         })
     }
 }

@@ -92,6 +92,21 @@ pub struct CovarianceSources<'a> {
     pub statistics: Option<&'a NoiseStatistics>,
     /// Whether the model's head says where between β̃ and β the variance of a step lies.
     pub interpolates: bool,
+    /// How many products, of a method that has one covariance for every number of them.
+    pub count: usize,
+}
+
+/// What the list of covariances takes of each.
+trait Method: Covariance + Sized {
+    /// The name in configuration files and on the command line.
+    const NAME: &str;
+    /// How tables and legends show it; the name if empty.
+    const LABEL: &str = "";
+    /// Whether every model has it at no cost.
+    const FREE: bool = false;
+
+    /// The covariance with the data that it takes.
+    fn build(sources: &CovarianceSources) -> Result<Self>;
 }
 
 covariances! {

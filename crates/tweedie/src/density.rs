@@ -38,6 +38,7 @@ use tch::Device;
 use crate::covariance::{Analytic, Covariance, CovarianceConfig, NoiseStatistics};
 use crate::data::Dataset;
 pub use crate::likelihood::Claim;
+use crate::model::{InMode, Mode, Precision};
 use crate::run::{Measured, Run, statistics_rows};
 pub use crate::sample::SampleOptions;
 use crate::watch::{Remark, Watch};
@@ -60,6 +61,8 @@ pub struct Density {
     temporary: Option<Arc<tempfile::TempDir>>,
     /// What was measured of the model's noise since it was loaded.
     measured: OnceCell<NoiseStatistics>,
+    /// What samples and likelihoods are computed in.
+    precision: Precision,
 }
 
 impl Density {
@@ -81,12 +84,13 @@ impl Density {
 
     /// The density of a run.
     pub fn of(run: Run) -> Density {
-        Density { run, temporary: None, measured: OnceCell::new() }
+        let (measured, precision) = (OnceCell::new(), Precision::F32);
+        Density { run, temporary: None, measured, precision }
     }
 
     /// The density of a run whose directory is removed when nobody needs it any more.
     pub fn in_temporary(run: Run, dir: tempfile::TempDir) -> Density {
-        Density { run, temporary: Some(Arc::new(dir)), measured: OnceCell::new() }
+        Density { temporary: Some(Arc::new(dir)), ..Density::of(run) }
     }
 
     /// The density that a model of diffusers is: see [`crate::run::import`]. Not saved.
@@ -121,6 +125,31 @@ impl Density {
     /// The run, to change it.
     pub fn run_mut(&mut self) -> &mut Run {
         &mut self.run
+    }
+
+    /// The density computing samples and likelihoods in `precision`, which at first is f32. What is
+    /// solved adaptively, the probability flow, is always in f32.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the network computes in f32 alone.
+    pub fn in_precision(self, precision: Precision) -> Result<Density> {
+        self.run.model.in_mode(Mode { precision, dropout: None })?;
+        Ok(Density { precision, ..self })
+    }
+
+    /// The model, computing as [`Density::in_precision`] says.
+    fn model(&self) -> InMode<'_> {
+        let mode = Mode { precision: self.precision, dropout: None };
+        self.run.model.in_mode(mode).expect("checked when it was set")
+    }
+
+    /// Refuses bf16 for what is solved adaptively, by the option at the path `field`.
+    fn check_adaptive(&self, field: &str, adaptive: bool) -> Result<()> {
+        if !adaptive || self.precision == Precision::F32 {
+            return Ok(());
+        }
+        let problem = "the probability flow is solved to a tolerance that bf16 does not hold";
+        Err(Error::config(field, problem, "take another, or leave out train.precision"))
     }
 
     /// A table with the columns of this density, read as its training data were.

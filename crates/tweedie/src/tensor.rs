@@ -58,7 +58,11 @@ pub fn squared_norm(x: &Tensor) -> Tensor {
 
 /// `vᵀ ∂y/∂x` for an output `y` `[b, m]` of rows `x` `[b, d]` that are apart from each other and
 /// traced; `v` `[b, m]` or `[m]`. The graph is kept for further products, or freed.
+///
+/// # Panics
+/// If `x` or `y` is not traced.
 pub fn vector_jacobian_product(y: &Tensor, x: &Tensor, v: &Tensor, keep_graph: bool) -> Tensor {
+    assert!(x.requires_grad() && y.requires_grad(), "x and y of a product have to be traced");
     let along = with_grad(|| (y * v).sum(None::<Kind>));
     Tensor::run_backward(&[along], &[x], keep_graph, false).remove(0)
 }

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 
 use tch::Tensor;
 
-use super::{Covariance, CovarianceSources, StepCovariance};
+use super::{Covariance, CovarianceSources, Method, StepCovariance};
 use crate::model::{Denoiser, Interpolant, NoiseStatistics};
 use crate::noise::Noise;
 use crate::query::Query;
@@ -20,16 +20,16 @@ pub struct Analytic {
 }
 
 impl Analytic {
-    pub(super) const NAME: &str = "analytic";
-    pub(super) const LABEL: &str = "";
-    pub(super) const FREE: bool = false;
-
     /// With what was measured of the model's noise, [`NoiseStatistics::measure`].
     pub fn new(statistics: NoiseStatistics) -> Analytic {
         Analytic { statistics, interpolant: OnceCell::new() }
     }
+}
 
-    pub(super) fn build(sources: &CovarianceSources) -> Result<Analytic> {
+impl Method for Analytic {
+    const NAME: &str = "analytic";
+
+    fn build(sources: &CovarianceSources) -> Result<Analytic> {
         let statistics = sources.statistics.ok_or_else(|| {
             let problem = "analytic, of a model without statistics of its noise";
             let remedy =

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Covariance, CovarianceSources, StepCovariance};
+use super::{Covariance, CovarianceSources, Method, StepCovariance};
 use crate::Result;
 use crate::model::Denoiser;
 use crate::noise::Noise;
@@ -14,12 +14,12 @@ use crate::sym_matrix::SymMatrix;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Beta;
 
-impl Beta {
-    pub(super) const NAME: &str = "beta";
-    pub(super) const LABEL: &str = "β";
-    pub(super) const FREE: bool = true;
+impl Method for Beta {
+    const NAME: &str = "beta";
+    const LABEL: &str = "β";
+    const FREE: bool = true;
 
-    pub(super) fn build(_: &CovarianceSources) -> Result<Beta> {
+    fn build(_: &CovarianceSources) -> Result<Beta> {
         Ok(Beta)
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Covariance, CovarianceSources, StepCovariance};
+use super::{Covariance, CovarianceSources, Method, StepCovariance};
 use crate::Result;
 use crate::model::Denoiser;
 use crate::noise::Noise;
@@ -13,12 +13,12 @@ use crate::sym_matrix::SymMatrix;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BetaTilde;
 
-impl BetaTilde {
-    pub(super) const NAME: &str = "beta-tilde";
-    pub(super) const LABEL: &str = "β̃";
-    pub(super) const FREE: bool = true;
+impl Method for BetaTilde {
+    const NAME: &str = "beta-tilde";
+    const LABEL: &str = "β̃";
+    const FREE: bool = true;
 
-    pub(super) fn build(_: &CovarianceSources) -> Result<BetaTilde> {
+    fn build(_: &CovarianceSources) -> Result<BetaTilde> {
         Ok(BetaTilde)
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Covariance, CovarianceSources, StepCovariance, jacobian};
+use super::{Covariance, CovarianceSources, Method, StepCovariance, jacobian};
 use crate::Result;
 use crate::model::Denoiser;
 use crate::noise::Noise;
@@ -12,12 +12,10 @@ use crate::query::Query;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Full;
 
-impl Full {
-    pub(super) const NAME: &str = "full";
-    pub(super) const LABEL: &str = "";
-    pub(super) const FREE: bool = false;
+impl Method for Full {
+    const NAME: &str = "full";
 
-    pub(super) fn build(_: &CovarianceSources) -> Result<Full> {
+    fn build(_: &CovarianceSources) -> Result<Full> {
         Ok(Full)
     }
 }

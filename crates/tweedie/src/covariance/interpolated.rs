@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Covariance, CovarianceSources, StepCovariance};
+use super::{Covariance, CovarianceSources, Method, StepCovariance};
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::posterior::{ForwardBridge, HeadOutput, NoiseMoments};
@@ -17,12 +17,10 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Interpolated;
 
-impl Interpolated {
-    pub(super) const NAME: &str = "interpolated";
-    pub(super) const LABEL: &str = "";
-    pub(super) const FREE: bool = false;
+impl Method for Interpolated {
+    const NAME: &str = "interpolated";
 
-    pub(super) fn build(sources: &CovarianceSources) -> Result<Interpolated> {
+    fn build(sources: &CovarianceSources) -> Result<Interpolated> {
         match sources.interpolates {
             true => Ok(Interpolated),
             false => Err(Error::config(

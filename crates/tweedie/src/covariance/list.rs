@@ -4,8 +4,7 @@
 /// help text as a documentation comment, the file, the type in it, and `(usize)` where the type is
 /// one for every count (of products, say), which its name then ends with.
 ///
-/// The type has `NAME`, `LABEL` (how tables and legends show it), `FREE` (whether every model has it
-/// at no cost) and `build`, which makes a [`Covariance`] of [`CovarianceSources`] (and the count).
+/// The type is a [`Method`].
 macro_rules! covariances {
     ($($(#[doc = $help:literal])+ $file:ident: $Method:ident $(($count:ty))?;)*) => {
         $(mod $file;)*
@@ -68,7 +67,10 @@ macro_rules! covariances {
             /// # Errors
             /// If those are not among `sources`.
             pub fn build(self, sources: &CovarianceSources) -> Result<Box<dyn Covariance>> {
-                covariances!(@build self, sources; $($Method $(($count))?;)*)
+                let sources = CovarianceSources { count: self.count().unwrap_or(0), ..*sources };
+                match self {
+                    $(CovarianceConfig::$Method { .. } => Ok(Box::new($Method::build(&sources)?)),)*
+                }
             }
 
             fn count(self) -> Option<usize> {
@@ -112,22 +114,6 @@ macro_rules! covariances {
                 String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
             }
         }
-    };
-    (@build $config:expr, $sources:expr; $($Method:ident $(($count:ty))?;)*) => {
-        covariances!(@arms $config, $sources; [] $($Method $(($count))?;)*)
-    };
-    (@arms $config:expr, $sources:expr; [$($arms:tt)*] $Method:ident; $($rest:tt)*) => {
-        covariances!(@arms $config, $sources; [
-            $($arms)* CovarianceConfig::$Method => Ok(Box::new($Method::build($sources)?)),
-        ] $($rest)*)
-    };
-    (@arms $config:expr, $sources:expr; [$($arms:tt)*] $Method:ident($count:ty); $($rest:tt)*) => {
-        covariances!(@arms $config, $sources; [
-            $($arms)* CovarianceConfig::$Method(n) => Ok(Box::new($Method::build($sources, n)?)),
-        ] $($rest)*)
-    };
-    (@arms $config:expr, $sources:expr; [$($arms:tt)*]) => {
-        match $config { $($arms)* }
     };
     (@count $config:expr; $($Method:ident $(($count:ty))?;)*) => {
         match $config {

@@ -28,6 +28,7 @@ impl Model {
         config.build(&CovarianceSources {
             statistics: self.noise_statistics(),
             interpolates: self.head_covariance() == Some(CovarianceConfig::Interpolated),
+            ..CovarianceSources::default()
         })
     }
 }

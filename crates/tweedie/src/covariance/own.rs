@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Covariance, CovarianceSources, StepCovariance};
+use super::{Covariance, CovarianceSources, Method, StepCovariance};
 use crate::Result;
 use crate::model::Denoiser;
 use crate::noise::Noise;
@@ -12,12 +12,12 @@ use crate::query::Query;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Own;
 
-impl Own {
-    pub(super) const NAME: &str = "learned";
-    pub(super) const LABEL: &str = "learned G";
-    pub(super) const FREE: bool = true;
+impl Method for Own {
+    const NAME: &str = "learned";
+    const LABEL: &str = "learned G";
+    const FREE: bool = true;
 
-    pub(super) fn build(_: &CovarianceSources) -> Result<Own> {
+    fn build(_: &CovarianceSources) -> Result<Own> {
         Ok(Own)
     }
 }

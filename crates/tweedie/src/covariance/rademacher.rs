@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Covariance, CovarianceSources, StepCovariance, jacobian};
+use super::{Covariance, CovarianceSources, Method, StepCovariance, jacobian};
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::query::Query;
@@ -14,10 +14,6 @@ use crate::{Error, Result};
 pub struct Rademacher(usize);
 
 impl Rademacher {
-    pub(super) const NAME: &str = "rademacher";
-    pub(super) const LABEL: &str = "";
-    pub(super) const FREE: bool = false;
-
     /// By `probes` products per row.
     ///
     /// # Errors
@@ -26,9 +22,13 @@ impl Rademacher {
         Error::check_count("probes", probes, 1_000_000)?;
         Ok(Rademacher(probes))
     }
+}
 
-    pub(super) fn build(_: &CovarianceSources, probes: usize) -> Result<Rademacher> {
-        Rademacher::new(probes)
+impl Method for Rademacher {
+    const NAME: &str = "rademacher";
+
+    fn build(sources: &CovarianceSources) -> Result<Rademacher> {
+        Rademacher::new(sources.count)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Covariance, CovarianceSources, StepCovariance};
+use super::{Covariance, CovarianceSources, Method, StepCovariance};
 use crate::Result;
 use crate::model::Denoiser;
 use crate::noise::Noise;
@@ -13,12 +13,12 @@ use crate::sym_matrix::SymMatrix;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ZeroHessian;
 
-impl ZeroHessian {
-    pub(super) const NAME: &str = "zero-hessian";
-    pub(super) const LABEL: &str = "H = 0";
-    pub(super) const FREE: bool = true;
+impl Method for ZeroHessian {
+    const NAME: &str = "zero-hessian";
+    const LABEL: &str = "H = 0";
+    const FREE: bool = true;
 
-    pub(super) fn build(_: &CovarianceSources) -> Result<ZeroHessian> {
+    fn build(_: &CovarianceSources) -> Result<ZeroHessian> {
         Ok(ZeroHessian)
     }
 }

@@ -140,7 +140,7 @@ impl Density {
         };
         let bound = |dequantizer: &dyn Dequantizer, watch: &mut dyn Watch| {
             let part = Part { table: judged, rows: &held_out, dequantizer };
-            score(run, part, &settings, seed.derive("validation"), batch, watch)
+            score(self, part, &settings, seed.derive("validation"), batch, watch)
         };
         let uniform = bound(&Uniform::new(scaling), watch)?;
         watch.begin("dequantize", config.iterations);

@@ -360,7 +360,7 @@ impl Density {
                 let grid = grids.of(covariance, steps, watch)?;
                 let built = self.covariance(covariance)?.into();
                 let settings = Estimation { estimator, ..Estimation::elbo(built, grid) };
-                let found = score(&self.run, part, &settings, seed, batch, watch)?;
+                let found = score(self, part, &settings, seed, batch, watch)?;
                 let unsolved = found.summary().unsolved;
                 let subject = Subject::Elbo { covariance, steps };
                 let mut line = Line::of_rows(subject, found.claim, found.values);
@@ -370,7 +370,7 @@ impl Density {
         }
         if options.ode && !self.is_of_images() {
             let flow = Estimation { keep_unsolved: true, ..Estimation::stepless(Estimator::Ode) };
-            let found = score(&self.run, part, &flow, seed, batch, watch)?;
+            let found = score(self, part, &flow, seed, batch, watch)?;
             let doubted = found.doubted();
             let flagged = Some(doubted.len());
             let mut values = found.values;
@@ -441,7 +441,7 @@ impl Density {
                 watch.begin("sample", samples as u64);
                 let covariance_of = self.covariance(covariance)?;
                 let ground = Ground {
-                    model: &self.run.model,
+                    model: self.model(),
                     covariance: &*covariance_of,
                     grid: &grid,
                     class: None,

@@ -350,7 +350,7 @@ fn draw(
     };
     let Sampling { covariance, steps, .. } = sampling;
     let built = density.covariance(*covariance)?;
-    let ground = Ground { model: &run.model, covariance: &*built, grid, class: None };
+    let ground = Ground { model: density.model(), covariance: &*built, grid, class: None };
     watch.begin(&format!("sample, {covariance}, K = {steps}"), samples as u64);
     let clipped = sampling.draw_each(&ground, (samples, batch), watch, |part, rows| {
         let values = run.data.scaling.inverse(&to_vec(&part));

@@ -119,7 +119,8 @@ impl Density {
         };
         watch.begin("sample", n as u64);
         let covariance = self.covariance(sampling.covariance)?;
-        let (model, covariance) = (&self.run.model, &*covariance);
+        self.check_adaptive("sample.sampler", !method.has_steps())?;
+        let (model, covariance) = (self.model(), &*covariance);
         let ground = Ground { model, covariance, grid: &grid, class };
         let samples = sampling.draw(&ground, (n, batch), watch);
         watch.end();

@@ -277,7 +277,7 @@ impl Density {
         let settings = self.estimation(options, covariance, batch, watch)?;
         let noise = dequantizer(&self.run, options.dequantization, options.start_time)?;
         let part = Part { table: data, rows: &rows, dequantizer: &*noise };
-        let mut estimate = score(&self.run, part, &settings, Seed(options.seed), batch, watch)?;
+        let mut estimate = score(self, part, &settings, Seed(options.seed), batch, watch)?;
         if options.dequantization != Dequantization::Uniform {
             estimate.estimator += &format!(", {} dequantisation", options.dequantization.name());
         }
@@ -296,6 +296,7 @@ impl Density {
             let remedy = "give elbo, bound, bound-sm or ode";
             return Err(Error::config("score.estimator", problem, remedy));
         }
+        self.check_adaptive("score.estimator", options.estimator == Estimator::Ode)?;
         let batch = self.batch("score.batch_size", options.batch_size, ScoreOptions::BATCH)?;
         let covariance = options.covariance.unwrap_or(self.own_covariance());
         if method.has_steps() {
@@ -352,10 +353,11 @@ impl Density {
             return Ok(None);
         };
         let batch = self.batch("score.batch_size", options.batch_size, ScoreOptions::BATCH)?;
-        let (model, at_once) = (&self.run.model, rows.min(batch));
+        let (model, at_once) = (self.model(), rows.min(batch));
         let space = model.space();
         let x = Tensor::zeros([at_once as i64, space.dim], (space.kind, space.device));
-        let condition = (model.classes() > 0).then(|| Condition::classes(&vec![0; at_once]));
+        let condition =
+            (self.run.model.classes() > 0).then(|| Condition::classes(&vec![0; at_once]));
         let times = Times::All(0.5 * space.schedule().horizon());
         let q = Query::new(&x, &times).given(condition.as_ref());
         let once = || tch::no_grad(|| to_vec(&model.noise(&q)));
@@ -372,7 +374,7 @@ impl Density {
 /// the repetitions, each with its own dequantisation and its own noise. Flags name rows by their
 /// place in the part. Where the estimator has a bound to be held against, that is computed too.
 pub(super) fn score(
-    run: &Run,
+    density: &Density,
     part: Part,
     settings: &Estimation,
     seed: Seed,
@@ -380,10 +382,10 @@ pub(super) fn score(
     watch: &mut dyn Watch,
 ) -> Result<Estimate> {
     let settings = Estimation { from_time: part.dequantizer.time(), ..settings.clone() };
-    let mut estimate = score_batches(run, part, &settings, seed, batch, true, watch)?;
+    let mut estimate = score_batches(density, part, &settings, seed, batch, true, watch)?;
     let method = settings.estimator.method();
-    if let Some(bound) = method.bound(&settings, run.schedule()) {
-        let bound = score_batches(run, part, &bound, seed, batch, false, watch)?;
+    if let Some(bound) = method.bound(&settings, density.run.schedule()) {
+        let bound = score_batches(density, part, &bound, seed, batch, false, watch)?;
         estimate.flag_against(&bound);
         estimate.evaluations += bound.evaluations;
     }
@@ -393,7 +395,7 @@ pub(super) fn score(
 /// As [`score`], batch by batch with all repetitions of each; `tell` says whether each is given to
 /// `watch`.
 fn score_batches(
-    run: &Run,
+    density: &Density,
     part: Part,
     settings: &Estimation,
     seed: Seed,
@@ -406,7 +408,8 @@ fn score_batches(
     let repeats = method.repeats(settings);
     let classes: Option<Vec<u32>> =
         table.labels.as_ref().map(|labels| rows.iter().map(|&row| labels.of_rows[row]).collect());
-    let estimator = settings.build(&run.model)?;
+    let (run, model) = (&density.run, density.model());
+    let estimator = settings.build(&model)?;
     let total = (n * repeats) as u64;
     watch.begin("score", total);
     let mut of_batch = |numbers: Range<usize>| {

@@ -363,7 +363,12 @@ pub struct InMode<'a> {
     mode: Mode,
 }
 
-impl InMode<'_> {
+impl<'a> InMode<'a> {
+    /// The model.
+    pub fn model(&self) -> &'a Model {
+        self.model
+    }
+
     fn forward(&self, q: &Query, with_head: bool) -> Outputs {
         let Model { config, backbone, space, second_moment, .. } = self.model;
         if config.prediction != Prediction::Correction {

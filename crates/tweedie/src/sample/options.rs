@@ -14,7 +14,7 @@ use crate::choice::{check_taken, methods};
 use crate::covariance::{Covariance, CovarianceConfig};
 use crate::grid::SpacingConfig;
 use crate::likelihood::SolverOptions;
-use crate::model::{Denoiser, Model};
+use crate::model::{Denoiser, InMode, Model};
 use crate::noise::Seed;
 use crate::query::Condition;
 use crate::schedule::Schedule;
@@ -80,8 +80,8 @@ pub struct Chain<'a> {
 /// What samples are drawn of.
 #[derive(Clone, Copy)]
 pub struct Ground<'a> {
-    /// The model.
-    pub model: &'a Model,
+    /// The model, and what it computes in.
+    pub model: InMode<'a>,
     /// The covariance of a reverse step.
     pub covariance: &'a dyn Covariance,
     /// Increasing times from 0; none for a sampler without steps.
@@ -296,9 +296,9 @@ impl Sampling {
         for start in (0..n.max(1)).step_by(batch) {
             let rows = start as u64..start.saturating_add(batch).min(n) as u64;
             check_stop(watch)?;
-            let condition = condition_of(model, class, rows.clone());
+            let condition = condition_of(model.model(), class, rows.clone());
             let condition = condition.as_ref();
-            let chain = Chain { model, covariance, grid, rows: rows.clone(), condition };
+            let chain = Chain { model: &model, covariance, grid, rows: rows.clone(), condition };
             let (part, held) = self.sampler.method().draw(self, &chain)?;
             clipped += held;
             each(part, rows.clone())?;
