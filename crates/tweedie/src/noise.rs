@@ -54,6 +54,11 @@ enum Staged {
     Tensor(Draw, Tensor),
 }
 
+/// The constants of SplitMix64 (Steele, Lea and Flood 2014).
+const GAMMA: i64 = 0x9e37_79b9_7f4a_7c15_u64 as i64;
+const FIRST: i64 = 0xbf58_476d_1ce4_e5b9_u64 as i64;
+const SECOND: i64 = 0x94d0_49bb_1331_11eb_u64 as i64;
+
 /// Below this many numbers a draw is not worth a second thread.
 const PARALLEL_FROM: usize = 1 << 14;
 
@@ -154,6 +159,25 @@ impl Noise {
         self.fill(columns, |rng| rng.random::<f64>())
     }
 
+    /// Uniforms on `[0, 1)` of 24 bits, `[rows, columns]`, made where they are used: a key for each
+    /// row is drawn and uploaded, and hashed there with the numbers of the columns (SplitMix64). They
+    /// are the same on every device.
+    pub fn uniform_on(&mut self, columns: usize, kind: Kind, device: Device) -> Tensor {
+        let keys: Vec<i64> = self.rows.iter_mut().map(|rng| rng.random::<i64>()).collect();
+        let keys = upload(&Tensor::from_slice(&keys).view([-1, 1]), Kind::Int64, device);
+        // of a shift that fills with zeros
+        let shifted = |z: &Tensor, bits: i64| {
+            z.bitwise_right_shift_tensor_scalar(bits).bitwise_and((1i64 << (64 - bits)) - 1)
+        };
+        let counter = Tensor::arange_start(1, columns as i64 + 1, (Kind::Int64, device));
+        let mut z = keys + counter * GAMMA;
+        for (bits, factor) in [(30, FIRST), (27, SECOND)] {
+            z = z.bitwise_xor_tensor(&shifted(&z, bits)) * factor;
+        }
+        z = z.bitwise_xor_tensor(&shifted(&z, 31));
+        shifted(&z, 40).to_kind(kind) / (1i64 << 24) as f64
+    }
+
     fn tensor(&self, values: &[f64], columns: usize, kind: Kind, device: Device) -> Tensor {
         let values = Tensor::from_slice(values).view([self.rows.len() as i64, columns as i64]);
         upload(&values, kind, device)
@@ -193,6 +217,29 @@ mod tests {
         );
         let (a, b) = (draw(&mut plain), draw(&mut staged));
         assert!(a.0 == b.0 && a.1.equal(&b.1) && a.2.equal(&b.2) && a.3 == b.3);
+    }
+
+    /// Uniforms made on the device are SplitMix64's, a row at a time whatever its batch.
+    #[test]
+    fn uniforms_on_a_device_are_hashes() {
+        let device = Device::Cpu;
+        let whole = Noise::new(Seed(5), 0..300).uniform_on(40, Kind::Double, device);
+        let part = Noise::new(Seed(5), 100..110).uniform_on(40, Kind::Double, device);
+        assert!(whole.narrow(0, 100, 10).equal(&part));
+        let key = Noise::new(Seed(5), 100..101).rows[0].random::<i64>() as u64;
+        for column in 0..40u64 {
+            let mut z = key.wrapping_add((column + 1).wrapping_mul(GAMMA as u64));
+            z = (z ^ (z >> 30)).wrapping_mul(FIRST as u64);
+            z = (z ^ (z >> 27)).wrapping_mul(SECOND as u64);
+            let expected = ((z ^ (z >> 31)) >> 40) as f64 / (1u64 << 24) as f64;
+            assert_eq!(part.double_value(&[0, column as i64]), expected);
+        }
+        // 12 000 numbers: standard errors of mean .0026, of variance .0007, of a correlation .009
+        let (mean, var) = (whole.mean(None), (&whole - 0.5).square().mean(None));
+        let (mean, var) = (mean.double_value(&[]), var.double_value(&[]));
+        assert!((mean - 0.5).abs() < 0.011 && (var - 1.0 / 12.0).abs() < 0.003, "{mean} {var}");
+        let lag = (whole.narrow(1, 1, 39) - 0.5) * (whole.narrow(1, 0, 39) - 0.5);
+        assert!((lag.mean(None).double_value(&[]) * 12.0).abs() < 0.04);
     }
 
     #[test]

@@ -67,13 +67,13 @@ impl Rows for Replicates {
         self.trials * self.rows
     }
 
-    fn gather(&self, rows: &[usize], noise: &mut Noise) -> Tensor {
+    fn gather(&self, rows: &[usize], noise: &mut Noise, place: (Kind, Device)) -> Tensor {
         let n = self.values.len() / self.trials;
         let chosen = rows.iter().zip(noise.uniform(1)).map(|(row, u)| {
             let of_trial = ((u * n as f64) as usize).min(n - 1);
             row / self.rows * n + of_trial
         });
-        self.values.gather(&chosen.collect::<Vec<_>>(), noise)
+        self.values.gather(&chosen.collect::<Vec<_>>(), noise, place)
     }
 }
 

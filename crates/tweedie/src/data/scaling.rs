@@ -6,6 +6,7 @@ mod marginals;
 mod spline;
 
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 use super::column::Column;
 use super::dataset::pixel_columns;
@@ -205,6 +206,11 @@ impl Scaling {
                 out.push(self.map(k).forward(value).0 as f32);
             }
         }
+    }
+
+    /// As [`Scaling::forward`] of [`Scaling::Pixels`], where `levels` and `uniform` `[n, d]` are.
+    pub fn pixels_forward(levels: &Tensor, uniform: &Tensor) -> Tensor {
+        ((levels.to_kind(uniform.kind()) - 128.0) + uniform) / 127.5
     }
 
     /// [`Scaling::forward`] in double precision, with `log |d scaled / d raw|` of each row in

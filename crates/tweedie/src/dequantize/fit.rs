@@ -12,7 +12,7 @@ use crate::model::{Denoiser, Parameters};
 use crate::noise::{Noise, Seed};
 use crate::objective::{DenoisingScoreMatching, Objective, Weighting};
 use crate::query::{Batch, Query, Times};
-use crate::tensor::{squared_norm, to_vec};
+use crate::tensor::{squared_norm, to_vec, upload};
 use crate::train::{
     Hooks, Metric, Rows, Stage, Staged, State, StopReason, TrainConfig, Trainee, Trainer,
 };
@@ -49,10 +49,10 @@ impl Rows for Levels<'_> {
         self.rows.len()
     }
 
-    fn gather(&self, rows: &[usize], _noise: &mut Noise) -> Tensor {
-        let levels: Vec<f32> =
-            rows.iter().flat_map(|&row| self.table.row(self.rows[row])).collect();
-        Tensor::from_slice(&levels).view([rows.len() as i64, -1])
+    fn gather(&self, rows: &[usize], _: &mut Noise, (kind, device): (Kind, Device)) -> Tensor {
+        let chosen: Vec<usize> = rows.iter().map(|&row| self.rows[row]).collect();
+        let levels = Tensor::from_slice(&self.table.gather(&chosen)).view([rows.len() as i64, -1]);
+        upload(&levels, kind, device)
     }
 
     fn classes(&self, rows: &[usize]) -> Option<Vec<u32>> {

@@ -12,6 +12,7 @@ use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
 use crate::model::NetworkConfig;
 use crate::noise::{Noise, Seed};
 use crate::oracle::named;
+use crate::tensor::upload;
 use crate::train::{Rows, TrainConfig, Validation};
 use crate::{Error, Result};
 
@@ -446,8 +447,8 @@ pub fn level_rows(table: &Dataset, rows: &[usize], scaling: &Scaling) -> Tensor 
     Tensor::from_slice(&scaled).view([rows.len() as i64, scaling.dim() as i64])
 }
 
-/// Training rows of a table: kept raw, dequantised and scaled batch by batch, so that a table needs
-/// no second copy.
+/// Training rows of a data set: kept raw, dequantised and scaled batch by batch, so that it needs no
+/// second copy. Levels of images go to the device as bytes, and become rows there.
 pub struct TableRows<'a> {
     table: &'a Dataset,
     rows: &'a [usize],
@@ -456,24 +457,40 @@ pub struct TableRows<'a> {
     mirrored: Option<usize>,
 }
 
+impl TableRows<'_> {
+    /// The levels of the `chosen` images `[n, d]`, half of them mirrored where that is requested.
+    fn images(&self, levels: &[u8], chosen: &[usize], noise: &mut Noise) -> Tensor {
+        let dim = self.scaling.dim();
+        let image = |&i: &usize| &levels[i * dim..(i + 1) * dim];
+        let mut images: Vec<u8> = chosen.iter().flat_map(image).copied().collect();
+        if let Some(width) = self.mirrored {
+            for (image, u) in images.chunks_exact_mut(dim).zip(noise.uniform(1)) {
+                if u < 0.5 {
+                    image.chunks_exact_mut(width).for_each(<[u8]>::reverse);
+                }
+            }
+        }
+        Tensor::from_slice(&images).view([chosen.len() as i64, dim as i64])
+    }
+}
+
 impl Rows for TableRows<'_> {
     fn len(&self) -> usize {
         self.rows.len()
     }
 
-    fn gather(&self, rows: &[usize], noise: &mut Noise) -> Tensor {
+    fn gather(&self, rows: &[usize], noise: &mut Noise, (kind, device): (Kind, Device)) -> Tensor {
         let chosen: Vec<usize> = rows.iter().map(|&r| self.rows[r]).collect();
-        let mut raw = self.table.gather(&chosen);
-        if let Some(width) = self.mirrored {
-            for (image, u) in raw.chunks_exact_mut(self.scaling.dim()).zip(noise.uniform(1)) {
-                if u < 0.5 {
-                    image.chunks_exact_mut(width).for_each(<[f32]>::reverse);
-                }
-            }
+        if let Some(levels) = self.table.levels() {
+            let levels = upload(&self.images(levels, &chosen, noise), Kind::Uint8, device);
+            let uniform = noise.uniform_on(self.scaling.dim(), kind, device);
+            return Scaling::pixels_forward(&levels, &uniform);
         }
+        let raw = self.table.gather(&chosen);
         let mut scaled = Vec::with_capacity(raw.len());
         self.scaling.forward(&raw, uniforms(self.scaling, noise), &mut scaled);
-        Tensor::from_slice(&scaled).view([rows.len() as i64, self.scaling.dim() as i64])
+        let scaled = Tensor::from_slice(&scaled).view([rows.len() as i64, -1]);
+        upload(&scaled, kind, device)
     }
 
     fn classes(&self, rows: &[usize]) -> Option<Vec<u32>> {
@@ -548,9 +565,32 @@ mod tests {
     /// The levels of batch rows.
     fn levels(prepared: &Prepared, rows: &[usize], seed: u64) -> Vec<Vec<f64>> {
         let mut noise = Noise::of_rows(Seed(seed), rows.iter().map(|&r| r as u64));
-        let x = prepared.training().gather(rows, &mut noise);
+        let x = prepared.training().gather(rows, &mut noise, (Kind::Float, Device::Cpu));
         let x: Vec<f32> = Vec::try_from(x.view(-1)).unwrap();
         prepared.record.scaling.inverse(&x).chunks(6).map(<[f64]>::to_vec).collect()
+    }
+
+    /// Images go up as levels and a key for each row, and lie within half a level of them.
+    #[test]
+    fn images_are_dequantised_where_the_network_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let prepared = images(dir.path(), DataConfig::default());
+        let rows: Vec<usize> = (0..prepared.split.train.len()).collect();
+        let place = (Kind::Double, Device::Cpu);
+        let gather = |rows: &[usize]| {
+            let mut noise = Noise::of_rows(Seed(1), rows.iter().map(|&r| r as u64));
+            prepared.training().gather(rows, &mut noise, place)
+        };
+        assert_eq!(crate::tensor::uploads_of(|| gather(&rows)), 2);
+        let x = gather(&rows);
+        assert_eq!(gather(&rows[3..5]), x.narrow(0, 3, 2));
+        let centres = level_rows(&prepared.table, &prepared.split.train, &prepared.record.scaling);
+        // half a level is 1/255
+        let within = (x - centres) * 255.0;
+        assert!(within.abs().max().double_value(&[]) <= 1.0);
+        // uniform on [−1, 1): 192 numbers, variance 1/3 ± .04
+        let variance = within.square().mean(None).double_value(&[]);
+        assert!((variance - 1.0 / 3.0).abs() < 0.1, "{variance}");
     }
 
     /// About half of the draws are the mirror image, the others the image, whatever batch a row is

@@ -10,7 +10,6 @@ use tch::{Device, Kind};
 use super::rows::{Order, Rows};
 use crate::noise::{Draw, Noise, Seed};
 use crate::query::{Batch, Condition};
-use crate::tensor::upload;
 
 /// Batches that lie ready, at most.
 const AHEAD: usize = 3;
@@ -40,7 +39,7 @@ impl Stage {
         let chosen = order.batch(number);
         let first = number * chosen.len() as u64;
         let mut noise = Noise::new(seed.derive("noise"), first..first + chosen.len() as u64);
-        let x = upload(&data.gather(&chosen, &mut noise), self.kind, self.device);
+        let x = data.gather(&chosen, &mut noise, (self.kind, self.device));
         noise.stage(&self.draws, self.kind, self.device);
         let condition = data.classes(&chosen).map(|classes| Condition::classes(&classes));
         if let Some(condition) = &condition {
@@ -99,7 +98,7 @@ mod tests {
         fn len(&self) -> usize {
             10
         }
-        fn gather(&self, rows: &[usize], noise: &mut Noise) -> Tensor {
+        fn gather(&self, rows: &[usize], noise: &mut Noise, _: (Kind, Device)) -> Tensor {
             let numbers: Vec<f64> =
                 rows.iter().zip(noise.uniform(1)).map(|(&r, u)| r as f64 + u).collect();
             Tensor::from_slice(&numbers).unsqueeze(-1)

@@ -5,9 +5,10 @@ use std::sync::Mutex;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use crate::noise::{Noise, Seed};
+use crate::tensor::upload;
 
 /// A source of clean rows in the network's units. Batches are gathered ahead of the training loop,
 /// on another thread.
@@ -18,8 +19,9 @@ pub trait Rows: Sync {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// The rows with these numbers, `[n, d]`; `noise` has one stream for each (for dequantisation).
-    fn gather(&self, rows: &[usize], noise: &mut Noise) -> Tensor;
+    /// The rows with these numbers, `[n, d]`, in the kind and on the device of `place`; `noise` has
+    /// one stream for each (for dequantisation).
+    fn gather(&self, rows: &[usize], noise: &mut Noise, place: (Kind, Device)) -> Tensor;
     /// The classes of these rows, where they have any.
     fn classes(&self, _rows: &[usize]) -> Option<Vec<u32>> {
         None
@@ -46,13 +48,14 @@ impl Rows for TensorRows {
         self.len
     }
 
-    fn gather(&self, rows: &[usize], _noise: &mut Noise) -> Tensor {
+    fn gather(&self, rows: &[usize], _: &mut Noise, (kind, device): (Kind, Device)) -> Tensor {
         let all = self.rows.lock().expect("whoever held it is done");
         if rows.len() == self.len && rows.iter().enumerate().all(|(i, &r)| i == r) {
-            return all.shallow_clone();
+            return upload(&all, kind, device);
         }
         let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
-        all.index_select(0, &Tensor::from_slice(&index).to_device(all.device()))
+        let index = Tensor::from_slice(&index).to_device(all.device());
+        upload(&all.index_select(0, &index), kind, device)
     }
 }
 
