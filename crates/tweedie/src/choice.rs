@@ -170,6 +170,27 @@ macro_rules! methods {
 
 pub(crate) use {choices, methods, named};
 
+/// A part of a configuration that has a name.
+#[derive(Clone, Copy, Debug)]
+pub struct Preset {
+    /// Its name on a command line.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub help: &'static str,
+    /// The options that it sets, as TOML.
+    pub(crate) options: &'static str,
+}
+
+impl Preset {
+    pub(crate) const fn new(
+        name: &'static str,
+        options: &'static str,
+        help: &'static str,
+    ) -> Preset {
+        Preset { name, help, options }
+    }
+}
+
 /// Refuses an option that is given and that the chosen method does not take, where others do.
 /// `given` are the options that are set, by name; `path` is that of the choice, `section` that of
 /// its options.

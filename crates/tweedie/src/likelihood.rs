@@ -17,6 +17,7 @@ use serde::Serialize;
 use tch::Tensor;
 
 use crate::Result;
+use crate::choice::methods;
 use crate::noise::Seed;
 use crate::query::Batch;
 pub use crate::statistics::mean_and_error;
@@ -29,7 +30,18 @@ pub use divergence::Divergence;
 pub use dynamic::StepCosts;
 pub use elbo::Elbo;
 pub use flow::ProbabilityFlow;
-pub use options::{DivergenceKind, Estimation, Estimator, EstimatorMethod, SolverOptions};
+pub use options::{DivergenceKind, Estimation, EstimatorMethod, SolverOptions};
+
+methods! {
+    /// What is computed of `ln p(x)`.
+    pub enum Estimator: EstimatorMethod {
+        Elbo = elbo::Method,
+        Bound = bound::Method,
+        BoundSm = bound::DivergenceMethod,
+        Ode = flow::Method,
+        Levels = elbo::LevelsMethod,
+    }
+}
 
 /// What a number says about `ln p(x)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -10,6 +10,7 @@ mod zero_hessian;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use crate::choice::Preset;
 use crate::grid::TimeLaw;
 use crate::model::{Denoiser, HeadConfig, Parametrization};
 use crate::noise::{Draw, Noise};
@@ -107,6 +108,49 @@ impl Default for ObjectiveConfig {
         }
     }
 }
+
+/// The objectives that have a name, with the heads that they train.
+pub const PRESETS: [Preset; 8] = [
+    Preset::new("lm", "objective.kind = 'lm'", "Likelihood Matching"),
+    Preset::new(
+        "sm",
+        "objective = { kind = 'sm', weighting = 'sigma2', time = 'uniform' }",
+        "Denoising score matching, σ² weighting",
+    ),
+    Preset::new(
+        "sm-lw",
+        "objective = { kind = 'sm', weighting = 'likelihood', time = 'uniform' }",
+        "Score matching, likelihood weighting, uniform t",
+    ),
+    Preset::new(
+        "sm-lw-is",
+        "objective = { kind = 'sm', weighting = 'likelihood', time = 'log-snr' }",
+        "Score matching, likelihood weighting, importance-sampled t",
+    ),
+    Preset::new(
+        "ocm",
+        "objective = { kind = 'covariance-matching', target = 'jacobian' }",
+        "Optimal Covariance Matching: a head fitted to the Jacobian of a frozen score",
+    ),
+    Preset::new(
+        "npr",
+        "objective = { kind = 'covariance-matching', target = 'residual' }",
+        "A head fitted to the squared residual of a frozen score",
+    ),
+    Preset::new(
+        "sn",
+        "objective = { kind = 'covariance-matching', target = 'second-moment' }\n\
+         model.head = { parametrization = 'second-moment', structure = { low-rank = 0 } }",
+        "A diagonal head fitted to the squared noise, the square of a frozen score's taken off",
+    ),
+    Preset::new(
+        "iddpm",
+        "objective.kind = 'variational-bound'\n\
+         model.head = { parametrization = 'interpolation', structure = { low-rank = 0 } }",
+        "A diagonal head between the variances β̃ and β by the variational bound, under a frozen \
+         score (I-DDPM); sample and score with the covariance interpolated",
+    ),
+];
 
 /// Draws per datum and step.
 const MOST_DRAWS: usize = 10_000;

@@ -65,7 +65,6 @@ pub use exchange::{read_unet, write_unet};
 pub use facts::{Ending, Facts, Outcome};
 pub use import::{export, import};
 pub use layers::Layer;
-pub use presets::{OBJECTIVES, Preset, SCHEDULES};
 pub use status::Status;
 pub use training::Training;
 

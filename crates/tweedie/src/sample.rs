@@ -12,6 +12,7 @@ use std::ops::{AddAssign, Range};
 
 use tch::{Tensor, no_grad};
 
+use crate::choice::methods;
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::query::{Condition, Query, Times};
@@ -23,10 +24,21 @@ pub use euler_maruyama::EulerMaruyama;
 pub use flow::FlowSampler;
 pub use heun::Heun;
 pub use options::{
-    Chain, Ground, IMAGES_AT_ONCE, MOST_ROWS, MOST_STEPS, SampleOptions, Sampler, SamplerMethod,
-    Sampling,
+    Chain, Ground, IMAGES_AT_ONCE, MOST_ROWS, MOST_STEPS, SampleOptions, SamplerMethod, Sampling,
 };
 pub use predictor_corrector::PredictorCorrector;
+
+methods! {
+    /// How to go from noise to data.
+    pub enum Sampler: SamplerMethod {
+        Ancestral = ancestral::Method,
+        EulerMaruyama = euler_maruyama::Method,
+        Flow = flow::Method,
+        Heun = heun::Method,
+        DpmSolver = dpm_solver::Method,
+        PredictorCorrector = predictor_corrector::Method,
+    }
+}
 
 /// One step of a sampler, from `x_t` to `x_s`.
 pub trait Step {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::choice::Preset;
 use crate::{Error, Result};
 pub use discrete::StepLaw;
 pub use sub_vp::SubVp;
@@ -136,6 +137,14 @@ impl Default for ScheduleConfig {
         ScheduleConfig::Vp { beta_min: 0.1, beta_max: 20.0 }
     }
 }
+
+/// The forward processes that have a name.
+pub const PRESETS: [Preset; 4] = [
+    Preset::new("vp", "schedule.kind = 'vp'", "Variance preserving, linear β"),
+    Preset::new("sub-vp", "schedule.kind = 'sub-vp'", "Sub-variance-preserving, linear β"),
+    Preset::new("ve", "schedule.kind = 've'", "Variance exploding, geometric σ"),
+    Preset::new("cosine", "schedule.kind = 'cosine'", "Variance preserving, the cosine law"),
+];
 
 impl ScheduleConfig {
     /// Sub-variance-preserving, `β` from 0.1 to 20 as the default.

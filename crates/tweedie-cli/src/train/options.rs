@@ -3,11 +3,13 @@
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use toml::{Table, Value};
+use tweedie::choice::Preset;
 use tweedie::data::{Marginals, Missing};
 use tweedie::model::{BaseKind, HeadStart, HeadTrunk, Parametrization, Precision};
 use tweedie::objective::ObjectiveConfig;
-use tweedie::run::{Layer, OBJECTIVES, Preset, RunConfig, SCHEDULES};
+use tweedie::run::{Layer, RunConfig};
 use tweedie::{Error, Result};
+use tweedie::{objective, schedule};
 
 use crate::choice::values;
 
@@ -189,7 +191,7 @@ pub const FLAGS: &[Flag] = &[
         "Seed of the split, and of the rows of a mixture: the same for every --seed, so that seeds \
          compare [default: 0, or that of --score-from]"),
 
-    flag(MODEL, "schedule", "schedule.kind", "", Presets(&SCHEDULES),
+    flag(MODEL, "schedule", "schedule.kind", "", Presets(&schedule::PRESETS),
         "The forward process [default: vp, or that of --score-from]"),
     flag(MODEL, "base", "base.kind", "", Names(values::<BaseKind>),
         "The distribution that the network corrects [default: mixture; isotropic for images]"),
@@ -209,7 +211,7 @@ pub const FLAGS: &[Flag] = &[
         "A network of its own for the covariance, as in the paper [default: a head on the score's network]")
         .sets(separate),
 
-    flag(TRAINING, "objective", "objective.kind", "", Presets(&OBJECTIVES),
+    flag(TRAINING, "objective", "objective.kind", "", Presets(&objective::PRESETS),
         "What is minimised [default: lm]").sets(objective),
     flag(TRAINING, "weighting", "objective.weighting", "P", Number,
         "Weight of the score-matching loss between σ² (0) and the likelihood weighting (1), for sm-lw \
@@ -273,7 +275,7 @@ fn objective(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> 
         let usual = Layer::of(&RunConfig::default());
         usual.get("model.head").map(|head| layer.set("model.head", head.clone()));
     }
-    if let Some(preset) = OBJECTIVES.iter().find(|preset| preset.name == text(value)) {
+    if let Some(preset) = objective::PRESETS.iter().find(|preset| preset.name == text(value)) {
         layer.lay(&preset.layer());
     }
     Ok(())

@@ -1,12 +1,12 @@
-//! How log-likelihoods are computed: the list of estimators, and the settings of the solver and of
-//! the divergence.
+//! How log-likelihoods are computed: what an estimator has to say of itself, and the settings of the
+//! solver and of the divergence.
 
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Divergence, LogLikelihood, ProbabilityFlow, bound, elbo, flow};
-use crate::choice::{choices, methods};
+use super::{Divergence, Estimator, LogLikelihood, ProbabilityFlow};
+use crate::choice::choices;
 use crate::covariance::{Covariance, Own};
 use crate::model::Denoiser;
 use crate::schedule::Schedule;
@@ -72,17 +72,6 @@ pub trait EstimatorMethod: Sync {
     fn bound(&self, settings: &Estimation, schedule: &dyn Schedule) -> Option<Estimation> {
         let _ = (settings, schedule);
         None
-    }
-}
-
-methods! {
-    /// What is computed of `ln p(x)`.
-    pub enum Estimator: EstimatorMethod {
-        Elbo = elbo::Method,
-        Bound = bound::Method,
-        BoundSm = bound::DivergenceMethod,
-        Ode = flow::Method,
-        Levels = elbo::LevelsMethod,
     }
 }
 

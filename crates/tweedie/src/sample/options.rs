@@ -1,16 +1,13 @@
-//! How samples are drawn: the options as plain data, the list of samplers, and the defaults, which
-//! `sample`, `evaluate`, `report`, the sheets of a training and the experiments share.
+//! How samples are drawn: the options as plain data, and the defaults, which `sample`,
+//! `evaluate`, `report`, the sheets of a training and the experiments share.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{
-    Clipped, LastStep, PredictorCorrector, Step, ancestral, dpm_solver, euler_maruyama, flow, heun,
-    predictor_corrector, run_chain, sample_in_batches,
-};
-use crate::choice::{check_taken, methods};
+use super::{Clipped, LastStep, PredictorCorrector, Sampler, Step, run_chain, sample_in_batches};
+use crate::choice::check_taken;
 use crate::covariance::{Covariance, CovarianceConfig};
 use crate::grid::SpacingConfig;
 use crate::likelihood::SolverOptions;
@@ -49,18 +46,6 @@ pub trait SamplerMethod: Sync {
     /// # Errors
     /// If an option makes no sense for the model, or a sample is not finite.
     fn draw(&self, sampling: &Sampling, chain: &Chain) -> Result<(Tensor, Clipped)>;
-}
-
-methods! {
-    /// How to go from noise to data.
-    pub enum Sampler: SamplerMethod {
-        Ancestral = ancestral::Method,
-        EulerMaruyama = euler_maruyama::Method,
-        Flow = flow::Method,
-        Heun = heun::Method,
-        DpmSolver = dpm_solver::Method,
-        PredictorCorrector = predictor_corrector::Method,
-    }
 }
 
 /// The chains of a batch of samples.
