@@ -1,4 +1,26 @@
-//! Classical densities to compare with.
+//! Classical densities to compare a diffusion model with: a Gaussian and a kernel density estimate.
+//!
+//! Both are fitted to training rows `[n, d]` and give the log-densities of test rows in nats.
+//!
+//! ```
+//! use tweedie::baseline::{KernelDensity, gaussian};
+//! use tweedie::mixture::GaussianMixture;
+//! use tweedie::noise::Seed;
+//! use tweedie::statistics::mean_and_error;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let truth = GaussianMixture::new(&[1.0], &[[1.0, -2.0]], &[0.5])?;
+//! let [train, validation, test] = [0, 1, 2].map(|seed| truth.sample(1000, Seed(seed)));
+//! let exact = truth.log_density(&test).mean(None).double_value(&[]);
+//!
+//! let (gaussian, _) = mean_and_error(&gaussian(&train, &test)?);
+//! assert!((gaussian - exact).abs() < 0.02, "{gaussian} nats, the truth has {exact}");
+//! let kernel = KernelDensity::fit(&train, &validation)?;
+//! let (kernel, _) = mean_and_error(&kernel.log_density(&test));
+//! assert!(kernel < gaussian, "the kernel estimate does not know that the data are Gaussian");
+//! # Ok(())
+//! # }
+//! ```
 
 use tch::{Kind, Tensor};
 

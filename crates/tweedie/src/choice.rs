@@ -1,7 +1,21 @@
 //! Options that are chosen by name.
 //!
-//! One list gives the variants, their names and their help texts. Reading, writing, configuration
-//! files and the command line all take them from there, so that there is no second list to keep.
+//! One list gives the variants of an option, their names and their help texts. Parsing, printing,
+//! configuration files and the command line all take them from that list.
+//!
+//! ```
+//! use tweedie::choice::Choice;
+//! use tweedie::grid::Spacing;
+//!
+//! for spacing in Spacing::all() {
+//!     println!("{:>9}  {}", spacing.name(), spacing.help());
+//! }
+//! assert_eq!("log-snr".parse(), Ok(Spacing::LogSnr));
+//! assert_eq!(
+//!     "linear".parse::<Spacing>(),
+//!     Err("'linear' is not one of even, quadratic, log-snr, angle".into())
+//! );
+//! ```
 
 /// A type whose values have names.
 pub trait Choice: Copy + PartialEq + Send + Sync + 'static {

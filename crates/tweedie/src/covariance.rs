@@ -1,4 +1,34 @@
-//! The ways to get the covariance of a reverse step: one file each, and one line in a list.
+//! The covariance of a reverse step: the methods of computing it, one file each.
+//!
+//! A [`Covariance`] gives `G = Cov[ε|x_t]`, or the covariance of a step itself.
+//! [`CovarianceConfig`] lists the methods as plain data, and [`Reverse`] turns a model and a
+//! covariance into the Gaussian distribution of `x_s` given `x_t`. The nearer a covariance is to
+//! the exact one, the higher is the bound in as many steps:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tweedie::covariance::{CovarianceConfig, CovarianceSources, Reverse};
+//! use tweedie::grid::Spacing;
+//! use tweedie::likelihood::{Elbo, LogLikelihood};
+//! use tweedie::noise::Seed;
+//! use tweedie::oracle::{Oracle, named};
+//! use tweedie::query::Batch;
+//! use tweedie::schedule::Vp;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let oracle = Oracle::new(named::nine_gaussians(), Arc::new(Vp::default()));
+//! let rows = Batch::of(&oracle.mixture.sample(200, Seed(0)));
+//! let bound = |covariance: CovarianceConfig| -> tweedie::Result<f64> {
+//!     let covariance = covariance.build(&CovarianceSources::default())?;
+//!     let reverse = Reverse::new(&oracle, covariance, 1.0)?;
+//!     let grid = Spacing::Angle.elbo_grid(&Vp::default(), 10);
+//!     Ok(Elbo::new(reverse, grid, 1).log_likelihood(&rows, Seed(1), 0)?.mean())
+//! };
+//! let (own, zero) = (bound(CovarianceConfig::Own)?, bound(CovarianceConfig::ZeroHessian)?);
+//! assert!(own > zero + 0.5, "exact covariance {own} nats, without the Hessian {zero}");
+//! # Ok(())
+//! # }
+//! ```
 
 #[macro_use]
 mod list;

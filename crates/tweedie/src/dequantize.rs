@@ -1,14 +1,37 @@
 //! Dequantisation: from the density of a model to the probability of levels.
 //!
-//! Integer columns and 8-bit pixels are levels, each standing for a bin. For any law `q(y|x)` of
-//! points `y` in the bin of the level `x`,
+//! Integer columns and 8-bit pixels are levels, each standing for a bin. For any distribution
+//! `q(y|x)` of points `y` in the bin of the level `x`,
 //!
 //! `ln P(x) = ln ∫_bin p(y) dy ≥ E_q[ln p(y) − ln q(y|x)]`
 //!
 //! (Theis et al. 2016, §3.1; Ho et al. 2019, "Flow++", eq. 11), with equality where
-//! `q(y|x) ∝ p(y)`. A [`Dequantizer`] is such a `q`: it gives rows in the network's units, `p`
-//! being the density that a model has there, and what is to be added to `ln p`. Columns that are no
-//! levels pass through.
+//! `q(y|x) ∝ p(y)`. A [`Dequantizer`] is such a `q`. It gives points in the network's units, where
+//! `p` is the model's density, and the number to add to `ln p` for each row. Columns that hold no
+//! levels pass through unchanged.
+//!
+//! ```
+//! use tweedie::data::{Dataset, Dequantize, Marginals, Scaling, ScalingOptions, Values};
+//! use tweedie::dequantize::{Dequantizer, Uniform};
+//! use tweedie::noise::{Noise, Seed};
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let faces = vec![1, 2, 3, 4, 5, 6];
+//! let die = Dataset::of_columns(vec![("face".into(), Values::Integer(faces))])?;
+//! let (marginals, dequantize) = (Marginals::Standardize, Dequantize::Integers);
+//! let options = ScalingOptions { marginals, dequantize, ..ScalingOptions::default() };
+//! let scaling = Scaling::fit(&die, &[0, 1, 2, 3, 4, 5], &options)?;
+//! let points = Uniform::new(&scaling).dequantize(&die.values(), &mut Noise::new(Seed(0), 0..6));
+//!
+//! // a density that is constant over the six bins gives every face the probability 1/6
+//! let end = |raw: f64| scaling.map(0).forward(raw).0;
+//! let log_density = -(end(6.5) - end(0.5)).ln();
+//! for offset in points.offsets {
+//!     assert!((log_density + offset - (1.0_f64 / 6.0).ln()).abs() < 1e-12);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod fit;
 mod truncated_normal;

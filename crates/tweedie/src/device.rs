@@ -2,8 +2,21 @@
 //!
 //! The linker drops `libtorch_cuda.so`, to which nothing refers, so that one binary serves machines
 //! with and without a GPU. Where the library lies beside `libtorch_cpu.so` or on the library path,
-//! opening it registers CUDA. It has to be opened before anything asks about CUDA: LibTorch keeps
-//! its answer to the first question for ever, which without the library is "no devices".
+//! opening it registers CUDA. It has to be opened before any other call about CUDA: LibTorch keeps
+//! its answer to the first such call for the whole process, and without the library that answer is
+//! "no devices".
+//!
+//! ```
+//! use tweedie::device;
+//! use tweedie::tch::Device;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! assert_eq!(device::open("cpu")?, Device::Cpu);
+//! let error = device::open("gpu").unwrap_err();
+//! assert_eq!(error.to_string(), "device: gpu: not a device; give cpu, cuda or cuda:N");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::sync::OnceLock;
 

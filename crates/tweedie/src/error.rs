@@ -1,4 +1,18 @@
-//! What can go wrong, said in one line: where, what was found, what to do.
+//! Errors in one line each: where the problem is, what was found and what to do about it.
+//!
+//! ```
+//! use tweedie::Error;
+//! use tweedie::data::Dataset;
+//!
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("heights.csv");
+//! std::fs::write(&path, "height\n171.5\n?\n").unwrap();
+//! let error = Dataset::read(&path).unwrap_err();
+//! eprintln!("error: {error}");
+//! assert!(error.is_request(), "the file is at fault, not the program");
+//! let Error::Data { place, .. } = error else { panic!("not about data") };
+//! assert_eq!((place.line, place.column.as_deref()), (Some(3), Some("height")));
+//! ```
 
 use std::cell::Cell;
 use std::fmt;

@@ -1,4 +1,21 @@
-//! Gaussian laws with structured covariance, one per row.
+//! Gaussian distributions with structured covariances, one per row.
+//!
+//! ```
+//! use tweedie::gaussian::Gaussian;
+//! use tweedie::sym_matrix::SymMatrix;
+//! use tweedie::tch::Tensor;
+//!
+//! let row = |values: [f64; 2]| Tensor::from_slice2(&[values]);
+//! let p = Gaussian::new(row([0.0, 0.0]), SymMatrix::Diagonal(row([1.0, 4.0])));
+//! let q = Gaussian::new(row([1.0, 2.0]), SymMatrix::Diagonal(row([1.0, 4.0])));
+//!
+//! // equal covariances: the divergence is half the squared Mahalanobis distance of the means
+//! let divergence = p.kl(&q).double_value(&[0]);
+//! assert!((divergence - 0.5 * (1.0 + 4.0 / 4.0)).abs() < 1e-12);
+//! // the entropy is minus the log-density at the mean, plus half a nat for each dimension
+//! let at_mean = p.log_prob(&p.mean).double_value(&[0]);
+//! assert!((p.entropy().double_value(&[0]) - (1.0 - at_mean)).abs() < 1e-12);
+//! ```
 
 use tch::Tensor;
 

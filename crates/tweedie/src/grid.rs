@@ -1,4 +1,20 @@
-//! Time grids: where the process is looked at, in training, sampling and likelihoods.
+//! Time grids: at which times training, sampling and likelihoods evaluate the process.
+//!
+//! A grid is increasing, from the data at `t_0 = 0` to the horizon `T`. [`Spacing`] lays `K` steps
+//! in continuous time; [`even_trajectory`] and its neighbours pick `K` steps of a discrete chain.
+//!
+//! ```
+//! use tweedie::grid::Spacing;
+//! use tweedie::schedule::{Schedule, Vp};
+//!
+//! let schedule = Vp::default();
+//! let grid = Spacing::LogSnr.elbo_grid(&schedule, 10);
+//! assert_eq!((grid.len(), grid[0], grid[1], grid[10]), (11, 0.0, schedule.epsilon(), 1.0));
+//! // equal steps in the log signal-to-noise ratio, after the step from the data
+//! let drop = |pair: &[f64]| schedule.log_snr(pair[0]) - schedule.log_snr(pair[1]);
+//! let drops: Vec<f64> = grid[1..].windows(2).map(drop).collect();
+//! assert!(drops.iter().all(|d| (d - drops[0]).abs() < 1e-6));
+//! ```
 
 use crate::choice::{Choice, choices, named};
 use crate::schedule::Schedule;

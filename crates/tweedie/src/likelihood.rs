@@ -1,7 +1,35 @@
-//! Log-likelihoods, each with what it is, its standard error and its cost.
+//! Log-likelihoods, each with its claim (a lower bound, an estimate or exact), its standard error
+//! and its cost.
 //!
-//! All are in nats per row, in the units of the model's rows; a table's Jacobian is added by
-//! [`crate::data::Scaling`].
+//! All are in nats per row, in the units of the model's rows. [`crate::data::Scaling`] adds the
+//! log-Jacobian of a table.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tweedie::covariance::{Own, Reverse};
+//! use tweedie::grid::Spacing;
+//! use tweedie::likelihood::{Claim, Elbo, LogLikelihood, ProbabilityFlow};
+//! use tweedie::noise::Seed;
+//! use tweedie::oracle::{GaussianMixture, Oracle};
+//! use tweedie::query::Batch;
+//! use tweedie::schedule::Vp;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let mixture = GaussianMixture::new(&[0.5, 0.5], &[[-2.0], [2.0]], &[1.0, 1.0])?;
+//! let oracle = Oracle::new(mixture, Arc::new(Vp::default()));
+//! let x = oracle.mixture.sample(200, Seed(0));
+//! let exact = oracle.mixture.log_density(&x).mean(None).double_value(&[]);
+//!
+//! let grid = Spacing::Angle.elbo_grid(&Vp::default(), 5);
+//! let elbo = Elbo::new(Reverse::new(&oracle, Own, 1.0)?, grid, 4);
+//! let bound = elbo.log_likelihood(&Batch::of(&x), Seed(1), 0)?;
+//! let flow = ProbabilityFlow::new(&oracle).log_likelihood(&Batch::of(&x), Seed(1), 0)?;
+//! assert_eq!((bound.claim, flow.claim), (Claim::LowerBound, Claim::Estimate));
+//! assert!(bound.mean() < exact, "{} in five steps, exact {exact}", bound.mean());
+//! assert!((flow.mean() - exact).abs() < 1e-3, "{} by the flow, exact {exact}", flow.mean());
+//! # Ok(())
+//! # }
+//! ```
 
 mod bound;
 mod discrete;

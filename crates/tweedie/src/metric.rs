@@ -1,5 +1,27 @@
-//! Distances between samples and laws: pure functions of rows `[n, d]`, in f64. Images become rows
-//! by the features of a network.
+//! Distances between samples and a distribution: pure functions of rows `[n, d]`, in f64.
+//!
+//! Images are compared by rows of features, which an [`Extractor`] computes with a pretrained image
+//! classifier.
+//!
+//! ```
+//! use tweedie::metric::{FeatureMoments, Mmd, frechet_distance};
+//! use tweedie::noise::Seed;
+//! use tweedie::oracle::named;
+//! use tweedie::tch::Tensor;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let x = named::nine_gaussians().sample(200, Seed(0));
+//! let shifted = &x + Tensor::from_slice(&[2.0, 0.0]);
+//!
+//! // a shift by 2 keeps the covariance: the distance is the squared distance of the means
+//! let statistics = |rows: &Tensor| FeatureMoments::of(rows).statistics("columns");
+//! let distance = frechet_distance(&statistics(&x)?, &statistics(&shifted)?)?;
+//! assert!((distance - 4.0).abs() < 1e-9);
+//! assert!(Mmd::default().v_statistic(&x, &x).abs() < 1e-12);
+//! assert!(Mmd::default().v_statistic(&x, &shifted) > 0.1);
+//! # Ok(())
+//! # }
+//! ```
 
 mod features;
 mod frechet;

@@ -1,7 +1,32 @@
 //! Gaussian mixtures as distributions: their diffused density, score, Hessian and posterior are
 //! known at every `t`.
 //!
-//! A mixture is a data set, a ground truth and, as [`crate::oracle::Oracle`], a model at once.
+//! A mixture serves as a data set, as the truth to compare with and, as [`crate::oracle::Oracle`],
+//! as a model.
+//!
+//! ```
+//! use tweedie::gaussian::LN_2PI;
+//! use tweedie::mixture::GaussianMixture;
+//! use tweedie::query::Times;
+//! use tweedie::schedule::Vp;
+//! use tweedie::tch::Tensor;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let mixture = GaussianMixture::new(&[0.5, 0.5], &[[-2.0], [2.0]], &[1.0, 1.0])?;
+//! let (mean, covariance) = mixture.mean_and_covariance();
+//! assert!(mean.double_value(&[0]).abs() < 1e-12);
+//! assert!((covariance.double_value(&[0, 0]) - (1.0 + 2.0 * 2.0)).abs() < 1e-12);
+//!
+//! // halfway between the components both have the density e^{−2²/2}/√(2π)
+//! let x = Tensor::from_slice2(&[[0.0]]);
+//! let log_density = mixture.log_density(&x).double_value(&[0]);
+//! assert!((log_density - (-2.0 - 0.5 * LN_2PI)).abs() < 1e-12);
+//! // at the end of the process x_T is nearly standard normal
+//! let diffused = mixture.log_density_at(&x, &Vp::default(), &Times::All(1.0));
+//! assert!((diffused.double_value(&[0]) + 0.5 * LN_2PI).abs() < 1e-3);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod named;
 mod student_t;

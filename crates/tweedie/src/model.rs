@@ -1,8 +1,35 @@
-//! What a model is: it says what noise is in `x_t`, and how sure that is.
+//! Models: which noise is expected in `x_t`, and with which covariance.
 //!
-//! [`Denoiser`] is the contract; [`Model`] is the trained kind (a backbone that corrects a base
-//! distribution), [`Headed`] one model's mean with another's covariance, and
-//! [`crate::oracle::Oracle`] the exact kind.
+//! [`Denoiser`] is the contract. [`Model`] is the trained kind, a network that corrects a base
+//! distribution. [`Headed`] takes the mean of one model and the covariance of another.
+//! [`crate::oracle::Oracle`] is the exact kind.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tweedie::model::{
+//!     Base, Denoiser, HeadConfig, MlpConfig, ModelConfig, NetworkConfig, Structure,
+//! };
+//! use tweedie::noise::{Noise, Seed};
+//! use tweedie::query::{Query, Times};
+//! use tweedie::schedule::{Schedule, Vp};
+//! use tweedie::tch::{Device, Kind};
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let network = NetworkConfig::Mlp(MlpConfig { width: 16, depth: 2, ..MlpConfig::default() });
+//! let head = Some(HeadConfig { structure: Structure::Full, ..HeadConfig::default() });
+//! let config = ModelConfig { network, head, ..ModelConfig::default() };
+//! let model = config.init(Base::standard(2), Arc::new(Vp::default()), Device::Cpu, Seed(0))?;
+//!
+//! // before training a model is its base: under N(0, I) the noise expected in x_t is σ_t x_t
+//! let x = Noise::new(Seed(1), 0..5).normal(2, Kind::Float, Device::Cpu);
+//! let times = Times::All(0.3);
+//! let moments = model.moments(&Query::new(&x, &times));
+//! let gap = (moments.noise - &x * Vp::default().sigma(0.3)).abs().max();
+//! assert!(gap.double_value(&[]) < 1e-5);
+//! assert_eq!((moments.cov.rows(), moments.cov.dim()), (5, 2));
+//! # Ok(())
+//! # }
+//! ```
 
 mod base;
 mod embedding;

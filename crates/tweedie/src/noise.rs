@@ -1,5 +1,18 @@
-//! Injected randomness: one counter-based stream per row, so that a result depends neither on the
-//! batch a row is in, nor on the number of threads, nor on the order of the work.
+//! Injected randomness: one counter-based stream per row.
+//!
+//! A result therefore depends neither on the batch that a row is in, nor on the number of threads,
+//! nor on the order of the work.
+//!
+//! ```
+//! use tweedie::noise::{Noise, Seed};
+//! use tweedie::tch::{Device, Kind};
+//!
+//! let normal = |rows| Noise::new(Seed(7), rows).normal(3, Kind::Double, Device::Cpu);
+//! // row 2 among four rows and by itself
+//! assert_eq!(normal(0..4).get(2), normal(2..3).get(0));
+//! // seeds for the purposes of one run
+//! assert_ne!(Seed(7).derive("training"), Seed(7).derive("validation"));
+//! ```
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -1,4 +1,34 @@
-//! Training objectives: what is minimised, per row of data.
+//! Training objectives: the loss that is minimised, one number per row of data.
+//!
+//! [`ObjectiveConfig`] lists them as plain data. An [`Objective`] takes any [`Denoiser`], the exact
+//! oracle included, so that the loss of a perfect model can be computed too.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tweedie::grid::TimeLaw;
+//! use tweedie::noise::{Noise, Seed};
+//! use tweedie::objective::{DenoisingScoreMatching, Objective, Weighting};
+//! use tweedie::oracle::{GaussianMixture, Oracle};
+//! use tweedie::query::Batch;
+//! use tweedie::schedule::Vp;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let model = |mean: f64| -> tweedie::Result<Oracle> {
+//!     let gaussian = GaussianMixture::new(&[1.0], &[[mean]], &[1.0])?;
+//!     Ok(Oracle::new(gaussian, Arc::new(Vp::default())))
+//! };
+//! let (truth, wrong) = (model(0.0)?, model(3.0)?);
+//! let rows = Batch::of(&truth.mixture.sample(500, Seed(0)));
+//! let (weighting, time) = (Weighting::Sigma2, TimeLaw::Uniform);
+//! let objective = DenoisingScoreMatching { weighting, time, draws: 1 };
+//!
+//! let loss = |model: &Oracle| objective.loss(model, &rows, &mut Noise::new(Seed(1), 0..500));
+//! assert_eq!(loss(&truth).size(), [500]);
+//! let mean = |model: &Oracle| loss(model).mean(None).double_value(&[]);
+//! assert!(mean(&truth) < mean(&wrong));
+//! # Ok(())
+//! # }
+//! ```
 
 mod covariance_matching;
 mod dsm;

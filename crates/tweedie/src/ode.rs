@@ -1,5 +1,17 @@
-//! Ordinary differential equations, many at once: rows `[b, n]` in f64, each with its own time,
-//! step and error.
+//! Ordinary differential equations for many rows at once: rows `[b, n]` in f64, each with its own
+//! time, step and error.
+//!
+//! ```
+//! use tweedie::ode::DormandPrince;
+//! use tweedie::tch::Tensor;
+//!
+//! let decay = |_: &[f64], y: &Tensor, _: &[i64]| -y;
+//! let y0 = Tensor::from_slice2(&[[1.0], [2.0]]);
+//! let solution = DormandPrince::default().solve(&decay, &y0, 0.0, 1.0);
+//! assert!(solution.status.iter().all(|status| status.is_done()));
+//! let gap = (solution.y - y0 * (-1.0_f64).exp()).abs().max();
+//! assert!(gap.double_value(&[]) < 1e-5);
+//! ```
 
 mod dormand_prince;
 

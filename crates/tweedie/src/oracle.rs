@@ -1,4 +1,26 @@
 //! The exact oracle: a Gaussian mixture that stands wherever a trained network does.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tweedie::model::Denoiser;
+//! use tweedie::oracle::{GaussianMixture, Oracle};
+//! use tweedie::query::{Query, Times};
+//! use tweedie::schedule::{Schedule, Vp};
+//! use tweedie::tch::Tensor;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let normal = GaussianMixture::new(&[1.0], &[[0.0]], &[1.0])?;
+//! let oracle = Oracle::new(normal, Arc::new(Vp::default()));
+//! let (x, times) = (Tensor::from_slice2(&[[1.5]]), Times::All(0.3));
+//! let moments = oracle.moments(&Query::new(&x, &times));
+//!
+//! // of standard normal data under a variance-preserving process: ε̂ = σ_t x_t and G = α_t²
+//! let (alpha, sigma) = (Vp::default().alpha(0.3), Vp::default().sigma(0.3));
+//! assert!((moments.noise.double_value(&[0, 0]) - sigma * 1.5).abs() < 1e-12);
+//! assert!((moments.cov.trace().double_value(&[0]) - alpha * alpha).abs() < 1e-12);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::sync::Arc;
 

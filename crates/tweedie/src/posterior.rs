@@ -7,7 +7,31 @@
 //! - `μ₀ = E[x_0|x_t] = (x_t − σ_t ε̂)/α_t`
 //! - `C₀ = Cov[x_0|x_t] = (σ_t²/α_t²) G`
 //!
-//! A method is only how it gets `G`; everything after that is here.
+//! Methods differ only in how they compute `G`; what follows from it is here.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tweedie::model::Denoiser;
+//! use tweedie::oracle::{GaussianMixture, Oracle};
+//! use tweedie::posterior::posterior;
+//! use tweedie::query::{Query, Times};
+//! use tweedie::schedule::{Schedule, Vp};
+//! use tweedie::tch::Tensor;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let schedule = Arc::new(Vp::default());
+//! let oracle = Oracle::new(GaussianMixture::new(&[1.0], &[[0.0]], &[1.0])?, schedule.clone());
+//! let (x, times) = (Tensor::from_slice2(&[[1.5]]), Times::All(0.3));
+//! let moments = oracle.moments(&Query::new(&x, &times));
+//! let clean = posterior(&x, &moments, &*schedule, &times);
+//!
+//! // standard normal data: x_0 given x_t is N(α_t x_t, σ_t²)
+//! let (alpha, variance) = (schedule.alpha(0.3), schedule.sigma2(0.3));
+//! assert!((clean.mean.double_value(&[0, 0]) - alpha * 1.5).abs() < 1e-12);
+//! assert!((clean.cov.trace().double_value(&[0]) - variance).abs() < 1e-12);
+//! # Ok(())
+//! # }
+//! ```
 
 use tch::Tensor;
 

@@ -1,6 +1,21 @@
 //! PyTorch's checkpoints (`.pth`), read without running anything.
 //!
-//! A module of its own: it needs `tch` and `zip`, and nothing of this crate.
+//! A checkpoint is a pickle, which is a program. Here only its tensors are read, and a pickle that
+//! calls anything else is refused. The module depends on `tch` and `zip`, and on nothing else in
+//! this crate. [`read_weights`](crate::data::read_weights) reads files of this and other formats.
+//!
+//! ```
+//! use tweedie::pth;
+//!
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/reference/metrics/state.pth");
+//! let bytes = std::fs::read(path).unwrap();
+//! let tensors = pth::read(&bytes).unwrap();
+//! assert_eq!(tensors["first"].size(), [2, 3]);
+//!
+//! // the pickle of a call of os.system("echo hello")
+//! let refusal = pth::read(b"cposix\nsystem\np0\n(Vecho hello\np1\ntp2\nRp3\n.").unwrap_err();
+//! assert!(refusal.contains("posix.system"));
+//! ```
 
 mod checkpoint;
 mod pickle;

@@ -1,8 +1,26 @@
-//! What a model is asked: rows, their times, and what is given about them.
+//! The input of a model: rows, their times, and the condition that is given with them.
 //!
-//! [`Times`] know when they are equal. Then every coefficient of a formula is one number, and
-//! nothing is copied to a device; of unequal times, all coefficients that a step needs travel in
-//! one table.
+//! [`Times`] know whether all rows have the same time. If they do, every coefficient of a formula
+//! is one number and nothing is copied to a device. If they do not, all coefficients that a step
+//! needs travel in one table.
+//!
+//! ```
+//! use tweedie::query::{Query, Times};
+//! use tweedie::schedule::{Schedule, Vp};
+//! use tweedie::tch::{Device, Tensor};
+//!
+//! let schedule = Vp::default();
+//! let times = Times::each(vec![0.1, 0.5]);
+//! assert!(matches!(Times::each(vec![0.3, 0.3]), Times::All(0.3)));
+//!
+//! // x_t = α_t x_0 + σ_t ε, each row at its own time
+//! let (x0, noise) = (Tensor::from_slice2(&[[1.0], [1.0]]), Tensor::from_slice2(&[[0.0], [2.0]]));
+//! let (alpha, sigma) = times.marginal(&schedule, Device::Cpu);
+//! let x = x0 * &alpha + noise * &sigma;
+//! let q = Query::new(&x, &times);
+//! let expected = schedule.alpha(q.times.get(1)) + 2.0 * schedule.sigma(q.times.get(1));
+//! assert!((q.x.double_value(&[1, 0]) - expected).abs() < 1e-12);
+//! ```
 
 use std::cell::OnceCell;
 use std::ops::{Add, Div, Mul, Neg, Range, Sub};

@@ -1,6 +1,6 @@
 //! A run directory: everything about one trained model, on disk.
 //!
-//! | file | what |
+//! | file | contents |
 //! |---|---|
 //! | `config.toml` | the complete configuration, every default spelled out |
 //! | `data.json` | columns, scaling, split, fingerprint of the training data |
@@ -10,8 +10,8 @@
 //! | `state.safetensors` | what `--resume` needs, in one file so that it is never half new |
 //! | `metrics.jsonl` | one line per 100 steps |
 //! | `dequantizer.safetensors` | the variational dequantiser, where one was learned |
-//! | `dequantizer-state.safetensors` | what its training goes on from, where it was interrupted |
-//! | `scheduler.json` | how the pipeline that a model was imported from samples it, for its export |
+//! | `dequantizer-state.safetensors` | the state that its interrupted training resumes from |
+//! | `scheduler.json` | how an imported pipeline samples its model, kept for its export |
 //! | `status.json` | how far the training is, and how it ended |
 //! | `.lock` | locked while a process writes to the run |
 //! | `samples/…png` | of images, samples at every validation |
@@ -21,6 +21,33 @@
 //! Every file is written beside its name and renamed: a kill at any moment leaves the old one or
 //! the new one. A new checkpoint takes the place of the old one, and is read only if its checksum
 //! is right. A symbolic link in the place of a file is replaced and never written through.
+//!
+//! [`crate::density::Density`] makes and uses runs. Here their files are read one by one:
+//!
+//! ```
+//! use tweedie::model::Denoiser;
+//! use tweedie::prelude::*;
+//! use tweedie::run::{Run, RunDir};
+//! use tweedie::tch::Device;
+//!
+//! # fn main() -> Result<()> {
+//! # use tweedie::data::Values;
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("run");
+//! # let column = |k: u32| Values::Double((0..60).map(|i| f64::from(i * k % 61).sqrt()).collect());
+//! # let data = Dataset::of_columns(vec![("a".into(), column(7)), ("b".into(), column(11))])?;
+//! let options = FitOptions::default().set("base.kind", "gaussian").set("train.iterations", 5);
+//! Density::fit(&data, &options, &mut Silent)?.save(&path)?;
+//!
+//! let dir = RunDir::open(&path)?;
+//! assert_eq!(dir.config()?.train.iterations, 5);
+//! assert_eq!(dir.data()?.names(), ["a", "b"]);
+//! assert_eq!(dir.status()?.expect("a status").iteration, 5);
+//! let run = Run::load(&path, Device::Cpu)?;
+//! assert_eq!(run.model.space().dim, 2);
+//! # Ok(())
+//! # }
+//! ```
 
 mod about;
 mod checkpoint;

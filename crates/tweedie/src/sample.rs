@@ -1,4 +1,31 @@
-//! Samplers: one loop, swappable steps.
+//! Samplers: one loop down a time grid, with interchangeable steps.
+//!
+//! [`run_chain`] is the loop and a [`Step`] goes from `x_t` to `x_s`. [`FlowSampler`] solves the
+//! probability flow with steps of its own choice.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tweedie::covariance::Own;
+//! use tweedie::grid::Spacing;
+//! use tweedie::noise::Seed;
+//! use tweedie::oracle::{GaussianMixture, Oracle};
+//! use tweedie::sample::{Ancestral, Heun, LastStep, Step, run_chain};
+//! use tweedie::schedule::Vp;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let mixture = GaussianMixture::new(&[0.5, 0.5], &[[-2.0], [2.0]], &[1.0, 1.0])?;
+//! let oracle = Oracle::new(mixture, Arc::new(Vp::default()));
+//! let grid = Spacing::Angle.elbo_grid(&Vp::default(), 20);
+//! let ancestral = Ancestral::new(&oracle, Own, 1.0, LastStep::Noise)?;
+//! let steps: [&dyn Step; 2] = [&ancestral, &Heun::new(&oracle)];
+//! for step in steps {
+//!     let samples = run_chain(step, &grid, Seed(0), 0..2000, None)?;
+//!     let variance = samples.var(true).double_value(&[]);
+//!     assert!((variance - 5.0).abs() < 0.3, "{variance}, of the data 1 + 2² = 5");
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod ancestral;
 mod dpm_solver;

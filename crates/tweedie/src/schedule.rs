@@ -3,6 +3,21 @@
 //! Forward: `dx = f(t) x dt + g(t) dW`, with marginals `x_t = α_t x_0 + σ_t ε` (Song et al. 2021,
 //! "Score-Based Generative Modeling through SDEs", §3). For `s < t` the transition is
 //! `x_t = m x_s + k ε'` with `m = α_t/α_s`, `k² = σ_t² − m² σ_s²`.
+//!
+//! ```
+//! use tweedie::schedule::{Schedule, ScheduleConfig, Transition};
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let schedule = ScheduleConfig::cosine().build()?;
+//! let (s, t) = (0.2, 0.6);
+//! assert!((schedule.alpha(t).powi(2) + schedule.sigma2(t) - 1.0).abs() < 1e-12);
+//! // the marginal at s and the transition from s to t make the marginal at t
+//! let Transition { m, k2 } = schedule.transition(s, t);
+//! assert!((m * schedule.alpha(s) - schedule.alpha(t)).abs() < 1e-12);
+//! assert!((m * m * schedule.sigma2(s) + k2 - schedule.sigma2(t)).abs() < 1e-12);
+//! # Ok(())
+//! # }
+//! ```
 
 mod discrete;
 mod sub_vp;

@@ -1,4 +1,13 @@
-//! Means with their standard errors, and what else is said of a list of numbers.
+//! Means with their standard errors, and other summaries of a list of numbers.
+//!
+//! ```
+//! use tweedie::statistics::mean_and_error;
+//!
+//! let (mean, error) = mean_and_error(&[1.0, 2.0, 3.0, 4.0]);
+//! assert_eq!(mean, 2.5);
+//! // the sample variance is 5/3, and that of the mean a quarter of it
+//! assert!((error - (5.0_f64 / 12.0).sqrt()).abs() < 1e-12);
+//! ```
 
 /// Mean and its standard error over independent values; the error of fewer than two is NaN.
 pub fn mean_and_error(values: &[f64]) -> (f64, f64) {

@@ -1,4 +1,20 @@
 //! One structured symmetric matrix per row: the form of Hessians, of `G` and of every covariance.
+//!
+//! ```
+//! use tweedie::sym_matrix::SymMatrix;
+//! use tweedie::tch::{Kind, Tensor};
+//!
+//! // I + v vᵀ with v = (1, 2): by Sherman and Morrison ln det = ln 6 and vᵀ A⁻¹ v = 5/6
+//! let v = Tensor::from_slice2(&[[1.0, 2.0]]);
+//! let a = SymMatrix::low_rank(v.ones_like(), v.unsqueeze(-1));
+//! assert!((a.log_det().double_value(&[0]) - 6.0_f64.ln()).abs() < 1e-12);
+//! assert!((a.inv_quad(&v).double_value(&[0]) - 5.0 / 6.0).abs() < 1e-12);
+//!
+//! // the other forms have the same operations
+//! let dense = SymMatrix::Full(a.to_dense());
+//! assert!((dense.log_det() - a.log_det()).abs().double_value(&[0]) < 1e-12);
+//! assert_eq!((dense.dim(), dense.kind()), (2, Kind::Double));
+//! ```
 
 use crate::query::Coefficient;
 use crate::tensor::{Count, squared_norm, sum_last};

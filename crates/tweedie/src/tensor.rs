@@ -1,4 +1,16 @@
-//! Small conveniences over LibTorch's tensors that every part uses.
+//! Small helpers for LibTorch's tensors that the other modules share.
+//!
+//! ```
+//! use tweedie::tch::{Kind, Tensor};
+//! use tweedie::tensor::{squared_norm, to_vec, vector_jacobian_product};
+//!
+//! let x = Tensor::from_slice2(&[[1.0, 2.0], [3.0, 4.0]]).set_requires_grad(true);
+//! assert_eq!(to_vec(&squared_norm(&x)), [5.0, 25.0]);
+//! // y = x², so that vᵀ ∂y/∂x = 2 v x
+//! let v = Tensor::ones([2], (Kind::Double, x.device()));
+//! let product = vector_jacobian_product(&x.square(), &x, &v, false);
+//! assert_eq!(to_vec(&product), [2.0, 4.0, 6.0, 8.0]);
+//! ```
 
 use std::cell::Cell;
 use std::fmt;

@@ -1,5 +1,40 @@
-//! Training: flat-buffer Adam, warm-up, clipping, EMA, validation, early stopping, and resumption
-//! to the same bits. One loop ([`Trainer`]) trains models, heads and dequantisers.
+//! Training: Adam on one flat buffer, warm-up, gradient clipping, a moving average of the
+//! parameters, validation, early stopping, and resumption to the same bits.
+//!
+//! One loop ([`Trainer`]) trains models, heads and dequantisers.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tweedie::mixture::GaussianMixture;
+//! use tweedie::model::{Base, HeadConfig, MlpConfig, ModelConfig, NetworkConfig, Structure};
+//! use tweedie::noise::Seed;
+//! use tweedie::objective::ObjectiveConfig;
+//! use tweedie::schedule::Vp;
+//! use tweedie::tch::{Device, Kind};
+//! use tweedie::train::{Silent, State, TensorRows, TrainConfig, Trainer, Validation};
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let mixture = GaussianMixture::new(&[1.0], &[[0.5, -0.5]], &[0.3])?;
+//! let rows = |n, seed| mixture.sample(n, seed).to_kind(Kind::Float);
+//! let (data, test) = (TensorRows::new(rows(200, Seed(0))), rows(100, Seed(1)));
+//! let network = NetworkConfig::Mlp(MlpConfig { width: 16, depth: 2, ..MlpConfig::default() });
+//! let head = Some(HeadConfig { structure: Structure::Full, ..HeadConfig::default() });
+//! let config = ModelConfig { network, head, ..ModelConfig::default() };
+//! let model = config.init(Base::standard(2), Arc::new(Vp::default()), Device::Cpu, Seed(2))?;
+//! let objective = ObjectiveConfig::default().build()?;
+//! let validation = Validation::new(&test, Seed(3));
+//!
+//! let (before, _) = validation.bound(&model)?;
+//! let steps = TrainConfig { iterations: 50, batch_size: 50, ..TrainConfig::default() };
+//! let trainer = Trainer { config: TrainConfig { warm_up: 5, ema: 0.9, ..steps } };
+//! let mut state = State::new(&model);
+//! trainer.fit(&model, &*objective, &data, None, Seed(4), &mut state, &mut Silent)?;
+//! let (after, _) = validation.bound(&model)?;
+//! assert_eq!(state.iteration, 50);
+//! assert!(after > before, "{before} nats per row before training, {after} after");
+//! # Ok(())
+//! # }
+//! ```
 
 mod adam;
 mod config;

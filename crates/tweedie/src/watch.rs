@@ -1,4 +1,40 @@
-//! What long work says while it goes on, and how it is stopped.
+//! Reports on long work while it goes on, and the request to stop it.
+//!
+//! A [`Watch`] receives the progress and the remarks of a fit, of samples or of scores. A terminal,
+//! a log file or a user interface implements it.
+//!
+//! ```
+//! use tweedie::prelude::*;
+//!
+//! /// Stops the work after 20 rows.
+//! struct AtMost20 {
+//!     done: u64,
+//! }
+//!
+//! impl Watch for AtMost20 {
+//!     fn progress(&mut self, done: u64, _of: u64) {
+//!         self.done = done;
+//!     }
+//!
+//!     fn stop(&self) -> bool {
+//!         self.done >= 20
+//!     }
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! # use tweedie::data::Values;
+//! # let column = Values::Double((0..60).map(|i| f64::from(i * 7 % 61).sqrt()).collect());
+//! # let data = Dataset::of_columns(vec![("a".into(), column)])?;
+//! # let options = FitOptions::default().set("base.kind", "gaussian").set("train.iterations", 5);
+//! # let density = Density::fit(&data, &options, &mut Silent)?;
+//! let options = SampleOptions { steps: 2, batch_size: Some(10), ..SampleOptions::default() };
+//! let mut watch = AtMost20 { done: 0 };
+//! let stopped = density.sample_with(100, &options, &mut watch);
+//! assert!(matches!(stopped, Err(Error::Interrupted(_))));
+//! assert_eq!(watch.done, 20);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 use std::ops::Range;

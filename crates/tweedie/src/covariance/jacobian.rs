@@ -1,5 +1,28 @@
-//! `G = I + σ²H` from the score's own Jacobian, without a head: `G v = v − σ (∂ε̂/∂x)ᵀ v`, one
-//! vector–Jacobian product for each `v`.
+//! `G = I + σ²H` from the Jacobian of the score, without a covariance head:
+//! `G v = v − σ (∂ε̂/∂x)ᵀ v`, one vector–Jacobian product for each `v`.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tweedie::covariance::jacobian;
+//! use tweedie::model::Denoiser;
+//! use tweedie::noise::Seed;
+//! use tweedie::oracle::{GaussianMixture, Oracle};
+//! use tweedie::query::{Query, Times};
+//! use tweedie::schedule::Vp;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! let mixture = GaussianMixture::new(&[0.4, 0.6], &[[-1.0, 0.0], [1.0, 0.5]], &[0.3, 0.5])?;
+//! let oracle = Oracle::new(mixture, Arc::new(Vp::default()));
+//! let (x, times) = (oracle.mixture.sample(4, Seed(0)), Times::All(0.3));
+//! let q = Query::new(&x, &times);
+//!
+//! let (_, g) = jacobian::full(&oracle, &q);
+//! let exact = oracle.moments(&q).cov;
+//! let gap = (g.to_dense() - exact.to_dense()).abs().max();
+//! assert!(gap.double_value(&[]) < 1e-10);
+//! # Ok(())
+//! # }
+//! ```
 
 use tch::{Kind, Tensor, with_grad};
 

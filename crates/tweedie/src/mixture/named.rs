@@ -1,4 +1,19 @@
-//! Data with a known law, by name.
+//! Data sets with a known distribution, by name.
+//!
+//! ```
+//! use tweedie::mixture::named;
+//! use tweedie::noise::Seed;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! for name in named::NAMES {
+//!     println!("{name}: {:?}", named::sample(name, 5, Seed(0))?.size());
+//! }
+//! assert_eq!(named::sample("nine-gaussians", 5, Seed(0))?.size(), [5, 2]);
+//! let error = named::sample("moons", 5, Seed(0)).unwrap_err();
+//! assert!(error.remedy().unwrap().contains("nine-gaussians"));
+//! # Ok(())
+//! # }
+//! ```
 
 use tch::Tensor;
 
