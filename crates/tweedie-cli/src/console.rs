@@ -315,9 +315,8 @@ pub fn print_json(value: &serde_json::Value) {
 /// error, said whether or not the command is quiet, since a figure is not whole without it; and
 /// returned for the JSON answer, under `remarks`.
 pub fn remark(run: &Run) -> Vec<String> {
-    let remarks = run.remarks();
-    let flags = crate::flags::Flags::here();
-    remarks.iter().for_each(|text| tell(&format!("note: {}", flags.name_in(text))));
+    let remarks = crate::flags::Flags::here().remarks(run);
+    remarks.iter().for_each(|text| tell(&format!("note: {text}")));
     remarks
 }
 

@@ -157,9 +157,10 @@ fn a_run_has_one_writer() {
     assert!(code != Some(0) && text.contains("stopped at iteration"), "{text}");
     let remarks = load(&run).remarks();
     assert!(
-        remarks[0].contains("did not finish") && remarks[0].contains("--resume"),
+        remarks[0].contains("did not finish") && remarks[0].contains("fit.resume"),
         "{remarks:?}"
     );
+    assert!(succeed(&["info", &run]).contains(&format!("--out {run} and --resume")));
     assert_eq!(load(&run).dir.status().unwrap().unwrap().ended, Some(StopReason::Stopped));
     assert!(!RunDir::open(&run).unwrap().is_busy());
 }

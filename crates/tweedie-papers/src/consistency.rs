@@ -116,12 +116,12 @@ impl Consistency {
     }
 
     fn check(&self) -> Result<()> {
-        Error::check_count("asymptotic_rows", self.asymptotic_rows, 100_000_000)?;
+        Error::check_count("experiment.asymptotic_rows", self.asymptotic_rows, 100_000_000)?;
         let (sizes, found) = (&self.sample_sizes, format!("{:?}", self.sample_sizes));
         let rising = sizes.windows(2).all(|pair| pair[0] < pair[1]);
         if sizes.len() < 4 || !rising || sizes[0] < 20 {
             let remedy = "give at least four rising numbers from 20: there are seven parameters";
-            return Err(Error::config("--sizes", found, remedy));
+            return Err(Error::config("experiment.sample_sizes", found, remedy));
         }
         check(self.replicates, self.draws)
     }

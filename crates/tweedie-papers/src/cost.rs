@@ -218,7 +218,7 @@ impl Cost {
         let arm = arm.ok_or_else(|| {
             let names: Vec<String> = self.arms().iter().map(Arm::name).collect();
             Error::config(
-                "--memory-of",
+                "experiment.part",
                 format!("no arm '{name}'"),
                 format!("give {}", names.join(", ")),
             )
@@ -234,26 +234,26 @@ impl Cost {
     }
 
     fn check(&self) -> Result<()> {
-        Error::check_count("--rounds", self.rounds, 1_000_000)?;
-        Error::check_count("--sampling-steps", self.sampling_steps, 1_000)?;
-        Error::check_count("--batch-size", self.pairs, 1_000_000)?;
+        Error::check_count("experiment.rounds", self.rounds, 1_000_000)?;
+        Error::check_count("experiment.sampling_steps", self.sampling_steps, 1_000)?;
+        Error::check_count("experiment.pairs", self.pairs, 1_000_000)?;
         if !(2..=self.pairs).contains(&self.transitions)
             || !self.pairs.is_multiple_of(self.transitions)
         {
             let problem = format!("{} for {} pairs per iteration", self.transitions, self.pairs);
             return Err(Error::config(
-                "--transitions",
+                "experiment.transitions",
                 problem,
-                "give a divisor of --batch-size from 2",
+                "give a divisor of experiment.pairs from 2",
             ));
         }
         if self.ranks.is_empty() {
-            return Err(Error::config("--ranks", "none", "give ranks, such as 0,1,4,16"));
+            return Err(Error::config("experiment.ranks", "none", "give ranks, such as 0,1,4,16"));
         }
         let dim: i64 = self.network.shape.iter().product();
         if let Some(rank) = self.ranks.iter().find(|rank| !(0..=dim).contains(*rank)) {
             let remedy = format!("give a rank from 0 to the number of columns, {dim}, or full");
-            return Err(Error::config("rank", format!("{rank}"), remedy));
+            return Err(Error::config("experiment.ranks", format!("{rank}"), remedy));
         }
         self.network.check()
     }

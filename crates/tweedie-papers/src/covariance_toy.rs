@@ -49,13 +49,7 @@ settings! {
 }
 
 /// Flags: the sizes that this experiment and [`crate::rademacher`] have in common.
-pub(crate) const SIZES: &str = "\
---law LAW | distributions | nine, mixture2, mixture10, mixture64 or all [default: all]
---trials TRIALS | trials | Trainings of every network, each with rows of its own to be judged on
---iterations I | recipe.iterations | Steps of the optimiser for a head
---width W | recipe.width | Hidden units of every network
---rows ROWS | rows | Test rows of each trial
-";
+pub(crate) const SIZES: &str = include_str!("covariance_toy/flags.txt");
 
 impl Experiment for CovarianceToy {
     const NAME: &'static str = "covariance-toy";
@@ -265,10 +259,12 @@ impl CovarianceToy {
 
     fn check(&self) -> Result<()> {
         self.recipe.check(self.trials)?;
-        Error::check_count("--score-iterations", self.score_iterations, 1_000_000_000)?;
-        Error::check_count("--rows", self.rows, 1_000_000)?;
-        Error::check_count("--samples", self.samples, 1_000_000)?;
-        self.steps.iter().try_for_each(|&steps| Error::check_count("--steps", steps, 100_000))
+        Error::check_count("experiment.score_iterations", self.score_iterations, 1_000_000_000)?;
+        Error::check_count("experiment.rows", self.rows, 1_000_000)?;
+        Error::check_count("experiment.samples", self.samples, 1_000_000)?;
+        self.steps
+            .iter()
+            .try_for_each(|&steps| Error::check_count("experiment.steps", steps, 100_000))
     }
 
     /// Analytic-DPM's, over all trials: a score of each has its share of the rows.

@@ -242,10 +242,16 @@ impl Estimators {
     }
 
     fn check(&self) -> Result<()> {
-        Error::check_count("--rows", self.rows, 1_000_000_000)?;
-        Error::check_count("--batch-size", self.batch, 1_000_000_000)?;
-        let counts = self.steps.iter().chain(&self.draws).chain(&self.probes);
-        counts.into_iter().try_for_each(|&count| Error::check_count("estimators", count, 1_000_000))
+        Error::check_count("experiment.rows", self.rows, 1_000_000_000)?;
+        Error::check_count("experiment.batch", self.batch, 1_000_000_000)?;
+        for (setting, counts) in [
+            ("experiment.steps", &self.steps),
+            ("experiment.draws", &self.draws),
+            ("experiment.probes", &self.probes),
+        ] {
+            counts.iter().try_for_each(|&count| Error::check_count(setting, count, 1_000_000))?;
+        }
+        Ok(())
     }
 
     fn known_rows<'a>(&self, oracle: &'a Oracle, config: &ScheduleConfig) -> Rows<'a> {
@@ -266,7 +272,11 @@ impl Estimators {
         let own = run.prepared().filter(|own| !own.split.test.is_empty()).ok_or_else(|| {
             let problem =
                 format!("{name}: its test rows are not available ({})", run.config.data.source);
-            Error::config("--run", problem, "put its data back, or give a run that kept test rows")
+            Error::config(
+                "experiment.runs",
+                problem,
+                "put its data back, or give a run that kept test rows",
+            )
         })?;
         let rows = subset(&own.split.test, self.rows, Seed(self.seed));
         let seed = Seed(self.seed).derive("dequantise");

@@ -134,24 +134,32 @@ impl Settings {
         if let Some(test) = &self.test {
             std::fs::metadata(test).map_err(Error::io(test))?;
         }
-        Error::check_count("--rows", self.rows, 1_000_000_000)?;
+        Error::check_count("experiment.images.rows", self.rows, 1_000_000_000)?;
         if self.terms == 1 {
             let remedy = "give 2 or more, or 0 for all";
-            return Err(Error::config("--terms", "1 is the decoder's alone", remedy));
+            return Err(Error::config(
+                "experiment.images.terms",
+                "1 is the decoder's alone",
+                remedy,
+            ));
         }
         if !(self.clip_noise >= 0.0 && self.clip_noise.is_finite()) {
             let remedy = "give a number of levels, 1 or 2, or 0 for none";
-            return Err(Error::config("--clip-noise", self.clip_noise.to_string(), remedy));
+            return Err(Error::config(
+                "experiment.images.clip_noise",
+                self.clip_noise.to_string(),
+                remedy,
+            ));
         }
-        Error::check_count("--samples", self.samples, 1_000_000_000)?;
-        Error::check_count("--reference", self.reference, 1_000_000_000)?;
-        Error::check_count("--eval-batch", self.batch, 1_000_000)?;
-        Error::check_count("--batch-size", self.pairs, 1_000_000)
+        Error::check_count("experiment.images.samples", self.samples, 1_000_000_000)?;
+        Error::check_count("experiment.images.reference", self.reference, 1_000_000_000)?;
+        Error::check_count("experiment.images.batch", self.batch, 1_000_000)?;
+        Error::check_count("experiment.images.pairs", self.pairs, 1_000_000)
     }
 
     fn tree(&self) -> Result<Value> {
         serde_json::to_value(self)
-            .map_err(|e| Error::config("images", e.to_string(), "give other settings"))
+            .map_err(|e| Error::config("experiment.images", e.to_string(), "give other settings"))
     }
 
     /// The budget and the network, for a page.
@@ -166,7 +174,7 @@ impl Settings {
 pub(super) fn check_steps(steps: &[usize], schedule: &dyn Schedule) -> Result<()> {
     match steps.iter().min() {
         None | Some(0) => {
-            Err(Error::config("--steps", format!("{steps:?}"), "give numbers from 1"))
+            Err(Error::config("experiment.steps", format!("{steps:?}"), "give numbers from 1"))
         }
         Some(_) => steps.iter().try_for_each(|&k| even_trajectory(schedule, k).map(drop)),
     }

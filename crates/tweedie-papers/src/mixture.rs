@@ -173,13 +173,17 @@ impl Mixture {
                 Err(Error::config(field, format!("{value}"), format!("give at least {least}")))
             }
         };
-        at_least("trials", self.trials, 2)?;
-        at_least("train_rows", self.train_rows, 10)?;
-        at_least("samples", self.samples, 10)?;
-        at_least("steps", self.steps.iter().copied().min().unwrap_or(0), 1)?;
-        at_least("transitions", self.transitions.iter().copied().min().unwrap_or(0), 2)?;
-        at_least("threads", self.threads.unwrap_or(1), 1)?;
-        at_least("pairs", self.recipe.pairs, self.transitions.iter().copied().max().unwrap_or(1))
+        at_least("experiment.trials", self.trials, 2)?;
+        at_least("experiment.train_rows", self.train_rows, 10)?;
+        at_least("experiment.samples", self.samples, 10)?;
+        at_least("experiment.steps", self.steps.iter().copied().min().unwrap_or(0), 1)?;
+        at_least("experiment.transitions", self.transitions.iter().copied().min().unwrap_or(0), 2)?;
+        at_least("experiment.threads", self.threads.unwrap_or(1), 1)?;
+        at_least(
+            "experiment.recipe.pairs",
+            self.recipe.pairs,
+            self.transitions.iter().copied().max().unwrap_or(1),
+        )
     }
 
     /// The transitions of the variants, and of the summary where it needs one `N`.

@@ -168,11 +168,11 @@ impl ParameterEstimation {
 
     fn check(&self) -> Result<()> {
         check(self.replicates, self.draws)?;
-        Error::check_count("noise_rows", self.noise_rows, 100_000_000)?;
+        Error::check_count("experiment.noise_rows", self.noise_rows, 100_000_000)?;
         if self.sample_sizes.is_empty() || self.sample_sizes.iter().any(|n| *n < 20) {
             let found = format!("{:?}", self.sample_sizes);
             let remedy = "seven parameters need samples of 20 rows or more";
-            return Err(Error::config("sample_sizes", found, remedy));
+            return Err(Error::config("experiment.sample_sizes", found, remedy));
         }
         Ok(())
     }

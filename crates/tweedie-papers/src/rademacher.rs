@@ -133,16 +133,16 @@ impl Rademacher {
 
     fn check(&self) -> Result<()> {
         self.recipe.check(self.trials)?;
-        Error::check_count("--rows", self.rows, 1_000_000)?;
-        Error::check_count("--steps", self.steps, 100_000)?;
+        Error::check_count("experiment.rows", self.rows, 1_000_000)?;
+        Error::check_count("experiment.steps", self.steps, 100_000)?;
         if self.probes.is_empty() || !self.probes.windows(2).all(|pair| pair[0] < pair[1]) {
             return Err(Error::config(
-                "--probes",
+                "experiment.probes",
                 format!("{:?}", self.probes),
                 "give rising numbers from 1",
             ));
         }
-        self.probes.iter().try_for_each(|&m| Error::check_count("--probes", m, 100_000))
+        self.probes.iter().try_for_each(|&m| Error::check_count("experiment.probes", m, 100_000))
     }
 
     fn on(&self, distribution: Distribution, tasks: &mut Tasks) -> Result<Found> {

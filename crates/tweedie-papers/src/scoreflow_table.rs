@@ -56,7 +56,7 @@ impl Training {
         }
     }
 
-    /// Its name in files, that of `tweedie train --objective`.
+    /// Its name in files, which is the objective's name in the library.
     pub fn name(self) -> &'static str {
         match self {
             Training::Sigma2 => "sm",
@@ -216,12 +216,16 @@ impl Experiment for ScoreflowTable {
 
 impl ScoreflowTable {
     fn check(&self) -> Result<()> {
-        Error::check_count("--seeds", self.seeds as usize, 1000)?;
-        Error::check_count("--rows", self.rows, 1_000_000_000)?;
-        Error::check_count("--draws", self.draws, 1_000_000)?;
-        Error::check_count("--samples", self.samples, 1_000_000_000)?;
+        Error::check_count("experiment.seeds", self.seeds as usize, 1000)?;
+        Error::check_count("experiment.rows", self.rows, 1_000_000_000)?;
+        Error::check_count("experiment.draws", self.draws, 1_000_000)?;
+        Error::check_count("experiment.samples", self.samples, 1_000_000_000)?;
         if self.samples == 1 {
-            return Err(Error::config("--samples", "1 has no covariance", "give two or more"));
+            return Err(Error::config(
+                "experiment.samples",
+                "1 has no covariance",
+                "give two or more",
+            ));
         }
         if self.config.data.classes {
             return Err(Error::config(

@@ -206,22 +206,24 @@ impl Theory {
         if !fit || self.steps.iter().any(|&k| k > 100_000) {
             let remedy = "give at least four rising numbers from 5 to 100000: exponents are fitted \
                           to the larger half";
-            return Err(Error::config("--steps", format!("{:?}", self.steps), remedy));
+            return Err(Error::config("experiment.steps", format!("{:?}", self.steps), remedy));
         }
         let possible = |size: &f64| *size > 0.0 && *size <= 0.5;
         if self.perturbations.len() < 2 || !self.perturbations.iter().all(possible) {
             let found = format!("{:?}", self.perturbations);
             return Err(Error::config(
-                "--perturbations",
+                "experiment.perturbations",
                 found,
                 "give two or more sizes above 0, at most 0.5",
             ));
         }
         match self.rows {
             2..=1_000_000 => Ok(()),
-            rows => {
-                Err(Error::config("--rows", rows.to_string(), "give a number from 2 to 1000000"))
-            }
+            rows => Err(Error::config(
+                "experiment.rows",
+                rows.to_string(),
+                "give a number from 2 to 1000000",
+            )),
         }
     }
 
@@ -280,7 +282,7 @@ impl Theory {
                 (_, Ok(_)) => {
                     let problem =
                         format!("{}, {k} steps: the divergence is not finite", sampler.name());
-                    return Err(Error::numeric(problem, "give more --steps"));
+                    return Err(Error::numeric(problem, "give more experiment.steps"));
                 }
             }
         }

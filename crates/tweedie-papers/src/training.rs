@@ -44,13 +44,13 @@ pub(crate) const TRAINING_ROWS: usize = 50_000;
 
 impl Recipe {
     pub(crate) fn check(&self, trials: usize) -> Result<()> {
-        Error::check_count("--iterations", self.iterations, 1_000_000_000)?;
-        Error::check_count("recipe.width", self.width, 1_000_000)?;
-        Error::check_count("recipe.depth", self.depth, 10_000)?;
+        Error::check_count("experiment.recipe.iterations", self.iterations, 1_000_000_000)?;
+        Error::check_count("experiment.recipe.width", self.width, 1_000_000)?;
+        Error::check_count("experiment.recipe.depth", self.depth, 10_000)?;
         // a batch has as many rows of every trial
-        Error::check_count("--trials", trials, 1000)?;
-        Error::check_count("--batch-size", self.rows, TRAINING_ROWS / trials)?;
-        Error::check_count("recipe.draws", self.draws, 100_000)
+        Error::check_count("experiment.trials", trials, 1000)?;
+        Error::check_count("experiment.recipe.rows", self.rows, TRAINING_ROWS / trials)?;
+        Error::check_count("experiment.recipe.draws", self.draws, 100_000)
     }
 
     /// A network for each of `trials`, side by side, whose base is fitted to `base` `[n, d]`,

@@ -31,13 +31,7 @@ pub(crate) fn quick(recipe: Recipe, iterations: u64) -> Recipe {
 }
 
 /// The flags that both experiments have.
-pub(crate) const TRAINING: &str = "\
---data DATA | data | A table, or mixture:NAME [default: five clusters in ten dimensions]
---trials TRIALS | trials | Trainings of every network, each with a seed of its own
---iterations I | recipe.iterations | Steps of the optimiser
---width W | recipe.width | Hidden units of every network
---rows ROWS | rows | Test rows, at most
-";
+pub(crate) const TRAINING: &str = include_str!("weighting_flags.txt");
 
 /// Rows to train on and to judge by.
 pub(crate) enum Source {
@@ -65,7 +59,7 @@ impl Source {
         let prepared = Prepared::read(&config, seed.0)?;
         if prepared.record.image.is_some() {
             let remedy = "give a table, or images as a table of columns";
-            return Err(Error::config("--data", format!("{data} holds images"), remedy));
+            return Err(Error::config("experiment.data", format!("{data} holds images"), remedy));
         }
         Ok(Source::Table(Box::new(prepared)))
     }
@@ -96,7 +90,11 @@ impl Source {
                 let rows = subset(&prepared.split.test, limit, seed);
                 if rows.len() < 2 {
                     let problem = format!("{} test rows", rows.len());
-                    return Err(Error::config("--data", problem, "give a table of more rows"));
+                    return Err(Error::config(
+                        "experiment.data",
+                        problem,
+                        "give a table of more rows",
+                    ));
                 }
                 scaled_rows(
                     &prepared.table,

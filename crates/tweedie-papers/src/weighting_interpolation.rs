@@ -103,12 +103,12 @@ impl Experiment for WeightingInterpolation {
 
 impl WeightingInterpolation {
     fn check(&self) -> Result<()> {
-        Error::check_count("--trials", self.trials, 1000)?;
-        Error::check_count("--rows", self.rows, 1_000_000_000)?;
-        Error::check_count("--samples", self.samples, 1_000_000_000)?;
+        Error::check_count("experiment.trials", self.trials, 1000)?;
+        Error::check_count("experiment.rows", self.rows, 1_000_000_000)?;
+        Error::check_count("experiment.samples", self.samples, 1_000_000_000)?;
         self.recipe.check(1)?;
         if self.powers.is_empty() {
-            return Err(Error::config("--powers", "none", "give numbers from 0 to 1"));
+            return Err(Error::config("experiment.powers", "none", "give numbers from 0 to 1"));
         }
         self.powers.iter().try_for_each(|&power| Weighting::Interpolated(power).check())
     }

@@ -182,12 +182,16 @@ impl Experiment for WeightingVariance {
     }
 
     fn run(&self, context: &mut Context) -> Result<Outcome> {
-        Error::check_count("--trials", self.trials, 1000)?;
-        Error::check_count("--rows", self.rows, 1_000_000_000)?;
+        Error::check_count("experiment.trials", self.trials, 1000)?;
+        Error::check_count("experiment.rows", self.rows, 1_000_000_000)?;
         self.recipe.check(1)?;
         if self.recipe.iterations < 8 {
             let problem = format!("{}", self.recipe.iterations);
-            return Err(Error::config("--iterations", problem, "a variance needs 8 steps or more"));
+            return Err(Error::config(
+                "experiment.recipe.iterations",
+                problem,
+                "a variance needs 8 steps or more",
+            ));
         }
         let seed = Seed(self.seed).derive(Self::NAME);
         let source = Source::open(self.data.as_deref(), seed)?;

@@ -7,7 +7,7 @@
 //! | `base.json` | the base distribution |
 //! | `ema.safetensors` | the parameters to use: best by validation, else the moving average |
 //! | `model.safetensors` | the parameters of the last step |
-//! | `state.safetensors` | what `--resume` needs, in one file so that it is never half new |
+//! | `state.safetensors` | what a training goes on from, in one file so that it is never half new |
 //! | `metrics.jsonl` | one line per 100 steps |
 //! | `dequantizer.safetensors` | the variational dequantiser, where one was learned |
 //! | `dequantizer-state.safetensors` | what its training goes on from, where it was interrupted |

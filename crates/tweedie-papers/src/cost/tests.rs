@@ -94,12 +94,12 @@ fn unknown_memory_is_left_out() {
 }
 
 #[test]
-fn impossible_settings_name_their_flag() {
+fn impossible_settings_are_named() {
     for (experiment, flag) in [
-        (Cost { transitions: 3, ..tiny() }, "--transitions"),
-        (Cost { ranks: vec![], ..tiny() }, "--ranks"),
-        (Cost { ranks: vec![65], ..tiny() }, "rank"),
-        (Cost { rounds: 0, ..tiny() }, "--rounds"),
+        (Cost { transitions: 3, ..tiny() }, "experiment.transitions"),
+        (Cost { ranks: vec![], ..tiny() }, "experiment.ranks"),
+        (Cost { ranks: vec![65], ..tiny() }, "experiment.ranks"),
+        (Cost { rounds: 0, ..tiny() }, "experiment.rounds"),
     ] {
         let error = experiment
             .measure(Device::Cpu, &mut |_| Ok(None), &mut |_, _| ())

@@ -1,5 +1,5 @@
-//! Arms: ways to train, each kept as a run directory that `tweedie sample`, `score` and
-//! `train --resume` take too.
+//! Arms: ways to train, each kept as an ordinary run directory, which can be sampled, scored and
+//! trained further.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ pub struct Arm {
 }
 
 impl Arm {
-    /// Score matching, σ² weighting, uniform times: `tweedie train --objective sm`.
+    /// Score matching with σ² weighting and uniform times: the library's objective `sm`.
     pub fn sm(name: &str) -> Arm {
         let objective =
             ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: TimeLaw::Uniform, draws: 1 };
@@ -43,7 +43,7 @@ impl Arm {
     }
 
     /// Likelihood Matching in marginal form, times uniform in `t` as in [`Arm::sm`], so that the
-    /// two differ in the objective alone: `tweedie train` on images.
+    /// two differ in the objective alone: the library's default for images.
     pub fn lm(
         name: &str,
         transitions: usize,
@@ -78,7 +78,7 @@ impl<'a> Studio<'a> {
         if prepared.record.image.is_none() {
             let problem = format!("{} is a table", settings.data);
             return Err(Error::config(
-                "--data",
+                "experiment.images.data",
                 problem,
                 "give images: IDX, CIFAR-10's batches, a folder",
             ));
@@ -101,7 +101,7 @@ impl<'a> Studio<'a> {
         let dim = self.prepared.record.scaling.dim() as i64;
         if !(0..=dim).contains(&arm.rank) {
             let remedy = format!("give a rank from 0 to the number of pixels and channels, {dim}");
-            return Err(Error::config("--rank", format!("{}", arm.rank), remedy));
+            return Err(Error::config("experiment.rank", format!("{}", arm.rank), remedy));
         }
         match &config.model.network {
             NetworkConfig::UNet(network) => network.check(),
@@ -116,9 +116,9 @@ impl<'a> Studio<'a> {
         if settings.pairs < draws {
             let problem = format!("{} pairs per step are fewer than N = {draws}", settings.pairs);
             return Err(Error::config(
-                "--batch-size",
+                "experiment.images.pairs",
                 problem,
-                "give more, or fewer --transitions",
+                "give more, or fewer experiment.transitions",
             ));
         }
         let network = UNetConfig { shape, head_trunk: arm.trunk, ..settings.network.clone() };

@@ -135,7 +135,11 @@ impl<'a> Judge<'a> {
             (None, None) => Some(Features::Columns),
             (None, Some(_)) => {
                 let problem = format!("{} is of a table", run.dir.path().display());
-                return Err(Error::config("--features", problem, "leave it out: it is for images"));
+                return Err(Error::config(
+                    "experiment.images.features",
+                    problem,
+                    "leave it out: it is for images",
+                ));
             }
         };
         let in_network_units = |rows: &[usize]| match image {
@@ -165,12 +169,12 @@ impl<'a> Judge<'a> {
         let path = run.dir.path().display();
         if run.data.image != self.image || run.data.scaling != self.scaling {
             let problem = format!("{path} is of other data: of another shape, or scaled otherwise");
-            return Err(Error::config("--run", problem, "give runs of the same data"));
+            return Err(Error::config("experiment.run", problem, "give runs of the same data"));
         }
         if self.split.as_ref().is_some_and(|own| *own != split_of(run)) {
             let problem = format!("{path} has other test rows than the first run");
-            let remedy = "give runs of the same data, split alike, or test rows with --test";
-            return Err(Error::config("--run", problem, remedy));
+            let remedy = "give runs of the same data, split alike, or experiment.images.test";
+            return Err(Error::config("experiment.run", problem, remedy));
         }
         Ok(())
     }
@@ -339,7 +343,7 @@ impl<'a> Judge<'a> {
 fn check_classes(run: &Run) -> Result<()> {
     if run.model.classes() > 0 {
         let problem = format!("{} is conditioned on classes", run.dir.path().display());
-        return Err(Error::config("--run", problem, "give runs without classes"));
+        return Err(Error::config("experiment.run", problem, "give runs without classes"));
     }
     Ok(())
 }
@@ -358,16 +362,18 @@ fn test_rows(run: &Run, given: Option<&Path>) -> Result<(Dataset, Vec<usize>)> {
     }
     match run.prepared() {
         Some(own) if !own.split.test.is_empty() => Ok((own.table, own.split.test)),
-        Some(_) => {
-            Err(Error::config("--test", "the run kept no test rows", "give test rows with --test"))
-        }
+        Some(_) => Err(Error::config(
+            "experiment.images.test",
+            "the run kept no test rows",
+            "give experiment.images.test",
+        )),
         None => Err(Error::config(
-            "--test",
+            "experiment.images.test",
             format!(
                 "{} is not available, or no longer the data of this run",
                 run.config.data.source
             ),
-            "give test rows with --test",
+            "give experiment.images.test",
         )),
     }
 }

@@ -114,8 +114,8 @@ pub fn separated() -> Setting {
 /// Threads to fit on: so many, or those of the program. Results do not depend on their number.
 pub fn pool(threads: Option<usize>) -> Result<ThreadPool> {
     let threads = threads.unwrap_or_else(rayon::current_num_threads);
-    Error::check_count("threads", threads, 10_000)?;
-    let failed = |e| Error::numeric(format!("no threads: {e}"), "give fewer with --threads");
+    Error::check_count("experiment.threads", threads, 10_000)?;
+    let failed = |e| Error::numeric(format!("no threads: {e}"), "give fewer experiment.threads");
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(failed)
 }
 
@@ -125,8 +125,8 @@ pub fn check(replicates: usize, draws: usize) -> Result<()> {
         true => Ok(()),
         false => Err(Error::config(field, value.to_string(), format!("give at least {least}"))),
     };
-    at_least("--replicates", replicates, 2)?;
-    at_least("--draws", draws, 16)
+    at_least("experiment.replicates", replicates, 2)?;
+    at_least("experiment.draws", draws, 16)
 }
 
 /// Runs blocks one after the other; `progress` gets a line and the fraction of them that is done.
