@@ -19,6 +19,7 @@ use crate::outcome::Outcome;
 use crate::runs::Tasks;
 use tweedie::covariance::{CovarianceConfig, CovarianceSources, Reverse};
 use tweedie::data::subset;
+use tweedie::density::ScoreOptions;
 use tweedie::grid::Spacing;
 use tweedie::likelihood::{
     Claim, Divergence, Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound,
@@ -49,7 +50,7 @@ settings! {
         /// Runs whose test rows are scored too.
         pub runs: Vec<PathBuf> = Vec::new(),
         /// Rows at a time.
-        pub batch: usize = 2048,
+        pub batch: usize = ScoreOptions::BATCH,
         /// The seed of everything random.
         pub seed: u64 = 0,
     }

@@ -25,6 +25,7 @@ use tweedie::grid::even_trajectory;
 use tweedie::metric::Extractor;
 use tweedie::model::UNetConfig;
 use tweedie::run::Run;
+use tweedie::sample::IMAGES_AT_ONCE;
 use tweedie::schedule::{Schedule, ScheduleConfig};
 use tweedie::{Error, Result};
 use tweedie_report::plot::Sheet;
@@ -58,10 +59,11 @@ settings! {
         pub reference: usize = 10_000,
         /// Samples of images end as published: the noise of the last step but one moves a pixel by
         /// at most so many of 255 levels in the mean ([`tweedie::sample::Ancestral::clip_noise`]);
-        /// 0: as the covariance says.
+        /// 0: as the covariance says. The library clips nothing by default; Analytic-DPM and OCM
+        /// do.
         pub clip_noise: f64 = 1.0,
         /// Images computed at a time when judging.
-        pub batch: usize = 64,
+        pub batch: usize = IMAGES_AT_ONCE,
         /// Weights of the network whose features Fréchet distances are of; without them there are
         /// none.
         pub features: Option<PathBuf> = None,

@@ -9,6 +9,7 @@ use crate::outcome::Outcome;
 use crate::page::Page;
 use crate::runs::Tasks;
 use crate::weighting::{self, Recipe, Source, TRAINING};
+use tweedie::density::ScoreOptions;
 use tweedie::grid::TimeLaw;
 use tweedie::likelihood::{
     Divergence, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error,
@@ -74,8 +75,6 @@ pub struct Report {
 
 /// Pairs (t, ε) per test row.
 const BOUND_DRAWS: usize = 200;
-/// Rows at a time.
-const BATCH: usize = 2048;
 
 impl Experiment for WeightingInterpolation {
     const NAME: &'static str = "weighting-interpolation";
@@ -150,8 +149,12 @@ impl WeightingInterpolation {
     ) -> Result<Point> {
         let rows = Batch::of(&model.space().place(test));
         let score = |estimator: &dyn LogLikelihood| -> Result<Estimate> {
-            let mut estimate =
-                estimator.in_batches(&rows, seed.derive("draws"), BATCH, &mut |_| Ok(()))?;
+            let mut estimate = estimator.in_batches(
+                &rows,
+                seed.derive("draws"),
+                ScoreOptions::BATCH,
+                &mut |_| Ok(()),
+            )?;
             estimate.shift(log_jacobian);
             Ok(estimate)
         };
@@ -159,7 +162,7 @@ impl WeightingInterpolation {
             score(&ProbabilityFlow::new(model).divergence(Divergence::Auto)?.keep_unsolved(true))?;
         let bound = score(&ScoreMatchingBound::new(model, BOUND_DRAWS))?;
         let sampler = FlowSampler::new(model);
-        let samples = sample_in_batches(self.samples, BATCH, |rows| {
+        let samples = sample_in_batches(self.samples, ScoreOptions::BATCH, |rows| {
             sampler.sample(seed.derive("samples"), rows, None)
         })?;
         let samples = samples.to_kind(Kind::Double).to_device(Device::Cpu);

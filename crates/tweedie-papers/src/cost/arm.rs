@@ -160,6 +160,7 @@ impl Rig {
         let covariance = self.model.covariance(covariance)?;
         let step = Ancestral::new(&self.model, &*covariance, 1.0, LastStep::Noise)?;
         let steps = self.experiment.sampling_steps;
+        // where the steps lie does not change how long they take
         let grid = Spacing::Even.elbo_grid(self.model.space().schedule(), steps);
         let mut watch = Stopwatch::new(self.device);
         watch.start();

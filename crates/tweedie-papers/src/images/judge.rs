@@ -9,15 +9,16 @@ use super::{Found, Record, Settings, Unit};
 use crate::page::Page;
 use tweedie::covariance::{CovarianceConfig, Reverse};
 use tweedie::data::{Dataset, Scaling, subset};
-use tweedie::grid::{Spacing, even_trajectory};
+use tweedie::grid::even_trajectory;
 use tweedie::likelihood::{Elbo, LogLikelihood};
 use tweedie::metric::{Extractor, FeatureMoments, FeatureStatistics, frechet_distance};
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
 use tweedie::query::Batch;
 use tweedie::run::{Run, level_rows, scaled_rows};
-use tweedie::sample::{Ancestral, Clipped, LastStep, Step, run_chain, sample_in_batches};
+use tweedie::sample::{Clipped, Ground, LastStep, SampleOptions, Sampling};
 use tweedie::tensor::{Count, to_vec};
+use tweedie::watch::Silent;
 use tweedie::{Error, Result};
 use tweedie_report::plot::{Sheet, sheet_of};
 
@@ -282,11 +283,27 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// The times of `steps` steps, for likelihoods and for samples.
+    /// How samples are drawn in `steps` steps: as the library does by default, but for what the
+    /// protocol fixes.
+    fn sampling(&self, run: &Run, steps: usize) -> Sampling {
+        let images = self.image.is_some();
+        let options = SampleOptions {
+            steps,
+            // the published chains of OCM and Analytic-DPM end in the mean; tables do too, so that
+            // every distance of a page is of one protocol
+            last_step: Some(LastStep::Mean),
+            clip_noise: Some(self.settings.clip_noise).filter(|levels| images && *levels > 0.0),
+            ..SampleOptions::default()
+        };
+        options.of(&run.model, images)
+    }
+
+    /// The times of `steps` steps, for likelihoods and for samples: of images the even trajectory
+    /// that OCM and Analytic-DPM publish, of tables the library's default.
     fn grid(&self, run: &Run, steps: usize) -> Result<Vec<f64>> {
         match self.image {
             Some(_) => even_trajectory(run.schedule(), steps),
-            None => Ok(Spacing::default().elbo_grid(run.schedule(), steps)),
+            None => self.sampling(run, steps).grid(run.schedule()),
         }
     }
 
@@ -310,17 +327,12 @@ impl<'a> Judge<'a> {
         steps: usize,
         n: usize,
     ) -> Result<(Tensor, Clipped)> {
-        let covariance = run.model.covariance(method.covariance)?;
-        let mut step = Ancestral::new(&run.model, &*covariance, method.eta, LastStep::Mean)?;
-        let grid = self.grid(run, steps)?;
-        if self.image.is_some() && self.settings.clip_noise > 0.0 {
-            step = step.clip_noise(self.settings.clip_noise, grid[1])?;
-        }
-        let seed = self.seed().derive("samples");
-        let samples = sample_in_batches(n, self.settings.batch, |rows| {
-            run_chain(&step, &grid, seed, rows, None)
-        })?;
-        Ok((samples, step.clipped()))
+        let (model, seed) = (&run.model, self.seed().derive("samples"));
+        let Method { covariance, eta } = method;
+        let sampling = Sampling { covariance, eta, seed, ..self.sampling(run, steps) };
+        let (covariance, grid) = (model.covariance(covariance)?, self.grid(run, steps)?);
+        let ground = Ground { model, covariance: &*covariance, grid: &grid, class: None };
+        sampling.draw(&ground, (n, self.settings.batch), &mut Silent)
     }
 
     /// Levels of images in the network's units, image after image.
