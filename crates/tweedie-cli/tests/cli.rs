@@ -291,7 +291,7 @@ fn steps_are_laid_where_the_bound_is_best() {
 }
 
 /// Noise within the bins that is learned, or that the process makes itself: learned once, kept
-/// unless told otherwise, taken by the estimators it is for and refused by the others.
+/// unless the options say otherwise, taken by the estimators it is for and refused by the others.
 #[test]
 fn levels_are_dequantised_as_asked() {
     let dir = tempfile::tempdir().unwrap();
@@ -349,7 +349,7 @@ fn levels_are_dequantised_as_asked() {
     fail(&variational, 2, &["dequantizer.safetensors", "checksum", "--replace"]);
     fail(&["dequantize", &at("none")], 2, &["not a run directory"]);
     std::fs::write(&data, "height,weight,children\n170,60,1\n").unwrap();
-    fail(&["dequantize", &run, "--replace"], 2, &["--data", "not at hand"]);
+    fail(&["dequantize", &run, "--replace"], 2, &["--data", "not available"]);
 }
 
 /// So are the levels of images, by convolutions.
@@ -425,7 +425,7 @@ fn every_covariance_serves_a_score() {
         );
         answer["mean"].as_f64().unwrap()
     };
-    // the base, a full Gaussian, is nearly the law: the whole matrix is worth more than its
+    // the base, a full Gaussian, is nearly the data's distribution: the whole matrix is worth more than its
     // diagonal, and that than β
     let [full, diagonal, beta] = ["full", "diagonal", "beta"].map(|which| mean(&score, which));
     assert!(full > diagonal && diagonal > beta, "{full} {diagonal} {beta}");
@@ -510,10 +510,10 @@ fn heads_are_trained_on_a_finished_score() {
         let config = std::fs::read_to_string(Path::new(&run).join("config.toml")).unwrap();
         assert!(config.contains("low-rank = 0"), "{config}");
         succeed(&["train", "--out", &run, "--resume", "--iterations", "40", "--quiet"]);
-        let asked = ["--steps", "5", "--covariance", covariance];
+        let options = ["--steps", "5", "--covariance", covariance];
         let drawn = at(&format!("{objective}.csv"));
-        succeed(&[&["sample", &run, "-n", "3", "-o", &drawn], &asked[..]].concat());
-        let scored = succeed(&[&["score", &run, &data], &asked[..]].concat());
+        succeed(&[&["sample", &run, "-n", "3", "-o", &drawn], &options[..]].concat());
+        let scored = succeed(&[&["score", &run, &data], &options[..]].concat());
         assert!(scored.starts_with("300 rows: -") && scored.contains(covariance), "{scored}");
         let table = succeed(&["evaluate", &run, "--steps", "5", "--metrics", "nll", "--quiet"]);
         assert!(
@@ -548,8 +548,8 @@ fn heads_start_where_asked() {
     let head = [&train[..], &start[..], &["--score-from", &score, "--out", &run]].concat();
     fail(&[&head[..], &["--objective", "iddpm"]].concat(), 2, &["start", "leave it out"]);
     assert!(!Path::new(&run).join("config.toml").exists());
-    let asked = [&head[..], &["--objective", "ocm", "--rank", "auto"]].concat();
-    let said = tweedie(&asked);
+    let requested = [&head[..], &["--objective", "ocm", "--rank", "auto"]].concat();
+    let said = tweedie(&requested);
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     let rank = said
         .lines()

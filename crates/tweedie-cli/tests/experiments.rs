@@ -164,7 +164,7 @@ fn few_steps() {
     experiment(&["--data", &at("table.csv")], &["--data", "table"]);
     assert!(!Path::new(&none).join("runs").exists());
     refused(&[&command[..], &["--iterations", "4"]].concat(), &["--out", "other settings"]);
-    // images dealt in another way: test images of one run are training images of the other
+    // images split in another way: test images of one run are training images of the other
     succeed(
         &[
             &["experiment", "few-steps", "--out", &at("other"), "--data", &at("images"), "--quick"],
@@ -656,7 +656,7 @@ fn covariance_table_of_a_table() {
     );
 }
 
-/// Every covariance on a known law, where G = 0 has an error of 1 on both scores; and the diagonal
+/// Every covariance on a known distribution, where G = 0 has an error of 1 on both scores; and the diagonal
 /// by random signs, whose error falls with the number of products.
 #[test]
 fn covariances_of_known_laws() {
@@ -712,7 +712,7 @@ fn covariances_of_known_laws() {
     refuse("rademacher", &["--probes", "4,2"], &["--probes", "rising"]);
 }
 
-/// Theorem 1 at a few steps: every covariance and error on three laws and two chains, the output in
+/// Theorem 1 at a few steps: every covariance and error on three distributions and two chains, the output in
 /// one dimension alone.
 #[test]
 fn theory() {

@@ -210,7 +210,7 @@ fn info_prints_no_terminal_escapes() {
     assert!(words.contains("red") && !words.contains('\u{1b}'), "{words:?}");
 }
 
-/// A training that was killed is not told as one that ended.
+/// A training that was killed is not reported as one that ended.
 #[test]
 fn a_killed_training_is_not_finished() {
     let dir = tempfile::tempdir().unwrap();

@@ -395,7 +395,7 @@ fn a_configuration_file_is_obeyed_on_images() {
     // a flag wins over the file
     let flagged = run("flag", "[train]\nbatch_size = 256", &["--batch-size", "7"]);
     assert_eq!(flagged.train.batch_size, 7);
-    // a perceptron that was asked for is refused, not replaced
+    // a requested perceptron is refused, not replaced
     let (file, out) = (place.at("mlp.toml"), place.at("mlp"));
     std::fs::write(&file, "[model.network]\nkind = \"mlp\"\n").unwrap();
     let args = ["train", "--config", &file, "--data", &images, "--out", &out, "--quiet"];
@@ -674,10 +674,10 @@ fn files_of_others_are_not_replaced() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
 }
 
-/// Hooks that stop when asked for the `n`-th time, and keep the metric lines.
+/// Hooks that stop at the `n`-th query whether to stop, and keep the metric lines.
 #[derive(Default)]
 struct StopAt {
-    asked: Cell<u64>,
+    queries: Cell<u64>,
     at: u64,
     lines: Vec<(u64, Option<f64>)>,
     looks: Vec<u64>,
@@ -693,8 +693,8 @@ impl Hooks for StopAt {
         Ok(())
     }
     fn stop(&self) -> bool {
-        self.asked.set(self.asked.get() + 1);
-        self.at > 0 && self.asked.get() >= self.at
+        self.queries.set(self.queries.get() + 1);
+        self.at > 0 && self.queries.get() >= self.at
     }
 }
 
@@ -721,7 +721,7 @@ fn a_stop_is_obeyed_anywhere_and_loses_nothing() {
     let whole = small_model();
     let (mut state, mut hooks) = (State::new(&whole), StopAt::default());
     assert_eq!(fit(&whole, &mut state, &mut hooks), StopReason::Finished);
-    let all = hooks.asked.get();
+    let all = hooks.queries.get();
     // three looks of two batches of 32 evaluations each, and six steps of three micro-batches
     assert!(all >= 3 * 64 + 18, "{all}");
     assert_eq!(hooks.lines.iter().map(|line| line.0).collect::<Vec<_>>(), [2, 4, 6]);
@@ -731,8 +731,8 @@ fn a_stop_is_obeyed_anywhere_and_loses_nothing() {
         let mut state = State::new(&model);
         let mut first = StopAt { at, ..StopAt::default() };
         assert_eq!(fit(&model, &mut state, &mut first), StopReason::Stopped, "{at} of {all}");
-        // asked once or twice more to leave the validation, and not again
-        assert!(first.asked.get() <= at + 64, "{at}: asked {} times", first.asked.get());
+        // queried once or twice more to leave the validation, and not again
+        assert!(first.queries.get() <= at + 64, "{at}: queried {} times", first.queries.get());
         within += u64::from(state.pending.is_some());
         let mut second = StopAt::default();
         assert_eq!(fit(&model, &mut state, &mut second), StopReason::Finished);
@@ -789,9 +789,9 @@ fn accumulation_has_a_limit_and_can_be_stopped() {
     wait_for(&Path::new(&run).join("config.toml"));
     std::thread::sleep(Duration::from_millis(1500));
     signal(&child, "-TERM");
-    let asked = Instant::now();
+    let begun = Instant::now();
     let (_, text) = end(child);
-    assert!(asked.elapsed().as_secs() < 10, "{} s", asked.elapsed().as_secs());
+    assert!(begun.elapsed().as_secs() < 10, "{} s", begun.elapsed().as_secs());
     assert!(text.contains("stopped at iteration 0"), "{text}");
 }
 

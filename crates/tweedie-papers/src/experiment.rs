@@ -85,7 +85,7 @@ pub struct Context<'a> {
     pub out: &'a Path,
     /// Where to compute.
     pub device: Device,
-    /// Is told how far the experiment is.
+    /// Callback with how far the experiment is.
     pub progress: Progress<'a>,
     /// Calls [`Experiment::part`] in a process of its own, with the same settings.
     pub apart: &'a mut dyn FnMut(&str) -> Result<Value>,

@@ -54,7 +54,7 @@ impl Recipe {
     }
 
     /// A network for each of `trials`, side by side, whose base is fitted to `base` `[n, d]`,
-    /// trained on `rows` with gradients shortened to `clip`; `tasks` is told of it as `what`.
+    /// trained on `rows` with gradients shortened to `clip`; `tasks` reports it as `what`.
     pub(crate) fn train(
         &self,
         (trials, head): (usize, Option<HeadConfig>),

@@ -18,7 +18,7 @@ use tweedie::tensor::to_vec;
 use tweedie::train::{Rows, TensorRows};
 use tweedie::{Error, Result};
 
-/// How every network is trained unless told otherwise: one pair (t, ε) for each row.
+/// How every network is trained by default: one pair (t, ε) for each row.
 pub(crate) fn recipe() -> Recipe {
     let (width, depth, rows) = (64, 2, 256);
     Recipe { width, depth, iterations: 8_000, rows, draws: 1, learning_rate: 3e-3, ema: 0.995 }
@@ -122,7 +122,7 @@ impl Source {
         }
     }
 
-    /// A network trained by `objective`, its gradient shortened to `clip`; `tasks` is told of it as
+    /// A network trained by `objective`, its gradient shortened to `clip`; `tasks` reports it as
     /// `what`.
     pub(crate) fn train(
         &self,
@@ -132,7 +132,7 @@ impl Source {
         objective: &dyn Objective,
         device: Device,
         seed: Seed,
-        told: (&str, &mut Tasks),
+        task: (&str, &mut Tasks),
     ) -> Result<Model> {
         let base = match self {
             Source::Known { train, .. } => train.shallow_clone(),
@@ -140,6 +140,6 @@ impl Source {
         };
         let (rows, schedule) = (self.training(), schedule.build()?);
         let rows = (&base, &*rows);
-        recipe.train((1, None), objective, rows, clip, (&schedule, device), seed, told)
+        recipe.train((1, None), objective, rows, clip, (&schedule, device), seed, task)
     }
 }

@@ -129,8 +129,8 @@ impl WeightingInterpolation {
                 let objective = DenoisingScoreMatching { weighting, time, draws: 1 };
                 // losses of another scale must not be shortened otherwise
                 let clip = f64::MAX.sqrt();
-                let told = (what.as_str(), &mut tasks);
-                let model = source.train(recipe, clip, &process, &objective, device, seed, told)?;
+                let task = (what.as_str(), &mut tasks);
+                let model = source.train(recipe, clip, &process, &objective, device, seed, task)?;
                 let judged = self.judge(&model, source, &test, &log_jacobian, seed)?;
                 points.push(Point { power, trial, ..judged });
                 tasks.end(&what);

@@ -215,8 +215,8 @@ impl WeightingVariance {
                 let seed = seed.derive(&format!("trial {trial}"));
                 let recorded = Recorded { objective: arm.objective(), losses: RefCell::default() };
                 let (recipe, device) = (&self.recipe, context.device);
-                let told = (what.as_str(), &mut tasks);
-                let model = source.train(recipe, 1.0, &process, &recorded, device, seed, told)?;
+                let task = (what.as_str(), &mut tasks);
+                let model = source.train(recipe, 1.0, &process, &recorded, device, seed, task)?;
                 let batch = Batch::of(&model.space().place(&test));
                 let bound = ScoreMatchingBound::new(&model, BOUND_DRAWS);
                 let mut estimate = bound.log_likelihood(&batch, seed, 0)?;

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// `cpu`, `cuda` or `cuda:N`. A CUDA device is opened and checked; the error says what is missing.
 ///
 /// Call it before anything else that may ask LibTorch about CUDA, seeding its generator included:
-/// what is asked before the CUDA library is open gets "no devices", and so does everything after
+/// a query before the CUDA library is open finds "no devices", and so does every later one
 /// it.
 pub fn open(name: &str) -> Result<Device> {
     open_with(&LibTorch, name)
@@ -24,7 +24,7 @@ pub fn open(name: &str) -> Result<Device> {
 trait Runtime {
     /// Opens the CUDA library; an error is the loader's own reason.
     fn open_cuda_library(&self) -> std::result::Result<(), String>;
-    /// How many CUDA devices LibTorch sees. Never to be asked before the library is open.
+    /// How many CUDA devices LibTorch sees. Never to be called before the library is open.
     fn cuda_devices(&self) -> usize;
     /// Lets cuDNN choose its algorithms by trial.
     fn prefer_fast_algorithms(&self);
@@ -187,10 +187,10 @@ mod tests {
         }
     }
 
-    /// The library is opened before anything is asked; without it nothing is asked; the CPU needs
+    /// The library is opened before any query; without it there is none; the CPU needs
     /// neither.
     #[test]
-    fn the_library_is_opened_before_it_is_asked() {
+    fn the_library_is_opened_before_it_is_queried() {
         let cases = [
             (Ok(2), "cuda:1", "Cuda(1)", vec!["open", "ask", "prefer"]),
             (Ok(0), "cuda", "sees 0 CUDA devices", vec!["open", "ask"]),

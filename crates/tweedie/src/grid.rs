@@ -211,7 +211,7 @@ choices! {
 }
 
 impl TimeLaw {
-    /// The time at quantile `u` of the law on `[ε, T]`.
+    /// The time at quantile `u` of the distribution on `[ε, T]`.
     pub fn time(self, schedule: &dyn Schedule, u: f64) -> f64 {
         let (first, last) = (schedule.epsilon(), schedule.horizon());
         match self {

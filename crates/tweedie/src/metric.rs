@@ -1,4 +1,4 @@
-//! Distances between samples and laws: pure functions of rows `[n, d]`, in f64. Images become rows
+//! Distances between samples and distributions: pure functions of rows `[n, d]`, in f64. Images become rows
 //! by the features of a network.
 
 mod features;

@@ -76,7 +76,7 @@ pub enum ObjectiveConfig {
     CovarianceMatching {
         /// What is fitted.
         target: Target,
-        /// The law of `t`.
+        /// How `t` is drawn.
         time: TimeLaw,
         /// Draws of (t, ε) per row.
         draws: usize,
@@ -90,7 +90,7 @@ pub enum ObjectiveConfig {
     Sm {
         /// The weight of each time.
         weighting: Weighting,
-        /// The law of `t`.
+        /// How `t` is drawn.
         time: TimeLaw,
         /// Draws of (t, ε) per row.
         draws: usize,

@@ -15,7 +15,7 @@ pub trait Field {
     /// in f64.
     fn eval(&self, t: &[f64], y: &Tensor, rows: &[i64]) -> Tensor;
 
-    /// Told where rows stand, at the start and after every attempt, with `slope = F(t, y)`, at no
+    /// Callback with the rows' present values, at the start and after every attempted step, and with `slope = F(t, y)`, at no
     /// evaluation's cost. A row whose step was refused stands where it stood.
     fn observe(&self, _t: &[f64], _y: &Tensor, _slope: &Tensor, _rows: &[i64]) {}
 

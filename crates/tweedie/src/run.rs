@@ -401,10 +401,12 @@ impl RunDir {
         let base = self.base(config)?;
         let weights = self.file("ema.safetensors");
         if let Ok(found) = std::fs::metadata(&weights) {
-            let asked = config.model.size(&*config.schedule.build()?, base.dim())?;
-            if asked.saturating_mul(2) as u64 > found.len() {
-                let problem =
-                    format!("holds {} bytes, config.toml asks for {asked} parameters", found.len());
+            let needed = config.model.size(&*config.schedule.build()?, base.dim())?;
+            if needed.saturating_mul(2) as u64 > found.len() {
+                let problem = format!(
+                    "holds {} bytes, config.toml describes {needed} parameters",
+                    found.len()
+                );
                 return Err(Error::checkpoint(&weights, problem, RETRAIN));
             }
         }
@@ -581,7 +583,7 @@ impl Run {
     /// can be written.
     ///
     /// # Errors
-    /// If the training data are not at hand or no longer the same, or the run is conditioned on
+    /// If the training data are not available or no longer the same, or the run is conditioned on
     /// classes.
     pub fn measure_noise(&mut self, batch: usize) -> Result<Measured> {
         let measured = self.measured_noise(batch)?;
@@ -597,7 +599,7 @@ impl Run {
         let prepared = self.prepared().ok_or_else(|| {
             let source = &self.config.data.source;
             let problem = format!(
-                "analytic needs the training data, and {source} is not at hand or no longer the same"
+                "analytic needs the training data, and {source} is not available or no longer the same"
             );
             Error::config("covariance", problem, "restore the data, or take another covariance")
         })?;

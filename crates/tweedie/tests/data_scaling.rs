@@ -50,7 +50,7 @@ fn a_gaussianized_skew_sample_is_nearly_normal() {
     let mut out = Vec::new();
     scaling.forward(&table.values(), || 0.0, &mut out);
     let moment = |k| out.iter().map(|v| f64::from(*v).powi(k)).sum::<f64>() / out.len() as f64;
-    // The third and fourth moments of the standard normal law are 0 and 3.
+    // The third and fourth moments of the standard normal distribution are 0 and 3.
     assert!(moment(3).abs() < 0.02 && (moment(4) - 3.0).abs() < 0.1, "{} {}", moment(3), moment(4));
 }
 

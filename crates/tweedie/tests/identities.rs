@@ -79,9 +79,9 @@ proptest! {
             let between = (&centred * w.unsqueeze(-1)).transpose(1, 2).matmul(&centred);
             let covariance = between + (covs * w.view([4, -1, 1, 1])).sum_dim_intlist([1i64].as_slice(), false, None::<Kind>);
             let moments = mixture.moments(&x, &*schedule, &times);
-            let law = posterior(&x, &moments, &*schedule, &times);
-            prop_assert!(relative_error(&law.mean, &mean) < 1e-9, "mean {}", relative_error(&law.mean, &mean));
-            let error = relative_error(&law.cov.to_dense(), &covariance);
+            let gaussian = posterior(&x, &moments, &*schedule, &times);
+            prop_assert!(relative_error(&gaussian.mean, &mean) < 1e-9, "mean {}", relative_error(&gaussian.mean, &mean));
+            let error = relative_error(&gaussian.cov.to_dense(), &covariance);
             prop_assert!(error < 1e-9, "covariance {error}");
         }
     }
@@ -120,9 +120,9 @@ proptest! {
             let identity = Tensor::eye(d as i64, F64);
             let hessian = (cov.to_dense() - &identity) / schedule.sigma2(t);
             let covariance = (identity + hessian * k2) * (k2 / (m * m));
-            let law = bridge(&x, &noise, &cov, &*schedule, &Times::All(s), &times, 1.0);
-            prop_assert!(relative_error(&law.mean, &mean) < 1e-10);
-            prop_assert!(relative_error(&law.cov.to_dense(), &covariance) < 1e-10);
+            let gaussian = bridge(&x, &noise, &cov, &*schedule, &Times::All(s), &times, 1.0);
+            prop_assert!(relative_error(&gaussian.mean, &mean) < 1e-10);
+            prop_assert!(relative_error(&gaussian.cov.to_dense(), &covariance) < 1e-10);
         }
     }
 
@@ -139,16 +139,16 @@ proptest! {
             let probes = Tensor::cat(&[Tensor::zeros([1, d as i64], F64), identity.shallow_clone()], 0);
             let times = Times::All(t);
             let NoiseMoments { noise, cov, .. } = mixture.moments(&probes, &*schedule, &times);
-            let law = bridge(&probes, &noise, &cov, &*schedule, &Times::All(s), &times, eta);
-            let offset = law.mean.get(0);
-            let map = (law.mean.narrow(0, 1, d as i64) - &offset).transpose(0, 1);
+            let gaussian = bridge(&probes, &noise, &cov, &*schedule, &Times::All(s), &times, eta);
+            let offset = gaussian.mean.get(0);
+            let map = (gaussian.mean.narrow(0, 1, d as i64) - &offset).transpose(0, 1);
             let marginal = |t: f64| {
                 let a = schedule.alpha(t);
                 (&data_mean * a, &data_cov * (a * a) + &identity * schedule.sigma2(t))
             };
             let ((mean_t, cov_t), (mean_s, cov_s)) = (marginal(t), marginal(s));
             let mean = map.matmul(&mean_t.unsqueeze(-1)).squeeze_dim(-1) + offset;
-            let cov = map.matmul(&cov_t).matmul(&map.transpose(0, 1)) + law.cov.to_dense().get(0);
+            let cov = map.matmul(&cov_t).matmul(&map.transpose(0, 1)) + gaussian.cov.to_dense().get(0);
             prop_assert!(relative_error(&mean, &mean_s) < 1e-9, "mean");
             prop_assert!(relative_error(&cov, &cov_s) < 1e-9, "covariance {}", relative_error(&cov, &cov_s));
         }
@@ -232,7 +232,7 @@ fn lm_gradient_vanishes_at_the_oracle() {
 }
 
 /// Path and marginal form have the same expectation, also away from the oracle, and the marginal
-/// form's variance is the smaller; how much smaller depends on the law (the ratios are printed).
+/// form's variance is the smaller; how much smaller depends on the data (the ratios are printed).
 #[test]
 fn path_and_marginal_agree_in_expectation() {
     let model = Perturbed::new(random_mixture(5, 3, 3));
@@ -276,7 +276,7 @@ fn elbo_is_exact_on_gaussian_data() {
             estimate.values.iter().zip(&exact).map(|(a, b)| a - b).collect();
         mean_and_error(&differences)
     };
-    // N(0, σ_T² I) at T is not quite the diffused law: its divergence is at most α_T² E‖x‖²/2 =
+    // N(0, σ_T² I) at T is not quite the diffused distribution: its divergence is at most α_T² E‖x‖²/2 =
     // 1.2e-4 here
     let prior = 2e-4;
     for steps in [1, 2, 5, 20, 100] {
@@ -334,11 +334,11 @@ fn batches_do_not_change_likelihoods() {
     }
 }
 
-/// The forward process simulated along a path has the law of the bridge: `x_s` given `x_t` and
-/// `x_0` integrates to the reverse law for Gaussian data (ELBO terms vanish with the exact
+/// The forward process simulated along a path has the distribution of the bridge: `x_s` given `x_t` and
+/// `x_0` integrates to the reverse distribution for Gaussian data (ELBO terms vanish with the exact
 /// covariance).
 #[test]
-fn reverse_law_of_gaussian_data_is_the_forward_bridge_averaged() {
+fn reverse_distribution_of_gaussian_data_is_the_forward_bridge_averaged() {
     let mixture = random_mixture(6, 1, 2);
     let schedule = Vp::default();
     let (s, t) = (0.2, 0.5);
@@ -346,15 +346,15 @@ fn reverse_law_of_gaussian_data_is_the_forward_bridge_averaged() {
     let times = Times::All(t);
     let moments = mixture.moments(&x, &schedule, &times);
     let NoiseMoments { noise, cov, .. } = &moments;
-    let law: Gaussian = bridge(&x, noise, cov, &schedule, &Times::All(s), &times, 1.0);
-    // x_s | x_t = forward bridge with x_0 ~ posterior: mean and covariance by the law of total
+    let gaussian: Gaussian = bridge(&x, noise, cov, &schedule, &Times::All(s), &times, 1.0);
+    // x_s | x_t = forward bridge with x_0 ~ posterior: mean and covariance by the formula of total
     // variance
     let forward = tweedie::posterior::ForwardBridge::new(&schedule, s, t);
     let of_x0 = posterior(&x, &moments, &schedule, &times);
     let mean = &x * forward.of_xt + &of_x0.mean * forward.of_x0;
     let cov = of_x0.cov.to_dense() * forward.of_x0.powi(2) + Tensor::eye(2, F64) * forward.variance;
     assert!(
-        relative_error(&law.mean, &mean) < 1e-11
-            && relative_error(&law.cov.to_dense(), &cov) < 1e-11
+        relative_error(&gaussian.mean, &mean) < 1e-11
+            && relative_error(&gaussian.cov.to_dense(), &cov) < 1e-11
     );
 }

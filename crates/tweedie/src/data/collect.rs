@@ -55,7 +55,7 @@ pub(super) struct Collector {
     pub survey: Option<Survey>,
     /// Columns of the file that are left out unless they are named: position and why.
     set_aside: Vec<(usize, String)>,
-    /// What a person has to be told of the file.
+    /// What has to be reported about the file.
     pub found: Found,
     pub notes: Vec<String>,
     pub layout: Option<Layout>,

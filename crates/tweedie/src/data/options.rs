@@ -87,7 +87,7 @@ impl TableOptions {
     }
 }
 
-/// What a reader found in a file: what a person has to be told once, since a guess may be wrong.
+/// What a reader found in a file: what has to be reported to a person once, since a guess may be wrong.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
     /// `text`, `Parquet` or `NPY`; empty for images and tables made in memory.

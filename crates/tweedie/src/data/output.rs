@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// `OutputFile` is dropped; a file that had the name before stays as it was. A device or pipe is
 /// written directly, and so is standard output, whose name is `-`.
 ///
-/// A program that is told to stop calls [`abandon_outputs`] before it ends.
+/// A program that receives a signal to stop calls [`abandon_outputs`] before it ends.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,

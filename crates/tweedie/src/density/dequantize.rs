@@ -165,7 +165,7 @@ impl Density {
             |problem: String, remedy: &str| Error::config("dequantize.data", problem, remedy);
         let own = run.prepared().ok_or_else(|| {
             let source = &run.config.data.source;
-            let problem = format!("{source} is not at hand, or no longer the table of this run");
+            let problem = format!("{source} is not available, or no longer the table of this run");
             missing(problem, "give rows to learn from with dequantize.data")
         })?;
         let held_out = match own.validation {

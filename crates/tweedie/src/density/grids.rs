@@ -93,7 +93,7 @@ impl<'a> Grids<'a> {
         };
         let Some(prepared) = run.prepared() else {
             let problem = format!(
-                "dynamic needs the training data, and {} is not at hand or no longer the same",
+                "dynamic needs the training data, and {} is not available or no longer the same",
                 run.config.data.source
             );
             return Err(Error::config(field, problem, "restore the data, or take another spacing"));

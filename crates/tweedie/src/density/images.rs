@@ -314,7 +314,7 @@ fn reference_images(
         Some(own) => Ok((own.table, own.split.train, "the training set".into())),
         None => {
             let source = &run.config.data.source;
-            let problem = format!("{source} is not at hand, or no longer the data of this run");
+            let problem = format!("{source} is not available, or no longer the data of this run");
             let remedy = "give images or statistics with evaluate.images.reference";
             Err(Error::config("evaluate.images.reference", problem, remedy))
         }

@@ -89,7 +89,7 @@ impl Density {
                 }
             }
             None => missing(format!(
-                "{} is not at hand, or no longer the table of this run",
+                "{} is not available, or no longer the table of this run",
                 run.config.data.source
             )),
         }

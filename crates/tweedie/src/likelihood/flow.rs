@@ -159,8 +159,8 @@ impl<'a> ProbabilityFlow<'a> {
     }
 
     /// With rows that are `y = x_τ/α_τ` of the process at `τ`, and not `x_0`: values are then
-    /// `ln p_τ(α_τ y) + d ln α_τ`, and [`ProbabilityFlow::decode`] gives `y`. Nothing below `τ` is
-    /// asked of the model. For levels under [`crate::dequantize::TruncatedNormal`].
+    /// `ln p_τ(α_τ y) + d ln α_τ`, and [`ProbabilityFlow::decode`] gives `y`. The model is
+    /// not evaluated below `τ`. For levels under [`crate::dequantize::TruncatedNormal`].
     ///
     /// # Errors
     /// If `τ` is not from `ε` to below `T`.
@@ -248,7 +248,7 @@ impl<'a> ProbabilityFlow<'a> {
     }
 
     /// The latent `x_T/σ_T` of rows `x_0` `[b, d]`, in f64: standard normal for rows of the model's
-    /// law.
+    /// distribution.
     ///
     /// # Errors
     /// If a row is not solved.

@@ -24,7 +24,7 @@ use crate::{Error, Result};
 pub struct Outputs {
     /// `F`, `[b, d]`.
     pub noise: Tensor,
-    /// The head's raw outputs, `[b, head]`, where there is a head and it was asked for.
+    /// The head's raw outputs, `[b, head]`, where there is a head and its outputs were requested.
     pub head: Option<Tensor>,
 }
 

@@ -37,7 +37,7 @@ choices! {
 pub struct CovarianceMatching {
     /// What is fitted.
     pub target: Target,
-    /// The law of `t`.
+    /// How `t` is drawn.
     pub time: TimeLaw,
     /// Draws of (t, ε) per row.
     pub draws: usize,
@@ -118,10 +118,10 @@ mod tests {
     }
 
     fn oracle(schedule: Arc<dyn Schedule>) -> Oracle {
-        let law =
+        let mixture =
             GaussianMixture::new(&[0.4, 0.6], &[[-1.0, 0.5, 0.0], [1.0, 0.0, 0.3]], &[0.3, 0.6])
                 .unwrap();
-        Oracle::new(law, schedule)
+        Oracle::new(mixture, schedule)
     }
 
     fn losses(target: Target, model: &dyn Denoiser, x0: &Tensor) -> Vec<f64> {

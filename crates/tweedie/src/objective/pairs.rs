@@ -10,12 +10,12 @@ use crate::schedule::Schedule;
 
 /// `draws` times for each row of `noise`, by their distribution.
 pub(super) fn times(
-    law: TimeLaw,
+    distribution: TimeLaw,
     schedule: &dyn Schedule,
     draws: usize,
     noise: &mut Noise,
 ) -> Vec<f64> {
-    noise.uniform(draws).into_iter().map(|u| law.time(schedule, u)).collect()
+    noise.uniform(draws).into_iter().map(|u| distribution.time(schedule, u)).collect()
 }
 
 /// A batch of pairs, row by row of the data: `b n` rows.

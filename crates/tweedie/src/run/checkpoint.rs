@@ -165,7 +165,7 @@ impl Setup {
     }
 }
 
-/// What [`parameter_bytes`] was told `about` under `key`.
+/// What [`parameter_bytes`] wrote `about` the parameters under `key`.
 pub(super) fn about(bytes: &[u8], key: &str) -> Problem<String> {
     let (_, mut about) = parse(bytes)?;
     about.remove(key).ok_or_else(|| format!("has no '{key}'"))

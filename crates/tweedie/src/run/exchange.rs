@@ -89,10 +89,10 @@ pub(super) fn read_tensors(dir: &Path, files: &[String], entries: &[Entry]) -> R
 }
 
 /// Refuses a configuration whose network is larger than the weights beside it, up to as much again.
-pub(super) fn check_size(config: &Path, asked: i64, found: i64) -> Result<()> {
-    if asked / 2 > found {
+pub(super) fn check_size(config: &Path, needed: i64, found: i64) -> Result<()> {
+    if needed / 2 > found {
         let problem = format!(
-            "asks for a network of {asked} parameters, and the weights beside it hold {found}"
+            "describes a network of {needed} parameters, and the weights beside it hold {found}"
         );
         return Err(Error::checkpoint(
             config,

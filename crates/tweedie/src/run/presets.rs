@@ -31,7 +31,7 @@ pub const SCHEDULES: [Preset; 4] = [
     preset("vp", "schedule.kind = 'vp'", "Variance preserving, linear β"),
     preset("sub-vp", "schedule.kind = 'sub-vp'", "Sub-variance-preserving, linear β"),
     preset("ve", "schedule.kind = 've'", "Variance exploding, geometric σ"),
-    preset("cosine", "schedule.kind = 'cosine'", "Variance preserving, the cosine law"),
+    preset("cosine", "schedule.kind = 'cosine'", "Variance preserving, the cosine schedule"),
 ];
 
 /// Objectives, with the heads that they train.
