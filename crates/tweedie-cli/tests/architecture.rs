@@ -21,7 +21,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// What a file says apart from its tests, comments and strings that span no code.
+/// A file's text without its tests, comments and strings that span no code.
 fn code(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap();
     let before_tests = text.split("#[cfg(test)]\nmod tests {").next().unwrap();

@@ -339,7 +339,7 @@ fn input(random: &mut Random, seed: &Sound, other: &Sound, words: &[&str]) -> Ve
 
 /// The number of the input at work, from 1; 0: none is.
 static AT_WORK: AtomicU64 = AtomicU64::new(0);
-/// The last panic, where it was and what it said.
+/// The last panic: its place and its message.
 static PANIC: Mutex<String> = Mutex::new(String::new());
 /// One target at a time: memory is counted for all threads together.
 static TURN: Mutex<()> = Mutex::new(());

@@ -1,5 +1,5 @@
 //! Training as a user lives with it: one writer per run, interruptions, resumption, what is kept
-//! and what is said.
+//! and what is reported.
 #![cfg(unix)]
 
 use std::cell::Cell;
@@ -247,7 +247,7 @@ fn a_run_that_never_finished_says_so() {
     let first = once.dir.status().unwrap().unwrap();
     assert_eq!(first.ended, Some(StopReason::OutOfTime));
     assert!(first.iteration > status.iteration && first.best_iteration.is_some(), "{first:?}");
-    // its time is over: that is said, with what to do, and a second more is a second more
+    // its time is over: that is reported, with what to do, and a second more is a second more
     let text = stderr_of(&["train", "--out", &run, "--resume"]);
     assert!(text.contains("are over") && text.contains("--max-seconds S"), "{text}");
     assert_eq!(load(&run).dir.status().unwrap().unwrap().iteration, first.iteration);
@@ -437,7 +437,7 @@ fn a_configuration_gives_its_run_again() {
     assert_eq!((config.train.batch_size, config.data.flip), (16, true));
 }
 
-/// Any option can be set; what cannot be is said in one line that names it.
+/// Any option can be set; what cannot be is reported in one line that names it.
 #[test]
 fn any_option_can_be_set() {
     let place = Place::new();
@@ -539,9 +539,9 @@ fn the_split_has_a_seed_of_its_own() {
     assert_eq!(prepared.record.split_seed, 3);
 }
 
-/// A validation that gets worse is said, with the parameters that are kept, and the end names them.
+/// A validation that gets worse is reported, with the parameters that are kept, and the end names them.
 #[test]
-fn validation_that_falls_is_said() {
+fn validation_that_falls_is_reported() {
     let place = Place::new();
     let (data, run, file) = (place.table(), place.at("run"), place.at("my.toml"));
     // far too fast for so few rows

@@ -58,7 +58,7 @@ pub trait Experiment: Clone + Default + Serialize + DeserializeOwned {
     const SHARED_FLAGS: &'static [&'static str] = &[];
     /// The path of the seed of everything random.
     const SEED: &'static str = "seed";
-    /// Whether small sizes limit what flags say; else flags win over them.
+    /// Whether small sizes limit the values of flags; else flags win over them.
     const QUICK_LIMITS_FLAGS: bool = false;
 
     /// The same at sizes that show only that it runs.
@@ -270,7 +270,7 @@ fn lay(settings: &mut Value, path: &str, value: Value) -> Result<()> {
     Ok(())
 }
 
-/// The value that `text` says, of the kind that stood there before: a list without brackets is one,
+/// The value that `text` gives, of the kind that stood there before: a list without brackets is one,
 /// and text needs no quotes.
 fn as_before(before: &Value, text: &str) -> Value {
     let json = serde_json::from_str(text);

@@ -91,7 +91,7 @@ impl Learner {
         (name, label)
     }
 
-    /// What the head's outputs say.
+    /// What the head's outputs parametrise.
     pub fn parametrization(self) -> Parametrization {
         match self.by {
             HeadObjective::Sn => Parametrization::SecondMoment,

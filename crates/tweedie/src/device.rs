@@ -215,7 +215,7 @@ mod tests {
     }
 
     /// No other file of the crate asks about CUDA, so that nothing can ask before `open`; and this
-    /// one only where it is said that it may.
+    /// one only where that is allowed.
     #[test]
     fn nothing_else_asks_about_cuda() {
         fn sources(dir: &std::path::Path, all: &mut Vec<std::path::PathBuf>) {

@@ -1,4 +1,4 @@
-//! What can go wrong, said in one line: where, what was found, what to do.
+//! What can go wrong, reported in one line: where, what was found, what to do.
 
 use std::cell::Cell;
 use std::fmt;
@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_said_as_far_as_it_is_known() {
+    fn a_place_is_written_as_far_as_it_is_known() {
         let place = Place::file("wine.csv");
         assert_eq!(place.to_string(), "wine.csv");
         assert_eq!(place.clone().line(3).to_string(), "wine.csv: line 3");

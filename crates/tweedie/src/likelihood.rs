@@ -31,7 +31,7 @@ pub use elbo::Elbo;
 pub use flow::ProbabilityFlow;
 pub use options::{DivergenceKind, Estimation, Estimator, EstimatorMethod, SolverOptions};
 
-/// What a number says about `ln p(x)`.
+/// How an estimate relates to `ln p(x)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Claim {
@@ -225,8 +225,8 @@ fn too_far(column: usize, far: f64) -> String {
     )
 }
 
-/// The column of each row that is farthest from 0, and how far: of values that overflowed, as far
-/// as a number can say; of one that is no number, nowhere.
+/// The column of each row that is farthest from 0, and how far: of values that overflowed, the
+/// largest number; a NaN counts as 0.
 fn farthest(x: &Tensor) -> Vec<(usize, f64)> {
     let (far, column) =
         x.to_kind(tch::Kind::Double).abs().nan_to_num(0.0, None, None).max_dim(1, false);

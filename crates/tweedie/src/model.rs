@@ -1,4 +1,4 @@
-//! What a model is: it says what noise is in `x_t`, and how sure that is.
+//! What a model is: it gives mean and covariance of the noise in `x_t`.
 //!
 //! [`Denoiser`] is the contract; [`Model`] is the trained kind (a backbone that corrects a base
 //! distribution), [`Headed`] one model's mean with another's covariance, and

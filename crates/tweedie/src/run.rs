@@ -737,7 +737,7 @@ impl Run {
         places.iter().filter_map(read).find(of_run)
     }
 
-    /// What has to be said beside every figure of this run, a sentence each.
+    /// What has to be reported beside every figure of this run, a sentence each.
     pub fn remarks(&self) -> Vec<String> {
         self.unfinished().into_iter().chain(self.data.remarks.iter().cloned()).collect()
     }

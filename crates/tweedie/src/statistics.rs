@@ -1,4 +1,4 @@
-//! Means with their standard errors, and what else is said of a list of numbers.
+//! Means with their standard errors, and other statistics of a list of numbers.
 
 /// Mean and its standard error over independent values; the error of fewer than two is NaN.
 pub fn mean_and_error(values: &[f64]) -> (f64, f64) {

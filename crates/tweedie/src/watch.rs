@@ -1,4 +1,4 @@
-//! What long work says while it goes on, and how it is stopped.
+//! What long work reports while it goes on, and how it is stopped.
 
 use std::fmt;
 use std::ops::Range;

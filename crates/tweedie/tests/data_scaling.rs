@@ -210,7 +210,7 @@ fn auto_gaussianizes_tails_and_edges_and_leaves_the_rest() {
     assert_eq!(sums.marginals, Marginals::Standardize, "{sums:?}");
 }
 
-/// What is compared are densities, which atoms have none of; and only where there are rows to tell.
+/// What is compared are densities, which atoms have none of; and only where there are enough rows.
 #[test]
 fn auto_ignores_atoms_and_does_not_judge_on_a_few_rows() {
     const N: usize = 1000;

@@ -148,7 +148,7 @@ fn untrained_likelihood_is_the_bases() {
     }
 }
 
-/// Each mode moves what it says: head-only leaves the score's parameters as they are, score
+/// Each mode trains the parameters of its name: head-only leaves the score's parameters as they are, score
 /// matching the head's.
 #[test]
 fn modes_train_what_they_say() {
@@ -338,7 +338,7 @@ fn variances_between_the_two_are_learned() {
     );
 }
 
-/// A head that says something else than a matrix is diagonal, and belongs to its objective.
+/// A head that gives another quantity than a matrix is diagonal, and belongs to its objective.
 #[test]
 fn heads_belong_to_their_objectives() {
     let head = |rank, parametrization| HeadConfig {

@@ -13,7 +13,7 @@ use super::survey::Survey;
 use crate::error::{Place, trying};
 use crate::{Error, Result};
 
-/// Where a cell stands in its file: a row, from 1, or nowhere, as what is said of all rows.
+/// Where a cell stands in its file: a row, from 1, or nowhere, as what concerns all rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spot {
     Line(u64),

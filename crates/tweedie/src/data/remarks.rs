@@ -1,4 +1,4 @@
-//! What has to be said beside every figure of a model: columns without a density, and values far
+//! What has to be reported beside every figure of a model: columns without a density, and values far
 //! from all others.
 
 use rayon::prelude::*;
@@ -17,8 +17,8 @@ const ATOM_ROWS: usize = 5;
 const FEW: usize = 100;
 /// An atom is this many times as frequent as the values beside it; else the whole column is a grid.
 const PEAK: usize = 5;
-/// The least scale, in network units, of the middle half of a column: below it no network tells the
-/// values apart, and up to the second it is said.
+/// The least scale, in network units, of the middle half of a column: below it no network distinguishes the
+/// values apart, and up to the second it is reported.
 const SQUEEZED: f64 = 1e-3;
 const NARROW: f64 = 0.05;
 /// Cells beyond so many robust scales from the median are far.

@@ -32,7 +32,7 @@ choices! {
         /// in log space; hence `G = diag(h − ε̂²)` held in `[0, 1]` (SN, Bao et al. 2022). Diagonal
         /// alone.
         SecondMoment = "second-moment",
-        /// `v`, coordinate by coordinate, which says where between β̃ and β the variance of a step lies
+        /// `v`, coordinate by coordinate, the place between β̃ and β of a step's variance
         /// (I-DDPM, Nichol & Dhariwal 2021): no `G`, but what [`Interpolated`](crate::covariance::Interpolated) takes.
         /// Diagonal alone. It starts at `v = 0`, the middle.
         Interpolation = "interpolation",
@@ -139,7 +139,7 @@ impl HeadConfig {
         }
     }
 
-    /// What the model says with this head, from raw outputs `[b, outputs]`, the reference whose `G`
+    /// The model's moments with this head, from raw outputs `[b, outputs]`, the reference whose `G`
     /// they correct, the model's `ε̂` `[b, d]`, and `σ_t`.
     pub(crate) fn moments(
         &self,

@@ -147,7 +147,7 @@ impl NetworkConfig {
     }
 }
 
-/// What a network's output says about the noise in `x_t`.
+/// What a network's output `F` predicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Prediction {
@@ -170,7 +170,7 @@ pub struct ModelConfig {
     pub network: NetworkConfig,
     /// The covariance head; a score model has none.
     pub head: Option<HeadConfig>,
-    /// What the network's output says.
+    /// What the network's output predicts.
     pub prediction: Prediction,
     /// `κ`: below this noise level, in units of the scaled data, the network's correction of ε̂
     /// fades as `σ/κ`, so that its correction of the score stays bounded.
@@ -190,7 +190,7 @@ impl Default for ModelConfig {
 
 /// A backbone on a base: `ε̂ = ε̂_b + a(t) F`, and `G` from the base's `G` and the head. At
 /// initialisation `F = 0` and the model is the base. With another [`Prediction`] than a correction
-/// `F` alone says `ε̂`, and the base serves `G` alone. As a [`Denoiser`] it computes in f32 and drops
+/// `F` alone gives `ε̂`, and the base serves `G` alone. As a [`Denoiser`] it computes in f32 and drops
 /// nothing; [`Model::in_mode`] is the same model computing otherwise.
 pub struct Model {
     config: ModelConfig,

@@ -26,7 +26,7 @@ choices! {
         /// diagonal of `Cov[ε|x_t]` plus the score's squared error, by noisier targets.
         Residual = "residual",
         /// The squared noise `ε²`, coordinate by coordinate (SN, Bao et al. 2022): the head's second
-        /// moment `h` is fitted, as the head says it and not as it is clamped at use, and
+        /// moment `h` is fitted, as the head gives it, before it is clamped for use, and
         /// `diag G = h − ε̂²`. It carries the score's error in `ε̂²` and the noise of `ε²`.
         SecondMoment = "second-moment",
     }

@@ -22,7 +22,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(Error::io(path))
 }
 
-/// What a JSON file says.
+/// The contents of a JSON file.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path, remedy: &str) -> Result<T> {
     serde_json::from_slice(&read(path)?).map_err(|e| {
         Error::checkpoint(path, format!("is not the configuration expected here ({e})"), remedy)

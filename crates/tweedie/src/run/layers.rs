@@ -306,7 +306,7 @@ impl RunConfig {
     }
 }
 
-/// Which option of `layers` it is that cannot be, `error` being what was said of all.
+/// Which option of `layers` it is that cannot be, `error` being what all of them together gave.
 fn at_fault(mut tree: Layer, layers: &[&Layer], error: toml::de::Error) -> Error {
     for layer in layers {
         for (path, value) in layer.leaves() {
