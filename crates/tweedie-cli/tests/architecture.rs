@@ -63,8 +63,8 @@ fn named(code: &str) -> BTreeSet<String> {
     found
 }
 
-/// No module imports one of its own layer or a later one, hence there is no circle; and every module
-/// has a layer.
+/// No module imports one of its own layer or a later one, hence there is no circle; and every
+/// module has a layer.
 #[test]
 fn imports_go_down() {
     let layers = layers();

@@ -360,7 +360,8 @@ fn levels_of_images_are_dequantised_as_asked() {
     let mut pixels = vec![0u8, 0, 8, 3, 0, 0, 0, 60, 0, 0, 0, 4, 0, 0, 0, 4];
     pixels.extend((0..60 * 16).map(|i: u32| (i * i % 251) as u8));
     std::fs::write(at("images-idx3-ubyte"), pixels).unwrap();
-    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\nattention = [false, false]\n";
+    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\n\
+                  attention = [false, false]\n";
     std::fs::write(at("small.toml"), config).unwrap();
     let (data, config, run) = (at("images-idx3-ubyte"), at("small.toml"), at("run"));
     let train =
@@ -425,8 +426,8 @@ fn every_covariance_serves_a_score() {
         );
         answer["mean"].as_f64().unwrap()
     };
-    // the base, a full Gaussian, is nearly the data's distribution: the whole matrix is worth more than its
-    // diagonal, and that than β
+    // the base, a full Gaussian, is nearly the data's distribution: the whole matrix is worth more
+    // than its diagonal, and that than β
     let [full, diagonal, beta] = ["full", "diagonal", "beta"].map(|which| mean(&score, which));
     assert!(full > diagonal && diagonal > beta, "{full} {diagonal} {beta}");
     let statistics = Path::new(&score).join("noise-statistics.json");
@@ -713,7 +714,8 @@ fn killed_trainings_on_images_resume_to_the_same_bits() {
     let mut pixels = vec![0u8, 0, 8, 3, 0, 0, 0, 60, 0, 0, 0, 4, 0, 0, 0, 4];
     pixels.extend((0..60 * 16).map(|i: u32| (i * i % 251) as u8));
     std::fs::write(at("images-idx3-ubyte"), pixels).unwrap();
-    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\ndropout = 0.3\n\
+    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\n\
+                  dropout = 0.3\n\
                   attention = [false, true]\n[train]\nvalidate_every = 40\naccumulation = 2\n";
     std::fs::write(at("small.toml"), config).unwrap();
     let (data, config) = (at("images-idx3-ubyte"), at("small.toml"));

@@ -194,7 +194,8 @@ fn images_come_back_under_their_classes() {
         [0, 0, 8, 1, 0, 0, 0, 40].into_iter().chain((0..40).map(|i| i % 2)).collect();
     std::fs::write(at("t-images-idx3-ubyte"), pixels).unwrap();
     std::fs::write(at("t-labels-idx1-ubyte"), labels).unwrap();
-    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\nattention = [false, false]\n";
+    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\n\
+                  attention = [false, false]\n";
     std::fs::write(at("small.toml"), config).unwrap();
     let (data, run, latents) = (at("t-images-idx3-ubyte"), at("run"), at("latents.parquet"));
     let train =

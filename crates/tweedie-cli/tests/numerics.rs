@@ -269,8 +269,8 @@ fn random_signs_follow_the_row() {
 }
 
 /// A run that can be read and not written serves every covariance: the analytic one is measured,
-/// used and not kept, and reported so. (No file can be written under a limit of 0 bytes, whoever runs
-/// the test.)
+/// used and not kept, and reported so. (No file can be written under a limit of 0 bytes, whoever
+/// runs the test.)
 #[cfg(unix)]
 #[test]
 fn the_analytic_covariance_of_a_read_only_run() {

@@ -122,8 +122,8 @@ fn rows_too_far_out_are_minus_infinity() {
     assert!(table.contains("2 of 5 rows at −∞ and left out") && !table.contains("NaN"), "{table}");
 }
 
-/// Rows with missing cells are left out where that is allowed, reported and counted; every other row
-/// keeps the number that it has in its file.
+/// Rows with missing cells are left out where that is allowed, reported and counted; every other
+/// row keeps the number that it has in its file.
 #[test]
 fn rows_are_called_as_their_file_calls_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -228,7 +228,8 @@ fn images(dir: &Path) -> (String, String) {
     let config = dir.join("small.toml").display().to_string();
     std::fs::write(
         &config,
-        "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\nattention = [false, false]\n",
+        "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\n\
+         attention = [false, false]\n",
     )
     .unwrap();
     let data = data.display().to_string();
@@ -711,9 +712,8 @@ fn a_part_of_the_rows_is_a_draw_and_differences_are_paired() {
     let another = json(&stdout(&judge(&other, &[])));
     let lines = another["results"].as_array().unwrap();
     let value = |name: &str| {
-        number(
-            &lines.iter().find(|line| line["name"].as_str().unwrap().starts_with(name)).unwrap()["value"],
-        )
+        let named = |line: &&Value| line["name"].as_str().unwrap().starts_with(name);
+        number(&lines.iter().find(named).unwrap()["value"])
     };
     let line = lines
         .iter()

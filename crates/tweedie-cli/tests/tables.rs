@@ -1,6 +1,6 @@
-//! Tables as users have them: what is wrong with one is reported, with a remedy that works, and nothing
-//! is guessed unsaid. The cases under `data/cases` are the smallest inputs that once gave a wrong
-//! number without a word.
+//! Tables as users have them: what is wrong with one is reported, with a remedy that works, and
+//! nothing is guessed unsaid. The cases under `data/cases` are the smallest inputs that once gave a
+//! wrong number without a word.
 
 mod common;
 
@@ -332,8 +332,8 @@ fn columns_finer_than_single_precision_are_refused() {
         });
         assert_says(&refused(&path, &options), &["`b`", "too fine", "subtract an offset"]);
     }
-    // whole numbers beyond 2²⁴ lose digits: harmless in a wide column, and reported; not where they are
-    // levels
+    // whole numbers beyond 2²⁴ lose digits: harmless in a wide column, and reported; not where they
+    // are levels
     let large = table(dir.path(), "large.csv", "a,n", |i, k| match k {
         0 => format!("{:.6}", uniform(i, 0.0)),
         _ => (20_000_001 + i * 3_000_001).to_string(),

@@ -50,7 +50,8 @@ fn write_images(path: &str) {
     std::fs::write(path, pixels).unwrap();
 }
 
-const SMALL_UNET: &str = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\nattention = [false, false]\n";
+const SMALL_UNET: &str = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\n\
+                          attention = [false, false]\n";
 
 struct Place(tempfile::TempDir);
 
@@ -390,7 +391,8 @@ fn a_configuration_file_is_obeyed_on_images() {
     assert_eq!(run("rows", "[train]\nvalidation_rows = 2000", &[]).train.validation_rows, 2000);
     let mixture = run("base", "[base]\nkind = \"mixture\"\ncomponents = [1]", &[]);
     assert_eq!(serde_json::to_value(mixture.base.kind).unwrap(), "mixture");
-    let objective = "[objective]\nkind = \"lm\"\ntransitions = 2\nform = \"marginal\"\ntime = \"log-snr\"\nscore = \"dsm\"";
+    let objective = "[objective]\nkind = \"lm\"\ntransitions = 2\nform = \"marginal\"\n\
+                     time = \"log-snr\"\nscore = \"dsm\"";
     assert_eq!(time(&run("objective", objective, &[])), "log-snr");
     // a flag wins over the file
     let flagged = run("flag", "[train]\nbatch_size = 256", &["--batch-size", "7"]);
@@ -539,13 +541,15 @@ fn the_split_has_a_seed_of_its_own() {
     assert_eq!(prepared.record.split_seed, 3);
 }
 
-/// A validation that gets worse is reported, with the parameters that are kept, and the end names them.
+/// A validation that gets worse is reported, with the parameters that are kept, and the end names
+/// them.
 #[test]
 fn validation_that_falls_is_reported() {
     let place = Place::new();
     let (data, run, file) = (place.table(), place.at("run"), place.at("my.toml"));
     // far too fast for so few rows
-    let text = "[train]\nvalidate_every = 10\nlearning_rate = 0.05\nwarm_up = 1\nema = 0.5\ndecay = false\nbatch_size = 8\n";
+    let text = "[train]\nvalidate_every = 10\nlearning_rate = 0.05\nwarm_up = 1\nema = 0.5\n\
+                decay = false\nbatch_size = 8\n";
     std::fs::write(&file, text).unwrap();
     let text = stderr_of(&train(
         &data,

@@ -211,7 +211,8 @@ impl Cost {
 
     /// Trains the arm of this name for two iterations and returns how far the resident memory of
     /// this process went up. To be called in a process that has done nothing else: memory that is
-    /// freed stays with the process. None where the device is no CPU or the system does not report it.
+    /// freed stays with the process. None where the device is no CPU or the system does not report
+    /// it.
     pub fn peak_memory(&self, name: &str, device: Device) -> Result<Option<Peak>> {
         self.check()?;
         let arm = self.arms().into_iter().find(|arm| arm.name() == name);

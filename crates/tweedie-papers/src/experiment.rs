@@ -270,8 +270,8 @@ fn lay(settings: &mut Value, path: &str, value: Value) -> Result<()> {
     Ok(())
 }
 
-/// The value that `text` gives, of the kind that stood there before: a list without brackets is one,
-/// and text needs no quotes.
+/// The value that `text` gives, of the kind that stood there before: a list without brackets is
+/// one, and text needs no quotes.
 fn as_before(before: &Value, text: &str) -> Value {
     let json = serde_json::from_str(text);
     match (before, json) {
@@ -361,8 +361,8 @@ mod tests {
         (entry.settings)(&Request { set, quick: true, ..Request::default() })
     }
 
-    /// [`Request::set`] wins over small sizes, takes lists without brackets and text without quotes, reaches
-    /// what is nested, and refuses what is no setting or no value of one.
+    /// [`Request::set`] wins over small sizes, takes lists without brackets and text without
+    /// quotes, reaches what is nested, and refuses what is no setting or no value of one.
     #[test]
     fn set_reaches_every_setting() {
         let set = ["trials=100", "recipe.score=joint", "steps=5,10", "threads=2", "last=noise"];

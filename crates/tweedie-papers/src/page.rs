@@ -128,7 +128,8 @@ mod tests {
             .table("main", &Table::new(["a", "b"]).row(["1", "2"]))
             .each("parts", [inner("nine"), inner("ten")])
             .when("distance", None);
-        let template = "{{name}}\n{{setting:steps}} {{setting:recipe.width}}\n\n\n{{table:main}}\n\n\
+        let template = "{{name}}\n{{setting:steps}} {{setting:recipe.width}}\n\n\n\
+                        {{table:main}}\n\n\
                         {{#parts}}{{name}} {{figure:file}} {{/parts}}{{#distance}}no{{/distance}}.";
         let settings = serde_json::json!({ "steps": [5, 10], "recipe": { "width": 64 } });
         let filled = page.fill(template, &settings).unwrap();

@@ -1,7 +1,7 @@
 //! Dequantisation: from the density of a model to the probability of levels.
 //!
-//! Integer columns and 8-bit pixels are levels, each standing for a bin. For any distribution `q(y|x)` of
-//! points `y` in the bin of the level `x`,
+//! Integer columns and 8-bit pixels are levels, each standing for a bin. For any distribution
+//! `q(y|x)` of points `y` in the bin of the level `x`,
 //!
 //! `ln P(x) = ln ∫_bin p(y) dy ≥ E_q[ln p(y) − ln q(y|x)]`
 //!

@@ -62,7 +62,8 @@ fn open_with(runtime: &dyn Runtime, name: &str) -> Result<Device> {
     if let Err(problem) = runtime.open_cuda_library() {
         return Err(fail(
             problem,
-            "install PyTorch 2.11 with CUDA and put its lib directory on LD_LIBRARY_PATH, or use device = cpu",
+            "install PyTorch 2.11 with CUDA and put its lib directory on LD_LIBRARY_PATH, or use \
+             device = cpu",
         ));
     }
     let count = runtime.cuda_devices();

@@ -11,8 +11,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Every failure that a user or a file can cause: what it is, where, and what to do. A programmer's
 /// shape mistakes panic instead.
 ///
-/// An option is named by its path, such as `train.batch_size`, in a remedy too: a program with flags
-/// can call it by its flag.
+/// An option is named by its path, such as `train.batch_size`, in a remedy too: a program with
+/// flags can call it by its flag.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

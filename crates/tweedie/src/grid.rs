@@ -68,7 +68,8 @@ impl Choice for SpacingConfig {
         match self {
             SpacingConfig::Laid(spacing) => spacing.help(),
             SpacingConfig::Dynamic => {
-                "The steps with the best bound on training rows, by dynamic programming (at most 200)"
+                "The steps with the best bound on training rows, by dynamic programming (at most \
+                 200)"
             }
         }
     }

@@ -220,7 +220,8 @@ fn without_number(values: &mut [f64], x: &Tensor, otherwise: &str) -> Vec<Flag> 
 
 fn too_far(column: usize, far: f64) -> String {
     format!(
-        "column {} is {far:.1e} from the middle of the training rows, in network units: too far for a number",
+        "column {} is {far:.1e} from the middle of the training rows, in network units: too far \
+         for a number",
         column + 1
     )
 }
@@ -253,8 +254,8 @@ pub trait LogLikelihood {
         false
     }
 
-    /// As [`LogLikelihood::log_likelihood`], `size` rows at a time, reporting to `progress` the rows
-    /// done, whose error ends the work. At least one batch is computed, be it empty.
+    /// As [`LogLikelihood::log_likelihood`], `size` rows at a time, reporting to `progress` the
+    /// rows done, whose error ends the work. At least one batch is computed, be it empty.
     fn in_batches(
         &self,
         rows: &Batch,

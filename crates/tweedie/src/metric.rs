@@ -1,5 +1,5 @@
-//! Distances between samples and distributions: pure functions of rows `[n, d]`, in f64. Images become rows
-//! by the features of a network.
+//! Distances between samples and distributions: pure functions of rows `[n, d]`, in f64. Images
+//! become rows by the features of a network.
 
 mod features;
 mod frechet;

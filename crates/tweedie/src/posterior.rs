@@ -131,8 +131,8 @@ pub(crate) fn bridge_mean(
     x * inv_m - noise * c
 }
 
-/// The distribution of `x_s` given `x_t` *and* `x_0`, of the forward process: mean coefficients of `x_t` and
-/// `x_0`, and the variance, for `s < t`.
+/// The distribution of `x_s` given `x_t` *and* `x_0`, of the forward process: mean coefficients of
+/// `x_t` and `x_0`, and the variance, for `s < t`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ForwardBridge {
     /// Factor of `x_t`: `m σ_s²/σ_t²`.

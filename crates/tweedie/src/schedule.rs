@@ -58,8 +58,8 @@ pub trait Schedule: Debug + Send + Sync {
         2.0 * self.alpha(t).ln() - self.sigma2(t).ln()
     }
     /// The importance-sampled time of ScoreFlow §5: density ∝ `g²/σ²` on `[ε, T]`, by exact
-    /// inversion of its distribution function at `u ∈ [0, 1]`. Since `g²/σ² = −d ln(α²/σ²)/dt` for every linear
-    /// drift, it is uniform in the log signal-to-noise ratio.
+    /// inversion of its distribution function at `u ∈ [0, 1]`. Since `g²/σ² = −d ln(α²/σ²)/dt` for
+    /// every linear drift, it is uniform in the log signal-to-noise ratio.
     fn importance_time(&self, u: f64) -> f64 {
         let log_snr = self.log_snr(self.epsilon()) - u * self.importance_normalizer();
         self.time_of_log_snr(log_snr).clamp(self.epsilon(), self.horizon())
@@ -212,7 +212,8 @@ impl ScheduleConfig {
                         format!(
                             "steps = {steps}, beta_start = {beta_start}, beta_end = {beta_end}"
                         ),
-                        "give two steps or more and 0 < beta_start <= beta_end < 1 (1e-4 and 0.02 are usual for 1000)",
+                        "give two steps or more and 0 < beta_start <= beta_end < 1 (1e-4 and 0.02 \
+                         are usual for 1000)",
                     );
                 }
                 let betas = law.betas(steps, beta_start, beta_end);
@@ -350,8 +351,8 @@ mod tests {
         }
     }
 
-    /// The closed forms of ScoreFlow's inverse distribution functions: VP `B = ln(1 + (e^{B(ε)} − 1) e^q)`, subVP
-    /// `B = 2 asinh(sinh(B(ε)/2) e^{q/2})`, `q = u Z`.
+    /// The closed forms of ScoreFlow's inverse distribution functions: VP `B = ln(1 + (e^{B(ε)} −
+    /// 1) e^q)`, subVP `B = 2 asinh(sinh(B(ε)/2) e^{q/2})`, `q = u Z`.
     #[test]
     fn importance_laws_are_the_closed_forms() {
         let beta = BetaLaw::Linear { beta_min: 0.1, beta_max: 20.0 };

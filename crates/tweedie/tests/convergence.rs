@@ -283,7 +283,8 @@ fn the_angle_is_the_cheapest_clock() {
             );
             x * drift + oracle.noise(&Query::new(x, &Times::each(t.to_vec()))) * pull
         };
-        let ratio_rate = |t: f64| schedule.diffusion2(t) / (2.0 * schedule.sigma2(t)); // d ln(σ/α)/dt
+        // d ln(σ/α)/dt
+        let ratio_rate = |t: f64| schedule.diffusion2(t) / (2.0 * schedule.sigma2(t));
         let in_time = |t: &[f64], x: &Tensor, _: &[i64]| flow(x, t, &|_| 1.0);
         let in_ratio = |u: &[f64], x: &Tensor, _: &[i64]| {
             let t: Vec<f64> =

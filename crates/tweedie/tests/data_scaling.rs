@@ -311,10 +311,18 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn maps_increase_invert_and_have_their_derivative(values in column(), gaussianize: bool, y in prop::collection::vec(-6.0..6.0_f64, 20)) {
+    fn maps_increase_invert_and_have_their_derivative(
+        values in column(),
+        gaussianize: bool,
+        y in prop::collection::vec(-6.0..6.0_f64, 20),
+    ) {
         let table = table(ColumnKind::Float, values.clone());
         let marginals = if gaussianize { Marginals::Gaussianize } else { Marginals::Standardize };
         let scaling = fit(&table, marginals, Dequantize::None);
@@ -335,14 +343,17 @@ proptest! {
             last = x;
             let (again, derivative) = map.forward(x);
             // A rounding of x moves y by the slope times the rounding.
-            prop_assert!((again - y).abs() <= 1e-9 + 4.0 * derivative * f64::EPSILON * x.abs(), "{} came back as {}", y, again);
+            let rounding = 4.0 * derivative * f64::EPSILON * x.abs();
+            prop_assert!((again - y).abs() <= 1e-9 + rounding, "{} came back as {}", y, again);
             let h = 1e-4 / derivative.max(1e-300);
             let h = h.max(1e-7 * x.abs());
             let difference = (map.forward(x + h).0 - map.forward(x - h).0) / (2.0 * h);
             // Within h the slope lies between its values at both ends, up to the bend between them.
             let ends = [map.forward(x - h).1, map.forward(x + h).1, derivative];
-            let (low, high) = (ends.iter().copied().fold(f64::MAX, f64::min), ends.iter().copied().fold(0.0, f64::max));
-            prop_assert!(difference >= low * 0.9 && difference <= high * 1.1, "{} outside {}..{}", difference, low, high);
+            let low = ends.iter().copied().fold(f64::MAX, f64::min);
+            let high = ends.iter().copied().fold(0.0, f64::max);
+            let inside = difference >= low * 0.9 && difference <= high * 1.1;
+            prop_assert!(inside, "{} outside {}..{}", difference, low, high);
             prop_assert!((scaling.log_jacobian(&[x])[0] - derivative.ln()).abs() < 1e-12);
         }
     }

@@ -3,8 +3,8 @@
 //! A model starts in the prior `N(0, σ_T² I)`, the data end in `p_T`, which is not quite it:
 //! `α_T = 6.6e-3` for VP and subVP, and `x_T` of VE has the data's variance beside 2500. What an
 //! exact score gives is therefore the density of the process that is started in the prior, which
-//! differs from the data's by some hundredths of a nat; that density is in closed form for Gaussians,
-//! and is what the estimators are held to here.
+//! differs from the data's by some hundredths of a nat; that density is in closed form for
+//! Gaussians, and is what the estimators are held to here.
 
 use std::f64::consts::{LN_2, PI};
 use std::sync::Arc;
@@ -305,8 +305,8 @@ fn the_elbo_is_tight_in_many_steps() {
     }
 }
 
-/// A few of the terms of a bound, drawn by their probabilities, have the mean of all: the closed form at
-/// `K = 400`. All of them are the bound itself, and a term fewer is not.
+/// A few of the terms of a bound, drawn by their probabilities, have the mean of all: the closed
+/// form at `K = 400`. All of them are the bound itself, and a term fewer is not.
 #[test]
 fn some_terms_have_the_mean_of_all() {
     let schedule: Arc<dyn Schedule> = Arc::new(Vp::default());
@@ -464,8 +464,8 @@ fn kolmogorov_smirnov(mut uniforms: Vec<f64>) -> f64 {
     n.sqrt() * largest(apart)
 }
 
-/// Importance-sampled times have the density `∝ g²/σ²` by Kolmogorov and Smirnov's test, and are those
-/// of inverting its integral numerically.
+/// Importance-sampled times have the density `∝ g²/σ²` by Kolmogorov and Smirnov's test, and are
+/// those of inverting its integral numerically.
 #[test]
 fn importance_sampled_times_have_their_density() {
     for (name, schedule) in processes() {

@@ -148,8 +148,8 @@ fn untrained_likelihood_is_the_bases() {
     }
 }
 
-/// Each mode trains the parameters of its name: head-only leaves the score's parameters as they are, score
-/// matching the head's.
+/// Each mode trains the parameters of its name: head-only leaves the score's parameters as they
+/// are, score matching the head's.
 #[test]
 fn modes_train_what_they_say() {
     let lm = |score| match ObjectiveConfig::default() {

@@ -130,8 +130,9 @@ pub(super) fn marginals(inputs: &ReportInputs) -> Markup {
             (scrolling(&table, "paired"))
         }
         p class="caption" {
-            "Each pair should agree; the Kolmogorov–Smirnov distance is the largest gap between the \
-             two distribution functions, 0 where the marginals agree and 1 where they are apart."
+            "Each pair should agree; the Kolmogorov–Smirnov distance is the largest gap between \
+             the two distribution functions, 0 where the marginals agree and 1 where they are \
+             apart."
             @if skipped > 0 { " " (grouped(skipped)) " values not finite were left out." }
         }
     }

@@ -1,5 +1,5 @@
-//! What has to be reported beside every figure of a model: columns without a density, and values far
-//! from all others.
+//! What has to be reported beside every figure of a model: columns without a density, and values
+//! far from all others.
 
 use rayon::prelude::*;
 
@@ -17,8 +17,8 @@ const ATOM_ROWS: usize = 5;
 const FEW: usize = 100;
 /// An atom is this many times as frequent as the values beside it; else the whole column is a grid.
 const PEAK: usize = 5;
-/// The least scale, in network units, of the middle half of a column: below it no network distinguishes the
-/// values apart, and up to the second it is reported.
+/// The least scale, in network units, of the middle half of a column: below it no network
+/// distinguishes the values apart, and up to the second it is reported.
 const SQUEEZED: f64 = 1e-3;
 const NARROW: f64 = 0.05;
 /// Cells beyond so many robust scales from the median are far.
@@ -91,7 +91,8 @@ impl Dataset {
             && values.windows(2).all(|w| w[1] - w[0] == 1.0);
         if counts_up {
             remarks.push(format!(
-                "column `{name}` counts the rows ({}, {}, …): it is no quantity; leave it out with {}",
+                "column `{name}` counts the rows ({}, {}, …): it is no quantity; leave it out with \
+                 {}",
                 values[0],
                 values[1],
                 option(DROP, &[name])
@@ -99,7 +100,8 @@ impl Dataset {
         }
         if let Some((changed, worst)) = self.column(k).and_then(changed) {
             remarks.push(format!(
-                "column `{name}`: {changed} whole numbers beyond 16777216 are rounded to single precision, by up to {worst}"
+                "column `{name}`: {changed} whole numbers beyond 16777216 are rounded to single \
+                 precision, by up to {worst}"
             ));
         }
         let Some(ties) = Ties::of(values.clone()).filter(|ties| ties.without_density(rows)) else {
@@ -133,8 +135,8 @@ impl Dataset {
             }
         };
         remarks.push(format!(
-            "column `{name}` {found} and so has no density: log-likelihoods that include it cannot be compared, \
-             and samples do not repeat the value; {remedy}"
+            "column `{name}` {found} and so has no density: log-likelihoods that include it cannot \
+             be compared, and samples do not repeat the value; {remedy}"
         ));
         remarks
     }
@@ -247,8 +249,8 @@ impl Dataset {
         let more = if far.len() > 3 { ", …" } else { "" };
         let (s, are) = if far.len() == 1 { ("", "is") } else { ("s", "are") };
         let problem = format!(
-            "column `{name}`: {} cell{s} ({what}; row{s} {}{more}) {are} far from the others, whose scale is {scale:.3e} about \
-             {median:.3e}",
+            "column `{name}`: {} cell{s} ({what}; row{s} {}{more}) {are} far from the others, \
+             whose scale is {scale:.3e} about {median:.3e}",
             far.len(),
             rows.join(", "),
         );

@@ -51,8 +51,8 @@ fn levels(rows: usize) -> Vec<f32> {
     to_vec(&x).into_iter().enumerate().map(round).collect()
 }
 
-/// `ln [P(levels)/Π bin] + ln p(reals | levels)` of the distribution with `noise` added to its variance, by
-/// the normal distribution function, in the data's units.
+/// `ln [P(levels)/Π bin] + ln p(reals | levels)` of the distribution with `noise` added to its
+/// variance, by the normal distribution function, in the data's units.
 fn exact(levels: &[f32], noise: f64) -> Vec<f64> {
     let x = Tensor::from_slice(levels).view([-1, 3]).to_kind(Kind::Double);
     let deviation = (DEVIATION.powi(2) + noise).sqrt();
@@ -95,9 +95,9 @@ fn judge(name: &str, gaps: &[f64]) -> (f64, f64) {
     (mean, error)
 }
 
-/// Under the distribution that the levels were rounded from, whose probabilities are known: both bound, and
-/// what was learned by the score-matching bound of the frozen score recovers most of what uniform
-/// noise loses.
+/// Under the distribution that the levels were rounded from, whose probabilities are known: both
+/// bound, and what was learned by the score-matching bound of the frozen score recovers most of
+/// what uniform noise loses.
 #[test]
 fn uniform_and_variational_bound_and_training_helps() {
     let (scaling, levels) = (scaling(), levels(6000));
@@ -180,8 +180,8 @@ fn convolutions_learn_from_images() {
     assert!(variational > 0.4 * uniform, "{variational} of {uniform} are left");
 }
 
-/// The flow from `τ` on truncated-normal points bounds the distribution at `τ`, whose probabilities are
-/// known; for levels that a model has learned as they are it is close to the truth.
+/// The flow from `τ` on truncated-normal points bounds the distribution at `τ`, whose probabilities
+/// are known; for levels that a model has learned as they are it is close to the truth.
 #[test]
 fn truncated_normal_bounds_the_law_where_the_flow_stops() {
     let (scaling, levels) = (scaling(), levels(600));

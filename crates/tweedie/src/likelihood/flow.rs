@@ -348,7 +348,8 @@ impl<'a> ProbabilityFlow<'a> {
             } else if ascent.negative[row] > (0.1 * d as f64).max(0.5) {
                 let nats = ascent.negative[row];
                 flag(format!(
-                    "too high by {nats:.1} nats or so: the field on its path is the score of no density"
+                    "too high by {nats:.1} nats or so: the field on its path is the score of no \
+                     density"
                 ));
             }
         }

@@ -80,7 +80,8 @@ impl Mmd {
             - 2.0 * self.between(&x, &y) / (n * m)
     }
 
-    /// The biased estimate: MMD² of the two empirical distributions, never negative (Gretton et al., eq. 5).
+    /// The biased estimate: MMD² of the two empirical distributions, never negative (Gretton et
+    /// al., eq. 5).
     pub fn v_statistic(&self, x: &Tensor, y: &Tensor) -> f64 {
         let (x, y) = (Columns::of(x), Columns::of(y));
         let (n, m) = (x.rows as f64, y.rows as f64);
@@ -89,9 +90,10 @@ impl Mmd {
             - 2.0 * self.between(&x, &y) / (n * m)
     }
 
-    /// The unbiased estimate against an exact distribution `Y`, whose side is in closed form: a Gaussian
-    /// kernel is a Gaussian density, so `E k(x, Y) = Σ_j (2π h_j²)^{d/2} p_j(x)` with `p_j` the
-    /// mixture convolved with `N(0, h_j² I)`. No noise from `Y`; NaN with fewer than two rows.
+    /// The unbiased estimate against an exact distribution `Y`, whose side is in closed form: a
+    /// Gaussian kernel is a Gaussian density, so `E k(x, Y) = Σ_j (2π h_j²)^{d/2} p_j(x)` with
+    /// `p_j` the mixture convolved with `N(0, h_j² I)`. No noise from `Y`; NaN with fewer than two
+    /// rows.
     pub fn against_mixture(&self, x: &Tensor, mixture: &GaussianMixture) -> f64 {
         let columns = Columns::of(x);
         let n = columns.rows as f64;

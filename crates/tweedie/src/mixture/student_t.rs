@@ -9,8 +9,8 @@ use tch::Tensor;
 use crate::noise::Seed;
 use crate::{Error, Result};
 
-/// A mixture of one-dimensional Student-t distributions with equal weights and unit scale. It has no
-/// closed-form diffused score: it is a source of data with a known density.
+/// A mixture of one-dimensional Student-t distributions with equal weights and unit scale. It has
+/// no closed-form diffused score: it is a source of data with a known density.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StudentTMixture {
     locations: Vec<f64>,
@@ -66,7 +66,8 @@ mod tests {
     use super::*;
     use crate::tensor::to_vec;
 
-    /// Kolmogorov–Smirnov against the mixture's own distribution function at the 0.1 % level (1.95/√n).
+    /// Kolmogorov–Smirnov against the mixture's own distribution function at the 0.1 % level
+    /// (1.95/√n).
     #[test]
     fn samples_follow_the_distribution() {
         let mixture = StudentTMixture::new(&[-10.0, 10.0], 3.0).unwrap();

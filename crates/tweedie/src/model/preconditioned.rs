@@ -57,8 +57,8 @@ pub struct Mode {
 }
 
 choices! {
-    /// What products of weights and activations are computed in; parameters, normalisations and losses
-    /// are f32.
+    /// What products of weights and activations are computed in; parameters, normalisations and
+    /// losses are f32.
     pub enum Precision = F32 {
         /// Single precision.
         F32 = "f32",
@@ -190,8 +190,8 @@ impl Default for ModelConfig {
 
 /// A backbone on a base: `ε̂ = ε̂_b + a(t) F`, and `G` from the base's `G` and the head. At
 /// initialisation `F = 0` and the model is the base. With another [`Prediction`] than a correction
-/// `F` alone gives `ε̂`, and the base serves `G` alone. As a [`Denoiser`] it computes in f32 and drops
-/// nothing; [`Model::in_mode`] is the same model computing otherwise.
+/// `F` alone gives `ε̂`, and the base serves `G` alone. As a [`Denoiser`] it computes in f32 and
+/// drops nothing; [`Model::in_mode`] is the same model computing otherwise.
 pub struct Model {
     config: ModelConfig,
     base: Base,
@@ -376,9 +376,9 @@ impl InMode<'_> {
         backbone.forward(&q.at(&input), space.schedule(), self.mode, with_head)
     }
 
-    /// `a(t) F`: the network's correction of ε̂, of raw outputs `F`. The scale is the part of ε that
-    /// a Gaussian base of the data's scale leaves unexplained, `√(α²v/(α²v + σ²))`, times the fade
-    /// `σ/√(σ² + α²κ²v)`.
+    /// `a(t) F`: the network's correction of ε̂, of raw outputs `F`. The scale is the part of ε
+    /// that a Gaussian base of the data's scale leaves unexplained, `√(α²v/(α²v + σ²))`, times the
+    /// fade `σ/√(σ² + α²κ²v)`.
     fn correction(&self, output: &Tensor, q: &Query) -> Tensor {
         let Model { config, space, second_moment, .. } = self.model;
         let (alpha, sigma) = q.times.marginal(space.schedule(), space.device);
@@ -418,8 +418,8 @@ impl InMode<'_> {
         NoiseMoments::new(fast_base.noise(q.x, schedule, q.times), SymMatrix::scalar(&g, q.x))
     }
 
-    /// Of a correction: the base's `ε̂` is known, and its divergence is `(d − tr G_b)/σ`, so that no
-    /// derivative goes through a mixture.
+    /// Of a correction: the base's `ε̂` is known, and its divergence is `(d − tr G_b)/σ`, so that
+    /// no derivative goes through a mixture.
     fn split_of(model: &Model, mode: Mode) -> Option<Split<'_>> {
         let Model { config, base, space, .. } = model;
         (config.prediction == Prediction::Correction).then(|| Split {

@@ -18,15 +18,15 @@ choices! {
     pub enum Target = Jacobian {
         /// The score's own Jacobian: `‖(G − I) v − σ² H v‖²` with `v` of random signs and
         /// `σ² H v = −σ ∂(vᵀε̂)/∂x` by one vector–Jacobian product. Its mean over `v` is
-        /// `‖G − I − σ²H‖²` in Frobenius norm (for a field whose Jacobian is symmetric), so it fits a
-        /// matrix of any structure. For a diagonal `G` it is Optimal Covariance Matching's
-        /// `‖(g − 1) − v ⊙ σ²Hv‖²`.
+        /// `‖G − I − σ²H‖²` in Frobenius norm (for a field whose Jacobian is symmetric), so it fits
+        /// a matrix of any structure. For a diagonal `G` it is Optimal Covariance Matching's `‖(g −
+        /// 1) − v ⊙ σ²Hv‖²`.
         Jacobian = "jacobian",
         /// The squared residual `(ε − ε̂)²`, coordinate by coordinate (NPR, Bao et al. 2022): the
         /// diagonal of `Cov[ε|x_t]` plus the score's squared error, by noisier targets.
         Residual = "residual",
-        /// The squared noise `ε²`, coordinate by coordinate (SN, Bao et al. 2022): the head's second
-        /// moment `h` is fitted, as the head gives it, before it is clamped for use, and
+        /// The squared noise `ε²`, coordinate by coordinate (SN, Bao et al. 2022): the head's
+        /// second moment `h` is fitted, as the head gives it, before it is clamped for use, and
         /// `diag G = h − ε̂²`. It carries the score's error in `ε̂²` and the noise of `ε²`.
         SecondMoment = "second-moment",
     }

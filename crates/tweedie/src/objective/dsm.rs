@@ -151,7 +151,8 @@ mod tests {
     }
 
     /// For N(0, v) the loss at `t` is `w(t) G(t)`, `G = α²v/(α²v + σ²)`: against its integral by
-    /// the midpoint rule in log-SNR, within four Monte-Carlo errors, under both distributions of `t`.
+    /// the midpoint rule in log-SNR, within four Monte-Carlo errors, under both distributions of
+    /// `t`.
     #[test]
     fn the_law_of_t_does_not_change_the_mean() {
         let v: f64 = 0.6;

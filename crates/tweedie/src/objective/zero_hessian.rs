@@ -9,10 +9,10 @@ use crate::posterior::NoiseMoments;
 use crate::query::{Batch, Query};
 use crate::sym_matrix::SymMatrix;
 
-/// The quasi-likelihood with `H = 0`, that is `G = I`, whatever covariance the model has (Likelihood
-/// Matching, §5.3): every transition's covariance is the identity in units of its noise, and what
-/// is left to train is the score. In marginal form `ℓ = ½ ρ ‖ε − ε̂‖²` and a constant: score
-/// matching with the weights of random transitions.
+/// The quasi-likelihood with `H = 0`, that is `G = I`, whatever covariance the model has
+/// (Likelihood Matching, §5.3): every transition's covariance is the identity in units of its
+/// noise, and what is left to train is the score. In marginal form `ℓ = ½ ρ ‖ε − ε̂‖²` and a
+/// constant: score matching with the weights of random transitions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ZeroHessian(LikelihoodMatching);
 

@@ -173,8 +173,8 @@ mod tests {
         assert!(variance(LastStep::Mean) < 1e-3 * v);
     }
     /// One Gaussian pixel, steps 1 → 0.5 → 0.3 → 0: x_0.3 of many chains from one x_0.5 has the
-    /// variance of the limit, and of the reverse distribution where the limit is wide; the count says so. 4000
-    /// draws: the variance of a variance is 2 v²/4000.
+    /// variance of the limit, and of the reverse distribution where the limit is wide; the count
+    /// says so. 4000 draws: the variance of a variance is 2 v²/4000.
     #[test]
     fn noise_is_held_at_the_end_of_the_chain() {
         let data = Oracle::new(

@@ -11,9 +11,9 @@ use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::query::Condition;
 
-/// `x_T ~ N(0, σ_T² I)` carried to `x_0` by the flow that [`ProbabilityFlow`] scores: the distribution whose
-/// log-density that gives. Adaptive steps, 5th order; the only noise is `x_T`, so samples at
-/// another tolerance are the same points.
+/// `x_T ~ N(0, σ_T² I)` carried to `x_0` by the flow that [`ProbabilityFlow`] scores: the
+/// distribution whose log-density that gives. Adaptive steps, 5th order; the only noise is `x_T`,
+/// so samples at another tolerance are the same points.
 pub struct FlowSampler<'a> {
     flow: ProbabilityFlow<'a>,
 }
@@ -104,7 +104,8 @@ mod tests {
         Oracle::new(mixture, Arc::new(Vp::cosine(0.008)))
     }
 
-    /// The samples follow the distribution: unbiased MMD² within four standard errors of 0 over replicates.
+    /// The samples follow the distribution: unbiased MMD² within four standard errors of 0 over
+    /// replicates.
     #[test]
     fn samples_have_the_law() {
         let (oracle, n) = (two(), 200);
@@ -119,8 +120,8 @@ mod tests {
         assert!(mean.abs() < 4.0 * error, "{mean} ± {error}");
     }
 
-    /// In one dimension the flow is the monotone map of quantiles: `Φ(latent)` is the distribution's
-    /// distribution function, here of N(1, 0.5²) in closed form.
+    /// In one dimension the flow is the monotone map of quantiles: `Φ(latent)` is the
+    /// distribution's distribution function, here of N(1, 0.5²) in closed form.
     #[test]
     fn a_gaussian_is_shifted_and_scaled() {
         let mixture = GaussianMixture::new(&[1.0], &[[1.0]], &[0.5]).unwrap();

@@ -65,8 +65,8 @@ choices! {
     /// What the maps make of each column by itself.
     pub enum Marginals = Auto {
         /// Per column: [`Marginals::Gaussianize`] where the column has a long tail or an edge and
-        /// gaussianising is worth at least [`LEAST_GAIN`] on training rows that it was not fitted on,
-        /// [`Marginals::Standardize`] elsewhere.
+        /// gaussianising is worth at least [`LEAST_GAIN`] on training rows that it was not fitted
+        /// on, [`Marginals::Standardize`] elsewhere.
         ///
         /// A column of several peaks gains by itself too; without tail or edge they are left to the
         /// network.

@@ -76,7 +76,8 @@ fn log_density_is_exact_for_exact_scores() {
                     .fold(0.0, f64::max)
                 };
                 println!(
-                    "{name} {data} d = {d}: error {:.1e} ({:.1e} with the prior's), {:.0} evaluations",
+                    "{name} {data} d = {d}: error {:.1e} ({:.1e} with the prior's), {:.0} \
+                     evaluations",
                     error(true),
                     error(false),
                     estimate.evaluations
