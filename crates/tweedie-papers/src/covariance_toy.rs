@@ -9,7 +9,7 @@ use tch::Tensor;
 
 pub use crate::distributions::Distribution;
 use crate::distributions::distributions;
-use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::experiment::{Context, Experiment, Progress, kinds, settings};
 use crate::learner::{HeadObjective, Learner};
 use crate::outcome::Outcome;
 use crate::runs::Tasks;
@@ -76,53 +76,29 @@ impl Experiment for CovarianceToy {
     }
 }
 
-/// What all arms share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Score {
-    /// The distribution's own.
-    True,
-    /// One trained by score matching, for each trial.
-    Learned,
-}
-
-impl Score {
-    /// The exact score and the learned one.
-    pub const ALL: [Score; 2] = [Score::True, Score::Learned];
-
-    /// Its name in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Score::True => "true",
-            Score::Learned => "learned",
-        }
+kinds! {
+    /// What all arms share.
+    pub enum Score {
+        /// The distribution's own.
+        True = "true",
+        /// One trained by score matching, for each trial.
+        Learned = "learned",
     }
 }
 
-/// A number of an arm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quantity {
-    /// Relative error of the diagonal of `G` at `t`.
-    Diagonal,
-    /// Relative error of `G` at `t`, in Frobenius norm.
-    Whole,
-    /// `ln p` less the bound of `K` steps, nats per row.
-    Gap,
-    /// MMD² of samples by `K` steps at `η = 1`.
-    Ddpm,
-    /// The same at `η = 0`.
-    Ddim,
-}
-
-impl Quantity {
-    /// Its name in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Quantity::Diagonal => "diagonal-error",
-            Quantity::Whole => "error",
-            Quantity::Gap => "elbo-gap",
-            Quantity::Ddpm => "mmd2-ddpm",
-            Quantity::Ddim => "mmd2-ddim",
-        }
+kinds! {
+    /// A number of an arm.
+    pub enum Quantity {
+        /// Relative error of the diagonal of `G` at `t`.
+        Diagonal = "diagonal-error",
+        /// Relative error of `G` at `t`, in Frobenius norm.
+        Whole = "error",
+        /// `ln p` less the bound of `K` steps, nats per row.
+        Gap = "elbo-gap",
+        /// MMD² of samples by `K` steps at `η = 1`.
+        Ddpm = "mmd2-ddpm",
+        /// The same at `η = 0`.
+        Ddim = "mmd2-ddim",
     }
 }
 

@@ -43,6 +43,59 @@ macro_rules! settings {
 }
 pub(crate) use settings;
 
+/// A choice of a few kinds with their names in tables and files: the enum, `ALL` in this order, and
+/// `name`.
+macro_rules! kinds {
+    (
+        $(#[$about:meta])*
+        pub enum $kind:ident {
+            $($(#[$doc:meta])* $variant:ident = $name:expr,)+
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $kind {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl $kind {
+            /// All, in the order of tables.
+            pub const ALL: [$kind; [$($name),+].len()] = [$($kind::$variant),+];
+
+            /// The name in tables and files.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($kind::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+pub(crate) use kinds;
+
+/// Refuses a number below `least`, as the setting at this path.
+pub(crate) fn at_least(setting: &str, value: usize, least: usize) -> Result<()> {
+    match value >= least {
+        true => Ok(()),
+        false => Err(Error::config(setting, value.to_string(), format!("give at least {least}"))),
+    }
+}
+
+/// Refuses numbers that do not rise, or are fewer than `fewest`, or begin below `least`, as the
+/// setting at this path.
+pub(crate) fn check_rising(
+    setting: &str,
+    numbers: &[usize],
+    (fewest, least): (usize, usize),
+    remedy: &str,
+) -> Result<()> {
+    let rising = numbers.windows(2).all(|pair| pair[0] < pair[1]);
+    if !rising || numbers.len() < fewest || numbers.first().is_some_and(|first| *first < least) {
+        return Err(Error::config(setting, format!("{numbers:?}"), remedy));
+    }
+    Ok(())
+}
+
 /// Progress: a line, and the fraction of the whole that is done.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, f64);
 

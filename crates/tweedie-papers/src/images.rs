@@ -27,6 +27,7 @@ use tweedie::model::UNetConfig;
 use tweedie::run::Run;
 use tweedie::sample::IMAGES_AT_ONCE;
 use tweedie::schedule::{Schedule, ScheduleConfig};
+use tweedie::train::TrainConfig;
 use tweedie::{Error, Result};
 use tweedie_report::plot::Sheet;
 
@@ -125,6 +126,19 @@ impl Settings {
     pub(super) fn extractor(&self, context: &Context) -> Result<Option<Extractor>> {
         self.check()?;
         self.features.as_ref().map(|path| Extractor::read(path, context.device)).transpose()
+    }
+
+    /// How a training with `draws` pairs per row goes under the budget.
+    pub(super) fn train(&self, draws: usize) -> TrainConfig {
+        TrainConfig {
+            iterations: self.iterations,
+            batch_size: (self.pairs / draws).max(1),
+            learning_rate: self.learning_rate,
+            patience: 0,
+            validation_rows: self.rows.min(128),
+            checkpoint_every: 500,
+            ..TrainConfig::default()
+        }
     }
 
     /// The schedule of every arm.

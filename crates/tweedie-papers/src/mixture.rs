@@ -13,10 +13,10 @@ mod report;
 pub mod trial;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::experiment::{Context, Experiment, Progress, at_least, settings};
 use crate::outcome::Outcome;
 use arm::{Arm, Curve, Source};
 use distribution::Distribution;
@@ -113,24 +113,22 @@ impl Mixture {
             starts.map(move |start| (arm, start..(start + GROUP).min(self.trials)))
         };
         let jobs: Vec<(usize, Range<usize>)> = (0..arms.len()).flat_map(groups).collect();
-        let threads = self.threads.unwrap_or_else(rayon::current_num_threads);
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let threads = self.threads.unwrap_or_else(rayon::current_num_threads).min(jobs.len());
+        let failed =
+            |e| Error::numeric(format!("no threads: {e}"), "give fewer experiment.threads");
+        let alone = rayon::ThreadPoolBuilder::new().start_handler(|_| tch::set_num_threads(1));
+        let pool = alone.num_threads(threads).build().map_err(failed)?;
+        let stop = AtomicBool::new(false);
         let (sender, receiver) = mpsc::channel();
         let mut done = vec![None; jobs.len()];
         let torch_threads = tch::get_num_threads();
-        let outcome = std::thread::scope(|scope| {
-            for _ in 0..threads.min(jobs.len()) {
-                let sender = sender.clone();
-                let (arms, jobs, next, stop) = (&arms, &jobs, &next, &stop);
-                scope.spawn(move || {
-                    tch::set_num_threads(1);
-                    while !stop.load(Ordering::Relaxed) {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some((arm, trials)) = jobs.get(index) else { break };
-                        let curves = arms[*arm].run(self, trials.clone());
-                        if sender.send((index, curves)).is_err() {
-                            break;
-                        }
+        let outcome = pool.in_place_scope_fifo(|scope| {
+            for (index, (arm, trials)) in jobs.iter().enumerate() {
+                let (sender, arms, stop) = (sender.clone(), &arms, &stop);
+                scope.spawn_fifo(move |_| {
+                    if !stop.load(Ordering::Relaxed) {
+                        // nobody receives once a job has failed
+                        let _ = sender.send((index, arms[*arm].run(self, trials.clone())));
                     }
                 });
             }
@@ -167,12 +165,6 @@ impl Mixture {
     }
 
     fn check(&self) -> Result<()> {
-        let at_least = |field: &str, value: usize, least: usize| match value >= least {
-            true => Ok(()),
-            false => {
-                Err(Error::config(field, format!("{value}"), format!("give at least {least}")))
-            }
-        };
         at_least("experiment.trials", self.trials, 2)?;
         at_least("experiment.train_rows", self.train_rows, 10)?;
         at_least("experiment.samples", self.samples, 10)?;

@@ -18,7 +18,7 @@ pub mod study;
 use draws::{Estimator, Sampling, ScoreWeight};
 use gradient_noise::{GradientNoise, measure};
 use loss::Form;
-use study::{Block, Cell, SETTINGS, check, pool, run_all};
+use study::{Block, Cell, SETTINGS, blocks, check, pool, run_all};
 
 use crate::experiment::{Context, Experiment, Progress, settings};
 use crate::outcome::Outcome;
@@ -180,15 +180,7 @@ impl ParameterEstimation {
     /// The blocks of the table and of the doubling check.
     fn plan(&self) -> [Vec<Block>; 2] {
         let ParameterEstimation { replicates, draws, .. } = *self;
-        let table = SETTINGS.iter().flat_map(|setting| {
-            self.sample_sizes.iter().map(move |&n| Block {
-                setting: setting(),
-                n,
-                replicates,
-                draws,
-                estimators: estimators(),
-            })
-        });
+        let table = blocks(&self.sample_sizes, replicates, draws, &estimators());
         let checked = [
             Estimator::sm(ScoreWeight::Sigma2, Sampling::Balanced),
             Estimator::lm(Form::Path, 5, Sampling::Balanced),
@@ -202,7 +194,7 @@ impl ParameterEstimation {
             draws: 2 * draws,
             estimators: checked.to_vec(),
         });
-        [table.collect(), doubled.into()]
+        [table, doubled.into()]
     }
 }
 

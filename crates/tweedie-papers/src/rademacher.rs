@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use crate::covariance_toy::SIZES;
 pub use crate::distributions::Distribution;
 use crate::distributions::distributions;
-use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::experiment::{Context, Experiment, Progress, check_rising, settings};
 use crate::learner::{HeadObjective, Learner};
 use crate::outcome::Outcome;
 use crate::runs::Tasks;
@@ -135,13 +135,8 @@ impl Rademacher {
         self.recipe.check(self.trials)?;
         Error::check_count("experiment.rows", self.rows, 1_000_000)?;
         Error::check_count("experiment.steps", self.steps, 100_000)?;
-        if self.probes.is_empty() || !self.probes.windows(2).all(|pair| pair[0] < pair[1]) {
-            return Err(Error::config(
-                "experiment.probes",
-                format!("{:?}", self.probes),
-                "give rising numbers from 1",
-            ));
-        }
+        let remedy = "give rising numbers from 1";
+        check_rising("experiment.probes", &self.probes, (1, 1), remedy)?;
         self.probes.iter().try_for_each(|&m| Error::check_count("experiment.probes", m, 100_000))
     }
 

@@ -19,7 +19,7 @@ use self::mixtures::mixtures;
 use self::output::{Axes, Distance};
 use self::path::{Divergence, Nats, Path};
 use self::perturbation::{Field, Perturbed};
-use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::experiment::{Context, Experiment, Progress, check_rising, settings};
 use crate::outcome::Outcome;
 use tweedie::covariance::{
     Covariance, CovarianceConfig, CovarianceSources, NoiseStatistics, Reverse,
@@ -201,11 +201,10 @@ impl Theory {
     }
 
     fn check(&self) -> Result<()> {
-        let rising = self.steps.windows(2).all(|pair| pair[0] < pair[1]);
-        let fit = rising && self.steps.len() >= 4 && self.steps[0] >= chain::FEWEST;
-        if !fit || self.steps.iter().any(|&k| k > 100_000) {
-            let remedy = "give at least four rising numbers from 5 to 100000: exponents are fitted \
-                          to the larger half";
+        let remedy = "give at least four rising numbers from 5 to 100000: exponents are fitted to \
+                      the larger half";
+        check_rising("experiment.steps", &self.steps, (4, chain::FEWEST), remedy)?;
+        if self.steps.iter().any(|&k| k > 100_000) {
             return Err(Error::config("experiment.steps", format!("{:?}", self.steps), remedy));
         }
         let possible = |size: &f64| *size > 0.0 && *size <= 0.5;

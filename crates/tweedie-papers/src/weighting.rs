@@ -4,19 +4,62 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::clusters::clusters;
+use crate::experiment::kinds;
 use crate::page::Page;
 use crate::runs::Tasks;
 pub use crate::training::Recipe;
 use tweedie::data::{Marginals, ScalingOptions, subset};
+use tweedie::grid::TimeLaw;
 use tweedie::model::Model;
 use tweedie::noise::Seed;
-use tweedie::objective::Objective;
+use tweedie::objective::{Objective, Weighting};
 use tweedie::oracle::GaussianMixture;
 use tweedie::run::{DataConfig, Prepared, scaled_rows};
 use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::to_vec;
 use tweedie::train::{Rows, TensorRows};
 use tweedie::{Error, Result};
+
+kinds! {
+    /// How ScoreFlow trains a score.
+    pub enum Training {
+        /// Weight 1 on the noise, uniform `t`: the paper's baseline.
+        Sigma2 = "sm",
+        /// Likelihood weighting, uniform `t`.
+        Likelihood = "sm-lw",
+        /// Likelihood weighting, importance-sampled `t`.
+        Importance = "sm-lw-is",
+    }
+}
+
+impl Training {
+    /// Its name in tables.
+    pub fn label(self) -> &'static str {
+        match self {
+            Training::Sigma2 => "DSM",
+            Training::Likelihood => "LW",
+            Training::Importance => "LW + IS",
+        }
+    }
+
+    /// In words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Training::Sigma2 => "σ² weighting, uniform t",
+            Training::Likelihood => "likelihood weighting, uniform t",
+            Training::Importance => "likelihood weighting, importance sampling",
+        }
+    }
+
+    /// The weight of the loss, and how `t` is drawn.
+    pub(crate) fn weighting(self) -> (Weighting, TimeLaw) {
+        match self {
+            Training::Sigma2 => (Weighting::Sigma2, TimeLaw::Uniform),
+            Training::Likelihood => (Weighting::Likelihood, TimeLaw::Uniform),
+            Training::Importance => (Weighting::Likelihood, TimeLaw::LogSnr),
+        }
+    }
+}
 
 /// How every network is trained by default: one pair (t, ε) for each row.
 pub(crate) fn recipe() -> Recipe {

@@ -7,7 +7,6 @@ use tweedie::model::{
     HeadBody, HeadStart, HeadTrunk, MlpConfig, ModelConfig, NetworkConfig, UNetConfig,
 };
 use tweedie::run::RunConfig;
-use tweedie::train::TrainConfig;
 
 /// Transitions of a path of Likelihood Matching: pairs (x_t, t) of a row.
 const TRANSITIONS: usize = 4;
@@ -36,15 +35,7 @@ pub(super) fn run_of(learner: Learner, score: &RunConfig, settings: &Settings) -
     RunConfig {
         model: ModelConfig { network, head: Some(head), ..score.model.clone() },
         objective: learner.objective(time, draws),
-        train: TrainConfig {
-            iterations: settings.iterations,
-            batch_size: (settings.pairs / draws).max(1),
-            learning_rate: settings.learning_rate,
-            patience: 0,
-            validation_rows: settings.rows.min(128),
-            checkpoint_every: 500,
-            ..TrainConfig::default()
-        },
+        train: settings.train(draws),
         ..score.clone()
     }
 }

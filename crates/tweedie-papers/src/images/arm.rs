@@ -13,7 +13,6 @@ use tweedie::model::{
 };
 use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, Weighting};
 use tweedie::run::{DataConfig, Prepared, Run, RunConfig};
-use tweedie::train::TrainConfig;
 use tweedie::{Error, Result};
 
 use super::Settings;
@@ -138,15 +137,7 @@ impl<'a> Studio<'a> {
                 ..ModelConfig::default()
             },
             objective: arm.objective.clone(),
-            train: TrainConfig {
-                iterations: settings.iterations,
-                batch_size: settings.pairs / draws,
-                learning_rate: settings.learning_rate,
-                patience: 0,
-                validation_rows: settings.rows.min(128),
-                checkpoint_every: 500,
-                ..TrainConfig::default()
-            },
+            train: settings.train(draws),
             ..RunConfig::default()
         };
         config.train.check()?;

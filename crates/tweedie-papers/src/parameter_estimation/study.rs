@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::draws::{Drawer, Estimator};
 use super::family::{Mixture, P, Params};
 use super::fit::{Fit, fit, maximum_likelihood, start};
-use crate::experiment::Progress;
+use crate::experiment::{Progress, at_least};
 use tweedie::noise::Seed;
 use tweedie::schedule::Vp;
 use tweedie::{Error, Result};
@@ -121,10 +121,6 @@ pub fn pool(threads: Option<usize>) -> Result<ThreadPool> {
 
 /// Refuses replicates and draws that are too few.
 pub fn check(replicates: usize, draws: usize) -> Result<()> {
-    let at_least = |field: &str, value: usize, least: usize| match value >= least {
-        true => Ok(()),
-        false => Err(Error::config(field, value.to_string(), format!("give at least {least}"))),
-    };
     at_least("experiment.replicates", replicates, 2)?;
     at_least("experiment.draws", draws, 16)
 }
@@ -149,6 +145,19 @@ pub fn run_all(
         done += block.work();
     }
     cells
+}
+
+/// A block for every setting and sample size.
+pub fn blocks(
+    sizes: &[usize],
+    replicates: usize,
+    draws: usize,
+    estimators: &[Estimator],
+) -> Vec<Block> {
+    let each = SETTINGS.iter().flat_map(|setting| sizes.iter().map(move |&n| (setting(), n)));
+    let estimators = || estimators.to_vec();
+    each.map(|(setting, n)| Block { setting, n, replicates, draws, estimators: estimators() })
+        .collect()
 }
 
 /// One block of work: a setting, a sample size and the estimators compared there.
