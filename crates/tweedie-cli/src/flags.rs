@@ -1,7 +1,9 @@
-//! Options of the library and the flags that set them: the only place where they meet.
+//! Options of the library, settings of the experiments and the flags that set them: the only place
+//! where they meet.
 //!
-//! The library names an option by its path (`train.batch_size`). What is printed names the flag
-//! (`--batch-size`), where the command that is run has one for it.
+//! The library names an option by its path (`train.batch_size`), an experiment a setting
+//! (`experiment.images.pairs`). What is printed names the flag (`--batch-size`), where the command
+//! that is run has one for it.
 
 use std::sync::OnceLock;
 

@@ -14,8 +14,8 @@ kinds! {
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "lowercase")]
     pub enum Distribution {
-        /// Nine round Gaussians at `{−3, 0, 3}²`, standard deviation 0.1: Optimal Covariance Matching,
-        /// §5.1. Its `G` is diagonal.
+        /// Nine round Gaussians at `{−3, 0, 3}²`, standard deviation 0.1: Optimal Covariance
+        /// Matching, §5.1. Its `G` is diagonal.
         Nine = "nine",
         /// Five Gaussians in two dimensions, each of diagonal plus rank 2.
         Mixture2 = "mixture2",

@@ -9,8 +9,8 @@ use tweedie::schedule::{Schedule, Vp};
 kinds! {
     /// A forward process with its `K` steps.
     pub enum Chain {
-        /// The schedule (18) of Likelihood Matching, with `c0 = 1` and `c1 = 3`: every step of its own
-        /// chain.
+        /// The schedule (18) of Likelihood Matching, with `c0 = 1` and `c1 = 3`: every step of its
+        /// own chain.
         Theorem = "schedule (18)",
         /// VP with `β` from 0.1 to 20, `K − 1` steps even in the log signal-to-noise ratio from
         /// `ε = 1e-3` to 1.
