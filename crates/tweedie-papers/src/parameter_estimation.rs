@@ -22,7 +22,7 @@ use study::{Block, Cell, SETTINGS, blocks, check, pool, run_all};
 
 use crate::experiment::{Context, Experiment, Progress, settings};
 use crate::outcome::Outcome;
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::noise::Seed;
 use tweedie::schedule::Vp;
 use tweedie::{Error, Result};
@@ -90,14 +90,14 @@ pub fn estimators() -> Vec<Estimator> {
 }
 
 /// The grids and forms whose gradient noise is measured, with their names.
-const GRIDS: [(TimeLaw, Form, &str); 4] = [
-    (TimeLaw::Uniform, Form::Path, "path, uniform t"),
-    (TimeLaw::Uniform, Form::Marginal, "marginal, uniform t"),
-    (TimeLaw::LogSnr, Form::Path, "path, uniform log-SNR"),
-    (TimeLaw::LogSnr, Form::Marginal, "marginal, uniform log-SNR"),
+const GRIDS: [(TimeDistribution, Form, &str); 4] = [
+    (TimeDistribution::Uniform, Form::Path, "path, uniform t"),
+    (TimeDistribution::Uniform, Form::Marginal, "marginal, uniform t"),
+    (TimeDistribution::LogSnr, Form::Path, "path, uniform log-SNR"),
+    (TimeDistribution::LogSnr, Form::Marginal, "marginal, uniform log-SNR"),
 ];
 
-fn on_grid((time, form, _): (TimeLaw, Form, &str), transitions: usize) -> Estimator {
+fn on_grid((time, form, _): (TimeDistribution, Form, &str), transitions: usize) -> Estimator {
     Estimator::LikelihoodMatching { form, transitions, time, sampling: Sampling::Independent }
 }
 

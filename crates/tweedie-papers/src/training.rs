@@ -9,7 +9,7 @@ use crate::experiment::settings;
 use crate::headed::OnScore;
 use crate::learner::Learner;
 use crate::runs::Tasks;
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::model::{
     Base, BaseConfig, BaseKind, Denoiser, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig,
 };
@@ -124,7 +124,7 @@ pub(crate) struct Training<'a> {
 impl Training<'_> {
     /// A score for each trial, by score matching.
     pub(crate) fn score(&self, what: &str, tasks: &mut Tasks) -> Result<Model> {
-        let (time, draws) = (TimeLaw::LogSnr, self.recipe.draws);
+        let (time, draws) = (TimeDistribution::LogSnr, self.recipe.draws);
         let objective =
             ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time, draws }.build()?;
         let recipe = Recipe { iterations: self.score_iterations, ..self.recipe.clone() };
@@ -139,7 +139,7 @@ impl Training<'_> {
         what: &str,
         tasks: &mut Tasks,
     ) -> Result<Model> {
-        let objective = learner.objective(TimeLaw::LogSnr, self.recipe.draws).build()?;
+        let objective = learner.objective(TimeDistribution::LogSnr, self.recipe.draws).build()?;
         let objective = OnScore { objective, score };
         // one seed for all: they see the same rows, times and noise
         self.fit(self.recipe, Some(learner.head()), &objective, "head", what, tasks)

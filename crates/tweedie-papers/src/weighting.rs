@@ -9,7 +9,7 @@ use crate::page::Page;
 use crate::runs::Tasks;
 pub use crate::training::Recipe;
 use tweedie::data::{Marginals, ScalingOptions, subset};
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::model::Model;
 use tweedie::noise::Seed;
 use tweedie::objective::{Objective, Weighting};
@@ -52,11 +52,11 @@ impl Training {
     }
 
     /// The weight of the loss, and how `t` is drawn.
-    pub(crate) fn weighting(self) -> (Weighting, TimeLaw) {
+    pub(crate) fn weighting(self) -> (Weighting, TimeDistribution) {
         match self {
-            Training::Sigma2 => (Weighting::Sigma2, TimeLaw::Uniform),
-            Training::Likelihood => (Weighting::Likelihood, TimeLaw::Uniform),
-            Training::Importance => (Weighting::Likelihood, TimeLaw::LogSnr),
+            Training::Sigma2 => (Weighting::Sigma2, TimeDistribution::Uniform),
+            Training::Likelihood => (Weighting::Likelihood, TimeDistribution::Uniform),
+            Training::Importance => (Weighting::Likelihood, TimeDistribution::LogSnr),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::page::Page;
 use crate::runs::Tasks;
 use crate::weighting::{self, Recipe, Source, TRAINING};
 use tweedie::density::ScoreOptions;
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::likelihood::{
     Divergence, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error,
 };
@@ -125,7 +125,7 @@ impl WeightingInterpolation {
                 let seed = seed.derive(&format!("trial {trial}"));
                 // one distribution of t for all: its weights on the squared error are then bounded
                 // for every p
-                let (weighting, time) = (Weighting::Interpolated(power), TimeLaw::LogSnr);
+                let (weighting, time) = (Weighting::Interpolated(power), TimeDistribution::LogSnr);
                 let objective = DenoisingScoreMatching { weighting, time, draws: 1 };
                 // losses of another scale must not be shortened otherwise
                 let clip = f64::MAX.sqrt();

@@ -10,7 +10,7 @@ mod zero_hessian;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::grid::TimeLaw;
+use crate::grid::TimeDistribution;
 use crate::model::{Denoiser, HeadConfig, Parametrization};
 use crate::noise::{Draw, Noise};
 use crate::query::Batch;
@@ -59,7 +59,7 @@ pub enum ObjectiveConfig {
         /// Path or marginal form.
         form: LmForm,
         /// The clock in which the random grid is uniform.
-        time: TimeLaw,
+        time: TimeDistribution,
         /// What trains the score.
         score: ScoreGradient,
     },
@@ -70,14 +70,14 @@ pub enum ObjectiveConfig {
         /// Path or marginal form.
         form: LmForm,
         /// The clock in which the random grid is uniform.
-        time: TimeLaw,
+        time: TimeDistribution,
     },
     /// A covariance head by regression under a frozen score.
     CovarianceMatching {
         /// What is fitted.
         target: Target,
         /// How `t` is drawn.
-        time: TimeLaw,
+        time: TimeDistribution,
         /// Draws of (t, ε) per row.
         draws: usize,
     },
@@ -91,7 +91,7 @@ pub enum ObjectiveConfig {
         /// The weight of each time.
         weighting: Weighting,
         /// How `t` is drawn.
-        time: TimeLaw,
+        time: TimeDistribution,
         /// Draws of (t, ε) per row.
         draws: usize,
     },
@@ -102,7 +102,7 @@ impl Default for ObjectiveConfig {
         ObjectiveConfig::Lm {
             transitions: 4,
             form: LmForm::default(),
-            time: TimeLaw::default(),
+            time: TimeDistribution::default(),
             score: ScoreGradient::default(),
         }
     }

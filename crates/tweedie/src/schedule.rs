@@ -18,7 +18,7 @@ use crate::{Error, Result};
 pub use discrete::StepLaw;
 pub use sub_vp::SubVp;
 pub use ve::Ve;
-pub use vp::{BetaLaw, Vp};
+pub use vp::{BetaSchedule, Vp};
 
 /// A forward process with linear drift, on `t ∈ [0, T]`.
 ///
@@ -355,7 +355,7 @@ mod tests {
     /// 1) e^q)`, subVP `B = 2 asinh(sinh(B(ε)/2) e^{q/2})`, `q = u Z`.
     #[test]
     fn importance_laws_are_the_closed_forms() {
-        let beta = BetaLaw::Linear { beta_min: 0.1, beta_max: 20.0 };
+        let beta = BetaSchedule::Linear { beta_min: 0.1, beta_max: 20.0 };
         for u in [0.0, 0.2, 0.7, 1.0] {
             let vp = Vp::default();
             let q = u * vp.importance_normalizer();

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{Beta, BetaTilde, Covariance, Own, Reverse, ZeroHessian};
 use tweedie::gaussian::Gaussian;
-use tweedie::grid::{Spacing, TimeLaw};
+use tweedie::grid::{Spacing, TimeDistribution};
 use tweedie::likelihood::{Elbo, LogLikelihood, ScoreMatchingBound, mean_and_error};
 use tweedie::model::{Denoiser, Space};
 use tweedie::noise::{Noise, Seed};
@@ -220,7 +220,12 @@ impl Denoiser for Perturbed {
 }
 
 fn lm(transitions: usize, form: LmForm) -> LikelihoodMatching {
-    LikelihoodMatching { transitions, form, time: TimeLaw::Uniform, score: ScoreGradient::Joint }
+    LikelihoodMatching {
+        transitions,
+        form,
+        time: TimeDistribution::Uniform,
+        score: ScoreGradient::Joint,
+    }
 }
 
 /// LM's expected gradient in shift and scale is 0 at the oracle, within four standard errors over

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{Covariance, Diagonal, Interpolated, NoiseStatistics, Reverse};
-use tweedie::grid::{TimeLaw, even_trajectory};
+use tweedie::grid::{TimeDistribution, even_trajectory};
 use tweedie::likelihood::{Elbo, LogLikelihood, ProbabilityFlow, mean_and_error};
 use tweedie::model::{
     Base, Denoiser, HeadConfig, HeadStart, HeadTrunk, MlpConfig, Model, ModelConfig, NetworkConfig,
@@ -292,7 +292,7 @@ fn second_moments_are_learned() {
     let target = Target::SecondMoment;
     train(
         &model,
-        &ObjectiveConfig::CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 },
+        &ObjectiveConfig::CovarianceMatching { target, time: TimeDistribution::Uniform, draws: 1 },
         400,
     );
     let trained = error();
@@ -346,8 +346,11 @@ fn heads_belong_to_their_objectives() {
         parametrization,
         ..HeadConfig::default()
     };
-    let matching =
-        |target| ObjectiveConfig::CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 };
+    let matching = |target| ObjectiveConfig::CovarianceMatching {
+        target,
+        time: TimeDistribution::Uniform,
+        draws: 1,
+    };
     let (sn, npr, iddpm) = (
         matching(Target::SecondMoment),
         matching(Target::Residual),

@@ -9,7 +9,7 @@ use tch::{Cuda, Device, Kind};
 use super::Cost;
 use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
-use tweedie::grid::{Spacing, TimeLaw};
+use tweedie::grid::{Spacing, TimeDistribution};
 use tweedie::model::{
     Base, Denoiser, HeadConfig, HeadTrunk, Model, ModelConfig, NetworkConfig, Structure, UNetConfig,
 };
@@ -88,7 +88,7 @@ impl Rig {
             device,
             seed.derive("weights"),
         )?;
-        let time = TimeLaw::default();
+        let time = TimeDistribution::default();
         let (objective, rows) = match arm.rank {
             None => (
                 ObjectiveConfig::Sm { weighting: Weighting::Likelihood, time, draws: 1 },

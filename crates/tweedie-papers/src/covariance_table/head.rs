@@ -2,7 +2,7 @@
 
 use crate::images::Settings;
 use crate::learner::{HeadObjective, Learner};
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::model::{
     HeadBody, HeadStart, HeadTrunk, MlpConfig, ModelConfig, NetworkConfig, UNetConfig,
 };
@@ -24,11 +24,11 @@ pub(super) fn run_of(learner: Learner, score: &RunConfig, settings: &Settings) -
                 head.start = HeadStart::Analytic;
             }
             let network = UNetConfig { head_body: HeadBody::Complex, ..network };
-            (NetworkConfig::UNet(network), TimeLaw::Uniform)
+            (NetworkConfig::UNet(network), TimeDistribution::Uniform)
         }
         NetworkConfig::Mlp(network) => {
             let network = MlpConfig { head_trunk: HeadTrunk::Separate, ..network };
-            (NetworkConfig::Mlp(network), TimeLaw::LogSnr)
+            (NetworkConfig::Mlp(network), TimeDistribution::LogSnr)
         }
     };
     let draws = if learner.by == HeadObjective::Lm { TRANSITIONS } else { 1 };

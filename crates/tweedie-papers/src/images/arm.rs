@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tch::Device;
 
 use tweedie::data::TableOptions;
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::model::{
     BaseConfig, BaseKind, HeadConfig, HeadStart, HeadTrunk, ModelConfig, NetworkConfig, Structure,
     UNetConfig,
@@ -36,8 +36,11 @@ pub struct Arm {
 impl Arm {
     /// Score matching with σ² weighting and uniform times: the library's objective `sm`.
     pub fn sm(name: &str) -> Arm {
-        let objective =
-            ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: TimeLaw::Uniform, draws: 1 };
+        let objective = ObjectiveConfig::Sm {
+            weighting: Weighting::Sigma2,
+            time: TimeDistribution::Uniform,
+            draws: 1,
+        };
         Arm { name: name.into(), objective, rank: 0, trunk: HeadTrunk::Shared, score_from: None }
     }
 
@@ -50,7 +53,7 @@ impl Arm {
         trunk: HeadTrunk,
         score: ScoreGradient,
     ) -> Arm {
-        let (form, time) = (LmForm::default(), TimeLaw::Uniform);
+        let (form, time) = (LmForm::default(), TimeDistribution::Uniform);
         let objective = ObjectiveConfig::Lm { transitions, form, time, score };
         Arm { name: name.into(), objective, rank, trunk, score_from: None }
     }

@@ -6,7 +6,7 @@ use tch::{Tensor, with_grad};
 use super::pairs::{Pairs, times};
 use super::{Objective, Trains};
 use crate::choice::choices;
-use crate::grid::TimeLaw;
+use crate::grid::TimeDistribution;
 use crate::model::Denoiser;
 use crate::noise::{Draw, Noise};
 use crate::posterior::NoiseMoments;
@@ -38,7 +38,7 @@ pub struct CovarianceMatching {
     /// What is fitted.
     pub target: Target,
     /// How `t` is drawn.
-    pub time: TimeLaw,
+    pub time: TimeDistribution,
     /// Draws of (t, ε) per row.
     pub draws: usize,
 }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn losses(target: Target, model: &dyn Denoiser, x0: &Tensor) -> Vec<f64> {
-        let matching = CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 };
+        let matching = CovarianceMatching { target, time: TimeDistribution::Uniform, draws: 1 };
         to_vec(&matching.loss(
             model,
             &Batch::of(x0),

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::pairs::{Pairs, times};
 use super::{Objective, Trains};
-use crate::grid::TimeLaw;
+use crate::grid::TimeDistribution;
 use crate::model::Denoiser;
 use crate::noise::{Draw, Noise};
 use crate::query::Batch;
@@ -79,14 +79,14 @@ impl Weighting {
 }
 
 /// `(T − ε)⁻¹ ∫ w(t) E‖ε̂(x_t) − ε‖² dt` per row, by `draws` draws: how `t` is drawn changes the
-/// variance, not the mean. With [`Weighting::Likelihood`] and [`TimeLaw::LogSnr`], ScoreFlow's
-/// importance sampling, the factor on the squared error is the constant `Z/(T − ε)`.
+/// variance, not the mean. With [`Weighting::Likelihood`] and [`TimeDistribution::LogSnr`],
+/// ScoreFlow's importance sampling, the factor on the squared error is the constant `Z/(T − ε)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DenoisingScoreMatching {
     /// The weight of each time.
     pub weighting: Weighting,
     /// How `t` is drawn.
-    pub time: TimeLaw,
+    pub time: TimeDistribution,
     /// Draws of (t, ε) per row.
     pub draws: usize,
 }
@@ -96,8 +96,8 @@ impl DenoisingScoreMatching {
     /// the uniform one.
     fn factor(&self, schedule: &dyn Schedule, t: f64) -> f64 {
         match (&self.weighting, self.time) {
-            (weighting, TimeLaw::Uniform) => weighting.at(schedule, t),
-            (weighting, TimeLaw::LogSnr) => {
+            (weighting, TimeDistribution::Uniform) => weighting.at(schedule, t),
+            (weighting, TimeDistribution::LogSnr) => {
                 let mean =
                     schedule.importance_normalizer() / (schedule.horizon() - schedule.epsilon());
                 match weighting {
@@ -179,7 +179,7 @@ mod tests {
                         weighting.at(&*schedule, t) * g / density / span / n as f64
                     })
                     .sum::<f64>();
-                for time in [TimeLaw::Uniform, TimeLaw::LogSnr] {
+                for time in [TimeDistribution::Uniform, TimeDistribution::LogSnr] {
                     let loss =
                         DenoisingScoreMatching { weighting: weighting.clone(), time, draws: 1 };
                     let mut noise = Noise::new(Seed(2), 0..40_000);
@@ -214,7 +214,8 @@ mod tests {
             )))
             .1
         };
-        let (uniform, importance) = (error(TimeLaw::Uniform), error(TimeLaw::LogSnr));
+        let (uniform, importance) =
+            (error(TimeDistribution::Uniform), error(TimeDistribution::LogSnr));
         assert!(importance < 0.5 * uniform, "{importance} {uniform}");
     }
 

@@ -3,14 +3,14 @@
 
 use tch::{Kind, Tensor};
 
-use crate::grid::TimeLaw;
+use crate::grid::TimeDistribution;
 use crate::noise::{Draw, Noise};
 use crate::query::{Batch, Coefficient, Condition, Query, Times};
 use crate::schedule::Schedule;
 
 /// `draws` times for each row of `noise`, by their distribution.
 pub(super) fn times(
-    distribution: TimeLaw,
+    distribution: TimeDistribution,
     schedule: &dyn Schedule,
     draws: usize,
     noise: &mut Noise,

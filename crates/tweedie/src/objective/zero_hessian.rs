@@ -63,7 +63,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::grid::TimeLaw;
+    use crate::grid::TimeDistribution;
     use crate::noise::Seed;
     use crate::objective::LmForm;
     use crate::oracle::{GaussianMixture, Oracle};
@@ -75,7 +75,8 @@ mod tests {
     fn is_the_quasi_likelihood_of_the_widest_data() {
         for form in [LmForm::Path, LmForm::Marginal] {
             let score = ScoreGradient::Joint;
-            let lm = LikelihoodMatching { transitions: 3, form, time: TimeLaw::Uniform, score };
+            let lm =
+                LikelihoodMatching { transitions: 3, form, time: TimeDistribution::Uniform, score };
             let gap = |sd: f64| {
                 let data = GaussianMixture::new(&[1.0], &[[0.0, 0.0]], &[sd]).unwrap();
                 let oracle = Oracle::new(data, Arc::new(Vp::default()));

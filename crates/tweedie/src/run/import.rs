@@ -281,7 +281,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         Some(Head { network, head, start, .. }) => (network, Some(head), start),
         None => (network, (all > score_size).then_some(own), None),
     };
-    let time = crate::grid::TimeLaw::Uniform;
+    let time = crate::grid::TimeDistribution::Uniform;
     let config = RunConfig {
         data: DataConfig {
             source: source.clone(),

@@ -1,13 +1,13 @@
 //! The sub-variance-preserving process of Song et al. 2021, §3.4: `α_t = exp(−½B(t))`,
 //! `σ_t = 1 − exp(−B(t))`.
 
-use super::{BetaLaw, Schedule, Transition};
+use super::{BetaSchedule, Schedule, Transition};
 
 /// `f = −½β`, `g² = β (1 − e^{−2B})`: the drift of [`super::Vp`] with less noise at every `t > 0`.
 /// Its noise vanishes as `t`, not as `√t`, so near 0 the score is steep: `ε = 1e-2` (ScoreFlow).
 #[derive(Clone, Debug, PartialEq)]
 pub struct SubVp {
-    beta: BetaLaw,
+    beta: BetaSchedule,
     epsilon: f64,
 }
 
@@ -22,7 +22,7 @@ impl SubVp {
     /// Linear `β(t)`; `0 < beta_min ≤ beta_max`.
     pub fn linear(beta_min: f64, beta_max: f64) -> SubVp {
         assert!(beta_min > 0.0 && beta_max >= beta_min, "β from {beta_min} to {beta_max}");
-        SubVp { beta: BetaLaw::Linear { beta_min, beta_max }, epsilon: 1e-2 }
+        SubVp { beta: BetaSchedule::Linear { beta_min, beta_max }, epsilon: 1e-2 }
     }
 
     /// The same process with another first time `ε`.

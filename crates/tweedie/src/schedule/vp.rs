@@ -7,7 +7,7 @@ use super::{Schedule, Transition};
 
 /// `β` as a function of time, by its integral `B(t) = ∫₀ᵗ β`.
 #[derive(Clone, Debug, PartialEq)]
-pub enum BetaLaw {
+pub enum BetaSchedule {
     /// `β(t) = β₀ + (β₁ − β₀) t`.
     Linear {
         /// `β₀`.
@@ -31,7 +31,7 @@ pub enum BetaLaw {
 /// Cap of the cosine schedule's `β(t)`: `−1000 ln(1 − 0.999)`.
 const COSINE_CAP: f64 = 6907.755278982137;
 
-impl BetaLaw {
+impl BetaSchedule {
     /// The end of the uncapped part of the cosine schedule.
     fn cosine_cap_time(offset: f64) -> f64 {
         let angle = (COSINE_CAP * (1.0 + offset) / std::f64::consts::PI).atan();
@@ -50,8 +50,8 @@ impl BetaLaw {
     /// `B(t)`.
     pub fn integral(&self, t: f64) -> f64 {
         match self {
-            BetaLaw::Linear { .. } | BetaLaw::Cosine { .. } => self.increment(0.0, t),
-            BetaLaw::Tabulated { integral } => {
+            BetaSchedule::Linear { .. } | BetaSchedule::Cosine { .. } => self.increment(0.0, t),
+            BetaSchedule::Tabulated { integral } => {
                 let steps = integral.len() - 1;
                 let i = ((t * steps as f64) as usize).min(steps - 1);
                 let fraction = t * steps as f64 - i as f64;
@@ -63,24 +63,24 @@ impl BetaLaw {
     /// `B(t) − B(s)`, `s ≤ t`, factored so that a small gap keeps its digits.
     pub fn increment(&self, s: f64, t: f64) -> f64 {
         match self {
-            BetaLaw::Linear { beta_min, beta_max } => {
+            BetaSchedule::Linear { beta_min, beta_max } => {
                 (t - s) * (beta_min + 0.5 * (beta_max - beta_min) * (t + s))
             }
-            BetaLaw::Cosine { offset } => {
+            BetaSchedule::Cosine { offset } => {
                 let cap = Self::cosine_cap_time(*offset);
                 let curved =
                     if s < cap { Self::cosine_increment(*offset, s, t.min(cap)) } else { 0.0 };
                 curved + COSINE_CAP * (t - cap.max(s)).max(0.0)
             }
-            BetaLaw::Tabulated { .. } => self.integral(t) - self.integral(s),
+            BetaSchedule::Tabulated { .. } => self.integral(t) - self.integral(s),
         }
     }
 
     /// `β(t)`.
     pub fn rate(&self, t: f64) -> f64 {
         match self {
-            BetaLaw::Linear { beta_min, beta_max } => beta_min + (beta_max - beta_min) * t,
-            BetaLaw::Cosine { offset } => {
+            BetaSchedule::Linear { beta_min, beta_max } => beta_min + (beta_max - beta_min) * t,
+            BetaSchedule::Cosine { offset } => {
                 let angle = FRAC_PI_2 * (t + offset) / (1.0 + offset);
                 if t >= Self::cosine_cap_time(*offset) {
                     COSINE_CAP
@@ -88,7 +88,7 @@ impl BetaLaw {
                     std::f64::consts::PI / (1.0 + offset) * angle.tan()
                 }
             }
-            BetaLaw::Tabulated { integral } => {
+            BetaSchedule::Tabulated { integral } => {
                 let steps = integral.len() - 1;
                 let i = ((t * steps as f64) as usize).min(steps - 1);
                 (integral[i + 1] - integral[i]) * steps as f64
@@ -99,13 +99,13 @@ impl BetaLaw {
     /// The `t` with `B(t) = integral`, clamped to `[0, 1]`.
     pub fn inverse(&self, value: f64) -> f64 {
         let t = match self {
-            BetaLaw::Linear { beta_min, beta_max } => {
+            BetaSchedule::Linear { beta_min, beta_max } => {
                 // the root of the quadratic in the form that loses nothing at small B
                 2.0 * value
                     / (beta_min
                         + (beta_min * beta_min + 2.0 * (beta_max - beta_min) * value).sqrt())
             }
-            BetaLaw::Cosine { offset } => {
+            BetaSchedule::Cosine { offset } => {
                 let cap = Self::cosine_cap_time(*offset);
                 let at_cap = Self::cosine_increment(*offset, 0.0, cap);
                 if value >= at_cap {
@@ -125,7 +125,7 @@ impl BetaLaw {
                     delta * (1.0 + offset) / FRAC_PI_2
                 }
             }
-            BetaLaw::Tabulated { integral } => {
+            BetaSchedule::Tabulated { integral } => {
                 let steps = integral.len() - 1;
                 let i = integral.partition_point(|&b| b <= value).clamp(1, steps) - 1;
                 (i as f64 + (value - integral[i]) / (integral[i + 1] - integral[i])) / steps as f64
@@ -138,7 +138,7 @@ impl BetaLaw {
 /// A variance-preserving process on `[0, 1]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vp {
-    beta: BetaLaw,
+    beta: BetaSchedule,
     epsilon: f64,
 }
 
@@ -153,13 +153,13 @@ impl Vp {
     /// Linear `β(t)`; `0 < beta_min ≤ beta_max`.
     pub fn linear(beta_min: f64, beta_max: f64) -> Vp {
         assert!(beta_min > 0.0 && beta_max >= beta_min, "β from {beta_min} to {beta_max}");
-        Vp { beta: BetaLaw::Linear { beta_min, beta_max }, epsilon: 1e-5 }
+        Vp { beta: BetaSchedule::Linear { beta_min, beta_max }, epsilon: 1e-5 }
     }
 
     /// Cosine schedule with offset `s` (0.008 in the paper).
     pub fn cosine(offset: f64) -> Vp {
         assert!(offset > 0.0 && offset < 1.0, "offset {offset}");
-        Vp { beta: BetaLaw::Cosine { offset }, epsilon: 1e-5 }
+        Vp { beta: BetaSchedule::Cosine { offset }, epsilon: 1e-5 }
     }
 
     /// The schedule (18) of Likelihood Matching (after Li et al. 2023) with `T = steps`:
@@ -188,7 +188,7 @@ impl Vp {
             integral.push(integral[integral.len() - 1] - (-beta).ln_1p());
         }
         assert!(integral.len() > 1, "a chain without steps");
-        Vp { beta: BetaLaw::Tabulated { integral }, epsilon: 1e-5 }
+        Vp { beta: BetaSchedule::Tabulated { integral }, epsilon: 1e-5 }
     }
 
     /// The same process with another first time `ε`.
@@ -198,7 +198,7 @@ impl Vp {
     }
 
     /// `β` as a function of time.
-    pub fn beta(&self) -> &BetaLaw {
+    pub fn beta(&self) -> &BetaSchedule {
         &self.beta
     }
 }
@@ -225,7 +225,7 @@ impl Schedule for Vp {
     }
     fn steps(&self) -> usize {
         match &self.beta {
-            BetaLaw::Tabulated { integral } => integral.len() - 1,
+            BetaSchedule::Tabulated { integral } => integral.len() - 1,
             _ => 1000,
         }
     }
