@@ -85,7 +85,7 @@ impl Experiment for Consistency {
 }
 
 impl Consistency {
-    /// Fits everything.
+    /// Fits every estimator to every replicate.
     ///
     /// # Errors
     /// If a setting cannot be.

@@ -87,7 +87,7 @@ impl Timing {
         Timing { quartiles: [0.25, 0.5, 0.75].map(|p| quantile(&seconds, p)) }
     }
 
-    /// The median.
+    /// The median of the seconds.
     pub fn median(&self) -> f64 {
         self.quartiles[1]
     }
@@ -96,14 +96,14 @@ impl Timing {
 /// Resident memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peak {
-    /// Before the model was made: the program and LibTorch themselves.
+    /// Bytes before the model was made: the program and LibTorch themselves.
     pub before: u64,
-    /// The highest while training.
+    /// The highest number of bytes while training.
     pub highest: u64,
 }
 
 impl Peak {
-    /// What the training took.
+    /// Bytes that the training took.
     pub fn bytes(&self) -> u64 {
         self.highest.saturating_sub(self.before)
     }
@@ -112,9 +112,9 @@ impl Peak {
 /// What was measured of one arm.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// The arm.
+    /// The model and its objective.
     pub arm: Arm,
-    /// Trained parameters.
+    /// The number of trained parameters.
     pub parameters: i64,
     /// Seconds per training iteration.
     pub iteration: Timing,

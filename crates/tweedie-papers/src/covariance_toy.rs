@@ -26,7 +26,7 @@ use tweedie::{Error, Result};
 settings! {
     /// The experiment's settings.
     pub struct CovarianceToy {
-        /// The distributions.
+        /// The distributions whose covariances are learned.
         #[serde(deserialize_with = "distributions")]
         pub distributions: Vec<Distribution> = Distribution::ALL.to_vec(),
         /// Trainings of every network, each with weights, batches and test rows of its own.
@@ -105,24 +105,24 @@ kinds! {
 /// What was measured of an arm at one time, or with one number of steps.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// The distribution.
+    /// The distribution of the data.
     pub distribution: Distribution,
-    /// The score.
+    /// The score on which the covariance was measured.
     pub score: Score,
-    /// The covariance.
+    /// The covariance's name.
     pub arm: String,
-    /// What was measured.
+    /// The measured quantity.
     pub quantity: Quantity,
-    /// `t` or `K`.
+    /// The time `t`, or the number of steps `K`.
     pub at: f64,
-    /// Of each trial.
+    /// One value for each trial.
     pub values: Vec<f64>,
 }
 
 /// What is known of a distribution without any training.
 #[derive(Clone, Debug)]
 pub struct Truth {
-    /// The distribution.
+    /// The distribution of the data.
     pub distribution: Distribution,
     /// Its entropy on the test rows: the mean of `−ln p`, nats, and its standard error over trials.
     pub entropy: (f64, f64),
@@ -141,9 +141,9 @@ pub struct Truth {
 pub struct Report {
     /// The settings that it was measured with.
     pub experiment: CovarianceToy,
-    /// The distributions.
+    /// What is known of each distribution.
     pub truths: Vec<Truth>,
-    /// Everything measured.
+    /// Every measurement, by distribution, score, covariance and quantity.
     pub measured: Vec<Measured>,
 }
 

@@ -31,7 +31,7 @@ const COMPONENTS: u64 = 5;
 const RANK: i64 = 2;
 
 impl Distribution {
-    /// In words.
+    /// A description for pages.
     pub fn describe(self) -> String {
         match self {
             Distribution::Nine => {

@@ -135,17 +135,17 @@ impl Estimator {
 /// What an estimator gives for some rows.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// Which rows.
+    /// A description of the rows.
     pub data: String,
-    /// Their dimension.
+    /// The number of their columns.
     pub dim: i64,
     /// The process, by its kind.
     pub schedule: &'static str,
-    /// The estimator.
+    /// The estimator with its settings.
     pub estimator: Estimator,
-    /// Its name for itself.
+    /// The name that the library reports for it.
     pub name: String,
-    /// Bound or estimate.
+    /// Whether values are bounds or estimates.
     pub claim: Claim,
     /// Nats per row, in the data's own units.
     pub values: Vec<f64>,

@@ -117,7 +117,7 @@ pub trait Experiment: Clone + Default + Serialize + DeserializeOwned {
     /// The same at sizes that show only that it runs.
     fn quick(self) -> Self;
 
-    /// Does everything.
+    /// Runs the experiment: trains, measures and makes the tables and figures.
     ///
     /// # Errors
     /// If a setting cannot be, before anything long is begun, or if the work fails.
@@ -164,7 +164,7 @@ pub struct Request {
     pub flags: Vec<(String, Vec<String>)>,
     /// `path=value`, laid over everything else in this order.
     pub set: Vec<String>,
-    /// Small sizes.
+    /// Whether sizes are small, to show only that it runs.
     pub quick: bool,
     /// The seed of everything random.
     pub seed: u64,
@@ -179,7 +179,7 @@ pub struct Entry {
     pub flags: fn() -> Result<Vec<Flag>>,
     /// Its settings as requested.
     pub settings: fn(&Request) -> Result<Value>,
-    /// Runs it.
+    /// Runs the experiment with these settings.
     pub run: fn(&Value, &mut Context) -> Result<Outcome>,
     /// Does one part: see [`Experiment::part`].
     pub part: fn(&Value, &str, Device) -> Result<Value>,

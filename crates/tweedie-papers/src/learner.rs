@@ -26,7 +26,7 @@ pub enum HeadObjective {
 /// A head to be learned: `ocm`, or `ocm-4` of rank 4, in commands and the names of runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Learner {
-    /// By what.
+    /// The objective that it is learned by.
     pub by: HeadObjective,
     /// The rank of its factor; 0: diagonal. NPR's, SN's and I-DDPM's are diagonal.
     pub rank: i64,
@@ -100,7 +100,7 @@ impl Learner {
         }
     }
 
-    /// The head.
+    /// The configuration of the head.
     pub fn head(self) -> HeadConfig {
         HeadConfig {
             structure: Structure::LowRank(self.rank),

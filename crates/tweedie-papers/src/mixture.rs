@@ -66,7 +66,7 @@ settings! {
 pub struct Report {
     /// The settings that it was measured with.
     pub experiment: Mixture,
-    /// Every curve.
+    /// The distances over `K` of every arm.
     pub curves: Vec<Curve>,
 }
 
@@ -76,7 +76,7 @@ const EXACT: &str = "exact moments";
 
 /// Trials trained side by side: enough to fill vector units, few enough for the cache.
 const GROUP: usize = 20;
-/// Ways to train are compared at so many times fewer pairs (x, t).
+/// Variants of training take this many times fewer pairs (x, t).
 const SHORTER: usize = 5;
 /// Rows of the variants with more data.
 const MORE_ROWS: usize = 10_000;

@@ -92,7 +92,7 @@ pub struct AtTime {
 /// What was found on one distribution.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The distribution.
+    /// The distribution of the data.
     pub distribution: Distribution,
     /// Errors, time by time.
     pub times: Vec<AtTime>,
@@ -119,7 +119,7 @@ pub struct Report {
 const TIMED: (i64, usize) = (1000, 5);
 
 impl Rademacher {
-    /// Measures everything.
+    /// Measures errors, bounds and cost on every distribution.
     ///
     /// # Errors
     /// If a setting cannot be, or a training fails.

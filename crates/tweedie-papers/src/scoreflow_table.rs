@@ -79,7 +79,7 @@ pub struct Cell {
     pub schedule: &'static str,
     /// How it was trained.
     pub training: Training,
-    /// The repetition.
+    /// The seed of the repetition.
     pub seed: u64,
     /// With levels dequantised uniformly.
     pub uniform: Scores,

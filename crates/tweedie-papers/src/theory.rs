@@ -93,7 +93,7 @@ impl Sampler {
 /// What was found about one sampler.
 #[derive(Clone, Copy, Debug)]
 pub struct Judged {
-    /// The sampler.
+    /// The sampler that was judged.
     pub sampler: Sampler,
     /// Its divergence from the exact path.
     pub path: Divergence,
@@ -106,13 +106,13 @@ pub struct Judged {
 pub struct Measured {
     /// Dimension of the mixture.
     pub dim: i64,
-    /// The chain.
+    /// The forward process and its steps.
     pub chain: Chain,
-    /// `K`.
+    /// The number of steps `K`.
     pub steps: usize,
     /// `KL(q(x_{t_K}) ‖ N(0, σ²I))`, which all samplers have.
     pub prior: Nats,
-    /// The samplers.
+    /// What was found about each sampler that has a density.
     pub judged: Vec<Judged>,
     /// Those of so long steps that an error of the Hessian leaves no positive definite covariance,
     /// hence no density.
@@ -169,7 +169,7 @@ impl Experiment for Theory {
 }
 
 impl Theory {
-    /// Measures everything.
+    /// Measures every sampler on every mixture and chain.
     ///
     /// # Errors
     /// If a setting cannot be, or a divergence is not finite.

@@ -22,9 +22,9 @@ use tweedie::{Error, Result};
 settings! {
     /// How every network of an experiment is trained; equal for all.
     pub struct Recipe {
-        /// Hidden units.
+        /// Hidden units of each layer.
         pub width: i64 = 64,
-        /// Residual blocks.
+        /// The number of residual blocks.
         pub depth: i64 = 2,
         /// Steps of Adam.
         pub iterations: u64 = 2000,

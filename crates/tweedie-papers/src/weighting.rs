@@ -42,7 +42,7 @@ impl Training {
         }
     }
 
-    /// In words.
+    /// A description for the figure and its table.
     pub fn describe(self) -> &'static str {
         match self {
             Training::Sigma2 => "σ² weighting, uniform t",
@@ -67,7 +67,7 @@ pub(crate) fn recipe() -> Recipe {
     Recipe { width, depth, iterations: 8_000, rows, draws: 1, learning_rate: 3e-3, ema: 0.995 }
 }
 
-/// The same at a size that shows only that it runs, of at most so many iterations.
+/// The recipe at a size that shows only that it runs, with at most `iterations` steps.
 pub(crate) fn quick(recipe: Recipe, iterations: u64) -> Recipe {
     let iterations = recipe.iterations.min(iterations);
     Recipe { iterations, width: 32, depth: 1, rows: 128, ..recipe }

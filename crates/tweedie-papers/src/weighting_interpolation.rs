@@ -67,7 +67,7 @@ pub struct Point {
 pub struct Report {
     /// The settings that it was measured with.
     pub experiment: WeightingInterpolation,
-    /// Every training.
+    /// What was found of every training.
     pub points: Vec<Point>,
     /// `−ln p` of the test rows under the distribution, where it is known.
     pub truth: Option<f64>,

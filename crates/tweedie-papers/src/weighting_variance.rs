@@ -31,7 +31,7 @@ settings! {
         pub trials: usize = 3,
         /// How networks are trained.
         pub recipe: Recipe = weighting::recipe(),
-        /// At most so many test rows for the bound.
+        /// Test rows for the bound, at most.
         pub rows: usize = 1000,
         /// The seed of everything random.
         pub seed: u64 = 0,
@@ -41,14 +41,14 @@ settings! {
 /// The trainings in the figure's order.
 const ARMS: [Training; 3] = [Training::Likelihood, Training::Importance, Training::Sigma2];
 
-/// One training.
+/// The learning curve of one training.
 #[derive(Clone, Debug)]
 pub struct Curve {
-    /// The process.
+    /// The name of the forward process.
     pub schedule: &'static str,
-    /// What was minimised.
+    /// The weighting and the distribution of times.
     pub arm: Training,
-    /// Which of the trainings.
+    /// The number of the training, from 0.
     pub trial: usize,
     /// The loss of every step, in order.
     pub losses: Vec<f64>,
@@ -130,7 +130,7 @@ const FOUR: Digits = Digits::Significant(4);
 /// Points of a learning curve.
 const POINTS: usize = 1000;
 
-/// The processes.
+/// The forward processes of the figure: VP and subVP.
 fn processes() -> [ScheduleConfig; 2] {
     [ScheduleConfig::default(), ScheduleConfig::sub_vp()]
 }

@@ -155,7 +155,7 @@ impl ReportInputs {
     }
 }
 
-/// The page.
+/// The HTML page about a run.
 ///
 /// # Panics
 /// Where `data` or `samples` are no rows of the named columns, or a series' lengths differ.

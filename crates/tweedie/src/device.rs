@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    /// A LibTorch with so many devices, or without the library, that records what was called.
+    /// A LibTorch with a number of devices, or without the library, that records what was called.
     struct Recorded {
         devices: std::result::Result<usize, &'static str>,
         calls: RefCell<Vec<&'static str>>,

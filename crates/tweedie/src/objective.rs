@@ -44,7 +44,7 @@ pub enum Trains {
     Score,
     /// Those of the covariance head, under a frozen score.
     Head,
-    /// All.
+    /// The parameters of score and head.
     Both,
 }
 
@@ -54,7 +54,7 @@ pub enum Trains {
 pub enum ObjectiveConfig {
     /// Likelihood Matching.
     Lm {
-        /// `N`.
+        /// Transitions `N` of a path.
         transitions: usize,
         /// Path or marginal form.
         form: LmForm,
@@ -65,7 +65,7 @@ pub enum ObjectiveConfig {
     },
     /// Likelihood Matching of a score alone, the Hessian held at 0.
     LmZeroHessian {
-        /// `N`.
+        /// Transitions `N` of a path.
         transitions: usize,
         /// Path or marginal form.
         form: LmForm,

@@ -203,7 +203,7 @@ fn the_flow_is_exact_for_mixtures() {
     }
 }
 
-/// Each of `x`'s rows so many times.
+/// Each of `x`'s rows repeated this many times.
 fn repeated(x: &Tensor, times: i64) -> Tensor {
     x.repeat_interleave_self_int(times, 0, None)
 }

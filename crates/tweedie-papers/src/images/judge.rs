@@ -38,7 +38,7 @@ impl Method {
     pub const ZERO_HESSIAN: Method = Method::ancestral(CovarianceConfig::ZeroHessian);
     /// Ancestral, with the covariance of the forward bridge, DDPM "small".
     pub const BETA_TILDE: Method = Method::ancestral(CovarianceConfig::BetaTilde);
-    /// Deterministic.
+    /// DDIM's deterministic steps.
     pub const DDIM: Method = Method::ddim(CovarianceConfig::BetaTilde);
 
     /// DDPM's steps, `η = 1`.

@@ -49,7 +49,7 @@ pub enum Estimator {
     LikelihoodMatching {
         /// `Path` or `Marginal`.
         form: Form,
-        /// `N`.
+        /// Transitions `N` of a path.
         transitions: usize,
         /// The clock in which grids are uniform on the simplex.
         time: TimeDistribution,
@@ -59,7 +59,7 @@ pub enum Estimator {
 }
 
 impl Estimator {
-    /// Score matching.
+    /// Score matching with this weight.
     pub const fn sm(weight: ScoreWeight, sampling: Sampling) -> Estimator {
         Estimator::ScoreMatching { weight, sampling }
     }

@@ -32,13 +32,13 @@ pub const GROUPS: [Group; 3] = [("means", 0..4), ("sds", 4..6), ("weight", 6..7)
 /// All replicates of one estimator at one setting and sample size.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// Which truth.
+    /// The distribution of the data.
     pub setting: Setting,
     /// Rows per replicate.
     pub n: usize,
     /// `(x, t)` draws per datum, as used; 0 for maximum likelihood.
     pub draws: usize,
-    /// Which estimator.
+    /// The estimator of all these fits.
     pub estimator: Estimator,
     /// Estimates minus truth, labels aligned, one per replicate.
     pub errors: Vec<Params>,
@@ -111,7 +111,8 @@ pub fn separated() -> Setting {
     Setting { name: "separated", truth: Mixture::new([[-3.0, -1.5], [3.0, 1.5]], [0.7, 0.9], 0.4) }
 }
 
-/// Threads to fit on: so many, or those of the program. Results do not depend on their number.
+/// A pool of `threads` threads to fit on, by default as many as the program has. Results do not
+/// depend on their number.
 pub fn pool(threads: Option<usize>) -> Result<ThreadPool> {
     let threads = threads.unwrap_or_else(rayon::current_num_threads);
     Error::check_count("experiment.threads", threads, 10_000)?;
@@ -163,15 +164,15 @@ pub fn blocks(
 /// One block of work: a setting, a sample size and the estimators compared there.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// Which truth.
+    /// The distribution of the data.
     pub setting: Setting,
     /// Rows per replicate.
     pub n: usize,
-    /// Replicates.
+    /// Data sets that are drawn and fitted.
     pub replicates: usize,
     /// `(x, t)` draws per datum.
     pub draws: usize,
-    /// Who is compared.
+    /// The estimators that are compared.
     pub estimators: Vec<Estimator>,
 }
 

@@ -7,7 +7,7 @@ use crate::number::grouped;
 use crate::plot::{Series, quantile, sorted_finite};
 use crate::table::{Cell, Column, Digits, Table};
 
-/// Beyond so many columns the table folds away.
+/// The number of columns beyond which the table is folded.
 const LONG: usize = 16;
 
 pub(super) fn summary(rows: &[(String, String)]) -> Markup {

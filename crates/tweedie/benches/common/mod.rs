@@ -266,7 +266,7 @@ pub fn trials(trials: usize) -> Training {
     Training::new(plain(1, 64, 1, trials as i64), DSM, 1000 * trials, 1e9)
 }
 
-/// `steps` steps of so many trials, in groups shared out among the threads.
+/// `steps` steps of each trial, in groups shared out among the threads.
 pub fn trials_together(number: usize, steps: u64, threads: usize) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {

@@ -10,7 +10,7 @@ use super::refusals::{DROP, DROP_ROWS, option};
 use super::scaling::{Dequantize, Scaling, regular_grid};
 use crate::{Error, Result};
 
-/// A value in more than this share of the rows, and in at least so many of them, is an atom.
+/// The least share of the rows in which a value counts as an atom, and their least number.
 const ATOM_SHARE: f64 = 0.01;
 const ATOM_ROWS: usize = 5;
 /// A column of no more distinct values than this, each in four rows on average, is discrete.
@@ -21,7 +21,7 @@ const PEAK: usize = 5;
 /// distinguishes the values apart, and up to the second it is reported.
 const SQUEEZED: f64 = 1e-3;
 const NARROW: f64 = 0.05;
-/// Cells beyond so many robust scales from the median are far.
+/// Robust scales from the median beyond which a cell is far.
 const FAR: f64 = 50.0;
 /// The interquartile range of a standard normal variable, and the range of its middle 90 %.
 const QUARTILES: f64 = 1.349;
@@ -51,7 +51,7 @@ impl Ties {
         Some(Ties { value, count, distinct, usual })
     }
 
-    /// Whether there is no density in a column of so many rows.
+    /// Whether a column of `rows` rows has no density.
     fn without_density(&self, rows: usize) -> bool {
         let atom = self.count >= ATOM_ROWS && self.count as f64 > ATOM_SHARE * rows as f64;
         let discrete = self.distinct <= FEW && 4 * self.distinct <= rows;

@@ -35,7 +35,7 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// Of so many columns.
+    /// Sets the number of columns.
     pub fn of_columns(&mut self, columns: usize) {
         self.columns = vec![Surveyed::default(); columns];
     }

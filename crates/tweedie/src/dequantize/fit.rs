@@ -105,7 +105,7 @@ impl Trainee for Learner<'_> {
     }
 }
 
-/// Passes on how far a training of so many steps is.
+/// Passes on the progress of a training; the second field is its number of steps.
 pub(crate) struct Report<'a>(pub &'a mut dyn Watch, pub u64);
 
 impl Hooks for Report<'_> {

@@ -122,7 +122,7 @@ impl<'a> ProbabilityFlow<'a> {
         (self.solver.rtol, self.solver.atol)
     }
 
-    /// With at most so many evaluations of the field per row.
+    /// The same with at most `limit` evaluations of the field per row.
     pub fn max_evaluations(mut self, limit: usize) -> Self {
         self.solver.max_evaluations = limit;
         self

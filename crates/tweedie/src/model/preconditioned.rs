@@ -71,9 +71,9 @@ choices! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum NetworkConfig {
-    /// For rows of a table.
+    /// A perceptron for rows of a table.
     Mlp(MlpConfig),
-    /// For images.
+    /// A U-Net for images.
     UNet(UNetConfig),
 }
 
@@ -166,7 +166,7 @@ pub enum Prediction {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
-    /// The network.
+    /// The network that corrects the base.
     pub network: NetworkConfig,
     /// The covariance head; a score model has none.
     pub head: Option<HeadConfig>,

@@ -37,7 +37,7 @@ impl<'a> FlowSampler<'a> {
         Ok(FlowSampler { flow: self.flow.tolerance(rtol, atol)? })
     }
 
-    /// With at most so many evaluations of the model per row.
+    /// The same with at most `limit` evaluations of the model per row.
     pub fn max_evaluations(self, limit: usize) -> Self {
         FlowSampler { flow: self.flow.max_evaluations(limit) }
     }

@@ -34,8 +34,8 @@ impl<'a> PredictorCorrector<'a> {
     /// The paper's signal-to-noise ratio `r` for CIFAR-10.
     pub const RATIO: f64 = 0.16;
 
-    /// Sampling of `model` with so many Langevin steps at each time (the paper: 1; 0: the predictor
-    /// alone), at the signal-to-noise ratio `r`.
+    /// Sampling of `model` with `corrections` Langevin steps at each time (the paper: 1; 0: the
+    /// predictor alone), at the signal-to-noise ratio `r`.
     ///
     /// # Errors
     /// If `r` is not between 0 and 0.7: at `r² = ½` the Langevin steps of the noisiest directions

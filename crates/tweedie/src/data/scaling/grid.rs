@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::spline::decimal;
 
-/// A regular grid of a float column has at most so many steps: finer ones are the grid of `f32`
+/// The most steps of a regular grid of a float column: finer ones are the grid of `f32`
 /// itself.
 const GRID_STEPS: f64 = (1 << 21) as f64;
 /// Decimals of a grid's step at most.

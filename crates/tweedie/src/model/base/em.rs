@@ -61,8 +61,8 @@ impl Search {
         Ok(Search { score, best, responsibilities, prior, idle: 0 })
     }
 
-    /// At most so many further iterations; it ends sooner when nothing improves, when a covariance
-    /// is no longer positive definite, or when `go_on` returns false.
+    /// Does at most `iterations` further iterations; it ends sooner when nothing improves, when a
+    /// covariance is no longer positive definite, or when `go_on` returns false.
     pub(super) fn advance(&mut self, data: &Data, iterations: usize, go_on: &dyn Fn() -> bool) {
         for _ in 0..iterations {
             if self.idle >= PATIENCE || !go_on() {
