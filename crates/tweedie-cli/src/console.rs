@@ -1,4 +1,4 @@
-//! What the program says. Progress on standard error: a bar on a terminal, a line now and then
+//! What the program prints. Progress on standard error: a bar on a terminal, a line now and then
 //! elsewhere. Names that come from files are no commands to the terminal, and a reader that has
 //! gone is no failure.
 
@@ -44,7 +44,7 @@ impl Pace {
     }
 }
 
-/// Seconds as people say them.
+/// Seconds as people write them.
 fn spell(seconds: f64) -> String {
     match seconds.round() as u64 {
         s @ 0..60 => format!("{s} s"),
@@ -312,12 +312,11 @@ pub fn print_json(value: &serde_json::Value) {
 }
 
 /// What has to be known beside any figure, sample or latent of `run`: each a line on standard
-/// error, said whether or not the command is quiet, since a figure is not whole without it; and
+/// error, printed whether or not the command is quiet, since a figure is not whole without it; and
 /// returned for the JSON answer, under `remarks`.
 pub fn remark(run: &Run) -> Vec<String> {
-    let remarks = run.remarks();
-    let flags = crate::flags::Flags::here();
-    remarks.iter().for_each(|text| tell(&format!("note: {}", flags.name_in(text))));
+    let remarks = crate::flags::Flags::here().remarks(run);
+    remarks.iter().for_each(|text| tell(&format!("note: {text}")));
     remarks
 }
 

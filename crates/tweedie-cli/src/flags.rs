@@ -1,7 +1,9 @@
-//! Options of the library and the flags that set them: the only place where they meet.
+//! Options of the library, settings of the experiments and the flags that set them: the only place
+//! where they meet.
 //!
-//! The library names an option by its path (`train.batch_size`). What is printed names the flag
-//! (`--batch-size`), where the command that is run has one for it.
+//! The library names an option by its path (`train.batch_size`), an experiment a setting
+//! (`experiment.images.pairs`). What is printed names the flag (`--batch-size`), where the command
+//! that is run has one for it.
 
 use std::sync::OnceLock;
 
@@ -11,12 +13,16 @@ use tweedie::Error;
 use tweedie::density::{
     DecodeOptions, DequantizeOptions, EncodeOptions, EvaluateOptions, SampleOptions, ScoreOptions,
 };
+use tweedie::run::Run;
+
+use tweedie_papers::experiment::{Entry, Request};
+use tweedie_papers::flag::Flag;
 
 use crate::train::FLAGS;
 
 /// Options whose flag is neither in the table of `tweedie train` nor called as their path ends. A
 /// path that ends in a dot stands for all below it.
-const OTHERS: [(&str, &str); 17] = [
+const OTHERS: [(&str, &str); 21] = [
     ("fit.out", "--out"),
     ("fit.resume", "--resume"),
     ("fit.config", "--config"),
@@ -34,6 +40,10 @@ const OTHERS: [(&str, &str); 17] = [
     ("evaluate.images.network", "--inception"),
     ("encode.check", "--no-check"),
     ("dequantize.data", "--data"),
+    ("experiment.set", "--set"),
+    ("experiment.part", "--memory-of"),
+    ("experiment.json", "--json"),
+    ("experiment.threads", "--threads"),
 ];
 
 /// The paths of all leaves of `options`.
@@ -62,11 +72,39 @@ fn paths() -> Vec<String> {
     paths
 }
 
+/// An experiment: the table of its flags, and its settings as they are by default.
+struct Settings {
+    flags: Vec<Flag>,
+    tree: Value,
+}
+
+impl Settings {
+    fn of(entry: &Entry) -> Settings {
+        let tree = (entry.settings)(&Request::default()).unwrap_or_default();
+        Settings { flags: (entry.flags)().unwrap_or_default(), tree }
+    }
+
+    /// What sets the setting at `path`: its flag, or `--set PATH`. An element of a list may be
+    /// named in the singular.
+    fn get(&self, path: &str) -> Option<String> {
+        let list = format!("{path}s");
+        let paths = [path, &list];
+        let named = |path| self.flags.iter().find(|flag| flag.path == path);
+        if let Some(flag) = paths.into_iter().find_map(named) {
+            return Some(format!("--{}", flag.name));
+        }
+        let there = |path: &&str| self.tree.pointer(&format!("/{}", path.replace('.', "/")));
+        let known = paths.into_iter().find(|path| there(path).is_some())?;
+        Some(format!("--set {known}"))
+    }
+}
+
 /// The flags of a command.
 pub struct Flags {
     /// With their dashes.
     own: Vec<String>,
     paths: Vec<String>,
+    experiment: Option<Settings>,
 }
 
 impl Flags {
@@ -78,15 +116,21 @@ impl Flags {
 
     fn of(words: impl Iterator<Item = String>) -> Flags {
         let mut command = crate::Cli::command();
+        let mut experiment = None;
         for word in words {
             match command.find_subcommand(&word).cloned() {
-                Some(inner) => command = inner,
+                Some(inner) => {
+                    let of_papers = command.get_name() == "experiment";
+                    let mut all = tweedie_papers::ALL.iter().filter(|_| of_papers);
+                    experiment = all.find(|entry| entry.name == word).map(Settings::of);
+                    command = inner;
+                }
                 None => break,
             }
         }
         let long = command.get_arguments().filter_map(|a| Some(format!("--{}", a.get_long()?)));
         let short = command.get_arguments().filter_map(|a| Some(format!("-{}", a.get_short()?)));
-        Flags { own: long.chain(short).collect(), paths: paths() }
+        Flags { own: long.chain(short).collect(), paths: paths(), experiment }
     }
 
     /// The flag for the option at `path`, where the command has one.
@@ -94,10 +138,16 @@ impl Flags {
         let is = |(known, _): &&(&str, &str)| {
             *known == path || known.ends_with('.') && path.starts_with(known)
         };
+        let other = OTHERS.iter().find(is);
+        if let (Some(setting), Some(experiment), None) =
+            (path.strip_prefix("experiment."), &self.experiment, other)
+        {
+            return experiment.get(setting);
+        }
         let of_training = FLAGS.iter().find(|flag| flag.path == path);
         let flag = if let Some(flag) = of_training {
             format!("--{}", flag.name)
-        } else if let Some((_, flag)) = OTHERS.iter().find(is) {
+        } else if let Some((_, flag)) = other {
             (*flag).into()
         } else {
             let (_, leaf) = path.rsplit_once('.').unwrap_or(("", path));
@@ -136,6 +186,11 @@ impl Flags {
         named + rest
     }
 
+    /// What has to be known beside any figure of `run`, as a user of this command calls it.
+    pub fn remarks(&self, run: &Run) -> Vec<String> {
+        run.remarks().iter().map(|remark| self.name_in(remark)).collect()
+    }
+
     /// What went wrong, as a user of this command calls it.
     pub fn explain(&self, error: &Error) -> String {
         let Error::Config { option, problem, remedy } = error else {
@@ -143,8 +198,9 @@ impl Flags {
         };
         let leaf = option.rsplit('.').next().unwrap_or_default().replace('_', "-");
         let (section, _) = option.split_once('.').unwrap_or_default();
-        let of_configuration =
-            !["", "fit"].contains(&section) && self.own.contains(&"--set".into());
+        let of_configuration = !["", "fit"].contains(&section)
+            && self.experiment.is_none()
+            && self.own.contains(&"--set".into());
         let option = match self.get(option) {
             // the path says what the flag's name does not
             // a switch is no name for what it chooses
@@ -209,9 +265,47 @@ mod tests {
                 "sample.csv, ./sample.n and x/score.steps",
                 "sample.csv, ./sample.n and x/score.steps",
             ),
+            (
+                "sample",
+                "its training goes on with fit.out = runs/a and fit.resume",
+                "its training goes on with --out runs/a and --resume",
+            ),
             ("sample", "sample.n: 0; give a number", "-n: 0; give a number"),
         ] {
             assert_eq!(flags(command).name_in(text), expected);
+        }
+    }
+
+    /// Settings of an experiment are called by its flags, or else by what sets any of them.
+    #[test]
+    fn settings_of_experiments_are_called_by_their_flags() {
+        for (command, path, expected) in [
+            ("few-steps", "experiment.images.pairs", "--batch-size"),
+            ("few-steps", "experiment.run", "--run"),
+            ("few-steps --quick", "experiment.runs", "--run"),
+            ("covariance-table", "experiment.run", "--run"),
+            ("covariance-table", "experiment.sheet", "experiment.sheet"),
+            ("image-grid", "experiment.rank", "--ranks"),
+            ("consistency", "experiment.sample_sizes", "--sizes"),
+            ("consistency", "experiment.threads", "--threads"),
+            ("rademacher", "experiment.recipe.width", "--width"),
+            ("rademacher", "experiment.recipe.depth", "--set recipe.depth"),
+            ("mixture", "experiment.set", "--set"),
+            ("mixture", "fit.out", "--out"),
+            ("mixture", "data.source", "data.source"),
+            ("weighting-variance", "data.source", "--data"),
+        ] {
+            let flags = flags(&format!("experiment {command}"));
+            let error = Error::config(path, "3", format!("give one with {path}"));
+            let text = format!("{expected}: 3; give one with {expected}");
+            assert_eq!(flags.explain(&error), text, "{command}");
+        }
+        for entry in &tweedie_papers::ALL {
+            let flags = flags(&format!("experiment {}", entry.name));
+            for flag in (entry.flags)().unwrap() {
+                let option = format!("experiment.{}", flag.path);
+                assert_eq!(flags.get(&option), Some(format!("--{}", flag.name)), "{}", entry.name);
+            }
         }
     }
 

@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let files = files(dir.path())?;
     let loaded = Run::load(&arguments.run, device);
     let remarks = match &loaded {
-        Ok(run) => run.remarks(),
+        Ok(run) => crate::flags::Flags::here().remarks(run),
         Err(_) => facts.data.remarks.clone(),
     };
     let weights = loaded.as_ref().map(|run| {

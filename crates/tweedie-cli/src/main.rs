@@ -123,7 +123,7 @@ impl Common {
     }
 }
 
-/// Whether LibTorch said that there was no memory left: on a GPU, on the CPU.
+/// Whether LibTorch reported that no memory was left: on a GPU, on the CPU.
 fn out_of_memory(message: &str) -> bool {
     ["out of memory", "can't allocate memory", "bad_alloc"]
         .iter()

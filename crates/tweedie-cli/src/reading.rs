@@ -14,7 +14,7 @@ use crate::console::{say, say_left_out};
 enum MissingName {
     /// The file is refused
     Error,
-    /// The rows are left out, and said
+    /// The rows are left out and reported
     DropRows,
 }
 

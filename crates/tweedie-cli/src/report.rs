@@ -269,7 +269,7 @@ fn inputs(
         title: format!("tweedie: {}", run.data.source),
         made: arguments.made(),
         verdict: conclusions,
-        remarks: run.remarks(),
+        remarks: crate::flags::Flags::here().remarks(run),
         summary,
         about: info::lines(facts),
         config_toml: run.config.to_toml(),

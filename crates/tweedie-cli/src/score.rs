@@ -134,7 +134,7 @@ fn say_how_long(
     Ok(())
 }
 
-/// A row for JSON: its number in its file, its image's path, and what is said of it.
+/// A row for JSON: its number in its file, its image's path, and what is reported about it.
 pub fn json_row(place: Place, more: Value) -> Value {
     let mut row = json!(place);
     if let (Some(row), Value::Object(more)) = (row.as_object_mut(), more) {

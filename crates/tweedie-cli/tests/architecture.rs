@@ -21,7 +21,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// What a file says apart from its tests, comments and strings that span no code.
+/// A file's text without its tests, comments and strings that span no code.
 fn code(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap();
     let before_tests = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
@@ -63,8 +63,8 @@ fn named(code: &str) -> BTreeSet<String> {
     found
 }
 
-/// No module imports one of its own layer or a later one, hence there is no circle; and every module
-/// has a layer.
+/// No module imports one of its own layer or a later one, hence there is no circle; and every
+/// module has a layer.
 #[test]
 fn imports_go_down() {
     let layers = layers();

@@ -291,7 +291,7 @@ fn steps_are_laid_where_the_bound_is_best() {
 }
 
 /// Noise within the bins that is learned, or that the process makes itself: learned once, kept
-/// unless told otherwise, taken by the estimators it is for and refused by the others.
+/// unless the options say otherwise, taken by the estimators it is for and refused by the others.
 #[test]
 fn levels_are_dequantised_as_asked() {
     let dir = tempfile::tempdir().unwrap();
@@ -360,7 +360,8 @@ fn levels_of_images_are_dequantised_as_asked() {
     let mut pixels = vec![0u8, 0, 8, 3, 0, 0, 0, 60, 0, 0, 0, 4, 0, 0, 0, 4];
     pixels.extend((0..60 * 16).map(|i: u32| (i * i % 251) as u8));
     std::fs::write(at("images-idx3-ubyte"), pixels).unwrap();
-    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\nattention = [false, false]\n";
+    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\n\
+                  attention = [false, false]\n";
     std::fs::write(at("small.toml"), config).unwrap();
     let (data, config, run) = (at("images-idx3-ubyte"), at("small.toml"), at("run"));
     let train =
@@ -425,8 +426,8 @@ fn every_covariance_serves_a_score() {
         );
         answer["mean"].as_f64().unwrap()
     };
-    // the base, a full Gaussian, is nearly the law: the whole matrix is worth more than its
-    // diagonal, and that than β
+    // the base, a full Gaussian, is nearly the data's distribution: the whole matrix is worth more
+    // than its diagonal, and that than β
     let [full, diagonal, beta] = ["full", "diagonal", "beta"].map(|which| mean(&score, which));
     assert!(full > diagonal && diagonal > beta, "{full} {diagonal} {beta}");
     let statistics = Path::new(&score).join("noise-statistics.json");
@@ -510,10 +511,10 @@ fn heads_are_trained_on_a_finished_score() {
         let config = std::fs::read_to_string(Path::new(&run).join("config.toml")).unwrap();
         assert!(config.contains("low-rank = 0"), "{config}");
         succeed(&["train", "--out", &run, "--resume", "--iterations", "40", "--quiet"]);
-        let asked = ["--steps", "5", "--covariance", covariance];
+        let options = ["--steps", "5", "--covariance", covariance];
         let drawn = at(&format!("{objective}.csv"));
-        succeed(&[&["sample", &run, "-n", "3", "-o", &drawn], &asked[..]].concat());
-        let scored = succeed(&[&["score", &run, &data], &asked[..]].concat());
+        succeed(&[&["sample", &run, "-n", "3", "-o", &drawn], &options[..]].concat());
+        let scored = succeed(&[&["score", &run, &data], &options[..]].concat());
         assert!(scored.starts_with("300 rows: -") && scored.contains(covariance), "{scored}");
         let table = succeed(&["evaluate", &run, "--steps", "5", "--metrics", "nll", "--quiet"]);
         assert!(
@@ -548,8 +549,8 @@ fn heads_start_where_asked() {
     let head = [&train[..], &start[..], &["--score-from", &score, "--out", &run]].concat();
     fail(&[&head[..], &["--objective", "iddpm"]].concat(), 2, &["start", "leave it out"]);
     assert!(!Path::new(&run).join("config.toml").exists());
-    let asked = [&head[..], &["--objective", "ocm", "--rank", "auto"]].concat();
-    let said = tweedie(&asked);
+    let requested = [&head[..], &["--objective", "ocm", "--rank", "auto"]].concat();
+    let said = tweedie(&requested);
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     let rank = said
         .lines()
@@ -713,7 +714,8 @@ fn killed_trainings_on_images_resume_to_the_same_bits() {
     let mut pixels = vec![0u8, 0, 8, 3, 0, 0, 0, 60, 0, 0, 0, 4, 0, 0, 0, 4];
     pixels.extend((0..60 * 16).map(|i: u32| (i * i % 251) as u8));
     std::fs::write(at("images-idx3-ubyte"), pixels).unwrap();
-    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\ndropout = 0.3\n\
+    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\n\
+                  dropout = 0.3\n\
                   attention = [false, true]\n[train]\nvalidate_every = 40\naccumulation = 2\n";
     std::fs::write(at("small.toml"), config).unwrap();
     let (data, config) = (at("images-idx3-ubyte"), at("small.toml"));

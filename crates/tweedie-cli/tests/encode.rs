@@ -116,10 +116,11 @@ fn rows_come_back() {
         "2",
         "--json",
     ];
-    let told = json(&succeed(&cut));
+    let reported = json(&succeed(&cut));
     assert!(
-        told["round_trip"]["worst"].as_f64().unwrap() < 1e-3 && told["round_trip"]["lost"] == 0,
-        "{told}"
+        reported["round_trip"]["worst"].as_f64().unwrap() < 1e-3
+            && reported["round_trip"]["lost"] == 0,
+        "{reported}"
     );
     let apart = |path: &str| {
         let (_, others) = read_numbers(path).unwrap();
@@ -147,7 +148,7 @@ fn rows_come_back() {
     fail(&["decode", &run, &latents, "-o", &back, "--class", "1"], 2, &["--class", "leave it out"]);
     fail(&["decode", &run, &at("none.npy"), "-o", &back], 2, &["none.npy"]);
 
-    // the flow's settings in `score`: the value hardly moves, the cost does, offsets are told
+    // the flow's settings in `score`: the value hardly moves, the cost does, offsets are reported
     let score = |extra: &[&str]| {
         json(&succeed(&[&["score", &run, &data, "--json", "--quiet"], extra].concat()))
     };
@@ -193,7 +194,8 @@ fn images_come_back_under_their_classes() {
         [0, 0, 8, 1, 0, 0, 0, 40].into_iter().chain((0..40).map(|i| i % 2)).collect();
     std::fs::write(at("t-images-idx3-ubyte"), pixels).unwrap();
     std::fs::write(at("t-labels-idx1-ubyte"), labels).unwrap();
-    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\nattention = [false, false]\n";
+    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\n\
+                  attention = [false, false]\n";
     std::fs::write(at("small.toml"), config).unwrap();
     let (data, run, latents) = (at("t-images-idx3-ubyte"), at("run"), at("latents.parquet"));
     let train =

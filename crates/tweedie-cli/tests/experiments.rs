@@ -164,7 +164,7 @@ fn few_steps() {
     experiment(&["--data", &at("table.csv")], &["--data", "table"]);
     assert!(!Path::new(&none).join("runs").exists());
     refused(&[&command[..], &["--iterations", "4"]].concat(), &["--out", "other settings"]);
-    // images dealt in another way: test images of one run are training images of the other
+    // images split in another way: test images of one run are training images of the other
     succeed(
         &[
             &["experiment", "few-steps", "--out", &at("other"), "--data", &at("images"), "--quick"],
@@ -439,7 +439,8 @@ fn scoreflow_table() {
     }
     std::fs::write(at("levels.csv"), text).unwrap();
     let config = format!(
-        "[data]\nsource = {:?}\n[data.scaling]\ndequantize = \"integers\"\n[base]\nkind = \"isotropic\"\n\
+        "[data]\nsource = {:?}\n[data.scaling]\ndequantize = \"integers\"\n[base]\n\
+         kind = \"isotropic\"\n\
          [model.network]\nkind = \"mlp\"\nwidth = 8\ndepth = 1\n",
         at("levels.csv")
     );
@@ -483,8 +484,10 @@ fn covariance_table() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     write_images(&dir.path().join("images"));
-    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 8, 8]\nwidths = [8, 8]\nattention = [false, false]\n\
-                  groups = 4\nmiddle_attention = false\n[train]\nbatch_size = 4\n[base]\nkind = \"isotropic\"\n";
+    let config = "[model.network]\nkind = \"unet\"\nshape = [1, 8, 8]\nwidths = [8, 8]\n\
+                  attention = [false, false]\n\
+                  groups = 4\nmiddle_attention = false\n[train]\nbatch_size = 4\n[base]\n\
+                  kind = \"isotropic\"\n";
     std::fs::write(at("small.toml"), config).unwrap();
     let (config, images) = (at("small.toml"), at("images"));
     let train = ["train", "--config", &config, "--data", &images, "--iterations", "3"];
@@ -537,9 +540,12 @@ fn covariance_table_of_a_diffusers_model() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     write_images(&dir.path().join("images"));
-    let config = "[schedule]\nkind = \"discrete\"\nsteps = 100\nlaw = \"linear\"\nbeta_start = 0.001\nbeta_end = 0.2\n\
-                  [model]\nprediction = \"epsilon\"\n[model.network]\nkind = \"unet\"\nshape = [1, 8, 8]\nwidths = [8, 8]\n\
-                  attention = [false, false]\ngroups = 4\nmiddle_attention = false\nsteps = 100\n[train]\nbatch_size = 4\n\
+    let config = "[schedule]\nkind = \"discrete\"\nsteps = 100\nlaw = \"linear\"\n\
+                  beta_start = 0.001\nbeta_end = 0.2\n\
+                  [model]\nprediction = \"epsilon\"\n[model.network]\nkind = \"unet\"\n\
+                  shape = [1, 8, 8]\nwidths = [8, 8]\n\
+                  attention = [false, false]\ngroups = 4\nmiddle_attention = false\nsteps = 100\n\
+                  [train]\nbatch_size = 4\n\
                   [base]\nkind = \"isotropic\"\n";
     std::fs::write(at("small.toml"), config).unwrap();
     let (config, images, score, pipeline, out) =
@@ -656,8 +662,8 @@ fn covariance_table_of_a_table() {
     );
 }
 
-/// Every covariance on a known law, where G = 0 has an error of 1 on both scores; and the diagonal
-/// by random signs, whose error falls with the number of products.
+/// Every covariance on a known distribution, where G = 0 has an error of 1 on both scores; and the
+/// diagonal by random signs, whose error falls with the number of products.
 #[test]
 fn covariances_of_known_laws() {
     let dir = tempfile::tempdir().unwrap();
@@ -712,8 +718,8 @@ fn covariances_of_known_laws() {
     refuse("rademacher", &["--probes", "4,2"], &["--probes", "rising"]);
 }
 
-/// Theorem 1 at a few steps: every covariance and error on three laws and two chains, the output in
-/// one dimension alone.
+/// Theorem 1 at a few steps: every covariance and error on three distributions and two chains, the
+/// output in one dimension alone.
 #[test]
 fn theory() {
     let dir = tempfile::tempdir().unwrap();

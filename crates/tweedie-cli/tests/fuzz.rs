@@ -339,7 +339,7 @@ fn input(random: &mut Random, seed: &Sound, other: &Sound, words: &[&str]) -> Ve
 
 /// The number of the input at work, from 1; 0: none is.
 static AT_WORK: AtomicU64 = AtomicU64::new(0);
-/// The last panic, where it was and what it said.
+/// The last panic: its place and its message.
 static PANIC: Mutex<String> = Mutex::new(String::new());
 /// One target at a time: memory is counted for all threads together.
 static TURN: Mutex<()> = Mutex::new(());
@@ -349,7 +349,8 @@ fn watch() {
     ONCE.call_once(|| {
         std::panic::set_hook(Box::new(|panic| {
             if !tweedie::error::is_catching() {
-                *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string().replace('\n', " ");
+                *PANIC.lock().unwrap_or_else(PoisonError::into_inner) =
+                    panic.to_string().replace('\n', " ");
             }
         }));
         std::thread::spawn(|| {
@@ -364,7 +365,10 @@ fn watch() {
                 // on a busy machine the clock says little; on an idle wait the processor does
                 let took = (processor_seconds() - seconds).max(wall.elapsed().as_secs_f64() / 20.0);
                 if took > MOST_SECONDS {
-                    eprintln!("an input takes more than {MOST_SECONDS} seconds; it is the file last written");
+                    eprintln!(
+                        "an input takes more than {MOST_SECONDS} seconds; it is the file \
+                         last written"
+                    );
                     std::process::abort();
                 }
             }
@@ -483,7 +487,8 @@ fn fuzz(target: Target) {
         done += 1;
     }
     eprintln!(
-        "{}: {done} inputs, {accepted} accepted, {:.1} s, slowest {slowest:.2} s of a processor, largest {:.0} MB",
+        "{}: {done} inputs, {accepted} accepted, {:.1} s, slowest {slowest:.2} s of a processor, \
+         largest {:.0} MB",
         target.name,
         started.elapsed().as_secs_f64(),
         largest as f64 / 1e6
@@ -664,7 +669,8 @@ fn parquet_files() -> Vec<Sound> {
         ),
         file(
             "a.parquet",
-            "message m { required int32 i; required group g { required int64 n; required binary s (UTF8); } }",
+            "message m { required int32 i; required group g { required int64 n; required binary s \
+             (UTF8); } }",
             plain().build(),
         ),
     ]
@@ -939,8 +945,10 @@ fn run_files(dir: &Path, config: &RunConfig) -> Vec<Sound> {
     let prepared = Prepared::read(&config.data, config.seed).unwrap();
     let validation = prepared.validation_rows(100, Seed(1));
     let training = Training::begin(dir, config, &prepared, &validation, None, Device::Cpu).unwrap();
-    let line = json!({ "iteration": 100, "loss": 1.5, "loss_sd": 0.1, "gradient_norm": 1.0, "clipped": 0, "skipped": 0,
-        "learning_rate": 0.001, "seconds": 1.0, "waited": 0.1 });
+    let line = json!({
+        "iteration": 100, "loss": 1.5, "loss_sd": 0.1, "gradient_norm": 1.0, "clipped": 0,
+        "skipped": 0, "learning_rate": 0.001, "seconds": 1.0, "waited": 0.1,
+    });
     std::fs::write(dir.join("metrics.jsonl"), format!("{line}\n{line}\n")).unwrap();
     let mut run = Run::load(dir, Device::Cpu).unwrap();
     let small = VariationalConfig { couplings: 1, components: 1, width: 2 };
@@ -1038,9 +1046,13 @@ fn diffusers_folders() {
     write_unet(&net, &dir.path().join("unet")).unwrap();
     let read = |name: &str| std::fs::read(dir.path().join("unet").join(name)).unwrap();
     let weights = "diffusion_pytorch_model.safetensors";
-    let map = json!({ "weight_map": { "conv_in.weight": "part.safetensors", "conv_in.bias": "part.safetensors" } });
-    let scheduler = json!({ "_class_name": "DDPMScheduler", "num_train_timesteps": 10, "beta_start": 0.0001, "beta_end": 0.02,
-        "beta_schedule": "linear", "prediction_type": "epsilon", "variance_type": "fixed_small" });
+    let part = "part.safetensors";
+    let map = json!({ "weight_map": { "conv_in.weight": part, "conv_in.bias": part } });
+    let scheduler = json!({
+        "_class_name": "DDPMScheduler", "num_train_timesteps": 10, "beta_start": 0.0001,
+        "beta_end": 0.02, "beta_schedule": "linear", "prediction_type": "epsilon",
+        "variance_type": "fixed_small",
+    });
     let whole = vec![
         sound("model_index.json", json!({ "_class_name": "DDPMPipeline" }).to_string()),
         sound("scheduler/scheduler_config.json", scheduler.to_string()),

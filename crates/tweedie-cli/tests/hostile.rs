@@ -95,7 +95,8 @@ fn parquet_schemas_are_checked_before_they_are_followed() {
     refused(&file(dir.path(), "many.parquet", &parquet_of(1_000_001, &many)), &["1000001 entries"]);
 }
 
-/// The decoder panics on these; the program said "internal: … please report it" before its error.
+/// The decoder panics on these; the program printed "internal: … please report it" before its
+/// error.
 #[test]
 fn damaged_parquet_is_one_line() {
     for name in ["bytes", "decoder", "metadata"] {
@@ -208,7 +209,7 @@ fn imports_look_at_the_weights_before_they_believe_the_configuration() {
     edit(&config, |config| {
         config["block_out_channels"] = json!([16_384, 16_384]);
     });
-    import_fails(dir.path(), &model, &["config.json", "asks for a network of", "parameters"]);
+    import_fails(dir.path(), &model, &["config.json", "describes a network of", "parameters"]);
     edit(&config, |config| config["block_out_channels"] = json!([i64::MAX / 2, 4]));
     import_fails(dir.path(), &model, &["widths"]);
     std::fs::write(&config, &sound[0]).unwrap();
@@ -216,7 +217,8 @@ fn imports_look_at_the_weights_before_they_believe_the_configuration() {
     let (mut header, values) = parts(&sound[1]);
     header.as_object_mut().unwrap().remove("__metadata__");
     let whole = header.clone();
-    header["extra"] = json!({ "dtype": "F32", "shape": [0, u64::MAX], "data_offsets": [values.len(), values.len()] });
+    let end = values.len();
+    header["extra"] = json!({ "dtype": "F32", "shape": [0, u64::MAX], "data_offsets": [end, end] });
     std::fs::write(&weights, with_header(header.to_string().as_bytes(), &values)).unwrap();
     import_fails(dir.path(), &model, &["diffusion_pytorch_model", "impossible shape"]);
     // a scalar where a vector is due: of a network with variances, whose last layer is split

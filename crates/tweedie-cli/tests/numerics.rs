@@ -269,8 +269,8 @@ fn random_signs_follow_the_row() {
 }
 
 /// A run that can be read and not written serves every covariance: the analytic one is measured,
-/// used and not kept, and said so. (No file can be written under a limit of 0 bytes, whoever runs
-/// the test.)
+/// used and not kept, and reported so. (No file can be written under a limit of 0 bytes, whoever
+/// runs the test.)
 #[cfg(unix)]
 #[test]
 fn the_analytic_covariance_of_a_read_only_run() {
@@ -301,7 +301,7 @@ fn the_analytic_covariance_of_a_read_only_run() {
 
 /// A head on a given score with an isotropic base starts from what was measured of that score, once
 /// for all of its heads; from the base where the base knows more than one number, where that was
-/// asked for, and where the head corrects no G.
+/// requested, and where the head corrects no G.
 #[test]
 fn heads_start_from_the_measured_score() {
     let dir = tempfile::tempdir().unwrap();

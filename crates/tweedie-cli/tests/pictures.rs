@@ -291,7 +291,7 @@ fn sixteen_bits_are_brought_to_eight_only_where_they_are_used() {
     let table = read(dir.path()).unwrap();
     assert_eq!(table.values(), [0.0, 60.0, 120.0, 180.0, 1.0, 61.0, 121.0, 181.0]);
     assert_eq!(table.notes, ["1 images of 16 bits a channel are brought to 8 bits"]);
-    // 8 bits of which four are used are said
+    // 8 bits of which four are used are reported
     std::fs::write(dir.path().join("mask.npy"), npy(&[2, 2, 2], &[0, 1, 1, 0, 0, 0, 1, 1]))
         .unwrap();
     let notes = read(&dir.path().join("mask.npy")).unwrap().notes;
@@ -490,7 +490,7 @@ fn headers_that_claim_too_much_are_refused() {
     assert_eq!((small.image(), &small.values()[..]), (Some([1, 8, 8]), &[9.0; 64][..]));
 }
 
-/// An animation is its first frame, and said to be.
+/// Of an animation the first frame is read, which is reported.
 #[test]
 fn of_animations_the_first_frame_is_read() {
     let dir = tempfile::tempdir().unwrap();

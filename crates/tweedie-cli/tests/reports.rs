@@ -155,7 +155,7 @@ fn a_run_is_reported_and_described() {
         "{words}"
     );
 
-    // what has to be said of the data stands on the page and in info
+    // what has to be reported about the data stands on the page and in info
     let record = Path::new(&run).join("data.json");
     let mut remarked: Value =
         serde_json::from_str(&std::fs::read_to_string(&record).unwrap()).unwrap();
@@ -185,7 +185,7 @@ fn a_run_is_reported_and_described() {
     assert!(about["version"].is_null() && about["command"].is_null(), "{about}");
     assert!(succeed(&["info", &run]).contains("column `a` repeats a value"));
 
-    // weights that cannot be used are named, and the rest is still said
+    // weights that cannot be used are named, and the rest is still reported
     std::fs::write(Path::new(&run).join("ema.safetensors"), "damaged").unwrap();
     let words = succeed(&["info", &run]);
     assert!(
@@ -210,7 +210,7 @@ fn info_prints_no_terminal_escapes() {
     assert!(words.contains("red") && !words.contains('\u{1b}'), "{words:?}");
 }
 
-/// A training that was killed is not told as one that ended.
+/// A training that was killed is not reported as one that ended.
 #[test]
 fn a_killed_training_is_not_finished() {
     let dir = tempfile::tempdir().unwrap();

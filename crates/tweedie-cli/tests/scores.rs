@@ -1,4 +1,4 @@
-//! What the commands that score, sample and encode say of rows, runs and themselves.
+//! What the commands that score, sample and encode report about rows, runs and themselves.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -122,8 +122,8 @@ fn rows_too_far_out_are_minus_infinity() {
     assert!(table.contains("2 of 5 rows at −∞ and left out") && !table.contains("NaN"), "{table}");
 }
 
-/// Rows with missing cells are left out where that is allowed, said and counted; every other row
-/// keeps the number that it has in its file.
+/// Rows with missing cells are left out where that is allowed, reported and counted; every other
+/// row keeps the number that it has in its file.
 #[test]
 fn rows_are_called_as_their_file_calls_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -228,7 +228,8 @@ fn images(dir: &Path) -> (String, String) {
     let config = dir.join("small.toml").display().to_string();
     std::fs::write(
         &config,
-        "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\nattention = [false, false]\n",
+        "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\n\
+         attention = [false, false]\n",
     )
     .unwrap();
     let data = data.display().to_string();
@@ -711,9 +712,8 @@ fn a_part_of_the_rows_is_a_draw_and_differences_are_paired() {
     let another = json(&stdout(&judge(&other, &[])));
     let lines = another["results"].as_array().unwrap();
     let value = |name: &str| {
-        number(
-            &lines.iter().find(|line| line["name"].as_str().unwrap().starts_with(name)).unwrap()["value"],
-        )
+        let named = |line: &&Value| line["name"].as_str().unwrap().starts_with(name);
+        number(&lines.iter().find(named).unwrap()["value"])
     };
     let line = lines
         .iter()
@@ -736,7 +736,7 @@ fn a_part_of_the_rows_is_a_draw_and_differences_are_paired() {
         "{line}"
     );
 
-    // other splits: the rows of both test sets, said; other data: refused
+    // other splits: the rows of both test sets, which is reported; other data: refused
     let shuffled = at("shuffled");
     train(&data, &shuffled, &["--split", "0.9,0.05,0.05"]);
     let output = judge(&shuffled, &["--no-ode"]);
@@ -752,7 +752,7 @@ fn a_part_of_the_rows_is_a_draw_and_differences_are_paired() {
     );
 }
 
-/// A Gaussian that no covariance can be estimated for is left out, and said to be.
+/// A Gaussian that no covariance can be estimated for is left out, and reported so.
 #[test]
 fn baselines_that_do_not_exist_are_left_out() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! Tables as users have them: what is wrong with one is said, with a remedy that works, and nothing
-//! is guessed unsaid. The cases under `data/cases` are the smallest inputs that once gave a wrong
-//! number without a word.
+//! Tables as users have them: what is wrong with one is reported, with a remedy that works, and
+//! nothing is guessed unsaid. The cases under `data/cases` are the smallest inputs that once gave a
+//! wrong number without a word.
 
 mod common;
 
@@ -286,7 +286,7 @@ fn decimal_commas_are_decimals() {
     assert_says(&message("a,b\n0.5,1.5\n\"1,234\",2.25\n"), &["line 3", "`a`", "thousands"]);
 }
 
-/// What is found in a file is said once, at training.
+/// What is found in a file is reported once, at training.
 #[test]
 fn training_says_how_it_read_the_file() {
     let dir = tempfile::tempdir().unwrap();
@@ -332,8 +332,8 @@ fn columns_finer_than_single_precision_are_refused() {
         });
         assert_says(&refused(&path, &options), &["`b`", "too fine", "subtract an offset"]);
     }
-    // whole numbers beyond 2²⁴ lose digits: harmless in a wide column, and said; not where they are
-    // levels
+    // whole numbers beyond 2²⁴ lose digits: harmless in a wide column, and reported; not where they
+    // are levels
     let large = table(dir.path(), "large.csv", "a,n", |i, k| match k {
         0 => format!("{:.6}", uniform(i, 0.0)),
         _ => (20_000_001 + i * 3_000_001).to_string(),
@@ -527,7 +527,7 @@ fn all_refusals_come_at_once_with_flags_that_work() {
         &refused(&parquet, &TableOptions::default()),
         &["2 problems", "`b`", "`c`", "data.table.drop = b,c"],
     );
-    // one problem is said as before
+    // one problem is reported as before
     let options =
         TableOptions { drop: vec!["b".into()], missing: Missing::Error, ..TableOptions::default() };
     assert_says(

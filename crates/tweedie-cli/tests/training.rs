@@ -1,5 +1,5 @@
 //! Training as a user lives with it: one writer per run, interruptions, resumption, what is kept
-//! and what is said.
+//! and what is reported.
 #![cfg(unix)]
 
 use std::cell::Cell;
@@ -50,7 +50,8 @@ fn write_images(path: &str) {
     std::fs::write(path, pixels).unwrap();
 }
 
-const SMALL_UNET: &str = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\nattention = [false, false]\n";
+const SMALL_UNET: &str = "[model.network]\nkind = \"unet\"\nshape = [1, 4, 4]\nwidths = [8, 8]\n\
+                          attention = [false, false]\n";
 
 struct Place(tempfile::TempDir);
 
@@ -157,9 +158,10 @@ fn a_run_has_one_writer() {
     assert!(code != Some(0) && text.contains("stopped at iteration"), "{text}");
     let remarks = load(&run).remarks();
     assert!(
-        remarks[0].contains("did not finish") && remarks[0].contains("--resume"),
+        remarks[0].contains("did not finish") && remarks[0].contains("fit.resume"),
         "{remarks:?}"
     );
+    assert!(succeed(&["info", &run]).contains(&format!("--out {run} and --resume")));
     assert_eq!(load(&run).dir.status().unwrap().unwrap().ended, Some(StopReason::Stopped));
     assert!(!RunDir::open(&run).unwrap().is_busy());
 }
@@ -246,7 +248,7 @@ fn a_run_that_never_finished_says_so() {
     let first = once.dir.status().unwrap().unwrap();
     assert_eq!(first.ended, Some(StopReason::OutOfTime));
     assert!(first.iteration > status.iteration && first.best_iteration.is_some(), "{first:?}");
-    // its time is over: that is said, with what to do, and a second more is a second more
+    // its time is over: that is reported, with what to do, and a second more is a second more
     let text = stderr_of(&["train", "--out", &run, "--resume"]);
     assert!(text.contains("are over") && text.contains("--max-seconds S"), "{text}");
     assert_eq!(load(&run).dir.status().unwrap().unwrap().iteration, first.iteration);
@@ -389,12 +391,13 @@ fn a_configuration_file_is_obeyed_on_images() {
     assert_eq!(run("rows", "[train]\nvalidation_rows = 2000", &[]).train.validation_rows, 2000);
     let mixture = run("base", "[base]\nkind = \"mixture\"\ncomponents = [1]", &[]);
     assert_eq!(serde_json::to_value(mixture.base.kind).unwrap(), "mixture");
-    let objective = "[objective]\nkind = \"lm\"\ntransitions = 2\nform = \"marginal\"\ntime = \"log-snr\"\nscore = \"dsm\"";
+    let objective = "[objective]\nkind = \"lm\"\ntransitions = 2\nform = \"marginal\"\n\
+                     time = \"log-snr\"\nscore = \"dsm\"";
     assert_eq!(time(&run("objective", objective, &[])), "log-snr");
     // a flag wins over the file
     let flagged = run("flag", "[train]\nbatch_size = 256", &["--batch-size", "7"]);
     assert_eq!(flagged.train.batch_size, 7);
-    // a perceptron that was asked for is refused, not replaced
+    // a requested perceptron is refused, not replaced
     let (file, out) = (place.at("mlp.toml"), place.at("mlp"));
     std::fs::write(&file, "[model.network]\nkind = \"mlp\"\n").unwrap();
     let args = ["train", "--config", &file, "--data", &images, "--out", &out, "--quiet"];
@@ -436,7 +439,7 @@ fn a_configuration_gives_its_run_again() {
     assert_eq!((config.train.batch_size, config.data.flip), (16, true));
 }
 
-/// Any option can be set; what cannot be is said in one line that names it.
+/// Any option can be set; what cannot be is reported in one line that names it.
 #[test]
 fn any_option_can_be_set() {
     let place = Place::new();
@@ -538,13 +541,15 @@ fn the_split_has_a_seed_of_its_own() {
     assert_eq!(prepared.record.split_seed, 3);
 }
 
-/// A validation that gets worse is said, with the parameters that are kept, and the end names them.
+/// A validation that gets worse is reported, with the parameters that are kept, and the end names
+/// them.
 #[test]
-fn validation_that_falls_is_said() {
+fn validation_that_falls_is_reported() {
     let place = Place::new();
     let (data, run, file) = (place.table(), place.at("run"), place.at("my.toml"));
     // far too fast for so few rows
-    let text = "[train]\nvalidate_every = 10\nlearning_rate = 0.05\nwarm_up = 1\nema = 0.5\ndecay = false\nbatch_size = 8\n";
+    let text = "[train]\nvalidate_every = 10\nlearning_rate = 0.05\nwarm_up = 1\nema = 0.5\n\
+                decay = false\nbatch_size = 8\n";
     std::fs::write(&file, text).unwrap();
     let text = stderr_of(&train(
         &data,
@@ -673,10 +678,10 @@ fn files_of_others_are_not_replaced() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
 }
 
-/// Hooks that stop when asked for the `n`-th time, and keep the metric lines.
+/// Hooks that stop at the `n`-th query whether to stop, and keep the metric lines.
 #[derive(Default)]
 struct StopAt {
-    asked: Cell<u64>,
+    queries: Cell<u64>,
     at: u64,
     lines: Vec<(u64, Option<f64>)>,
     looks: Vec<u64>,
@@ -692,8 +697,8 @@ impl Hooks for StopAt {
         Ok(())
     }
     fn stop(&self) -> bool {
-        self.asked.set(self.asked.get() + 1);
-        self.at > 0 && self.asked.get() >= self.at
+        self.queries.set(self.queries.get() + 1);
+        self.at > 0 && self.queries.get() >= self.at
     }
 }
 
@@ -720,7 +725,7 @@ fn a_stop_is_obeyed_anywhere_and_loses_nothing() {
     let whole = small_model();
     let (mut state, mut hooks) = (State::new(&whole), StopAt::default());
     assert_eq!(fit(&whole, &mut state, &mut hooks), StopReason::Finished);
-    let all = hooks.asked.get();
+    let all = hooks.queries.get();
     // three looks of two batches of 32 evaluations each, and six steps of three micro-batches
     assert!(all >= 3 * 64 + 18, "{all}");
     assert_eq!(hooks.lines.iter().map(|line| line.0).collect::<Vec<_>>(), [2, 4, 6]);
@@ -730,8 +735,8 @@ fn a_stop_is_obeyed_anywhere_and_loses_nothing() {
         let mut state = State::new(&model);
         let mut first = StopAt { at, ..StopAt::default() };
         assert_eq!(fit(&model, &mut state, &mut first), StopReason::Stopped, "{at} of {all}");
-        // asked once or twice more to leave the validation, and not again
-        assert!(first.asked.get() <= at + 64, "{at}: asked {} times", first.asked.get());
+        // queried once or twice more to leave the validation, and not again
+        assert!(first.queries.get() <= at + 64, "{at}: queried {} times", first.queries.get());
         within += u64::from(state.pending.is_some());
         let mut second = StopAt::default();
         assert_eq!(fit(&model, &mut state, &mut second), StopReason::Finished);
@@ -788,9 +793,9 @@ fn accumulation_has_a_limit_and_can_be_stopped() {
     wait_for(&Path::new(&run).join("config.toml"));
     std::thread::sleep(Duration::from_millis(1500));
     signal(&child, "-TERM");
-    let asked = Instant::now();
+    let begun = Instant::now();
     let (_, text) = end(child);
-    assert!(asked.elapsed().as_secs() < 10, "{} s", asked.elapsed().as_secs());
+    assert!(begun.elapsed().as_secs() < 10, "{} s", begun.elapsed().as_secs());
     assert!(text.contains("stopped at iteration 0"), "{text}");
 }
 

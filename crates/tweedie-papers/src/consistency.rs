@@ -6,12 +6,12 @@
 mod accuracy;
 mod report;
 
-use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::experiment::{Context, Experiment, Progress, check_rising, settings};
 use crate::outcome::Outcome;
 use crate::parameter_estimation::draws::{Estimator, Sampling, ScoreWeight};
 use crate::parameter_estimation::gradient_noise::{GradientNoise, measure};
 use crate::parameter_estimation::loss::Form;
-use crate::parameter_estimation::study::{Block, Cell, SETTINGS, check, pool, run_all};
+use crate::parameter_estimation::study::{Cell, SETTINGS, blocks, check, pool, run_all};
 use tweedie::noise::Seed;
 use tweedie::schedule::Vp;
 use tweedie::{Error, Result};
@@ -85,7 +85,7 @@ impl Experiment for Consistency {
 }
 
 impl Consistency {
-    /// Fits everything.
+    /// Fits every estimator to every replicate.
     ///
     /// # Errors
     /// If a setting cannot be.
@@ -102,27 +102,15 @@ impl Consistency {
                 asymptotic.push(pool.install(|| measure(&setting, estimator, &vp, rows, seed)));
             }
         }
-        let blocks = SETTINGS.iter().flat_map(|setting| {
-            self.sample_sizes.iter().map(move |&n| Block {
-                setting: setting(),
-                n,
-                replicates,
-                draws,
-                estimators: estimators(),
-            })
-        });
-        let cells = run_all(&blocks.collect::<Vec<_>>(), seed, &vp, &pool, progress);
+        let blocks = blocks(&self.sample_sizes, replicates, draws, &estimators());
+        let cells = run_all(&blocks, seed, &vp, &pool, progress);
         Ok(Report { experiment: self.clone(), cells, asymptotic })
     }
 
     fn check(&self) -> Result<()> {
-        Error::check_count("asymptotic_rows", self.asymptotic_rows, 100_000_000)?;
-        let (sizes, found) = (&self.sample_sizes, format!("{:?}", self.sample_sizes));
-        let rising = sizes.windows(2).all(|pair| pair[0] < pair[1]);
-        if sizes.len() < 4 || !rising || sizes[0] < 20 {
-            let remedy = "give at least four rising numbers from 20: there are seven parameters";
-            return Err(Error::config("--sizes", found, remedy));
-        }
+        Error::check_count("experiment.asymptotic_rows", self.asymptotic_rows, 100_000_000)?;
+        let remedy = "give at least four rising numbers from 20: there are seven parameters";
+        check_rising("experiment.sample_sizes", &self.sample_sizes, (4, 20), remedy)?;
         check(self.replicates, self.draws)
     }
 }

@@ -87,7 +87,7 @@ impl Timing {
         Timing { quartiles: [0.25, 0.5, 0.75].map(|p| quantile(&seconds, p)) }
     }
 
-    /// The median.
+    /// The median of the seconds.
     pub fn median(&self) -> f64 {
         self.quartiles[1]
     }
@@ -96,14 +96,14 @@ impl Timing {
 /// Resident memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peak {
-    /// Before the model was made: the program and LibTorch themselves.
+    /// Bytes before the model was made: the program and LibTorch themselves.
     pub before: u64,
-    /// The highest while training.
+    /// The highest number of bytes while training.
     pub highest: u64,
 }
 
 impl Peak {
-    /// What the training took.
+    /// Bytes that the training took.
     pub fn bytes(&self) -> u64 {
         self.highest.saturating_sub(self.before)
     }
@@ -112,9 +112,9 @@ impl Peak {
 /// What was measured of one arm.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// The arm.
+    /// The model and its objective.
     pub arm: Arm,
-    /// Trained parameters.
+    /// The number of trained parameters.
     pub parameters: i64,
     /// Seconds per training iteration.
     pub iteration: Timing,
@@ -211,14 +211,15 @@ impl Cost {
 
     /// Trains the arm of this name for two iterations and returns how far the resident memory of
     /// this process went up. To be called in a process that has done nothing else: memory that is
-    /// freed stays with the process. None where the device is no CPU or the system does not tell.
+    /// freed stays with the process. None where the device is no CPU or the system does not report
+    /// it.
     pub fn peak_memory(&self, name: &str, device: Device) -> Result<Option<Peak>> {
         self.check()?;
         let arm = self.arms().into_iter().find(|arm| arm.name() == name);
         let arm = arm.ok_or_else(|| {
             let names: Vec<String> = self.arms().iter().map(Arm::name).collect();
             Error::config(
-                "--memory-of",
+                "experiment.part",
                 format!("no arm '{name}'"),
                 format!("give {}", names.join(", ")),
             )
@@ -234,26 +235,26 @@ impl Cost {
     }
 
     fn check(&self) -> Result<()> {
-        Error::check_count("--rounds", self.rounds, 1_000_000)?;
-        Error::check_count("--sampling-steps", self.sampling_steps, 1_000)?;
-        Error::check_count("--batch-size", self.pairs, 1_000_000)?;
+        Error::check_count("experiment.rounds", self.rounds, 1_000_000)?;
+        Error::check_count("experiment.sampling_steps", self.sampling_steps, 1_000)?;
+        Error::check_count("experiment.pairs", self.pairs, 1_000_000)?;
         if !(2..=self.pairs).contains(&self.transitions)
             || !self.pairs.is_multiple_of(self.transitions)
         {
             let problem = format!("{} for {} pairs per iteration", self.transitions, self.pairs);
             return Err(Error::config(
-                "--transitions",
+                "experiment.transitions",
                 problem,
-                "give a divisor of --batch-size from 2",
+                "give a divisor of experiment.pairs from 2",
             ));
         }
         if self.ranks.is_empty() {
-            return Err(Error::config("--ranks", "none", "give ranks, such as 0,1,4,16"));
+            return Err(Error::config("experiment.ranks", "none", "give ranks, such as 0,1,4,16"));
         }
         let dim: i64 = self.network.shape.iter().product();
         if let Some(rank) = self.ranks.iter().find(|rank| !(0..=dim).contains(*rank)) {
             let remedy = format!("give a rank from 0 to the number of columns, {dim}, or full");
-            return Err(Error::config("rank", format!("{rank}"), remedy));
+            return Err(Error::config("experiment.ranks", format!("{rank}"), remedy));
         }
         self.network.check()
     }

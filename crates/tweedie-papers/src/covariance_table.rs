@@ -139,9 +139,9 @@ impl CovarianceTable {
             if !data.is_empty() {
                 let problem = format!("{} is a run, which has its data", self.run.display());
                 return Err(Error::config(
-                    "--data",
+                    "experiment.images.data",
                     problem,
-                    "leave it out, or give test rows with --test",
+                    "leave it out, or give experiment.images.test",
                 ));
             }
             return Run::load(&self.run, device);
@@ -152,7 +152,7 @@ impl CovarianceTable {
                 self.run.display()
             );
             return Err(Error::config(
-                "--data",
+                "experiment.images.data",
                 problem,
                 "give a run, or the images that the model is of",
             ));
@@ -186,7 +186,11 @@ impl CovarianceTable {
         let prepared = runs[0].prepared().ok_or_else(|| {
             let source = &runs[0].config.data.source;
             let problem = format!("{source} is not available, or no longer the data of this run");
-            Error::config("--train", problem, "restore the data, or give trained heads with --head")
+            Error::config(
+                "experiment.train",
+                problem,
+                "restore the data, or give trained experiment.heads",
+            )
         })?;
         let configs: Vec<RunConfig> = self
             .train
@@ -215,13 +219,17 @@ impl CovarianceTable {
         let own = score(&runs[0]);
         for (run, path) in runs[1..].iter().zip(&self.heads) {
             let (problem, remedy) = if run.model.config().head.is_none() {
-                ("has no covariance head", "give runs of lm, ocm, npr, sn or iddpm with --head")
+                ("has no covariance head", "give runs of lm, ocm, npr, sn or iddpm")
             } else if run.model.score_size() != own.size()[0] || !score(run).equal(&own) {
-                ("has another score", "train heads on the run's score: --score-from RUN")
+                ("has another score", "train heads on the run's score, fit.score_from = RUN")
             } else {
                 continue;
             };
-            return Err(Error::config("--head", format!("{} {problem}", path.display()), remedy));
+            return Err(Error::config(
+                "experiment.heads",
+                format!("{} {problem}", path.display()),
+                remedy,
+            ));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use tch::Tensor;
 
 pub use crate::distributions::Distribution;
 use crate::distributions::distributions;
-use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::experiment::{Context, Experiment, Progress, kinds, settings};
 use crate::learner::{HeadObjective, Learner};
 use crate::outcome::Outcome;
 use crate::runs::Tasks;
@@ -26,7 +26,7 @@ use tweedie::{Error, Result};
 settings! {
     /// The experiment's settings.
     pub struct CovarianceToy {
-        /// The distributions.
+        /// The distributions whose covariances are learned.
         #[serde(deserialize_with = "distributions")]
         pub distributions: Vec<Distribution> = Distribution::ALL.to_vec(),
         /// Trainings of every network, each with weights, batches and test rows of its own.
@@ -49,13 +49,7 @@ settings! {
 }
 
 /// Flags: the sizes that this experiment and [`crate::rademacher`] have in common.
-pub(crate) const SIZES: &str = "\
---law LAW | distributions | nine, mixture2, mixture10, mixture64 or all [default: all]
---trials TRIALS | trials | Trainings of every network, each with rows of its own to be judged on
---iterations I | recipe.iterations | Steps of the optimiser for a head
---width W | recipe.width | Hidden units of every network
---rows ROWS | rows | Test rows of each trial
-";
+pub(crate) const SIZES: &str = include_str!("covariance_toy/flags.txt");
 
 impl Experiment for CovarianceToy {
     const NAME: &'static str = "covariance-toy";
@@ -82,77 +76,53 @@ impl Experiment for CovarianceToy {
     }
 }
 
-/// What all arms share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Score {
-    /// The distribution's own.
-    True,
-    /// One trained by score matching, for each trial.
-    Learned,
-}
-
-impl Score {
-    /// The exact score and the learned one.
-    pub const ALL: [Score; 2] = [Score::True, Score::Learned];
-
-    /// Its name in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Score::True => "true",
-            Score::Learned => "learned",
-        }
+kinds! {
+    /// What all arms share.
+    pub enum Score {
+        /// The distribution's own.
+        True = "true",
+        /// One trained by score matching, for each trial.
+        Learned = "learned",
     }
 }
 
-/// A number of an arm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quantity {
-    /// Relative error of the diagonal of `G` at `t`.
-    Diagonal,
-    /// Relative error of `G` at `t`, in Frobenius norm.
-    Whole,
-    /// `ln p` less the bound of `K` steps, nats per row.
-    Gap,
-    /// MMD² of samples by `K` steps at `η = 1`.
-    Ddpm,
-    /// The same at `η = 0`.
-    Ddim,
-}
-
-impl Quantity {
-    /// Its name in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Quantity::Diagonal => "diagonal-error",
-            Quantity::Whole => "error",
-            Quantity::Gap => "elbo-gap",
-            Quantity::Ddpm => "mmd2-ddpm",
-            Quantity::Ddim => "mmd2-ddim",
-        }
+kinds! {
+    /// A number of an arm.
+    pub enum Quantity {
+        /// Relative error of the diagonal of `G` at `t`.
+        Diagonal = "diagonal-error",
+        /// Relative error of `G` at `t`, in Frobenius norm.
+        Whole = "error",
+        /// `ln p` less the bound of `K` steps, nats per row.
+        Gap = "elbo-gap",
+        /// MMD² of samples by `K` steps at `η = 1`.
+        Ddpm = "mmd2-ddpm",
+        /// The same at `η = 0`.
+        Ddim = "mmd2-ddim",
     }
 }
 
 /// What was measured of an arm at one time, or with one number of steps.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// The distribution.
+    /// The distribution of the data.
     pub distribution: Distribution,
-    /// The score.
+    /// The score on which the covariance was measured.
     pub score: Score,
-    /// The covariance.
+    /// The covariance's name.
     pub arm: String,
-    /// What was measured.
+    /// The measured quantity.
     pub quantity: Quantity,
-    /// `t` or `K`.
+    /// The time `t`, or the number of steps `K`.
     pub at: f64,
-    /// Of each trial.
+    /// One value for each trial.
     pub values: Vec<f64>,
 }
 
 /// What is known of a distribution without any training.
 #[derive(Clone, Debug)]
 pub struct Truth {
-    /// The distribution.
+    /// The distribution of the data.
     pub distribution: Distribution,
     /// Its entropy on the test rows: the mean of `−ln p`, nats, and its standard error over trials.
     pub entropy: (f64, f64),
@@ -171,9 +141,9 @@ pub struct Truth {
 pub struct Report {
     /// The settings that it was measured with.
     pub experiment: CovarianceToy,
-    /// The distributions.
+    /// What is known of each distribution.
     pub truths: Vec<Truth>,
-    /// Everything measured.
+    /// Every measurement, by distribution, score, covariance and quantity.
     pub measured: Vec<Measured>,
 }
 
@@ -266,10 +236,12 @@ impl CovarianceToy {
 
     fn check(&self) -> Result<()> {
         self.recipe.check(self.trials)?;
-        Error::check_count("--score-iterations", self.score_iterations, 1_000_000_000)?;
-        Error::check_count("--rows", self.rows, 1_000_000)?;
-        Error::check_count("--samples", self.samples, 1_000_000)?;
-        self.steps.iter().try_for_each(|&steps| Error::check_count("--steps", steps, 100_000))
+        Error::check_count("experiment.score_iterations", self.score_iterations, 1_000_000_000)?;
+        Error::check_count("experiment.rows", self.rows, 1_000_000)?;
+        Error::check_count("experiment.samples", self.samples, 1_000_000)?;
+        self.steps
+            .iter()
+            .try_for_each(|&steps| Error::check_count("experiment.steps", steps, 100_000))
     }
 
     /// Analytic-DPM's, over all trials: a score of each has its share of the rows.

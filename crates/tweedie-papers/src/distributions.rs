@@ -4,23 +4,26 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use crate::experiment::kinds;
 use tweedie::noise::{Noise, Seed};
 use tweedie::oracle::{GaussianMixture, named};
 use tweedie::sym_matrix::SymMatrix;
 
-/// A Gaussian mixture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Distribution {
-    /// Nine round Gaussians at `{−3, 0, 3}²`, standard deviation 0.1: Optimal Covariance Matching,
-    /// §5.1. Its `G` is diagonal.
-    Nine,
-    /// Five Gaussians in two dimensions, each of diagonal plus rank 2.
-    Mixture2,
-    /// The same in ten dimensions.
-    Mixture10,
-    /// The same in 64 dimensions.
-    Mixture64,
+kinds! {
+    /// A Gaussian mixture.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Distribution {
+        /// Nine round Gaussians at `{−3, 0, 3}²`, standard deviation 0.1: Optimal Covariance
+        /// Matching, §5.1. Its `G` is diagonal.
+        Nine = "nine",
+        /// Five Gaussians in two dimensions, each of diagonal plus rank 2.
+        Mixture2 = "mixture2",
+        /// The same in ten dimensions.
+        Mixture10 = "mixture10",
+        /// The same in 64 dimensions.
+        Mixture64 = "mixture64",
+    }
 }
 
 /// Their number in a random mixture, and the rank of each one's factor.
@@ -28,25 +31,7 @@ const COMPONENTS: u64 = 5;
 const RANK: i64 = 2;
 
 impl Distribution {
-    /// All.
-    pub const ALL: [Distribution; 4] = [
-        Distribution::Nine,
-        Distribution::Mixture2,
-        Distribution::Mixture10,
-        Distribution::Mixture64,
-    ];
-
-    /// Its name on the command line and in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Distribution::Nine => "nine",
-            Distribution::Mixture2 => "mixture2",
-            Distribution::Mixture10 => "mixture10",
-            Distribution::Mixture64 => "mixture64",
-        }
-    }
-
-    /// In words.
+    /// A description for pages.
     pub fn describe(self) -> String {
         match self {
             Distribution::Nine => {

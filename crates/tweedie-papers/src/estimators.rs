@@ -19,6 +19,7 @@ use crate::outcome::Outcome;
 use crate::runs::Tasks;
 use tweedie::covariance::{CovarianceConfig, CovarianceSources, Reverse};
 use tweedie::data::subset;
+use tweedie::density::ScoreOptions;
 use tweedie::grid::Spacing;
 use tweedie::likelihood::{
     Claim, Divergence, Elbo, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound,
@@ -49,7 +50,7 @@ settings! {
         /// Runs whose test rows are scored too.
         pub runs: Vec<PathBuf> = Vec::new(),
         /// Rows at a time.
-        pub batch: usize = 2048,
+        pub batch: usize = ScoreOptions::BATCH,
         /// The seed of everything random.
         pub seed: u64 = 0,
     }
@@ -134,17 +135,17 @@ impl Estimator {
 /// What an estimator gives for some rows.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// Which rows.
+    /// A description of the rows.
     pub data: String,
-    /// Their dimension.
+    /// The number of their columns.
     pub dim: i64,
     /// The process, by its kind.
     pub schedule: &'static str,
-    /// The estimator.
+    /// The estimator with its settings.
     pub estimator: Estimator,
-    /// Its name for itself.
+    /// The name that the library reports for it.
     pub name: String,
-    /// Bound or estimate.
+    /// Whether values are bounds or estimates.
     pub claim: Claim,
     /// Nats per row, in the data's own units.
     pub values: Vec<f64>,
@@ -242,10 +243,16 @@ impl Estimators {
     }
 
     fn check(&self) -> Result<()> {
-        Error::check_count("--rows", self.rows, 1_000_000_000)?;
-        Error::check_count("--batch-size", self.batch, 1_000_000_000)?;
-        let counts = self.steps.iter().chain(&self.draws).chain(&self.probes);
-        counts.into_iter().try_for_each(|&count| Error::check_count("estimators", count, 1_000_000))
+        Error::check_count("experiment.rows", self.rows, 1_000_000_000)?;
+        Error::check_count("experiment.batch", self.batch, 1_000_000_000)?;
+        for (setting, counts) in [
+            ("experiment.steps", &self.steps),
+            ("experiment.draws", &self.draws),
+            ("experiment.probes", &self.probes),
+        ] {
+            counts.iter().try_for_each(|&count| Error::check_count(setting, count, 1_000_000))?;
+        }
+        Ok(())
     }
 
     fn known_rows<'a>(&self, oracle: &'a Oracle, config: &ScheduleConfig) -> Rows<'a> {
@@ -266,7 +273,11 @@ impl Estimators {
         let own = run.prepared().filter(|own| !own.split.test.is_empty()).ok_or_else(|| {
             let problem =
                 format!("{name}: its test rows are not available ({})", run.config.data.source);
-            Error::config("--run", problem, "put its data back, or give a run that kept test rows")
+            Error::config(
+                "experiment.runs",
+                problem,
+                "put its data back, or give a run that kept test rows",
+            )
         })?;
         let rows = subset(&own.split.test, self.rows, Seed(self.seed));
         let seed = Seed(self.seed).derive("dequantise");

@@ -1,6 +1,11 @@
 //! What an experiment is: settings that are plain data, a function that gives an [`Outcome`], a
-//! template for the page about it. [`crate::ALL`] lists them; the program, its help texts, `--set`
-//! and `--json` know an experiment from there.
+//! template for the page about it. [`crate::ALL`] lists them; the program takes its commands, their
+//! help texts and their options from there.
+//!
+//! A setting is named `experiment.PATH` in an error, such as `experiment.recipe.width`, and an
+//! element of a list as the list or in the singular: `experiment.rank` is one of `ranks`. What is
+//! requested beside the settings is `experiment.set`, `experiment.part` and `experiment.json`, the
+//! report of all settings. A program with flags can call each by its flag.
 
 use std::path::Path;
 
@@ -38,6 +43,59 @@ macro_rules! settings {
 }
 pub(crate) use settings;
 
+/// A choice of a few kinds with their names in tables and files: the enum, `ALL` in this order, and
+/// `name`.
+macro_rules! kinds {
+    (
+        $(#[$about:meta])*
+        pub enum $kind:ident {
+            $($(#[$doc:meta])* $variant:ident = $name:expr,)+
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $kind {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl $kind {
+            /// All, in the order of tables.
+            pub const ALL: [$kind; [$($name),+].len()] = [$($kind::$variant),+];
+
+            /// The name in tables and files.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($kind::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+pub(crate) use kinds;
+
+/// Refuses a number below `least`, as the setting at this path.
+pub(crate) fn at_least(setting: &str, value: usize, least: usize) -> Result<()> {
+    match value >= least {
+        true => Ok(()),
+        false => Err(Error::config(setting, value.to_string(), format!("give at least {least}"))),
+    }
+}
+
+/// Refuses numbers that do not rise, or are fewer than `fewest`, or begin below `least`, as the
+/// setting at this path.
+pub(crate) fn check_rising(
+    setting: &str,
+    numbers: &[usize],
+    (fewest, least): (usize, usize),
+    remedy: &str,
+) -> Result<()> {
+    let rising = numbers.windows(2).all(|pair| pair[0] < pair[1]);
+    if !rising || numbers.len() < fewest || numbers.first().is_some_and(|first| *first < least) {
+        return Err(Error::config(setting, format!("{numbers:?}"), remedy));
+    }
+    Ok(())
+}
+
 /// Progress: a line, and the fraction of the whole that is done.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, f64);
 
@@ -53,13 +111,13 @@ pub trait Experiment: Clone + Default + Serialize + DeserializeOwned {
     const SHARED_FLAGS: &'static [&'static str] = &[];
     /// The path of the seed of everything random.
     const SEED: &'static str = "seed";
-    /// Whether `--quick` limits what flags say; else flags win over its sizes.
+    /// Whether small sizes limit the values of flags; else flags win over them.
     const QUICK_LIMITS_FLAGS: bool = false;
 
     /// The same at sizes that show only that it runs.
     fn quick(self) -> Self;
 
-    /// Does everything.
+    /// Runs the experiment: trains, measures and makes the tables and figures.
     ///
     /// # Errors
     /// If a setting cannot be, before anything long is begun, or if the work fails.
@@ -70,7 +128,7 @@ pub trait Experiment: Clone + Default + Serialize + DeserializeOwned {
     /// # Errors
     /// If there is no such part, or the work fails.
     fn part(&self, name: &str, _device: Device) -> Result<Value> {
-        Err(Error::config("--memory-of", format!("no part '{name}'"), "leave it out"))
+        Err(Error::config("experiment.part", format!("no part '{name}'"), "leave it out"))
     }
 }
 
@@ -80,7 +138,7 @@ pub struct Context<'a> {
     pub out: &'a Path,
     /// Where to compute.
     pub device: Device,
-    /// Is told how far the experiment is.
+    /// Callback with how far the experiment is.
     pub progress: Progress<'a>,
     /// Calls [`Experiment::part`] in a process of its own, with the same settings.
     pub apart: &'a mut dyn FnMut(&str) -> Result<Value>,
@@ -106,7 +164,7 @@ pub struct Request {
     pub flags: Vec<(String, Vec<String>)>,
     /// `path=value`, laid over everything else in this order.
     pub set: Vec<String>,
-    /// Small sizes.
+    /// Whether sizes are small, to show only that it runs.
     pub quick: bool,
     /// The seed of everything random.
     pub seed: u64,
@@ -121,7 +179,7 @@ pub struct Entry {
     pub flags: fn() -> Result<Vec<Flag>>,
     /// Its settings as requested.
     pub settings: fn(&Request) -> Result<Value>,
-    /// Runs it.
+    /// Runs the experiment with these settings.
     pub run: fn(&Value, &mut Context) -> Result<Outcome>,
     /// Does one part: see [`Experiment::part`].
     pub part: fn(&Value, &str, Device) -> Result<Value>,
@@ -181,10 +239,11 @@ fn read<E: Experiment>(settings: &Value) -> Result<E> {
 }
 
 fn no_settings(place: &str, error: serde_json::Error) -> Error {
-    Error::config(place, error.to_string(), "see `--json` for all settings and their values")
+    Error::config(place, error.to_string(), "see experiment.json for all settings and their values")
 }
 
-/// The experiment's defaults, seed, flags, `--quick` and `--set`, one laid over the other.
+/// The experiment's defaults, seed, flags, small sizes and [`Request::set`], each laid over those
+/// before it.
 fn requested<E: Experiment>(request: &Request) -> Result<E> {
     let mut settings = tree(&E::default())?;
     if E::QUICK_LIMITS_FLAGS {
@@ -199,12 +258,13 @@ fn requested<E: Experiment>(request: &Request) -> Result<E> {
     }
     for leaf in &request.set {
         let remedy = "give PATH=VALUE, such as recipe.width=64";
-        let (path, value) =
-            leaf.split_once('=').ok_or_else(|| Error::config("--set", leaf.clone(), remedy))?;
+        let (path, value) = leaf
+            .split_once('=')
+            .ok_or_else(|| Error::config("experiment.set", leaf.clone(), remedy))?;
         let path = path.trim();
         let value = as_before(place(&mut settings, path)?, value.trim());
         lay(&mut settings, path, value)?;
-        read::<E>(&settings).map_err(|error| placed(error, format!("--set {leaf}")))?;
+        read::<E>(&settings).map_err(|error| at_leaf(error, leaf))?;
     }
     read(&settings)
 }
@@ -217,12 +277,22 @@ fn placed(error: Error, place: String) -> Error {
     }
 }
 
+/// A mistake in a value that was set by its path.
+fn at_leaf(error: Error, leaf: &str) -> Error {
+    match error {
+        Error::Config { problem, remedy, .. } => {
+            Error::config("experiment.set", format!("{leaf}: {problem}"), remedy)
+        }
+        other => other,
+    }
+}
+
 fn lay_flags<E: Experiment>(settings: &mut Value, request: &Request) -> Result<()> {
     for flag in flags::<E>()? {
         for (_, texts) in request.flags.iter().filter(|(name, _)| *name == flag.name) {
             let setting = place(settings, &flag.path)?;
             *setting = flag.read_values(texts, setting);
-            let at = format!("--{}", flag.name);
+            let at = format!("experiment.{}", flag.path);
             *settings = tree(&read::<E>(settings).map_err(|error| placed(error, at))?)?;
         }
     }
@@ -241,7 +311,7 @@ fn place<'a>(settings: &'a mut Value, path: &str) -> Result<&'a mut Value> {
             (Value::Array(all), Ok(i)) if i < all.len() => &mut all[i],
             _ => {
                 let problem = format!("there is no setting {path}");
-                return Err(Error::config("--set", problem, format!("one of: {known}")));
+                return Err(Error::config("experiment.set", problem, format!("one of: {known}")));
             }
         };
     }
@@ -253,8 +323,8 @@ fn lay(settings: &mut Value, path: &str, value: Value) -> Result<()> {
     Ok(())
 }
 
-/// The value that `text` says, of the kind that stood there before: a list without brackets is one,
-/// and text needs no quotes.
+/// The value that `text` gives, of the kind that stood there before: a list without brackets is
+/// one, and text needs no quotes.
 fn as_before(before: &Value, text: &str) -> Value {
     let json = serde_json::from_str(text);
     match (before, json) {
@@ -303,14 +373,49 @@ mod tests {
         }
     }
 
+    /// Errors name settings that an experiment has, by their paths and not by flags.
+    #[test]
+    fn errors_name_settings_by_their_paths() {
+        let tree = |entry: &Entry| (entry.settings)(&Request::default()).unwrap();
+        let trees: Vec<Value> = crate::ALL.iter().map(tree).collect();
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        let mut named = 0;
+        while let Some(folder) = folders.pop() {
+            let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+            let (inner, files): (Vec<_>, Vec<_>) = files.partition(|path| path.is_dir());
+            folders.extend(inner);
+            // `flag.rs` is about flags
+            for file in files.iter().filter(|file| !file.ends_with("flag.rs")) {
+                if file.extension().is_none_or(|extension| extension != "rs") {
+                    continue;
+                }
+                let text = std::fs::read_to_string(file).unwrap();
+                let is_flag = |at: &str| at.starts_with(|c: char| c.is_ascii_lowercase());
+                assert!(!text.split(concat!(" -", "-")).skip(1).any(is_flag), "{file:?}");
+                assert!(!text.split(concat!("\"-", "-")).skip(1).any(is_flag), "{file:?}");
+                for rest in text.split(concat!("\"experi", "ment.")).skip(1) {
+                    let path = &rest[..rest.find('"').unwrap()];
+                    let pointer = format!("/{}", path.replace('.', "/"));
+                    let list = format!("{pointer}s");
+                    let has =
+                        |tree: &Value| tree.pointer(&pointer).or(tree.pointer(&list)).is_some();
+                    let of_request = ["part", "set", "{}"].contains(&path);
+                    assert!(of_request || trees.iter().any(has), "{file:?}: {path}");
+                    named += 1;
+                }
+            }
+        }
+        assert!(named > 50, "{named}");
+    }
+
     fn settings(name: &str, set: &[&str]) -> Result<Value> {
         let entry = crate::ALL.iter().find(|entry| entry.name == name).unwrap();
         let set = set.iter().map(ToString::to_string).collect();
         (entry.settings)(&Request { set, quick: true, ..Request::default() })
     }
 
-    /// `--set` wins over `--quick`, takes lists without brackets and text without quotes, reaches
-    /// what is nested, and refuses what is no setting or no value of one.
+    /// [`Request::set`] wins over small sizes, takes lists without brackets and text without
+    /// quotes, reaches what is nested, and refuses what is no setting or no value of one.
     #[test]
     fn set_reaches_every_setting() {
         let set = ["trials=100", "recipe.score=joint", "steps=5,10", "threads=2", "last=noise"];

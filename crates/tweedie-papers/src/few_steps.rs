@@ -51,10 +51,15 @@ impl Experiment for FewSteps {
     }
 
     fn run(&self, context: &mut Context) -> Result<Outcome> {
-        Error::check_count("--sheet", self.sheet, 10_000)?;
+        Error::check_count("experiment.sheet", self.sheet, 10_000)?;
         if self.runs.is_empty() && self.images.data.is_empty() {
-            let remedy = "give images to train on with --data, or trained runs with --run";
-            return Err(Error::config("--data", "neither images nor runs were given", remedy));
+            let remedy =
+                "give images to train on, experiment.images.data, or trained experiment.runs";
+            return Err(Error::config(
+                "experiment.images.data",
+                "neither images nor runs were given",
+                remedy,
+            ));
         }
         let (found, sheets) = match self.runs.is_empty() {
             true => {
@@ -85,7 +90,7 @@ impl FewSteps {
         for run in &runs {
             if run.data.image.is_none() {
                 let problem = format!("{} is of a table", run.dir.path().display());
-                return Err(Error::config("--run", problem, "give runs of images"));
+                return Err(Error::config("experiment.runs", problem, "give runs of images"));
             }
             check_steps(&self.steps, run.schedule())?;
         }

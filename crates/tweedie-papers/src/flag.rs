@@ -17,9 +17,9 @@ use serde_json::Value;
 /// How often a flag is given, and how many values it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Values {
-    /// None: it sets `true`.
+    /// A switch without a value, which sets `true`.
     None,
-    /// One.
+    /// One value; of several, the last.
     One,
     /// A list with commas between its values.
     List,

@@ -8,7 +8,7 @@ use crate::images::{self, Settings, study};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use tweedie::Result;
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::model::HeadTrunk;
 use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient};
 use tweedie::run::Run;
@@ -37,7 +37,7 @@ impl HessianAblation {
         let zero = ObjectiveConfig::LmZeroHessian {
             transitions: self.transitions,
             form: LmForm::default(),
-            time: TimeLaw::Uniform,
+            time: TimeDistribution::Uniform,
         };
         let lm = |name, trunk, score| Arm::lm(name, self.transitions, self.rank, trunk, score);
         vec![

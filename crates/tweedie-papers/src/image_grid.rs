@@ -69,9 +69,10 @@ impl Experiment for ImageGrid {
 
     fn run(&self, context: &mut Context) -> Result<Outcome> {
         if self.transitions.is_empty() || self.ranks.is_empty() {
-            let problem = format!("{:?} and {:?}", self.transitions, self.ranks);
+            let found = (&self.transitions, &self.ranks);
+            let problem = format!("{:?} with experiment.ranks {:?}", found.0, found.1);
             let remedy = "give at least one of each";
-            return Err(Error::config("--transitions, --ranks", problem, remedy));
+            return Err(Error::config("experiment.transitions", problem, remedy));
         }
         let cells = self.cells(&context.out.join("runs"));
         let mut arms = vec![Arm::sm(SM)];

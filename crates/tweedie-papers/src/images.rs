@@ -25,7 +25,9 @@ use tweedie::grid::even_trajectory;
 use tweedie::metric::Extractor;
 use tweedie::model::UNetConfig;
 use tweedie::run::Run;
+use tweedie::sample::IMAGES_AT_ONCE;
 use tweedie::schedule::{Schedule, ScheduleConfig};
+use tweedie::train::TrainConfig;
 use tweedie::{Error, Result};
 use tweedie_report::plot::Sheet;
 
@@ -58,10 +60,11 @@ settings! {
         pub reference: usize = 10_000,
         /// Samples of images end as published: the noise of the last step but one moves a pixel by
         /// at most so many of 255 levels in the mean ([`tweedie::sample::Ancestral::clip_noise`]);
-        /// 0: as the covariance says.
+        /// 0: as the covariance says. The library clips nothing by default; Analytic-DPM and OCM
+        /// do.
         pub clip_noise: f64 = 1.0,
         /// Images computed at a time when judging.
-        pub batch: usize = 64,
+        pub batch: usize = IMAGES_AT_ONCE,
         /// Weights of the network whose features Fréchet distances are of; without them there are
         /// none.
         pub features: Option<PathBuf> = None,
@@ -125,6 +128,19 @@ impl Settings {
         self.features.as_ref().map(|path| Extractor::read(path, context.device)).transpose()
     }
 
+    /// How a training with `draws` pairs per row goes under the budget.
+    pub(super) fn train(&self, draws: usize) -> TrainConfig {
+        TrainConfig {
+            iterations: self.iterations,
+            batch_size: (self.pairs / draws).max(1),
+            learning_rate: self.learning_rate,
+            patience: 0,
+            validation_rows: self.rows.min(128),
+            checkpoint_every: 500,
+            ..TrainConfig::default()
+        }
+    }
+
     /// The schedule of every arm.
     pub(super) fn schedule(&self) -> Result<Arc<dyn Schedule>> {
         ScheduleConfig::default().build()
@@ -134,24 +150,32 @@ impl Settings {
         if let Some(test) = &self.test {
             std::fs::metadata(test).map_err(Error::io(test))?;
         }
-        Error::check_count("--rows", self.rows, 1_000_000_000)?;
+        Error::check_count("experiment.images.rows", self.rows, 1_000_000_000)?;
         if self.terms == 1 {
             let remedy = "give 2 or more, or 0 for all";
-            return Err(Error::config("--terms", "1 is the decoder's alone", remedy));
+            return Err(Error::config(
+                "experiment.images.terms",
+                "1 is the decoder's alone",
+                remedy,
+            ));
         }
         if !(self.clip_noise >= 0.0 && self.clip_noise.is_finite()) {
             let remedy = "give a number of levels, 1 or 2, or 0 for none";
-            return Err(Error::config("--clip-noise", self.clip_noise.to_string(), remedy));
+            return Err(Error::config(
+                "experiment.images.clip_noise",
+                self.clip_noise.to_string(),
+                remedy,
+            ));
         }
-        Error::check_count("--samples", self.samples, 1_000_000_000)?;
-        Error::check_count("--reference", self.reference, 1_000_000_000)?;
-        Error::check_count("--eval-batch", self.batch, 1_000_000)?;
-        Error::check_count("--batch-size", self.pairs, 1_000_000)
+        Error::check_count("experiment.images.samples", self.samples, 1_000_000_000)?;
+        Error::check_count("experiment.images.reference", self.reference, 1_000_000_000)?;
+        Error::check_count("experiment.images.batch", self.batch, 1_000_000)?;
+        Error::check_count("experiment.images.pairs", self.pairs, 1_000_000)
     }
 
     fn tree(&self) -> Result<Value> {
         serde_json::to_value(self)
-            .map_err(|e| Error::config("images", e.to_string(), "give other settings"))
+            .map_err(|e| Error::config("experiment.images", e.to_string(), "give other settings"))
     }
 
     /// The budget and the network, for a page.
@@ -166,7 +190,7 @@ impl Settings {
 pub(super) fn check_steps(steps: &[usize], schedule: &dyn Schedule) -> Result<()> {
     match steps.iter().min() {
         None | Some(0) => {
-            Err(Error::config("--steps", format!("{steps:?}"), "give numbers from 1"))
+            Err(Error::config("experiment.steps", format!("{steps:?}"), "give numbers from 1"))
         }
         Some(_) => steps.iter().try_for_each(|&k| even_trajectory(schedule, k).map(drop)),
     }

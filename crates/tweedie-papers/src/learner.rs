@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use tweedie::covariance::CovarianceConfig;
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::model::{HeadConfig, Parametrization, Structure};
 use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, Target};
 
@@ -26,7 +26,7 @@ pub enum HeadObjective {
 /// A head to be learned: `ocm`, or `ocm-4` of rank 4, in commands and the names of runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Learner {
-    /// By what.
+    /// The objective that it is learned by.
     pub by: HeadObjective,
     /// The rank of its factor; 0: diagonal. NPR's, SN's and I-DDPM's are diagonal.
     pub rank: i64,
@@ -91,7 +91,7 @@ impl Learner {
         (name, label)
     }
 
-    /// What the head's outputs say.
+    /// What the head's outputs parametrise.
     pub fn parametrization(self) -> Parametrization {
         match self.by {
             HeadObjective::Sn => Parametrization::SecondMoment,
@@ -100,7 +100,7 @@ impl Learner {
         }
     }
 
-    /// The head.
+    /// The configuration of the head.
     pub fn head(self) -> HeadConfig {
         HeadConfig {
             structure: Structure::LowRank(self.rank),
@@ -116,7 +116,7 @@ impl Learner {
 
     /// The objective, with so many pairs (x_t, t) per row: transitions of Likelihood Matching,
     /// which takes two or more.
-    pub fn objective(self, time: TimeLaw, draws: usize) -> ObjectiveConfig {
+    pub fn objective(self, time: TimeDistribution, draws: usize) -> ObjectiveConfig {
         let matching = |target| ObjectiveConfig::CovarianceMatching { target, time, draws };
         match self.by {
             HeadObjective::Lm => ObjectiveConfig::Lm {
@@ -152,7 +152,7 @@ mod tests {
     fn heads_and_objectives_go_together() {
         for (by, ..) in NAMES {
             let learner = Learner::diagonal(by);
-            let objective = learner.objective(TimeLaw::Uniform, 4);
+            let objective = learner.objective(TimeDistribution::Uniform, 4);
             objective.build().unwrap();
             objective.check_head(&learner.head()).unwrap();
         }

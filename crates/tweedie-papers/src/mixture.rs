@@ -13,10 +13,10 @@ mod report;
 pub mod trial;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::experiment::{Context, Experiment, Progress, at_least, settings};
 use crate::outcome::Outcome;
 use arm::{Arm, Curve, Source};
 use distribution::Distribution;
@@ -66,7 +66,7 @@ settings! {
 pub struct Report {
     /// The settings that it was measured with.
     pub experiment: Mixture,
-    /// Every curve.
+    /// The distances over `K` of every arm.
     pub curves: Vec<Curve>,
 }
 
@@ -76,7 +76,7 @@ const EXACT: &str = "exact moments";
 
 /// Trials trained side by side: enough to fill vector units, few enough for the cache.
 const GROUP: usize = 20;
-/// Ways to train are compared at so many times fewer pairs (x, t).
+/// Variants of training take this many times fewer pairs (x, t).
 const SHORTER: usize = 5;
 /// Rows of the variants with more data.
 const MORE_ROWS: usize = 10_000;
@@ -113,24 +113,22 @@ impl Mixture {
             starts.map(move |start| (arm, start..(start + GROUP).min(self.trials)))
         };
         let jobs: Vec<(usize, Range<usize>)> = (0..arms.len()).flat_map(groups).collect();
-        let threads = self.threads.unwrap_or_else(rayon::current_num_threads);
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let threads = self.threads.unwrap_or_else(rayon::current_num_threads).min(jobs.len());
+        let failed =
+            |e| Error::numeric(format!("no threads: {e}"), "give fewer experiment.threads");
+        let alone = rayon::ThreadPoolBuilder::new().start_handler(|_| tch::set_num_threads(1));
+        let pool = alone.num_threads(threads).build().map_err(failed)?;
+        let stop = AtomicBool::new(false);
         let (sender, receiver) = mpsc::channel();
         let mut done = vec![None; jobs.len()];
         let torch_threads = tch::get_num_threads();
-        let outcome = std::thread::scope(|scope| {
-            for _ in 0..threads.min(jobs.len()) {
-                let sender = sender.clone();
-                let (arms, jobs, next, stop) = (&arms, &jobs, &next, &stop);
-                scope.spawn(move || {
-                    tch::set_num_threads(1);
-                    while !stop.load(Ordering::Relaxed) {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some((arm, trials)) = jobs.get(index) else { break };
-                        let curves = arms[*arm].run(self, trials.clone());
-                        if sender.send((index, curves)).is_err() {
-                            break;
-                        }
+        let outcome = pool.in_place_scope_fifo(|scope| {
+            for (index, (arm, trials)) in jobs.iter().enumerate() {
+                let (sender, arms, stop) = (sender.clone(), &arms, &stop);
+                scope.spawn_fifo(move |_| {
+                    if !stop.load(Ordering::Relaxed) {
+                        // nobody receives once a job has failed
+                        let _ = sender.send((index, arms[*arm].run(self, trials.clone())));
                     }
                 });
             }
@@ -167,19 +165,17 @@ impl Mixture {
     }
 
     fn check(&self) -> Result<()> {
-        let at_least = |field: &str, value: usize, least: usize| match value >= least {
-            true => Ok(()),
-            false => {
-                Err(Error::config(field, format!("{value}"), format!("give at least {least}")))
-            }
-        };
-        at_least("trials", self.trials, 2)?;
-        at_least("train_rows", self.train_rows, 10)?;
-        at_least("samples", self.samples, 10)?;
-        at_least("steps", self.steps.iter().copied().min().unwrap_or(0), 1)?;
-        at_least("transitions", self.transitions.iter().copied().min().unwrap_or(0), 2)?;
-        at_least("threads", self.threads.unwrap_or(1), 1)?;
-        at_least("pairs", self.recipe.pairs, self.transitions.iter().copied().max().unwrap_or(1))
+        at_least("experiment.trials", self.trials, 2)?;
+        at_least("experiment.train_rows", self.train_rows, 10)?;
+        at_least("experiment.samples", self.samples, 10)?;
+        at_least("experiment.steps", self.steps.iter().copied().min().unwrap_or(0), 1)?;
+        at_least("experiment.transitions", self.transitions.iter().copied().min().unwrap_or(0), 2)?;
+        at_least("experiment.threads", self.threads.unwrap_or(1), 1)?;
+        at_least(
+            "experiment.recipe.pairs",
+            self.recipe.pairs,
+            self.transitions.iter().copied().max().unwrap_or(1),
+        )
     }
 
     /// The transitions of the variants, and of the summary where it needs one `N`.

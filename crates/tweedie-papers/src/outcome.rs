@@ -35,16 +35,14 @@ pub struct Provenance {
     pub version: String,
     /// Seconds that it took.
     pub seconds: f64,
-    /// Whether it was made with `--quick`.
+    /// Whether it was made at small sizes, which show only that it runs.
     pub quick: bool,
     /// The seed of everything random.
     pub seed: u64,
 }
 
-/// What stands on the page of every experiment run with `--quick`.
-const QUICK: &str = "\
-> **Made with `--quick`: the numbers on this page mean nothing.** Data, trainings and repetitions
-> are cut down to see that the experiment runs. Leave out `--quick` for figures.\n\n";
+/// The warning on the page of an experiment that was run at small sizes.
+const QUICK: &str = include_str!("quick.md");
 
 impl Outcome {
     /// With a table and the page that it is on.

@@ -122,14 +122,15 @@ mod tests {
 
     #[test]
     fn values_tables_settings_and_parts_have_their_places() {
-        let inner = |law: &str| Page::new().with("law", law).with("file", format!("{law}.svg"));
+        let inner = |name: &str| Page::new().with("name", name).with("file", format!("{name}.svg"));
         let page = Page::new()
-            .with("law", "outer")
+            .with("name", "outer")
             .table("main", &Table::new(["a", "b"]).row(["1", "2"]))
-            .each("laws", [inner("nine"), inner("ten")])
+            .each("parts", [inner("nine"), inner("ten")])
             .when("distance", None);
-        let template = "{{law}}\n{{setting:steps}} {{setting:recipe.width}}\n\n\n{{table:main}}\n\n\
-                        {{#laws}}{{law}} {{figure:file}} {{/laws}}{{#distance}}no{{/distance}}.";
+        let template = "{{name}}\n{{setting:steps}} {{setting:recipe.width}}\n\n\n\
+                        {{table:main}}\n\n\
+                        {{#parts}}{{name}} {{figure:file}} {{/parts}}{{#distance}}no{{/distance}}.";
         let settings = serde_json::json!({ "steps": [5, 10], "recipe": { "width": 64 } });
         let filled = page.fill(template, &settings).unwrap();
         let table = "| a | b |\n|---|---:|\n| 1 | 2 |";
@@ -137,7 +138,8 @@ mod tests {
             filled,
             format!("outer 5, 10 64\n\n{table}\n\nnine ![](nine.svg) ten ![](ten.svg) .\n")
         );
-        for wrong in ["{{missing}}", "{{setting:trials}}", "{{#laws}}", "{{table:other}}", "{{law"]
+        for wrong in
+            ["{{missing}}", "{{setting:trials}}", "{{#parts}}", "{{table:other}}", "{{name"]
         {
             assert!(page.fill(wrong, &settings).is_err(), "{wrong}");
         }

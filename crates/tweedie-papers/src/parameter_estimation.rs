@@ -18,11 +18,11 @@ pub mod study;
 use draws::{Estimator, Sampling, ScoreWeight};
 use gradient_noise::{GradientNoise, measure};
 use loss::Form;
-use study::{Block, Cell, SETTINGS, check, pool, run_all};
+use study::{Block, Cell, SETTINGS, blocks, check, pool, run_all};
 
 use crate::experiment::{Context, Experiment, Progress, settings};
 use crate::outcome::Outcome;
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::noise::Seed;
 use tweedie::schedule::Vp;
 use tweedie::{Error, Result};
@@ -90,14 +90,14 @@ pub fn estimators() -> Vec<Estimator> {
 }
 
 /// The grids and forms whose gradient noise is measured, with their names.
-const GRIDS: [(TimeLaw, Form, &str); 4] = [
-    (TimeLaw::Uniform, Form::Path, "path, uniform t"),
-    (TimeLaw::Uniform, Form::Marginal, "marginal, uniform t"),
-    (TimeLaw::LogSnr, Form::Path, "path, uniform log-SNR"),
-    (TimeLaw::LogSnr, Form::Marginal, "marginal, uniform log-SNR"),
+const GRIDS: [(TimeDistribution, Form, &str); 4] = [
+    (TimeDistribution::Uniform, Form::Path, "path, uniform t"),
+    (TimeDistribution::Uniform, Form::Marginal, "marginal, uniform t"),
+    (TimeDistribution::LogSnr, Form::Path, "path, uniform log-SNR"),
+    (TimeDistribution::LogSnr, Form::Marginal, "marginal, uniform log-SNR"),
 ];
 
-fn on_grid((time, form, _): (TimeLaw, Form, &str), transitions: usize) -> Estimator {
+fn on_grid((time, form, _): (TimeDistribution, Form, &str), transitions: usize) -> Estimator {
     Estimator::LikelihoodMatching { form, transitions, time, sampling: Sampling::Independent }
 }
 
@@ -168,11 +168,11 @@ impl ParameterEstimation {
 
     fn check(&self) -> Result<()> {
         check(self.replicates, self.draws)?;
-        Error::check_count("noise_rows", self.noise_rows, 100_000_000)?;
+        Error::check_count("experiment.noise_rows", self.noise_rows, 100_000_000)?;
         if self.sample_sizes.is_empty() || self.sample_sizes.iter().any(|n| *n < 20) {
             let found = format!("{:?}", self.sample_sizes);
             let remedy = "seven parameters need samples of 20 rows or more";
-            return Err(Error::config("sample_sizes", found, remedy));
+            return Err(Error::config("experiment.sample_sizes", found, remedy));
         }
         Ok(())
     }
@@ -180,15 +180,7 @@ impl ParameterEstimation {
     /// The blocks of the table and of the doubling check.
     fn plan(&self) -> [Vec<Block>; 2] {
         let ParameterEstimation { replicates, draws, .. } = *self;
-        let table = SETTINGS.iter().flat_map(|setting| {
-            self.sample_sizes.iter().map(move |&n| Block {
-                setting: setting(),
-                n,
-                replicates,
-                draws,
-                estimators: estimators(),
-            })
-        });
+        let table = blocks(&self.sample_sizes, replicates, draws, &estimators());
         let checked = [
             Estimator::sm(ScoreWeight::Sigma2, Sampling::Balanced),
             Estimator::lm(Form::Path, 5, Sampling::Balanced),
@@ -202,7 +194,7 @@ impl ParameterEstimation {
             draws: 2 * draws,
             estimators: checked.to_vec(),
         });
-        [table.collect(), doubled.into()]
+        [table, doubled.into()]
     }
 }
 

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use crate::covariance_toy::SIZES;
 pub use crate::distributions::Distribution;
 use crate::distributions::distributions;
-use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::experiment::{Context, Experiment, Progress, check_rising, settings};
 use crate::learner::{HeadObjective, Learner};
 use crate::outcome::Outcome;
 use crate::runs::Tasks;
@@ -92,7 +92,7 @@ pub struct AtTime {
 /// What was found on one distribution.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The distribution.
+    /// The distribution of the data.
     pub distribution: Distribution,
     /// Errors, time by time.
     pub times: Vec<AtTime>,
@@ -119,7 +119,7 @@ pub struct Report {
 const TIMED: (i64, usize) = (1000, 5);
 
 impl Rademacher {
-    /// Measures everything.
+    /// Measures errors, bounds and cost on every distribution.
     ///
     /// # Errors
     /// If a setting cannot be, or a training fails.
@@ -133,16 +133,11 @@ impl Rademacher {
 
     fn check(&self) -> Result<()> {
         self.recipe.check(self.trials)?;
-        Error::check_count("--rows", self.rows, 1_000_000)?;
-        Error::check_count("--steps", self.steps, 100_000)?;
-        if self.probes.is_empty() || !self.probes.windows(2).all(|pair| pair[0] < pair[1]) {
-            return Err(Error::config(
-                "--probes",
-                format!("{:?}", self.probes),
-                "give rising numbers from 1",
-            ));
-        }
-        self.probes.iter().try_for_each(|&m| Error::check_count("--probes", m, 100_000))
+        Error::check_count("experiment.rows", self.rows, 1_000_000)?;
+        Error::check_count("experiment.steps", self.steps, 100_000)?;
+        let remedy = "give rising numbers from 1";
+        check_rising("experiment.probes", &self.probes, (1, 1), remedy)?;
+        self.probes.iter().try_for_each(|&m| Error::check_count("experiment.probes", m, 100_000))
     }
 
     fn on(&self, distribution: Distribution, tasks: &mut Tasks) -> Result<Found> {

@@ -61,6 +61,12 @@ fn logarithms(points: &[(f64, f64, f64)]) -> Vec<(f64, f64, f64)> {
     points.iter().map(|(x, y, e)| (x.ln(), y.ln(), e / y)).collect()
 }
 
+/// The first of the larger half of rising `numbers`, to which an exponent is fitted; of few the
+/// last but two, so that three are left to fit.
+pub(super) fn fitted_from(numbers: &[usize]) -> usize {
+    numbers[(numbers.len() / 2).min(numbers.len() - 3)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -60,12 +60,12 @@ pub(super) fn trained(
         if stored != (RunConfig { data: config.data.absolute(), ..config.clone() }) {
             let problem = format!("{} holds a run with other settings", path.display());
             return Err(Error::config(
-                "--out",
+                "fit.out",
                 problem,
                 "give another directory, or that run's settings",
             ));
         }
-        Training::resume(dir, config, prepared, "--data", device)?
+        Training::resume(dir, config, prepared, "data.source", device)?
     } else {
         Training::begin(path, config, prepared, &validation, donor, device)?
     };

@@ -13,14 +13,14 @@ use crate::layout::{Measured, differences, measured, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use crate::runs::{Tasks, trained};
+use crate::weighting::Training;
 use tweedie::data::{Marginals, subset};
 use tweedie::dequantize::{Dequantized, Dequantizer, Uniform, Variational, VariationalConfig};
-use tweedie::grid::TimeLaw;
 use tweedie::likelihood::{LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error};
 use tweedie::metric::{FeatureMoments, FeatureStatistics, frechet_distance};
 use tweedie::model::{BaseKind, Denoiser};
 use tweedie::noise::Seed;
-use tweedie::objective::{ObjectiveConfig, Weighting};
+use tweedie::objective::ObjectiveConfig;
 use tweedie::query::Batch;
 use tweedie::run::{Prepared, Run, RunConfig, dequantized_rows, scaled_rows};
 use tweedie::sample::{FlowSampler, sample_in_batches};
@@ -31,49 +31,6 @@ use tweedie_report::table::{Cell as Entry, Column, Table};
 
 /// Pairs (t, ε) per row and step of a dequantiser's training.
 const DEQUANTIZER_DRAWS: usize = 4;
-
-/// How the score is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Training {
-    /// Weight 1 on the noise, uniform `t`: the paper's baseline.
-    Sigma2,
-    /// Likelihood weighting, uniform `t`.
-    Likelihood,
-    /// Likelihood weighting, importance-sampled `t`.
-    Importance,
-}
-
-impl Training {
-    /// All, in the table's order.
-    pub const ALL: [Training; 3] = [Training::Sigma2, Training::Likelihood, Training::Importance];
-
-    /// Its name in tables.
-    pub fn label(self) -> &'static str {
-        match self {
-            Training::Sigma2 => "DSM",
-            Training::Likelihood => "LW",
-            Training::Importance => "LW + IS",
-        }
-    }
-
-    /// Its name in files, that of `tweedie train --objective`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Training::Sigma2 => "sm",
-            Training::Likelihood => "sm-lw",
-            Training::Importance => "sm-lw-is",
-        }
-    }
-
-    fn objective(self) -> ObjectiveConfig {
-        let (weighting, time) = match self {
-            Training::Sigma2 => (Weighting::Sigma2, TimeLaw::Uniform),
-            Training::Likelihood => (Weighting::Likelihood, TimeLaw::Uniform),
-            Training::Importance => (Weighting::Likelihood, TimeLaw::LogSnr),
-        };
-        ObjectiveConfig::Sm { weighting, time, draws: 1 }
-    }
-}
 
 /// The forward processes: VP, subVP and VE with the usual numbers.
 pub fn schedules() -> [ScheduleConfig; 3] {
@@ -122,7 +79,7 @@ pub struct Cell {
     pub schedule: &'static str,
     /// How it was trained.
     pub training: Training,
-    /// The repetition.
+    /// The seed of the repetition.
     pub seed: u64,
     /// With levels dequantised uniformly.
     pub uniform: Scores,
@@ -197,10 +154,11 @@ impl Experiment for ScoreflowTable {
             for (process, training) in each {
                 let schedule = process.name();
                 let name = format!("{}-{}-{seed}", schedule.to_lowercase(), training.name());
+                let (weighting, time) = training.weighting();
                 let mut config = RunConfig {
                     seed,
                     schedule: process,
-                    objective: training.objective(),
+                    objective: ObjectiveConfig::Sm { weighting, time, draws: 1 },
                     ..self.config.clone()
                 };
                 (config.model.head, config.train.patience) = (None, 0);
@@ -216,12 +174,16 @@ impl Experiment for ScoreflowTable {
 
 impl ScoreflowTable {
     fn check(&self) -> Result<()> {
-        Error::check_count("--seeds", self.seeds as usize, 1000)?;
-        Error::check_count("--rows", self.rows, 1_000_000_000)?;
-        Error::check_count("--draws", self.draws, 1_000_000)?;
-        Error::check_count("--samples", self.samples, 1_000_000_000)?;
+        Error::check_count("experiment.seeds", self.seeds as usize, 1000)?;
+        Error::check_count("experiment.rows", self.rows, 1_000_000_000)?;
+        Error::check_count("experiment.draws", self.draws, 1_000_000)?;
+        Error::check_count("experiment.samples", self.samples, 1_000_000_000)?;
         if self.samples == 1 {
-            return Err(Error::config("--samples", "1 has no covariance", "give two or more"));
+            return Err(Error::config(
+                "experiment.samples",
+                "1 has no covariance",
+                "give two or more",
+            ));
         }
         if self.config.data.classes {
             return Err(Error::config(

@@ -19,7 +19,7 @@ use self::mixtures::mixtures;
 use self::output::{Axes, Distance};
 use self::path::{Divergence, Nats, Path};
 use self::perturbation::{Field, Perturbed};
-use crate::experiment::{Context, Experiment, Progress, settings};
+use crate::experiment::{Context, Experiment, Progress, check_rising, settings};
 use crate::outcome::Outcome;
 use tweedie::covariance::{
     Covariance, CovarianceConfig, CovarianceSources, NoiseStatistics, Reverse,
@@ -93,7 +93,7 @@ impl Sampler {
 /// What was found about one sampler.
 #[derive(Clone, Copy, Debug)]
 pub struct Judged {
-    /// The sampler.
+    /// The sampler that was judged.
     pub sampler: Sampler,
     /// Its divergence from the exact path.
     pub path: Divergence,
@@ -106,13 +106,13 @@ pub struct Judged {
 pub struct Measured {
     /// Dimension of the mixture.
     pub dim: i64,
-    /// The chain.
+    /// The forward process and its steps.
     pub chain: Chain,
-    /// `K`.
+    /// The number of steps `K`.
     pub steps: usize,
     /// `KL(q(x_{t_K}) ‖ N(0, σ²I))`, which all samplers have.
     pub prior: Nats,
-    /// The samplers.
+    /// What was found about each sampler that has a density.
     pub judged: Vec<Judged>,
     /// Those of so long steps that an error of the Hessian leaves no positive definite covariance,
     /// hence no density.
@@ -169,7 +169,7 @@ impl Experiment for Theory {
 }
 
 impl Theory {
-    /// Measures everything.
+    /// Measures every sampler on every mixture and chain.
     ///
     /// # Errors
     /// If a setting cannot be, or a divergence is not finite.
@@ -201,27 +201,28 @@ impl Theory {
     }
 
     fn check(&self) -> Result<()> {
-        let rising = self.steps.windows(2).all(|pair| pair[0] < pair[1]);
-        let fit = rising && self.steps.len() >= 4 && self.steps[0] >= chain::FEWEST;
-        if !fit || self.steps.iter().any(|&k| k > 100_000) {
-            let remedy = "give at least four rising numbers from 5 to 100000: exponents are fitted \
-                          to the larger half";
-            return Err(Error::config("--steps", format!("{:?}", self.steps), remedy));
+        let remedy = "give at least four rising numbers from 5 to 100000: exponents are fitted to \
+                      the larger half";
+        check_rising("experiment.steps", &self.steps, (4, chain::FEWEST), remedy)?;
+        if self.steps.iter().any(|&k| k > 100_000) {
+            return Err(Error::config("experiment.steps", format!("{:?}", self.steps), remedy));
         }
         let possible = |size: &f64| *size > 0.0 && *size <= 0.5;
         if self.perturbations.len() < 2 || !self.perturbations.iter().all(possible) {
             let found = format!("{:?}", self.perturbations);
             return Err(Error::config(
-                "--perturbations",
+                "experiment.perturbations",
                 found,
                 "give two or more sizes above 0, at most 0.5",
             ));
         }
         match self.rows {
             2..=1_000_000 => Ok(()),
-            rows => {
-                Err(Error::config("--rows", rows.to_string(), "give a number from 2 to 1000000"))
-            }
+            rows => Err(Error::config(
+                "experiment.rows",
+                rows.to_string(),
+                "give a number from 2 to 1000000",
+            )),
         }
     }
 
@@ -280,7 +281,7 @@ impl Theory {
                 (_, Ok(_)) => {
                     let problem =
                         format!("{}, {k} steps: the divergence is not finite", sampler.name());
-                    return Err(Error::numeric(problem, "give more --steps"));
+                    return Err(Error::numeric(problem, "give more experiment.steps"));
                 }
             }
         }

@@ -9,7 +9,7 @@ use crate::experiment::settings;
 use crate::headed::OnScore;
 use crate::learner::Learner;
 use crate::runs::Tasks;
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::model::{
     Base, BaseConfig, BaseKind, Denoiser, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig,
 };
@@ -22,9 +22,9 @@ use tweedie::{Error, Result};
 settings! {
     /// How every network of an experiment is trained; equal for all.
     pub struct Recipe {
-        /// Hidden units.
+        /// Hidden units of each layer.
         pub width: i64 = 64,
-        /// Residual blocks.
+        /// The number of residual blocks.
         pub depth: i64 = 2,
         /// Steps of Adam.
         pub iterations: u64 = 2000,
@@ -44,17 +44,17 @@ pub(crate) const TRAINING_ROWS: usize = 50_000;
 
 impl Recipe {
     pub(crate) fn check(&self, trials: usize) -> Result<()> {
-        Error::check_count("--iterations", self.iterations, 1_000_000_000)?;
-        Error::check_count("recipe.width", self.width, 1_000_000)?;
-        Error::check_count("recipe.depth", self.depth, 10_000)?;
+        Error::check_count("experiment.recipe.iterations", self.iterations, 1_000_000_000)?;
+        Error::check_count("experiment.recipe.width", self.width, 1_000_000)?;
+        Error::check_count("experiment.recipe.depth", self.depth, 10_000)?;
         // a batch has as many rows of every trial
-        Error::check_count("--trials", trials, 1000)?;
-        Error::check_count("--batch-size", self.rows, TRAINING_ROWS / trials)?;
-        Error::check_count("recipe.draws", self.draws, 100_000)
+        Error::check_count("experiment.trials", trials, 1000)?;
+        Error::check_count("experiment.recipe.rows", self.rows, TRAINING_ROWS / trials)?;
+        Error::check_count("experiment.recipe.draws", self.draws, 100_000)
     }
 
     /// A network for each of `trials`, side by side, whose base is fitted to `base` `[n, d]`,
-    /// trained on `rows` with gradients shortened to `clip`; `tasks` is told of it as `what`.
+    /// trained on `rows` with gradients shortened to `clip`; `tasks` reports it as `what`.
     pub(crate) fn train(
         &self,
         (trials, head): (usize, Option<HeadConfig>),
@@ -124,7 +124,7 @@ pub(crate) struct Training<'a> {
 impl Training<'_> {
     /// A score for each trial, by score matching.
     pub(crate) fn score(&self, what: &str, tasks: &mut Tasks) -> Result<Model> {
-        let (time, draws) = (TimeLaw::LogSnr, self.recipe.draws);
+        let (time, draws) = (TimeDistribution::LogSnr, self.recipe.draws);
         let objective =
             ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time, draws }.build()?;
         let recipe = Recipe { iterations: self.score_iterations, ..self.recipe.clone() };
@@ -139,7 +139,7 @@ impl Training<'_> {
         what: &str,
         tasks: &mut Tasks,
     ) -> Result<Model> {
-        let objective = learner.objective(TimeLaw::LogSnr, self.recipe.draws).build()?;
+        let objective = learner.objective(TimeDistribution::LogSnr, self.recipe.draws).build()?;
         let objective = OnScore { objective, score };
         // one seed for all: they see the same rows, times and noise
         self.fit(self.recipe, Some(learner.head()), &objective, "head", what, tasks)

@@ -4,13 +4,15 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::clusters::clusters;
+use crate::experiment::kinds;
 use crate::page::Page;
 use crate::runs::Tasks;
 pub use crate::training::Recipe;
 use tweedie::data::{Marginals, ScalingOptions, subset};
+use tweedie::grid::TimeDistribution;
 use tweedie::model::Model;
 use tweedie::noise::Seed;
-use tweedie::objective::Objective;
+use tweedie::objective::{Objective, Weighting};
 use tweedie::oracle::GaussianMixture;
 use tweedie::run::{DataConfig, Prepared, scaled_rows};
 use tweedie::schedule::ScheduleConfig;
@@ -18,26 +20,61 @@ use tweedie::tensor::to_vec;
 use tweedie::train::{Rows, TensorRows};
 use tweedie::{Error, Result};
 
-/// How every network is trained unless told otherwise: one pair (t, ε) for each row.
+kinds! {
+    /// How ScoreFlow trains a score.
+    pub enum Training {
+        /// Weight 1 on the noise, uniform `t`: the paper's baseline.
+        Sigma2 = "sm",
+        /// Likelihood weighting, uniform `t`.
+        Likelihood = "sm-lw",
+        /// Likelihood weighting, importance-sampled `t`.
+        Importance = "sm-lw-is",
+    }
+}
+
+impl Training {
+    /// Its name in tables.
+    pub fn label(self) -> &'static str {
+        match self {
+            Training::Sigma2 => "DSM",
+            Training::Likelihood => "LW",
+            Training::Importance => "LW + IS",
+        }
+    }
+
+    /// A description for the figure and its table.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Training::Sigma2 => "σ² weighting, uniform t",
+            Training::Likelihood => "likelihood weighting, uniform t",
+            Training::Importance => "likelihood weighting, importance sampling",
+        }
+    }
+
+    /// The weight of the loss, and how `t` is drawn.
+    pub(crate) fn weighting(self) -> (Weighting, TimeDistribution) {
+        match self {
+            Training::Sigma2 => (Weighting::Sigma2, TimeDistribution::Uniform),
+            Training::Likelihood => (Weighting::Likelihood, TimeDistribution::Uniform),
+            Training::Importance => (Weighting::Likelihood, TimeDistribution::LogSnr),
+        }
+    }
+}
+
+/// How every network is trained by default: one pair (t, ε) for each row.
 pub(crate) fn recipe() -> Recipe {
     let (width, depth, rows) = (64, 2, 256);
     Recipe { width, depth, iterations: 8_000, rows, draws: 1, learning_rate: 3e-3, ema: 0.995 }
 }
 
-/// The same at a size that shows only that it runs, of at most so many iterations.
+/// The recipe at a size that shows only that it runs, with at most `iterations` steps.
 pub(crate) fn quick(recipe: Recipe, iterations: u64) -> Recipe {
     let iterations = recipe.iterations.min(iterations);
     Recipe { iterations, width: 32, depth: 1, rows: 128, ..recipe }
 }
 
 /// The flags that both experiments have.
-pub(crate) const TRAINING: &str = "\
---data DATA | data | A table, or mixture:NAME [default: five clusters in ten dimensions]
---trials TRIALS | trials | Trainings of every network, each with a seed of its own
---iterations I | recipe.iterations | Steps of the optimiser
---width W | recipe.width | Hidden units of every network
---rows ROWS | rows | Test rows, at most
-";
+pub(crate) const TRAINING: &str = include_str!("weighting_flags.txt");
 
 /// Rows to train on and to judge by.
 pub(crate) enum Source {
@@ -65,7 +102,7 @@ impl Source {
         let prepared = Prepared::read(&config, seed.0)?;
         if prepared.record.image.is_some() {
             let remedy = "give a table, or images as a table of columns";
-            return Err(Error::config("--data", format!("{data} holds images"), remedy));
+            return Err(Error::config("experiment.data", format!("{data} holds images"), remedy));
         }
         Ok(Source::Table(Box::new(prepared)))
     }
@@ -96,7 +133,11 @@ impl Source {
                 let rows = subset(&prepared.split.test, limit, seed);
                 if rows.len() < 2 {
                     let problem = format!("{} test rows", rows.len());
-                    return Err(Error::config("--data", problem, "give a table of more rows"));
+                    return Err(Error::config(
+                        "experiment.data",
+                        problem,
+                        "give a table of more rows",
+                    ));
                 }
                 scaled_rows(
                     &prepared.table,
@@ -124,7 +165,7 @@ impl Source {
         }
     }
 
-    /// A network trained by `objective`, its gradient shortened to `clip`; `tasks` is told of it as
+    /// A network trained by `objective`, its gradient shortened to `clip`; `tasks` reports it as
     /// `what`.
     pub(crate) fn train(
         &self,
@@ -134,7 +175,7 @@ impl Source {
         objective: &dyn Objective,
         device: Device,
         seed: Seed,
-        told: (&str, &mut Tasks),
+        task: (&str, &mut Tasks),
     ) -> Result<Model> {
         let base = match self {
             Source::Known { train, .. } => train.shallow_clone(),
@@ -142,6 +183,6 @@ impl Source {
         };
         let (rows, schedule) = (self.training(), schedule.build()?);
         let rows = (&base, &*rows);
-        recipe.train((1, None), objective, rows, clip, (&schedule, device), seed, told)
+        recipe.train((1, None), objective, rows, clip, (&schedule, device), seed, task)
     }
 }

@@ -9,7 +9,8 @@ use crate::outcome::Outcome;
 use crate::page::Page;
 use crate::runs::Tasks;
 use crate::weighting::{self, Recipe, Source, TRAINING};
-use tweedie::grid::TimeLaw;
+use tweedie::density::ScoreOptions;
+use tweedie::grid::TimeDistribution;
 use tweedie::likelihood::{
     Divergence, Estimate, LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error,
 };
@@ -66,7 +67,7 @@ pub struct Point {
 pub struct Report {
     /// The settings that it was measured with.
     pub experiment: WeightingInterpolation,
-    /// Every training.
+    /// What was found of every training.
     pub points: Vec<Point>,
     /// `−ln p` of the test rows under the distribution, where it is known.
     pub truth: Option<f64>,
@@ -74,8 +75,6 @@ pub struct Report {
 
 /// Pairs (t, ε) per test row.
 const BOUND_DRAWS: usize = 200;
-/// Rows at a time.
-const BATCH: usize = 2048;
 
 impl Experiment for WeightingInterpolation {
     const NAME: &'static str = "weighting-interpolation";
@@ -103,12 +102,12 @@ impl Experiment for WeightingInterpolation {
 
 impl WeightingInterpolation {
     fn check(&self) -> Result<()> {
-        Error::check_count("--trials", self.trials, 1000)?;
-        Error::check_count("--rows", self.rows, 1_000_000_000)?;
-        Error::check_count("--samples", self.samples, 1_000_000_000)?;
+        Error::check_count("experiment.trials", self.trials, 1000)?;
+        Error::check_count("experiment.rows", self.rows, 1_000_000_000)?;
+        Error::check_count("experiment.samples", self.samples, 1_000_000_000)?;
         self.recipe.check(1)?;
         if self.powers.is_empty() {
-            return Err(Error::config("--powers", "none", "give numbers from 0 to 1"));
+            return Err(Error::config("experiment.powers", "none", "give numbers from 0 to 1"));
         }
         self.powers.iter().try_for_each(|&power| Weighting::Interpolated(power).check())
     }
@@ -126,12 +125,12 @@ impl WeightingInterpolation {
                 let seed = seed.derive(&format!("trial {trial}"));
                 // one distribution of t for all: its weights on the squared error are then bounded
                 // for every p
-                let (weighting, time) = (Weighting::Interpolated(power), TimeLaw::LogSnr);
+                let (weighting, time) = (Weighting::Interpolated(power), TimeDistribution::LogSnr);
                 let objective = DenoisingScoreMatching { weighting, time, draws: 1 };
                 // losses of another scale must not be shortened otherwise
                 let clip = f64::MAX.sqrt();
-                let told = (what.as_str(), &mut tasks);
-                let model = source.train(recipe, clip, &process, &objective, device, seed, told)?;
+                let task = (what.as_str(), &mut tasks);
+                let model = source.train(recipe, clip, &process, &objective, device, seed, task)?;
                 let judged = self.judge(&model, source, &test, &log_jacobian, seed)?;
                 points.push(Point { power, trial, ..judged });
                 tasks.end(&what);
@@ -150,8 +149,12 @@ impl WeightingInterpolation {
     ) -> Result<Point> {
         let rows = Batch::of(&model.space().place(test));
         let score = |estimator: &dyn LogLikelihood| -> Result<Estimate> {
-            let mut estimate =
-                estimator.in_batches(&rows, seed.derive("draws"), BATCH, &mut |_| Ok(()))?;
+            let mut estimate = estimator.in_batches(
+                &rows,
+                seed.derive("draws"),
+                ScoreOptions::BATCH,
+                &mut |_| Ok(()),
+            )?;
             estimate.shift(log_jacobian);
             Ok(estimate)
         };
@@ -159,7 +162,7 @@ impl WeightingInterpolation {
             score(&ProbabilityFlow::new(model).divergence(Divergence::Auto)?.keep_unsolved(true))?;
         let bound = score(&ScoreMatchingBound::new(model, BOUND_DRAWS))?;
         let sampler = FlowSampler::new(model);
-        let samples = sample_in_batches(self.samples, BATCH, |rows| {
+        let samples = sample_in_batches(self.samples, ScoreOptions::BATCH, |rows| {
             sampler.sample(seed.derive("samples"), rows, None)
         })?;
         let samples = samples.to_kind(Kind::Double).to_device(Device::Cpu);

@@ -10,12 +10,11 @@ use crate::layout::{Measured, chart, measured, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use crate::runs::Tasks;
-use crate::weighting::{self, Recipe, Source, TRAINING};
-use tweedie::grid::TimeLaw;
+use crate::weighting::{self, Recipe, Source, TRAINING, Training};
 use tweedie::likelihood::{LogLikelihood, ScoreMatchingBound, mean_and_error};
 use tweedie::model::Denoiser;
 use tweedie::noise::{Draw, Noise, Seed};
-use tweedie::objective::{DenoisingScoreMatching, Objective, Trains, Weighting};
+use tweedie::objective::{DenoisingScoreMatching, Objective, Trains};
 use tweedie::query::Batch;
 use tweedie::schedule::ScheduleConfig;
 use tweedie::tensor::to_vec;
@@ -32,55 +31,24 @@ settings! {
         pub trials: usize = 3,
         /// How networks are trained.
         pub recipe: Recipe = weighting::recipe(),
-        /// At most so many test rows for the bound.
+        /// Test rows for the bound, at most.
         pub rows: usize = 1000,
         /// The seed of everything random.
         pub seed: u64 = 0,
     }
 }
 
-/// A weighting and a distribution of `t`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arm {
-    /// `λ = g²`, `t` uniform.
-    Likelihood,
-    /// `λ = g²`, `t` with density ∝ `g²/σ²`.
-    LikelihoodImportance,
-    /// `λ = σ²`, `t` uniform.
-    Sigma2,
-}
+/// The trainings in the figure's order.
+const ARMS: [Training; 3] = [Training::Likelihood, Training::Importance, Training::Sigma2];
 
-impl Arm {
-    /// All.
-    pub const ALL: [Arm; 3] = [Arm::Likelihood, Arm::LikelihoodImportance, Arm::Sigma2];
-
-    /// Its name in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Arm::Likelihood => "likelihood weighting, uniform t",
-            Arm::LikelihoodImportance => "likelihood weighting, importance sampling",
-            Arm::Sigma2 => "σ² weighting, uniform t",
-        }
-    }
-
-    fn objective(self) -> DenoisingScoreMatching {
-        let (weighting, time) = match self {
-            Arm::Likelihood => (Weighting::Likelihood, TimeLaw::Uniform),
-            Arm::LikelihoodImportance => (Weighting::Likelihood, TimeLaw::LogSnr),
-            Arm::Sigma2 => (Weighting::Sigma2, TimeLaw::Uniform),
-        };
-        DenoisingScoreMatching { weighting, time, draws: 1 }
-    }
-}
-
-/// One training.
+/// The learning curve of one training.
 #[derive(Clone, Debug)]
 pub struct Curve {
-    /// The process.
+    /// The name of the forward process.
     pub schedule: &'static str,
-    /// What was minimised.
-    pub arm: Arm,
-    /// Which of the trainings.
+    /// The weighting and the distribution of times.
+    pub arm: Training,
+    /// The number of the training, from 0.
     pub trial: usize,
     /// The loss of every step, in order.
     pub losses: Vec<f64>,
@@ -162,7 +130,7 @@ const FOUR: Digits = Digits::Significant(4);
 /// Points of a learning curve.
 const POINTS: usize = 1000;
 
-/// The processes.
+/// The forward processes of the figure: VP and subVP.
 fn processes() -> [ScheduleConfig; 2] {
     [ScheduleConfig::default(), ScheduleConfig::sub_vp()]
 }
@@ -182,12 +150,16 @@ impl Experiment for WeightingVariance {
     }
 
     fn run(&self, context: &mut Context) -> Result<Outcome> {
-        Error::check_count("--trials", self.trials, 1000)?;
-        Error::check_count("--rows", self.rows, 1_000_000_000)?;
+        Error::check_count("experiment.trials", self.trials, 1000)?;
+        Error::check_count("experiment.rows", self.rows, 1_000_000_000)?;
         self.recipe.check(1)?;
         if self.recipe.iterations < 8 {
             let problem = format!("{}", self.recipe.iterations);
-            return Err(Error::config("--iterations", problem, "a variance needs 8 steps or more"));
+            return Err(Error::config(
+                "experiment.recipe.iterations",
+                problem,
+                "a variance needs 8 steps or more",
+            ));
         }
         let seed = Seed(self.seed).derive(Self::NAME);
         let source = Source::open(self.data.as_deref(), seed)?;
@@ -199,20 +171,21 @@ impl WeightingVariance {
     /// Trains every arm on both processes.
     fn measure(&self, source: &Source, seed: Seed, context: &mut Context) -> Result<Report> {
         let (test, log_jacobian) = source.test_rows(self.rows, seed)?;
-        let total = processes().len() * Arm::ALL.len() * self.trials;
+        let total = processes().len() * ARMS.len() * self.trials;
         let mut tasks = Tasks::new(total, context.progress);
         let mut curves = Vec::new();
         for process in processes() {
             let schedule = process.name();
-            for (arm, trial) in
-                Arm::ALL.into_iter().flat_map(|a| (0..self.trials).map(move |t| (a, t)))
+            for (arm, trial) in ARMS.into_iter().flat_map(|a| (0..self.trials).map(move |t| (a, t)))
             {
-                let what = format!("{schedule}, {}, training {}", arm.name(), trial + 1);
+                let what = format!("{schedule}, {}, training {}", arm.describe(), trial + 1);
                 let seed = seed.derive(&format!("trial {trial}"));
-                let recorded = Recorded { objective: arm.objective(), losses: RefCell::default() };
+                let (weighting, time) = arm.weighting();
+                let objective = DenoisingScoreMatching { weighting, time, draws: 1 };
+                let recorded = Recorded { objective, losses: RefCell::default() };
                 let (recipe, device) = (&self.recipe, context.device);
-                let told = (what.as_str(), &mut tasks);
-                let model = source.train(recipe, 1.0, &process, &recorded, device, seed, told)?;
+                let task = (what.as_str(), &mut tasks);
+                let model = source.train(recipe, 1.0, &process, &recorded, device, seed, task)?;
                 let batch = Batch::of(&model.space().place(&test));
                 let bound = ScoreMatchingBound::new(&model, BOUND_DRAWS);
                 let mut estimate = bound.log_likelihood(&batch, seed, 0)?;
@@ -241,14 +214,14 @@ impl Report {
             .figures(schedules.map(|schedule| (file(schedule), self.figure(schedule))))
     }
 
-    fn of<'a>(&'a self, schedule: &'a str, arm: Arm) -> impl Iterator<Item = &'a Curve> {
+    fn of<'a>(&'a self, schedule: &'a str, arm: Training) -> impl Iterator<Item = &'a Curve> {
         self.0.iter().filter(move |c| c.schedule == schedule && c.arm == arm)
     }
 
     fn table(&self) -> Table {
         table!(&self.0, |c| {
             "schedule" => c.schedule,
-            "arm" => c.arm.name(),
+            "arm" => c.arm.describe(),
             "trial" => c.trial,
             "mean_loss" => Cell::number(c.mean(), FOUR),
             "loss_variance" => Cell::number(c.variance(), FOUR),
@@ -260,7 +233,7 @@ impl Report {
         let each = self.0.iter().flat_map(|c| c.thinned().into_iter().map(move |p| (c, p)));
         table!(each, |(c, (step, loss, smooth))| {
             "schedule" => c.schedule,
-            "arm" => c.arm.name(),
+            "arm" => c.arm.describe(),
             "trial" => c.trial,
             "step" => step,
             "loss" => Cell::number(loss, FOUR),
@@ -270,18 +243,18 @@ impl Report {
 
     /// What a page has about each arm on one process, over trainings.
     fn arms(&self, schedule: &str) -> Table {
-        let over = |arm: Arm, f: fn(&Curve) -> f64| {
+        let over = |arm: Training, f: fn(&Curve) -> f64| {
             mean_and_error(&self.of(schedule, arm).map(f).collect::<Vec<_>>())
         };
         let number = |arm, f| measured(Some(over(arm, f)), FOUR);
         // of the same training's seed; σ² weighting has another loss, of another scale
-        let ratio = |arm: Arm| {
-            let pairs = self.of(schedule, arm).zip(self.of(schedule, Arm::Likelihood));
+        let ratio = |arm: Training| {
+            let pairs = self.of(schedule, arm).zip(self.of(schedule, Training::Likelihood));
             let ratios: Vec<f64> = pairs.map(|(a, b)| a.variance() / b.variance()).collect();
-            (arm != Arm::Sigma2).then(|| mean_and_error(&ratios))
+            (arm != Training::Sigma2).then(|| mean_and_error(&ratios))
         };
-        table!(Arm::ALL, |arm| {
-            "" => arm.name(),
+        table!(ARMS, |arm| {
+            "" => arm.describe(),
             "mean loss" => number(arm, Curve::mean),
             "variance" => number(arm, Curve::variance),
             "ratio" => measured(ratio(arm), FOUR),
@@ -294,13 +267,13 @@ impl Report {
     /// average.
     fn figure(&self, schedule: &str) -> String {
         let mut series = Vec::new();
-        for (colour, arm) in Arm::ALL.into_iter().enumerate() {
+        for (colour, arm) in ARMS.into_iter().enumerate() {
             let Some(curve) = self.of(schedule, arm).next() else { continue };
             let points = curve.thinned();
             let x: Vec<f64> = points.iter().map(|p| p.0 as f64).collect();
             let raw = Series::line("", x.clone(), points.iter().map(|p| p.1).collect());
             series.push(raw.style(Style::Faint).colour(colour));
-            let smooth = Series::line(arm.name(), x, points.iter().map(|p| p.2).collect());
+            let smooth = Series::line(arm.describe(), x, points.iter().map(|p| p.2).collect());
             series.push(smooth.colour(colour));
         }
         let title = format!(
@@ -315,7 +288,7 @@ mod tests {
     use super::*;
 
     fn curve(losses: Vec<f64>) -> Curve {
-        Curve { schedule: "VP", arm: Arm::Sigma2, trial: 0, losses, bound: (0.0, 0.0) }
+        Curve { schedule: "VP", arm: Training::Sigma2, trial: 0, losses, bound: (0.0, 0.0) }
     }
 
     /// Of a straight line with ±1 added in turn: the differences are ±2 and the slope, so ½(2² +
@@ -346,7 +319,7 @@ mod tests {
         assert_eq!(report.0.len(), 6);
         for schedule in ["VP", "subVP"] {
             let of = |arm| report.of(schedule, arm).next().unwrap();
-            let (uniform, importance) = (of(Arm::Likelihood), of(Arm::LikelihoodImportance));
+            let (uniform, importance) = (of(Training::Likelihood), of(Training::Importance));
             println!("{schedule}: {:.3e} {:.3e}", uniform.variance(), importance.variance());
             assert!(importance.variance() < 0.5 * uniform.variance());
             // two standard deviations of the noisier mean, of 200 steps

@@ -66,7 +66,7 @@ pub enum Style {
     Solid,
     /// A dashed line, for references and exact values.
     Dashed,
-    /// Markers only.
+    /// Markers without a line.
     Points,
     /// A thin, pale line, for raw values behind a smoothed curve.
     Faint,
@@ -79,7 +79,7 @@ pub enum Style {
 pub struct Series {
     /// The legend's entry; a series without a name has none.
     pub name: String,
-    /// Abscissae.
+    /// The points' abscissae.
     pub x: Vec<f64>,
     /// Ordinates; a value that is not finite interrupts the line and is counted.
     pub y: Vec<f64>,

@@ -91,7 +91,7 @@ pub struct ReportInputs {
     pub title: String,
     /// Which run the page is about and what made it.
     pub made: Made,
-    /// What the figures say, in plain words, one paragraph each; [`verdict()`] writes them.
+    /// What the figures mean, in plain words, one paragraph each; [`verdict()`] writes them.
     pub verdict: Vec<String>,
     /// What a reader of any figure has to know of the data and the training, one sentence each.
     pub remarks: Vec<String>,
@@ -155,7 +155,7 @@ impl ReportInputs {
     }
 }
 
-/// The page.
+/// The HTML page about a run.
 ///
 /// # Panics
 /// Where `data` or `samples` are no rows of the named columns, or a series' lengths differ.

@@ -108,20 +108,20 @@ pub enum Cell {
     /// Nothing was measured here.
     #[default]
     Empty,
-    /// Words.
+    /// A text.
     Text(String),
-    /// How many of something.
+    /// A count.
     Count(u64),
     /// A number.
     Number {
-        /// In the unit that the column's heading says.
+        /// In the unit of the column's heading.
         value: f64,
         /// How it is shown.
         digits: Digits,
     },
     /// A mean and its standard error.
     Measured {
-        /// In the unit that the column's heading says.
+        /// In the unit of the column's heading.
         mean: f64,
         /// In the same unit; not shown where it is not finite.
         error: f64,

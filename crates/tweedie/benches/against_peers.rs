@@ -1,7 +1,8 @@
 //! Training steps timed as `benches/peers/{mlp,unet}_step.py` time PyTorch's; one JSON line per
 //! timing.
 //!
-//!     cargo bench --bench against_peers -- --what mlp,dsm,lm,unet,trial --dims 2,10,64 --ranks 0,4,16 --repeats 15 --steps 50
+//!     cargo bench --bench against_peers -- --what mlp,dsm,lm,unet,trial --dims 2,10,64 \
+//!         --ranks 0,4,16 --repeats 15 --steps 50
 
 mod common;
 
@@ -132,7 +133,10 @@ fn main() {
             .time(|| common::trials_together(options.trials, steps, options.threads))
             .as_secs_f64();
         let per_training = seconds / options.trials as f64;
-        let fields = serde_json::json!({ "n": 1000, "steps": steps, "trials": options.trials, "seconds": seconds });
+        let trials = options.trials;
+        let fields = serde_json::json!({
+            "n": 1000, "steps": steps, "trials": trials, "seconds": seconds,
+        });
         options.print("trial", "s_per_training", vec![per_training], fields);
     }
 }

@@ -1,7 +1,8 @@
 //! Likelihoods by the probability-flow ODE, timed as `benches/peers/flow.py` times PyTorch's with
 //! torchdiffeq; one JSON line.
 //!
-//!     cargo bench --bench flow -- --run RUN --data FILE --rows 1000 --probes 0 --out values.safetensors
+//!     cargo bench --bench flow -- --run RUN --data FILE --rows 1000 --probes 0 \
+//!         --out values.safetensors
 //!
 //! `--probes 0` is the exact divergence. The file has the rows in the network's units, the probes
 //! and the values, so that a peer can be given the same. Without arguments: the mixture of a test,
@@ -86,8 +87,9 @@ impl Options {
         seconds.sort_by(f64::total_cmp);
         let estimate = estimate.expect("at least one repeat");
         let record = serde_json::json!({
-            "what": "flow", "rows": x.size()[0], "d": x.size()[1], "seconds": seconds[seconds.len() / 2],
-            "fastest": seconds[0], "evaluations": estimate.evaluations, "flagged": estimate.flags.len(),
+            "what": "flow", "rows": x.size()[0], "d": x.size()[1],
+            "seconds": seconds[seconds.len() / 2], "fastest": seconds[0],
+            "evaluations": estimate.evaluations, "flagged": estimate.flags.len(),
             "estimator": estimate.estimator, "threads": self.threads,
         });
         println!("{record}");

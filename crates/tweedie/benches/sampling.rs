@@ -31,7 +31,7 @@ fn ancestral_step_512_rows_d_rank(bencher: Bencher, (d, rank): (usize, i64)) {
 fn elbo_10_steps_512_rows_d_rank(bencher: Bencher, (d, rank): (usize, i64)) {
     let model = common::residual(d, Some(rank));
     let grid = Spacing::default().elbo_grid(model.space().schedule(), 10);
-    let elbo = Elbo::new(Reverse::new(&model, Own, 1.0).expect("a law"), grid, 1);
+    let elbo = Elbo::new(Reverse::new(&model, Own, 1.0).expect("a reverse distribution"), grid, 1);
     let batch = Batch::of(&common::normal(5, 512, d));
     bencher
         .counter(divan::counter::ItemsCount::new(512usize))

@@ -1,5 +1,5 @@
-//! An objective of one's own, from outside the library: score matching with an absolute error, which
-//! a few wild rows move less than a squared one. The library's trainer minimises it.
+//! An objective of one's own, from outside the library: score matching with an absolute error,
+//! which a few wild rows move less than a squared one. The library's trainer minimises it.
 //!
 //!     cargo run --release --example objective
 

@@ -45,10 +45,10 @@ pub fn gaussian(train: &Tensor, test: &Tensor) -> Result<Vec<f64>> {
         ));
     }
     let config = BaseConfig { kind: BaseKind::Gaussian, ..BaseConfig::default() };
-    let Base::Mixture(law) = Base::fit(&config, train, &train.narrow(0, 0, 0))? else {
+    let Base::Mixture(mixture) = Base::fit(&config, train, &train.narrow(0, 0, 0))? else {
         unreachable!("a Gaussian base is a mixture of one")
     };
-    Ok(to_vec(&law.log_density(&test.to_kind(Kind::Double))))
+    Ok(to_vec(&mixture.log_density(&test.to_kind(Kind::Double))))
 }
 
 /// A Gaussian kernel density estimate on training rows, in f64.

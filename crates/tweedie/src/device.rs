@@ -27,7 +27,7 @@ use crate::{Error, Result};
 /// `cpu`, `cuda` or `cuda:N`. A CUDA device is opened and checked; the error says what is missing.
 ///
 /// Call it before anything else that may ask LibTorch about CUDA, seeding its generator included:
-/// what is asked before the CUDA library is open gets "no devices", and so does everything after
+/// a query before the CUDA library is open finds "no devices", and so does every later one
 /// it.
 pub fn open(name: &str) -> Result<Device> {
     open_with(&LibTorch, name)
@@ -37,7 +37,7 @@ pub fn open(name: &str) -> Result<Device> {
 trait Runtime {
     /// Opens the CUDA library; an error is the loader's own reason.
     fn open_cuda_library(&self) -> std::result::Result<(), String>;
-    /// How many CUDA devices LibTorch sees. Never to be asked before the library is open.
+    /// How many CUDA devices LibTorch sees. Never to be called before the library is open.
     fn cuda_devices(&self) -> usize;
     /// Lets cuDNN choose its algorithms by trial.
     fn prefer_fast_algorithms(&self);
@@ -75,7 +75,8 @@ fn open_with(runtime: &dyn Runtime, name: &str) -> Result<Device> {
     if let Err(problem) = runtime.open_cuda_library() {
         return Err(fail(
             problem,
-            "install PyTorch 2.11 with CUDA and put its lib directory on LD_LIBRARY_PATH, or use device = cpu",
+            "install PyTorch 2.11 with CUDA and put its lib directory on LD_LIBRARY_PATH, or use \
+             device = cpu",
         ));
     }
     let count = runtime.cuda_devices();
@@ -174,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    /// A LibTorch with so many devices, or without the library, that records what was called.
+    /// A LibTorch with a number of devices, or without the library, that records what was called.
     struct Recorded {
         devices: std::result::Result<usize, &'static str>,
         calls: RefCell<Vec<&'static str>>,
@@ -200,10 +201,10 @@ mod tests {
         }
     }
 
-    /// The library is opened before anything is asked; without it nothing is asked; the CPU needs
+    /// The library is opened before any query; without it there is none; the CPU needs
     /// neither.
     #[test]
-    fn the_library_is_opened_before_it_is_asked() {
+    fn the_library_is_opened_before_it_is_queried() {
         let cases = [
             (Ok(2), "cuda:1", "Cuda(1)", vec!["open", "ask", "prefer"]),
             (Ok(0), "cuda", "sees 0 CUDA devices", vec!["open", "ask"]),
@@ -228,7 +229,7 @@ mod tests {
     }
 
     /// No other file of the crate asks about CUDA, so that nothing can ask before `open`; and this
-    /// one only where it is said that it may.
+    /// one only where that is allowed.
     #[test]
     fn nothing_else_asks_about_cuda() {
         fn sources(dir: &std::path::Path, all: &mut Vec<std::path::PathBuf>) {

@@ -25,8 +25,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Every failure that a user or a file can cause: what it is, where, and what to do. A programmer's
 /// shape mistakes panic instead.
 ///
-/// An option is named by its path, such as `train.batch_size`, in a remedy too: a program with flags
-/// can call it by its flag.
+/// An option is named by its path, such as `train.batch_size`, in a remedy too: a program with
+/// flags can call it by its flag.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -360,7 +360,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_said_as_far_as_it_is_known() {
+    fn a_place_is_written_as_far_as_it_is_known() {
         let place = Place::file("wine.csv");
         assert_eq!(place.to_string(), "wine.csv");
         assert_eq!(place.clone().line(3).to_string(), "wine.csv: line 3");

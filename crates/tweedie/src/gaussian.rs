@@ -35,7 +35,7 @@ pub struct Gaussian {
 pub const LN_2PI: f64 = 1.8378770664093453;
 
 impl Gaussian {
-    /// A law per row; shapes must agree.
+    /// A distribution per row; shapes must agree.
     pub fn new(mean: Tensor, cov: SymMatrix) -> Gaussian {
         assert_eq!(mean.size(), [cov.rows(), cov.dim()], "mean against covariance");
         Gaussian { mean, cov }
@@ -92,7 +92,7 @@ mod tests {
     use crate::noise::{Noise, Seed};
     use tch::{Device, Kind};
 
-    fn law(seed: u64) -> Gaussian {
+    fn gaussian(seed: u64) -> Gaussian {
         let z = |s: u64, n: usize| {
             Noise::new(Seed(seed), s..s + 2).normal(n, Kind::Double, Device::Cpu)
         };
@@ -108,12 +108,12 @@ mod tests {
         assert!((g.log_prob(&one(3.0).view([1, 1])).double_value(&[0]) - expected).abs() < 1e-14);
     }
 
-    /// KL from an isotropic law equals the general dense formula; KL to itself is 0.
+    /// KL from an isotropic Gaussian equals the general dense formula; KL to itself is 0.
     #[test]
     fn kl_forms_agree() {
-        let q = law(1);
+        let q = gaussian(1);
         let variance = Tensor::from_slice(&[0.3, 2.0]);
-        let mean = law(2).mean;
+        let mean = gaussian(2).mean;
         let p =
             Gaussian::new(mean.shallow_clone(), SymMatrix::isotropic(variance.shallow_clone(), 3));
         let error =
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn entropy_is_mean_negative_log_density() {
         let n = 20_000i64;
-        let g = law(3);
+        let g = gaussian(3);
         let tile = |x: &Tensor| x.narrow(0, 0, 1).repeat_interleave_self_int(n, 0, None);
         let SymMatrix::LowRank { diag, factor } = &g.cov else { unreachable!() };
         let many = Gaussian::new(tile(&g.mean), SymMatrix::low_rank(tile(diag), tile(factor)));

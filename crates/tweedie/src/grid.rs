@@ -84,7 +84,8 @@ impl Choice for SpacingConfig {
         match self {
             SpacingConfig::Laid(spacing) => spacing.help(),
             SpacingConfig::Dynamic => {
-                "The steps with the best bound on training rows, by dynamic programming (at most 200)"
+                "The steps with the best bound on training rows, by dynamic programming (at most \
+                 200)"
             }
         }
     }
@@ -218,7 +219,7 @@ fn times_of(schedule: &dyn Schedule, steps: impl IntoIterator<Item = usize>) -> 
 
 choices! {
     /// In which clock training times are uniform.
-    pub enum TimeLaw = LogSnr {
+    pub enum TimeDistribution = LogSnr {
         /// Uniform in `t`, as the Likelihood Matching paper draws them.
         Uniform = "uniform",
         /// Uniform in the log signal-to-noise ratio: ScoreFlow's importance sampling.
@@ -226,13 +227,13 @@ choices! {
     }
 }
 
-impl TimeLaw {
-    /// The time at quantile `u` of the law on `[ε, T]`.
+impl TimeDistribution {
+    /// The time at quantile `u` of the distribution on `[ε, T]`.
     pub fn time(self, schedule: &dyn Schedule, u: f64) -> f64 {
         let (first, last) = (schedule.epsilon(), schedule.horizon());
         match self {
-            TimeLaw::Uniform => first + (last - first) * u,
-            TimeLaw::LogSnr => schedule.importance_time(u),
+            TimeDistribution::Uniform => first + (last - first) * u,
+            TimeDistribution::LogSnr => schedule.importance_time(u),
         }
     }
 
@@ -329,7 +330,7 @@ mod tests {
         let mut mean = vec![0.0; n];
         for _ in 0..draws {
             let u: Vec<f64> = (0..n - 1).map(|_| rng.random()).collect();
-            let grid = TimeLaw::Uniform.random_grid(&vp, &u);
+            let grid = TimeDistribution::Uniform.random_grid(&vp, &u);
             for i in 0..n {
                 mean[i] += (grid[i + 1] - grid[i]) / draws as f64;
             }

@@ -71,7 +71,7 @@ methods! {
     }
 }
 
-/// What a number says about `ln p(x)`.
+/// How an estimate relates to `ln p(x)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Claim {
@@ -260,13 +260,14 @@ fn without_number(values: &mut [f64], x: &Tensor, otherwise: &str) -> Vec<Flag> 
 
 fn too_far(column: usize, far: f64) -> String {
     format!(
-        "column {} is {far:.1e} from the middle of the training rows, in network units: too far for a number",
+        "column {} is {far:.1e} from the middle of the training rows, in network units: too far \
+         for a number",
         column + 1
     )
 }
 
-/// The column of each row that is farthest from 0, and how far: of values that overflowed, as far
-/// as a number can say; of one that is no number, nowhere.
+/// The column of each row that is farthest from 0, and how far: of values that overflowed, the
+/// largest number; a NaN counts as 0.
 fn farthest(x: &Tensor) -> Vec<(usize, f64)> {
     let (far, column) =
         x.to_kind(tch::Kind::Double).abs().nan_to_num(0.0, None, None).max_dim(1, false);
@@ -293,8 +294,8 @@ pub trait LogLikelihood {
         false
     }
 
-    /// As [`LogLikelihood::log_likelihood`], `size` rows at a time, reporting to `progress` the rows
-    /// done, whose error ends the work. At least one batch is computed, be it empty.
+    /// As [`LogLikelihood::log_likelihood`], `size` rows at a time, reporting to `progress` the
+    /// rows done, whose error ends the work. At least one batch is computed, be it empty.
     fn in_batches(
         &self,
         rows: &Batch,

@@ -299,7 +299,7 @@ impl GaussianMixture {
         }
     }
 
-    /// `ln π_k N(x; m_k, S_k)` of the data law, `[b, K]`.
+    /// `ln π_k N(x; m_k, S_k)` of the data's distribution, `[b, K]`.
     fn log_joint(&self, x: &Tensor) -> Tensor {
         let (k, d) = (self.components(), self.dim());
         // whitened by every component: (x − m_k)ᵀ U_k Λ_k^{−½}
@@ -314,7 +314,7 @@ impl GaussianMixture {
         .remove(0)
     }
 
-    /// `ln p(x)` of the data law, nats, `[b]`.
+    /// `ln p(x)` of the data's distribution, nats, `[b]`.
     pub fn log_density(&self, x: &Tensor) -> Tensor {
         self.log_joint(x).logsumexp([-1i64].as_slice(), false)
     }
@@ -330,7 +330,7 @@ impl GaussianMixture {
         x.matmul(&axes.transpose(0, 1)) - sum_last(&(&self.means * &axes))
     }
 
-    /// `ln p_t(x_t)` of the diffused law, nats, `[b]`.
+    /// `ln p_t(x_t)` of the diffused distribution, nats, `[b]`.
     pub fn log_density_at(&self, x: &Tensor, schedule: &dyn Schedule, times: &Times) -> Tensor {
         self.diffused(x, schedule, times, |at| [at.log_density]).remove(0)
     }

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use tweedie::grid::TimeLaw;
+//! use tweedie::grid::TimeDistribution;
 //! use tweedie::noise::{Noise, Seed};
 //! use tweedie::objective::{DenoisingScoreMatching, Objective, Weighting};
 //! use tweedie::oracle::{GaussianMixture, Oracle};
@@ -19,7 +19,7 @@
 //! };
 //! let (truth, wrong) = (model(0.0)?, model(3.0)?);
 //! let rows = Batch::of(&truth.mixture.sample(500, Seed(0)));
-//! let (weighting, time) = (Weighting::Sigma2, TimeLaw::Uniform);
+//! let (weighting, time) = (Weighting::Sigma2, TimeDistribution::Uniform);
 //! let objective = DenoisingScoreMatching { weighting, time, draws: 1 };
 //!
 //! let loss = |model: &Oracle| objective.loss(model, &rows, &mut Noise::new(Seed(1), 0..500));
@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::choice::Preset;
-use crate::grid::TimeLaw;
+use crate::grid::TimeDistribution;
 use crate::model::{Denoiser, HeadConfig, Parametrization};
 use crate::noise::{Draw, Noise};
 use crate::query::Batch;
@@ -75,7 +75,7 @@ pub enum Trains {
     Score,
     /// Those of the covariance head, under a frozen score.
     Head,
-    /// All.
+    /// The parameters of score and head.
     Both,
 }
 
@@ -85,30 +85,30 @@ pub enum Trains {
 pub enum ObjectiveConfig {
     /// Likelihood Matching.
     Lm {
-        /// `N`.
+        /// Transitions `N` of a path.
         transitions: usize,
         /// Path or marginal form.
         form: LmForm,
         /// The clock in which the random grid is uniform.
-        time: TimeLaw,
+        time: TimeDistribution,
         /// What trains the score.
         score: ScoreGradient,
     },
     /// Likelihood Matching of a score alone, the Hessian held at 0.
     LmZeroHessian {
-        /// `N`.
+        /// Transitions `N` of a path.
         transitions: usize,
         /// Path or marginal form.
         form: LmForm,
         /// The clock in which the random grid is uniform.
-        time: TimeLaw,
+        time: TimeDistribution,
     },
     /// A covariance head by regression under a frozen score.
     CovarianceMatching {
         /// What is fitted.
         target: Target,
-        /// The law of `t`.
-        time: TimeLaw,
+        /// How `t` is drawn.
+        time: TimeDistribution,
         /// Draws of (t, ε) per row.
         draws: usize,
     },
@@ -121,8 +121,8 @@ pub enum ObjectiveConfig {
     Sm {
         /// The weight of each time.
         weighting: Weighting,
-        /// The law of `t`.
-        time: TimeLaw,
+        /// How `t` is drawn.
+        time: TimeDistribution,
         /// Draws of (t, ε) per row.
         draws: usize,
     },
@@ -133,7 +133,7 @@ impl Default for ObjectiveConfig {
         ObjectiveConfig::Lm {
             transitions: 4,
             form: LmForm::default(),
-            time: TimeLaw::default(),
+            time: TimeDistribution::default(),
             score: ScoreGradient::default(),
         }
     }

@@ -27,8 +27,9 @@ pub trait Field {
     /// in f64.
     fn eval(&self, t: &[f64], y: &Tensor, rows: &[i64]) -> Tensor;
 
-    /// Told where rows stand, at the start and after every attempt, with `slope = F(t, y)`, at no
-    /// evaluation's cost. A row whose step was refused stands where it stood.
+    /// Callback with the rows' present values, at the start and after every attempted step, and
+    /// with `slope = F(t, y)`, at no evaluation's cost. A row whose step was refused stands where
+    /// it stood.
     fn observe(&self, _t: &[f64], _y: &Tensor, _slope: &Tensor, _rows: &[i64]) {}
 
     /// How many of the last coordinates are held to the tolerance one by one; the others are by
@@ -90,7 +91,8 @@ impl Status {
                 "try a larger max_evaluations, or larger rtol and atol"
             }
             Status::StepTooSmall { .. } => {
-                "a singularity, or rounding above the tolerance: try larger rtol and atol, or look at the row"
+                "a singularity, or rounding above the tolerance: try larger rtol and atol, or look \
+                 at the row"
             }
             Status::NotFinite { .. } => {
                 "look for extreme values in the row, or in the model's weights"
@@ -302,8 +304,12 @@ impl DormandPrince {
         let trial: Vec<f64> = size
             .iter()
             .zip(&speed)
-            .map(|(&d0, &d1)| if d0 < 1e-5 || d1 < 1e-5 { 1e-6 * span.abs() } else { 0.01 * d0 / d1 })
-            .map(|h| if h.is_finite() { h.min(span.abs()) } else { SMALLEST_STEP * span.abs() } * span.signum())
+            .map(|(&d0, &d1)| {
+                let tiny = d0 < 1e-5 || d1 < 1e-5;
+                let h = if tiny { 1e-6 * span.abs() } else { 0.01 * d0 / d1 };
+                let h = if h.is_finite() { h.min(span.abs()) } else { SMALLEST_STEP * span.abs() };
+                h * span.signum()
+            })
             .collect();
         let length = Tensor::from_slice(&trial).to_device(y.device()).unsqueeze(-1);
         let ahead: Vec<f64> = trial.iter().map(|h| from + h).collect();

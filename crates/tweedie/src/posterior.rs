@@ -40,25 +40,25 @@ use crate::query::{Coefficient, Times, step_coefficients};
 use crate::schedule::{Schedule, Transition};
 use crate::sym_matrix::SymMatrix;
 
-/// What a model says of `x_t`: mean and covariance of the noise in it.
+/// A model's output for `x_t`: mean and covariance of the noise in it.
 #[derive(Debug)]
 pub struct NoiseMoments {
     /// `ε̂ = E[ε|x_t]`, `[b, d]`.
     pub noise: Tensor,
     /// `G = Cov[ε|x_t]`.
     pub cov: SymMatrix,
-    /// What the model's head says, where that is another thing than `G`.
+    /// The output of the model's head, where that is another quantity than `G`.
     pub head: Option<HeadOutput>,
 }
 
-/// What a covariance head says that is not `G` itself.
+/// The output of a covariance head that does not give `G` itself.
 #[derive(Debug)]
 pub enum HeadOutput {
-    /// `h = E[ε²|x_t]`, coordinate by coordinate, `[b, d]`, as the head says it; `G` is
+    /// `h = E[ε²|x_t]`, coordinate by coordinate, `[b, d]`, as the head gives it; `G` is
     /// `diag(h − ε̂²)` held in a range (SN).
     SecondMoment(Tensor),
     /// `v`, coordinate by coordinate, `[b, d]`: where between β̃ (−1) and β (1) the variance of a
-    /// step lies (I-DDPM). It says nothing of `G`, which is the base's.
+    /// step lies (I-DDPM). `G` does not depend on it and is the base's.
     Interpolation(Tensor),
 }
 
@@ -68,8 +68,8 @@ impl NoiseMoments {
         NoiseMoments { noise, cov, head: None }
     }
 
-    /// `E[ε²|x_t] = ε̂² + diag G`, coordinate by coordinate, `[b, d]`; as the head says it, where
-    /// that is what it says.
+    /// `E[ε²|x_t] = ε̂² + diag G`, coordinate by coordinate, `[b, d]`; the head's own output, where
+    /// it gives a second moment.
     pub fn second_moment(&self) -> Tensor {
         match &self.head {
             Some(HeadOutput::SecondMoment(h)) => h.shallow_clone(),
@@ -155,8 +155,8 @@ pub(crate) fn bridge_mean(
     x * inv_m - noise * c
 }
 
-/// The distribution of `x_s` given `x_t` *and* `x_0`, of the forward process: mean coefficients of `x_t` and
-/// `x_0`, and the variance, for `s < t`.
+/// The distribution of `x_s` given `x_t` *and* `x_0`, of the forward process: mean coefficients of
+/// `x_t` and `x_0`, and the variance, for `s < t`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ForwardBridge {
     /// Factor of `x_t`: `m σ_s²/σ_t²`.

@@ -51,7 +51,7 @@ fn is_possible(shape: &[i64]) -> bool {
     shape.len() <= MOST_AXES && count.is_some_and(|count| count <= MOST_ELEMENTS)
 }
 
-/// What LibTorch says, in its first line, of an entry that does not make a tensor.
+/// The first line of LibTorch's error about an entry that does not make a tensor.
 fn no_tensor(name: &str, error: &tch::TchError) -> String {
     let text = error.to_string();
     let reason = text.lines().next().unwrap_or_default();

@@ -7,7 +7,7 @@
 //! | `base.json` | the base distribution |
 //! | `ema.safetensors` | the parameters to use: best by validation, else the moving average |
 //! | `model.safetensors` | the parameters of the last step |
-//! | `state.safetensors` | what `--resume` needs, in one file so that it is never half new |
+//! | `state.safetensors` | what a training goes on from, in one file so that it is never half new |
 //! | `metrics.jsonl` | one line per 100 steps |
 //! | `dequantizer.safetensors` | the variational dequantiser, where one was learned |
 //! | `dequantizer-state.safetensors` | the state that its interrupted training resumes from |
@@ -429,10 +429,12 @@ impl RunDir {
         let base = self.base(config)?;
         let weights = self.file("ema.safetensors");
         if let Ok(found) = std::fs::metadata(&weights) {
-            let asked = config.model.size(&*config.schedule.build()?, base.dim())?;
-            if asked.saturating_mul(2) as u64 > found.len() {
-                let problem =
-                    format!("holds {} bytes, config.toml asks for {asked} parameters", found.len());
+            let needed = config.model.size(&*config.schedule.build()?, base.dim())?;
+            if needed.saturating_mul(2) as u64 > found.len() {
+                let problem = format!(
+                    "holds {} bytes, config.toml describes {needed} parameters",
+                    found.len()
+                );
                 return Err(Error::checkpoint(&weights, problem, RETRAIN));
             }
         }
@@ -771,7 +773,7 @@ impl Run {
         }
     }
 
-    /// What has to be said beside every figure of this run, a sentence each.
+    /// What has to be reported beside every figure of this run, a sentence each.
     pub fn remarks(&self) -> Vec<String> {
         self.unfinished().into_iter().chain(self.data.remarks.iter().cloned()).collect()
     }

@@ -72,7 +72,8 @@ pub trait Step {
     /// The model that is sampled.
     fn model(&self) -> &dyn Denoiser;
 
-    /// `x_s` from the rows `x_t` of `q` (`[b, d]`), all at one time `t > s`; `s = 0` ends the chain.
+    /// `x_s` from the rows `x_t` of `q` (`[b, d]`), all at one time `t > s`; `s = 0` ends the
+    /// chain.
     fn step(&self, q: &Query, s: f64, noise: &mut Noise) -> Tensor;
 
     /// What its steps have clipped so far.

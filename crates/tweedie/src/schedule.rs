@@ -34,7 +34,7 @@ use crate::{Error, Result};
 pub use discrete::StepLaw;
 pub use sub_vp::SubVp;
 pub use ve::Ve;
-pub use vp::{BetaLaw, Vp};
+pub use vp::{BetaSchedule, Vp};
 
 /// A forward process with linear drift, on `t ∈ [0, T]`.
 ///
@@ -48,7 +48,7 @@ pub trait Schedule: Debug + Send + Sync {
     fn drift(&self, t: f64) -> f64;
     /// `g(t)²`, the diffusion coefficient, variance per unit of time.
     fn diffusion2(&self, t: f64) -> f64;
-    /// The law of `x_t` given `x_s`, `0 ≤ s ≤ t`.
+    /// The distribution of `x_t` given `x_s`, `0 ≤ s ≤ t`.
     fn transition(&self, s: f64, t: f64) -> Transition;
     /// The time at which `ln(α²/σ²)` equals `log_snr`, clamped to `[0, T]`.
     fn time_of_log_snr(&self, log_snr: f64) -> f64;
@@ -74,8 +74,8 @@ pub trait Schedule: Debug + Send + Sync {
         2.0 * self.alpha(t).ln() - self.sigma2(t).ln()
     }
     /// The importance-sampled time of ScoreFlow §5: density ∝ `g²/σ²` on `[ε, T]`, by exact
-    /// inversion of its law at `u ∈ [0, 1]`. Since `g²/σ² = −d ln(α²/σ²)/dt` for every linear
-    /// drift, it is uniform in the log signal-to-noise ratio.
+    /// inversion of its distribution function at `u ∈ [0, 1]`. Since `g²/σ² = −d ln(α²/σ²)/dt` for
+    /// every linear drift, it is uniform in the log signal-to-noise ratio.
     fn importance_time(&self, u: f64) -> f64 {
         let log_snr = self.log_snr(self.epsilon()) - u * self.importance_normalizer();
         self.time_of_log_snr(log_snr).clamp(self.epsilon(), self.horizon())
@@ -120,7 +120,7 @@ pub enum ScheduleConfig {
         /// `σ(1)`.
         sigma_max: f64,
     },
-    /// Variance preserving with the cosine law of Nichol & Dhariwal.
+    /// Variance preserving with the cosine schedule of Nichol & Dhariwal.
     Cosine {
         /// Their `s`.
         offset: f64,
@@ -158,7 +158,7 @@ pub const PRESETS: [Preset; 4] = [
     Preset::new("vp", "schedule.kind = 'vp'", "Variance preserving, linear β"),
     Preset::new("sub-vp", "schedule.kind = 'sub-vp'", "Sub-variance-preserving, linear β"),
     Preset::new("ve", "schedule.kind = 've'", "Variance exploding, geometric σ"),
-    Preset::new("cosine", "schedule.kind = 'cosine'", "Variance preserving, the cosine law"),
+    Preset::new("cosine", "schedule.kind = 'cosine'", "Variance preserving, the cosine schedule"),
 ];
 
 impl ScheduleConfig {
@@ -172,7 +172,7 @@ impl ScheduleConfig {
         ScheduleConfig::Ve { sigma_min: 0.01, sigma_max: 50.0 }
     }
 
-    /// The cosine law with offset 0.008.
+    /// The cosine schedule with offset 0.008.
     pub fn cosine() -> ScheduleConfig {
         ScheduleConfig::Cosine { offset: 0.008 }
     }
@@ -236,7 +236,8 @@ impl ScheduleConfig {
                         format!(
                             "steps = {steps}, beta_start = {beta_start}, beta_end = {beta_end}"
                         ),
-                        "give two steps or more and 0 < beta_start <= beta_end < 1 (1e-4 and 0.02 are usual for 1000)",
+                        "give two steps or more and 0 < beta_start <= beta_end < 1 (1e-4 and 0.02 \
+                         are usual for 1000)",
                     );
                 }
                 let betas = law.betas(steps, beta_start, beta_end);
@@ -271,7 +272,7 @@ mod tests {
         ]
     }
 
-    /// Those with a smooth law of noise.
+    /// Those with a smooth `β`.
     fn smooth() -> Vec<Arc<dyn Schedule>> {
         all()
             .into_iter()
@@ -354,7 +355,7 @@ mod tests {
     fn importance_laws_invert_their_integrals() {
         assert!((Vp::default().importance_normalizer() - 23.86).abs() < 0.005);
         assert!((SubVp::default().importance_normalizer() - 22.48).abs() < 0.005);
-        // the cosine law's β has all but a pole at T, which this sum cannot see
+        // the cosine schedule's β has all but a pole at T, which this sum cannot see
         for schedule in
             smooth().into_iter().filter(|schedule| !format!("{schedule:?}").contains("Cosine"))
         {
@@ -374,20 +375,20 @@ mod tests {
         }
     }
 
-    /// The closed forms of ScoreFlow's inverse laws: VP `B = ln(1 + (e^{B(ε)} − 1) e^q)`, subVP
-    /// `B = 2 asinh(sinh(B(ε)/2) e^{q/2})`, `q = u Z`.
+    /// The closed forms of ScoreFlow's inverse distribution functions: VP `B = ln(1 + (e^{B(ε)} −
+    /// 1) e^q)`, subVP `B = 2 asinh(sinh(B(ε)/2) e^{q/2})`, `q = u Z`.
     #[test]
     fn importance_laws_are_the_closed_forms() {
-        let law = BetaLaw::Linear { beta_min: 0.1, beta_max: 20.0 };
+        let beta = BetaSchedule::Linear { beta_min: 0.1, beta_max: 20.0 };
         for u in [0.0, 0.2, 0.7, 1.0] {
             let vp = Vp::default();
             let q = u * vp.importance_normalizer();
-            let b = (law.integral(1e-5).exp_m1() * q.exp()).ln_1p();
-            assert!((law.integral(vp.importance_time(u)) / b - 1.0).abs() < 1e-10);
+            let b = (beta.integral(1e-5).exp_m1() * q.exp()).ln_1p();
+            assert!((beta.integral(vp.importance_time(u)) / b - 1.0).abs() < 1e-10);
             let sub = SubVp::default();
             let q = u * sub.importance_normalizer();
-            let b = 2.0 * ((0.5 * law.integral(1e-2)).sinh() * (0.5 * q).exp()).asinh();
-            assert!((law.integral(sub.importance_time(u)) / b - 1.0).abs() < 1e-10);
+            let b = 2.0 * ((0.5 * beta.integral(1e-2)).sinh() * (0.5 * q).exp()).asinh();
+            assert!((beta.integral(sub.importance_time(u)) / b - 1.0).abs() < 1e-10);
         }
     }
 

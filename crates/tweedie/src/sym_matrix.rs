@@ -518,10 +518,19 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            cases: 24,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
         /// Every structured operation equals the dense one, to 1e-10.
         #[test]
-        fn operations_equal_dense_ones(seed in 0u64..1000, b in 1i64..4, d in 1i64..9, r in 1i64..5) {
+        fn operations_equal_dense_ones(
+            seed in 0u64..1000,
+            b in 1i64..4,
+            d in 1i64..9,
+            r in 1i64..5,
+        ) {
             let x = normal(seed + 9, &[b, d]);
             for a in forms(seed, b, d, r) {
                 let dense = a.to_dense();
@@ -529,16 +538,21 @@ mod tests {
                 close(&a.log_det(), &Tensor::linalg_slogdet(&dense).1, 1e-10, "log det");
                 let solved = inverse.matmul(&x.unsqueeze(-1)).squeeze_dim(-1);
                 close(&a.inv_quad(&x), &sum_last(&(&solved * &x)), 1e-10, "quadratic form");
-                close(&a.trace_inv(), &sum_last(&inverse.diagonal(0, 1, 2)), 1e-10, "trace of the inverse");
+                let traces = sum_last(&inverse.diagonal(0, 1, 2));
+                close(&a.trace_inv(), &traces, 1e-10, "trace of the inverse");
                 close(&a.trace(), &sum_last(&dense.diagonal(0, 1, 2)), 1e-12, "trace");
                 close(&a.diagonal(), &dense.diagonal(0, 1, 2), 1e-12, "diagonal");
-                close(&a.matvec(&x), &dense.matmul(&x.unsqueeze(-1)).squeeze_dim(-1), 1e-12, "product");
+                let product = dense.matmul(&x.unsqueeze(-1)).squeeze_dim(-1);
+                close(&a.matvec(&x), &product, 1e-12, "product");
                 let (scale, shift) = (normal(seed + 3, &[b]).exp(), normal(seed + 4, &[b]).exp());
-                let moved = &dense * scale.view([b, 1, 1]) + Tensor::eye(d, F64) * shift.view([b, 1, 1]);
+                let moved = &dense * scale.view([b, 1, 1])
+                    + Tensor::eye(d, F64) * shift.view([b, 1, 1]);
                 let coefficients = (Coefficient::of_rows(&scale), Coefficient::of_rows(&shift));
-                close(&a.affine(&coefficients.0, &coefficients.1).to_dense(), &moved, 1e-12, "affine");
+                let scaled = a.affine(&coefficients.0, &coefficients.1).to_dense();
+                close(&scaled, &moved, 1e-12, "affine");
                 let same = &dense * 0.7 + Tensor::eye(d, F64) * 0.2;
-                close(&a.affine(&0.7.into(), &0.2.into()).to_dense(), &same, 1e-12, "affine, one for all");
+                let scaled = a.affine(&0.7.into(), &0.2.into()).to_dense();
+                close(&scaled, &same, 1e-12, "affine, one for all");
                 let (held, above) = a.with_variances_at_most(0.8);
                 let factors = (a.diagonal().reciprocal() * 0.8).clamp_max(1.0).sqrt();
                 let expected = &dense * factors.unsqueeze(2) * factors.unsqueeze(1);
@@ -555,7 +569,8 @@ mod tests {
                 let columns: Vec<Tensor> =
                     (0..d).map(|i| a.sqrt_matvec(&Tensor::eye(d, F64).narrow(0, i, 1))).collect();
                 let root = Tensor::cat(&columns, 0).transpose(0, 1);
-                close(&root.matmul(&root.transpose(0, 1)).unsqueeze(0), &a.to_dense(), 1e-10, "root");
+                let square = root.matmul(&root.transpose(0, 1)).unsqueeze(0);
+                close(&square, &a.to_dense(), 1e-10, "root");
             }
         }
     }

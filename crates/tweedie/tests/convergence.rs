@@ -55,21 +55,21 @@ fn affine_step(step: &dyn Step, s: f64, t: f64) -> (f64, f64, f64) {
 }
 
 /// Mean and variance of the whole chain's output, exact: through the affine maps, from the exact
-/// law at `T`.
-fn chain_moments(step: &dyn Step, law: &dyn Fn(f64) -> (f64, f64), grid: &[f64]) -> (f64, f64) {
-    grid.windows(2).rev().fold(law(grid[grid.len() - 1]), |(mean, variance), pair| {
+/// distribution at `T`.
+fn chain_moments(step: &dyn Step, moments: &dyn Fn(f64) -> (f64, f64), grid: &[f64]) -> (f64, f64) {
+    grid.windows(2).rev().fold(moments(grid[grid.len() - 1]), |(mean, variance), pair| {
         let (a, b, c) = affine_step(step, pair[0], pair[1]);
         (a * mean + b, a * a * variance + c * c)
     })
 }
 
 /// Weak order 1 of Euler–Maruyama: mean and variance at `ε` approach those of the reverse SDE,
-/// which are the law's.
+/// which are those of the diffused data.
 #[test]
 fn euler_maruyama_has_weak_order_one() {
     let (m, v) = (1.0, 0.25);
     let schedule = Vp::default();
-    let law = |t: f64| {
+    let moments = |t: f64| {
         let alpha = schedule.alpha(t);
         (alpha * m, alpha * alpha * v + schedule.sigma2(t))
     };
@@ -80,8 +80,8 @@ fn euler_maruyama_has_weak_order_one() {
     let first = schedule.epsilon();
     for k in steps {
         let grid: Vec<f64> = (0..=k).map(|i| first + (1.0 - first) * i as f64 / k as f64).collect();
-        let (mean, variance) = chain_moments(&sampler, &law, &grid);
-        let exact = law(first);
+        let (mean, variance) = chain_moments(&sampler, &moments, &grid);
+        let exact = moments(first);
         means.push((mean - exact.0).abs());
         variances.push((variance - exact.1).abs());
     }
@@ -147,7 +147,7 @@ fn predictor_corrector_has_the_law() {
     for schedule in schedules() {
         let oracle = normal_under(m, f64::sqrt(v), schedule.clone());
         let first = schedule.epsilon();
-        let law = |t: f64| {
+        let moments = |t: f64| {
             let alpha = schedule.alpha(t);
             (alpha * m, alpha * alpha * v + schedule.sigma2(t))
         };
@@ -158,11 +158,11 @@ fn predictor_corrector_has_the_law() {
                 (0..=k).map(|i| first + (1.0 - first) * i as f64 / k as f64).collect();
             // the last step, to ε, leaves out its noise: one step before
             let (mean, variance) =
-                grid[1..].windows(2).rev().fold(law(1.0), |(mean, variance), pair| {
+                grid[1..].windows(2).rev().fold(moments(1.0), |(mean, variance), pair| {
                     let (a, b, c2) = affine_step_of(&sampler, 1 + corrections, pair[0], pair[1]);
                     (a * mean + b, a * a * variance + c2)
                 });
-            let exact = law(grid[1]);
+            let exact = moments(grid[1]);
             ((mean - exact.0).abs(), (variance / exact.1 - 1.0).abs())
         };
         let steps = [250usize, 500, 1000];
@@ -172,7 +172,7 @@ fn predictor_corrector_has_the_law() {
         let orders =
             (log_slope(&lengths, &alone.map(|e| e.0)), log_slope(&lengths, &alone.map(|e| e.1)));
         println!("{schedule:?}: alone {alone:?}, orders {orders:?}, corrected {corrected:?}");
-        // VE has no drift: the mean is the law's at any number of steps
+        // VE has no drift: the mean is exact at any number of steps
         let exact_mean = alone.iter().all(|e| e.0 < 1e-12);
         assert!(exact_mean || (orders.0 - 1.0).abs() < 0.15, "{schedule:?}: {orders:?}");
         assert!((orders.1 - 1.0).abs() < 0.15, "{schedule:?}: {orders:?}");
@@ -212,8 +212,9 @@ fn dormand_prince_has_order_five_on_a_flow() {
 /// The error of ODE likelihoods follows the tolerance, and is near it, over seven decades.
 #[test]
 fn likelihood_error_follows_the_tolerance() {
-    let law = GaussianMixture::new(&[0.4, 0.6], &[[-1.0, 0.2], [0.7, 0.0]], &[0.3, 0.6]).unwrap();
-    let oracle = Oracle::new(law, Arc::new(Vp::default()));
+    let mixture =
+        GaussianMixture::new(&[0.4, 0.6], &[[-1.0, 0.2], [0.7, 0.0]], &[0.3, 0.6]).unwrap();
+    let oracle = Oracle::new(mixture, Arc::new(Vp::default()));
     let x = oracle.mixture.sample(64, Seed(3));
     let values = |tolerance: f64| {
         let flow = ProbabilityFlow::new(&oracle).tolerance(tolerance, tolerance).unwrap();
@@ -253,7 +254,7 @@ fn likelihood_error_follows_the_tolerance() {
 fn the_angle_is_the_cheapest_clock() {
     let schedule = Vp::default();
     let (first, last) = (schedule.epsilon(), schedule.horizon());
-    let laws = [
+    let mixtures = [
         ("standard normal", GaussianMixture::new(&[1.0], &[[0.0, 0.0]], &[1.0]).unwrap()),
         (
             "unit scale",
@@ -268,8 +269,8 @@ fn the_angle_is_the_cheapest_clock() {
             GaussianMixture::new(&[0.5, 0.5], &[[-10.0, 0.0], [10.0, 0.0]], &[1.0, 1.0]).unwrap(),
         ),
     ];
-    for (name, law) in laws {
-        let oracle = Oracle::new(law, Arc::new(schedule.clone()));
+    for (name, mixture) in mixtures {
+        let oracle = Oracle::new(mixture, Arc::new(schedule.clone()));
         let x = oracle.mixture.sample(50, Seed(4)) * schedule.alpha(first);
         let column = |values: Vec<f64>| Tensor::from_slice(&values).unsqueeze(-1);
         // dx/dt = f x + ½ g² ε̂/σ, for any clock u with dt/du
@@ -282,7 +283,8 @@ fn the_angle_is_the_cheapest_clock() {
             );
             x * drift + oracle.noise(&Query::new(x, &Times::each(t.to_vec()))) * pull
         };
-        let ratio_rate = |t: f64| schedule.diffusion2(t) / (2.0 * schedule.sigma2(t)); // d ln(σ/α)/dt
+        // d ln(σ/α)/dt
+        let ratio_rate = |t: f64| schedule.diffusion2(t) / (2.0 * schedule.sigma2(t));
         let in_time = |t: &[f64], x: &Tensor, _: &[i64]| flow(x, t, &|_| 1.0);
         let in_ratio = |u: &[f64], x: &Tensor, _: &[i64]| {
             let t: Vec<f64> =

@@ -258,25 +258,38 @@ fn a_truncated_parquet_file_is_an_error_at_every_length() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0..4_usize, drop_rows: bool) {
+    fn arbitrary_bytes_never_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+        kind in 0..4_usize,
+        drop_rows: bool,
+    ) {
         let heads: [&[u8]; 4] = [b"", b"\x93NUMPY\x01\0\x20\0", b"PAR1", b""];
         let (name, head) = (["a.csv", "a.npy", "a.parquet", "a"][kind], heads[kind]);
         let tail: &[u8] = if kind == 2 { b"PAR1" } else { b"" };
         let (_dir, path) = file(name, [head, &bytes, tail].concat());
         let missing = if drop_rows { Missing::DropRows } else { Missing::Error };
-        if let Ok(table) = Dataset::read_with(path, &TableOptions { missing, ..Default::default() }) {
+        let options = TableOptions { missing, ..Default::default() };
+        if let Ok(table) = Dataset::read_with(path, &options) {
             prop_assert!(table.values().iter().all(|v| v.is_finite()));
             let _ = table.check_columns(&Dequantize::None);
         }
     }
 
     #[test]
-    fn arbitrary_text_never_panics(text in "[0-9a,;|\t \"\r\n.eE+-]{0,200}", name in "[a]\\.(csv|tsv|dat)") {
+    fn arbitrary_text_never_panics(
+        text in "[0-9a,;|\t \"\r\n.eE+-]{0,200}",
+        name in "[a]\\.(csv|tsv|dat)",
+    ) {
         let (_dir, path) = file(&name, text);
-        if let Ok(table) = Dataset::read_with(path, &TableOptions { missing: Missing::DropRows, ..Default::default() }) {
+        let options = TableOptions { missing: Missing::DropRows, ..Default::default() };
+        if let Ok(table) = Dataset::read_with(path, &options) {
             prop_assert!(table.rows() > 0 && table.values().len() == table.rows() * table.dim());
         }
     }
@@ -285,7 +298,9 @@ proptest! {
     fn damaged_parquet_never_panics(at in 0..2000_usize, byte: u8) {
         let (_dir, path) = file("a.parquet", "");
         let values: Vec<f64> = (0..60).map(f64::from).collect();
-        write_table(OutputFile::create(&path).unwrap(), &["a", "b"], &[CellType::Single, CellType::Integer], &values).unwrap();
+        let kinds = [CellType::Single, CellType::Integer];
+        let out = OutputFile::create(&path).unwrap();
+        write_table(out, &["a", "b"], &kinds, &values).unwrap();
         let mut bytes = fs::read(&path).unwrap();
         let at = at % bytes.len();
         bytes[at] = byte;
@@ -295,15 +310,20 @@ proptest! {
 
     #[test]
     fn numeric_tables_survive_every_format(
-        rows in prop::collection::vec((any::<f32>().prop_filter("finite", |v| v.is_finite()), -1_000_000..1_000_000_i32), 1..40),
+        rows in prop::collection::vec(
+            (any::<f32>().prop_filter("finite", |v| v.is_finite()), -1_000_000..1_000_000_i32),
+            1..40,
+        ),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let values: Vec<f64> = rows.iter().flat_map(|&(x, n)| [x.into(), n.into()]).collect();
         for name in ["a.csv", "a.tsv", "a.parquet", "a.npy"] {
             let path = dir.path().join(name);
-            write_table(OutputFile::create(&path).unwrap(), &["x", "n"], &[CellType::Single, CellType::Integer], &values).unwrap();
+            let out = OutputFile::create(&path).unwrap();
+            write_table(out, &["x", "n"], &[CellType::Single, CellType::Integer], &values).unwrap();
             let table = Dataset::read_with(&path, &TableOptions::default()).unwrap();
-            prop_assert_eq!(table.values().iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), values.clone());
+            let found: Vec<f64> = table.values().iter().map(|&v| v.into()).collect();
+            prop_assert_eq!(found, values.clone());
             if !name.ends_with("npy") {
                 prop_assert_eq!(table.columns()[0].kind, ColumnKind::Float);
                 prop_assert_eq!(table.columns()[1].kind, ColumnKind::Integer);

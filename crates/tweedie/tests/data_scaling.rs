@@ -50,7 +50,7 @@ fn a_gaussianized_skew_sample_is_nearly_normal() {
     let mut out = Vec::new();
     scaling.forward(&table.values(), || 0.0, &mut out);
     let moment = |k| out.iter().map(|v| f64::from(*v).powi(k)).sum::<f64>() / out.len() as f64;
-    // The third and fourth moments of the standard normal law are 0 and 3.
+    // The third and fourth moments of the standard normal distribution are 0 and 3.
     assert!(moment(3).abs() < 0.02 && (moment(4) - 3.0).abs() < 0.1, "{} {}", moment(3), moment(4));
 }
 
@@ -210,7 +210,7 @@ fn auto_gaussianizes_tails_and_edges_and_leaves_the_rest() {
     assert_eq!(sums.marginals, Marginals::Standardize, "{sums:?}");
 }
 
-/// What is compared are densities, which atoms have none of; and only where there are rows to tell.
+/// What is compared are densities, which atoms have none of; and only where there are enough rows.
 #[test]
 fn auto_ignores_atoms_and_does_not_judge_on_a_few_rows() {
     const N: usize = 1000;
@@ -311,10 +311,18 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn maps_increase_invert_and_have_their_derivative(values in column(), gaussianize: bool, y in prop::collection::vec(-6.0..6.0_f64, 20)) {
+    fn maps_increase_invert_and_have_their_derivative(
+        values in column(),
+        gaussianize: bool,
+        y in prop::collection::vec(-6.0..6.0_f64, 20),
+    ) {
         let table = table(ColumnKind::Float, values.clone());
         let marginals = if gaussianize { Marginals::Gaussianize } else { Marginals::Standardize };
         let scaling = fit(&table, marginals, Dequantize::None);
@@ -335,14 +343,17 @@ proptest! {
             last = x;
             let (again, derivative) = map.forward(x);
             // A rounding of x moves y by the slope times the rounding.
-            prop_assert!((again - y).abs() <= 1e-9 + 4.0 * derivative * f64::EPSILON * x.abs(), "{} came back as {}", y, again);
+            let rounding = 4.0 * derivative * f64::EPSILON * x.abs();
+            prop_assert!((again - y).abs() <= 1e-9 + rounding, "{} came back as {}", y, again);
             let h = 1e-4 / derivative.max(1e-300);
             let h = h.max(1e-7 * x.abs());
             let difference = (map.forward(x + h).0 - map.forward(x - h).0) / (2.0 * h);
             // Within h the slope lies between its values at both ends, up to the bend between them.
             let ends = [map.forward(x - h).1, map.forward(x + h).1, derivative];
-            let (low, high) = (ends.iter().copied().fold(f64::MAX, f64::min), ends.iter().copied().fold(0.0, f64::max));
-            prop_assert!(difference >= low * 0.9 && difference <= high * 1.1, "{} outside {}..{}", difference, low, high);
+            let low = ends.iter().copied().fold(f64::MAX, f64::min);
+            let high = ends.iter().copied().fold(0.0, f64::max);
+            let inside = difference >= low * 0.9 && difference <= high * 1.1;
+            prop_assert!(inside, "{} outside {}..{}", difference, low, high);
             prop_assert!((scaling.log_jacobian(&[x])[0] - derivative.ln()).abs() < 1e-12);
         }
     }

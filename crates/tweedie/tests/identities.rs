@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{Beta, BetaTilde, Covariance, Own, Reverse, ZeroHessian};
 use tweedie::gaussian::Gaussian;
-use tweedie::grid::{Spacing, TimeLaw};
+use tweedie::grid::{Spacing, TimeDistribution};
 use tweedie::likelihood::{Elbo, LogLikelihood, ScoreMatchingBound, mean_and_error};
 use tweedie::model::{Denoiser, Space};
 use tweedie::noise::{Noise, Seed};
@@ -63,12 +63,21 @@ fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 16,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Tweedie's mean and covariance are the moments of the posterior that conditioning each
     /// component gives.
     #[test]
-    fn tweedie_moments_are_the_posteriors(seed in 0u64..10_000, k in 1usize..4, d in 1usize..9, t in 1e-3f64..1.0) {
+    fn tweedie_moments_are_the_posteriors(
+        seed in 0u64..10_000,
+        k in 1usize..4,
+        d in 1usize..9,
+        t in 1e-3f64..1.0,
+    ) {
         let mixture = random_mixture(seed, k, d);
         for schedule in schedules() {
             let x = diffused(&mixture, &*schedule, t, 4, seed);
@@ -77,18 +86,26 @@ proptest! {
             let mean = w.unsqueeze(1).matmul(&means).squeeze_dim(1);
             let centred = &means - mean.unsqueeze(1);
             let between = (&centred * w.unsqueeze(-1)).transpose(1, 2).matmul(&centred);
-            let covariance = between + (covs * w.view([4, -1, 1, 1])).sum_dim_intlist([1i64].as_slice(), false, None::<Kind>);
+            let within = covs * w.view([4, -1, 1, 1]);
+            let covariance =
+                between + within.sum_dim_intlist([1i64].as_slice(), false, None::<Kind>);
             let moments = mixture.moments(&x, &*schedule, &times);
-            let law = posterior(&x, &moments, &*schedule, &times);
-            prop_assert!(relative_error(&law.mean, &mean) < 1e-9, "mean {}", relative_error(&law.mean, &mean));
-            let error = relative_error(&law.cov.to_dense(), &covariance);
+            let gaussian = posterior(&x, &moments, &*schedule, &times);
+            let error = relative_error(&gaussian.mean, &mean);
+            prop_assert!(error < 1e-9, "mean {error}");
+            let error = relative_error(&gaussian.cov.to_dense(), &covariance);
             prop_assert!(error < 1e-9, "covariance {error}");
         }
     }
 
     /// ε̂ and G from autograd of the exact log-density: score and Hessian by the definition.
     #[test]
-    fn score_and_hessian_are_derivatives(seed in 0u64..10_000, k in 1usize..4, d in 1usize..6, t in 1e-2f64..1.0) {
+    fn score_and_hessian_are_derivatives(
+        seed in 0u64..10_000,
+        k in 1usize..4,
+        d in 1usize..6,
+        t in 1e-2f64..1.0,
+    ) {
         let (mixture, schedule) = (random_mixture(seed, k, d), Vp::default());
         let times = Times::All(t);
         let x = diffused(&mixture, &schedule, t, 1, seed).set_requires_grad(true);
@@ -108,7 +125,12 @@ proptest! {
 
     /// The bridge at η = 1 is Proposition 2: mean (x + k² s)/m, covariance (k²/m²)(I + k² H).
     #[test]
-    fn bridge_is_proposition_2(seed in 0u64..10_000, d in 1usize..6, s in 1e-4f64..0.5, gap in 1e-4f64..0.5) {
+    fn bridge_is_proposition_2(
+        seed in 0u64..10_000,
+        d in 1usize..6,
+        s in 1e-4f64..0.5,
+        gap in 1e-4f64..0.5,
+    ) {
         let mixture = random_mixture(seed, 2, d);
         for schedule in schedules() {
             let t = s + gap;
@@ -120,9 +142,9 @@ proptest! {
             let identity = Tensor::eye(d as i64, F64);
             let hessian = (cov.to_dense() - &identity) / schedule.sigma2(t);
             let covariance = (identity + hessian * k2) * (k2 / (m * m));
-            let law = bridge(&x, &noise, &cov, &*schedule, &Times::All(s), &times, 1.0);
-            prop_assert!(relative_error(&law.mean, &mean) < 1e-10);
-            prop_assert!(relative_error(&law.cov.to_dense(), &covariance) < 1e-10);
+            let gaussian = bridge(&x, &noise, &cov, &*schedule, &Times::All(s), &times, 1.0);
+            prop_assert!(relative_error(&gaussian.mean, &mean) < 1e-10);
+            prop_assert!(relative_error(&gaussian.cov.to_dense(), &covariance) < 1e-10);
         }
     }
 
@@ -130,27 +152,36 @@ proptest! {
     /// every η: its mean is affine in x, so both moments follow from its values at 0 and at the
     /// unit vectors.
     #[test]
-    fn bridge_keeps_gaussian_marginals(seed in 0u64..10_000, d in 1usize..6, eta in 0f64..=1.0, s in 1e-4f64..0.5, gap in 1e-3f64..0.5) {
+    fn bridge_keeps_gaussian_marginals(
+        seed in 0u64..10_000,
+        d in 1usize..6,
+        eta in 0f64..=1.0,
+        s in 1e-4f64..0.5,
+        gap in 1e-3f64..0.5,
+    ) {
         let mixture = random_mixture(seed, 1, d);
         let (data_mean, data_cov) = mixture.mean_and_covariance();
         for schedule in schedules() {
             let t = s + gap;
             let identity = Tensor::eye(d as i64, F64);
-            let probes = Tensor::cat(&[Tensor::zeros([1, d as i64], F64), identity.shallow_clone()], 0);
+            let zero = Tensor::zeros([1, d as i64], F64);
+            let probes = Tensor::cat(&[zero, identity.shallow_clone()], 0);
             let times = Times::All(t);
             let NoiseMoments { noise, cov, .. } = mixture.moments(&probes, &*schedule, &times);
-            let law = bridge(&probes, &noise, &cov, &*schedule, &Times::All(s), &times, eta);
-            let offset = law.mean.get(0);
-            let map = (law.mean.narrow(0, 1, d as i64) - &offset).transpose(0, 1);
+            let gaussian = bridge(&probes, &noise, &cov, &*schedule, &Times::All(s), &times, eta);
+            let offset = gaussian.mean.get(0);
+            let map = (gaussian.mean.narrow(0, 1, d as i64) - &offset).transpose(0, 1);
             let marginal = |t: f64| {
                 let a = schedule.alpha(t);
                 (&data_mean * a, &data_cov * (a * a) + &identity * schedule.sigma2(t))
             };
             let ((mean_t, cov_t), (mean_s, cov_s)) = (marginal(t), marginal(s));
             let mean = map.matmul(&mean_t.unsqueeze(-1)).squeeze_dim(-1) + offset;
-            let cov = map.matmul(&cov_t).matmul(&map.transpose(0, 1)) + law.cov.to_dense().get(0);
+            let noise = gaussian.cov.to_dense().get(0);
+            let cov = map.matmul(&cov_t).matmul(&map.transpose(0, 1)) + noise;
             prop_assert!(relative_error(&mean, &mean_s) < 1e-9, "mean");
-            prop_assert!(relative_error(&cov, &cov_s) < 1e-9, "covariance {}", relative_error(&cov, &cov_s));
+            let error = relative_error(&cov, &cov_s);
+            prop_assert!(error < 1e-9, "covariance {error}");
         }
     }
 }
@@ -189,7 +220,12 @@ impl Denoiser for Perturbed {
 }
 
 fn lm(transitions: usize, form: LmForm) -> LikelihoodMatching {
-    LikelihoodMatching { transitions, form, time: TimeLaw::Uniform, score: ScoreGradient::Joint }
+    LikelihoodMatching {
+        transitions,
+        form,
+        time: TimeDistribution::Uniform,
+        score: ScoreGradient::Joint,
+    }
 }
 
 /// LM's expected gradient in shift and scale is 0 at the oracle, within four standard errors over
@@ -232,7 +268,7 @@ fn lm_gradient_vanishes_at_the_oracle() {
 }
 
 /// Path and marginal form have the same expectation, also away from the oracle, and the marginal
-/// form's variance is the smaller; how much smaller depends on the law (the ratios are printed).
+/// form's variance is the smaller; how much smaller depends on the data (the ratios are printed).
 #[test]
 fn path_and_marginal_agree_in_expectation() {
     let model = Perturbed::new(random_mixture(5, 3, 3));
@@ -276,7 +312,8 @@ fn elbo_is_exact_on_gaussian_data() {
             estimate.values.iter().zip(&exact).map(|(a, b)| a - b).collect();
         mean_and_error(&differences)
     };
-    // N(0, σ_T² I) at T is not quite the diffused law: its divergence is at most α_T² E‖x‖²/2 =
+    // N(0, σ_T² I) at T is not quite the diffused distribution: its divergence is at most α_T²
+    // E‖x‖²/2 =
     // 1.2e-4 here
     let prior = 2e-4;
     for steps in [1, 2, 5, 20, 100] {
@@ -334,11 +371,11 @@ fn batches_do_not_change_likelihoods() {
     }
 }
 
-/// The forward process simulated along a path has the law of the bridge: `x_s` given `x_t` and
-/// `x_0` integrates to the reverse law for Gaussian data (ELBO terms vanish with the exact
-/// covariance).
+/// The forward process simulated along a path has the distribution of the bridge: `x_s` given `x_t`
+/// and `x_0` integrates to the reverse distribution for Gaussian data (ELBO terms vanish with the
+/// exact covariance).
 #[test]
-fn reverse_law_of_gaussian_data_is_the_forward_bridge_averaged() {
+fn reverse_distribution_of_gaussian_data_is_the_forward_bridge_averaged() {
     let mixture = random_mixture(6, 1, 2);
     let schedule = Vp::default();
     let (s, t) = (0.2, 0.5);
@@ -346,15 +383,15 @@ fn reverse_law_of_gaussian_data_is_the_forward_bridge_averaged() {
     let times = Times::All(t);
     let moments = mixture.moments(&x, &schedule, &times);
     let NoiseMoments { noise, cov, .. } = &moments;
-    let law: Gaussian = bridge(&x, noise, cov, &schedule, &Times::All(s), &times, 1.0);
-    // x_s | x_t = forward bridge with x_0 ~ posterior: mean and covariance by the law of total
+    let gaussian: Gaussian = bridge(&x, noise, cov, &schedule, &Times::All(s), &times, 1.0);
+    // x_s | x_t = forward bridge with x_0 ~ posterior: mean and covariance by the formula of total
     // variance
     let forward = tweedie::posterior::ForwardBridge::new(&schedule, s, t);
     let of_x0 = posterior(&x, &moments, &schedule, &times);
     let mean = &x * forward.of_xt + &of_x0.mean * forward.of_x0;
     let cov = of_x0.cov.to_dense() * forward.of_x0.powi(2) + Tensor::eye(2, F64) * forward.variance;
     assert!(
-        relative_error(&law.mean, &mean) < 1e-11
-            && relative_error(&law.cov.to_dense(), &cov) < 1e-11
+        relative_error(&gaussian.mean, &mean) < 1e-11
+            && relative_error(&gaussian.cov.to_dense(), &cov) < 1e-11
     );
 }

@@ -2,9 +2,9 @@
 //!
 //! A model starts in the prior `N(0, σ_T² I)`, the data end in `p_T`, which is not quite it:
 //! `α_T = 6.6e-3` for VP and subVP, and `x_T` of VE has the data's variance beside 2500. What an
-//! exact score gives is therefore the density of the law that is started in the prior, which
-//! differs from the data's by some hundredths of a nat; that law is in closed form for Gaussians,
-//! and is what the estimators are held to here.
+//! exact score gives is therefore the density of the process that is started in the prior, which
+//! differs from the data's by some hundredths of a nat; that density is in closed form for
+//! Gaussians, and is what the estimators are held to here.
 
 use std::f64::consts::{LN_2, PI};
 use std::sync::Arc;
@@ -73,8 +73,8 @@ fn log_normal(square: f64, v: f64) -> f64 {
 }
 
 impl Gaussian {
-    fn of(law: &GaussianMixture, schedule: &dyn Schedule, x: &Tensor) -> Gaussian {
-        let MixtureParameters { means, covariances, .. } = law.parameters();
+    fn of(mixture: &GaussianMixture, schedule: &dyn Schedule, x: &Tensor) -> Gaussian {
+        let MixtureParameters { means, covariances, .. } = mixture.parameters();
         let d = means[0].len();
         let s = Tensor::from_slice(&covariances[0]).view([d as i64, d as i64]);
         let (values, vectors) = s.linalg_eigh("L");
@@ -203,7 +203,7 @@ fn the_flow_is_exact_for_mixtures() {
     }
 }
 
-/// Each of `x`'s rows so many times.
+/// Each of `x`'s rows repeated this many times.
 fn repeated(x: &Tensor, times: i64) -> Tensor {
     x.repeat_interleave_self_int(times, 0, None)
 }
@@ -260,7 +260,7 @@ fn bounds_are_tight_for_gaussians() {
 
 /// Nats that β's steps lose on a Gaussian with these eigenvalues, whose reverse transitions have
 /// the variances `(k²/m²)((1 − ρ) + ρ G)`, `ρ = k²/σ_t²`, and not `k²`: the divergences between two
-/// normal laws of the same mean.
+/// normal distributions of the same mean.
 fn lost_by_beta(schedule: &dyn Schedule, grid: &[f64], values: &[f64]) -> f64 {
     let step = |s: f64, t: f64, v: f64| {
         let Transition { m, k2 } = schedule.transition(s, t);
@@ -305,8 +305,8 @@ fn the_elbo_is_tight_in_many_steps() {
     }
 }
 
-/// A few of the terms of a bound, drawn by their law, have the mean of all: the closed form at
-/// `K = 400`. All of them are the bound itself, and a term fewer is not.
+/// A few of the terms of a bound, drawn by their probabilities, have the mean of all: the closed
+/// form at `K = 400`. All of them are the bound itself, and a term fewer is not.
 #[test]
 fn some_terms_have_the_mean_of_all() {
     let schedule: Arc<dyn Schedule> = Arc::new(Vp::default());
@@ -422,8 +422,8 @@ fn values_do_not_depend_on_the_batch() {
 #[test]
 fn bits_per_dimension_contain_the_offset() {
     let variance = 1.0 / (2.0 * PI * std::f64::consts::E);
-    let law = GaussianMixture::new(&[1.0], &[[0.0; 4]], &[variance.sqrt()]).unwrap();
-    let oracle = Oracle::new(law, Arc::new(Vp::cosine(0.008)));
+    let data = GaussianMixture::new(&[1.0], &[[0.0; 4]], &[variance.sqrt()]).unwrap();
+    let oracle = Oracle::new(data, Arc::new(Vp::cosine(0.008)));
     let x = oracle.mixture.sample(400, Seed(15));
     let mut found =
         ProbabilityFlow::new(&oracle).log_likelihood(&Batch::of(&x), Seed(0), 0).unwrap();
@@ -464,10 +464,10 @@ fn kolmogorov_smirnov(mut uniforms: Vec<f64>) -> f64 {
     n.sqrt() * largest(apart)
 }
 
-/// Importance-sampled times have the law `∝ g²/σ²` by Kolmogorov and Smirnov's test, and are those
-/// of inverting its integral numerically.
+/// Importance-sampled times have the density `∝ g²/σ²` by Kolmogorov and Smirnov's test, and are
+/// those of inverting its integral numerically.
 #[test]
-fn importance_sampled_times_have_their_law() {
+fn importance_sampled_times_have_their_density() {
     for (name, schedule) in processes() {
         let (times, integral) = cumulative(&*schedule);
         let total = *integral.last().unwrap();
@@ -481,14 +481,15 @@ fn importance_sampled_times_have_their_law() {
             let inverted = interpolate(u * total, &integral, &times);
             assert!((inverted / t - 1.0).abs() < 1e-5, "{name} at {u}: {t}, {inverted}");
         }
-        let law = |t: f64| interpolate(t, &times, &integral) / total;
-        let statistic = kolmogorov_smirnov(drawn.into_iter().map(law).collect());
+        let distribution = |t: f64| interpolate(t, &times, &integral) / total;
+        let statistic = kolmogorov_smirnov(drawn.into_iter().map(distribution).collect());
         // 1.95 is exceeded with probability 1e-3
         assert!(statistic < 1.95, "{name}: {statistic}");
         // and the test can tell: times that are uniform are refused, but for VE, of which they are
-        // the law (ScoreFlow, Table 1)
+        // the distribution (ScoreFlow, Table 1)
         let (first, span) = (schedule.epsilon(), schedule.horizon() - schedule.epsilon());
-        let uniform = kolmogorov_smirnov(uniforms.iter().map(|u| law(first + span * u)).collect());
+        let uniform =
+            kolmogorov_smirnov(uniforms.iter().map(|u| distribution(first + span * u)).collect());
         println!("{name}: {statistic:.2}, uniform times {uniform:.0}");
         assert!(if name == "VE" { uniform < 1.95 } else { uniform > 10.0 }, "{name}: {uniform}");
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{Covariance, Diagonal, Interpolated, NoiseStatistics, Reverse};
-use tweedie::grid::{TimeLaw, even_trajectory};
+use tweedie::grid::{TimeDistribution, even_trajectory};
 use tweedie::likelihood::{Elbo, LogLikelihood, ProbabilityFlow, mean_and_error};
 use tweedie::model::{
     Base, Denoiser, HeadConfig, HeadStart, HeadTrunk, MlpConfig, Model, ModelConfig, NetworkConfig,
@@ -148,8 +148,8 @@ fn untrained_likelihood_is_the_bases() {
     }
 }
 
-/// Each mode moves what it says: head-only leaves the score's parameters as they are, score
-/// matching the head's.
+/// Each mode trains the parameters of its name: head-only leaves the score's parameters as they
+/// are, score matching the head's.
 #[test]
 fn modes_train_what_they_say() {
     let lm = |score| match ObjectiveConfig::default() {
@@ -292,7 +292,7 @@ fn second_moments_are_learned() {
     let target = Target::SecondMoment;
     train(
         &model,
-        &ObjectiveConfig::CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 },
+        &ObjectiveConfig::CovarianceMatching { target, time: TimeDistribution::Uniform, draws: 1 },
         400,
     );
     let trained = error();
@@ -338,7 +338,7 @@ fn variances_between_the_two_are_learned() {
     );
 }
 
-/// A head that says something else than a matrix is diagonal, and belongs to its objective.
+/// A head that gives another quantity than a matrix is diagonal, and belongs to its objective.
 #[test]
 fn heads_belong_to_their_objectives() {
     let head = |rank, parametrization| HeadConfig {
@@ -346,8 +346,11 @@ fn heads_belong_to_their_objectives() {
         parametrization,
         ..HeadConfig::default()
     };
-    let matching =
-        |target| ObjectiveConfig::CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 };
+    let matching = |target| ObjectiveConfig::CovarianceMatching {
+        target,
+        time: TimeDistribution::Uniform,
+        draws: 1,
+    };
     let (sn, npr, iddpm) = (
         matching(Target::SecondMoment),
         matching(Target::Residual),

@@ -6,7 +6,7 @@
 //!
 //! | diffusers | here |
 //! |---|---|
-//! | DDPM `fixed_small`, `fixed_large` | β̃, β; [`LastStep::Mean`] where the last step is from timestep 0, which adds no noise; from a later one it does |
+//! | DDPM `fixed_small`, `fixed_large` | β̃, β; [`LastStep::Mean`] from timestep 0 alone |
 //! | DDPM `learned_range` | the `G` for which the step's covariance is the interpolated one |
 //! | `clip_sample` (DDIM: with `use_clipped_model_output`) | [`Ancestral::within`] −1 and 1 |
 //! | DDIM at `eta` | β̃ at `η` |

@@ -41,13 +41,13 @@ fn the_exact_covariance_beats_beta() {
 /// process.
 const ORDER: &str = "TWEEDIE_TEST_ORDER";
 
-/// The full PyTorch 2.11 for CUDA, no GPU needed: opened before anything is asked, LibTorch knows
-/// its CUDA library, here by the version of cuDNN; asked first, it does not, for ever. Run it with
+/// The full PyTorch 2.11 for CUDA, no GPU needed: opened before any query, LibTorch knows
+/// its CUDA library, here by the version of cuDNN; queried first, it never does. Run it with
 ///
 ///     TWEEDIE_CUDA_LIBTORCH=…/site-packages/torch/lib cargo test --test slow cuda -- --ignored
 #[test]
 #[ignore = "needs the full PyTorch 2.11 with CUDA in TWEEDIE_CUDA_LIBTORCH"]
-fn the_cuda_library_is_opened_before_it_is_asked() {
+fn the_cuda_library_is_opened_before_it_is_queried() {
     match std::env::var(ORDER).as_deref() {
         Ok("open") => {
             // without a GPU an error, but after the library is open
@@ -67,7 +67,7 @@ fn the_cuda_library_is_opened_before_it_is_asked() {
             };
             let again = |order: &str| {
                 std::process::Command::new(std::env::current_exe().unwrap())
-                    .args(["the_cuda_library_is_opened_before_it_is_asked", "--exact"])
+                    .args(["the_cuda_library_is_opened_before_it_is_queried", "--exact"])
                     .args(["--ignored", "--nocapture"])
                     .env(ORDER, order)
                     .env("LD_LIBRARY_PATH", &library)
@@ -85,7 +85,7 @@ fn the_cuda_library_is_opened_before_it_is_asked() {
             // longer matters
             assert!(
                 !again("ask").status.success(),
-                "asked first, LibTorch now finds the library later"
+                "queried first, LibTorch now finds the library later"
             );
         }
     }

@@ -385,7 +385,7 @@ fn imported_pipelines_predict_noise() {
         let run = Run::load(&run, Device::Cpu).unwrap();
         let (alpha, sigma) = times.marginal(run.schedule(), Device::Cpu);
         let ours = run.model.noise(&q);
-        // what the output says of x_t = α x_0 + σ ε, solved for the output
+        // the output's definition with x_t = α x_0 + σ ε, solved for the output
         let back = match prediction {
             "epsilon" => ours.shallow_clone(),
             "v_prediction" => (&ours - &sample * &sigma) / &alpha,

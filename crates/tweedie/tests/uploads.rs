@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{Covariance, CovarianceConfig};
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::model::{
     Base, Denoiser, HeadConfig, HeadStart, Model, ModelConfig, NetworkConfig, Parametrization,
     UNetConfig,
@@ -111,10 +111,13 @@ fn a_sampling_step_uploads_its_noise() {
 /// With rows and noise staged, a step of training uploads one table of coefficients.
 #[test]
 fn a_training_step_uploads_one_table() {
-    let time = TimeLaw::LogSnr;
+    let time = TimeDistribution::LogSnr;
     let lm = |form, score| ObjectiveConfig::Lm { transitions: 3, form, time, score };
-    let matching =
-        |target| ObjectiveConfig::CovarianceMatching { target, time: TimeLaw::Uniform, draws: 2 };
+    let matching = |target| ObjectiveConfig::CovarianceMatching {
+        target,
+        time: TimeDistribution::Uniform,
+        draws: 2,
+    };
     let posterior = HeadConfig::default();
     let diagonal = HeadConfig::diagonal;
     let analytic = HeadConfig { start: HeadStart::Analytic, ..posterior };

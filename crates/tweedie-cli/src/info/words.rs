@@ -189,7 +189,7 @@ fn head(head: &HeadConfig) -> String {
     }
 }
 
-/// Seconds as people say them.
+/// Seconds as people write them.
 fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
@@ -199,7 +199,7 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// Bytes as people say them.
+/// Bytes as people write them.
 pub fn size(bytes: u64) -> String {
     match bytes {
         0..10_000 => format!("{bytes} bytes"),

@@ -1,4 +1,4 @@
-//! What a training says on a terminal, and how it is stopped from there.
+//! What a training prints on a terminal, and how it is stopped from there.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -32,7 +32,7 @@ pub fn listen() {
     let _ = ctrlc::set_handler(handler);
 }
 
-/// Validations without improvement after which that is said; then after twice as many, and so on.
+/// Validations without improvement after which that is reported; then after twice as many, and so on.
 const FALLING: u64 = 3;
 
 pub struct Console {

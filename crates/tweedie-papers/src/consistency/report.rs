@@ -18,7 +18,7 @@ impl Report {
         let settings = SETTINGS.map(|setting| setting());
         let failed = |pick: fn(&Cell) -> usize| self.cells.iter().map(pick).sum::<usize>();
         let page = Page::new()
-            .with("from", self.fitted_from())
+            .with("from", regression::fitted_from(&self.experiment.sample_sizes))
             .with("fits", failed(|c| c.errors.len()))
             .with("unconverged", failed(|c| c.unconverged))
             .with("degenerate", failed(|c| c.degenerate))
@@ -42,19 +42,15 @@ impl Report {
             .expect("a block has maximum likelihood")
     }
 
-    /// The first of the larger half of the sample sizes, of few the last but two, so that three are
-    /// left to fit.
-    fn fitted_from(&self) -> usize {
-        let sizes = &self.experiment.sample_sizes;
-        sizes[(sizes.len() / 2).min(sizes.len() - 3)]
-    }
-
     /// The exponent of a group's RMSE in `n`, and its standard error from those of the RMSEs.
     pub(super) fn rate(&self, setting: &Setting, estimator: Estimator, group: usize) -> Measured {
-        let points = self.of(setting, estimator).filter(|c| c.n >= self.fitted_from()).map(|c| {
-            let (value, error) = rmse(c, &GROUPS[group].1);
-            (c.n as f64, value, error)
-        });
+        let points = self
+            .of(setting, estimator)
+            .filter(|c| c.n >= regression::fitted_from(&self.experiment.sample_sizes))
+            .map(|c| {
+                let (value, error) = rmse(c, &GROUPS[group].1);
+                (c.n as f64, value, error)
+            });
         regression::exponent_of_measured(&points.collect::<Vec<_>>())
     }
 

@@ -54,7 +54,10 @@ fn bad_settings_name_the_field() {
         let message = experiment.measure(&mut |_, _| ()).unwrap_err().to_string();
         assert!(message.contains(field), "{message}");
     };
-    refused(Consistency { sample_sizes: vec![5, 50, 100, 200], ..small(1) }, "--sizes");
-    refused(Consistency { replicates: 1, ..small(1) }, "--replicates");
-    refused(Consistency { draws: 3, ..small(1) }, "--draws");
+    refused(
+        Consistency { sample_sizes: vec![5, 50, 100, 200], ..small(1) },
+        "experiment.sample_sizes",
+    );
+    refused(Consistency { replicates: 1, ..small(1) }, "experiment.replicates");
+    refused(Consistency { draws: 3, ..small(1) }, "experiment.draws");
 }

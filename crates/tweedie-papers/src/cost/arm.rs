@@ -9,7 +9,7 @@ use tch::{Cuda, Device, Kind};
 use super::Cost;
 use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
-use tweedie::grid::{Spacing, TimeLaw};
+use tweedie::grid::{Spacing, TimeDistribution};
 use tweedie::model::{
     Base, Denoiser, HeadConfig, HeadTrunk, Model, ModelConfig, NetworkConfig, Structure, UNetConfig,
 };
@@ -88,7 +88,7 @@ impl Rig {
             device,
             seed.derive("weights"),
         )?;
-        let time = TimeLaw::default();
+        let time = TimeDistribution::default();
         let (objective, rows) = match arm.rank {
             None => (
                 ObjectiveConfig::Sm { weighting: Weighting::Likelihood, time, draws: 1 },
@@ -160,6 +160,7 @@ impl Rig {
         let covariance = self.model.covariance(covariance)?;
         let step = Ancestral::new(&self.model, &*covariance, 1.0, LastStep::Noise)?;
         let steps = self.experiment.sampling_steps;
+        // where the steps lie does not change how long they take
         let grid = Spacing::Even.elbo_grid(self.model.space().schedule(), steps);
         let mut watch = Stopwatch::new(self.device);
         watch.start();

@@ -1,4 +1,4 @@
-//! Resident memory of this process, as Linux tells it.
+//! Resident memory of this process, as Linux reports it.
 
 /// `VmRSS`: now, in bytes.
 pub(super) fn resident() -> Option<u64> {

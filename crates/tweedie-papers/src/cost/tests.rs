@@ -27,10 +27,10 @@ fn written(report: &Report, dir: &std::path::Path) -> String {
 
 #[test]
 fn every_arm_is_timed_and_written() {
-    let mut asked = Vec::new();
+    let mut measured = Vec::new();
     let mut memory = |arm: &Arm| {
-        asked.push(arm.name());
-        Ok(Some(Peak { before: 1 << 20, highest: (3 + asked.len() as u64) << 20 }))
+        measured.push(arm.name());
+        Ok(Some(Peak { before: 1 << 20, highest: (3 + measured.len() as u64) << 20 }))
     };
     let mut heard = 0.0;
     let report = tiny().measure(Device::Cpu, &mut memory, &mut |_, done| heard = done).unwrap();
@@ -46,7 +46,7 @@ fn every_arm_is_timed_and_written() {
         "head-r0-separate",
         "head-r2-separate",
     ];
-    assert_eq!(asked, names);
+    assert_eq!(measured, names);
     for measured in &report.arms {
         let [low, middle, high] = measured.iteration.quartiles;
         assert!(0.0 < low && low <= middle && middle <= high, "{measured:?}");
@@ -65,7 +65,7 @@ fn every_arm_is_timed_and_written() {
     let page = written(&report, dir.path());
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
     assert_eq!(read("cost.csv").lines().count(), 1 + names.len());
-    // the third arm asked: 5 MiB of growth over SM's 3
+    // the third arm measured: 5 MiB of growth over SM's 3
     assert!(
         page.contains("| LM, r = 2, shared trunk |") && page.contains("| 5 | 1.67 |"),
         "{page}"
@@ -94,12 +94,12 @@ fn unknown_memory_is_left_out() {
 }
 
 #[test]
-fn impossible_settings_name_their_flag() {
+fn impossible_settings_are_named() {
     for (experiment, flag) in [
-        (Cost { transitions: 3, ..tiny() }, "--transitions"),
-        (Cost { ranks: vec![], ..tiny() }, "--ranks"),
-        (Cost { ranks: vec![65], ..tiny() }, "rank"),
-        (Cost { rounds: 0, ..tiny() }, "--rounds"),
+        (Cost { transitions: 3, ..tiny() }, "experiment.transitions"),
+        (Cost { ranks: vec![], ..tiny() }, "experiment.ranks"),
+        (Cost { ranks: vec![65], ..tiny() }, "experiment.ranks"),
+        (Cost { rounds: 0, ..tiny() }, "experiment.rounds"),
     ] {
         let error = experiment
             .measure(Device::Cpu, &mut |_| Ok(None), &mut |_, _| ())

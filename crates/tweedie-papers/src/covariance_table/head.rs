@@ -2,12 +2,11 @@
 
 use crate::images::Settings;
 use crate::learner::{HeadObjective, Learner};
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::model::{
     HeadBody, HeadStart, HeadTrunk, MlpConfig, ModelConfig, NetworkConfig, UNetConfig,
 };
 use tweedie::run::RunConfig;
-use tweedie::train::TrainConfig;
 
 /// Transitions of a path of Likelihood Matching: pairs (x_t, t) of a row.
 const TRANSITIONS: usize = 4;
@@ -25,26 +24,18 @@ pub(super) fn run_of(learner: Learner, score: &RunConfig, settings: &Settings) -
                 head.start = HeadStart::Analytic;
             }
             let network = UNetConfig { head_body: HeadBody::Complex, ..network };
-            (NetworkConfig::UNet(network), TimeLaw::Uniform)
+            (NetworkConfig::UNet(network), TimeDistribution::Uniform)
         }
         NetworkConfig::Mlp(network) => {
             let network = MlpConfig { head_trunk: HeadTrunk::Separate, ..network };
-            (NetworkConfig::Mlp(network), TimeLaw::LogSnr)
+            (NetworkConfig::Mlp(network), TimeDistribution::LogSnr)
         }
     };
     let draws = if learner.by == HeadObjective::Lm { TRANSITIONS } else { 1 };
     RunConfig {
         model: ModelConfig { network, head: Some(head), ..score.model.clone() },
         objective: learner.objective(time, draws),
-        train: TrainConfig {
-            iterations: settings.iterations,
-            batch_size: (settings.pairs / draws).max(1),
-            learning_rate: settings.learning_rate,
-            patience: 0,
-            validation_rows: settings.rows.min(128),
-            checkpoint_every: 500,
-            ..TrainConfig::default()
-        },
+        train: settings.train(draws),
         ..score.clone()
     }
 }

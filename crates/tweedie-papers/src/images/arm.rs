@@ -1,19 +1,18 @@
-//! Arms: ways to train, each kept as a run directory that `tweedie sample`, `score` and
-//! `train --resume` take too.
+//! Arms: ways to train, each kept as an ordinary run directory, which can be sampled, scored and
+//! trained further.
 
 use std::path::{Path, PathBuf};
 
 use tch::Device;
 
 use tweedie::data::TableOptions;
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::model::{
     BaseConfig, BaseKind, HeadConfig, HeadStart, HeadTrunk, ModelConfig, NetworkConfig, Structure,
     UNetConfig,
 };
 use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, Weighting};
 use tweedie::run::{DataConfig, Prepared, Run, RunConfig};
-use tweedie::train::TrainConfig;
 use tweedie::{Error, Result};
 
 use super::Settings;
@@ -35,15 +34,18 @@ pub struct Arm {
 }
 
 impl Arm {
-    /// Score matching, σ² weighting, uniform times: `tweedie train --objective sm`.
+    /// Score matching with σ² weighting and uniform times: the library's objective `sm`.
     pub fn sm(name: &str) -> Arm {
-        let objective =
-            ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: TimeLaw::Uniform, draws: 1 };
+        let objective = ObjectiveConfig::Sm {
+            weighting: Weighting::Sigma2,
+            time: TimeDistribution::Uniform,
+            draws: 1,
+        };
         Arm { name: name.into(), objective, rank: 0, trunk: HeadTrunk::Shared, score_from: None }
     }
 
     /// Likelihood Matching in marginal form, times uniform in `t` as in [`Arm::sm`], so that the
-    /// two differ in the objective alone: `tweedie train` on images.
+    /// two differ in the objective alone: the library's default for images.
     pub fn lm(
         name: &str,
         transitions: usize,
@@ -51,7 +53,7 @@ impl Arm {
         trunk: HeadTrunk,
         score: ScoreGradient,
     ) -> Arm {
-        let (form, time) = (LmForm::default(), TimeLaw::Uniform);
+        let (form, time) = (LmForm::default(), TimeDistribution::Uniform);
         let objective = ObjectiveConfig::Lm { transitions, form, time, score };
         Arm { name: name.into(), objective, rank, trunk, score_from: None }
     }
@@ -78,7 +80,7 @@ impl<'a> Studio<'a> {
         if prepared.record.image.is_none() {
             let problem = format!("{} is a table", settings.data);
             return Err(Error::config(
-                "--data",
+                "experiment.images.data",
                 problem,
                 "give images: IDX, CIFAR-10's batches, a folder",
             ));
@@ -101,7 +103,7 @@ impl<'a> Studio<'a> {
         let dim = self.prepared.record.scaling.dim() as i64;
         if !(0..=dim).contains(&arm.rank) {
             let remedy = format!("give a rank from 0 to the number of pixels and channels, {dim}");
-            return Err(Error::config("--rank", format!("{}", arm.rank), remedy));
+            return Err(Error::config("experiment.rank", format!("{}", arm.rank), remedy));
         }
         match &config.model.network {
             NetworkConfig::UNet(network) => network.check(),
@@ -116,9 +118,9 @@ impl<'a> Studio<'a> {
         if settings.pairs < draws {
             let problem = format!("{} pairs per step are fewer than N = {draws}", settings.pairs);
             return Err(Error::config(
-                "--batch-size",
+                "experiment.images.pairs",
                 problem,
-                "give more, or fewer --transitions",
+                "give more, or fewer experiment.transitions",
             ));
         }
         let network = UNetConfig { shape, head_trunk: arm.trunk, ..settings.network.clone() };
@@ -138,15 +140,7 @@ impl<'a> Studio<'a> {
                 ..ModelConfig::default()
             },
             objective: arm.objective.clone(),
-            train: TrainConfig {
-                iterations: settings.iterations,
-                batch_size: settings.pairs / draws,
-                learning_rate: settings.learning_rate,
-                patience: 0,
-                validation_rows: settings.rows.min(128),
-                checkpoint_every: 500,
-                ..TrainConfig::default()
-            },
+            train: settings.train(draws),
             ..RunConfig::default()
         };
         config.train.check()?;

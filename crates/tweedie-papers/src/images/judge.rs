@@ -9,15 +9,16 @@ use super::{Found, Record, Settings, Unit};
 use crate::page::Page;
 use tweedie::covariance::{CovarianceConfig, Reverse};
 use tweedie::data::{Dataset, Scaling, subset};
-use tweedie::grid::{Spacing, even_trajectory};
+use tweedie::grid::even_trajectory;
 use tweedie::likelihood::{Elbo, LogLikelihood};
 use tweedie::metric::{Extractor, FeatureMoments, FeatureStatistics, frechet_distance};
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
 use tweedie::query::Batch;
 use tweedie::run::{Run, level_rows, scaled_rows};
-use tweedie::sample::{Ancestral, Clipped, LastStep, Step, run_chain, sample_in_batches};
+use tweedie::sample::{Clipped, Ground, LastStep, SampleOptions, Sampling};
 use tweedie::tensor::{Count, to_vec};
+use tweedie::watch::Silent;
 use tweedie::{Error, Result};
 use tweedie_report::plot::{Sheet, sheet_of};
 
@@ -37,7 +38,7 @@ impl Method {
     pub const ZERO_HESSIAN: Method = Method::ancestral(CovarianceConfig::ZeroHessian);
     /// Ancestral, with the covariance of the forward bridge, DDPM "small".
     pub const BETA_TILDE: Method = Method::ancestral(CovarianceConfig::BetaTilde);
-    /// Deterministic.
+    /// DDIM's deterministic steps.
     pub const DDIM: Method = Method::ddim(CovarianceConfig::BetaTilde);
 
     /// DDPM's steps, `η = 1`.
@@ -135,7 +136,11 @@ impl<'a> Judge<'a> {
             (None, None) => Some(Features::Columns),
             (None, Some(_)) => {
                 let problem = format!("{} is of a table", run.dir.path().display());
-                return Err(Error::config("--features", problem, "leave it out: it is for images"));
+                return Err(Error::config(
+                    "experiment.images.features",
+                    problem,
+                    "leave it out: it is for images",
+                ));
             }
         };
         let in_network_units = |rows: &[usize]| match image {
@@ -165,12 +170,12 @@ impl<'a> Judge<'a> {
         let path = run.dir.path().display();
         if run.data.image != self.image || run.data.scaling != self.scaling {
             let problem = format!("{path} is of other data: of another shape, or scaled otherwise");
-            return Err(Error::config("--run", problem, "give runs of the same data"));
+            return Err(Error::config("experiment.run", problem, "give runs of the same data"));
         }
         if self.split.as_ref().is_some_and(|own| *own != split_of(run)) {
             let problem = format!("{path} has other test rows than the first run");
-            let remedy = "give runs of the same data, split alike, or test rows with --test";
-            return Err(Error::config("--run", problem, remedy));
+            let remedy = "give runs of the same data, split alike, or experiment.images.test";
+            return Err(Error::config("experiment.run", problem, remedy));
         }
         Ok(())
     }
@@ -278,11 +283,27 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// The times of `steps` steps, for likelihoods and for samples.
+    /// How samples are drawn in `steps` steps: as the library does by default, but for what the
+    /// protocol fixes.
+    fn sampling(&self, run: &Run, steps: usize) -> Sampling {
+        let images = self.image.is_some();
+        let options = SampleOptions {
+            steps,
+            // the published chains of OCM and Analytic-DPM end in the mean; tables do too, so that
+            // every distance of a page is of one protocol
+            last_step: Some(LastStep::Mean),
+            clip_noise: Some(self.settings.clip_noise).filter(|levels| images && *levels > 0.0),
+            ..SampleOptions::default()
+        };
+        options.of(&run.model, images)
+    }
+
+    /// The times of `steps` steps, for likelihoods and for samples: of images the even trajectory
+    /// that OCM and Analytic-DPM publish, of tables the library's default.
     fn grid(&self, run: &Run, steps: usize) -> Result<Vec<f64>> {
         match self.image {
             Some(_) => even_trajectory(run.schedule(), steps),
-            None => Ok(Spacing::default().elbo_grid(run.schedule(), steps)),
+            None => self.sampling(run, steps).grid(run.schedule()),
         }
     }
 
@@ -306,17 +327,13 @@ impl<'a> Judge<'a> {
         steps: usize,
         n: usize,
     ) -> Result<(Tensor, Clipped)> {
-        let covariance = run.model.covariance(method.covariance)?;
-        let mut step = Ancestral::new(&run.model, &*covariance, method.eta, LastStep::Mean)?;
-        let grid = self.grid(run, steps)?;
-        if self.image.is_some() && self.settings.clip_noise > 0.0 {
-            step = step.clip_noise(self.settings.clip_noise, grid[1])?;
-        }
-        let seed = self.seed().derive("samples");
-        let samples = sample_in_batches(n, self.settings.batch, |rows| {
-            run_chain(&step, &grid, seed, rows, None)
-        })?;
-        Ok((samples, step.clipped()))
+        let (model, seed) = (&run.model, self.seed().derive("samples"));
+        let Method { covariance, eta } = method;
+        let sampling = Sampling { covariance, eta, seed, ..self.sampling(run, steps) };
+        let (covariance, grid) = (model.covariance(covariance)?, self.grid(run, steps)?);
+        let ground =
+            Ground { model: model.own_mode(), covariance: &*covariance, grid: &grid, class: None };
+        sampling.draw(&ground, (n, self.settings.batch), &mut Silent)
     }
 
     /// Levels of images in the network's units, image after image.
@@ -339,7 +356,7 @@ impl<'a> Judge<'a> {
 fn check_classes(run: &Run) -> Result<()> {
     if run.model.classes() > 0 {
         let problem = format!("{} is conditioned on classes", run.dir.path().display());
-        return Err(Error::config("--run", problem, "give runs without classes"));
+        return Err(Error::config("experiment.run", problem, "give runs without classes"));
     }
     Ok(())
 }
@@ -358,16 +375,18 @@ fn test_rows(run: &Run, given: Option<&Path>) -> Result<(Dataset, Vec<usize>)> {
     }
     match run.prepared() {
         Some(own) if !own.split.test.is_empty() => Ok((own.table, own.split.test)),
-        Some(_) => {
-            Err(Error::config("--test", "the run kept no test rows", "give test rows with --test"))
-        }
+        Some(_) => Err(Error::config(
+            "experiment.images.test",
+            "the run kept no test rows",
+            "give experiment.images.test",
+        )),
         None => Err(Error::config(
-            "--test",
+            "experiment.images.test",
             format!(
                 "{} is not available, or no longer the data of this run",
                 run.config.data.source
             ),
-            "give test rows with --test",
+            "give experiment.images.test",
         )),
     }
 }

@@ -10,14 +10,14 @@ use crate::page::Page;
 /// What a negative log-likelihood is given in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Of images.
+    /// Bits per dimension, of images.
     BitsPerDim,
-    /// Of tables, in the data's own units.
+    /// Nats per row in the data's own units, of tables.
     NatsPerRow,
 }
 
 impl Unit {
-    /// In words.
+    /// Its name in tables and figures.
     pub fn label(self) -> &'static str {
         match self {
             Unit::BitsPerDim => "bits per dimension",
@@ -26,7 +26,7 @@ impl Unit {
     }
 }
 
-/// One run under one method in so many steps.
+/// One run under one method and number of steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// The run's name.

@@ -111,7 +111,7 @@ impl Curve {
     }
 }
 
-/// Variants are compared up to so many steps: beyond, nothing tells them apart.
+/// The largest number of steps at which variants are compared; with more they do not differ.
 const VARIANT_STEPS: usize = 20;
 /// Trials whose samples are kept for density plots.
 const KEPT: usize = 10;

@@ -3,6 +3,7 @@
 
 use tch::Tensor;
 
+use crate::experiment::kinds;
 use tweedie::noise::Seed;
 use tweedie::oracle::{GaussianMixture, MixtureParameters, StudentTMixture};
 use tweedie::{Error, Result};
@@ -12,24 +13,17 @@ const LOCATIONS: [f64; 2] = [-10.0, 10.0];
 /// Degrees of freedom of the heavy-tailed distribution.
 const FREEDOM: f64 = 3.0;
 
-/// The distribution of the data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Distribution {
-    /// `½N(−10, 1) + ½N(10, 1)`.
-    Gaussian,
-    /// The same with Student t₃ components.
-    StudentT,
+kinds! {
+    /// The distribution of the data.
+    pub enum Distribution {
+        /// `½N(−10, 1) + ½N(10, 1)`.
+        Gaussian = "gaussian",
+        /// The same with Student t₃ components.
+        StudentT = "student-t",
+    }
 }
 
 impl Distribution {
-    /// The name in tables and file names.
-    pub fn name(self) -> &'static str {
-        match self {
-            Distribution::Gaussian => "gaussian",
-            Distribution::StudentT => "student-t",
-        }
-    }
-
     /// The distribution in formulas.
     pub fn formula(self) -> &'static str {
         match self {

@@ -61,7 +61,7 @@ fn exact_moments_beat_fixed_covariances() {
 #[test]
 fn impossible_settings_name_their_field() {
     let error = Mixture { steps: vec![], ..tiny() }.measure(&mut |_, _| ()).unwrap_err();
-    assert!(error.to_string().starts_with("steps"), "{error}");
+    assert!(error.to_string().starts_with("experiment.steps"), "{error}");
     let error = Mixture { transitions: vec![1], ..tiny() }.measure(&mut |_, _| ()).unwrap_err();
-    assert!(error.to_string().starts_with("transitions"), "{error}");
+    assert!(error.to_string().starts_with("experiment.transitions"), "{error}");
 }

@@ -8,7 +8,7 @@ use super::distribution::Distribution;
 use crate::experiment::settings;
 use tweedie::Result;
 use tweedie::covariance::{CovarianceConfig, CovarianceSources};
-use tweedie::grid::{Spacing, TimeLaw};
+use tweedie::grid::{Spacing, TimeDistribution};
 use tweedie::model::Parametrization;
 use tweedie::model::{
     Base, BaseConfig, BaseKind, Denoiser, Form, HeadConfig, HeadTrunk, MlpConfig, Model,
@@ -39,7 +39,7 @@ settings! {
         /// Decay of the parameters' moving average.
         pub ema: f64 = 0.99,
         /// The clock in which training times are uniform.
-        pub time: TimeLaw = TimeLaw::Uniform,
+        pub time: TimeDistribution = TimeDistribution::Uniform,
         /// Path or marginal form of Likelihood Matching.
         pub form: LmForm = LmForm::Marginal,
         /// What trains Likelihood Matching's score.

@@ -5,7 +5,7 @@ use rand_distr::StandardNormal;
 
 use super::family::Point;
 use super::loss::{Draw, Form};
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::schedule::{Schedule, Vp};
 
 /// How score matching weighs `‖ε̂ − ε‖² = σ²‖s + ε/σ‖²` and draws `t`.
@@ -49,24 +49,29 @@ pub enum Estimator {
     LikelihoodMatching {
         /// `Path` or `Marginal`.
         form: Form,
-        /// `N`.
+        /// Transitions `N` of a path.
         transitions: usize,
         /// The clock in which grids are uniform on the simplex.
-        time: TimeLaw,
+        time: TimeDistribution,
         /// How draws are made.
         sampling: Sampling,
     },
 }
 
 impl Estimator {
-    /// Score matching.
+    /// Score matching with this weight.
     pub const fn sm(weight: ScoreWeight, sampling: Sampling) -> Estimator {
         Estimator::ScoreMatching { weight, sampling }
     }
 
     /// Likelihood Matching on grids uniform in `t`.
     pub const fn lm(form: Form, transitions: usize, sampling: Sampling) -> Estimator {
-        Estimator::LikelihoodMatching { form, transitions, time: TimeLaw::Uniform, sampling }
+        Estimator::LikelihoodMatching {
+            form,
+            transitions,
+            time: TimeDistribution::Uniform,
+            sampling,
+        }
     }
 
     /// The estimator's name in tables.
@@ -90,7 +95,7 @@ impl Estimator {
             }
             Estimator::LikelihoodMatching { form, transitions, time, sampling } => {
                 let form = if form == Form::Path { "path" } else { "marginal" };
-                let time = if time == TimeLaw::Uniform { "" } else { ", log-SNR grid" };
+                let time = if time == TimeDistribution::Uniform { "" } else { ", log-SNR grid" };
                 let sampling = match sampling {
                     Sampling::Balanced => "",
                     Sampling::Independent => ", independent draws",
@@ -158,7 +163,7 @@ pub struct Drawer<'a> {
 #[derive(Debug)]
 enum Times {
     Score { vp: Vp, weight: ScoreWeight },
-    Grid { transitions: usize, time: TimeLaw },
+    Grid { transitions: usize, time: TimeDistribution },
 }
 
 fn normal(rng: &mut impl Rng) -> Point {
@@ -206,7 +211,7 @@ impl<'a> Drawer<'a> {
                 let u = (stratum.0 as f64 + rng.random::<f64>()) / stratum.1 as f64;
                 let t = match weight {
                     ScoreWeight::LikelihoodImportance => vp.importance_time(u),
-                    _ => TimeLaw::Uniform.time(vp, u),
+                    _ => TimeDistribution::Uniform.time(vp, u),
                 };
                 let (alpha, sigma2) = (vp.alpha(t), vp.sigma2(t));
                 let rho = match weight {

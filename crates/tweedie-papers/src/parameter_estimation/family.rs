@@ -34,7 +34,7 @@ impl Mixture {
         }
     }
 
-    /// Standard deviations.
+    /// The components' standard deviations.
     pub fn sds(&self) -> [f64; 2] {
         self.log_variances.map(|l| (0.5 * l).exp())
     }
@@ -116,7 +116,7 @@ impl Mixture {
     }
 }
 
-/// Squared distance.
+/// The squared Euclidean distance of two points.
 pub fn distance2(a: Point, b: Point) -> f64 {
     (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2)
 }

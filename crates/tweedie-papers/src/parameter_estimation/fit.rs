@@ -10,7 +10,7 @@ use super::loss::{Draw, Form, Sum};
 /// A fitted distribution and how the fit ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Fit {
-    /// The estimate.
+    /// The fitted parameters.
     pub mixture: Mixture,
     /// Whether the last step was below [`TOLERANCE`] standard errors.
     pub converged: bool,

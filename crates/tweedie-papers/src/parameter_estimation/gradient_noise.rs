@@ -17,9 +17,9 @@ use tweedie::schedule::Vp;
 /// one datum without bias.
 #[derive(Clone, Debug)]
 pub struct GradientNoise {
-    /// Which truth.
+    /// The distribution at whose parameters the gradient is taken.
     pub setting: Setting,
-    /// Which objective.
+    /// The objective.
     pub estimator: Estimator,
     /// Variance of the loss from the noise alone (the datum held fixed) × draws per group: the
     /// variance of the mean over `M` draws is this over `M`. Nats² for LM and likelihood weighting.

@@ -34,7 +34,7 @@ pub struct Draw {
 pub struct Sum {
     /// Nats, up to a constant, or the weighted squared error.
     pub value: f64,
-    /// Gradient.
+    /// The gradient in the parameters.
     pub gradient: Params,
     /// Expected Hessian where the model's moments are right: Gauss–Newton for `Score`, the Fisher
     /// information of the quasi-likelihood for the others. Lower triangle only.

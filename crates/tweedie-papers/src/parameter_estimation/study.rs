@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::draws::{Drawer, Estimator};
 use super::family::{Mixture, P, Params};
 use super::fit::{Fit, fit, maximum_likelihood, start};
-use crate::experiment::Progress;
+use crate::experiment::{Progress, at_least};
 use tweedie::noise::Seed;
 use tweedie::schedule::Vp;
 use tweedie::{Error, Result};
@@ -32,13 +32,13 @@ pub const GROUPS: [Group; 3] = [("means", 0..4), ("sds", 4..6), ("weight", 6..7)
 /// All replicates of one estimator at one setting and sample size.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// Which truth.
+    /// The distribution of the data.
     pub setting: Setting,
     /// Rows per replicate.
     pub n: usize,
     /// `(x, t)` draws per datum, as used; 0 for maximum likelihood.
     pub draws: usize,
-    /// Which estimator.
+    /// The estimator of all these fits.
     pub estimator: Estimator,
     /// Estimates minus truth, labels aligned, one per replicate.
     pub errors: Vec<Params>,
@@ -111,22 +111,19 @@ pub fn separated() -> Setting {
     Setting { name: "separated", truth: Mixture::new([[-3.0, -1.5], [3.0, 1.5]], [0.7, 0.9], 0.4) }
 }
 
-/// Threads to fit on: so many, or those of the program. Results do not depend on their number.
+/// A pool of `threads` threads to fit on, by default as many as the program has. Results do not
+/// depend on their number.
 pub fn pool(threads: Option<usize>) -> Result<ThreadPool> {
     let threads = threads.unwrap_or_else(rayon::current_num_threads);
-    Error::check_count("threads", threads, 10_000)?;
-    let failed = |e| Error::numeric(format!("no threads: {e}"), "give fewer with --threads");
+    Error::check_count("experiment.threads", threads, 10_000)?;
+    let failed = |e| Error::numeric(format!("no threads: {e}"), "give fewer experiment.threads");
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(failed)
 }
 
 /// Refuses replicates and draws that are too few.
 pub fn check(replicates: usize, draws: usize) -> Result<()> {
-    let at_least = |field: &str, value: usize, least: usize| match value >= least {
-        true => Ok(()),
-        false => Err(Error::config(field, value.to_string(), format!("give at least {least}"))),
-    };
-    at_least("--replicates", replicates, 2)?;
-    at_least("--draws", draws, 16)
+    at_least("experiment.replicates", replicates, 2)?;
+    at_least("experiment.draws", draws, 16)
 }
 
 /// Runs blocks one after the other; `progress` gets a line and the fraction of them that is done.
@@ -151,18 +148,31 @@ pub fn run_all(
     cells
 }
 
+/// A block for every setting and sample size.
+pub fn blocks(
+    sizes: &[usize],
+    replicates: usize,
+    draws: usize,
+    estimators: &[Estimator],
+) -> Vec<Block> {
+    let each = SETTINGS.iter().flat_map(|setting| sizes.iter().map(move |&n| (setting(), n)));
+    let estimators = || estimators.to_vec();
+    each.map(|(setting, n)| Block { setting, n, replicates, draws, estimators: estimators() })
+        .collect()
+}
+
 /// One block of work: a setting, a sample size and the estimators compared there.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// Which truth.
+    /// The distribution of the data.
     pub setting: Setting,
     /// Rows per replicate.
     pub n: usize,
-    /// Replicates.
+    /// Data sets that are drawn and fitted.
     pub replicates: usize,
     /// `(x, t)` draws per datum.
     pub draws: usize,
-    /// Who is compared.
+    /// The estimators that are compared.
     pub estimators: Vec<Estimator>,
 }
 

@@ -26,11 +26,13 @@ fn largest_z(rows: &[Vec<f64>]) -> f64 {
         .fold(0.0, f64::max)
 }
 
-fn times() -> impl Iterator<Item = (TimeLaw, usize)> {
-    [TimeLaw::Uniform, TimeLaw::LogSnr].into_iter().flat_map(|time| [1, 2, 10].map(|n| (time, n)))
+fn times() -> impl Iterator<Item = (TimeDistribution, usize)> {
+    [TimeDistribution::Uniform, TimeDistribution::LogSnr]
+        .into_iter()
+        .flat_map(|time| [1, 2, 10].map(|n| (time, n)))
 }
 
-fn lm(form: Form, (time, transitions): (TimeLaw, usize)) -> Estimator {
+fn lm(form: Form, (time, transitions): (TimeDistribution, usize)) -> Estimator {
     Estimator::LikelihoodMatching { form, transitions, time, sampling: Sampling::Independent }
 }
 

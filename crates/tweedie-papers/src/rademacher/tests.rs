@@ -58,8 +58,8 @@ fn mistakes_name_their_field() {
     let error = Rademacher { probes: vec![4, 2], ..tiny(Distribution::Nine) }
         .measure(&mut |_, _| ())
         .unwrap_err();
-    assert!(error.to_string().contains("--probes"), "{error}");
+    assert!(error.to_string().contains("experiment.probes"), "{error}");
     let error =
         Rademacher { trials: 0, ..tiny(Distribution::Nine) }.measure(&mut |_, _| ()).unwrap_err();
-    assert!(error.to_string().contains("--trials"), "{error}");
+    assert!(error.to_string().contains("experiment.trials"), "{error}");
 }

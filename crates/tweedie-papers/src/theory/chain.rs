@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
+use crate::experiment::kinds;
 use tweedie::grid::Spacing;
 use tweedie::schedule::{Schedule, Vp};
 
-/// A forward process with its `K` steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chain {
-    /// The schedule (18) of Likelihood Matching, with `c0 = 1` and `c1 = 3`: every step of its own
-    /// chain.
-    Theorem,
-    /// VP with `β` from 0.1 to 20, `K − 1` steps even in the log signal-to-noise ratio from
-    /// `ε = 1e-3` to 1.
-    LogSnr,
+kinds! {
+    /// A forward process with its `K` steps.
+    pub enum Chain {
+        /// The schedule (18) of Likelihood Matching, with `c0 = 1` and `c1 = 3`: every step of its
+        /// own chain.
+        Theorem = "schedule (18)",
+        /// VP with `β` from 0.1 to 20, `K − 1` steps even in the log signal-to-noise ratio from
+        /// `ε = 1e-3` to 1.
+        LogSnr = "VP, log-SNR",
+    }
 }
 
 const C0: f64 = 1.0;
@@ -22,17 +24,6 @@ const C1: f64 = 3.0;
 pub(super) const FEWEST: usize = 5;
 
 impl Chain {
-    /// The chain of the theorem, and steps even in the log signal-to-noise ratio.
-    pub const ALL: [Chain; 2] = [Chain::Theorem, Chain::LogSnr];
-
-    /// The name in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Chain::Theorem => "schedule (18)",
-            Chain::LogSnr => "VP, log-SNR",
-        }
-    }
-
     /// The name in files.
     pub fn key(self) -> &'static str {
         match self {

@@ -78,7 +78,7 @@ impl Report {
         });
         let (errors, exponents) = self.errors();
         let page = Page::new()
-            .with("from", self.fitted_from())
+            .with("from", regression::fitted_from(&self.experiment.steps))
             .table("exponents", &self.exponents(&each))
             .each("paths", each.iter().map(|&(dim, chain)| self.path(dim, chain)))
             .table("elbos", &self.elbos())
@@ -115,7 +115,9 @@ impl Report {
         chain: Chain,
         pick: impl Fn(&Measured) -> Option<Nats>,
     ) -> Nats {
-        let large = self.of(dim, chain).filter(|m| m.steps >= self.fitted_from());
+        let large = self
+            .of(dim, chain)
+            .filter(|m| m.steps >= regression::fitted_from(&self.experiment.steps));
         let point =
             |m: &Measured| pick(m).map(|(value, error)| (chain.fineness(m.steps), value, error));
         regression::exponent_of_noisy(&large.filter_map(point).collect::<Vec<_>>())
@@ -188,13 +190,6 @@ impl Report {
             "−ELBO − entropy" => measured(judged.path.elbo, 3),
             "sum of the parts" => small(Some(m.sum(&judged.path))),
         })
-    }
-
-    /// The first of the larger half of the numbers of steps, of few the last but two, so that three
-    /// are left to fit.
-    fn fitted_from(&self) -> usize {
-        let steps = &self.experiment.steps;
-        steps[(steps.len() / 2).min(steps.len() - 3)]
     }
 
     fn outputs(&self, chain: Chain) -> Table {

@@ -229,8 +229,8 @@ fn bad_settings_name_the_field() {
         let message = theory.measure(&mut |_, _| ()).unwrap_err().to_string();
         assert!(message.contains(field), "{message}");
     };
-    refused(Theory { steps: vec![4, 10, 20, 40], ..small() }, "--steps");
-    refused(Theory { steps: vec![10, 40, 20, 80], ..small() }, "--steps");
-    refused(Theory { perturbations: vec![0.1, 0.7], ..small() }, "--perturbations");
-    refused(Theory { rows: 1, ..small() }, "--rows");
+    refused(Theory { steps: vec![4, 10, 20, 40], ..small() }, "experiment.steps");
+    refused(Theory { steps: vec![10, 40, 20, 80], ..small() }, "experiment.steps");
+    refused(Theory { perturbations: vec![0.1, 0.7], ..small() }, "experiment.perturbations");
+    refused(Theory { rows: 1, ..small() }, "experiment.rows");
 }

@@ -6,10 +6,10 @@ use crate::number::{alike, short};
 /// How an axis spaces its values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scale {
-    /// Evenly.
+    /// Spaced evenly.
     #[default]
     Linear,
-    /// By their logarithm; values that are not positive are skipped and counted.
+    /// Spaced by their logarithm; values that are not positive are skipped and counted.
     Log,
 }
 

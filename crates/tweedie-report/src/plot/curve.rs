@@ -6,10 +6,10 @@ use super::axis::Axis;
 use super::svg::{Ink, Pen, circle, fill, px, stroke};
 use super::{Series, Style};
 
-/// Up to so many points a curve shows its markers, and its standard errors as bars; beyond, as a
-/// band.
+/// The number of points up to which a curve shows its markers, and its standard errors as bars;
+/// with more they are a band.
 const FEW: usize = 24;
-/// Beyond so many points a curve is drawn by its extremes in columns of half a pixel.
+/// The number of points beyond which a curve is drawn by its extremes in columns of half a pixel.
 const MANY: usize = 4000;
 
 /// The line of a curve in `style`.

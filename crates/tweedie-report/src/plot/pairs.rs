@@ -10,9 +10,9 @@ use super::svg::{Ink, Pen, Point, document, fit, line, px, rect, stroke, text, w
 use super::{Series, Skipped, Style, sorted_finite, view_range};
 use crate::number::fixed;
 
-/// At most so many points per set and panel: rows ⌊i n / 1000⌋, whatever the values.
+/// Points per set and panel, at most: rows ⌊i n / 1000⌋, whatever the values.
 const POINTS: usize = 1000;
-/// Points are drawn in so many layers, the sets taking turns, so that none hides the others.
+/// Layers in which points are drawn, the sets taking turns, so that none hides the others.
 const LAYERS: usize = 10;
 
 /// Tables over the same columns, pair by pair: scatter below the diagonal, overlaid histograms on

@@ -9,7 +9,8 @@ use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use tweedie::Result;
 use tweedie::data::OutputFile;
 
-/// Images are enlarged by the least integer factor that makes them at least so many pixels wide.
+/// The least width of an image in pixels: images are enlarged by the least integer factor that
+/// gives it.
 const LEAST_WIDTH: usize = 48;
 /// Pixels between images and around them.
 const GUTTER: usize = 3;

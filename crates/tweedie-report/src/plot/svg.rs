@@ -142,7 +142,7 @@ pub(crate) struct Pen {
 }
 
 impl Pen {
-    /// A solid line so many pixels wide.
+    /// A solid line of this width in pixels.
     pub(crate) fn of(width: f64) -> Pen {
         Pen { width, dashes: None, opacity: None }
     }

@@ -5,7 +5,8 @@ use crate::plot::sorted_finite;
 
 /// Rows of a set that rank correlations are computed on, evenly spaced.
 const ROWS: usize = 1000;
-/// Pairs are compared among so many columns at most: those that differ most by themselves.
+/// The number of columns among which pairs are compared, at most: those that differ most by
+/// themselves.
 const PAIRED: usize = 128;
 
 /// Mean and standard deviation of Kolmogorov's distribution, and of `|z|` of a standard normal `z`:

@@ -177,8 +177,8 @@ pub(super) fn likelihood_vs_steps(inputs: &ReportInputs) -> Markup {
     };
     let mut caption = format!(
         "The mean {what} of the test rows for each covariance of the reverse steps, with bars of \
-         ± one standard error: {better} is better, and a curve that is {high} on the left needs few \
-         steps."
+         ± one standard error: {better} is better, and a curve that is {high} on the left needs \
+         few steps."
     );
     if range.is_some() {
         caption +=

@@ -7,7 +7,7 @@ use crate::number::grouped;
 use crate::plot::{Series, quantile, sorted_finite};
 use crate::table::{Cell, Column, Digits, Table};
 
-/// Beyond so many columns the table folds away.
+/// The number of columns beyond which the table is folded.
 const LONG: usize = 16;
 
 pub(super) fn summary(rows: &[(String, String)]) -> Markup {
@@ -130,8 +130,9 @@ pub(super) fn marginals(inputs: &ReportInputs) -> Markup {
             (scrolling(&table, "paired"))
         }
         p class="caption" {
-            "Each pair should agree; the Kolmogorov–Smirnov distance is the largest gap between the \
-             two distribution functions, 0 where the marginals agree and 1 where they are apart."
+            "Each pair should agree; the Kolmogorov–Smirnov distance is the largest gap between \
+             the two distribution functions, 0 where the marginals agree and 1 where they are \
+             apart."
             @if skipped > 0 { " " (grouped(skipped)) " values not finite were left out." }
         }
     }

@@ -1,4 +1,4 @@
-//! What a run's figures say beside those of simpler models, in plain words.
+//! What a run's figures mean beside those of simpler models, in plain words.
 
 use super::Scores;
 use crate::number::{grouped, short};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{BetaTilde, Covariance, Own};
-use tweedie::grid::TimeLaw;
+use tweedie::grid::TimeDistribution;
 use tweedie::model::{
     Base, Denoiser, Form, HeadBody, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig,
     Prediction, Structure, UNetConfig,
@@ -32,14 +32,17 @@ pub const BATCH: usize = 512;
 pub const TRANSITIONS: usize = 4;
 
 /// Denoising score matching with one draw per row.
-pub const DSM: DenoisingScoreMatching =
-    DenoisingScoreMatching { weighting: Weighting::Likelihood, time: TimeLaw::LogSnr, draws: 1 };
+pub const DSM: DenoisingScoreMatching = DenoisingScoreMatching {
+    weighting: Weighting::Likelihood,
+    time: TimeDistribution::LogSnr,
+    draws: 1,
+};
 
 /// Likelihood Matching as it comes.
 pub const LM: LikelihoodMatching = LikelihoodMatching {
     transitions: TRANSITIONS,
     form: LmForm::Marginal,
-    time: TimeLaw::LogSnr,
+    time: TimeDistribution::LogSnr,
     score: ScoreGradient::Dsm,
 };
 
@@ -265,7 +268,7 @@ pub fn trials(trials: usize) -> Training {
     Training::new(plain(1, 64, 1, trials as i64), DSM, 1000 * trials, 1e9)
 }
 
-/// `steps` steps of so many trials, in groups shared out among the threads.
+/// `steps` steps of each trial, in groups shared out among the threads.
 pub fn trials_together(number: usize, steps: u64, threads: usize) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {

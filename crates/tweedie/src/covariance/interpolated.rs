@@ -38,7 +38,7 @@ impl Covariance for Interpolated {
     }
 
     /// # Panics
-    /// If the model's head says no `v`.
+    /// If the model's head gives no `v`.
     fn of(&self, model: &dyn Denoiser, q: &Query, _: &mut Noise) -> (Tensor, StepCovariance) {
         let NoiseMoments { noise, head: Some(HeadOutput::Interpolation(v)), .. } = model.moments(q)
         else {
@@ -89,7 +89,7 @@ pub(crate) mod tests {
     use crate::oracle::{GaussianMixture, Oracle};
     use crate::schedule::{ScheduleConfig, StepLaw, SubVp, Ve, Vp};
 
-    /// An oracle that says the same `v` everywhere.
+    /// An oracle that gives the same `v` everywhere.
     pub(crate) struct Constant {
         pub oracle: Oracle,
         /// A number.

@@ -33,7 +33,7 @@ use crate::sym_matrix::{SymMatrix, eigen_rows, eigenvalue_rows};
 use crate::tensor::{sum_over, vector_jacobian_product};
 
 /// Variances of the noise are held above this: a trained field is the score of no density
-/// everywhere, and a reverse law needs a density.
+/// everywhere, and a reverse distribution needs a density.
 const FLOOR: f64 = 1e-6;
 
 /// `ε̂`, and the diagonal of `G` as the mean of `v ⊙ Gv` over `probes` vectors of random signs

@@ -1,4 +1,4 @@
-//! The covariance that a model says itself.
+//! The covariance that a model's own head gives.
 
 use tch::Tensor;
 

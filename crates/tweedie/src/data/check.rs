@@ -10,7 +10,7 @@ use super::refusals::{Fix, Refusal, combined};
 use super::scaling::Dequantize;
 use crate::Result;
 
-/// Columns are compared on at most so many rows, then the finding is confirmed on all.
+/// The most rows on which columns are compared; the finding is then confirmed on all.
 const ROWS: usize = 100_000;
 /// Multiplications spent on the comparison, at most, as long as it has rows enough.
 const WORK: usize = 4_000_000_000;

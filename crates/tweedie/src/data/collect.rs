@@ -13,7 +13,7 @@ use super::survey::Survey;
 use crate::error::{Place, trying};
 use crate::{Error, Result};
 
-/// Where a cell stands in its file: a row, from 1, or nowhere, as what is said of all rows.
+/// Where a cell stands in its file: a row, from 1, or nowhere, as what concerns all rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spot {
     Line(u64),
@@ -55,7 +55,7 @@ pub(super) struct Collector {
     pub survey: Option<Survey>,
     /// Columns of the file that are left out unless they are named: position and why.
     set_aside: Vec<(usize, String)>,
-    /// What a person has to be told of the file.
+    /// What has to be reported about the file.
     pub found: Found,
     pub notes: Vec<String>,
     pub layout: Option<Layout>,

@@ -416,7 +416,7 @@ impl Dataset {
     }
 }
 
-/// The columns of images with so many levels: `p1`, `p2`, …
+/// The columns of images with `dim` levels: `p1`, `p2`, …
 pub(crate) fn pixel_columns(dim: usize) -> Vec<Column> {
     (1..=dim).map(|i| Column { name: format!("p{i}"), kind: ColumnKind::Integer }).collect()
 }

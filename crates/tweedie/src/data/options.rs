@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::choice::choices;
 
 choices! {
-    /// What to do with a row that has a missing cell (empty, `NA`, `N/A`, `NaN`, `null`, `None`, `?`,
-    /// infinite).
+    /// What to do with a row that has a missing cell (empty, `NA`, `N/A`, `NaN`, `null`, `None`,
+    /// `?`, infinite).
     pub enum Missing = Error {
         /// Refuse the file, naming the cell.
         Error = "error",
@@ -87,7 +87,8 @@ impl TableOptions {
     }
 }
 
-/// What a reader found in a file: what a person has to be told once, since a guess may be wrong.
+/// What a reader found in a file: what has to be reported to a person once, since a guess may be
+/// wrong.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
     /// `text`, `Parquet` or `NPY`; empty for images and tables made in memory.
@@ -142,7 +143,10 @@ impl Found {
         let (parts, listed) = (parts.join(", "), listed.join(", "));
         let layout = format!("found: {parts}; {dim}{of} column{s}: {listed}");
         let left_out = self.left_out.iter().map(|(name, why)| {
-            format!("found: column `{name}` is left out: {why} (to keep it, name it in data.table.columns)")
+            format!(
+                "found: column `{name}` is left out: {why} (to keep it, name it in \
+                 data.table.columns)"
+            )
         });
         [layout].into_iter().chain(left_out).collect()
     }

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// `OutputFile` is dropped; a file that had the name before stays as it was. A device or pipe is
 /// written directly, and so is standard output, whose name is `-`.
 ///
-/// A program that is told to stop calls [`abandon_outputs`] before it ends.
+/// A program that receives a signal to stop calls [`abandon_outputs`] before it ends.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
@@ -65,9 +65,9 @@ pub struct Abandoned {
 }
 
 /// Removes the temporary files of every [`OutputFile`] of this process, or gives what is done of
-/// them a name of its own ([`OutputFile::keep_so_far`]), and says which there were. For a program
-/// that is about to end: no file can be committed afterwards. A second call does nothing, and has
-/// nothing to say.
+/// them a name of its own ([`OutputFile::keep_so_far`]), and returns what it removed. For a program
+/// that is about to end: no file can be committed afterwards. A second call does nothing, and
+/// returns nothing.
 pub fn abandon_outputs() -> Vec<Abandoned> {
     static DONE: AtomicBool = AtomicBool::new(false);
     if DONE.swap(true, Ordering::SeqCst) {

@@ -95,7 +95,7 @@ mod tests {
             assert!(merges(lattice(n).map(|u| 1e7 + u)));
             assert!(merges(lattice(n).map(|u| 6e-46 * u)), "below the range");
             assert!(merges(lattice(n).map(|u| 1.0 + 1e-6 * u)));
-            // mean over deviation is 1 here and says nothing
+            // mean over deviation is 1 here and carries no information
             let outlier = lattice(n).enumerate().map(|(i, u)| if i == 7 { -1e9 } else { 1e8 + u });
             assert!(merges(outlier));
             let clusters = lattice(n).enumerate().map(|(i, u)| if i % 5 > 0 { u } else { 1e8 + u });

@@ -90,9 +90,9 @@ pub(super) fn combined(path: &Path, options: &TableOptions, refusals: &[Refusal]
 }
 
 impl Dataset {
-    /// Reads a table to train on: [`Dataset::read_with`], then [`Dataset::check_columns`], with everything
-    /// that is wrong in one error, which ends with the options that together make the table one
-    /// that works.
+    /// Reads a table to train on: [`Dataset::read_with`], then [`Dataset::check_columns`], with
+    /// everything that is wrong in one error, which ends with the options that together make the
+    /// table one that works.
     ///
     /// # Errors
     /// As those two.

@@ -1,5 +1,5 @@
-//! What has to be said beside every figure of a model: columns without a density, and values far
-//! from all others.
+//! What has to be reported beside every figure of a model: columns without a density, and values
+//! far from all others.
 
 use rayon::prelude::*;
 
@@ -10,18 +10,18 @@ use super::refusals::{DROP, DROP_ROWS, option};
 use super::scaling::{Dequantize, Scaling, regular_grid};
 use crate::{Error, Result};
 
-/// A value in more than this share of the rows, and in at least so many of them, is an atom.
+/// The least share of the rows in which a value counts as an atom, and their least number.
 const ATOM_SHARE: f64 = 0.01;
 const ATOM_ROWS: usize = 5;
 /// A column of no more distinct values than this, each in four rows on average, is discrete.
 const FEW: usize = 100;
 /// An atom is this many times as frequent as the values beside it; else the whole column is a grid.
 const PEAK: usize = 5;
-/// The least scale, in network units, of the middle half of a column: below it no network tells the
-/// values apart, and up to the second it is said.
+/// The least scale, in network units, of the middle half of a column: below it no network
+/// distinguishes the values apart, and up to the second it is reported.
 const SQUEEZED: f64 = 1e-3;
 const NARROW: f64 = 0.05;
-/// Cells beyond so many robust scales from the median are far.
+/// Robust scales from the median beyond which a cell is far.
 const FAR: f64 = 50.0;
 /// The interquartile range of a standard normal variable, and the range of its middle 90 %.
 const QUARTILES: f64 = 1.349;
@@ -51,7 +51,7 @@ impl Ties {
         Some(Ties { value, count, distinct, usual })
     }
 
-    /// Whether there is no density in a column of so many rows.
+    /// Whether a column of `rows` rows has no density.
     fn without_density(&self, rows: usize) -> bool {
         let atom = self.count >= ATOM_ROWS && self.count as f64 > ATOM_SHARE * rows as f64;
         let discrete = self.distinct <= FEW && 4 * self.distinct <= rows;
@@ -91,7 +91,8 @@ impl Dataset {
             && values.windows(2).all(|w| w[1] - w[0] == 1.0);
         if counts_up {
             remarks.push(format!(
-                "column `{name}` counts the rows ({}, {}, …): it is no quantity; leave it out with {}",
+                "column `{name}` counts the rows ({}, {}, …): it is no quantity; leave it out with \
+                 {}",
                 values[0],
                 values[1],
                 option(DROP, &[name])
@@ -99,7 +100,8 @@ impl Dataset {
         }
         if let Some((changed, worst)) = self.column(k).and_then(changed) {
             remarks.push(format!(
-                "column `{name}`: {changed} whole numbers beyond 16777216 are rounded to single precision, by up to {worst}"
+                "column `{name}`: {changed} whole numbers beyond 16777216 are rounded to single \
+                 precision, by up to {worst}"
             ));
         }
         let Some(ties) = Ties::of(values.clone()).filter(|ties| ties.without_density(rows)) else {
@@ -133,8 +135,8 @@ impl Dataset {
             }
         };
         remarks.push(format!(
-            "column `{name}` {found} and so has no density: log-likelihoods that include it cannot be compared, \
-             and samples do not repeat the value; {remedy}"
+            "column `{name}` {found} and so has no density: log-likelihoods that include it cannot \
+             be compared, and samples do not repeat the value; {remedy}"
         ));
         remarks
     }
@@ -247,8 +249,8 @@ impl Dataset {
         let more = if far.len() > 3 { ", …" } else { "" };
         let (s, are) = if far.len() == 1 { ("", "is") } else { ("s", "are") };
         let problem = format!(
-            "column `{name}`: {} cell{s} ({what}; row{s} {}{more}) {are} far from the others, whose scale is {scale:.3e} about \
-             {median:.3e}",
+            "column `{name}`: {} cell{s} ({what}; row{s} {}{more}) {are} far from the others, \
+             whose scale is {scale:.3e} about {median:.3e}",
             far.len(),
             rows.join(", "),
         );

@@ -14,7 +14,7 @@ use crate::Result;
 /// A column of which a larger share is missing is to be left out, not its rows.
 const MOSTLY: f64 = 0.5;
 
-/// What single cells of a column say against it.
+/// Problems of a column's single cells.
 #[derive(Debug, Clone, Default)]
 struct Surveyed {
     /// Cells, or one for a whole column, that are no numbers, and the first: where, what.
@@ -35,7 +35,7 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// Of so many columns.
+    /// Sets the number of columns.
     pub fn of_columns(&mut self, columns: usize) {
         self.columns = vec![Surveyed::default(); columns];
     }

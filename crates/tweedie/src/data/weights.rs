@@ -59,7 +59,7 @@ fn read_checkpoint(path: &Path, _: &[u8]) -> Result<BTreeMap<String, Tensor>> {
     Err(Error::data(path, problem, "convert it to safetensors, or build with the feature"))
 }
 
-/// What LibTorch says, in its first line, of an entry that does not make a tensor.
+/// The first line of LibTorch's error about an entry that does not make a tensor.
 fn no_tensor(name: &str, error: &tch::TchError) -> String {
     let text = error.to_string();
     let reason = text.lines().next().unwrap_or_default();

@@ -263,7 +263,7 @@ fn other_columns(path: &Path, found: &[String], names: &[String], classes: bool)
         format!("has the columns {}, latents of this run have {}", few(found), few(names));
     let remedy = match classes {
         false => "give what `tweedie encode` wrote, or an NPY array of as many columns",
-        true => "give what `tweedie encode` wrote, or a --class for latents without one",
+        true => "give what `tweedie encode` wrote, or decode.class for latents without one",
     };
     Error::data(path, problem, remedy)
 }

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::Variational;
 use super::variational::Points;
 use crate::data::Dataset;
-use crate::grid::TimeLaw;
+use crate::grid::TimeDistribution;
 use crate::model::{Denoiser, Parameters};
 use crate::noise::{Noise, Seed};
 use crate::objective::{DenoisingScoreMatching, Objective, Weighting};
@@ -26,8 +26,11 @@ fn bound(model: &dyn Denoiser, batch: &Batch, draws: usize, noise: &mut Noise) -
     let schedule = model.space().schedule();
     let y = &batch.x;
     let (first, last) = (schedule.epsilon(), schedule.horizon());
-    let path =
-        DenoisingScoreMatching { weighting: Weighting::Likelihood, time: TimeLaw::LogSnr, draws };
+    let path = DenoisingScoreMatching {
+        weighting: Weighting::Likelihood,
+        time: TimeDistribution::LogSnr,
+        draws,
+    };
     let path = path.loss(model, batch, noise) * (0.5 * (last - first));
     let z = noise.normal(y.size()[1] as usize, y.kind(), y.device());
     let at_first = y * schedule.alpha(first) + &z * schedule.sigma(first);
@@ -102,7 +105,7 @@ impl Trainee for Learner<'_> {
     }
 }
 
-/// Passes on how far a training of so many steps is.
+/// Passes on the progress of a training; the second field is its number of steps.
 pub(crate) struct Report<'a>(pub &'a mut dyn Watch, pub u64);
 
 impl Hooks for Report<'_> {

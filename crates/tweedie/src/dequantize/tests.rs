@@ -35,13 +35,13 @@ const WEIGHTS: [f64; 2] = [0.6, 0.4];
 const MEANS: [[f64; 3]; 2] = [[-1.2, 0.9, -0.4], [1.4, -0.3, 1.1]];
 const DEVIATION: f64 = 0.45;
 
-/// The law in the network's units.
+/// The data's distribution in the network's units.
 fn oracle(schedule: Arc<dyn Schedule>) -> Oracle {
     let means = MEANS.map(|mean| mean.map(|m| (m - SHIFT) / SCALE));
     Oracle::new(GaussianMixture::new(&WEIGHTS, &means, &[DEVIATION / SCALE; 2]).unwrap(), schedule)
 }
 
-/// Rows of the law, the first two columns rounded to their grids.
+/// Rows of that distribution, the first two columns rounded to their grids.
 fn levels(rows: usize) -> Vec<f32> {
     let x = oracle(Arc::new(Vp::default())).mixture.sample(rows, Seed(1)) * SCALE + SHIFT;
     let round = |(i, v): (usize, f64)| match BINS[i % 3] {
@@ -51,8 +51,8 @@ fn levels(rows: usize) -> Vec<f32> {
     to_vec(&x).into_iter().enumerate().map(round).collect()
 }
 
-/// `ln [P(levels)/Π bin] + ln p(reals | levels)` of the law with `noise` added to its variance, by
-/// the normal distribution function, in the data's units.
+/// `ln [P(levels)/Π bin] + ln p(reals | levels)` of the distribution with `noise` added to its
+/// variance, by the normal distribution function, in the data's units.
 fn exact(levels: &[f32], noise: f64) -> Vec<f64> {
     let x = Tensor::from_slice(levels).view([-1, 3]).to_kind(Kind::Double);
     let deviation = (DEVIATION.powi(2) + noise).sqrt();
@@ -95,9 +95,9 @@ fn judge(name: &str, gaps: &[f64]) -> (f64, f64) {
     (mean, error)
 }
 
-/// Under the law that the levels were rounded from, whose probabilities are known: both bound, and
-/// what was learned by the score-matching bound of the frozen score recovers most of what uniform
-/// noise loses.
+/// Under the distribution that the levels were rounded from, whose probabilities are known: both
+/// bound, and what was learned by the score-matching bound of the frozen score recovers most of
+/// what uniform noise loses.
 #[test]
 fn uniform_and_variational_bound_and_training_helps() {
     let (scaling, levels) = (scaling(), levels(6000));
@@ -138,8 +138,8 @@ fn convolutions_learn_from_images() {
     let scaling = Scaling::Pixels(4);
     let model = || {
         let means = modes.map(|level| [(level - 127.5) / 127.5; 4]);
-        let law = GaussianMixture::new(&[0.5, 0.5], &means, &[deviation / 127.5; 2]).unwrap();
-        Oracle::new(law, Arc::new(Vp::default()))
+        let mixture = GaussianMixture::new(&[0.5, 0.5], &means, &[deviation / 127.5; 2]).unwrap();
+        Oracle::new(mixture, Arc::new(Vp::default()))
     };
     let levels: Vec<f32> = scaling
         .inverse(&to_vec(&model().mixture.sample(rows, Seed(1))))
@@ -180,8 +180,8 @@ fn convolutions_learn_from_images() {
     assert!(variational > 0.4 * uniform, "{variational} of {uniform} are left");
 }
 
-/// The flow from `τ` on truncated-normal points bounds the law at `τ`, whose probabilities are
-/// known; for levels that a model has learned as they are it is close to the truth.
+/// The flow from `τ` on truncated-normal points bounds the distribution at `τ`, whose probabilities
+/// are known; for levels that a model has learned as they are it is close to the truth.
 #[test]
 fn truncated_normal_bounds_the_law_where_the_flow_stops() {
     let (scaling, levels) = (scaling(), levels(600));
@@ -193,16 +193,20 @@ fn truncated_normal_bounds_the_law_where_the_flow_stops() {
         (Arc::new(SubVp::default()), Some(0.3), None),
     ] {
         let model = oracle(schedule.clone());
-        let law = TruncatedNormal::new(&scaling, &*schedule, time).unwrap();
-        assert!(s.is_none_or(|s| (law.deviation() / s - 1.0).abs() < 1e-9), "{}", law.deviation());
-        let drawn = law.dequantize(&levels, &mut Noise::new(Seed(5), 0..600));
+        let normal = TruncatedNormal::new(&scaling, &*schedule, time).unwrap();
+        assert!(
+            s.is_none_or(|s| (normal.deviation() / s - 1.0).abs() < 1e-9),
+            "{}",
+            normal.deviation()
+        );
+        let drawn = normal.dequantize(&levels, &mut Noise::new(Seed(5), 0..600));
         let flow = ProbabilityFlow::new(&model)
             .tolerance(1e-7, 1e-7)
-            .and_then(|flow| flow.divergence(Divergence::Exact)?.from_time(law.time().unwrap()))
+            .and_then(|flow| flow.divergence(Divergence::Exact)?.from_time(normal.time().unwrap()))
             .unwrap();
         let estimate = flow.log_likelihood(&Batch::of(&drawn.rows), Seed(0), 0).unwrap();
         assert!(estimate.flags.is_empty(), "{:?}", estimate.flags);
-        let noise = (law.deviation() * SCALE).powi(2);
+        let noise = (normal.deviation() * SCALE).powi(2);
         let name = format!("truncated normal, {:.2} in the data's units", noise.sqrt());
         judge(&name, &gaps(&estimate.values, &drawn, &exact(&levels, noise)));
     }
@@ -221,13 +225,13 @@ fn truncated_normal_is_close_for_models_of_levels() {
     let column = Column { name: "n".into(), kind: ColumnKind::Integer };
     let map = ColumnScaling::Affine { shift: 0.0, scale: 1.0 };
     let scaling = Scaling::Columns(vec![ScaledColumn { column, grid: None, map }]);
-    let law = TruncatedNormal::new(&scaling, model.space().schedule(), None).unwrap();
+    let normal = TruncatedNormal::new(&scaling, model.space().schedule(), None).unwrap();
     let levels: Vec<f32> = (0..300).map(|i| (i % 3) as f32 - 1.0).collect();
-    let drawn = law.dequantize(&levels, &mut Noise::new(Seed(6), 0..300));
+    let drawn = normal.dequantize(&levels, &mut Noise::new(Seed(6), 0..300));
     let flow = ProbabilityFlow::new(&model)
         .tolerance(1e-7, 1e-7)
         .unwrap()
-        .from_time(law.time().unwrap())
+        .from_time(normal.time().unwrap())
         .unwrap();
     let values = flow.log_likelihood(&Batch::of(&drawn.rows), Seed(0), 0).unwrap().values;
     for (k, weight) in weights.iter().enumerate() {

@@ -14,14 +14,14 @@ use crate::{Error, Result};
 
 /// The level plus `N(0, s²)`, `s = σ_τ/α_τ`, held within its bin (Zheng et al. 2023, "i-DODE",
 /// §4.2): what the process itself makes of a level up to a small time `τ`, so that a model trained
-/// on the levels has seen nothing else. Rows are `y = x_τ/α_τ`, and with the law `p_τ` of the model
-/// at `τ`
+/// on the levels has seen nothing else. Rows are `y = x_τ/α_τ`, and with the distribution `p_τ` of
+/// the model at `τ`
 ///
 /// `ln P(x) ≥ E[ln p_τ(α_τ y) + d ln α_τ − ln q(y|x)]`,
 /// `q(y|x) = φ((y − x)/s) / (s [Φ(b/s) − Φ(a/s)])` on `[x + a, x + b]`.
 ///
-/// `P` is the law of the generative model that stops at `τ`, divides by `α_τ` and rounds; columns
-/// that are no levels keep their values, as points of the density at `τ`. It serves
+/// `P` is the distribution of the generative model that stops at `τ`, divides by `α_τ` and rounds;
+/// columns that are no levels keep their values, as points of the density at `τ`. It serves
 /// [`crate::likelihood::ProbabilityFlow::from_time`] alone.
 ///
 /// For models trained with uniform noise it bounds too, but loosely: most of their mass lies away

@@ -23,7 +23,8 @@ use crate::tensor::{squared_norm, sum_last, to_vec};
 /// where `q(x_0|x_ε) = N((x_ε − σ ε̂)/α, (σ/α)² I)` corrects for the truncation at `ε`. In its SM
 /// form the path's term is that of Theorem 3,
 ///
-/// `ln p(x_0) ≥ E ln N(x_T; 0, σ_T² I) + d ln(α_T/α_ε) − ½ Z E[‖ε̂‖² − 2σ ∇·ε̂] + H(q(x_ε|x_0)) + E[ln q(x_0|x_ε)]`.
+/// `ln p(x_0) ≥ E ln N(x_T; 0, σ_T² I) + d ln(α_T/α_ε) − ½ Z E[‖ε̂‖² − 2σ ∇·ε̂] + H(q(x_ε|x_0)) +
+/// E[ln q(x_0|x_ε)]`.
 ///
 /// By Stein's identity `E⟨ε̂, ε⟩ = σ E[∇·ε̂]` given `x_0`, and the entropies at both ends differ by
 /// `½ Z d` from the KL, so that one is the other with `‖ε̂ − ε‖²` in place of

@@ -136,7 +136,7 @@ mod tests {
 
     fn to_bins(scaled: &[f64]) -> impl Iterator<Item = f64> + '_ {
         use statrs::distribution::{ContinuousCDF, Normal};
-        let law = Normal::new(0.0, 0.4).unwrap();
-        scaled.iter().map(move |x| (law.cdf(x + HALF_BIN) - law.cdf(x - HALF_BIN)).ln())
+        let normal = Normal::new(0.0, 0.4).unwrap();
+        scaled.iter().map(move |x| (normal.cdf(x + HALF_BIN) - normal.cdf(x - HALF_BIN)).ln())
     }
 }

@@ -140,9 +140,9 @@ impl Directions {
         }
     }
 
-    /// `ε̂` `[b, d]` at the rows of `q` and `eᵀ(∂ε̂/∂x)e` `[b, columns]` (of the model's known part:
-    /// its exact divergence), in f64; `q.x` in f64, `rows` the rows' numbers in the batch that the
-    /// directions are for.
+    /// `ε̂` `[b, d]` at the rows of `q` and `eᵀ(∂ε̂/∂x)e` `[b, columns]` (of the model's known
+    /// part: its exact divergence), in f64; `q.x` in f64, `rows` the rows' numbers in the batch
+    /// that the directions are for.
     pub(super) fn noise(
         &self,
         model: &dyn Denoiser,

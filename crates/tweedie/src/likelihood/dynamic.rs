@@ -167,9 +167,9 @@ mod tests {
         }
     }
 
-    /// One Gaussian of variance v with β̃'s covariance: the KL of a step is between laws of equal
-    /// variance β̃ whose means differ by `a (x_0 − x̂_0)`, `a` the forward bridge's factor of x_0:
-    /// `a² E(x_0 − x̂_0)²/(2 β̃) = a² v σ²/((α²v + σ²) 2 β̃)`.
+    /// One Gaussian of variance v with β̃'s covariance: the KL of a step is between Gaussians of
+    /// equal variance β̃ whose means differ by `a (x_0 − x̂_0)`, `a` the forward bridge's factor of
+    /// x_0: `a² E(x_0 − x̂_0)²/(2 β̃) = a² v σ²/((α²v + σ²) 2 β̃)`.
     #[test]
     fn costs_of_a_gaussian_are_exact() {
         let (v, schedule) = (0.5f64, chain(100));

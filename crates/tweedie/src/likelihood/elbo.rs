@@ -14,13 +14,13 @@ use crate::query::{Batch, Query, Times, step_coefficients};
 use crate::sym_matrix::SymMatrix;
 use crate::tensor::{per_row, squared_norm, to_vec};
 
-/// `ln p(x_0) ≥ E[ln N(x_0; μ_0(x_{t_1}), C_0)] − Σ_i KL(q(x_s|x_t, x_0) ‖ p(x_s|x_t)) − KL(q(x_T|x_0) ‖ N(0, σ_T² I))`
-/// over the times `0 = t_0 < t_1 < … < t_K = T` (Ho et al. 2020, eq. 5, with the bridge's
-/// covariance): the log-likelihood of exactly the sampler that takes these `K` steps, hence the
-/// honest figure for samples in `K` steps. The decoder needs a density: where the covariance is β̃,
-/// which gives the last step none, it takes `G = I`, the `N(x_0; μ_0, (σ/α)² I)` of ScoreFlow's
-/// truncation. For levels of images it is a [`DiscreteDecoder`]. Each term takes `draws`
-/// independent draws of its `x_t`; expectation at most `ln p(x_0)` of that sampler.
+/// `ln p(x_0) ≥ E[ln N(x_0; μ_0(x_{t_1}), C_0)] − Σ_i KL(q(x_s|x_t, x_0) ‖ p(x_s|x_t)) −
+/// KL(q(x_T|x_0) ‖ N(0, σ_T² I))` over the times `0 = t_0 < t_1 < … < t_K = T` (Ho et al. 2020, eq.
+/// 5, with the bridge's covariance): the log-likelihood of exactly the sampler that takes these `K`
+/// steps, hence the honest figure for samples in `K` steps. The decoder needs a density: where the
+/// covariance is β̃, which gives the last step none, it takes `G = I`, the `N(x_0; μ_0, (σ/α)² I)`
+/// of ScoreFlow's truncation. For levels of images it is a [`DiscreteDecoder`]. Each term takes
+/// `draws` independent draws of its `x_t`; expectation at most `ln p(x_0)` of that sampler.
 pub struct Elbo<'a> {
     reverse: Reverse<'a>,
     decoder: Decoder,
@@ -60,11 +60,11 @@ impl<'a> Elbo<'a> {
     }
 
     /// With at most `terms ≥ 2` of its terms computed for each row and draw: the decoder's, and of
-    /// the others some that are drawn, spread over the quantiles of their distribution, and weighted by the
-    /// inverses of their probabilities. Half of it is in proportion to the change of the log
-    /// signal-to-noise ratio over a step, as is `½ d G Δ ln(α²/σ²)`, the term of a score with that
-    /// `G` under β̃; half is even over the steps. The expectation stays; the spread over rows, and
-    /// with it the standard error of their mean, has the drawing in it.
+    /// the others some that are drawn, spread over the quantiles of their distribution, and
+    /// weighted by the inverses of their probabilities. Half of it is in proportion to the change
+    /// of the log signal-to-noise ratio over a step, as is `½ d G Δ ln(α²/σ²)`, the term of a score
+    /// with that `G` under β̃; half is even over the steps. The expectation stays; the spread over
+    /// rows, and with it the standard error of their mean, has the drawing in it.
     pub fn at_most(self, terms: usize) -> Elbo<'a> {
         assert!(terms > 1, "an estimate needs the decoder and another term");
         let name = match terms < self.grid.len() - 1 {
@@ -101,8 +101,8 @@ impl<'a> Elbo<'a> {
         self.step_term(x0, &q, &noise, &covariance, &s)
     }
 
-    /// The distribution of drawn terms, where not all are computed: its mass up to each of the steps from
-    /// the second.
+    /// The distribution of drawn terms, where not all are computed: its mass up to each of the
+    /// steps from the second.
     fn mass_of_terms(&self) -> Option<Vec<f64>> {
         let steps = self.grid.len() - 1;
         if self.most_terms >= steps {
@@ -217,7 +217,8 @@ impl LogLikelihood for Elbo<'_> {
         });
         let (mut values, std_errors): (Vec<f64>, Vec<f64>) =
             draws.iter().map(|d| mean_and_error(d)).unzip();
-        let reason = "not finite: a covariance of this row is not positive definite, or the model is not finite there";
+        let reason = "not finite: a covariance of this row is not positive definite, or the model \
+                      is not finite there";
         let flags = without_number(&mut values, x, reason);
         Ok(Estimate {
             claim: Claim::LowerBound,

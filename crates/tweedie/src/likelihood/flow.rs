@@ -122,7 +122,7 @@ impl<'a> ProbabilityFlow<'a> {
         (self.solver.rtol, self.solver.atol)
     }
 
-    /// With at most so many evaluations of the field per row.
+    /// The same with at most `limit` evaluations of the field per row.
     pub fn max_evaluations(mut self, limit: usize) -> Self {
         self.solver.max_evaluations = limit;
         self
@@ -159,8 +159,8 @@ impl<'a> ProbabilityFlow<'a> {
     }
 
     /// With rows that are `y = x_τ/α_τ` of the process at `τ`, and not `x_0`: values are then
-    /// `ln p_τ(α_τ y) + d ln α_τ`, and [`ProbabilityFlow::decode`] gives `y`. Nothing below `τ` is
-    /// asked of the model. For levels under [`crate::dequantize::TruncatedNormal`].
+    /// `ln p_τ(α_τ y) + d ln α_τ`, and [`ProbabilityFlow::decode`] gives `y`. The model is
+    /// not evaluated below `τ`. For levels under [`crate::dequantize::TruncatedNormal`].
     ///
     /// # Errors
     /// If `τ` is not from `ε` to below `T`.
@@ -248,7 +248,7 @@ impl<'a> ProbabilityFlow<'a> {
     }
 
     /// The latent `x_T/σ_T` of rows `x_0` `[b, d]`, in f64: standard normal for rows of the model's
-    /// law.
+    /// distribution.
     ///
     /// # Errors
     /// If a row is not solved.
@@ -348,7 +348,8 @@ impl<'a> ProbabilityFlow<'a> {
             } else if ascent.negative[row] > (0.1 * d as f64).max(0.5) {
                 let nats = ascent.negative[row];
                 flag(format!(
-                    "too high by {nats:.1} nats or so: the field on its path is the score of no density"
+                    "too high by {nats:.1} nats or so: the field on its path is the score of no \
+                     density"
                 ));
             }
         }

@@ -200,7 +200,7 @@ choices! {
 }
 
 impl DivergenceKind {
-    /// The divergence of this kind with so many probes, or `usual` where that is left open.
+    /// The divergence of this kind with `probes` probes, or `usual` where that is `None`.
     ///
     /// # Errors
     /// [`Error::Config`] if probes are given for a kind without, or there are none.

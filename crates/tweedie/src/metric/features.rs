@@ -111,7 +111,8 @@ impl FeatureNetwork {
         }
         let classes = tensors.get("fc.weight").and_then(|w| w.size().first().copied());
         if classes == Some(1000) || tensors.keys().any(|name| name.starts_with("AuxLogits.")) {
-            let problem = "holds torchvision's Inception-v3 (AuxLogits, 1000 classes), by which no FID is defined";
+            let problem = "holds torchvision's Inception-v3 (AuxLogits, 1000 classes), by which no \
+                           FID is defined";
             return Err(Error::data(
                 source,
                 problem,

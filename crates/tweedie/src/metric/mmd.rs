@@ -80,7 +80,8 @@ impl Mmd {
             - 2.0 * self.between(&x, &y) / (n * m)
     }
 
-    /// The biased estimate: MMD² of the two empirical laws, never negative (Gretton et al., eq. 5).
+    /// The biased estimate: MMD² of the two empirical distributions, never negative (Gretton et
+    /// al., eq. 5).
     pub fn v_statistic(&self, x: &Tensor, y: &Tensor) -> f64 {
         let (x, y) = (Columns::of(x), Columns::of(y));
         let (n, m) = (x.rows as f64, y.rows as f64);
@@ -89,27 +90,28 @@ impl Mmd {
             - 2.0 * self.between(&x, &y) / (n * m)
     }
 
-    /// The unbiased estimate against an exact law `Y`, whose side is in closed form: a Gaussian
-    /// kernel is a Gaussian density, so `E k(x, Y) = Σ_j (2π h_j²)^{d/2} p_j(x)` with `p_j` the
-    /// mixture convolved with `N(0, h_j² I)`. No noise from `Y`; NaN with fewer than two rows.
-    pub fn against_mixture(&self, x: &Tensor, law: &GaussianMixture) -> f64 {
+    /// The unbiased estimate against an exact distribution `Y`, whose side is in closed form: a
+    /// Gaussian kernel is a Gaussian density, so `E k(x, Y) = Σ_j (2π h_j²)^{d/2} p_j(x)` with
+    /// `p_j` the mixture convolved with `N(0, h_j² I)`. No noise from `Y`; NaN with fewer than two
+    /// rows.
+    pub fn against_mixture(&self, x: &Tensor, mixture: &GaussianMixture) -> f64 {
         let columns = Columns::of(x);
         let n = columns.rows as f64;
-        2.0 * self.pairs(&columns) / (n * (n - 1.0)) - 2.0 * self.mean_embedding(x, law)
-            + self.self_similarity(law)
+        2.0 * self.pairs(&columns) / (n * (n - 1.0)) - 2.0 * self.mean_embedding(x, mixture)
+            + self.self_similarity(mixture)
     }
 
     /// `mean_i E k(x_i, Y)`.
-    fn mean_embedding(&self, x: &Tensor, law: &GaussianMixture) -> f64 {
-        assert_eq!(x.size()[1], law.dim(), "columns of rows against the mixture's");
+    fn mean_embedding(&self, x: &Tensor, mixture: &GaussianMixture) -> f64 {
+        assert_eq!(x.size()[1], mixture.dim(), "columns of rows against the mixture's");
         let x = x.to_kind(Kind::Double).to_device(Device::Cpu);
-        let parameters = law.parameters();
+        let parameters = mixture.parameters();
         let sum = |h: f64| -> f64 {
-            let law = convolved(&parameters, None, h);
+            let smoothed = convolved(&parameters, None, h);
             let blocks = x.split(BLOCK as i64, 0);
             blocks
                 .iter()
-                .map(|x| law.log_density(x).exp().sum(Kind::Double).double_value(&[]))
+                .map(|x| smoothed.log_density(x).exp().sum(Kind::Double).double_value(&[]))
                 .sum::<f64>()
                 * volume(h, &parameters)
         };
@@ -117,8 +119,8 @@ impl Mmd {
     }
 
     /// `E k(Y, Y')`.
-    fn self_similarity(&self, law: &GaussianMixture) -> f64 {
-        let parameters = law.parameters();
+    fn self_similarity(&self, mixture: &GaussianMixture) -> f64 {
+        let parameters = mixture.parameters();
         let mut total = 0.0;
         for &h in &self.bandwidths {
             for (k, weight) in parameters.weights.iter().enumerate() {
@@ -324,12 +326,12 @@ mod tests {
     /// One dimension, by the trapezoidal rule (spectrally accurate here) on a lattice of step 1/20.
     #[test]
     fn closed_forms_equal_quadrature() {
-        let law = GaussianMixture::new(&[0.4, 0.6], &[[-2.0], [1.0]], &[0.7, 1.2]).unwrap();
+        let mixture = GaussianMixture::new(&[0.4, 0.6], &[[-2.0], [1.0]], &[0.7, 1.2]).unwrap();
         let mmd = Mmd::default();
         let step = 0.05;
         let nodes: Vec<f64> = (-240..=240).map(|i| i as f64 * step).collect();
         let density: Vec<f64> =
-            to_vec(&law.log_density(&Tensor::from_slice(&nodes).view([-1, 1])).exp());
+            to_vec(&mixture.log_density(&Tensor::from_slice(&nodes).view([-1, 1])).exp());
         let kernel =
             |s: f64| mmd.bandwidths().iter().map(|h| (-s * s / (2.0 * h * h)).exp()).sum::<f64>();
         let seen = |x: f64| -> f64 {
@@ -339,14 +341,14 @@ mod tests {
         let points = [-3.0, 0.0, 0.4, 5.0];
         let single = points.iter().map(|&x| seen(x)).sum::<f64>() / 4.0;
         let x = Tensor::from_slice(&points).view([-1, 1]);
-        assert!((mmd.mean_embedding(&x, &law) - single).abs() < 1e-10, "E k(x, Y)");
-        assert!((mmd.self_similarity(&law) - double).abs() < 1e-10, "E k(Y, Y')");
+        assert!((mmd.mean_embedding(&x, &mixture) - single).abs() < 1e-10, "E k(x, Y)");
+        assert!((mmd.self_similarity(&mixture) - double).abs() < 1e-10, "E k(Y, Y')");
     }
 
     /// In the plane with full covariances, by Monte Carlo within four standard errors.
     #[test]
     fn closed_forms_equal_monte_carlo() {
-        let (law, mmd, n) = (plane(), Mmd::default(), 40_000);
+        let (mixture, mmd, n) = (plane(), Mmd::default(), 40_000);
         let kernel = |x: &Tensor, y: &Tensor| -> (f64, f64) {
             let s = squared_norm(&(x - y));
             let k = mmd
@@ -355,31 +357,32 @@ mod tests {
                 .fold(s.zeros_like(), |k, h| k + (&s * (-0.5 / (h * h))).exp());
             mean_and_error(&to_vec(&k))
         };
-        let (y, other) = (law.sample(n, Seed(3)), law.sample(n, Seed(4)));
+        let (y, other) = (mixture.sample(n, Seed(3)), mixture.sample(n, Seed(4)));
         let at = Tensor::from_slice(&[0.5, -1.0]).unsqueeze(0);
         let (mean, error) = kernel(&at, &y);
-        let gap = (mmd.mean_embedding(&at, &law) - mean) / error;
+        let gap = (mmd.mean_embedding(&at, &mixture) - mean) / error;
         let (mean, error) = kernel(&y, &other);
-        let second = (mmd.self_similarity(&law) - mean) / error;
+        let second = (mmd.self_similarity(&mixture) - mean) / error;
         println!("{gap:.2} and {second:.2} standard errors");
         assert!(gap.abs() < 4.0 && second.abs() < 4.0);
     }
 
-    /// At equal laws the unbiased statistics have mean 0 within four standard errors over
-    /// replicates, the biased one does not; at different laws both unbiased ones agree.
+    /// For equal distributions the unbiased statistics have mean 0 within four standard errors over
+    /// replicates, the biased one does not; for different distributions both unbiased ones agree.
     #[test]
     fn unbiased_at_equal_laws() {
-        let (law, mmd, n) = (plane(), Mmd::default(), 100);
+        let (mixture, mmd, n) = (plane(), Mmd::default(), 100);
         let other = GaussianMixture::new(&[1.0], &[[0.5, 0.0]], &[1.2]).unwrap();
         let mut columns: [Vec<f64>; 4] = Default::default();
         for trial in 0..300 {
-            let (x, y) = (law.sample(n, Seed(2 * trial)), law.sample(n, Seed(2 * trial + 1)));
+            let (x, y) =
+                (mixture.sample(n, Seed(2 * trial)), mixture.sample(n, Seed(2 * trial + 1)));
             let z = other.sample(n, Seed(trial + 10_000));
             let statistics = [
                 mmd.u_statistic(&x, &y),
-                mmd.against_mixture(&x, &law),
+                mmd.against_mixture(&x, &mixture),
                 mmd.v_statistic(&x, &y),
-                mmd.u_statistic(&z, &y) - mmd.against_mixture(&z, &law),
+                mmd.u_statistic(&z, &y) - mmd.against_mixture(&z, &mixture),
             ];
             columns.iter_mut().zip(statistics).for_each(|(c, s)| c.push(s));
         }

@@ -41,7 +41,7 @@ pub fn nine_gaussians() -> GaussianMixture {
     GaussianMixture::new(&[1.0 / 9.0; 9], &means, &[0.1; 9]).expect("a valid mixture")
 }
 
-/// `n` rows of the law called `name`, `[n, d]`.
+/// `n` rows of the distribution called `name`, `[n, d]`.
 pub fn sample(name: &str, n: usize, seed: Seed) -> Result<Tensor> {
     match name {
         "two-gaussians" => Ok(two_gaussians().sample(n, seed)),

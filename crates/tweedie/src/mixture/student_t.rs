@@ -9,8 +9,8 @@ use tch::Tensor;
 use crate::noise::Seed;
 use crate::{Error, Result};
 
-/// A mixture of one-dimensional Student-t laws with equal weights and unit scale. It has no
-/// closed-form diffused score: it is a source of data with a known density.
+/// A mixture of one-dimensional Student-t distributions with equal weights and unit scale. It has
+/// no closed-form diffused score: it is a source of data with a known density.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StudentTMixture {
     locations: Vec<f64>,
@@ -32,13 +32,13 @@ impl StudentTMixture {
 
     /// `n` rows, `[n, 1]` in f64; row `i` depends on the seed and `i` alone.
     pub fn sample(&self, n: usize, seed: Seed) -> Tensor {
-        let law = StudentT::new(self.freedom).expect("checked at construction");
+        let component = StudentT::new(self.freedom).expect("checked at construction");
         let base = ChaCha8Rng::seed_from_u64(seed.0);
         let values: Vec<f64> = (0..n as u64)
             .map(|row| {
                 let mut rng = base.clone();
                 rng.set_stream(row);
-                self.locations[rng.random_range(0..self.locations.len())] + rng.sample(law)
+                self.locations[rng.random_range(0..self.locations.len())] + rng.sample(component)
             })
             .collect();
         Tensor::from_slice(&values).view([-1, 1])
@@ -66,17 +66,18 @@ mod tests {
     use super::*;
     use crate::tensor::to_vec;
 
-    /// Kolmogorov–Smirnov against the law's own distribution function at the 0.1 % level (1.95/√n).
+    /// Kolmogorov–Smirnov against the mixture's own distribution function at the 0.1 % level
+    /// (1.95/√n).
     #[test]
-    fn samples_follow_the_law() {
-        let law = StudentTMixture::new(&[-10.0, 10.0], 3.0).unwrap();
+    fn samples_follow_the_distribution() {
+        let mixture = StudentTMixture::new(&[-10.0, 10.0], 3.0).unwrap();
         let n = 4000;
-        let mut x = to_vec(&law.sample(n, Seed(2)));
+        let mut x = to_vec(&mixture.sample(n, Seed(2)));
         x.sort_by(f64::total_cmp);
         let gap = x
             .iter()
             .enumerate()
-            .map(|(i, &v)| (law.cdf(v) - (i as f64 + 0.5) / n as f64).abs())
+            .map(|(i, &v)| (mixture.cdf(v) - (i as f64 + 0.5) / n as f64).abs())
             .fold(0.0, f64::max);
         assert!(gap < 1.95 / (n as f64).sqrt() + 0.5 / n as f64, "{gap}");
     }

@@ -36,7 +36,7 @@ choices! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BaseConfig {
-    /// The family.
+    /// The family of distributions that is fitted.
     pub kind: BaseKind,
     /// Mixture sizes tried in this order until one is worse on validation rows than the one before;
     /// the best is kept.

@@ -32,7 +32,8 @@ impl TimeEmbedding {
         2 * self.frequencies as i64 + 1
     }
 
-    /// Features `[b, size]`, or `[1, size]` of equal times, in the kind and on the device of `like`.
+    /// Features `[b, size]`, or `[1, size]` of equal times, in the kind and on the device of
+    /// `like`.
     pub fn features(&self, schedule: &dyn Schedule, times: &Times, like: &Tensor) -> Tensor {
         let device = like.device();
         let log_snr = match times {

@@ -22,19 +22,20 @@ pub enum Structure {
 choices! {
     /// How raw outputs become `G`.
     pub enum Parametrization = Posterior {
-        /// `G` directly, as a correction of the base's `G` in log and factor space: positive at every
-        /// `t`, needs no clipping.
+        /// `G` directly, as a correction of the base's `G` in log and factor space: positive at
+        /// every `t`, needs no clipping.
         Posterior = "posterior",
         /// The paper's text: `H = ReLU(U) + V Vᵀ`, hence `G = I + σ²H ⪰ I`. It cannot express even
         /// `N(0, I)`, whose `H` is `−I`; it is here to be compared with.
         PaperLiteral = "paper-literal",
-        /// The second moment `h = E[ε²|x_t]`, coordinate by coordinate, as a correction of the base's
-        /// in log space; hence `G = diag(h − ε̂²)` held in `[0, 1]` (SN, Bao et al. 2022). Diagonal
-        /// alone.
+        /// The second moment `h = E[ε²|x_t]`, coordinate by coordinate, as a correction of the
+        /// base's in log space; hence `G = diag(h − ε̂²)` held in `[0, 1]` (SN, Bao et al. 2022).
+        /// Diagonal alone.
         SecondMoment = "second-moment",
-        /// `v`, coordinate by coordinate, which says where between β̃ and β the variance of a step lies
-        /// (I-DDPM, Nichol & Dhariwal 2021): no `G`, but what [`Interpolated`](crate::covariance::Interpolated) takes.
-        /// Diagonal alone. It starts at `v = 0`, the middle.
+        /// `v`, coordinate by coordinate, the place between β̃ and β of a step's variance
+        /// (I-DDPM, Nichol & Dhariwal 2021): no `G`, but what
+        /// [`Interpolated`](crate::covariance::Interpolated) takes. Diagonal alone. It starts at `v
+        /// = 0`, the middle.
         Interpolation = "interpolation",
     }
 }
@@ -44,9 +45,9 @@ choices! {
     pub enum HeadStart = Base {
         /// The base distribution's.
         Base = "base",
-        /// Analytic-DPM's `Γ(t) I`, measured on data under the score that the head is trained on, which
-        /// is frozen. Nearer than that of an isotropic base where coordinates are strongly correlated,
-        /// as pixels are.
+        /// Analytic-DPM's `Γ(t) I`, measured on data under the score that the head is trained on,
+        /// which is frozen. Nearer than that of an isotropic base where coordinates are strongly
+        /// correlated, as pixels are.
         Analytic = "analytic",
     }
 }
@@ -139,7 +140,7 @@ impl HeadConfig {
         }
     }
 
-    /// What the model says with this head, from raw outputs `[b, outputs]`, the reference whose `G`
+    /// The model's moments with this head, from raw outputs `[b, outputs]`, the reference whose `G`
     /// they correct, the model's `ε̂` `[b, d]`, and `σ_t`.
     pub(crate) fn moments(
         &self,

@@ -61,16 +61,16 @@ mod tests {
     use crate::schedule::Vp;
 
     fn oracle(mean: f64) -> Oracle {
-        let law =
+        let mixture =
             GaussianMixture::new(&[0.4, 0.6], &[[-mean, 0.5], [mean, 0.0]], &[0.3, 0.6]).unwrap();
-        Oracle::new(law, Arc::new(Vp::default()))
+        Oracle::new(mixture, Arc::new(Vp::default()))
     }
 
     fn gap(a: &Tensor, b: &Tensor) -> f64 {
         (a - b).abs().max().double_value(&[])
     }
 
-    /// `ε̂` is the score's and `G` the head's, of two laws that differ in both.
+    /// `ε̂` is the score's and `G` the head's, of two mixtures that differ in both.
     #[test]
     fn noise_and_covariance_have_their_own_sources() {
         let (score, head) = (oracle(0.2), oracle(1.0));
@@ -82,7 +82,7 @@ mod tests {
         assert!(gap(&found.noise, &head.noise(&q)) > 1e-3);
     }
 
-    /// A law whose moments are said as `E[ε²|x_t]`.
+    /// A mixture whose moments are given as `E[ε²|x_t]`.
     struct OfSecondMoment(Oracle);
 
     impl Denoiser for OfSecondMoment {

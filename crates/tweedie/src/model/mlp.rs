@@ -44,7 +44,7 @@ choices! {
 pub struct MlpConfig {
     /// The shape of the trunk.
     pub form: Form,
-    /// Hidden units.
+    /// Hidden units of each layer.
     pub width: i64,
     /// Residual blocks, or hidden layers.
     pub depth: i64,

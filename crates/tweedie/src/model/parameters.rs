@@ -10,9 +10,9 @@ use crate::noise::{Noise, Seed};
 pub struct Entry {
     /// Its name in checkpoints, `trunk.0.weight`.
     pub name: String,
-    /// Its shape.
+    /// The shape of its tensor.
     pub shape: Vec<i64>,
-    /// Its first element.
+    /// The place of its first element in the buffer.
     pub offset: i64,
 }
 

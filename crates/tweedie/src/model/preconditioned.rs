@@ -24,7 +24,7 @@ use crate::{Error, Result};
 pub struct Outputs {
     /// `F`, `[b, d]`.
     pub noise: Tensor,
-    /// The head's raw outputs, `[b, head]`, where there is a head and it was asked for.
+    /// The head's raw outputs, `[b, head]`, where there is a head and its outputs were requested.
     pub head: Option<Tensor>,
 }
 
@@ -57,8 +57,8 @@ pub struct Mode {
 }
 
 choices! {
-    /// What products of weights and activations are computed in; parameters, normalisations and losses
-    /// are f32.
+    /// What products of weights and activations are computed in; parameters, normalisations and
+    /// losses are f32.
     pub enum Precision = F32 {
         /// Single precision.
         F32 = "f32",
@@ -71,9 +71,9 @@ choices! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum NetworkConfig {
-    /// For rows of a table.
+    /// A perceptron for rows of a table.
     Mlp(MlpConfig),
-    /// For images.
+    /// A U-Net for images.
     UNet(UNetConfig),
 }
 
@@ -147,7 +147,7 @@ impl NetworkConfig {
     }
 }
 
-/// What a network's output says about the noise in `x_t`.
+/// What a network's output `F` predicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Prediction {
@@ -166,11 +166,11 @@ pub enum Prediction {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
-    /// The network.
+    /// The network that corrects the base.
     pub network: NetworkConfig,
     /// The covariance head; a score model has none.
     pub head: Option<HeadConfig>,
-    /// What the network's output says.
+    /// What the network's output predicts.
     pub prediction: Prediction,
     /// `κ`: below this noise level, in units of the scaled data, the network's correction of ε̂
     /// fades as `σ/κ`, so that its correction of the score stays bounded.
@@ -190,8 +190,8 @@ impl Default for ModelConfig {
 
 /// A backbone on a base: `ε̂ = ε̂_b + a(t) F`, and `G` from the base's `G` and the head. At
 /// initialisation `F = 0` and the model is the base. With another [`Prediction`] than a correction
-/// `F` alone says `ε̂`, and the base serves `G` alone. As a [`Denoiser`] it computes in f32 and drops
-/// nothing; [`Model::in_mode`] is the same model computing otherwise.
+/// `F` alone gives `ε̂`, and the base serves `G` alone. As a [`Denoiser`] it computes in f32 and
+/// drops nothing; [`Model::in_mode`] is the same model computing otherwise.
 pub struct Model {
     config: ModelConfig,
     base: Base,
@@ -333,7 +333,8 @@ impl Model {
         self.backbone.drops()
     }
 
-    fn own_mode(&self) -> InMode<'_> {
+    /// The model computing as it is used: in f32, and no activation dropped.
+    pub fn own_mode(&self) -> InMode<'_> {
         InMode { model: self, mode: Mode::default() }
     }
 }
@@ -381,9 +382,9 @@ impl<'a> InMode<'a> {
         backbone.forward(&q.at(&input), space.schedule(), self.mode, with_head)
     }
 
-    /// `a(t) F`: the network's correction of ε̂, of raw outputs `F`. The scale is the part of ε that
-    /// a Gaussian base of the data's scale leaves unexplained, `√(α²v/(α²v + σ²))`, times the fade
-    /// `σ/√(σ² + α²κ²v)`.
+    /// `a(t) F`: the network's correction of ε̂, of raw outputs `F`. The scale is the part of ε
+    /// that a Gaussian base of the data's scale leaves unexplained, `√(α²v/(α²v + σ²))`, times the
+    /// fade `σ/√(σ² + α²κ²v)`.
     fn correction(&self, output: &Tensor, q: &Query) -> Tensor {
         let Model { config, space, second_moment, .. } = self.model;
         let (alpha, sigma) = q.times.marginal(space.schedule(), space.device);
@@ -423,8 +424,8 @@ impl<'a> InMode<'a> {
         NoiseMoments::new(fast_base.noise(q.x, schedule, q.times), SymMatrix::scalar(&g, q.x))
     }
 
-    /// Of a correction: the base's `ε̂` is known, and its divergence is `(d − tr G_b)/σ`, so that no
-    /// derivative goes through a mixture.
+    /// Of a correction: the base's `ε̂` is known, and its divergence is `(d − tr G_b)/σ`, so that
+    /// no derivative goes through a mixture.
     fn split_of(model: &Model, mode: Mode) -> Option<Split<'_>> {
         let Model { config, base, space, .. } = model;
         (config.prediction == Prediction::Correction).then(|| Split {

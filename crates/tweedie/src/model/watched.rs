@@ -7,10 +7,10 @@ use crate::posterior::{HeadOutput, NoiseMoments};
 use crate::query::Query;
 use crate::sym_matrix::SymMatrix;
 
-/// A model for work that is long and has to end soon after it is asked to: sampling, a bound, a
-/// measurement. `stop` is called before each evaluation of the network (so it can report progress,
-/// too). Once it returns true the network is no longer evaluated: the work runs to its end on
-/// zeros, in no time, and its result has to be thrown away.
+/// A model for work that is long and has to end soon after a stop is requested: sampling, a bound,
+/// a measurement. `stop` is called before each evaluation of the network (so it can report
+/// progress, too). Once it returns true the network is no longer evaluated: the work runs to its
+/// end on zeros, in no time, and its result has to be thrown away.
 pub struct Watched<'a> {
     model: &'a dyn Denoiser,
     stop: &'a dyn Fn() -> bool,

@@ -6,7 +6,7 @@ use tch::{Tensor, with_grad};
 use super::pairs::{Pairs, times};
 use super::{Objective, Trains};
 use crate::choice::choices;
-use crate::grid::TimeLaw;
+use crate::grid::TimeDistribution;
 use crate::model::Denoiser;
 use crate::noise::{Draw, Noise};
 use crate::posterior::NoiseMoments;
@@ -18,15 +18,15 @@ choices! {
     pub enum Target = Jacobian {
         /// The score's own Jacobian: `‖(G − I) v − σ² H v‖²` with `v` of random signs and
         /// `σ² H v = −σ ∂(vᵀε̂)/∂x` by one vector–Jacobian product. Its mean over `v` is
-        /// `‖G − I − σ²H‖²` in Frobenius norm (for a field whose Jacobian is symmetric), so it fits a
-        /// matrix of any structure. For a diagonal `G` it is Optimal Covariance Matching's
-        /// `‖(g − 1) − v ⊙ σ²Hv‖²`.
+        /// `‖G − I − σ²H‖²` in Frobenius norm (for a field whose Jacobian is symmetric), so it fits
+        /// a matrix of any structure. For a diagonal `G` it is Optimal Covariance Matching's `‖(g −
+        /// 1) − v ⊙ σ²Hv‖²`.
         Jacobian = "jacobian",
         /// The squared residual `(ε − ε̂)²`, coordinate by coordinate (NPR, Bao et al. 2022): the
         /// diagonal of `Cov[ε|x_t]` plus the score's squared error, by noisier targets.
         Residual = "residual",
-        /// The squared noise `ε²`, coordinate by coordinate (SN, Bao et al. 2022): the head's second
-        /// moment `h` is fitted, as the head says it and not as it is clamped at use, and
+        /// The squared noise `ε²`, coordinate by coordinate (SN, Bao et al. 2022): the head's
+        /// second moment `h` is fitted, as the head gives it, before it is clamped for use, and
         /// `diag G = h − ε̂²`. It carries the score's error in `ε̂²` and the noise of `ε²`.
         SecondMoment = "second-moment",
     }
@@ -37,8 +37,8 @@ choices! {
 pub struct CovarianceMatching {
     /// What is fitted.
     pub target: Target,
-    /// The law of `t`.
-    pub time: TimeLaw,
+    /// How `t` is drawn.
+    pub time: TimeDistribution,
     /// Draws of (t, ε) per row.
     pub draws: usize,
 }
@@ -118,14 +118,14 @@ mod tests {
     }
 
     fn oracle(schedule: Arc<dyn Schedule>) -> Oracle {
-        let law =
+        let mixture =
             GaussianMixture::new(&[0.4, 0.6], &[[-1.0, 0.5, 0.0], [1.0, 0.0, 0.3]], &[0.3, 0.6])
                 .unwrap();
-        Oracle::new(law, schedule)
+        Oracle::new(mixture, schedule)
     }
 
     fn losses(target: Target, model: &dyn Denoiser, x0: &Tensor) -> Vec<f64> {
-        let matching = CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 };
+        let matching = CovarianceMatching { target, time: TimeDistribution::Uniform, draws: 1 };
         to_vec(&matching.loss(
             model,
             &Batch::of(x0),

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::pairs::{Pairs, times};
 use super::{Objective, Trains};
-use crate::grid::TimeLaw;
+use crate::grid::TimeDistribution;
 use crate::model::Denoiser;
 use crate::noise::{Draw, Noise};
 use crate::query::Batch;
@@ -78,26 +78,26 @@ impl Weighting {
     }
 }
 
-/// `(T − ε)⁻¹ ∫ w(t) E‖ε̂(x_t) − ε‖² dt` per row, by `draws` draws: the law of `t` changes the
-/// variance, not the mean. With [`Weighting::Likelihood`] and [`TimeLaw::LogSnr`], ScoreFlow's
-/// importance sampling, the factor on the squared error is the constant `Z/(T − ε)`.
+/// `(T − ε)⁻¹ ∫ w(t) E‖ε̂(x_t) − ε‖² dt` per row, by `draws` draws: how `t` is drawn changes the
+/// variance, not the mean. With [`Weighting::Likelihood`] and [`TimeDistribution::LogSnr`],
+/// ScoreFlow's importance sampling, the factor on the squared error is the constant `Z/(T − ε)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DenoisingScoreMatching {
     /// The weight of each time.
     pub weighting: Weighting,
-    /// The law of `t`.
-    pub time: TimeLaw,
+    /// How `t` is drawn.
+    pub time: TimeDistribution,
     /// Draws of (t, ε) per row.
     pub draws: usize,
 }
 
 impl DenoisingScoreMatching {
-    /// The factor on `‖ε̂ − ε‖²` at a drawn `t`: weight over density of the law of `t`, relative to
+    /// The factor on `‖ε̂ − ε‖²` at a drawn `t`: weight over density of `t`, relative to
     /// the uniform one.
     fn factor(&self, schedule: &dyn Schedule, t: f64) -> f64 {
         match (&self.weighting, self.time) {
-            (weighting, TimeLaw::Uniform) => weighting.at(schedule, t),
-            (weighting, TimeLaw::LogSnr) => {
+            (weighting, TimeDistribution::Uniform) => weighting.at(schedule, t),
+            (weighting, TimeDistribution::LogSnr) => {
                 let mean =
                     schedule.importance_normalizer() / (schedule.horizon() - schedule.epsilon());
                 match weighting {
@@ -151,14 +151,15 @@ mod tests {
     }
 
     /// For N(0, v) the loss at `t` is `w(t) G(t)`, `G = α²v/(α²v + σ²)`: against its integral by
-    /// the midpoint rule in log-SNR, within four Monte-Carlo errors, under both laws of `t`.
+    /// the midpoint rule in log-SNR, within four Monte-Carlo errors, under both distributions of
+    /// `t`.
     #[test]
     fn the_law_of_t_does_not_change_the_mean() {
         let v: f64 = 0.6;
         let table = Weighting::Table(vec![[0.1, 0.0], [0.4, 2.0], [1.0, 1.0]]);
         for schedule in schedules() {
-            let law = GaussianMixture::new(&[1.0], &[[0.0]], &[v.sqrt()]).unwrap();
-            let oracle = Oracle::new(law, schedule.clone());
+            let mixture = GaussianMixture::new(&[1.0], &[[0.0]], &[v.sqrt()]).unwrap();
+            let oracle = Oracle::new(mixture, schedule.clone());
             let x0 = oracle.mixture.sample(40_000, Seed(1));
             for weighting in [
                 Weighting::Sigma2,
@@ -178,7 +179,7 @@ mod tests {
                         weighting.at(&*schedule, t) * g / density / span / n as f64
                     })
                     .sum::<f64>();
-                for time in [TimeLaw::Uniform, TimeLaw::LogSnr] {
+                for time in [TimeDistribution::Uniform, TimeDistribution::LogSnr] {
                     let loss =
                         DenoisingScoreMatching { weighting: weighting.clone(), time, draws: 1 };
                     let mut noise = Noise::new(Seed(2), 0..40_000);
@@ -201,8 +202,8 @@ mod tests {
     /// weighting is quieter still when `t` is uniform.
     #[test]
     fn importance_sampling_reduces_the_variance() {
-        let law = GaussianMixture::new(&[1.0], &[[0.0]], &[1.0]).unwrap();
-        let oracle = Oracle::new(law, Arc::new(Vp::default()));
+        let mixture = GaussianMixture::new(&[1.0], &[[0.0]], &[1.0]).unwrap();
+        let oracle = Oracle::new(mixture, Arc::new(Vp::default()));
         let x0 = oracle.mixture.sample(20_000, Seed(1));
         let error = |time| {
             let loss = DenoisingScoreMatching { weighting: Weighting::Likelihood, time, draws: 1 };
@@ -213,7 +214,8 @@ mod tests {
             )))
             .1
         };
-        let (uniform, importance) = (error(TimeLaw::Uniform), error(TimeLaw::LogSnr));
+        let (uniform, importance) =
+            (error(TimeDistribution::Uniform), error(TimeDistribution::LogSnr));
         assert!(importance < 0.5 * uniform, "{importance} {uniform}");
     }
 

@@ -19,7 +19,7 @@ use tch::{Kind, Tensor};
 
 use super::{Objective, Trains};
 use crate::choice::choices;
-use crate::grid::TimeLaw;
+use crate::grid::TimeDistribution;
 use crate::model::Denoiser;
 use crate::noise::{Draw, Noise};
 use crate::posterior::NoiseMoments;
@@ -59,7 +59,7 @@ pub struct LikelihoodMatching {
     /// Path or marginal form.
     pub form: LmForm,
     /// The clock in which the random grid is uniform.
-    pub time: TimeLaw,
+    pub time: TimeDistribution,
     /// What trains the score.
     pub score: ScoreGradient,
 }

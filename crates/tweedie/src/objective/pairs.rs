@@ -3,19 +3,19 @@
 
 use tch::{Kind, Tensor};
 
-use crate::grid::TimeLaw;
+use crate::grid::TimeDistribution;
 use crate::noise::{Draw, Noise};
 use crate::query::{Batch, Coefficient, Condition, Query, Times};
 use crate::schedule::Schedule;
 
 /// `draws` times for each row of `noise`, by their distribution.
 pub(super) fn times(
-    law: TimeLaw,
+    distribution: TimeDistribution,
     schedule: &dyn Schedule,
     draws: usize,
     noise: &mut Noise,
 ) -> Vec<f64> {
-    noise.uniform(draws).into_iter().map(|u| law.time(schedule, u)).collect()
+    noise.uniform(draws).into_iter().map(|u| distribution.time(schedule, u)).collect()
 }
 
 /// A batch of pairs, row by row of the data: `b n` rows.

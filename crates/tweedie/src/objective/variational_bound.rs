@@ -15,8 +15,8 @@ use crate::sym_matrix::SymMatrix;
 
 /// `L_vlb = −E[ln p(x_0|x_1)] + Σ_i KL(q(x_{i−1}|x_i, x_0) ‖ p(x_{i−1}|x_i))` over the `N` steps of
 /// the schedule's chain, per row, in nats, with the means of `p` detached and its variances
-/// [`Interpolated`](crate::covariance::Interpolated) (Nichol & Dhariwal 2021, eqs. 4–7 and 15). The decoder is the
-/// density of the first step. Steps are drawn with probabilities in proportion to
+/// [`Interpolated`](crate::covariance::Interpolated) (Nichol & Dhariwal 2021, eqs. 4–7 and 15). The
+/// decoder is the density of the first step. Steps are drawn with probabilities in proportion to
 /// `ln(β_i/β̃_i) + 1/N` and weighted by their inverses, so that the mean is the sum (ours:
 /// `ln(β_i/β̃_i)` is what a term's gradient in `v` is in proportion to, known beforehand, where
 /// I-DDPM resamples by the last losses of each step); a row's `draws` are spread evenly over the

@@ -9,10 +9,10 @@ use crate::posterior::NoiseMoments;
 use crate::query::{Batch, Query};
 use crate::sym_matrix::SymMatrix;
 
-/// The quasi-likelihood with `H = 0`, that is `G = I`, whatever the model says (Likelihood
-/// Matching, §5.3): every transition's covariance is the identity in units of its noise, and what
-/// is left to train is the score. In marginal form `ℓ = ½ ρ ‖ε − ε̂‖²` and a constant: score
-/// matching with the weights of random transitions.
+/// The quasi-likelihood with `H = 0`, that is `G = I`, whatever covariance the model has
+/// (Likelihood Matching, §5.3): every transition's covariance is the identity in units of its
+/// noise, and what is left to train is the score. In marginal form `ℓ = ½ ρ ‖ε − ε̂‖²` and a
+/// constant: score matching with the weights of random transitions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ZeroHessian(LikelihoodMatching);
 
@@ -63,7 +63,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::grid::TimeLaw;
+    use crate::grid::TimeDistribution;
     use crate::noise::Seed;
     use crate::objective::LmForm;
     use crate::oracle::{GaussianMixture, Oracle};
@@ -75,7 +75,8 @@ mod tests {
     fn is_the_quasi_likelihood_of_the_widest_data() {
         for form in [LmForm::Path, LmForm::Marginal] {
             let score = ScoreGradient::Joint;
-            let lm = LikelihoodMatching { transitions: 3, form, time: TimeLaw::Uniform, score };
+            let lm =
+                LikelihoodMatching { transitions: 3, form, time: TimeDistribution::Uniform, score };
             let gap = |sd: f64| {
                 let data = GaussianMixture::new(&[1.0], &[[0.0, 0.0]], &[sd]).unwrap();
                 let oracle = Oracle::new(data, Arc::new(Vp::default()));

@@ -48,7 +48,8 @@ fn runs_nothing() {
     let system: [&[u8]; 3] = [
         b"cposix\nsystem\np0\n(Vecho hello\np1\ntp2\nRp3\n.",
         b"\x80\x02cposix\nsystem\nq\x00X\n\x00\x00\x00echo helloq\x01\x85q\x02Rq\x03.",
-        b"\x80\x04\x95%\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\necho hello\x94\x85\x94R\x94.",
+        b"\x80\x04\x95%\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\
+          \x8c\necho hello\x94\x85\x94R\x94.",
     ];
     for bytes in system {
         let message = message(bytes);
@@ -108,7 +109,11 @@ fn does_no_harm(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 2000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Whatever the bytes, an error or tensors, never a panic.
     #[test]
@@ -128,7 +133,10 @@ proptest! {
     #[test]
     fn arbitrary_pickles_do_no_harm(
         codes in prop::collection::vec(
-            prop::sample::select(&b"\x80\x85\x86\x87\x88\x8a\x8c\x93\x94\x95(.0NJKMGUTX)t]ae}suqrhjcQRb\x00\x01\x02\xff"[..]),
+            prop::sample::select(
+                &b"\x80\x85\x86\x87\x88\x8a\x8c\x93\x94\x95(.0NJKMGUTX)t]ae}suqrhjcQRb\
+                   \x00\x01\x02\xff"[..],
+            ),
             0..40,
         ),
     ) {

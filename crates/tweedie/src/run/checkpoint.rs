@@ -20,7 +20,7 @@ fn bytes_of(x: &Tensor) -> Vec<u8> {
     values.into_iter().flat_map(f32::to_le_bytes).collect()
 }
 
-/// What a file says of itself: one JSON object under this key, so that equal contents are equal
+/// A file's description of itself: one JSON object under this key, so that equal contents are equal
 /// bytes (the order of several keys is not fixed).
 const ABOUT: &str = "tweedie";
 /// Raised when the meaning of a tensor changes. 2: heads put out their factors column by column. 3:
@@ -165,7 +165,7 @@ impl Setup {
     }
 }
 
-/// What [`parameter_bytes`] was told `about` under `key`.
+/// What [`parameter_bytes`] wrote `about` the parameters under `key`.
 pub(super) fn about(bytes: &[u8], key: &str) -> Problem<String> {
     let (_, mut about) = parse(bytes)?;
     about.remove(key).ok_or_else(|| format!("has no '{key}'"))
@@ -184,7 +184,7 @@ pub(super) fn read_parameters(bytes: &[u8], like: &Parameters, setup: &Setup) ->
     Ok(flat)
 }
 
-/// Everything needed to resume, as flat tensors, and what else the file says `about` itself.
+/// Everything needed to resume, as flat tensors, and what else the file records `about` itself.
 pub(super) fn state_bytes(state: &State, setup: &Setup, more: &[(&str, String)]) -> Vec<u8> {
     let mut flat = vec![
         ("parameters", &state.parameters),

@@ -146,7 +146,7 @@ fn differ(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grid::TimeLaw;
+    use crate::grid::TimeDistribution;
     use crate::objective::Weighting;
 
     #[test]
@@ -154,14 +154,14 @@ mod tests {
         let without_head = RunConfig {
             objective: ObjectiveConfig::Sm {
                 weighting: Weighting::Sigma2,
-                time: TimeLaw::Uniform,
+                time: TimeDistribution::Uniform,
                 draws: 1,
             },
             model: ModelConfig { head: None, ..ModelConfig::default() },
             ..RunConfig::default()
         };
         let weighted = |weighting| RunConfig {
-            objective: ObjectiveConfig::Sm { weighting, time: TimeLaw::LogSnr, draws: 1 },
+            objective: ObjectiveConfig::Sm { weighting, time: TimeDistribution::LogSnr, draws: 1 },
             ..without_head.clone()
         };
         let table = weighted(Weighting::Table(vec![[0.0, 1.0], [0.5, 2.0]]));

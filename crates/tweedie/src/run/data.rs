@@ -540,7 +540,7 @@ mod tests {
         let held_out: Vec<f32> = Vec::try_from(with.validation_rows(3, Seed(2)).view(-1)).unwrap();
         let classes = with.record.scaling.inverse(&held_out).chunks(6).map(class).collect();
         assert_eq!(with.validation_classes(3), Some(classes));
-        // nobody asked
+        // not requested
         let without = images(dir.path(), DataConfig::default());
         assert_eq!(
             (without.training().classes(&rows), without.validation_classes(3)),

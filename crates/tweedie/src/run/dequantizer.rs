@@ -125,10 +125,10 @@ impl RunDir {
         let config = checkpoint::about(&bytes, CONFIG).map_err(broken)?;
         let config: VariationalConfig = serde_json::from_str(&config)
             .map_err(|e| broken(format!("has a configuration that cannot be read: {e}")))?;
-        let asked = config.size(&data.scaling, data.image)?;
-        if asked.saturating_mul(2) as u64 > bytes.len() as u64 {
+        let needed = config.size(&data.scaling, data.image)?;
+        if needed.saturating_mul(2) as u64 > bytes.len() as u64 {
             return Err(broken(format!(
-                "holds {} bytes and asks for {asked} parameters",
+                "holds {} bytes and its configuration has {needed} parameters",
                 bytes.len()
             )));
         }

@@ -22,7 +22,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(Error::io(path))
 }
 
-/// What a JSON file says.
+/// The contents of a JSON file.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path, remedy: &str) -> Result<T> {
     serde_json::from_slice(&read(path)?).map_err(|e| {
         Error::checkpoint(path, format!("is not the configuration expected here ({e})"), remedy)
@@ -89,10 +89,10 @@ pub(super) fn read_tensors(dir: &Path, files: &[String], entries: &[Entry]) -> R
 }
 
 /// Refuses a configuration whose network is larger than the weights beside it, up to as much again.
-pub(super) fn check_size(config: &Path, asked: i64, found: i64) -> Result<()> {
-    if asked / 2 > found {
+pub(super) fn check_size(config: &Path, needed: i64, found: i64) -> Result<()> {
+    if needed / 2 > found {
         let problem = format!(
-            "asks for a network of {asked} parameters, and the weights beside it hold {found}"
+            "describes a network of {needed} parameters, and the weights beside it hold {found}"
         );
         return Err(Error::checkpoint(
             config,

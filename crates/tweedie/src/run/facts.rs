@@ -1,4 +1,4 @@
-//! What a run directory says of itself without its weights.
+//! The contents of a run directory without its weights.
 
 use super::{About, DataRecord, RunConfig, RunDir, Status};
 use crate::Result;
@@ -35,7 +35,7 @@ pub struct Ending {
     pub seconds: f64,
 }
 
-/// What a run directory says of itself without its weights.
+/// The contents of a run directory without its weights.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// How it was begun.
@@ -48,7 +48,7 @@ pub struct Facts {
     pub metrics: Vec<Metric>,
     /// How far its training came.
     pub ending: Ending,
-    /// Whether the validation figures of images are of levels, which can be said in bits per
+    /// Whether the validation figures of images are of levels, which can be given in bits per
     /// dimension.
     levels: bool,
 }
@@ -98,7 +98,7 @@ impl Facts {
 }
 
 impl Ending {
-    /// As the run says, or as its metrics and configuration show where it does not.
+    /// As recorded in the run, or else as its metrics and configuration show.
     fn of(
         status: Option<Status>,
         config: &RunConfig,
@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(outcome(&config, &some), Outcome::OutOfTime);
         let imported = DataRecord { fingerprint: String::new(), rows: [0; 3], ..data.clone() };
         assert_eq!(Ending::of(None, &config, &imported, &[]).outcome, Outcome::Imported);
-        // what the run says goes before what its metrics show
+        // what the run records goes before what its metrics show
         let status = |ended: Option<StopReason>| Status {
             ended,
             iteration: 150,

@@ -29,7 +29,7 @@ const SCHEDULER: &str = "scheduler_config.json";
 const SAMPLING: &str = "scheduler.json";
 
 /// The fields of diffusers' DDPM scheduler that say how it samples, and nothing of what was
-/// trained. What a scheduler does not say is diffusers' default.
+/// trained. What a scheduler leaves out is diffusers' default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Sampling {
@@ -127,7 +127,7 @@ const SCHEDULERS: [&str; 6] = [
     "UniPCMultistepScheduler",
 ];
 
-/// What `model_index.json` says first.
+/// The first entry of `model_index.json`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Index {
@@ -147,7 +147,7 @@ const PREDICTIONS: [(&str, Prediction); 3] = [
 ];
 
 impl Scheduler {
-    /// The forward process and what the network's output says; an error is what of it there is not
+    /// The forward process and what the network's output predicts; an error is what of it there is not
     /// here.
     fn meaning(&self) -> std::result::Result<(ScheduleConfig, Prediction), String> {
         if !SCHEDULERS.contains(&&*self.class_name) {
@@ -281,7 +281,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         Some(Head { network, head, start, .. }) => (network, Some(head), start),
         None => (network, (all > score_size).then_some(own), None),
     };
-    let time = crate::grid::TimeLaw::Uniform;
+    let time = crate::grid::TimeDistribution::Uniform;
     let config = RunConfig {
         data: DataConfig {
             source: source.clone(),
@@ -350,7 +350,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     Ok(remark)
 }
 
-/// What `dir` says of a covariance head on the score network `score`, where there is such a folder.
+/// The covariance head on the score network `score` that `dir` describes, where there is such a folder.
 fn read_head(dir: &Path, score: &UNetConfig) -> Result<Option<Head>> {
     if !dir.is_dir() {
         return Ok(None);

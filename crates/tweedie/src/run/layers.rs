@@ -13,7 +13,7 @@ use toml::{Table, Value};
 
 use super::RunConfig;
 use crate::error::Place;
-use crate::grid::TimeLaw;
+use crate::grid::TimeDistribution;
 use crate::model::{MlpConfig, NetworkConfig, UNetConfig};
 use crate::objective::{LmForm, ObjectiveConfig, Target, Weighting};
 use crate::schedule::{ScheduleConfig, StepLaw};
@@ -274,10 +274,10 @@ fn objectives() -> Vec<ObjectiveConfig> {
     let (target, weighting) = (Target::Jacobian, Weighting::Sigma2);
     vec![
         ObjectiveConfig::default(),
-        ObjectiveConfig::LmZeroHessian { transitions, form, time: TimeLaw::default() },
-        ObjectiveConfig::CovarianceMatching { target, time: TimeLaw::Uniform, draws: 1 },
+        ObjectiveConfig::LmZeroHessian { transitions, form, time: TimeDistribution::default() },
+        ObjectiveConfig::CovarianceMatching { target, time: TimeDistribution::Uniform, draws: 1 },
         ObjectiveConfig::VariationalBound { draws: 1 },
-        ObjectiveConfig::Sm { weighting, time: TimeLaw::Uniform, draws: 1 },
+        ObjectiveConfig::Sm { weighting, time: TimeDistribution::Uniform, draws: 1 },
     ]
 }
 
@@ -306,7 +306,7 @@ impl RunConfig {
     }
 }
 
-/// Which option of `layers` it is that cannot be, `error` being what was said of all.
+/// Which option of `layers` it is that cannot be, `error` being what all of them together gave.
 fn at_fault(mut tree: Layer, layers: &[&Layer], error: toml::de::Error) -> Error {
     for layer in layers {
         for (path, value) in layer.leaves() {
@@ -358,8 +358,11 @@ mod tests {
         let lm = RunConfig::resolve(&[&of_lm]).unwrap().objective;
         assert!(matches!(lm, ObjectiveConfig::Lm { transitions: 9, .. }), "{lm:?}");
         let sm = RunConfig::resolve(&[&of_lm, &layer("objective.kind = 'sm'")]).unwrap();
-        let expected =
-            ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: TimeLaw::Uniform, draws: 1 };
+        let expected = ObjectiveConfig::Sm {
+            weighting: Weighting::Sigma2,
+            time: TimeDistribution::Uniform,
+            draws: 1,
+        };
         assert_eq!((sm.objective, sm.model.head), (expected, None));
         let unet = layer("[model.network]\nkind = 'unet'\nblocks = 3");
         let network = RunConfig::resolve(&[&layer("model.network.width = 9"), &unet]).unwrap();

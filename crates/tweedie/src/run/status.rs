@@ -120,8 +120,8 @@ impl Run {
         }
         let weights = if done == 0 { ": its network is untrained" } else { "" };
         Some(format!(
-            "the training of this run did not finish (last checkpoint at {at}){weights}; go on with `tweedie train --out {} \
-             --resume`",
+            "the training of this run did not finish (last checkpoint at {at}){weights}; \
+             its training goes on with fit.out = {} and fit.resume",
             self.dir.path().display()
         ))
     }

@@ -173,8 +173,8 @@ mod tests {
         assert!(variance(LastStep::Mean) < 1e-3 * v);
     }
     /// One Gaussian pixel, steps 1 → 0.5 → 0.3 → 0: x_0.3 of many chains from one x_0.5 has the
-    /// variance of the limit, and of the law where the limit is wide; the count says so. 4000
-    /// draws: the variance of a variance is 2 v²/4000.
+    /// variance of the limit, and of the reverse distribution where the limit is wide; the count
+    /// says so. 4000 draws: the variance of a variance is 2 v²/4000.
     #[test]
     fn noise_is_held_at_the_end_of_the_chain() {
         let data = Oracle::new(
@@ -186,11 +186,11 @@ mod tests {
         let at = |t: f64| Query::new(&x, if t == 0.5 { &half } else { &low });
         let plain = || Ancestral::new(&data, Own, 1.0, LastStep::Noise).unwrap();
         let mut streams = Noise::new(Seed(0), 0..4000);
-        let law =
+        let reverse =
             plain().reverse.at(&Query::new(&x, &Times::All(0.5)), &Times::All(0.3), &mut streams);
-        let law = law.cov.trace().double_value(&[0]);
+        let unlimited = reverse.cov.trace().double_value(&[0]);
         for (levels, expected, clipped) in
-            [(2.0, (4.0f64 / 255.0).powi(2) * PI / 2.0, 4000), (1000.0, law, 0)]
+            [(2.0, (4.0f64 / 255.0).powi(2) * PI / 2.0, 4000), (1000.0, unlimited, 0)]
         {
             let step = plain().clip_noise(levels, 0.3).unwrap();
             let end = step.step(&at(0.5), 0.3, &mut Noise::new(Seed(1), 0..4000));
@@ -245,9 +245,9 @@ mod tests {
             std::sync::Arc::new(crate::schedule::Ve::default()),
         ];
         for schedule in schedules {
-            let law =
+            let mixture =
                 GaussianMixture::new(&[0.3, 0.7], &[[-1.0, 0.5], [1.0, 0.2]], &[0.4, 0.7]).unwrap();
-            let data = Oracle::new(law, schedule.clone());
+            let data = Oracle::new(mixture, schedule.clone());
             let x = Tensor::from_slice(&[0.3, -0.2, -0.9, 1.4]).view([2, 2]);
             for (s, t) in [(0.0, 0.2), (0.1, 0.4), (0.5, 0.9)] {
                 let at = Times::All(t);

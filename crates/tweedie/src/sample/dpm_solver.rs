@@ -91,9 +91,9 @@ mod tests {
         let schedules: [Arc<dyn Schedule>; 3] =
             [Arc::new(Vp::default()), Arc::new(SubVp::default()), Arc::new(Ve::default())];
         for schedule in schedules {
-            let law =
+            let mixture =
                 GaussianMixture::new(&[0.4, 0.6], &[[-1.0, 0.5], [1.0, 0.0]], &[0.4, 0.6]).unwrap();
-            let oracle = Oracle::new(law, schedule.clone());
+            let oracle = Oracle::new(mixture, schedule.clone());
             let exact = FlowSampler::new(&oracle)
                 .tolerance(1e-9, 1e-9)
                 .unwrap()
@@ -117,8 +117,8 @@ mod tests {
     /// One of these for chain after chain gives what a new one for each gives.
     #[test]
     fn chains_do_not_see_each_other() {
-        let law = GaussianMixture::new(&[0.4, 0.6], &[[-1.0], [1.0]], &[0.4, 0.6]).unwrap();
-        let oracle = Oracle::new(law, Arc::new(Vp::default()));
+        let mixture = GaussianMixture::new(&[0.4, 0.6], &[[-1.0], [1.0]], &[0.4, 0.6]).unwrap();
+        let oracle = Oracle::new(mixture, Arc::new(Vp::default()));
         let grid = Spacing::default().elbo_grid(&Vp::default(), 8);
         let solver = DpmSolver::new(&oracle);
         let chain =

@@ -11,9 +11,9 @@ use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::query::Condition;
 
-/// `x_T ~ N(0, σ_T² I)` carried to `x_0` by the flow that [`ProbabilityFlow`] scores: the law whose
-/// log-density that gives. Adaptive steps, 5th order; the only noise is `x_T`, so samples at
-/// another tolerance are the same points.
+/// `x_T ~ N(0, σ_T² I)` carried to `x_0` by the flow that [`ProbabilityFlow`] scores: the
+/// distribution whose log-density that gives. Adaptive steps, 5th order; the only noise is `x_T`,
+/// so samples at another tolerance are the same points.
 pub struct FlowSampler<'a> {
     flow: ProbabilityFlow<'a>,
 }
@@ -37,7 +37,7 @@ impl<'a> FlowSampler<'a> {
         Ok(FlowSampler { flow: self.flow.tolerance(rtol, atol)? })
     }
 
-    /// With at most so many evaluations of the model per row.
+    /// The same with at most `limit` evaluations of the model per row.
     pub fn max_evaluations(self, limit: usize) -> Self {
         FlowSampler { flow: self.flow.max_evaluations(limit) }
     }
@@ -99,12 +99,13 @@ mod tests {
     use crate::schedule::Vp;
 
     fn two() -> Oracle {
-        let law =
+        let mixture =
             GaussianMixture::new(&[0.5, 0.5], &[[-1.0, 0.0], [1.0, 0.5]], &[0.3, 0.5]).unwrap();
-        Oracle::new(law, Arc::new(Vp::cosine(0.008)))
+        Oracle::new(mixture, Arc::new(Vp::cosine(0.008)))
     }
 
-    /// The samples have the law: unbiased MMD² within four standard errors of 0 over replicates.
+    /// The samples follow the distribution: unbiased MMD² within four standard errors of 0 over
+    /// replicates.
     #[test]
     fn samples_have_the_law() {
         let (oracle, n) = (two(), 200);
@@ -119,12 +120,12 @@ mod tests {
         assert!(mean.abs() < 4.0 * error, "{mean} ± {error}");
     }
 
-    /// In one dimension the flow is the monotone map of quantiles: `Φ(latent)` is the law's
-    /// distribution function, here of N(1, 0.5²) in closed form.
+    /// In one dimension the flow is the monotone map of quantiles: `Φ(latent)` is the
+    /// distribution's distribution function, here of N(1, 0.5²) in closed form.
     #[test]
     fn a_gaussian_is_shifted_and_scaled() {
-        let law = GaussianMixture::new(&[1.0], &[[1.0]], &[0.5]).unwrap();
-        let oracle = Oracle::new(law, Arc::new(Vp::cosine(0.008)));
+        let mixture = GaussianMixture::new(&[1.0], &[[1.0]], &[0.5]).unwrap();
+        let oracle = Oracle::new(mixture, Arc::new(Vp::cosine(0.008)));
         let x = FlowSampler::new(&oracle)
             .tolerance(1e-9, 1e-9)
             .unwrap()

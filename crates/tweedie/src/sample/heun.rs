@@ -113,9 +113,9 @@ mod tests {
         let schedules: [Arc<dyn Schedule>; 3] =
             [Arc::new(Vp::default()), Arc::new(SubVp::default()), Arc::new(Ve::default())];
         for schedule in schedules {
-            let law =
+            let mixture =
                 GaussianMixture::new(&[0.4, 0.6], &[[-1.0, 0.2], [0.8, 0.0]], &[0.4, 0.3]).unwrap();
-            let oracle = Oracle::new(law, schedule.clone());
+            let oracle = Oracle::new(mixture, schedule.clone());
             let exact = FlowSampler::new(&oracle)
                 .tolerance(1e-8, 1e-8)
                 .unwrap()

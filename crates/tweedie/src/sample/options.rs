@@ -263,8 +263,8 @@ impl Sampling {
     }
 
     /// `n` samples of a model in batches, each given to `each` in the network's units with the
-    /// numbers of its rows; what was clipped. Row `i` is of the class given, or of class `i` modulo their
-    /// number, and does not depend on the batch size.
+    /// numbers of its rows; what was clipped. Row `i` is of the class given, or of class `i` modulo
+    /// their number, and does not depend on the batch size.
     ///
     /// # Errors
     /// As [`SamplerMethod::draw`], as `each`, and [`Error::Interrupted`].

@@ -20,10 +20,10 @@ use crate::{Error, Result};
 /// The paper's `e = 2 m² (r ‖z‖/‖s‖)²` has norms of the batch, so that a sample depends on those
 /// beside it. Here `‖z‖/‖s‖` is `σ_s`, what it is on average where noise prevails, which is nearly
 /// everywhere for images: `e = 2 m² r² σ_s²`. Norms of the row itself would tie the step to the
-/// state, and Langevin steps would no longer leave the law: in `d` dimensions its variance would
-/// come out too large by a factor of `(d + 2)/d`, and one column could jump anywhere. Wherever
-/// noise does not prevail this step is shorter than the paper's. Steps to `s ≤ ε` put out the
-/// predictor's mean. First order; `1 + corrections` evaluations a step.
+/// state, and Langevin steps would no longer leave the distribution unchanged: in `d` dimensions
+/// its variance would come out too large by a factor of `(d + 2)/d`, and one column could jump
+/// anywhere. Wherever noise does not prevail this step is shorter than the paper's. Steps to `s ≤
+/// ε` put out the predictor's mean. First order; `1 + corrections` evaluations a step.
 pub struct PredictorCorrector<'a> {
     model: &'a dyn Denoiser,
     corrections: usize,
@@ -34,8 +34,8 @@ impl<'a> PredictorCorrector<'a> {
     /// The paper's signal-to-noise ratio `r` for CIFAR-10.
     pub const RATIO: f64 = 0.16;
 
-    /// Sampling of `model` with so many Langevin steps at each time (the paper: 1; 0: the predictor
-    /// alone), at the signal-to-noise ratio `r`.
+    /// Sampling of `model` with `corrections` Langevin steps at each time (the paper: 1; 0: the
+    /// predictor alone), at the signal-to-noise ratio `r`.
     ///
     /// # Errors
     /// If `r` is not between 0 and 0.7: at `r² = ½` the Langevin steps of the noisiest directions

@@ -5,9 +5,9 @@ use std::f64::consts::FRAC_PI_2;
 
 use super::{Schedule, Transition};
 
-/// A law of `β`, by its integral `B(t) = ∫₀ᵗ β`.
+/// `β` as a function of time, by its integral `B(t) = ∫₀ᵗ β`.
 #[derive(Clone, Debug, PartialEq)]
-pub enum BetaLaw {
+pub enum BetaSchedule {
     /// `β(t) = β₀ + (β₁ − β₀) t`.
     Linear {
         /// `β₀`.
@@ -28,17 +28,17 @@ pub enum BetaLaw {
     },
 }
 
-/// Cap of the cosine law's `β(t)`: `−1000 ln(1 − 0.999)`.
+/// Cap of the cosine schedule's `β(t)`: `−1000 ln(1 − 0.999)`.
 const COSINE_CAP: f64 = 6907.755278982137;
 
-impl BetaLaw {
-    /// The end of the uncapped part of the cosine law.
+impl BetaSchedule {
+    /// The end of the uncapped part of the cosine schedule.
     fn cosine_cap_time(offset: f64) -> f64 {
         let angle = (COSINE_CAP * (1.0 + offset) / std::f64::consts::PI).atan();
         angle / FRAC_PI_2 * (1.0 + offset) - offset
     }
 
-    /// `B(t) − B(s)` of the uncapped cosine law.
+    /// `B(t) − B(s)` of the uncapped cosine schedule.
     fn cosine_increment(offset: f64, s: f64, t: f64) -> f64 {
         let start = FRAC_PI_2 * (s + offset) / (1.0 + offset);
         let angle = FRAC_PI_2 * (t - s) / (1.0 + offset);
@@ -50,8 +50,8 @@ impl BetaLaw {
     /// `B(t)`.
     pub fn integral(&self, t: f64) -> f64 {
         match self {
-            BetaLaw::Linear { .. } | BetaLaw::Cosine { .. } => self.increment(0.0, t),
-            BetaLaw::Tabulated { integral } => {
+            BetaSchedule::Linear { .. } | BetaSchedule::Cosine { .. } => self.increment(0.0, t),
+            BetaSchedule::Tabulated { integral } => {
                 let steps = integral.len() - 1;
                 let i = ((t * steps as f64) as usize).min(steps - 1);
                 let fraction = t * steps as f64 - i as f64;
@@ -63,24 +63,24 @@ impl BetaLaw {
     /// `B(t) − B(s)`, `s ≤ t`, factored so that a small gap keeps its digits.
     pub fn increment(&self, s: f64, t: f64) -> f64 {
         match self {
-            BetaLaw::Linear { beta_min, beta_max } => {
+            BetaSchedule::Linear { beta_min, beta_max } => {
                 (t - s) * (beta_min + 0.5 * (beta_max - beta_min) * (t + s))
             }
-            BetaLaw::Cosine { offset } => {
+            BetaSchedule::Cosine { offset } => {
                 let cap = Self::cosine_cap_time(*offset);
                 let curved =
                     if s < cap { Self::cosine_increment(*offset, s, t.min(cap)) } else { 0.0 };
                 curved + COSINE_CAP * (t - cap.max(s)).max(0.0)
             }
-            BetaLaw::Tabulated { .. } => self.integral(t) - self.integral(s),
+            BetaSchedule::Tabulated { .. } => self.integral(t) - self.integral(s),
         }
     }
 
     /// `β(t)`.
     pub fn rate(&self, t: f64) -> f64 {
         match self {
-            BetaLaw::Linear { beta_min, beta_max } => beta_min + (beta_max - beta_min) * t,
-            BetaLaw::Cosine { offset } => {
+            BetaSchedule::Linear { beta_min, beta_max } => beta_min + (beta_max - beta_min) * t,
+            BetaSchedule::Cosine { offset } => {
                 let angle = FRAC_PI_2 * (t + offset) / (1.0 + offset);
                 if t >= Self::cosine_cap_time(*offset) {
                     COSINE_CAP
@@ -88,7 +88,7 @@ impl BetaLaw {
                     std::f64::consts::PI / (1.0 + offset) * angle.tan()
                 }
             }
-            BetaLaw::Tabulated { integral } => {
+            BetaSchedule::Tabulated { integral } => {
                 let steps = integral.len() - 1;
                 let i = ((t * steps as f64) as usize).min(steps - 1);
                 (integral[i + 1] - integral[i]) * steps as f64
@@ -99,13 +99,13 @@ impl BetaLaw {
     /// The `t` with `B(t) = integral`, clamped to `[0, 1]`.
     pub fn inverse(&self, value: f64) -> f64 {
         let t = match self {
-            BetaLaw::Linear { beta_min, beta_max } => {
+            BetaSchedule::Linear { beta_min, beta_max } => {
                 // the root of the quadratic in the form that loses nothing at small B
                 2.0 * value
                     / (beta_min
                         + (beta_min * beta_min + 2.0 * (beta_max - beta_min) * value).sqrt())
             }
-            BetaLaw::Cosine { offset } => {
+            BetaSchedule::Cosine { offset } => {
                 let cap = Self::cosine_cap_time(*offset);
                 let at_cap = Self::cosine_increment(*offset, 0.0, cap);
                 if value >= at_cap {
@@ -125,7 +125,7 @@ impl BetaLaw {
                     delta * (1.0 + offset) / FRAC_PI_2
                 }
             }
-            BetaLaw::Tabulated { integral } => {
+            BetaSchedule::Tabulated { integral } => {
                 let steps = integral.len() - 1;
                 let i = integral.partition_point(|&b| b <= value).clamp(1, steps) - 1;
                 (i as f64 + (value - integral[i]) / (integral[i + 1] - integral[i])) / steps as f64
@@ -138,7 +138,7 @@ impl BetaLaw {
 /// A variance-preserving process on `[0, 1]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vp {
-    law: BetaLaw,
+    beta: BetaSchedule,
     epsilon: f64,
 }
 
@@ -153,13 +153,13 @@ impl Vp {
     /// Linear `β(t)`; `0 < beta_min ≤ beta_max`.
     pub fn linear(beta_min: f64, beta_max: f64) -> Vp {
         assert!(beta_min > 0.0 && beta_max >= beta_min, "β from {beta_min} to {beta_max}");
-        Vp { law: BetaLaw::Linear { beta_min, beta_max }, epsilon: 1e-5 }
+        Vp { beta: BetaSchedule::Linear { beta_min, beta_max }, epsilon: 1e-5 }
     }
 
-    /// Cosine law with offset `s` (0.008 in the paper).
+    /// Cosine schedule with offset `s` (0.008 in the paper).
     pub fn cosine(offset: f64) -> Vp {
         assert!(offset > 0.0 && offset < 1.0, "offset {offset}");
-        Vp { law: BetaLaw::Cosine { offset }, epsilon: 1e-5 }
+        Vp { beta: BetaSchedule::Cosine { offset }, epsilon: 1e-5 }
     }
 
     /// The schedule (18) of Likelihood Matching (after Li et al. 2023) with `T = steps`:
@@ -188,7 +188,7 @@ impl Vp {
             integral.push(integral[integral.len() - 1] - (-beta).ln_1p());
         }
         assert!(integral.len() > 1, "a chain without steps");
-        Vp { law: BetaLaw::Tabulated { integral }, epsilon: 1e-5 }
+        Vp { beta: BetaSchedule::Tabulated { integral }, epsilon: 1e-5 }
     }
 
     /// The same process with another first time `ε`.
@@ -197,43 +197,43 @@ impl Vp {
         self
     }
 
-    /// The law of `β`.
-    pub fn law(&self) -> &BetaLaw {
-        &self.law
+    /// `β` as a function of time.
+    pub fn beta(&self) -> &BetaSchedule {
+        &self.beta
     }
 }
 
 impl Schedule for Vp {
     fn alpha(&self, t: f64) -> f64 {
-        (-0.5 * self.law.integral(t)).exp()
+        (-0.5 * self.beta.integral(t)).exp()
     }
     fn sigma2(&self, t: f64) -> f64 {
-        -(-self.law.integral(t)).exp_m1()
+        -(-self.beta.integral(t)).exp_m1()
     }
     fn drift(&self, t: f64) -> f64 {
-        -0.5 * self.law.rate(t)
+        -0.5 * self.beta.rate(t)
     }
     fn diffusion2(&self, t: f64) -> f64 {
-        self.law.rate(t)
+        self.beta.rate(t)
     }
     fn transition(&self, s: f64, t: f64) -> Transition {
-        let increment = self.law.increment(s, t);
+        let increment = self.beta.increment(s, t);
         Transition { m: (-0.5 * increment).exp(), k2: -(-increment).exp_m1() }
     }
     fn epsilon(&self) -> f64 {
         self.epsilon
     }
     fn steps(&self) -> usize {
-        match &self.law {
-            BetaLaw::Tabulated { integral } => integral.len() - 1,
+        match &self.beta {
+            BetaSchedule::Tabulated { integral } => integral.len() - 1,
             _ => 1000,
         }
     }
     fn log_snr(&self, t: f64) -> f64 {
-        -self.law.integral(t).exp_m1().ln()
+        -self.beta.integral(t).exp_m1().ln()
     }
     fn time_of_log_snr(&self, log_snr: f64) -> f64 {
-        self.law.inverse((-log_snr).exp().ln_1p())
+        self.beta.inverse((-log_snr).exp().ln_1p())
     }
 }
 
@@ -251,7 +251,7 @@ mod tests {
         let (s, vp) = (0.008, Vp::cosine(0.008));
         let (a, d) = (FRAC_PI_2 * s / (1.0 + s), FRAC_PI_2 * t / (1.0 + s));
         let b = 2.0 * a.tan() * d + (1.0 + a.tan().powi(2)) * d * d;
-        assert!((vp.law.integral(t) / b - 1.0).abs() < 1e-13);
+        assert!((vp.beta.integral(t) / b - 1.0).abs() < 1e-13);
     }
 
     /// (18) step by step from the recursion as the paper states it.

@@ -106,7 +106,7 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Adam's step size at `iteration`, from 0, after so many `seconds`.
+    /// Adam's step size at `iteration`, from 0, after `seconds` seconds of training.
     pub fn learning_rate_at(&self, iteration: u64, seconds: f64) -> f64 {
         let warm = ((iteration + 1) as f64 / self.warm_up.max(1) as f64).min(1.0);
         if !self.decay {

@@ -49,7 +49,7 @@ impl Stage {
     }
 }
 
-/// Batches in order, at most [`AHEAD`] of them made before they are asked for.
+/// Batches in order, at most [`AHEAD`] of them made before they are requested.
 pub(super) struct Prefetch {
     batches: Receiver<Staged>,
 }
@@ -81,9 +81,9 @@ impl Prefetch {
     /// # Panics
     /// If making it has panicked, or there is none left.
     pub(super) fn next(&self) -> (Staged, f64) {
-        let asked = Instant::now();
+        let begun = Instant::now();
         let batch = self.batches.recv().expect("a batch for every step");
-        (batch, asked.elapsed().as_secs_f64())
+        (batch, begun.elapsed().as_secs_f64())
     }
 }
 

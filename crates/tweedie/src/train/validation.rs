@@ -57,8 +57,8 @@ impl Validation {
     }
 
     /// Mean and standard error over rows, nats per row. Of rows of a table: the ELBO in 32 steps
-    /// where the model has a covariance head, the score-matching bound where it has none. Of levels:
-    /// the ELBO of the levels' probabilities ([`Elbo::of_levels`]) in 32 steps of the even
+    /// where the model has a covariance head, the score-matching bound where it has none. Of
+    /// levels: the ELBO of the levels' probabilities ([`Elbo::of_levels`]) in 32 steps of the even
     /// trajectory, which `evaluate` reports as bits per dimension, with β where the model has no
     /// head.
     ///

@@ -103,8 +103,8 @@ mod tests {
 
     /// `n` even quantiles of a normal distribution.
     fn normal(n: usize, mean: f64, sd: f64) -> Vec<f64> {
-        let law = Normal::new(mean, sd).unwrap();
-        (0..n).map(|i| law.inverse_cdf((i as f64 + 0.5) / n as f64)).collect()
+        let normal = Normal::new(mean, sd).unwrap();
+        (0..n).map(|i| normal.inverse_cdf((i as f64 + 0.5) / n as f64)).collect()
     }
 
     /// The asymptotically best bandwidth for one normal distribution, (4/3n)^(1/5) σ.

@@ -49,7 +49,8 @@ fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
         if !left_out.is_empty() {
             problem += &format!("; not read: {}", listed(&left_out));
         }
-        let remedy = "give a folder of images or of CIFAR-10's training batches, one binary batch, or a table";
+        let remedy = "give a folder of images or of CIFAR-10's training batches, one binary batch, \
+                      or a table";
         return Err(Error::data(dir, problem, remedy));
     }
     let headers: Vec<Decoded<Header>> = files.par_iter().map(|path| header(path)).collect();
@@ -205,7 +206,8 @@ fn check_depth(pictures: &[(PathBuf, Picture)], notes: &mut Vec<String>) -> Resu
     if brightest <= DIM {
         let bits = (16 - brightest.leading_zeros()).max(1);
         let problem = format!(
-            "has 16 bits a channel, and no image of the folder a level above {brightest} of {}: as if of {bits} bits",
+            "has 16 bits a channel, and no image of the folder a level above {brightest} of {}: as \
+             if of {bits} bits",
             u16::MAX
         );
         let remedy = "save the images with 8 bits a channel, white at 255";

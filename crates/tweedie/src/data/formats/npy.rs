@@ -206,8 +206,8 @@ impl Header {
     }
 }
 
-/// Parses the header. By hand, because the general parser of Python literals in `npyz` recurses as
-/// deep and multiplies as far as a damaged file tells it to.
+/// Parses the header. By hand, because the general parser of Python literals in `npyz` recurses
+/// and multiplies without limit on a damaged file.
 pub(super) fn read_header(path: &Path, file: &mut impl Read) -> Result<Header> {
     let damaged = |what: &str| {
         Error::data(path, format!("the NPY header {what}"), "write the file again with numpy.save")

@@ -11,9 +11,9 @@ use crate::data::column::{Column, ColumnKind, Values};
 use crate::data::refusals::{DROP, option};
 use crate::{Error, Result};
 
-/// A spline is fitted on at most so many rows, evenly spaced among the training rows.
+/// The most rows that a spline is fitted on, evenly spaced among the training rows.
 const SPLINE_ROWS: usize = 1 << 20;
-/// [`Marginals::Auto`] compares the maps on at most so many training rows, evenly spaced.
+/// The most training rows on which [`Marginals::Auto`] compares the maps, evenly spaced.
 const COMPARED_ROWS: usize = 20_000;
 
 /// Which columns are discrete, so that uniform noise of one grid step makes them continuous.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::spline::decimal;
 
-/// A regular grid of a float column has at most so many steps: finer ones are the grid of `f32`
+/// The most steps of a regular grid of a float column: finer ones are the grid of `f32`
 /// itself.
 const GRID_STEPS: f64 = (1 << 21) as f64;
 /// Decimals of a grid's step at most.
@@ -19,7 +19,7 @@ pub struct Grid {
     pub origin: f64,
 }
 
-/// The coarsest regular grid on which all values lie, within what single precision can tell: of
+/// The coarsest regular grid on which all values lie, within single precision: of
 /// decimal steps first, so that prices in cents are whole numbers of cents however far apart they
 /// are, else with the smallest gap between values as its step.
 pub(in crate::data) fn regular_grid(mut values: Vec<f64>) -> Option<Grid> {

@@ -9,7 +9,7 @@ use crate::choice::choices;
 /// A column is gaussianised by [`Marginals::Auto`] where that raises the log-likelihood of the
 /// column by itself by at least so many nats per row, and the column has a long tail or an edge.
 pub const LEAST_GAIN: f64 = 0.2;
-/// A tail is long that has a value so many deviations from the median, a deviation being the
+/// Deviations from the median at which a value makes a tail long, a deviation being the
 /// interquartile range over that of the standard normal distribution.
 const LONG_TAIL: f64 = 5.0;
 /// The interquartile range of the standard normal distribution.
@@ -17,7 +17,7 @@ const NORMAL_IQR: f64 = 1.349;
 /// An end of the range is an edge if this share of the values lies within a hundredth of the range
 /// from it.
 const EDGE: f64 = 0.02;
-/// No row adds or takes more than so many nats where maps are compared: beyond a map's own rows
+/// The most nats that a row adds or takes where maps are compared: beyond a map's own rows
 /// only its slope there would decide.
 const MOST_OF_A_ROW: f64 = 50.0;
 /// With fewer rows than this to compare the maps on, a column is standardised.
@@ -65,8 +65,8 @@ choices! {
     /// What the maps make of each column by itself.
     pub enum Marginals = Auto {
         /// Per column: [`Marginals::Gaussianize`] where the column has a long tail or an edge and
-        /// gaussianising is worth at least [`LEAST_GAIN`] on training rows that it was not fitted on,
-        /// [`Marginals::Standardize`] elsewhere.
+        /// gaussianising is worth at least [`LEAST_GAIN`] on training rows that it was not fitted
+        /// on, [`Marginals::Standardize`] elsewhere.
         ///
         /// A column of several peaks gains by itself too; without tail or edge they are left to the
         /// network.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use statrs::function::erf::erfc_inv;
 
-/// At most so many times the reciprocal of a column's spread is a slope: steeper would make an atom
-/// of the data a gap in network units.
+/// The largest slope, in units of the reciprocal of a column's spread: a steeper one would make an
+/// atom of the data a gap in network units.
 const MAX_SLOPE: f64 = 1e3;
 /// The lesser of the tail probabilities beyond which there are no knots but the extremes.
 const TAIL: f64 = 1e-3;

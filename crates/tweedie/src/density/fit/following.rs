@@ -1,7 +1,7 @@
 //! Defaults that follow the data, or the run whose score is taken.
 
 use super::FitOptions;
-use crate::grid::TimeLaw;
+use crate::grid::TimeDistribution;
 use crate::model::{BaseKind, ModelConfig, NetworkConfig, Structure};
 use crate::objective::ObjectiveConfig;
 use crate::run::{DataRecord, Layer, RunConfig};
@@ -53,7 +53,9 @@ pub(super) fn of_data(config: &RunConfig, record: &DataRecord) -> Layer {
         return layer;
     };
     if matches!(config.objective, ObjectiveConfig::Lm { .. }) {
-        layer.set("objective.kind", "lm").set("objective.time", TimeLaw::Uniform.to_string());
+        layer
+            .set("objective.kind", "lm")
+            .set("objective.time", TimeDistribution::Uniform.to_string());
     }
     let shape: Vec<toml::Value> = shape.into_iter().map(|n| (n as i64).into()).collect();
     layer

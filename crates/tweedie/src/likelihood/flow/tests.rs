@@ -55,7 +55,7 @@ fn prior_gap(flow: &ProbabilityFlow, oracle: &Oracle, x: &Tensor) -> Vec<f64> {
 #[test]
 fn log_density_is_exact_for_exact_scores() {
     for (name, vp) in [("vp", Vp::default()), ("cosine", Vp::cosine(0.008))] {
-        for (law, make) in
+        for (data, make) in
             [("mixture", mixture as fn(usize) -> GaussianMixture), ("gaussian", gaussian)]
         {
             for d in [1, 2, 8] {
@@ -76,7 +76,8 @@ fn log_density_is_exact_for_exact_scores() {
                     .fold(0.0, f64::max)
                 };
                 println!(
-                    "{name} {law} d = {d}: error {:.1e} ({:.1e} with the prior's), {:.0} evaluations",
+                    "{name} {data} d = {d}: error {:.1e} ({:.1e} with the prior's), {:.0} \
+                     evaluations",
                     error(true),
                     error(false),
                     estimate.evaluations
@@ -115,16 +116,16 @@ fn truncation_is_of_fourth_order() {
 
 /// From `τ` on, values are `ln p_τ(α_τ y) + d ln α_τ`, by the oracle's own density there, to 1e-6
 /// relative; and `y` comes back from its latent. The density of `x_0` would be far off: at this
-/// `τ`, `σ/α` is a third of the law's scale.
+/// `τ`, `σ/α` is a third of the data's scale.
 #[test]
-fn a_later_start_gives_the_law_there() {
+fn a_later_start_gives_the_density_there() {
     for (schedule, tau) in [
         (Arc::new(Vp::default()) as Arc<dyn Schedule>, 0.1),
         (Arc::new(SubVp::default()), 0.2),
         (Arc::new(Ve::default()), 0.4),
     ] {
-        for law in [mixture(2), gaussian(2)] {
-            let oracle = Oracle::new(law, schedule.clone());
+        for data in [mixture(2), gaussian(2)] {
+            let oracle = Oracle::new(data, schedule.clone());
             let y = oracle.mixture.sample(20, Seed(11));
             let flow = ProbabilityFlow::new(&oracle)
                 .tolerance(1e-9, 1e-9)

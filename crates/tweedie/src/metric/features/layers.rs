@@ -148,7 +148,7 @@ impl Weights {
         Ok(x)
     }
 
-    /// Refuses tensors that none asked for, but for the counters of normalisations.
+    /// Refuses tensors that no layer has read, except the counters of normalisations.
     pub fn finish(self) -> Result<()> {
         match self.tensors.keys().find(|name| !name.ends_with(".num_batches_tracked")) {
             Some(name) => Err(Error::data(

@@ -61,8 +61,8 @@ impl Search {
         Ok(Search { score, best, responsibilities, prior, idle: 0 })
     }
 
-    /// At most so many further iterations; it ends sooner when nothing improves, when a covariance
-    /// is no longer positive definite, or when `go_on` says no.
+    /// Does at most `iterations` further iterations; it ends sooner when nothing improves, when a
+    /// covariance is no longer positive definite, or when `go_on` returns false.
     pub(super) fn advance(&mut self, data: &Data, iterations: usize, go_on: &dyn Fn() -> bool) {
         for _ in 0..iterations {
             if self.idle >= PATIENCE || !go_on() {
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::noise::Seed;
 
-    fn law() -> GaussianMixture {
+    fn mixture() -> GaussianMixture {
         GaussianMixture::new(
             &[0.3, 0.5, 0.2],
             &[[-4.0, 0.0], [3.0, 1.0], [0.0, 5.0]],
@@ -135,7 +135,7 @@ mod tests {
     /// With next to no prior every step of EM raises the likelihood of its own rows.
     #[test]
     fn every_iteration_gains() {
-        let rows = law().sample(500, Seed(1));
+        let rows = mixture().sample(500, Seed(1));
         let one = maximise(&rows, &Tensor::ones([500, 1], F64), 0.0).unwrap();
         let mut responsibilities = split(&rows, &one, 2);
         responsibilities = split(&rows, &maximise(&rows, &responsibilities, 0.0).unwrap(), 4);
@@ -152,11 +152,11 @@ mod tests {
     /// about 0.002 nats.
     #[test]
     fn finds_the_truth() {
-        let (rows, held_out) = (law().sample(4000, Seed(3)), law().sample(4000, Seed(4)));
+        let (rows, held_out) = (mixture().sample(4000, Seed(3)), mixture().sample(4000, Seed(4)));
         let data = Data { rows: &rows, held_out: &held_out };
         let mut search = Search::start(&data, None, 3, 2.0).unwrap();
         search.advance(&data, 100, &|| true);
-        let truth = law().log_density(&held_out).mean(None).double_value(&[]);
+        let truth = mixture().log_density(&held_out).mean(None).double_value(&[]);
         assert_eq!(search.best.components(), 3);
         assert!(search.score > truth - 0.01, "{}, the truth has {truth}", search.score);
     }
@@ -166,12 +166,12 @@ mod tests {
     fn empty_components_do_no_harm() {
         let rows = Tensor::cat(
             &[
-                law().sample(20, Seed(6)).narrow(0, 0, 1).expand([30, 2], false),
-                law().sample(10, Seed(7)),
+                mixture().sample(20, Seed(6)).narrow(0, 0, 1).expand([30, 2], false),
+                mixture().sample(10, Seed(7)),
             ],
             0,
         );
-        let data = Data { rows: &rows, held_out: &law().sample(50, Seed(8)) };
+        let data = Data { rows: &rows, held_out: &mixture().sample(50, Seed(8)) };
         let mut search = Search::start(&data, None, 8, 2.0).unwrap();
         search.advance(&data, 100, &|| true);
         assert!(search.score.is_finite());

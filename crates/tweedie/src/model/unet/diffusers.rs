@@ -90,8 +90,8 @@ impl Default for UNet2DModel {
 }
 
 impl UNet2DModel {
-    /// Whether there are twice as many channels out as in: the second half says the variances of
-    /// reverse steps, as [`crate::model::Parametrization::Interpolation`] means it (diffusers'
+    /// Whether there are twice as many channels out as in: the second half gives the variances of
+    /// reverse steps, in the form of [`crate::model::Parametrization::Interpolation`] (diffusers'
     /// `learned_range`).
     pub fn has_variances(&self) -> bool {
         self.in_channels.checked_mul(2) == Some(self.out_channels)

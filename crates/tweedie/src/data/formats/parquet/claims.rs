@@ -2,7 +2,7 @@
 //! recurses for it.
 //!
 //! The decoder trusts a footer's numbers of children, follows groups as deep as they nest, and
-//! reserves whatever size a page is said to have. Footer and page headers are structs of Thrift's
+//! reserves whatever size a page claims to have. Footer and page headers are structs of Thrift's
 //! compact protocol; here they are walked without building anything.
 
 use std::fs::File;
@@ -57,7 +57,7 @@ pub(super) fn check_footer(file: &mut File) -> std::io::Result<Problem<()>> {
 
 fn walk_footer(bytes: &[u8]) -> Problem<()> {
     let mut walker = Walker { rest: bytes };
-    // the decoder reads a field by its number, whatever type it is said to have: up to the schema
+    // the decoder reads a field by its number, whatever type it claims to have: up to the schema
     // both must be as they should, so that it sees what is seen here; it comes second, after the
     // version
     let (mut last, mut schema) = (0, false);
