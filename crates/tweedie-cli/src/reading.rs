@@ -2,29 +2,22 @@
 
 use std::path::Path;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 use tweedie::Result;
 use tweedie::data::{Dataset, Missing, Purpose, TableOptions};
 use tweedie::run::Run;
 
+use crate::choice::choice;
 use crate::console::{say, say_left_out};
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum MissingName {
-    /// The file is refused
-    Error,
-    /// The rows are left out, and said
-    DropRows,
-}
 
 /// Reading of new rows.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Reading")]
 pub struct Reading {
     /// Rows with missing cells [default: as in training]
-    #[arg(long, value_name = "WHAT")]
-    missing: Option<MissingName>,
+    #[arg(long, value_name = "WHAT", value_parser = choice::<Missing>())]
+    missing: Option<Missing>,
     /// Leave out, and count, images of a folder that cannot be decoded [default: as in training]
     #[arg(long)]
     skip_corrupt: bool,
@@ -46,11 +39,7 @@ impl Reading {
     pub fn options(&self, run: &Run) -> TableOptions {
         let usual = &run.config.data.table;
         TableOptions {
-            missing: match self.missing {
-                None => usual.missing,
-                Some(MissingName::Error) => Missing::Error,
-                Some(MissingName::DropRows) => Missing::DropRows,
-            },
+            missing: self.missing.unwrap_or(usual.missing),
             skip_corrupt: usual.skip_corrupt || self.skip_corrupt,
             delimiter: self.delimiter.or(usual.delimiter),
             header: self.header.or(usual.header),
