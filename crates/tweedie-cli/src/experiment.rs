@@ -11,13 +11,15 @@ use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 use serde_json::{Value, json};
 use tch::Device;
 use tweedie::data::OutputFile;
+use tweedie::run::About;
 use tweedie::{Error, Result};
 use tweedie_papers::experiment::{Context, Entry, Request};
 use tweedie_papers::flag::{Flag, Values};
 use tweedie_papers::outcome::Provenance;
 
 use crate::Common;
-use crate::console::{Progress, print_json, say};
+use crate::console::say;
+use crate::progress::Progress;
 
 /// An experiment and what is requested of it.
 pub struct Arguments {
@@ -151,10 +153,12 @@ pub fn run(Arguments { entry, flags, output }: &Arguments) -> Result<()> {
         },
     )?;
     bar.finish();
+    let about = About::now();
     let made = Provenance {
-        command: command_line(),
-        date: chrono::Utc::now().date_naive().to_string(),
-        version: env!("CARGO_PKG_VERSION").into(),
+        command: about.command_line(),
+        // the day of it
+        date: about.date[..10].into(),
+        version: about.version,
         seconds: started.elapsed().as_secs_f64(),
         quick: output.quick,
         seed: output.seed,
@@ -164,10 +168,6 @@ pub fn run(Arguments { entry, flags, output }: &Arguments) -> Result<()> {
     outcome.write(&output.out)?;
     OutputFile::create(&page)?.finish(text.as_bytes())?;
     say(output.common.quiet, "done");
-    if !output.common.json {
-        println!("{}", page.display());
-        return Ok(());
-    }
     let mut all = json!({
         "experiment": entry.name, "page": page, "out": output.out, "quick": output.quick,
         "seed": output.seed, "seconds": made.seconds, "command": made.command,
@@ -176,21 +176,8 @@ pub fn run(Arguments { entry, flags, output }: &Arguments) -> Result<()> {
     if let (Some(all), Value::Object(found)) = (all.as_object_mut(), outcome.json(&settings)) {
         all.extend(found);
     }
-    print_json(&all);
+    output.common.print(&all, page.display());
     Ok(())
-}
-
-/// This command as a shell takes it.
-fn command_line() -> String {
-    let quoted = |word: String| {
-        let plain = |c: char| c.is_alphanumeric() || "-_./,=:+%@δ".contains(c);
-        match !word.is_empty() && word.chars().all(plain) {
-            true => word,
-            false => format!("'{}'", word.replace('\'', r"'\''")),
-        }
-    };
-    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
-    std::iter::once("tweedie".to_string()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// A part of the experiment, done by this program started anew with the same arguments.

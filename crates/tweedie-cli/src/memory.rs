@@ -17,7 +17,7 @@ fn checked(pointer: *mut u8) -> *mut u8 {
         // nothing here allocates
         let mut out = std::io::stderr();
         let _ = out.write_all(OUT_OF_MEMORY.as_bytes()).and_then(|()| out.write_all(b"\n"));
-        crate::console::end(1);
+        crate::interrupt::end(1);
     }
     pointer
 }

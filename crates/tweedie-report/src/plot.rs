@@ -40,6 +40,7 @@ mod frame;
 mod histogram;
 mod line;
 mod pairs;
+mod pictures;
 mod sheet;
 mod svg;
 
@@ -48,6 +49,7 @@ pub use density::{DensityChart, GaussianKde};
 pub use histogram::Histogram;
 pub use line::LineChart;
 pub use pairs::PairGrid;
+pub use pictures::Pictures;
 pub use sheet::{Sheet, picture_of, sheet_of};
 
 #[cfg(test)]

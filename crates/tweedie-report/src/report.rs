@@ -19,12 +19,14 @@
 mod base64;
 mod columns;
 mod figures;
+mod run;
 mod tables;
 mod verdict;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::plot::Series;
+pub use run::Findings;
 pub use verdict::{Difference, verdict};
 
 /// One line of a run's `metrics.jsonl`, as the curves of a training need it.

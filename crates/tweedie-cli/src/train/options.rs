@@ -10,6 +10,7 @@ use tweedie::run::{Layer, OBJECTIVES, Preset, RunConfig, SCHEDULES};
 use tweedie::{Error, Result};
 
 use crate::choice::values;
+use crate::pictures::size;
 
 /// A flag and the option that it sets.
 pub struct Flag {
@@ -346,13 +347,6 @@ fn separate(value: &Value, _: &RunConfig, layer: &mut Layer) -> Result<()> {
     let trunk = if value.as_bool() == Some(true) { HeadTrunk::Separate } else { HeadTrunk::Shared };
     layer.set("model.network.head_trunk", trunk.to_string());
     Ok(())
-}
-
-/// `HxW`.
-pub fn size(text: &str) -> std::result::Result<[usize; 2], String> {
-    let (height, width) = text.split_once('x').ok_or("not HxW, such as 32x32")?;
-    let side = |text: &str| text.parse().map_err(|_| format!("{text:?} is not a number of pixels"));
-    Ok([side(height)?, side(width)?])
 }
 
 /// The flags that were given.
