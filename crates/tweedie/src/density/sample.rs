@@ -117,10 +117,21 @@ impl Density {
             )?,
             false => Vec::new(),
         };
+        self.draw(&sampling, &grid, class, (n, batch), watch)
+    }
+
+    /// `n` samples in the network's units, `[n, d]`, over the times of `grid`.
+    pub(super) fn draw(
+        &self,
+        sampling: &Sampling,
+        grid: &[f64],
+        class: Option<u32>,
+        (n, batch): (usize, usize),
+        watch: &mut dyn Watch,
+    ) -> Result<(Tensor, Clipped)> {
         watch.begin("sample", n as u64);
-        let covariance = self.covariance(sampling.covariance)?;
-        let (model, covariance) = (&self.run.model, &*covariance);
-        let ground = Ground { model, covariance, grid: &grid, class };
+        let covariance = &*self.covariance(sampling.covariance)?;
+        let ground = Ground { model: &self.run.model, covariance, grid, class };
         let samples = sampling.draw(&ground, (n, batch), watch);
         watch.end();
         samples

@@ -7,10 +7,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use super::checkpoint::{Setup, parameter_bytes};
+use super::contents::{base_from_json, base_to_json};
 use super::exchange::{check_size, read_json, read_tensors, read_unet, write_unet};
-use super::{
-    DataConfig, DataRecord, Run, RunConfig, RunDir, base_from_json, base_to_json, write_json,
-};
+use super::{DataConfig, DataRecord, Run, RunConfig, RunDir, write_json};
 use crate::covariance::NoiseStatistics;
 use crate::data::{OutputFile, Scaling};
 use crate::model::{
