@@ -9,7 +9,7 @@ use tweedie::data::{Dataset, Missing, Purpose, TableOptions};
 use tweedie::run::Run;
 
 use crate::choice::choice;
-use crate::console::{say, say_left_out};
+use crate::console::say_left_out;
 
 /// Reading of new rows.
 #[derive(Args, Clone, Debug, Default)]
@@ -59,18 +59,17 @@ pub fn left_out(table: &Dataset, quiet: bool) -> Value {
     let count = table.dropped_rows + table.dropped_duplicates;
     if count > 0 {
         let all = table.rows() + count;
-        let what = match table.image() {
-            Some(_) => format!("{count} of {all} images cannot be decoded, and are left out"),
-            None => format!("{count} of {all} rows have missing cells, and are left out"),
+        let why = match table.image() {
+            Some(_) => "images cannot be decoded",
+            None => "rows have missing cells",
         };
         let named: Vec<String> = rows.iter().take(NAMED).map(usize::to_string).collect();
         let dots = if rows.len() > NAMED { ", …" } else { "" };
-        let which = if named.is_empty() {
-            String::new()
-        } else {
-            format!(": rows {}{dots}", named.join(", "))
+        let which = match named.is_empty() {
+            true => String::new(),
+            false => format!(": rows {}{dots}", named.join(", ")),
         };
-        say(quiet, format!("note: {what}{which}"));
+        say!(quiet, "note: {count} of {all} {why}, and are left out{which}");
     }
     json!({ "count": count, "rows": rows })
 }

@@ -37,8 +37,6 @@ pub struct MetricPoint {
     /// The training loss, in the objective's own units; NaN where none was recorded. Lower is
     /// better.
     pub train_loss: f64,
-    /// The loss smoothed by an exponential moving average, in the same units.
-    pub train_loss_ema: Option<f64>,
     /// The figure of held-out rows by which weights are chosen, of the averaged weights: another
     /// quantity than the loss.
     pub validation: Option<f64>,

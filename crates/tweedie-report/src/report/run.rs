@@ -168,7 +168,6 @@ impl Findings<'_> {
         let losses = facts.metrics.iter().map(|m| MetricPoint {
             iteration: m.iteration,
             train_loss: m.loss,
-            train_loss_ema: None,
             validation: m.validation.map(|v| facts.validation(v)),
         });
         let data = self.rows.table.gather(&self.rows.rows);
