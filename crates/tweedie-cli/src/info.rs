@@ -50,10 +50,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Ok(run) => run.remarks(),
         Err(_) => facts.data.remarks.clone(),
     };
-    let weights = loaded.as_ref().map(|run| {
-        let (all, score) = (run.model.parameters().size(), run.model.score_size());
-        let covariance = run.model.head_covariance().map_or("none".into(), |c| c.to_string());
-        (all, score, run.model.base().components(), covariance)
+    let weights = loaded.as_ref().map(|Run { model, .. }| {
+        let covariance = model.head_covariance().map_or("none".into(), |c| c.to_string());
+        (model.parameters().size(), model.score_size(), model.base().components(), covariance)
     });
     let bytes: u64 = files.iter().map(|(_, size)| size).sum();
     let answer = as_json(&dir, &facts, &files, &weights, &remarks);

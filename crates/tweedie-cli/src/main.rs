@@ -100,13 +100,6 @@ enum Command {
     Export(exchange::ExportArguments),
 }
 
-/// Whether LibTorch said that there was no memory left: on a GPU, on the CPU.
-fn out_of_memory(message: &str) -> bool {
-    ["out of memory", "can't allocate memory", "bad_alloc"]
-        .iter()
-        .any(|text| message.contains(text))
-}
-
 fn main() -> ExitCode {
     process::keep_memory();
     let cli = Cli::parse();
@@ -115,7 +108,7 @@ fn main() -> ExitCode {
             return;
         }
         let message = panic.to_string().replace('\n', " ");
-        match out_of_memory(&message) {
+        match memory::is_out_of_memory(&message) {
             true => terminal::tell(memory::OUT_OF_MEMORY),
             false => eprintln!(
                 "error: internal: {message}; please report it with the command that led here"
