@@ -112,7 +112,7 @@ pub fn note_damaged_metrics(dir: &RunDir, quiet: bool) -> Result<()> {
     let damaged = dir.damaged_metrics()?;
     if damaged > 0 {
         let path = dir.file("metrics.jsonl");
-        say(quiet, format!("note: {}: {damaged} damaged lines are left out", path.display()));
+        say!(quiet, "note: {}: {damaged} damaged lines are left out", path.display());
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use tweedie::data::Purpose;
 use tweedie::density::DequantizeOptions;
 
 use crate::Common;
-use crate::console::{Console, say};
+use crate::console::Console;
 use crate::reading::{Reading, left_out};
 
 #[derive(Args, Debug)]
@@ -94,9 +94,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let found = density.learn_dequantizer(table, &options, &mut Console::new(quiet))?;
     let (uniform, variational, (gain, error)) = (&found.uniform, &found.variational, found.gain);
     if gain < -2.0 * error {
-        say(
+        say!(
             quiet,
-            "warning: the bound is lower than with uniform noise; give more --iterations, or a lower --learning-rate",
+            "warning: the bound is lower than with uniform noise; give more --iterations, or a \
+             lower --learning-rate"
         );
     }
     let (rows, estimator) = (uniform.values.len(), &uniform.estimator);

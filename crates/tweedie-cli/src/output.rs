@@ -36,8 +36,8 @@ impl Format {
 /// Where samples go, open for writing.
 pub enum Output {
     Table(OutputFile),
-    Sheet(OutputFile, Pictures),
-    Folder(PathBuf, Pictures),
+    Sheet(Pictures, OutputFile),
+    Folder(Pictures, PathBuf),
 }
 
 impl Output {
@@ -49,17 +49,11 @@ impl Output {
         density: &Density,
         given: Option<&str>,
     ) -> Result<Output> {
-        let pictures = || pictures(density, given);
+        let shown = || pictures(density, given);
         Ok(match format {
             Format::Table => Output::Table(OutputFile::create(out)?),
-            Format::Sheet => {
-                let pictures = pictures()?;
-                Output::Sheet(OutputFile::create(out)?, pictures)
-            }
-            Format::Folder => {
-                let pictures = pictures()?;
-                Output::Folder(new_folder(out)?, pictures)
-            }
+            Format::Sheet => Output::Sheet(shown()?, OutputFile::create(out)?),
+            Format::Folder => Output::Folder(shown()?, new_folder(out)?),
         })
     }
 
@@ -68,12 +62,12 @@ impl Output {
         let values = &samples.values;
         let clipped = match self {
             Output::Table(out) => return samples.write_to(out),
-            Output::Sheet(out, pictures) => {
+            Output::Sheet(pictures, out) => {
                 let sheet = pictures.square(values);
                 out.finish(&sheet.png())?;
                 sheet.clipped
             }
-            Output::Folder(dir, pictures) => {
+            Output::Folder(pictures, dir) => {
                 let (mut clipped, all) = (0, pictures.each(values));
                 let digits = all.len().saturating_sub(1).to_string().len().max(6);
                 for (i, picture) in all.enumerate() {
@@ -98,11 +92,8 @@ fn new_folder(dir: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
     if std::fs::read_dir(dir).map_err(Error::io(dir))?.next().is_some() {
         let problem = format!("{} is a folder with files in it", dir.display());
-        return Err(Error::config(
-            "--out",
-            problem,
-            "give a new folder, or a file: .csv, .npy, .png",
-        ));
+        let remedy = "give a new folder, or a file: .csv, .npy, .png";
+        return Err(Error::config("--out", problem, remedy));
     }
     Ok(dir.to_owned())
 }

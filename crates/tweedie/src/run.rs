@@ -56,7 +56,7 @@ pub use about::About;
 pub use config::{DataConfig, RunConfig};
 pub use data::Prepared;
 pub use dir::RunDir;
-use dir::{RETRAIN, write_json};
+use dir::write_json;
 pub use exchange::{read_unet, write_unet};
 pub use facts::{Ending, Facts, Outcome};
 pub use import::{export, import};
@@ -99,19 +99,18 @@ impl Run {
         if model.space().dim != data.scaling.dim() as i64 {
             let problem =
                 format!("has {} columns, base.json {}", data.scaling.dim(), model.space().dim);
-            return Err(Error::checkpoint(dir.file("data.json"), problem, RETRAIN));
+            return Err(dir.damaged("data.json", problem));
         }
         data.check_network(&config.model.network)
-            .map_err(|problem| Error::checkpoint(dir.file("data.json"), problem, RETRAIN))?;
+            .map_err(|problem| dir.damaged("data.json", problem))?;
         if model.classes() != data.classes.len() as i64 {
             let problem =
                 format!("has {} classes, the model {}", data.classes.len(), model.classes());
-            return Err(Error::checkpoint(dir.file("data.json"), problem, RETRAIN));
+            return Err(dir.damaged("data.json", problem));
         }
-        let file = dir.file("ema.safetensors");
         let bytes = dir.read("ema.safetensors")?;
         let flat = checkpoint::read_parameters(&bytes, model.parameters(), &dir.setup()?)
-            .map_err(|problem| Error::checkpoint(&file, problem, RETRAIN))?;
+            .map_err(|problem| dir.damaged("ema.safetensors", problem))?;
         model.parameters().assign(&flat.to_device(device));
         let mut run = Run { dir, config, data, model };
         if run.dir.file(STATISTICS).exists() {

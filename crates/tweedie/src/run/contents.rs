@@ -89,7 +89,7 @@ impl RunDir {
             pixels: Option<u64>,
         }
         let path = self.file("data.json");
-        let wrong = |problem: String| Error::checkpoint(&path, problem, RETRAIN);
+        let wrong = |problem: String| self.damaged("data.json", problem);
         let bytes = self.read("data.json")?;
         schema::check_data(&path, &bytes)?;
         let claim: Option<Claim> = serde_json::from_slice(&bytes).ok();
@@ -118,7 +118,7 @@ impl RunDir {
     /// The base distribution.
     pub fn base(&self, config: &RunConfig) -> Result<Base> {
         base_from_json(self.read_json("base.json")?, config.base.kind)
-            .map_err(|problem| Error::checkpoint(self.file("base.json"), problem, RETRAIN))
+            .map_err(|problem| self.damaged("base.json", problem))
     }
 
     /// The untrained model of this run.
@@ -130,7 +130,7 @@ impl RunDir {
             if asked.saturating_mul(2) as u64 > found.len() {
                 let problem =
                     format!("holds {} bytes, config.toml asks for {asked} parameters", found.len());
-                return Err(Error::checkpoint(&weights, problem, RETRAIN));
+                return Err(self.damaged("ema.safetensors", problem));
             }
         }
         let seed = Seed(config.seed).derive("initialisation");
@@ -172,7 +172,7 @@ impl RunDir {
     /// The state to resume from.
     pub fn state(&self, model: &Model) -> Result<State> {
         checkpoint::read_state(&self.read("state.safetensors")?, model.parameters(), &self.setup()?)
-            .map_err(|problem| Error::checkpoint(self.file("state.safetensors"), problem, RETRAIN))
+            .map_err(|problem| self.damaged("state.safetensors", problem))
     }
 
     /// Writes a picture of samples at `iteration`.

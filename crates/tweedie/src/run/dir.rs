@@ -35,8 +35,9 @@ const FILES: [&str; 10] = [
     status::FILE,
 ];
 
-/// What to do where a file is missing or damaged.
+/// Remedies for a file that is missing or damaged.
 pub(super) const RETRAIN: &str = "train again, or restore the file from a copy of the run";
+pub(super) const RESTORE: &str = "restore the file from a copy of the run";
 
 /// Writes a JSON file, whole or not at all.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
@@ -169,6 +170,11 @@ impl RunDir {
         OutputFile::replacing(self.file(name))
     }
 
+    /// The error of a file of the run that is missing or damaged.
+    pub(super) fn damaged(&self, name: &str, problem: impl Into<String>) -> Error {
+        Error::checkpoint(self.file(name), problem, RETRAIN)
+    }
+
     /// Removes a file of the run, if there is one.
     pub(super) fn remove(&self, name: &str) -> Result<()> {
         match std::fs::remove_file(self.file(name)) {
@@ -198,7 +204,7 @@ impl RunDir {
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.file(name);
         std::fs::read(&path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::checkpoint(&path, "is missing", RETRAIN),
+            std::io::ErrorKind::NotFound => self.damaged(name, "is missing"),
             _ => Error::Io { path: path.clone(), source },
         })
     }
@@ -208,8 +214,7 @@ impl RunDir {
     }
 
     pub(super) fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
-        serde_json::from_slice(&self.read(name)?).map_err(|e| {
-            Error::checkpoint(self.file(name), format!("cannot be read: {e}"), RETRAIN)
-        })
+        serde_json::from_slice(&self.read(name)?)
+            .map_err(|e| self.damaged(name, format!("cannot be read: {e}")))
     }
 }

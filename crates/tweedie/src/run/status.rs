@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::dir::RESTORE;
 use super::{Run, RunDir, checkpoint, lock};
 use crate::train::{State, StopReason, TrainConfig};
 use crate::{Error, Result};
@@ -79,9 +80,8 @@ impl RunDir {
         if !path.exists() {
             return Ok(None);
         }
-        let remedy = "restore the file from a copy of the run";
         let about = checkpoint::StateHeader::read(&self.read("state.safetensors")?)
-            .map_err(|problem| Error::checkpoint(&path, problem, remedy))?;
+            .map_err(|problem| Error::checkpoint(&path, problem, RESTORE))?;
         let train = self.config()?.train;
         let ended = ended(&train, about.iteration, about.since_best, about.seconds);
         Ok(Some(Status {
