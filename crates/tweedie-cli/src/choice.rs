@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use tweedie::choice::Choice;
+use tweedie::covariance::CovarianceConfig;
 
 /// A parser of the names of `T`, for `#[arg(value_parser = choice::<T>())]`.
 pub fn choice<T: Choice>() -> Named<T> {
@@ -36,4 +37,15 @@ impl<T: Choice> TypedValueParser for Named<T> {
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         Some(Box::new(values::<T>().into_iter()))
     }
+}
+
+/// What `--covariance` takes, for help texts: as the library lists them.
+pub fn covariances() -> String {
+    let listed = CovarianceConfig::listed().into_iter();
+    let lines: Vec<String> = listed.map(|(name, help)| format!("  {name}: {help}")).collect();
+    format!(
+        "Covariance of a reverse step [default: that of the run's head]:\n{}\nWhat is measured is \
+         measured at its first use and kept with the run",
+        lines.join("\n")
+    )
 }

@@ -6,10 +6,10 @@ use clap::Args;
 use serde_json::json;
 use tweedie::Result;
 use tweedie::data::Purpose;
-use tweedie::density::{Density, DequantizeOptions};
+use tweedie::density::DequantizeOptions;
 
 use crate::Common;
-use crate::console::{Console, print_json, remark, say};
+use crate::console::Console;
 use crate::reading::{Reading, left_out};
 
 #[derive(Args, Debug)]
@@ -80,9 +80,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let (options, quiet) = (arguments.options(), arguments.common.quiet);
     options.check()?;
-    let mut density = Density::load_on(&arguments.run, device)?;
+    let (mut density, remarks) = arguments.common.load(&arguments.run, device)?;
     density.run_mut().dir.lock()?;
-    let remarks = remark(density.run());
     let table = match &arguments.data {
         None => None,
         Some(path) => {
@@ -95,28 +94,25 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let found = density.learn_dequantizer(table, &options, &mut Console::new(quiet))?;
     let (uniform, variational, (gain, error)) = (&found.uniform, &found.variational, found.gain);
     if gain < -2.0 * error {
-        say(
+        say!(
             quiet,
-            "warning: the bound is lower than with uniform noise; give more --iterations, or a lower --learning-rate",
+            "warning: the bound is lower than with uniform noise; give more --iterations, or a \
+             lower --learning-rate"
         );
     }
-    let rows = uniform.values.len();
-    if arguments.common.json {
-        print_json(&json!({
-            "rows": rows, "estimator": uniform.estimator, "unit": "nats per row, data units",
-            "uniform": uniform.mean(), "uniform_std_error": uniform.std_error(),
-            "variational": variational.mean(), "variational_std_error": variational.std_error(),
+    let (rows, estimator) = (uniform.values.len(), &uniform.estimator);
+    let [(a, a_error), (b, b_error)] = [uniform, variational].map(|e| (e.mean(), e.std_error()));
+    arguments.common.print(
+        &json!({
+            "rows": rows, "estimator": estimator, "unit": "nats per row, data units",
+            "uniform": a, "uniform_std_error": a_error,
+            "variational": b, "variational_std_error": b_error,
             "gain": gain, "gain_std_error": error, "remarks": remarks,
-        }));
-        return Ok(());
-    }
-    println!(
-        "{rows} held-out rows, nats per row (a lower bound; {}): uniform {:.4} ± {:.4}, variational {:.4} ± {:.4}, gain {gain:.4} ± {error:.4}",
-        uniform.estimator,
-        uniform.mean(),
-        uniform.std_error(),
-        variational.mean(),
-        variational.std_error(),
+        }),
+        format!(
+            "{rows} held-out rows, nats per row (a lower bound; {estimator}): uniform {a:.4} ± \
+             {a_error:.4}, variational {b:.4} ± {b_error:.4}, gain {gain:.4} ± {error:.4}"
+        ),
     );
     Ok(())
 }

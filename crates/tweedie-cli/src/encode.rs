@@ -6,14 +6,15 @@ use clap::Args;
 use serde_json::json;
 use tweedie::Result;
 use tweedie::data::{OutputFile, TableFormat};
-use tweedie::density::{DecodeOptions, Density, EncodeOptions, RoundTrip};
+use tweedie::density::{DecodeOptions, EncodeOptions, RoundTrip};
 
 use crate::Common;
-use crate::console::{Console, check_output, print_json, remark, say};
+use crate::console::Console;
 use crate::flow::SolverArguments;
-use crate::pictures::{Format, Output};
+use crate::json::json_row;
+use crate::output::{Format, Output, check_output};
 use crate::reading::{Reading, left_out};
-use crate::score::json_row;
+use crate::terminal::print_json;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -94,20 +95,18 @@ pub fn encode(arguments: &EncodeArguments) -> Result<()> {
     options.solver.check("encode.solver")?;
     TableFormat::of(out)?;
     check_output("--out", out, &[&arguments.data], &arguments.run, common.json)?;
-    let density = Density::load_on(&arguments.run, device)?;
-    let remarks = remark(density.run());
+    let (density, remarks) = common.load(&arguments.run, device)?;
     let table = arguments.reading.table(density.run(), &arguments.data)?;
     let left_out = left_out(&table, common.quiet);
     let file = OutputFile::create(out)?;
     let latents = density.encode_with(&table, &options, &mut Console::new(common.quiet))?;
     if let Some(RoundTrip { lost: lost @ 1.., worst, error }) = latents.round_trip {
         let (all, place, limit) = (table.rows(), table.place(worst), RoundTrip::LOST);
-        say(
+        say!(
             common.quiet,
-            format!(
-                "warning: {lost} of {all} rows come back no nearer than {limit} of a column's scale, the worst, \
-                 {place}, {error:.1e} away: lower --rtol and --atol, or look at the row (far from the others, errors grow)"
-            ),
+            "warning: {lost} of {all} rows come back no nearer than {limit} of a column's scale, \
+             the worst, {place}, {error:.1e} away: lower --rtol and --atol, or look at the row \
+             (far from the others, errors grow)"
         );
     }
     latents.write_to(file)?;
@@ -133,8 +132,7 @@ pub fn decode(arguments: &DecodeArguments) -> Result<()> {
     options.solver.check("decode.solver")?;
     let format = Format::of_file(out)?;
     check_output("--out", out, &[&arguments.latents], &arguments.run, common.json)?;
-    let density = Density::load_on(&arguments.run, device)?;
-    let remarks = remark(density.run());
+    let (density, remarks) = common.load(&arguments.run, device)?;
     let latents = density.read_latents(&arguments.latents, arguments.class.as_deref())?;
     let output = Output::open(format, out, &density, arguments.shape.as_deref())?;
     let rows = density.decode_with(&latents, &options, &mut Console::new(common.quiet))?;

@@ -9,7 +9,6 @@ use tweedie::data::TableOptions;
 use tweedie::run::{self, DataConfig, Run};
 
 use crate::Common;
-use crate::console::{print_json, say};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -27,7 +26,7 @@ pub struct ImportArguments {
     #[arg(long, value_name = "IMAGES")]
     data: Option<String>,
     /// Bring these images to this height and width
-    #[arg(long, value_name = "HxW", value_parser = crate::train::size, requires = "data")]
+    #[arg(long, value_name = "HxW", value_parser = crate::pictures::size, requires = "data")]
     size: Option<[usize; 2]>,
     /// Leave out and count images that cannot be decoded
     #[arg(long, requires = "data")]
@@ -55,7 +54,7 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let remark = run::import(&arguments.dir, &arguments.out, device)?;
     if let Some(remark) = remark {
-        say(arguments.common.quiet, format!("note: {remark}"));
+        say!(arguments.common.quiet, "note: {remark}");
     }
     if let Some(source) = &arguments.data {
         let mut run = Run::load(&arguments.out, device)?;
@@ -64,21 +63,15 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
         let (source, classes) = (source.clone(), !run.data.classes.is_empty());
         run.give_data(DataConfig { source, classes, table, ..DataConfig::default() })?;
     }
-    done(&arguments.out, &arguments.common);
+    let out = &arguments.out;
+    arguments.common.print(&json!({ "out": out }), out.display());
     Ok(())
 }
 
 pub fn export(arguments: &ExportArguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     run::export(&Run::load(&arguments.run, device)?, &arguments.out)?;
-    done(&arguments.out, &arguments.common);
+    let out = &arguments.out;
+    arguments.common.print(&json!({ "out": out }), out.display());
     Ok(())
-}
-
-fn done(out: &std::path::Path, common: &Common) {
-    if common.json {
-        print_json(&json!({ "out": out }));
-    } else {
-        println!("{}", out.display());
-    }
 }

@@ -1,116 +1,22 @@
-//! `tweedie experiment`: the options of every experiment are made of the tables of flags in
-//! [`tweedie_papers::ALL`].
+//! `tweedie experiment`
 
-use std::path::PathBuf;
+mod options;
+
 use std::process::Command;
 use std::time::Instant;
 
-use clap::builder::PossibleValue;
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 use serde_json::{Value, json};
 use tch::Device;
 use tweedie::data::OutputFile;
+use tweedie::run::About;
 use tweedie::{Error, Result};
-use tweedie_papers::experiment::{Context, Entry, Request};
-use tweedie_papers::flag::{Flag, Values};
+use tweedie_papers::experiment::{Context, Request};
 use tweedie_papers::outcome::Provenance;
 
-use crate::Common;
-use crate::console::{Progress, print_json, say};
-
-/// An experiment and what is requested of it.
-pub struct Arguments {
-    entry: &'static Entry,
-    flags: Vec<(String, Vec<String>)>,
-    output: Output,
-}
-
-#[derive(Args, Debug)]
-struct Output {
-    /// Where CSV, SVG and Markdown are written
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Small sizes, to see in a minute or two that it runs; the numbers mean nothing, and the page
-    /// says so
-    #[arg(long)]
-    quick: bool,
-    /// Seed of everything random
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    seed: u64,
-    /// Set any setting by its path, as trials=100 or recipe.width=128; --json shows all of them.
-    /// Give it again for more; it wins over flags and --quick
-    #[arg(long, value_name = "PATH=VALUE")]
-    set: Vec<String>,
-    #[command(flatten)]
-    common: Common,
-    /// Do this part alone and print what it found
-    #[arg(long, value_name = "PART", hide = true)]
-    memory_of: Option<String>,
-}
-
-impl Args for Arguments {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        let experiments = tweedie_papers::ALL.iter().map(|entry| {
-            let (about, help) = entry.manual();
-            // settings that cannot be written down are a mistake that the tests find
-            let flags = (entry.flags)().unwrap_or_default();
-            let command = Output::augment_args(clap::Command::new(entry.name));
-            // after the common options, whose own description they replace
-            let command = command.about(about).long_about(None).after_help(help);
-            command.args(flags.into_iter().map(argument))
-        });
-        command.subcommand_required(true).arg_required_else_help(true).subcommands(experiments)
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Arguments::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Arguments {
-    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Arguments, clap::Error> {
-        let missing = || clap::Error::new(clap::error::ErrorKind::MissingSubcommand);
-        let (name, matches) = matches.subcommand().ok_or_else(missing)?;
-        let entry = tweedie_papers::ALL.iter().find(|entry| entry.name == name);
-        let entry = entry.ok_or_else(missing)?;
-        let mut flags = Vec::new();
-        for Flag { name, values, .. } in (entry.flags)().unwrap_or_default() {
-            if matches.value_source(&name) == Some(ValueSource::CommandLine) {
-                let switch = values == Values::None;
-                let all = if switch { None } else { matches.get_many::<String>(&name) };
-                flags.push((name, all.into_iter().flatten().cloned().collect()));
-            }
-        }
-        Ok(Arguments { entry, flags, output: Output::from_arg_matches(matches)? })
-    }
-
-    fn update_from_arg_matches(
-        &mut self,
-        matches: &ArgMatches,
-    ) -> std::result::Result<(), clap::Error> {
-        *self = Arguments::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-/// The option of a flag, with its default for the help text.
-fn argument(flag: Flag) -> Arg {
-    let arg = Arg::new(flag.name.clone()).long(flag.name).help(flag.help).required(flag.required);
-    let arg = if flag.group.is_empty() { arg } else { arg.help_heading(flag.group) };
-    if flag.values == Values::None {
-        return arg.action(ArgAction::SetTrue);
-    }
-    let arg = arg.value_name(flag.value).default_values(flag.default.filter(|_| !flag.required));
-    let choices = flag.choices.into_iter().map(|(name, help)| PossibleValue::new(name).help(help));
-    let choices: Vec<PossibleValue> = choices.collect();
-    let arg = if choices.is_empty() { arg } else { arg.value_parser(choices) };
-    match flag.values {
-        Values::List => arg.value_delimiter(',').action(ArgAction::Append),
-        Values::Repeated => arg.action(ArgAction::Append),
-        _ => arg,
-    }
-}
+use crate::console::say;
+use crate::progress::Progress;
+pub use options::Arguments;
+use options::Output;
 
 impl Output {
     /// The device. Makes the directory and finds out now whether it can be written.
@@ -151,10 +57,12 @@ pub fn run(Arguments { entry, flags, output }: &Arguments) -> Result<()> {
         },
     )?;
     bar.finish();
+    let about = About::now();
     let made = Provenance {
-        command: command_line(),
-        date: chrono::Utc::now().date_naive().to_string(),
-        version: env!("CARGO_PKG_VERSION").into(),
+        command: about.command_line(),
+        // the day of it
+        date: about.date[..10].into(),
+        version: about.version,
         seconds: started.elapsed().as_secs_f64(),
         quick: output.quick,
         seed: output.seed,
@@ -164,10 +72,6 @@ pub fn run(Arguments { entry, flags, output }: &Arguments) -> Result<()> {
     outcome.write(&output.out)?;
     OutputFile::create(&page)?.finish(text.as_bytes())?;
     say(output.common.quiet, "done");
-    if !output.common.json {
-        println!("{}", page.display());
-        return Ok(());
-    }
     let mut all = json!({
         "experiment": entry.name, "page": page, "out": output.out, "quick": output.quick,
         "seed": output.seed, "seconds": made.seconds, "command": made.command,
@@ -176,21 +80,8 @@ pub fn run(Arguments { entry, flags, output }: &Arguments) -> Result<()> {
     if let (Some(all), Value::Object(found)) = (all.as_object_mut(), outcome.json(&settings)) {
         all.extend(found);
     }
-    print_json(&all);
+    output.common.print(&all, page.display());
     Ok(())
-}
-
-/// This command as a shell takes it.
-fn command_line() -> String {
-    let quoted = |word: String| {
-        let plain = |c: char| c.is_alphanumeric() || "-_./,=:+%@δ".contains(c);
-        match !word.is_empty() && word.chars().all(plain) {
-            true => word,
-            false => format!("'{}'", word.replace('\'', r"'\''")),
-        }
-    };
-    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
-    std::iter::once("tweedie".to_string()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// A part of the experiment, done by this program started anew with the same arguments.
@@ -210,55 +101,4 @@ fn apart(part: &str) -> Result<Value> {
         return Err(failed(format!("failed ({}): {message}", child.status)));
     }
     serde_json::from_slice(&child.stdout).map_err(|e| failed(format!("gave no answer: {e}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::{CommandFactory, Parser};
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Program {
-        #[command(flatten)]
-        arguments: Arguments,
-    }
-
-    /// Every experiment says in its help how long it takes.
-    #[test]
-    fn every_help_has_the_time() {
-        let mut program = Program::command();
-        assert_eq!(program.get_subcommands().count(), tweedie_papers::ALL.len());
-        for experiment in program.get_subcommands_mut() {
-            let help = experiment.render_long_help().to_string();
-            assert!(help.contains("\nTime: "), "{}: {help}", experiment.get_name());
-            assert!(!help.starts_with("What every command"), "{help}");
-        }
-    }
-
-    /// The commands of the documentation and of the help texts are commands of the program, and the
-    /// documentation has every experiment.
-    #[test]
-    fn documented_commands_can_be_given() {
-        let mut text = include_str!("../../../docs/experiments.md").replace("\\\n", " ");
-        for entry in &tweedie_papers::ALL {
-            assert!(text.contains(&format!("`{}`", entry.name)), "{}", entry.name);
-        }
-        for entry in &tweedie_papers::ALL {
-            text = format!("{text}\n{}", entry.manual().1);
-        }
-        let commands: Vec<&str> =
-            text.lines().filter_map(|line| line.trim().strip_prefix("tweedie ")).collect();
-        let experiments: Vec<&str> =
-            commands.into_iter().filter(|c| c.starts_with("experiment ")).collect();
-        assert!(experiments.len() > 40, "{experiments:?}");
-        for command in experiments {
-            let parsed = Program::try_parse_from(command.split_whitespace());
-            assert!(
-                parsed.is_ok(),
-                "{command}: {}",
-                parsed.err().map(|e| e.to_string()).unwrap_or_default()
-            );
-        }
-    }
 }

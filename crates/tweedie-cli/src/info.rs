@@ -1,7 +1,5 @@
 //! `tweedie info`
 
-mod words;
-
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,11 +7,10 @@ use serde_json::json;
 use tweedie::choice::Choice;
 use tweedie::run::{Facts, Outcome, Run, RunDir};
 use tweedie::{Error, Result};
+use tweedie_report::facts::{self, preprocessing};
 
 use crate::Common;
-use crate::console::{in_line, print_json};
-pub use words::{lines, loss};
-use words::{preprocessing, size};
+use crate::terminal::in_line;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -53,40 +50,33 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Ok(run) => crate::flags::Flags::here().remarks(run),
         Err(_) => facts.data.remarks.clone(),
     };
-    let weights = loaded.as_ref().map(|run| {
-        let (all, score) = (run.model.parameters().size(), run.model.score_size());
-        let covariance = run.model.head_covariance().map_or("none".into(), |c| c.to_string());
-        (all, score, run.model.base().components(), covariance)
+    let weights = loaded.as_ref().map(|Run { model, .. }| {
+        let covariance = model.head_covariance().map_or("none".into(), |c| c.to_string());
+        (model.parameters().size(), model.score_size(), model.base().components(), covariance)
     });
     let bytes: u64 = files.iter().map(|(_, size)| size).sum();
-    if arguments.common.json {
-        print_json(&as_json(&dir, &facts, &files, &weights, &remarks));
-        return Ok(());
-    }
+    let answer = as_json(&dir, &facts, &files, &weights, &remarks);
     let mut lines = vec![("run".to_string(), dir.path().display().to_string())];
-    lines.extend(words::lines(&facts));
+    lines.extend(facts::lines(&facts));
+    let mut line = |name: &str, value: String| lines.push((name.into(), value));
     match weights {
         Ok((all, score, components, covariance)) => {
-            let head = if all > score {
-                format!(": {score} score, {} head", all - score)
-            } else {
-                String::new()
+            let head = match all - score {
+                head @ 1.. => format!(": {score} score, {head} head"),
+                _ => String::new(),
             };
-            lines.push(("parameters".into(), format!("{all}{head}")));
-            lines.push((
-                "base".into(),
-                format!("{components} Gaussian{}", if components == 1 { "" } else { "s" }),
-            ));
-            lines.push(("own covariance".into(), covariance));
+            let plural = if components == 1 { "" } else { "s" };
+            line("parameters", format!("{all}{head}"));
+            line("base", format!("{components} Gaussian{plural}"));
+            line("own covariance", covariance);
         }
-        Err(problem) => lines.push(("cannot be used".into(), problem.to_string())),
+        Err(problem) => line("cannot be used", problem.to_string()),
     }
-    lines.push(("files".into(), format!("{} in {}", size(bytes), files.len())));
-    lines.extend(remarks.iter().map(|remark| ("note".into(), remark.clone())));
+    line("files", format!("{} in {}", size(bytes), files.len()));
+    remarks.iter().for_each(|remark| line("note", remark.clone()));
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    for (name, value) in &lines {
-        println!("{}", in_line(&format!("{name:width$}  {value}")));
-    }
+    let lines = lines.iter().map(|(name, value)| in_line(&format!("{name:width$}  {value}")));
+    arguments.common.print(&answer, lines.collect::<Vec<_>>().join("\n"));
     Ok(())
 }
 
@@ -137,4 +127,24 @@ fn as_json(
         "command": facts.about.as_ref().map(|about| &about.command),
         "remarks": remarks,
     })
+}
+
+/// Bytes as people say them.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} bytes"),
+        10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_as_people_say_them() {
+        assert_eq!([999, 25_300, 12_000_000].map(size), ["999 bytes", "25.3 kB", "12.0 MB"]);
+        assert_eq!(in_line("a\u{1b}[31mb\n"), "a\\u{1b}[31mb\\n");
+    }
 }

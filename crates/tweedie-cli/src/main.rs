@@ -4,19 +4,25 @@
 //! failure of the work, 2 a mistake in the request, 130 stopped by the user, 141 nobody reads the
 //! results any more.
 
-/// As `std::println!`, by way of [`console::print_line`], which every line on standard output goes
+/// As `std::println!`, by way of [`terminal::print_line`], which every line on standard output goes
 /// through.
 macro_rules! println {
-    ($($text:tt)*) => { $crate::console::print_line(&format!($($text)*)) };
+    ($($text:tt)*) => { $crate::terminal::print_line(&format!($($text)*)) };
 }
 
-/// As `std::eprintln!`, by way of [`console::tell`], which every line on standard error goes
+/// As `std::eprintln!`, by way of [`terminal::tell`], which every line on standard error goes
 /// through.
 macro_rules! eprintln {
-    ($($text:tt)*) => { $crate::console::tell(&format!($($text)*)) };
+    ($($text:tt)*) => { $crate::terminal::tell(&format!($($text)*)) };
+}
+
+/// A line on standard error unless `$quiet`, by way of [`console::say`].
+macro_rules! say {
+    ($quiet:expr, $($text:tt)*) => { $crate::console::say($quiet, format!($($text)*)) };
 }
 
 mod choice;
+mod common;
 mod console;
 mod dequantize;
 mod encode;
@@ -26,21 +32,28 @@ mod experiment;
 mod flags;
 mod flow;
 mod info;
+mod interrupt;
+mod json;
 mod memory;
+mod output;
+mod pace;
 mod pictures;
 mod process;
+mod progress;
 mod reading;
 mod report;
 mod sample;
 mod score;
+mod terminal;
 mod train;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use tch::Device;
+use clap::{Parser, Subcommand};
 use tweedie::Error;
+
+use common::Common;
 
 /// Likelihood-trained diffusion models: densities with honest log-likelihoods, samples in few steps
 #[derive(Parser)]
@@ -87,49 +100,6 @@ enum Command {
     Export(exchange::ExportArguments),
 }
 
-const MOST_THREADS: usize = 1024;
-
-/// What every command takes.
-#[derive(Args, Clone, Debug)]
-struct Common {
-    /// Where to compute
-    #[arg(long, value_name = "cpu|cuda:N", default_value = "cpu")]
-    device: String,
-    /// Threads for tensor arithmetic [default: all cores]
-    #[arg(long, value_name = "T")]
-    threads: Option<usize>,
-    /// Say nothing but results, what has to be known beside them, and errors
-    #[arg(long)]
-    quiet: bool,
-    /// Results as one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-impl Common {
-    fn prepare(&self) -> tweedie::Result<Device> {
-        if self.threads != Some(1) {
-            process::let_threads_sleep();
-        }
-        if let Some(threads) = self.threads {
-            tweedie::Error::check_count("--threads", threads, MOST_THREADS)?;
-            tch::set_num_threads(threads as i32);
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            pool.build_global().map_err(|e| {
-                tweedie::Error::numeric(format!("threads: {e}"), "try without --threads")
-            })?;
-        }
-        tweedie::device::open(&self.device)
-    }
-}
-
-/// Whether LibTorch reported that no memory was left: on a GPU, on the CPU.
-fn out_of_memory(message: &str) -> bool {
-    ["out of memory", "can't allocate memory", "bad_alloc"]
-        .iter()
-        .any(|text| message.contains(text))
-}
-
 fn main() -> ExitCode {
     process::keep_memory();
     let cli = Cli::parse();
@@ -138,8 +108,8 @@ fn main() -> ExitCode {
             return;
         }
         let message = panic.to_string().replace('\n', " ");
-        match out_of_memory(&message) {
-            true => console::tell(memory::OUT_OF_MEMORY),
+        match memory::is_out_of_memory(&message) {
+            true => terminal::tell(memory::OUT_OF_MEMORY),
             false => eprintln!(
                 "error: internal: {message}; please report it with the command that led here"
             ),
@@ -148,8 +118,8 @@ fn main() -> ExitCode {
     // a training ends in its own way: it saves first
     match cli.command {
         Command::Train(_) => (),
-        Command::Dequantize(_) => console::stop_when_interrupted(),
-        _ => console::end_when_interrupted(),
+        Command::Dequantize(_) => interrupt::stop_when_interrupted(),
+        _ => interrupt::end_when_interrupted(),
     }
     let result = std::panic::catch_unwind(|| match cli.command {
         Command::Train(arguments) => train::run(&arguments),
@@ -169,10 +139,10 @@ fn main() -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(Error::Interrupted(what))) => {
             eprintln!("{what}");
-            ExitCode::from(console::INTERRUPTED)
+            ExitCode::from(interrupt::INTERRUPTED)
         }
         Ok(Err(Error::Io { source, .. })) if source.kind() == ErrorKind::BrokenPipe => {
-            ExitCode::from(console::CLOSED_PIPE)
+            ExitCode::from(interrupt::CLOSED_PIPE)
         }
         Ok(Err(error)) => {
             eprintln!("error: {}", flags::Flags::here().explain(&error));

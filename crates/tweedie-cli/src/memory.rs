@@ -9,6 +9,13 @@ pub const OUT_OF_MEMORY: &str = "error: out of memory; give a smaller --batch-si
                                  large, and --resume to go on from the last checkpoint), a smaller network, or --precision \
                                  bf16 on a GPU; of data: fewer rows or columns, or a smaller --size of images";
 
+/// Whether LibTorch said that there was no memory left: on a GPU, on the CPU.
+pub fn is_out_of_memory(message: &str) -> bool {
+    ["out of memory", "can't allocate memory", "bad_alloc"]
+        .iter()
+        .any(|text| message.contains(text))
+}
+
 /// The system's allocator, which ends the program where it has nothing left.
 struct Reporting;
 
@@ -17,7 +24,7 @@ fn checked(pointer: *mut u8) -> *mut u8 {
         // nothing here allocates
         let mut out = std::io::stderr();
         let _ = out.write_all(OUT_OF_MEMORY.as_bytes()).and_then(|()| out.write_all(b"\n"));
-        crate::console::end(1);
+        crate::interrupt::end(1);
     }
     pointer
 }

@@ -39,38 +39,29 @@ pub fn let_threads_sleep() {
 /// cost up to a third of a training step. While large files are read they go back as they are freed.
 /// Does nothing where the C library is not glibc.
 pub fn keep_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        const M_TRIM_THRESHOLD: i32 = -1;
-        #[allow(unsafe_code)] // no safe binding exists
-        unsafe extern "C" {
-            fn mallopt(parameter: i32, value: i32) -> i32;
-        }
-        // SAFETY: a documented setting of the allocator, set before other threads exist
-        #[allow(unsafe_code)]
-        unsafe {
-            mallopt(M_TRIM_THRESHOLD, i32::MAX);
-        }
-    }
-    map_blocks_from(KEEP_BELOW);
+    const M_TRIM_THRESHOLD: i32 = -1;
+    set(M_TRIM_THRESHOLD, i32::MAX);
+    set(M_MMAP_THRESHOLD, KEEP_BELOW);
     around_reading(|moment| {
-        map_blocks_from(match moment {
+        let blocks = match moment {
             Reading::Begins => GIVEN_BACK,
             Reading::Ends => KEEP_BELOW,
-        });
+        };
+        set(M_MMAP_THRESHOLD, blocks);
     });
 }
 
+/// Blocks of so many bytes are mapped one by one, so that they go back when they are freed.
+const M_MMAP_THRESHOLD: i32 = -3;
 /// Blocks of so many bytes go back to the system while large files are read.
 const GIVEN_BACK: i32 = 1 << 20;
 /// Blocks of fewer bytes are kept.
 const KEEP_BELOW: i32 = 1 << 30;
 
-/// Has blocks of so many bytes mapped one by one, so that they go back when they are freed.
-fn map_blocks_from(bytes: i32) {
+/// Sets a parameter of the C library's allocator.
+fn set(parameter: i32, value: i32) {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        const M_MMAP_THRESHOLD: i32 = -3;
         #[allow(unsafe_code)] // no safe binding exists
         unsafe extern "C" {
             fn mallopt(parameter: i32, value: i32) -> i32;
@@ -78,8 +69,8 @@ fn map_blocks_from(bytes: i32) {
         // SAFETY: a documented setting of the allocator, one word that later allocations read
         #[allow(unsafe_code)]
         unsafe {
-            mallopt(M_MMAP_THRESHOLD, bytes);
+            mallopt(parameter, value);
         }
     }
-    let _ = bytes;
+    let _ = (parameter, value);
 }

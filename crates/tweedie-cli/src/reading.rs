@@ -2,29 +2,22 @@
 
 use std::path::Path;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 use tweedie::Result;
 use tweedie::data::{Dataset, Missing, Purpose, TableOptions};
 use tweedie::run::Run;
 
-use crate::console::{say, say_left_out};
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum MissingName {
-    /// The file is refused
-    Error,
-    /// The rows are left out and reported
-    DropRows,
-}
+use crate::choice::choice;
+use crate::console::say_left_out;
 
 /// Reading of new rows.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Reading")]
 pub struct Reading {
     /// Rows with missing cells [default: as in training]
-    #[arg(long, value_name = "WHAT")]
-    missing: Option<MissingName>,
+    #[arg(long, value_name = "WHAT", value_parser = choice::<Missing>())]
+    missing: Option<Missing>,
     /// Leave out, and count, images of a folder that cannot be decoded [default: as in training]
     #[arg(long)]
     skip_corrupt: bool,
@@ -46,11 +39,7 @@ impl Reading {
     pub fn options(&self, run: &Run) -> TableOptions {
         let usual = &run.config.data.table;
         TableOptions {
-            missing: match self.missing {
-                None => usual.missing,
-                Some(MissingName::Error) => Missing::Error,
-                Some(MissingName::DropRows) => Missing::DropRows,
-            },
+            missing: self.missing.unwrap_or(usual.missing),
             skip_corrupt: usual.skip_corrupt || self.skip_corrupt,
             delimiter: self.delimiter.or(usual.delimiter),
             header: self.header.or(usual.header),
@@ -70,18 +59,17 @@ pub fn left_out(table: &Dataset, quiet: bool) -> Value {
     let count = table.dropped_rows + table.dropped_duplicates;
     if count > 0 {
         let all = table.rows() + count;
-        let what = match table.image() {
-            Some(_) => format!("{count} of {all} images cannot be decoded, and are left out"),
-            None => format!("{count} of {all} rows have missing cells, and are left out"),
+        let why = match table.image() {
+            Some(_) => "images cannot be decoded",
+            None => "rows have missing cells",
         };
         let named: Vec<String> = rows.iter().take(NAMED).map(usize::to_string).collect();
         let dots = if rows.len() > NAMED { ", …" } else { "" };
-        let which = if named.is_empty() {
-            String::new()
-        } else {
-            format!(": rows {}{dots}", named.join(", "))
+        let which = match named.is_empty() {
+            true => String::new(),
+            false => format!(": rows {}{dots}", named.join(", ")),
         };
-        say(quiet, format!("note: {what}{which}"));
+        say!(quiet, "note: {count} of {all} {why}, and are left out{which}");
     }
     json!({ "count": count, "rows": rows })
 }

@@ -3,30 +3,20 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
-use tweedie::density::{Density, SampleOptions};
+use tweedie::density::SampleOptions;
 use tweedie::grid::SpacingConfig;
 use tweedie::sample::{Clipped, LastStep, Sampler};
-use tweedie::tensor::Count;
 
 use crate::Common;
-use crate::choice::choice;
-use crate::console::{Console, check_output, print_json, remark, say};
+use crate::choice::{choice, covariances};
+use crate::console::{Console, say};
 use crate::flow::SolverArguments;
-use crate::pictures::{Format, Output};
-
-/// What `--covariance` takes, for help texts: as the library lists them.
-pub fn covariances() -> String {
-    let listed = CovarianceConfig::listed().into_iter();
-    let lines: Vec<String> = listed.map(|(name, help)| format!("  {name}: {help}")).collect();
-    format!(
-        "Covariance of a reverse step [default: that of the run's head]:\n{}\nWhat is measured is \
-         measured at its first use and kept with the run",
-        lines.join("\n")
-    )
-}
+use crate::json::clipped_json;
+use crate::output::{Format, Output, check_output};
+use crate::terminal::print_json;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -135,12 +125,6 @@ impl Arguments {
     }
 }
 
-/// What was clipped, for programs.
-pub fn clipped_json(clipped: &Clipped) -> Value {
-    let of = |count: Count| json!({ "clipped": count.some, "of": count.all });
-    json!({ "clean": of(clipped.clean), "noise": of(clipped.noise) })
-}
-
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let (options, quiet) = (arguments.options(), arguments.common.quiet);
@@ -148,8 +132,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (out, n) = (&*arguments.out, arguments.n);
     let format = Format::of(out)?;
     check_output("--out", out, &[], &arguments.run, arguments.common.json)?;
-    let density = Density::load_on(&arguments.run, device)?;
-    let remarks = remark(density.run());
+    let (density, remarks) = arguments.common.load(&arguments.run, device)?;
     let output = Output::open(format, out, &density, arguments.shape.as_deref())?;
     let samples = density.sample_with(n, &options, &mut Console::new(quiet))?;
     samples.clipped.lines().iter().for_each(|line| say(quiet, line));

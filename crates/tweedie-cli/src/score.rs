@@ -1,24 +1,23 @@
 //! `tweedie score`
 
+mod print;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::{Value, json};
 use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
-use tweedie::data::{
-    CellType, Dataset, ImageScores, OutputFile, Place, TableFormat, append_columns, write_table,
-};
-use tweedie::density::{Density, ScoreOptions, Scores};
+use tweedie::data::{OutputFile, TableFormat};
+use tweedie::density::{ScoreFile, ScoreOptions};
 use tweedie::grid::SpacingConfig;
-use tweedie::likelihood::{Estimator, Summary};
+use tweedie::likelihood::Estimator;
 
 use crate::Common;
-use crate::choice::choice;
-use crate::console::{Console, check_output, in_line, print_json, remark, say};
+use crate::choice::{choice, covariances};
+use crate::console::{Console, say};
 use crate::flow::{DequantizationArguments, DivergenceArguments, SolverArguments};
+use crate::output::check_output;
 use crate::reading::{Reading, left_out};
-use crate::sample::covariances;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -104,90 +103,6 @@ impl Arguments {
     }
 }
 
-const MINUTE: f64 = 60.0;
-/// Doubtful rows that are named on standard error.
-const FLAGS: usize = 5;
-/// The columns that scores are written in.
-const COLUMNS: [&str; 2] = ["log_likelihood", "std_error"];
-
-/// Says how long the scores of images take, where that is more than a minute.
-fn say_how_long(
-    density: &Density,
-    images: usize,
-    options: &ScoreOptions,
-    quiet: bool,
-) -> Result<()> {
-    let cost = match density.is_of_images() {
-        true => density.cost_of_scores(images, options)?,
-        false => None,
-    };
-    if let Some(cost) = cost.filter(|cost| cost.seconds > MINUTE) {
-        let (evaluations, minutes) = (cost.evaluations, (cost.seconds / MINUTE).ceil());
-        say(
-            quiet,
-            format!(
-                "{images} images of {evaluations} network evaluations take {minutes} minutes or more; \
-                 fewer --draws and --steps take less"
-            ),
-        );
-    }
-    Ok(())
-}
-
-/// A row for JSON: its number in its file, its image's path, and what is reported about it.
-pub fn json_row(place: Place, more: Value) -> Value {
-    let mut row = json!(place);
-    if let (Some(row), Value::Object(more)) = (row.as_object_mut(), more) {
-        row.extend(more);
-    }
-    row
-}
-
-/// What the scores go to.
-enum Output<'a> {
-    /// Row by row, of images.
-    AsTheyCome(ImageScores<'a>),
-    AtTheEnd(OutputFile),
-    Nowhere,
-}
-
-impl<'a> Output<'a> {
-    fn begin(table: &'a Dataset, out: Option<OutputFile>, quiet: bool) -> Result<Output<'a>> {
-        let Some(out) = out else { return Ok(Output::Nowhere) };
-        if table.image().is_none() {
-            return Ok(Output::AtTheEnd(out));
-        }
-        Ok(match ImageScores::begin(table, &COLUMNS, out)? {
-            Ok(scores) => Output::AsTheyCome(scores),
-            Err(out) => {
-                if !table.files.is_empty() {
-                    let what = "this format holds no names: the images are numbered in the order of their paths";
-                    say(quiet, format!("note: {what}; .csv has the names"));
-                }
-                Output::AtTheEnd(out)
-            }
-        })
-    }
-
-    fn finish(self, table: &Dataset, scores: &Scores) -> Result<()> {
-        let (values, errors) = (scores.values(), scores.std_errors());
-        match self {
-            Output::Nowhere => Ok(()),
-            Output::AsTheyCome(scores) => scores.finish(),
-            Output::AtTheEnd(out) if table.image().is_some() => {
-                let cells: Vec<f64> = (0..values.len())
-                    .flat_map(|i| [table.place(i).row as f64, values[i], errors[i]])
-                    .collect();
-                let types = [CellType::Integer, CellType::Double, CellType::Double];
-                write_table(out, &["image", COLUMNS[0], COLUMNS[1]], &types, &cells)
-            }
-            Output::AtTheEnd(out) => {
-                append_columns(table, &COLUMNS, &[values.to_vec(), errors.to_vec()], out)
-            }
-        }
-    }
-}
-
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let (options, quiet) = (arguments.options(), arguments.common.quiet);
@@ -196,114 +111,37 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         TableFormat::of(out)?;
         check_output("--out", out, &[&arguments.data], &arguments.run, arguments.common.json)?;
     }
-    let density = Density::load_on(&arguments.run, device)?;
-    let remarks = remark(density.run());
+    let (density, remarks) = arguments.common.load(&arguments.run, device)?;
     let table = arguments.reading.table(density.run(), &arguments.data)?;
     let left_out = left_out(&table, quiet);
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
-    let mut output = Output::begin(&table, out, quiet)?;
-    say_how_long(&density, table.rows(), &options, quiet)?;
-    let mut console = Console::new(quiet).with_scores(|rows, part| match &mut output {
-        Output::AsTheyCome(scores) => scores.push(rows, &[&part.values, &part.std_errors]),
-        _ => Ok(()),
+    let mut file = out.map(|out| ScoreFile::begin(&table, out)).transpose()?;
+    if file.as_ref().is_some_and(ScoreFile::loses_names) {
+        say!(
+            quiet,
+            "note: this format holds no names: the images are numbered in the order of their \
+             paths; .csv has the names"
+        );
+    }
+    print::say_how_long(&density, table.rows(), &options, quiet)?;
+    let mut console = Console::new(quiet).with_scores(|rows, part| match &mut file {
+        Some(file) => file.push(rows, part),
+        None => Ok(()),
     });
     let scores = density.log_prob_with(&table, &options, &mut console)?;
     drop(console);
-    for flag in scores.flags().iter().take(FLAGS) {
-        say(quiet, format!("warning: {}: {}", table.place(flag.row), flag.reason));
-    }
-    if scores.flags().len() > FLAGS {
-        say(quiet, format!("warning: {} more doubtful rows", scores.flags().len() - FLAGS));
-    }
-    output.finish(&table, &scores)?;
+    print::say_doubts(&table, &scores, quiet);
+    file.map_or(Ok(()), |file| file.finish(&scores))?;
     let mut anomalies = scores.least_likely();
     anomalies.truncate(arguments.anomalies.unwrap_or(0));
-    if arguments.common.json {
-        let mut answer = as_json(&table, &scores, &anomalies);
-        answer["left_out"] = left_out;
-        answer["remarks"] = remarks.into();
-        print_json(&answer);
+    let text = print::text(&table, &scores, &anomalies);
+    // standard output may be where the rows went
+    if !arguments.common.json && arguments.out.as_deref() == Some(Path::new("-")) {
+        text.iter().for_each(|line| say(quiet, line));
         return Ok(());
     }
-    // standard output may be where the rows went
-    let beside_rows = arguments.out.as_deref() == Some(Path::new("-"));
-    for line in as_text(&table, &scores, &anomalies) {
-        match beside_rows {
-            true => say(quiet, line),
-            false => println!("{line}"),
-        }
-    }
+    let mut answer = print::json(&table, &scores, &anomalies);
+    (answer["left_out"], answer["remarks"]) = (left_out, remarks.into());
+    arguments.common.print(&answer, text.join("\n"));
     Ok(())
-}
-
-fn as_json(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Value {
-    // JSON has no infinity
-    let number = |value: f64| match value == f64::NEG_INFINITY {
-        true => Value::from("-inf"),
-        false => value.into(),
-    };
-    let listed = anomalies.iter().map(|&row| {
-        json_row(table.place(row), json!({ "log_likelihood": number(scores.values()[row]) }))
-    });
-    let flags = scores
-        .flags()
-        .iter()
-        .map(|flag| json_row(table.place(flag.row), json!({ "reason": flag.reason })));
-    let Summary { mean, std_error, finite, minus_infinity, unsolved } = scores.summary();
-    let estimate = &scores.estimate;
-    let mut answer = json!({
-        "rows": table.rows(), "mean": mean, "std_error": std_error, "offset": estimate.offset(),
-        "kind": estimate.claim, "estimator": estimate.estimator, "draws": estimate.draws,
-        "evaluations_per_row": estimate.evaluations, "flagged": estimate.flags.len(),
-        "flags": flags.collect::<Vec<_>>(), "finite": finite, "minus_infinity": minus_infinity,
-        "unsolved": unsolved, "unit": "nats per row, data units",
-        "anomalies": listed.collect::<Vec<_>>(),
-    });
-    if table.image().is_some() {
-        answer["bits_per_dim"] = scores.bits_per_dim().into();
-    }
-    answer
-}
-
-fn as_text(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Vec<String> {
-    let nats = |nats: f64| match nats.abs() < 1e9 || !nats.is_finite() {
-        true => format!("{nats:.4}"),
-        false => format!("{nats:.4e}"),
-    };
-    let Summary { mean, std_error, finite, minus_infinity, unsolved } = scores.summary();
-    let error = match finite {
-        0 | 1 => String::new(),
-        _ => format!(" ± {}", nats(std_error)),
-    };
-    let mut more = match scores.estimate.offset() {
-        0.0 => String::new(),
-        offset => format!("; offset {offset:+.4}, the data's units"),
-    };
-    if table.image().is_some() {
-        more = format!("; {:.4} bits per dimension{more}", scores.bits_per_dim());
-    }
-    if minus_infinity > 0 {
-        more += &format!("; {minus_infinity} more rows at −∞, with which the mean is −∞");
-    }
-    if unsolved > 0 {
-        more += &format!("; {unsolved} more rows not solved");
-    }
-    let mut lines = vec![format!(
-        "{finite} rows: {}{error} nats per row ({}; {}{more}; {:.0} network evaluations per row)",
-        nats(mean),
-        scores.estimate.estimator,
-        scores.claim(),
-        scores.estimate.evaluations
-    )];
-    if !anomalies.is_empty() {
-        let named = if table.files.is_empty() { "" } else { "\timage" };
-        lines.push(format!("row\tlog_likelihood\tstd_error{named}"));
-    }
-    for &row in anomalies {
-        let Place { row: number, file } = table.place(row);
-        let file = file.map_or_else(String::new, |file| format!("\t{}", in_line(&file)));
-        let (value, error) = (nats(scores.values()[row]), nats(scores.std_errors()[row]));
-        lines.push(format!("{number}\t{value}\t{error}{file}"));
-    }
-    lines
 }

@@ -15,8 +15,9 @@ use tweedie::train::StopReason;
 use tweedie::{Error, Result};
 
 use crate::Common;
-use crate::console::{print_json, say};
-pub use options::{FLAGS, size};
+use crate::console::Console;
+pub use options::FLAGS;
+pub use watch::Fit;
 use words::{at_iteration, bound_in_words};
 
 #[derive(Args)]
@@ -94,12 +95,12 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.common.prepare()?;
-    let quiet = arguments.common.quiet;
     watch::listen();
     if !arguments.resume {
         RunDir::check_free(&arguments.out)?;
     }
-    let mut console = watch::Console::new(quiet, arguments.resume);
+    let mut console = Console::new(arguments.common.quiet);
+    console.fit.resumes = arguments.resume;
     let density = Density::fit_source(&arguments.options()?, &mut console);
     let density = density.map_err(|error| match error {
         Error::Interrupted(what) => Error::Interrupted(format!(
@@ -108,38 +109,35 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         )),
         error => error,
     })?;
-    report(&density, arguments.common.json, quiet)
+    report(&density, &arguments.common)
 }
 
 /// Prints how the training ended.
-fn report(density: &Density, json: bool, quiet: bool) -> Result<()> {
+fn report(density: &Density, common: &Common) -> Result<()> {
     let run = density.run();
-    let (dir, record) = (&run.dir, &run.data);
+    let (dir, record, quiet) = (&run.dir, &run.data, common.quiet);
     let Some(status) = dir.status()? else { return Ok(()) };
     let Status { ended, iteration, best_iteration, best, seconds } = status;
-    if json {
-        let of_table = best.filter(|_| record.image.is_none());
-        let of_image = best.filter(|_| record.image.is_some());
-        let ended = ended.map_or_else(String::new, |ended| format!("{ended:?}"));
-        print_json(&json!({
-            "run": dir.path(), "iterations": iteration, "seconds": seconds,
-            "ended": ended, "best_iteration": best_iteration,
-            "validation_bound_network_units": of_table,
-            "validation_bits_per_dim":
-                of_image.map(|nats| bits_per_dim(nats, record.scaling.dim())),
-        }));
-    } else {
-        println!("{}", dir.path().display());
-    }
+    let (of_image, of_table) = match record.image {
+        Some(_) => (best.map(|nats| bits_per_dim(nats, record.scaling.dim())), None),
+        None => (None, best),
+    };
+    let answer = json!({
+        "run": dir.path(), "iterations": iteration, "seconds": seconds,
+        "ended": ended.map_or_else(String::new, |ended| format!("{ended:?}")),
+        "best_iteration": best_iteration, "validation_bound_network_units": of_table,
+        "validation_bits_per_dim": of_image,
+    });
+    common.print(&answer, dir.path().display());
     let reason = match ended {
         Some(StopReason::EarlyStop) => " (the validation bound no longer improved)",
         Some(StopReason::OutOfTime) => " (out of time)",
         _ => "",
     };
-    say(quiet, format!("{iteration} iterations in {seconds:.0} s{reason}"));
+    say!(quiet, "{iteration} iterations in {seconds:.0} s{reason}");
     if let Some(best) = best {
         let (at, bound) = (at_iteration(best_iteration), bound_in_words(record, best));
-        say(quiet, format!("kept: the parameters of {at}, validation bound {bound}"));
+        say!(quiet, "kept: the parameters of {at}, validation bound {bound}");
     }
     Ok(())
 }

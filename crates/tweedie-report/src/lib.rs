@@ -1,7 +1,8 @@
 //! Plots, tables and the HTML page about a run: typed plain data in, text out.
 //!
 //! [`plot`] draws SVG charts and sheets of images, [`table`] has one table for CSV, Markdown, HTML
-//! and a figure's curves, and [`report`] puts a run's results on one page.
+//! and a figure's curves, [`facts`] says in words what a run is, and [`report`] puts a run's
+//! results on one page.
 //!
 //! ```
 //! use tweedie_report::plot::{LineChart, Scale};
@@ -16,6 +17,7 @@
 //! assert!(table.markdown().contains("| own | 50 | −1.40 ± 0.02 |"));
 //! ```
 
+pub mod facts;
 mod number;
 pub mod plot;
 pub mod report;

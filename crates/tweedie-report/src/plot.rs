@@ -4,22 +4,9 @@
 //! from groups that a media query recolours. Nothing is dropped in silence: every chart says below
 //! its axes how many values it could not show ([`Skipped`]).
 //!
-//! # Why not `plotters`
-//!
-//! The elements are written with `maud`; axes and layout are ours. A line chart was drawn with
-//! `plotters` 0.3 beside this one. Its pictures could be made almost as good, but not its code any
-//! shorter: 230 lines beside the same axes, since its SVG backend
-//!
-//! - does not cut marks at the ends of an axis: lines and bands have to be clipped by hand, and
-//!   markers outside the range stood on the tick labels;
-//! - places marks on whole pixels only, so that everything is drawn ten times too large and the
-//!   opening tag replaced;
-//! - has no dashes (each is an element of its own), no groups or classes (a dark page needs
-//!   selectors for each colour) and estimates a text's width from its bytes, of which a minus sign
-//!   has three;
-//! - has a legend over the curves only, and no names at their ends;
-//! - writes files twice as long, and each dot of a pair grid as a circle of 95 bytes where
-//!   [`PairGrid`] takes 10: 3 MB instead of 0.3.
+//! The elements are written with `maud`; axes and layout are ours. `plotters` does not cut marks at
+//! the ends of an axis, places them on whole pixels, has no dashes, groups or names at the ends of
+//! curves, and writes a pair grid of 3 MB where [`PairGrid`] takes 0.3.
 //!
 //! ```
 //! use tweedie_report::plot::{LineChart, Scale, Series};
@@ -40,6 +27,7 @@ mod frame;
 mod histogram;
 mod line;
 mod pairs;
+mod pictures;
 mod sheet;
 mod svg;
 
@@ -48,6 +36,7 @@ pub use density::{DensityChart, GaussianKde};
 pub use histogram::Histogram;
 pub use line::LineChart;
 pub use pairs::PairGrid;
+pub use pictures::Pictures;
 pub use sheet::{Sheet, picture_of, sheet_of};
 
 #[cfg(test)]

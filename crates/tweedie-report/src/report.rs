@@ -19,12 +19,14 @@
 mod base64;
 mod columns;
 mod figures;
+mod run;
 mod tables;
 mod verdict;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::plot::Series;
+pub use run::Findings;
 pub use verdict::{Difference, verdict};
 
 /// One line of a run's `metrics.jsonl`, as the curves of a training need it.
@@ -35,8 +37,6 @@ pub struct MetricPoint {
     /// The training loss, in the objective's own units; NaN where none was recorded. Lower is
     /// better.
     pub train_loss: f64,
-    /// The loss smoothed by an exponential moving average, in the same units.
-    pub train_loss_ema: Option<f64>,
     /// The figure of held-out rows by which weights are chosen, of the averaged weights: another
     /// quantity than the loss.
     pub validation: Option<f64>,

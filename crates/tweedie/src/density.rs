@@ -30,6 +30,7 @@ mod rows;
 mod sample;
 mod score;
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,8 +52,7 @@ pub use latents::{DecodeOptions, EncodeOptions, Latents, RoundTrip};
 pub use line::{Difference, LeftOut, Line, Subject, Unit};
 pub use rows::{TestRows, remarks_on};
 pub use sample::Samples;
-pub use score::{Cost, ScoreOptions, Scores};
-use std::cell::OnceCell;
+pub use score::{Cost, ScoreFile, ScoreOptions, Scores};
 
 /// A fitted model with its columns and their scaling.
 pub struct Density {

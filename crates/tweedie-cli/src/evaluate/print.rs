@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tweedie::density::{Difference, Evaluation, ImageFigure, Line};
 use tweedie::sample::Sampling;
 
-use crate::sample::clipped_json;
+use crate::json::clipped_json;
 
 /// What a line is called.
 fn name(line: &Line) -> String {
@@ -39,27 +39,29 @@ pub fn json(found: &Evaluation) -> Value {
     answer
 }
 
-pub fn text(found: &Evaluation) {
+/// The lines of text that say what was found.
+pub fn text(found: &Evaluation) -> Vec<String> {
     let (rows, unit) = (found.rows, found.unit());
-    match found.images {
-        true => println!("{rows} images; {unit}; less is better"),
-        false => println!("{rows} rows; log-likelihoods in nats per row, the data's own units"),
-    }
-    table(&found.lines, if found.images { "bits" } else { "nats" });
-    for (subject, why) in &found.undefined {
-        println!("{subject}: not defined: {why}");
-    }
+    let (head, column) = match found.images {
+        true => (format!("{rows} images; {unit}; less is better"), "bits"),
+        false => {
+            let unit = "log-likelihoods in nats per row, the data's own units";
+            (format!("{rows} rows; {unit}"), "nats")
+        }
+    };
+    let undefined =
+        found.undefined.iter().map(|(subject, why)| format!("{subject}: not defined: {why}"));
     let compared = |line: &Line| line.differences().iter().any(|(_, less)| less.is_some());
-    if found.lines.iter().any(compared) {
-        println!(
-            "± one standard error over rows; of differences (−) over the differences of the same rows"
-        );
-    }
-    figures(&found.figures);
+    let legend = found.lines.iter().any(compared).then(|| {
+        "± one standard error over rows; of differences (−) over the differences of the same rows"
+            .to_string()
+    });
+    let lines = std::iter::once(head).chain(table(&found.lines, column)).chain(undefined);
+    lines.chain(legend).chain(figures(&found.figures)).collect()
 }
 
-/// Prints `lines` in columns that fit them, without the differences that no line has.
-fn table(lines: &[Line], unit: &str) {
+/// The `lines` in columns that fit them, without the differences that no line has.
+fn table(lines: &[Line], unit: &str) -> Vec<String> {
     let titles = ["− base", "− Gaussian", "− against"];
     let shown: Vec<usize> = (0..titles.len())
         .filter(|&i| lines.iter().any(|line| line.differences()[i].1.is_some()))
@@ -69,31 +71,29 @@ fn table(lines: &[Line], unit: &str) {
         false => text,
     };
     let cells = |line: &Line| {
-        let value = match line.rows {
-            Some(_) => format!("{:.3}", line.value),
-            None => format!("{:.5}", line.value),
-        };
+        let decimals = if line.rows.is_some() { 3 } else { 5 };
+        let value = format!("{:.decimals$}", line.value);
         let differences = shown.iter().map(|&i| match line.differences()[i].1 {
             Some(Difference { mean, error }) => with_error(format!("{mean:+.3}"), error),
             None => String::new(),
         });
         let first = [name(line), with_error(value, line.error)];
-        first.into_iter().chain(differences).collect::<Vec<String>>()
+        (first.into_iter().chain(differences).collect::<Vec<String>>(), line.kind())
     };
     let head = [String::new(), unit.to_string()];
     let head = head.into_iter().chain(shown.iter().map(|&i| titles[i].to_string())).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(head).chain(lines.iter().map(cells)).collect();
-    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
-    for (i, row) in rows.iter().enumerate() {
-        let padded =
-            row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
-                0 => format!("{cell:width$}"),
-                _ => format!("{cell:>width$}"),
-            });
-        let kind = i.checked_sub(1).map_or_else(String::new, |i| lines[i].kind());
-        println!("{}", format!("{}  {kind}", padded.collect::<Vec<_>>().join("  ")).trim_end());
-    }
+    let rows: Vec<_> =
+        std::iter::once((head, String::new())).chain(lines.iter().map(cells)).collect();
+    let width = |i: usize| rows.iter().map(|(row, _)| row[i].chars().count()).max().unwrap_or(0);
+    let line = |(row, kind): &(Vec<String>, String)| {
+        let padded = row.iter().enumerate().map(|(i, cell)| match (i, width(i)) {
+            (0, width) => format!("{cell:width$}"),
+            (_, width) => format!("{cell:>width$}"),
+        });
+        let padded: Vec<String> = padded.collect();
+        format!("{}  {kind}", padded.join("  ")).trim_end().to_string()
+    };
+    rows.iter().map(line).collect()
 }
 
 pub fn figures_json(figures: &[ImageFigure]) -> Value {
@@ -119,23 +119,24 @@ pub fn figures_json(figures: &[ImageFigure]) -> Value {
     figures.iter().map(figure).collect()
 }
 
-pub fn figures(figures: &[ImageFigure]) {
+/// A line for each of `figures`.
+pub fn figures(figures: &[ImageFigure]) -> Vec<String> {
     let width = figures.iter().map(|f| f.name.chars().count()).max().unwrap_or(0);
-    for figure in figures {
+    let line = |figure: &ImageFigure| {
         let ImageFigure { name, value, samples, features, .. } = figure;
         let Sampling { steps, covariance, last, .. } = figure.sampling;
         let parts = ImageFigure::PARTS;
-        let sd =
-            figure.sd.map_or_else(String::new, |sd| format!(" ± {sd:.4} between {parts} parts"));
-        let against = figure.reference.as_ref();
-        let against = against.map_or_else(String::new, |r| format!(" against {r}"));
+        let sd = figure.sd.map(|sd| format!(" ± {sd:.4} between {parts} parts"));
+        let against = figure.reference.as_ref().map(|reference| format!(" against {reference}"));
+        let (sd, against) = (sd.unwrap_or_default(), against.unwrap_or_default());
         let clipped = match figure.clipped_levels {
             0 => String::new(),
             clipped => format!("; {clipped} levels beyond 0…255 clipped"),
         };
-        println!(
+        format!(
             "{name:width$} {value:>10.4}{sd}  K = {steps}, {covariance}, last step {last}; \
              {samples} samples{against}; {features}{clipped}"
-        );
-    }
+        )
+    };
+    figures.iter().map(line).collect()
 }

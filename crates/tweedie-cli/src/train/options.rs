@@ -1,6 +1,9 @@
 //! The flags of `tweedie train`: one table from flags to options of a configuration.
 
-use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::builder::{
+    BoolValueParser, PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser,
+    ValueParser,
+};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use toml::{Table, Value};
 use tweedie::choice::Preset;
@@ -12,6 +15,7 @@ use tweedie::{Error, Result};
 use tweedie::{objective, schedule};
 
 use crate::choice::values;
+use crate::pictures::size;
 
 /// A flag and the option that it sets.
 pub struct Flag {
@@ -73,74 +77,68 @@ impl Flag {
     }
 
     fn argument(&self) -> Arg {
-        let argument = Arg::new(self.name).long(self.name).help(self.help).action(ArgAction::Set);
+        let name = match self.value {
+            "" => self.name.to_uppercase().replace('-', "_"),
+            value => value.into(),
+        };
+        let argument = Arg::new(self.name).long(self.name).help(self.help).value_name(name);
         let argument = match self.heading {
             "" => argument,
             heading => argument.help_heading(heading),
         };
-        let named = |argument: Arg| match self.value {
-            "" => argument.value_name(self.name.to_uppercase().replace('-', "_")),
-            value => argument.value_name(value),
-        };
-        let chosen = |argument: Arg, names: Vec<PossibleValue>| {
-            named(argument).value_parser(PossibleValuesParser::new(names))
-        };
+        let argument = argument.action(ArgAction::Set).value_parser(self.parser());
         match self.kind {
             Switch => argument
                 .num_args(0..=1)
                 .require_equals(true)
                 .default_missing_value("true")
                 .value_name("BOOL")
-                .hide_possible_values(true)
-                .value_parser(value_parser!(bool)),
-            Bool => named(argument).value_parser(value_parser!(bool)),
-            Count => named(argument).value_parser(value_parser!(u64).range(..=i64::MAX as u64)),
-            Number => named(argument).value_parser(value_parser!(f64)).allow_negative_numbers(true),
-            Char => named(argument).value_parser(value_parser!(char)),
-            Text => named(argument),
-            List => named(argument).action(ArgAction::Append).value_delimiter(','),
-            Numbers => {
-                let several = argument.action(ArgAction::Append).value_delimiter(',').num_args(1);
-                named(several).value_parser(value_parser!(f64))
+                .hide_possible_values(true),
+            Number => argument.allow_negative_numbers(true),
+            List => argument.action(ArgAction::Append).value_delimiter(','),
+            Numbers => argument.action(ArgAction::Append).value_delimiter(',').num_args(1),
+            _ => argument,
+        }
+    }
+
+    /// From a word of the command line to a value of a configuration.
+    fn parser(&self) -> ValueParser {
+        let one_of = |names| PossibleValuesParser::new(names).map(Value::from).into();
+        match self.kind {
+            Switch | Bool => BoolValueParser::new().map(Value::from).into(),
+            Count => {
+                let count = value_parser!(u64).range(..=i64::MAX as u64);
+                count.map(|n| Value::Integer(n as i64)).into()
             }
-            Size => named(argument).value_parser(size),
-            Names(values) => chosen(argument, values()),
+            Number | Numbers => ValueParser::new(|t: &str| t.parse::<f64>().map(Value::from)),
+            Char => ValueParser::new(|t: &str| t.parse::<char>().map(|c| Value::String(c.into()))),
+            Text | List => StringValueParser::new().map(Value::from).into(),
+            Size => ValueParser::new(|t: &str| {
+                size(t).map(|s| Value::from(s.map(|n| n as i64).to_vec()))
+            }),
+            Names(values) => one_of(values()),
             Choice(values) => {
                 // the library calls what the head alone is trained under by what the score is
                 let other = |name: &str| if name == "head" { Some("frozen") } else { None };
                 let value = |(name, help): &(&'static str, _)| {
                     PossibleValue::new(name).help(*help).aliases(other(name))
                 };
-                chosen(argument, values.iter().map(value).collect())
+                one_of(values.iter().map(value).collect())
             }
             Presets(presets) => {
                 let value = |preset: &Preset| PossibleValue::new(preset.name).help(preset.help);
-                chosen(argument, presets.iter().map(value).collect())
+                one_of(presets.iter().map(value).collect())
             }
         }
     }
 
     /// The value that was given, if one was.
     fn value_in(&self, matches: &ArgMatches) -> Option<Value> {
-        fn one<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Option<T> {
-            matches.get_one::<T>(name).cloned()
+        let mut values = matches.get_many::<Value>(self.name)?.cloned();
+        match self.kind {
+            List | Numbers => Some(Value::Array(values.collect())),
+            _ => values.next(),
         }
-        fn all<T: Clone + Send + Sync + 'static>(
-            matches: &ArgMatches,
-            name: &str,
-        ) -> Option<Vec<T>> {
-            Some(matches.get_many::<T>(name)?.cloned().collect())
-        }
-        Some(match self.kind {
-            Switch | Bool => one::<bool>(matches, self.name)?.into(),
-            Count => Value::Integer(one::<u64>(matches, self.name)? as i64),
-            Number => one::<f64>(matches, self.name)?.into(),
-            Char => one::<char>(matches, self.name)?.to_string().into(),
-            List => all::<String>(matches, self.name)?.into(),
-            Numbers => all::<f64>(matches, self.name)?.into(),
-            Size => one::<[usize; 2]>(matches, self.name)?.map(|n| n as i64).to_vec().into(),
-            Text | Names(_) | Choice(_) | Presets(_) => one::<String>(matches, self.name)?.into(),
-        })
     }
 }
 
@@ -348,13 +346,6 @@ fn separate(value: &Value, _: &RunConfig, layer: &mut Layer) -> Result<()> {
     let trunk = if value.as_bool() == Some(true) { HeadTrunk::Separate } else { HeadTrunk::Shared };
     layer.set("model.network.head_trunk", trunk.to_string());
     Ok(())
-}
-
-/// `HxW`.
-pub fn size(text: &str) -> std::result::Result<[usize; 2], String> {
-    let (height, width) = text.split_once('x').ok_or("not HxW, such as 32x32")?;
-    let side = |text: &str| text.parse().map_err(|_| format!("{text:?} is not a number of pixels"));
-    Ok([side(height)?, side(width)?])
 }
 
 /// The flags that were given.

@@ -50,30 +50,24 @@ fn describe_marginals(choices: &[MarginalChoice], quiet: bool) {
     if choices.is_empty() {
         return;
     }
-    say(
+    say!(
         quiet,
-        format!(
-            "data: --marginals auto gaussianizes a column that has a long tail or an edge and whose held-out training \
-             rows gain at least {LEAST_GAIN} nats each by it"
-        ),
+        "data: --marginals auto gaussianizes a column that has a long tail or an edge and whose \
+         held-out training rows gain at least {LEAST_GAIN} nats each by it"
     );
     for (marginals, name) in
         [(Marginals::Gaussianize, "gaussianize"), (Marginals::Standardize, "standardize")]
     {
-        let of_kind: Vec<String> = choices
-            .iter()
-            .filter(|c| c.marginals == marginals)
-            .map(|c| format!("{} ({})", c.column, c.reason()))
-            .collect();
+        let of_kind = choices.iter().filter(|c| c.marginals == marginals);
+        let of_kind: Vec<String> =
+            of_kind.map(|c| format!("{} ({})", c.column, c.reason())).collect();
+        let more = match of_kind.len().saturating_sub(MARGINALS_LISTED) {
+            0 => String::new(),
+            more => format!(" and {more} more (data.json has them)"),
+        };
         if !of_kind.is_empty() {
-            let more = of_kind.len().saturating_sub(MARGINALS_LISTED);
-            let listed = of_kind[..of_kind.len() - more].join(", ");
-            let more = if more > 0 {
-                format!(" and {more} more (data.json has them)")
-            } else {
-                String::new()
-            };
-            say(quiet, format!("data: {name} {listed}{more}"));
+            let listed = of_kind[..of_kind.len().min(MARGINALS_LISTED)].join(", ");
+            say!(quiet, "data: {name} {listed}{more}");
         }
     }
 }
@@ -85,52 +79,39 @@ pub fn describe(prepared: &Prepared, quiet: bool) {
         say(quiet, flags.name_in(&line));
     }
     let record = &prepared.record;
-    let [train, validation, test] = record.rows;
-    let what = match record.image {
+    let ([train, validation, test], classes) = (record.rows, &record.classes);
+    let (what, undecoded) = match record.image {
         Some([channels, height, width]) => {
             let colours = if channels == 1 { "grey" } else { "colour" };
-            format!("{colours} images of {height} x {width} pixels")
+            let what = format!("{colours} images of {height} x {width} pixels");
+            (what, "images that cannot be decoded")
         }
-        None => format!("{} columns", record.scaling.dim()),
+        None => (format!("{} columns", record.scaling.dim()), "rows with missing cells"),
     };
-    say(
-        quiet,
-        format!("data: {what}; {train} training, {validation} validation, {test} test rows"),
-    );
+    say!(quiet, "data: {what}; {train} training, {validation} validation, {test} test rows");
     describe_marginals(&record.marginals, quiet);
-    if !record.classes.is_empty() {
-        say(
-            quiet,
-            format!("data: {} classes: {}", record.classes.len(), record.classes.join(", ")),
-        );
+    if !classes.is_empty() {
+        say!(quiet, "data: {} classes: {}", classes.len(), classes.join(", "));
     }
     for remark in &record.remarks {
-        say(quiet, format!("warning: {}", flags.name_in(remark)));
+        say!(quiet, "warning: {}", flags.name_in(remark));
     }
-    if record.dropped[0] > 0 {
-        let why = if record.image.is_some() {
-            "images that cannot be decoded"
-        } else {
-            "rows with missing cells"
-        };
-        say(quiet, format!("data: {} {why} left out", record.dropped[0]));
-    }
-    if record.dropped[1] > 0 {
-        say(quiet, format!("data: {} duplicate rows left out", record.dropped[1]));
+    for (count, what) in record.dropped.into_iter().zip([undecoded, "duplicate rows"]) {
+        if count > 0 {
+            say!(quiet, "data: {count} {what} left out");
+        }
     }
     say_left_out(quiet, &prepared.table);
     match prepared.surprising_duplicates() {
         (0, _) => (),
-        (duplicates, true) => say(
+        (duplicates, true) => say!(
             quiet,
-            format!(
-                "warning: {duplicates} rows are duplicates; copies that fall into test make its likelihood too good \
-                 (--unique leaves them out)"
-            ),
+            "warning: {duplicates} rows are duplicates; copies that fall into test make its \
+             likelihood too good (--unique leaves them out)"
         ),
-        (duplicates, false) => say(
+        (duplicates, false) => say!(
             quiet,
-            format!("data: {duplicates} rows equal an earlier one, as rows of discrete columns do"),
+            "data: {duplicates} rows equal an earlier one, as rows of discrete columns do"
         ),
     }
 }

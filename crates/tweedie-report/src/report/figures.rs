@@ -6,7 +6,7 @@ use maud::{Markup, PreEscaped, html};
 use super::{MetricPoint, ReportInputs, base64};
 use crate::number::{grouped, short};
 use crate::plot::{
-    Histogram, LineChart, Mark, PairGrid, Scale, Series, Style, quantile, sorted_finite, view_range,
+    Histogram, LineChart, Mark, PairGrid, Scale, Series, quantile, sorted_finite, view_range,
 };
 
 const WIDTH: u32 = 816;
@@ -42,18 +42,13 @@ fn losses(inputs: &ReportInputs) -> Markup {
         return html! {};
     }
     let raw = curve(inputs, "training loss", |m| Some(m.train_loss)).colour(0);
-    let smooth = curve(inputs, "smoothed", |m| m.train_loss_ema).colour(0);
-    // The first steps and single batches must not hide what happens after.
-    let (values, core) = (finite(&raw.y), finite(&smooth.y));
     let chart = LineChart {
         x_label: "iteration".into(),
         y_label: or(&inputs.loss_label, "loss").into(),
         x_range: iterations(inputs),
-        y_range: bulk(&values, &core),
-        series: match smooth.y.is_empty() {
-            true => vec![raw],
-            false => vec![raw.style(Style::Faint), smooth],
-        },
+        // the first steps and single batches must not hide what happens after
+        y_range: bulk(&finite(&raw.y)),
+        series: vec![raw],
         ..Default::default()
     };
     let caption = "The training loss, the mean over the iterations since the point before, in the \
@@ -98,7 +93,7 @@ fn validation(inputs: &ReportInputs) -> Markup {
         x_label: "iteration".into(),
         y_label: label.into(),
         x_range: iterations(inputs),
-        y_range: bulk(&finite(&curve.y), &[]),
+        y_range: bulk(&finite(&curve.y)),
         series: vec![curve.colour(1)],
         marks: inputs.kept_iteration.map(|at| Mark::new("kept", at as f64)).into_iter().collect(),
         ..Default::default()
@@ -116,12 +111,9 @@ fn finite(values: &[f64]) -> Vec<f64> {
     sorted_finite(values.iter().copied()).0
 }
 
-/// The range of a curve of ascending `values` in which a few stragglers do not press the rest flat,
-/// and all of the ascending `core` is seen.
-fn bulk(values: &[f64], core: &[f64]) -> Option<(f64, f64)> {
+/// The range of a curve of ascending `values` in which a few stragglers do not press the rest flat.
+fn bulk(values: &[f64]) -> Option<(f64, f64)> {
     let (lo, hi) = view_range(values, 0.02)?;
-    let lo = core.first().map_or(lo, |&c| lo.min(c));
-    let hi = hi.max(quantile(core, 0.98)).max(lo);
     let range = (lo - 0.03 * (hi - lo), hi + 0.03 * (hi - lo));
     (range.0 < range.1).then_some(range)
 }

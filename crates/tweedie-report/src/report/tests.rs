@@ -22,7 +22,6 @@ fn full() -> ReportInputs {
             .map(|i| MetricPoint {
                 iteration: i,
                 train_loss: if i == 7 { f64::NAN } else { 1.0 / i as f64 },
-                train_loss_ema: Some(1.0 / i as f64),
                 validation: (i % 10 == 0).then_some(1.1 / i as f64),
             })
             .collect(),
@@ -164,7 +163,6 @@ fn loss_and_validation_have_an_axis_each() {
         iteration,
         train_loss,
         validation: Some(validation),
-        ..Default::default()
     };
     let mut inputs = ReportInputs {
         losses: vec![point(100, -3.0, -14.0), point(200, -4.0, -12.5), point(300, -5.0, -13.0)],

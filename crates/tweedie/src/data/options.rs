@@ -8,9 +8,9 @@ choices! {
     /// What to do with a row that has a missing cell (empty, `NA`, `N/A`, `NaN`, `null`, `None`,
     /// `?`, infinite).
     pub enum Missing = Error {
-        /// Refuse the file, naming the cell.
+        /// The file is refused
         Error = "error",
-        /// Leave the row out and count it in [`super::Dataset::dropped_rows`].
+        /// The rows are left out, and counted
         DropRows = "drop-rows",
     }
 }

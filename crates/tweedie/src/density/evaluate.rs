@@ -1,25 +1,20 @@
 //! A density judged on test rows, beside classical densities and another run.
 
-use serde::{Deserialize, Serialize};
-use tch::{Device, Kind};
+mod lines;
 
-use super::grids::Grids;
+use serde::{Deserialize, Serialize};
+
 use super::images::{ImageFigure, ImageOptions, measure};
 use super::line::{Line, Subject};
-use super::score::{Part, check_dequantization, dequantizer, score};
-use super::{Claim, Density, SampleOptions, ScoreOptions, TestRows};
-use crate::baseline::{self, KernelDensity};
+use super::score::check_dequantization;
+use super::{Density, ScoreOptions, TestRows};
 use crate::choice::choices;
 use crate::covariance::CovarianceConfig;
 use crate::data::{Dataset, subset};
 use crate::dequantize::Dequantization;
 use crate::grid::SpacingConfig;
-use crate::likelihood::{Estimation, Estimator};
-use crate::metric::Mmd;
 use crate::noise::Seed;
-use crate::run::scaled_rows;
-use crate::sample::{Ground, MOST_ROWS, MOST_STEPS};
-use crate::tensor::to_vec;
+use crate::sample::{MOST_ROWS, MOST_STEPS};
 use crate::watch::{Silent, Watch};
 use crate::{Error, Result};
 
@@ -272,195 +267,5 @@ impl Density {
             found.lines.extend(self.discrepancies((judged, &rows), options, batch, watch)?);
         }
         Ok(found)
-    }
-
-    /// The lines of log-likelihoods, with their differences.
-    fn compare(
-        &self,
-        found: &mut Evaluation,
-        (judged, rows): (&TestRows, &[usize]),
-        against: Option<(&Density, &TestRows)>,
-        options: &EvaluateOptions,
-        batch: usize,
-        watch: &mut dyn Watch,
-    ) -> Result<()> {
-        let own = self.run.model.head_covariance();
-        let given = &options.covariances;
-        let covariances: Vec<CovarianceConfig> = match given.is_empty() {
-            true => own.into_iter().chain(CovarianceConfig::fixed()).collect(),
-            false => given.clone(),
-        };
-        let mut lines = self.likelihoods((judged, rows), options, &covariances, batch, watch)?;
-        let (classical, undefined) = self.classical(judged, rows)?;
-        found.undefined = undefined;
-        lines.extend(classical);
-        let rows_of = |lines: &[Line], is: &dyn Fn(&Subject) -> bool| {
-            lines.iter().find(|line| is(&line.subject)).and_then(|line| line.rows.clone())
-        };
-        let is_base = |subject: &Subject| matches!(subject, Subject::Base { .. });
-        let is_gaussian = |subject: &Subject| *subject == Subject::Gaussian;
-        let (base, gaussian) = (rows_of(&lines, &is_base), rows_of(&lines, &is_gaussian));
-        for line in &mut lines {
-            if let Some(base) = base.as_ref().filter(|_| !is_base(&line.subject)) {
-                line.minus_base = line.minus(base);
-            }
-            if let Some(gaussian) = gaussian.as_ref().filter(|_| !is_gaussian(&line.subject)) {
-                line.minus_gaussian = line.minus(gaussian);
-            }
-        }
-        if let Some((other, others)) = against {
-            let theirs: Vec<CovarianceConfig> = (covariances.iter())
-                .map(|&covariance| match own == Some(covariance) && given.is_empty() {
-                    true => other.own_covariance(),
-                    false => covariance,
-                })
-                .collect();
-            for &covariance in &theirs {
-                other.prepare(covariance, batch, watch)?;
-            }
-            let mut of_other = other.likelihoods((others, rows), options, &theirs, batch, watch)?;
-            for (line, other) in lines.iter_mut().zip(&of_other) {
-                line.minus_against = line.minus(other.rows.as_deref().unwrap_or(&[]));
-            }
-            let (classical, _) = other.classical(others, rows)?;
-            if let Some(theirs) = classical.into_iter().find(|line| is_base(&line.subject)) {
-                if let (Some(own), Some(rows)) =
-                    (lines.iter_mut().find(|line| is_base(&line.subject)), &theirs.rows)
-                {
-                    own.minus_against = own.minus(rows);
-                }
-                of_other.push(theirs);
-            }
-            for line in &mut of_other {
-                line.of_against = true;
-            }
-            lines.extend(of_other);
-        }
-        found.lines = lines;
-        Ok(())
-    }
-
-    /// A line for each of `covariances` and each number of steps, and one of the ODE.
-    fn likelihoods(
-        &self,
-        (judged, rows): (&TestRows, &[usize]),
-        options: &EvaluateOptions,
-        covariances: &[CovarianceConfig],
-        batch: usize,
-        watch: &mut dyn Watch,
-    ) -> Result<Vec<Line>> {
-        let (levels, seed) = (options.of_levels(self), Seed(options.seed));
-        let estimator = if levels { Estimator::Levels } else { Estimator::Elbo };
-        let noise = dequantizer(&self.run, options.dequantization, options.start_time)?;
-        let part = Part { table: &judged.table, rows, dequantizer: &*noise };
-        let mut grids = Grids::new(self, "evaluate", options.spacing, levels, batch);
-        let mut lines = Vec::new();
-        for &covariance in covariances {
-            for &steps in &options.steps {
-                let grid = grids.of(covariance, steps, watch)?;
-                let built = self.covariance(covariance)?.into();
-                let settings = Estimation { estimator, ..Estimation::elbo(built, grid) };
-                let found = score(self, part, &settings, seed, batch, watch)?;
-                let unsolved = found.summary().unsolved;
-                let subject = Subject::Elbo { covariance, steps };
-                let mut line = Line::of_rows(subject, found.claim, found.values);
-                line.left_out.unsolved = unsolved;
-                lines.push(Line { name: found.estimator, flags: found.flags, ..line });
-            }
-        }
-        if options.ode && !self.is_of_images() {
-            let flow = Estimation { keep_unsolved: true, ..Estimation::stepless(Estimator::Ode) };
-            let found = score(self, part, &flow, seed, batch, watch)?;
-            let doubted = found.doubted();
-            let flagged = Some(doubted.len());
-            let mut values = found.values;
-            doubted.into_iter().for_each(|row| values[row] = f64::NAN);
-            let mut line = Line::of_rows(Subject::Ode, found.claim, values);
-            line.left_out.flagged = flagged;
-            lines.push(Line { name: found.estimator, flags: found.flags, ..line });
-        }
-        Ok(lines)
-    }
-
-    /// Classical densities on the same rows, and those that cannot be, with the reason.
-    fn classical(
-        &self,
-        judged: &TestRows,
-        rows: &[usize],
-    ) -> Result<(Vec<Line>, Vec<(Subject, String)>)> {
-        let run = &self.run;
-        let seed = Seed(run.config.seed).derive("baselines");
-        let (test, log_jacobian) = scaled_rows(&judged.table, rows, &run.data.scaling, seed);
-        let line = |subject, values: Vec<f64>| {
-            let in_data_units = values.iter().zip(&log_jacobian).map(|(v, j)| v + j).collect();
-            Line::of_rows(subject, Claim::Exact, in_data_units)
-        };
-        let (mut lines, mut undefined) = (Vec::new(), Vec::new());
-        if let Some((train, validation)) = &judged.reference {
-            let (rows, columns) = train.size2().expect("rows");
-            let problem = format!("{rows} training rows have no covariance in {columns} columns");
-            match baseline::gaussian(train, &test) {
-                _ if rows <= columns => undefined.push((Subject::Gaussian, problem)),
-                Ok(values) => lines.push(line(Subject::Gaussian, values)),
-                Err(error) => undefined.push((Subject::Gaussian, error.to_string())),
-            }
-            if validation.size()[0] > 0 {
-                let kde = KernelDensity::fit(train, validation)?;
-                let subject = Subject::Kernel { bandwidth: kde.bandwidth() };
-                lines.push(line(subject, kde.log_density(&test)));
-            }
-        }
-        let base = run.model.base().to(Device::Cpu, Kind::Double);
-        let subject = Subject::Base { components: base.components() };
-        lines.push(line(subject, to_vec(&base.log_density(&test))));
-        Ok((lines, undefined))
-    }
-
-    /// A line of the maximum mean discrepancy for each covariance and each number of steps.
-    fn discrepancies(
-        &self,
-        (judged, rows): (&TestRows, &[usize]),
-        options: &EvaluateOptions,
-        batch: usize,
-        watch: &mut dyn Watch,
-    ) -> Result<Vec<Line>> {
-        let seed = Seed(options.seed).derive("mmd");
-        let (test, _) = scaled_rows(&judged.table, rows, &self.run.data.scaling, seed);
-        let samples = rows.len().clamp(1000, 10_000);
-        let mut grids = Grids::new(self, "evaluate", options.spacing, false, batch);
-        let mut lines = Vec::new();
-        for covariance in self.sampled_covariances(options) {
-            for &steps in &options.steps {
-                let sampling = self.sampling(&SampleOptions {
-                    covariance: Some(covariance),
-                    steps,
-                    seed: options.seed,
-                    ..SampleOptions::default()
-                });
-                let grid = grids.of(covariance, steps, watch)?;
-                watch.begin("sample", samples as u64);
-                let covariance_of = self.covariance(covariance)?;
-                let ground = Ground {
-                    model: self.model(),
-                    covariance: &*covariance_of,
-                    grid: &grid,
-                    class: None,
-                };
-                let drawn = sampling.draw(&ground, (samples, batch), watch);
-                watch.end();
-                let drawn = drawn?.0.to_kind(Kind::Double).to_device(Device::Cpu);
-                let value = Mmd::default().u_statistic(&drawn, &test);
-                lines.push(Line::of_distance(Subject::Mmd { covariance, steps, samples }, value));
-            }
-        }
-        Ok(lines)
-    }
-
-    /// The covariances that samples are drawn with.
-    pub(super) fn sampled_covariances(&self, options: &EvaluateOptions) -> Vec<CovarianceConfig> {
-        match options.covariances.is_empty() {
-            true => vec![self.own_covariance()],
-            false => options.covariances.clone(),
-        }
     }
 }

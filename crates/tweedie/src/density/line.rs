@@ -1,5 +1,6 @@
 //! One line of an evaluation: what was measured, what the number is, and what it is compared with.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::covariance::CovarianceConfig;
@@ -155,6 +156,21 @@ impl Line {
         let line = Line::of_rows(subject, Claim::Estimate, Vec::new());
         let unit = Unit::SquaredDistance;
         Line { claim: None, unit, value, error: f64::NAN, rows: None, ..line }
+    }
+
+    /// Each row in the line's unit, `dim` being the columns of a row; without the rows that are
+    /// left out because they are flagged.
+    pub fn row_values(&self, dim: usize) -> Vec<f64> {
+        let doubted: HashSet<usize> = match self.left_out.flagged {
+            Some(_) => self.flags.iter().map(|flag| flag.row).collect(),
+            None => HashSet::new(),
+        };
+        let rows = self.rows.iter().flatten().enumerate();
+        let kept = rows.filter(|(row, _)| !doubted.contains(row)).map(|(_, &nats)| nats);
+        match self.unit {
+            Unit::Bits { .. } => kept.map(|nats| bits_per_dim(nats, dim)).collect(),
+            _ => kept.collect(),
+        }
     }
 
     /// Less another density on the same rows; `None` where either has no rows.

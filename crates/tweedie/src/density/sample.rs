@@ -106,6 +106,7 @@ impl Density {
         let class = options.class.as_ref().map(|name| self.run.data.class(name)).transpose()?;
         let sampling = self.sampling(options);
         let method = sampling.sampler.method();
+        self.check_adaptive("sample.sampler", !method.has_steps())?;
         if method.options().contains(&"covariance") {
             self.prepare(sampling.covariance, batch, watch)?;
         }
@@ -117,11 +118,21 @@ impl Density {
             )?,
             false => Vec::new(),
         };
+        self.draw(&sampling, &grid, class, (n, batch), watch)
+    }
+
+    /// `n` samples in the network's units, `[n, d]`, over the times of `grid`.
+    pub(super) fn draw(
+        &self,
+        sampling: &Sampling,
+        grid: &[f64],
+        class: Option<u32>,
+        (n, batch): (usize, usize),
+        watch: &mut dyn Watch,
+    ) -> Result<(Tensor, Clipped)> {
         watch.begin("sample", n as u64);
-        let covariance = self.covariance(sampling.covariance)?;
-        self.check_adaptive("sample.sampler", !method.has_steps())?;
-        let (model, covariance) = (self.model(), &*covariance);
-        let ground = Ground { model, covariance, grid: &grid, class };
+        let covariance = &*self.covariance(sampling.covariance)?;
+        let ground = Ground { model: self.model(), covariance, grid, class };
         let samples = sampling.draw(&ground, (n, batch), watch);
         watch.end();
         samples

@@ -1,159 +1,20 @@
 //! From a configuration's data source to training rows.
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::DataConfig;
+use super::record::into_classes;
+use super::{DataConfig, DataRecord, TableRows, level_rows, scaled_rows};
 use crate::data::{
-    CellType, ColumnKind, Dataset, Dequantize, MarginalChoice, Marginals, Purpose, Scaling,
-    ScalingOptions, Split, TableOptions, Values, subset,
+    Dataset, Dequantize, Marginals, Purpose, Scaling, ScalingOptions, Split, TableOptions, Values,
+    subset,
 };
-use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
-use crate::model::NetworkConfig;
-use crate::noise::{Noise, Seed};
+use crate::noise::Seed;
 use crate::oracle::named;
-use crate::tensor::upload;
-use crate::train::{Rows, TrainConfig, Validation};
+use crate::train::{TrainConfig, Validation};
 use crate::{Error, Result};
 
 /// What stands for the source of data that were given in memory.
 const IN_MEMORY: &str = "data in memory";
-
-/// What a run remembers of its data.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DataRecord {
-    /// Where the rows came from.
-    pub source: String,
-    /// The map between raw and network units, column by column.
-    pub scaling: Scaling,
-    /// How the maps were chosen, column by column, where that was left to [`Marginals::Auto`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub marginals: Vec<MarginalChoice>,
-    /// Channels, height and width, where rows are images.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<[usize; 3]>,
-    /// The classes that the model is conditioned on; none: it is not.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub classes: Vec<String>,
-    /// Rows in training, validation and test parts.
-    pub rows: [usize; 3],
-    /// The seed that split them.
-    pub split_seed: u64,
-    /// Rows left out for missing cells, and as duplicates.
-    pub dropped: [usize; 2],
-    /// The table's fingerprint.
-    pub fingerprint: String,
-    /// What a reader of any figure of the run has to know of its data, a sentence each.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remarks: Vec<String>,
-}
-
-impl DataRecord {
-    /// The columns' names.
-    pub fn names(&self) -> Vec<String> {
-        self.scaling.names()
-    }
-
-    /// What of a record from a file cannot be.
-    pub(super) fn check(&self) -> std::result::Result<(), String> {
-        if self.scaling.dim() == 0 {
-            return Err("has no columns".into());
-        }
-        let Some(shape) = self.image else { return Ok(()) };
-        let pixels = shape.iter().try_fold(1usize, |pixels, &n| pixels.checked_mul(n));
-        if pixels != Some(self.scaling.dim()) {
-            let columns = self.scaling.dim();
-            return Err(format!("has {}, and {columns} columns", in_words(self.image)));
-        }
-        match self.scaling.level_columns().len() == self.scaling.dim() {
-            true => Ok(()),
-            false => Err("is of images, some of whose pixels have no levels".into()),
-        }
-    }
-
-    /// How samples are written: as the columns were.
-    pub fn cell_types(&self) -> Vec<CellType> {
-        let Scaling::Columns(columns) = &self.scaling else {
-            return vec![CellType::Integer; self.scaling.dim()];
-        };
-        let types = columns.iter().map(|c| match (c.column.kind, &c.grid) {
-            (ColumnKind::Integer, Some(_)) => CellType::Integer,
-            _ => CellType::Single,
-        });
-        types.collect()
-    }
-
-    /// Refuses images of another shape than the network's; the error is what was found.
-    pub(super) fn check_network(&self, network: &NetworkConfig) -> std::result::Result<(), String> {
-        let (Some(shape), NetworkConfig::UNet(unet)) = (self.image, network) else { return Ok(()) };
-        let own = unet.shape.map(|n| n as usize);
-        match own == shape {
-            true => Ok(()),
-            false => {
-                let (image, own) = (in_words(self.image), in_words(Some(own)));
-                Err(format!("has {image}, the network is of {own}"))
-            }
-        }
-    }
-
-    /// Reads another table with this run's columns, to judge or score it: of what holds images for
-    /// training and for testing those for testing. [`TableOptions::purpose`] is
-    /// [`Purpose::Scoring`] where the caller can say how the table is read.
-    pub fn read_table(&self, path: &std::path::Path, options: &TableOptions) -> Result<Dataset> {
-        let purpose = match options.purpose {
-            Purpose::Scoring => Purpose::Scoring,
-            _ => Purpose::Test,
-        };
-        self.read_table_for(purpose, path, options)
-    }
-
-    /// As [`DataRecord::read_table`], for any purpose.
-    pub fn read_table_for(
-        &self,
-        purpose: Purpose,
-        path: &std::path::Path,
-        options: &TableOptions,
-    ) -> Result<Dataset> {
-        let options = TableOptions { unique: false, purpose, ..options.of_columns(&self.names()) };
-        self.conform(Dataset::read_with(path, &options)?)
-    }
-
-    /// `data` with this run's columns alone, in their order, and its numbers of classes.
-    ///
-    /// # Errors
-    /// [`Error::Data`] if rows are of another kind or shape, [`Error::Config`] if a column is
-    /// missing.
-    pub fn conform(&self, mut data: Dataset) -> Result<Dataset> {
-        if data.image() != self.image {
-            let (found, own) = (in_words(data.image()), in_words(self.image));
-            let problem = format!("holds {found}, the run is of {own}");
-            return Err(Error::data(
-                data.called(),
-                problem,
-                "give data of the same kind and shape",
-            ));
-        }
-        if self.image.is_none() && data.names() != self.names() {
-            data = data.select(&self.names())?;
-        }
-        into_classes(&mut data, &self.classes)?;
-        Ok(data)
-    }
-
-    /// The number of the class called `name`, or that is its number.
-    pub fn class(&self, name: &str) -> Result<u32> {
-        if self.classes.is_empty() {
-            let problem = format!("{name}: the run is not conditioned on classes");
-            return Err(Error::config("sample.class", problem, "leave it out"));
-        }
-        let named = self.classes.iter().position(|class| class == name);
-        let number = || name.parse().ok().filter(|&number: &usize| number < self.classes.len());
-        named.or_else(number).map(|class| class as u32).ok_or_else(|| {
-            let remedy = format!("give one of {}, or its number from 0", self.classes.join(", "));
-            Error::config("sample.class", format!("{name:?} is no class of this run"), remedy)
-        })
-    }
-}
 
 /// The classes that a model of `table` is to be conditioned on; none where that is not requested.
 fn classes_of(table: &Dataset, config: &DataConfig) -> Result<Vec<String>> {
@@ -177,32 +38,6 @@ fn fits_images(scaling: &ScalingOptions) -> bool {
         Marginals::Standardize | Marginals::Auto => scaling.marginals,
     };
     *scaling == ScalingOptions { marginals, ..ScalingOptions::default() }
-}
-
-/// What rows are: images of this shape, or those of a table.
-pub(super) fn in_words(image: Option<[usize; 3]>) -> String {
-    match image {
-        Some([channels, height, width]) => format!("images of {channels} × {height} × {width}"),
-        None => "a table".into(),
-    }
-}
-
-/// Brings the labels of `table` to the numbers of `classes`; where there are none, labels say
-/// nothing.
-fn into_classes(table: &mut Dataset, classes: &[String]) -> Result<()> {
-    table.labels = match (classes, table.labels.take()) {
-        ([], _) => None,
-        (_, None) => {
-            let problem = "has no labels, which the run's model is conditioned on";
-            return Err(Error::data(table.called(), problem, "give images with their classes"));
-        }
-        (_, Some(labels)) => Some(labels.among(classes).map_err(|unknown| {
-            let problem =
-                format!("holds the class {unknown:?}, the run has {}", classes.join(", "));
-            Error::data(&table.source, problem, "give images of the run's classes")
-        })?),
-    };
-    Ok(())
 }
 
 /// A data source read, split and scaled.
@@ -403,102 +238,6 @@ impl Prepared {
     }
 }
 
-/// Rows of a table in the network's units `[n, d]` (f64) and `ln |d scaled/d raw|` per row,
-/// dequantised uniformly. Dequantisation draws from stream `i` of `seed` for the `i`-th of `rows`.
-pub fn scaled_rows(
-    table: &Dataset,
-    rows: &[usize],
-    scaling: &Scaling,
-    seed: Seed,
-) -> (Tensor, Vec<f64>) {
-    let Dequantized { rows, offsets } = dequantized_rows(table, rows, &Uniform::new(scaling), seed);
-    (rows, offsets)
-}
-
-/// As [`scaled_rows`] by any dequantisation.
-pub fn dequantized_rows(
-    table: &Dataset,
-    rows: &[usize],
-    dequantizer: &dyn Dequantizer,
-    seed: Seed,
-) -> Dequantized {
-    dequantized_from(table, rows, dequantizer, seed, 0)
-}
-
-/// As [`dequantized_rows`] for rows that are part of a whole, of which the first is number `first`
-/// from 0.
-pub fn dequantized_from(
-    table: &Dataset,
-    rows: &[usize],
-    dequantizer: &dyn Dequantizer,
-    seed: Seed,
-    first: u64,
-) -> Dequantized {
-    let levels = table.gather(rows);
-    dequantizer.dequantize(&levels, &mut Noise::new(seed, first..first + rows.len() as u64))
-}
-
-/// As [`scaled_rows`] at the centres of the bins of dequantised columns, `[n, d]`: what a decoder
-/// of levels scores.
-pub fn level_rows(table: &Dataset, rows: &[usize], scaling: &Scaling) -> Tensor {
-    let raw = table.gather(rows);
-    let (mut scaled, mut log_jacobian) = (Vec::new(), Vec::new());
-    scaling.forward_f64(&raw, || 0.5, &mut scaled, &mut log_jacobian);
-    Tensor::from_slice(&scaled).view([rows.len() as i64, scaling.dim() as i64])
-}
-
-/// Training rows of a data set: kept raw, dequantised and scaled batch by batch, so that it needs no
-/// second copy. Levels of images go to the device as bytes, and become rows there.
-pub struct TableRows<'a> {
-    table: &'a Dataset,
-    rows: &'a [usize],
-    scaling: &'a Scaling,
-    /// The width of images that are mirrored in half of their draws.
-    mirrored: Option<usize>,
-}
-
-impl TableRows<'_> {
-    /// The levels of the `chosen` images `[n, d]`, half of them mirrored where that is requested.
-    fn images(&self, levels: &[u8], chosen: &[usize], noise: &mut Noise) -> Tensor {
-        let dim = self.scaling.dim();
-        let image = |&i: &usize| &levels[i * dim..(i + 1) * dim];
-        let mut images: Vec<u8> = chosen.iter().flat_map(image).copied().collect();
-        if let Some(width) = self.mirrored {
-            for (image, u) in images.chunks_exact_mut(dim).zip(noise.uniform(1)) {
-                if u < 0.5 {
-                    image.chunks_exact_mut(width).for_each(<[u8]>::reverse);
-                }
-            }
-        }
-        Tensor::from_slice(&images).view([chosen.len() as i64, dim as i64])
-    }
-}
-
-impl Rows for TableRows<'_> {
-    fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    fn gather(&self, rows: &[usize], noise: &mut Noise, (kind, device): (Kind, Device)) -> Tensor {
-        let chosen: Vec<usize> = rows.iter().map(|&r| self.rows[r]).collect();
-        if let Some(levels) = self.table.levels() {
-            let levels = upload(&self.images(levels, &chosen, noise), Kind::Uint8, device);
-            let uniform = noise.uniform_on(self.scaling.dim(), kind, device);
-            return Scaling::pixels_forward(&levels, &uniform);
-        }
-        let raw = self.table.gather(&chosen);
-        let mut scaled = Vec::with_capacity(raw.len());
-        self.scaling.forward(&raw, uniforms(self.scaling, noise), &mut scaled);
-        let scaled = Tensor::from_slice(&scaled).view([rows.len() as i64, -1]);
-        upload(&scaled, kind, device)
-    }
-
-    fn classes(&self, rows: &[usize]) -> Option<Vec<u32>> {
-        let labels = self.table.labels.as_ref()?;
-        Some(rows.iter().map(|&row| labels.of_rows[self.rows[row]]).collect())
-    }
-}
-
 fn mixture_table(name: &str, rows: usize, seed: Seed) -> Result<Dataset> {
     let samples = named::sample(name, rows, seed.derive("mixture"))?;
     let samples = samples.to_kind(Kind::Float).to_device(Device::Cpu);
@@ -512,6 +251,8 @@ fn mixture_table(name: &str, rows: usize, seed: Seed) -> Result<Dataset> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::Noise;
+    use crate::train::Rows;
 
     /// Images of 2×3 in an IDX file, whose levels count up, read for training.
     fn images(dir: &std::path::Path, config: DataConfig) -> Prepared {

@@ -29,6 +29,12 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path, remedy: &str) -> Resul
     })
 }
 
+/// The error of a model with something that this crate does not have.
+pub(super) fn cannot_compute(path: &Path, what: impl std::fmt::Display) -> Error {
+    let remedy = "this cannot be computed here; choose another model";
+    Error::checkpoint(path, format!("has {what}"), remedy)
+}
+
 /// The U-Net in `dir`: `config.json` and `diffusion_pytorch_model.safetensors`, whole or in parts.
 /// It has a covariance head where there are twice as many channels out as in: its raw outputs are
 /// the second half (`learned_range`). The head's normalisation, which is the score's in diffusers,
@@ -41,13 +47,7 @@ pub fn read_unet(dir: &Path, device: Device) -> Result<UNet> {
     let path = dir.join(CONFIG);
     let model: UNet2DModel =
         read_json(&path, "give the unet folder of a diffusers model (UNet2DModel)")?;
-    let config = UNetConfig::try_from(&model).map_err(|what| {
-        Error::checkpoint(
-            &path,
-            format!("has {what}"),
-            "this cannot be computed here; choose another model",
-        )
-    })?;
+    let config = UNetConfig::try_from(&model).map_err(|what| cannot_compute(&path, what))?;
     let head = i64::from(model.has_variances());
     let mut found = read_named(dir, &weight_files(dir)?)?;
     // nothing is made that the weights do not fill; a head's normalisation is a copy

@@ -1,5 +1,6 @@
 //! The contents of a run directory without its weights.
 
+use super::status::ended;
 use super::{About, DataRecord, RunConfig, RunDir, Status};
 use crate::Result;
 use crate::choice::choices;
@@ -106,42 +107,28 @@ impl Ending {
         metrics: &[Metric],
     ) -> Ending {
         let imported = metrics.is_empty() && (data.fingerprint.is_empty() || data.rows == [0; 3]);
-        if let Some(status) = status {
-            let outcome = match status.ended {
-                _ if imported => Outcome::Imported,
-                Some(StopReason::Finished) => Outcome::Finished,
-                Some(StopReason::EarlyStop) => Outcome::EarlyStop,
-                Some(StopReason::OutOfTime) => Outcome::OutOfTime,
-                Some(StopReason::Stopped) | None => Outcome::Unfinished,
-            };
-            let best = status.best_iteration.zip(status.best);
-            let Status { iteration, seconds, .. } = status;
-            return Ending { outcome, iteration, best, seconds };
+        let outcome = |ended| match ended {
+            _ if imported => Outcome::Imported,
+            Some(StopReason::Finished) => Outcome::Finished,
+            Some(StopReason::EarlyStop) => Outcome::EarlyStop,
+            Some(StopReason::OutOfTime) => Outcome::OutOfTime,
+            Some(StopReason::Stopped) | None => Outcome::Unfinished,
+        };
+        if let Some(Status { ended, iteration, best_iteration, best, seconds }) = status {
+            let best = best_iteration.zip(best);
+            return Ending { outcome: outcome(ended), iteration, best, seconds };
         }
-        let mut best: Option<(u64, f64)> = None;
-        let mut since_best = 0;
+        let (mut best, mut since_best) = (None::<(u64, f64)>, 0);
         for (iteration, value) in metrics.iter().filter_map(|m| Some((m.iteration, m.validation?)))
         {
+            since_best += 1;
             if value.is_finite() && best.is_none_or(|(_, found)| value > found) {
                 (best, since_best) = (Some((iteration, value)), 0);
-            } else {
-                since_best += 1;
             }
         }
         let (iteration, seconds) = metrics.last().map_or((0, 0.0), |m| (m.iteration, m.seconds));
-        let train = &config.train;
-        let outcome = if imported {
-            Outcome::Imported
-        } else if iteration >= train.iterations {
-            Outcome::Finished
-        } else if train.patience > 0 && since_best >= train.patience {
-            Outcome::EarlyStop
-        } else if train.max_seconds > 0.0 && seconds >= train.max_seconds {
-            Outcome::OutOfTime
-        } else {
-            Outcome::Unfinished
-        };
-        Ending { outcome, iteration, best, seconds }
+        let ended = ended(&config.train, iteration, since_best, seconds);
+        Ending { outcome: outcome(ended), iteration, best, seconds }
     }
 }
 

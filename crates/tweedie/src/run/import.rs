@@ -7,10 +7,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use super::checkpoint::{Setup, parameter_bytes};
-use super::exchange::{check_size, read_json, read_tensors, read_unet, write_unet};
-use super::{
-    DataConfig, DataRecord, Run, RunConfig, RunDir, base_from_json, base_to_json, write_json,
-};
+use super::contents::{base_from_json, base_to_json};
+use super::exchange::{cannot_compute, check_size, read_json, read_tensors, read_unet, write_unet};
+use super::{DataConfig, DataRecord, Run, RunConfig, RunDir, write_json};
 use crate::covariance::NoiseStatistics;
 use crate::data::{OutputFile, Scaling};
 use crate::model::{
@@ -247,22 +246,11 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
             (Scheduler { sampling: Sampling::own(), ..Scheduler::default() }, Some(remark))
         }
     };
-    let (schedule, prediction) = scheduler.meaning().map_err(|what| {
-        Error::checkpoint(
-            &path,
-            format!("has {what}"),
-            "this cannot be computed here; choose another model",
-        )
-    })?;
+    let (schedule, prediction) = scheduler.meaning().map_err(|what| cannot_compute(&path, what))?;
     let net = read_unet(&unet, device)?;
     let (score_size, all) = (net.score_size(), net.parameters().size());
-    let assumed = scheduler.variances(all > score_size).map_err(|what| {
-        Error::checkpoint(
-            &path,
-            format!("has {what}"),
-            "this cannot be computed here; choose another model",
-        )
-    })?;
+    let assumed =
+        scheduler.variances(all > score_size).map_err(|what| cannot_compute(&path, what))?;
     let remark = [remark, assumed].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
     let mut network = net.config().clone();
     network.steps = scheduler.num_train_timesteps as i64;

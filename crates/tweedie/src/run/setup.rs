@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::RunDir;
 use super::checkpoint::Setup;
+use super::dir::RESTORE;
 use crate::{Error, Result};
 
 /// FNV-1a, in hexadecimal.
@@ -30,9 +31,8 @@ impl RunDir {
 
     /// As [`RunDir::setup`] of a run whose configuration will be `config`.
     pub(super) fn setup_under(&self, config: &str) -> Result<Setup> {
-        let remedy = "restore the file from a copy of the run";
         let config: toml::Table = toml::from_str(config).map_err(|e| {
-            Error::checkpoint(self.file("config.toml"), format!("cannot be read: {e}"), remedy)
+            Error::checkpoint(self.file("config.toml"), format!("cannot be read: {e}"), RESTORE)
         })?;
         let config = serde_json::to_value(config).expect("plain data");
         let (data, base): (Value, Value) =
@@ -57,12 +57,11 @@ impl RunDir {
         config: &super::RunConfig,
         sections: &[&str],
     ) -> Result<()> {
-        let remedy = "restore the file from a copy of the run";
         let broken = |e: toml::de::Error| {
             Error::checkpoint(
                 self.file("config.toml"),
                 format!("cannot be read: {}", e.message()),
-                remedy,
+                RESTORE,
             )
         };
         let mut stored: toml::Table =

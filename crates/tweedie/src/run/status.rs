@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::dir::RESTORE;
 use super::{Run, RunDir, checkpoint, lock};
-use crate::train::{State, StopReason};
+use crate::train::{State, StopReason, TrainConfig};
 use crate::{Error, Result};
 
 /// Where a run keeps it.
@@ -23,6 +24,24 @@ pub struct Status {
     pub best: Option<f64>,
     /// Seconds of training.
     pub seconds: f64,
+}
+
+/// Why a training by `train` ended, as its figures show it.
+pub(super) fn ended(
+    train: &TrainConfig,
+    iteration: u64,
+    since_best: u64,
+    seconds: f64,
+) -> Option<StopReason> {
+    if iteration >= train.iterations {
+        Some(StopReason::Finished)
+    } else if train.patience > 0 && since_best >= train.patience {
+        Some(StopReason::EarlyStop)
+    } else if train.max_seconds > 0.0 && seconds >= train.max_seconds {
+        Some(StopReason::OutOfTime)
+    } else {
+        None
+    }
 }
 
 impl Status {
@@ -61,19 +80,10 @@ impl RunDir {
         if !path.exists() {
             return Ok(None);
         }
-        let remedy = "restore the file from a copy of the run";
         let about = checkpoint::StateHeader::read(&self.read("state.safetensors")?)
-            .map_err(|problem| Error::checkpoint(&path, problem, remedy))?;
-        let config = self.config()?.train;
-        let ended = if about.iteration >= config.iterations {
-            Some(StopReason::Finished)
-        } else if config.patience > 0 && about.since_best >= config.patience {
-            Some(StopReason::EarlyStop)
-        } else if config.max_seconds > 0.0 && about.seconds >= config.max_seconds {
-            Some(StopReason::OutOfTime)
-        } else {
-            None
-        };
+            .map_err(|problem| Error::checkpoint(&path, problem, RESTORE))?;
+        let train = self.config()?.train;
+        let ended = ended(&train, about.iteration, about.since_best, about.seconds);
         Ok(Some(Status {
             ended,
             iteration: about.iteration,

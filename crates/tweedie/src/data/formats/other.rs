@@ -1,21 +1,41 @@
 //! Files that are no table but are often given for one: what they are, and what to do with them.
 
-use super::{Source, table_formats};
+use super::{Source, table_formats, text};
 use crate::{Error, Result};
 
+/// What to do with what a file holds.
+#[derive(Clone, Copy)]
+enum Remedy {
+    Sheet,
+    Table,
+    Decompress,
+}
+use Remedy::{Decompress, Sheet, Table};
+
+impl Remedy {
+    fn in_words(self) -> String {
+        match self {
+            Sheet => format!("save its sheet as {}", text::CSV.name),
+            Table => format!("save the table as {}", table_formats()),
+            Decompress => "decompress it first".into(),
+        }
+    }
+}
+
 /// How such files begin, what they are, and the remedy.
-const KNOWN: [(&[u8], &str, &str); 11] = [
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Excel workbook", "save its sheet as CSV"),
-    (b"ARROW1", "is an Arrow (Feather) file", "save the table as Parquet or CSV"),
-    (b"FEA1", "is a Feather file", "save the table as Parquet or CSV"),
-    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file", "save the table as Parquet, CSV or NPY"),
-    (b"SQLite format 3\0", "is an SQLite database", "save the table as CSV or Parquet"),
-    (b"ORC", "is an ORC file", "save the table as Parquet or CSV"),
-    (b"Obj\x01", "is an Avro file", "save the table as Parquet or CSV"),
-    (b"MATLAB 5.0", "is a MATLAB file", "save the table as CSV or NPY"),
-    (b"%PDF-", "is a PDF document", "save the table as CSV"),
-    (b"BZh", "is compressed by bzip2", "decompress it first"),
-    (b"\xfd7zXZ\0", "is compressed by xz", "decompress it first"),
+const KNOWN: [(&[u8], &str, Remedy); 12] = [
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Excel workbook", Sheet),
+    (b"\x28\xb5\x2f\xfd", "is compressed by Zstandard", Decompress),
+    (b"ARROW1", "is an Arrow (Feather) file", Table),
+    (b"FEA1", "is a Feather file", Table),
+    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file", Table),
+    (b"SQLite format 3\0", "is an SQLite database", Table),
+    (b"ORC", "is an ORC file", Table),
+    (b"Obj\x01", "is an Avro file", Table),
+    (b"MATLAB 5.0", "is a MATLAB file", Table),
+    (b"%PDF-", "is a PDF document", Table),
+    (b"BZh", "is compressed by bzip2", Decompress),
+    (b"\xfd7zXZ\0", "is compressed by xz", Decompress),
 ];
 
 /// Refuses what is certainly no table and no images.
@@ -24,7 +44,7 @@ const KNOWN: [(&[u8], &str, &str); 11] = [
 /// [`Error::Data`] that says what it is.
 pub(super) fn refuse_known(source: &Source) -> Result<()> {
     let (head, extension) = (&source.head[..], source.extension.as_str());
-    let is = |problem: &str, remedy: &str| Err(Error::data(source.path, problem, remedy));
+    let is = |what: &str, remedy: Remedy| Err(Error::data(source.path, what, remedy.in_words()));
     if source.folder {
         return Ok(());
     }
@@ -34,31 +54,28 @@ pub(super) fn refuse_known(source: &Source) -> Result<()> {
             || holds(b"[Content_Types].xml")
             || holds(b"docProps/")
         {
-            return is("is an Excel workbook, which is not read", "save its sheet as CSV");
+            return is("is an Excel workbook, which is not read", Sheet);
         }
         if extension == "ods" || holds(b"opendocument") {
-            return is("is an OpenDocument workbook, which is not read", "save its sheet as CSV");
+            return is("is an OpenDocument workbook, which is not read", Sheet);
         }
         if extension == "zip" {
-            return is("is a ZIP archive", "unpack it first, and give the table in it");
+            let remedy = "unpack it first, and give the table in it";
+            return Err(Error::data(source.path, "is a ZIP archive", remedy));
         }
-    }
-    if head.starts_with(b"\x28\xb5\x2f\xfd") {
-        return is("is compressed by Zstandard", "decompress it first");
     }
     // pickles of protocol 2 to 5
     if matches!(extension, "pkl" | "pickle") || matches!(head, [0x80, 2..=5, ..]) {
-        let problem = "is a Python pickle, which is not read: it can run code";
-        return is(problem, "save the table as Parquet, CSV or NPY");
+        return is("is a Python pickle, which is not read: it can run code", Table);
     }
     if matches!(extension, "json" | "jsonl") {
-        return is("is JSON, which is not read", "save the table as CSV or Parquet");
+        return is("is JSON, which is not read", Table);
     }
     // a header of text may begin with the same letters
     let binary = head.contains(&0) || std::str::from_utf8(&head[..head.len().min(64)]).is_err();
     let begins = |magic: &[u8]| head.starts_with(magic) && (binary || magic.starts_with(b"%"));
     match KNOWN.iter().find(|(magic, ..)| begins(magic)) {
-        Some((_, problem, remedy)) => is(problem, remedy),
+        Some((_, what, remedy)) => is(what, *remedy),
         None => Ok(()),
     }
 }

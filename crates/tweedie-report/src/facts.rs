@@ -1,4 +1,4 @@
-//! What a run is, for people.
+//! What a run is, in words.
 
 use tweedie::data::{ColumnScaling, ScaledColumn};
 use tweedie::model::{HeadConfig, NetworkConfig, Structure};
@@ -199,24 +199,12 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// Bytes as people write them.
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        0..10_000 => format!("{bytes} bytes"),
-        10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        _ => format!("{:.1} MB", bytes as f64 / 1e6),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::in_line;
 
     #[test]
-    fn times_and_sizes_are_as_people_say_them() {
+    fn times_are_as_people_say_them() {
         assert_eq!([12.3, 200.0, 7300.0].map(duration), ["12 s", "3 min 20 s", "2 h 1 min"]);
-        assert_eq!([999, 25_300, 12_000_000].map(size), ["999 bytes", "25.3 kB", "12.0 MB"]);
-        assert_eq!(in_line("a\u{1b}[31mb\n"), "a\\u{1b}[31mb\\n");
     }
 }

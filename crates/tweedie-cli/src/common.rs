@@ -1,0 +1,68 @@
+//! The options that every command takes, and what follows from them.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use clap::Args;
+use serde_json::Value;
+use tch::Device;
+use tweedie::density::Density;
+use tweedie::{Error, Result};
+
+use crate::flags::Flags;
+use crate::process;
+use crate::terminal::print_json;
+
+const MOST_THREADS: usize = 1024;
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Where to compute
+    #[arg(long, value_name = "cpu|cuda:N", default_value = "cpu")]
+    pub device: String,
+    /// Threads for tensor arithmetic [default: all cores]
+    #[arg(long, value_name = "T")]
+    threads: Option<usize>,
+    /// Say nothing but results, what has to be known beside them, and errors
+    #[arg(long)]
+    pub quiet: bool,
+    /// Results as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Common {
+    /// Sets up the process as requested; the device to compute on.
+    pub fn prepare(&self) -> Result<Device> {
+        if self.threads != Some(1) {
+            process::let_threads_sleep();
+        }
+        if let Some(threads) = self.threads {
+            Error::check_count("--threads", threads, MOST_THREADS)?;
+            tch::set_num_threads(threads as i32);
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build_global()
+                .map_err(|e| Error::numeric(format!("threads: {e}"), "try without --threads"))?;
+        }
+        tweedie::device::open(&self.device)
+    }
+
+    /// The density in the directory `run`, and what has to be known beside any figure, sample or
+    /// latent of it. Each such remark is a line on standard error, quiet or not, since a figure is
+    /// not whole without it; the JSON answer has them under `remarks`.
+    pub fn load(&self, run: &Path, device: Device) -> Result<(Density, Vec<String>)> {
+        let density = Density::load_on(run, device)?;
+        let remarks = Flags::here().remarks(density.run());
+        remarks.iter().for_each(|text| eprintln!("note: {text}"));
+        Ok((density, remarks))
+    }
+
+    /// Prints what was found: `answer` where JSON is requested, else `text`.
+    pub fn print(&self, answer: &Value, text: impl Display) {
+        match self.json {
+            true => print_json(answer),
+            false => println!("{text}"),
+        }
+    }
+}

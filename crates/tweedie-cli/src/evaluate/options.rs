@@ -1,0 +1,147 @@
+//! The options of `tweedie evaluate`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tweedie::covariance::CovarianceConfig;
+use tweedie::density::{Decoder, EvaluateOptions, ImageOptions, Metric};
+use tweedie::grid::SpacingConfig;
+use tweedie::sample::LastStep;
+
+use crate::Common;
+use crate::choice::{choice, covariances};
+use crate::flow::DequantizationArguments;
+use crate::reading::Reading;
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tweedie evaluate runs/wine
+  tweedie evaluate runs/wine --data test.csv --metrics nll --steps 10,100,1000
+  tweedie evaluate runs/wine --against runs/other
+  tweedie evaluate runs/cifar --metrics fd,is,pr --inception pt_inception-2015-12-05-6726825d.pth
+  tweedie evaluate runs/fashion --metrics fd --features .data/efficientnet-lite0-57934424.pth \\
+    --samples 2000 --fewer-samples --save-reference fashion.npz")]
+pub struct Arguments {
+    /// The run directory
+    pub(super) run: PathBuf,
+    /// Test rows [default: the run's own test rows]
+    #[arg(long, value_name = "TEST")]
+    pub(super) data: Option<PathBuf>,
+    /// What to measure [default: nll,mmd; of images nll, or fd where --inception is given]
+    #[arg(long, value_delimiter = ',', value_parser = choice::<Metric>())]
+    metrics: Vec<Metric>,
+    /// Another run on the same data: differences on the same rows, with their standard errors,
+    /// under the same settings
+    #[arg(long, value_name = "RUN")]
+    pub(super) against: Option<PathBuf>,
+    /// At most this many test rows, a draw by --seed [default: all]
+    #[arg(long, value_name = "ROWS")]
+    rows: Option<usize>,
+    /// Numbers of steps
+    #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "10,25,100")]
+    steps: Vec<usize>,
+    /// Covariances of a reverse step [default: of nll all that cost nothing, else learned]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', long_help = covariances())]
+    covariance: Vec<CovarianceConfig>,
+    /// How steps are laid in time [default: angle; of levels the published even trajectory]
+    #[arg(long, value_parser = choice::<SpacingConfig>())]
+    spacing: Option<SpacingConfig>,
+    /// What bits per dimension of images are of
+    #[arg(long, default_value = "levels", value_parser = choice::<Decoder>())]
+    decoder: Decoder,
+    /// Leave out the probability-flow ODE, the slowest estimator; of images it is left to
+    /// `tweedie score`
+    #[arg(long)]
+    no_ode: bool,
+    #[command(flatten)]
+    dequantization: DequantizationArguments,
+    /// Seed of the draws
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Rows at a time [default: 2048; 64 images]
+    #[arg(long, value_name = "B")]
+    batch_size: Option<usize>,
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(flatten)]
+    images: ImageArguments,
+    #[command(flatten)]
+    pub(super) reading: Reading,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Images (metrics fd, is and pr)")]
+struct ImageArguments {
+    /// Weights of the network that looks at images, .pth or .safetensors. Two are known by their
+    /// tensors: pytorch-fid's Inception-v3 (pt_inception-2015-12-05-6726825d.pth; its distance is
+    /// the FID), and EfficientNet-Lite0 (scripts/fetch-efficientnet.sh; its distance is called
+    /// FD-EfficientNetLite0)
+    #[arg(long = "inception", visible_alias = "features", value_name = "FILE")]
+    network: Option<PathBuf>,
+    /// Samples to draw for each number of steps
+    #[arg(long, value_name = "N", default_value_t = ImageOptions::default().samples)]
+    samples: usize,
+    /// Allow fewer samples than the 50000 of published figures; a distance from few is too large
+    #[arg(long)]
+    fewer_samples: bool,
+    /// What samples are compared with: images, or statistics (arrays mu and sigma) in an .npz file
+    /// [default: all training images of the run]
+    #[arg(long, value_name = "STATS.npz|DATA")]
+    reference: Option<PathBuf>,
+    /// Write the statistics of the reference's features, for --reference
+    #[arg(long, value_name = "FILE.npz")]
+    save_reference: Option<PathBuf>,
+    /// What the last step puts out: the posterior mean, or a draw [default: mean]
+    #[arg(long, value_name = "WHICH", value_parser = choice::<LastStep>())]
+    last_step: Option<LastStep>,
+    /// From 0 (DDIM) to 1 (ancestral)
+    #[arg(long, value_name = "ETA", default_value_t = ImageOptions::default().eta)]
+    eta: f64,
+    /// Hold the predicted clean image between black and white at every step
+    #[arg(long)]
+    clip: bool,
+    /// The published end of a chain: the noise of the last step but one moves a pixel by at most Y
+    /// of 255 levels in the mean (1 or 2), and the last step puts out its mean; images alone
+    #[arg(long, value_name = "Y")]
+    clip_noise: Option<f64>,
+    /// Neighbours of precision, recall, density and coverage
+    #[arg(long, value_name = "NUMBER", default_value_t = ImageOptions::default().neighbours)]
+    neighbours: usize,
+}
+
+impl ImageArguments {
+    fn options(&self) -> ImageOptions {
+        ImageOptions {
+            network: self.network.clone(),
+            samples: self.samples,
+            fewer_samples: self.fewer_samples,
+            reference: self.reference.clone(),
+            save_reference: self.save_reference.clone(),
+            last_step: self.last_step,
+            eta: self.eta,
+            clip: self.clip,
+            clip_noise: self.clip_noise,
+            neighbours: self.neighbours,
+        }
+    }
+}
+
+impl Arguments {
+    pub fn options(&self) -> EvaluateOptions {
+        EvaluateOptions {
+            metrics: self.metrics.clone(),
+            rows: self.rows,
+            steps: self.steps.clone(),
+            covariances: self.covariance.clone(),
+            spacing: self.spacing,
+            decoder: self.decoder,
+            ode: !self.no_ode,
+            dequantization: self.dequantization.dequantization,
+            start_time: self.dequantization.start_time,
+            seed: self.seed,
+            batch_size: self.batch_size,
+            images: self.images.options(),
+        }
+    }
+}

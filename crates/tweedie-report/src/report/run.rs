@@ -1,0 +1,212 @@
+//! What was found of a run, as its page shows it.
+
+use tweedie::covariance::CovarianceConfig;
+use tweedie::density::{Density, Evaluation, Line, Samples, Subject, TestRows};
+use tweedie::likelihood::Summary;
+use tweedie::run::Facts;
+
+use super::{Made, MetricPoint, ReportInputs, Scores, verdict};
+use crate::facts;
+use crate::plot::{Pictures, Series};
+
+/// What was found of a run.
+pub struct Findings<'a> {
+    /// The run's density.
+    pub density: &'a Density,
+    /// What the run says of itself.
+    pub facts: &'a Facts,
+    /// Its judgement by log-likelihoods, with bounds at ascending numbers of steps.
+    pub evaluation: &'a Evaluation,
+    /// The test rows that were judged.
+    pub rows: &'a TestRows,
+    /// Test rows available, of which those are a draw.
+    pub available: usize,
+    /// Samples of the density.
+    pub samples: &'a Samples,
+    /// Steps of their sampler.
+    pub steps: usize,
+    /// How rows are shown as pictures, where they are.
+    pub pictures: Option<Pictures>,
+    /// What has to be known beside any figure, a sentence each.
+    pub remarks: Vec<String>,
+    /// What makes the page; its seed is that of the draws.
+    pub made: Made,
+}
+
+/// Numbers of steps whose bound is the model's figure, of a table and of images.
+const SHOWN: (usize, usize) = (100, 20);
+/// Rows that a sheet of pictures shows, and how many stand side by side.
+const SHEET: (usize, usize) = (64, 16);
+
+impl Scores {
+    fn of(line: &Line, dim: usize) -> Scores {
+        Scores { name: line.name.clone(), values: line.row_values(dim) }
+    }
+
+    /// Mean and standard error of the finite values, and how many are not finite.
+    pub fn figure(&self) -> (f64, f64, usize) {
+        let Summary { mean, std_error, finite, .. } = Summary::of(&self.values);
+        (mean, std_error, self.values.len() - finite)
+    }
+
+    fn in_words(&self, unit: &str) -> String {
+        let (mean, error, not_finite) = self.figure();
+        let error = if error.is_finite() { format!(" ± {error:.3}") } else { String::new() };
+        let rest = match not_finite {
+            0 => String::new(),
+            n => format!(" ({n} of {} rows are not finite and not in it)", self.values.len()),
+        };
+        let value = format!("{mean:.3}{error}").replace('-', "−");
+        format!("{value} {unit}{rest}")
+    }
+}
+
+impl Findings<'_> {
+    /// The unit of the figures.
+    pub fn unit(&self) -> &'static str {
+        if self.evaluation.images { "bits per dimension" } else { "nats per row" }
+    }
+
+    /// The model's scores, its bound first.
+    fn scores(&self) -> Vec<Scores> {
+        let head = self.density.run().model.head_covariance();
+        let own = head.unwrap_or(CovarianceConfig::Beta);
+        let shown = if self.evaluation.images { SHOWN.1 } else { SHOWN.0 };
+        let is_shown = |line: &&Line| match line.subject {
+            Subject::Elbo { covariance, steps } => (covariance, steps) == (own, shown),
+            subject => subject == Subject::Ode,
+        };
+        let lines = self.evaluation.own().filter(is_shown);
+        lines.map(|line| Scores::of(line, self.evaluation.dim)).collect()
+    }
+
+    /// The classical densities, the model's base first: it is what the network corrects.
+    fn baselines(&self) -> Vec<Scores> {
+        let classical =
+            |line: &&Line| matches!(line.subject, Subject::Gaussian | Subject::Kernel { .. });
+        let base = self.evaluation.base().into_iter();
+        let lines = base.chain(self.evaluation.own().filter(classical));
+        lines.map(|line| Scores::of(line, self.evaluation.dim)).collect()
+    }
+
+    /// The bounds over numbers of steps, a curve for each covariance.
+    fn curves(&self) -> Vec<Series> {
+        let bound = |line: &Line| match line.subject {
+            Subject::Elbo { covariance, steps } => {
+                Some((covariance, steps, line.value, line.error))
+            }
+            _ => None,
+        };
+        let bounds: Vec<_> = self.evaluation.own().filter_map(bound).collect();
+        let curve = |lines: &[(CovarianceConfig, usize, f64, f64)]| {
+            let steps = lines.iter().map(|line| line.1 as f64).collect();
+            let (values, errors) = lines.iter().map(|line| (line.2, line.3)).unzip();
+            Series::line(lines[0].0.name(), steps, values).with_error(errors)
+        };
+        bounds.chunk_by(|a, b| a.1 < b.1).map(curve).collect()
+    }
+
+    /// Lines with rows that cannot be believed.
+    fn flags(&self) -> Vec<String> {
+        let flagged = self.evaluation.own().filter_map(|line| {
+            let (first, count) = (line.flags.first()?, line.flags.len());
+            Some(match line.left_out.flagged {
+                None => format!("{}: {count} rows are not finite.", line.name),
+                Some(_) => format!(
+                    "{}: {count} of {} rows are doubtful and left out of its figures; the first: {}.",
+                    line.name, line.left_out.of, first.reason
+                ),
+            })
+        });
+        flagged.collect()
+    }
+
+    /// Sheets of samples and of test rows, all with one black and white.
+    fn sheets(&self, pictures: Pictures, data: &[f32]) -> Vec<(String, Vec<u8>)> {
+        let (rows, columns) = SHEET;
+        let data: Vec<f64> = data.iter().map(|&v| v as f64).collect();
+        let (limits, show) = (pictures.range(&data), rows * self.evaluation.dim);
+        let sheet = |values: &[f64]| {
+            pictures.sheet(&values[..values.len().min(show)], columns, limits).png()
+        };
+        let caption = format!("Samples in {} steps", self.steps);
+        vec![(caption, sheet(&self.samples.values)), ("Test rows".into(), sheet(&data))]
+    }
+
+    /// The page.
+    pub fn inputs(&self) -> ReportInputs {
+        let (run, facts, unit) = (self.density.run(), self.facts, self.unit());
+        let images = self.evaluation.images;
+        let (scores, baselines) = (self.scores(), self.baselines());
+        let bound = scores.first();
+        let mut conclusions =
+            bound.map_or_else(Vec::new, |bound| verdict(bound, &baselines, unit, images));
+        let (claim, beside, note) = match images {
+            true => (
+                "an upper bound on its bits",
+                "the density of levels with uniform noise, which is one too",
+                "The bits are of the levels' probabilities by the K-step ELBO with the discretised \
+                 decoder: an upper bound of exactly the sampler that takes these K steps.",
+            ),
+            false => (
+                "a lower bound on its log-likelihood",
+                "exact",
+                "The ELBO with K steps is the log-likelihood bound of exactly the sampler that \
+                 takes these K steps. The ODE is an estimate, not a bound.",
+            ),
+        };
+        conclusions.push(format!(
+            "The model's figure here is {claim}: what it is compared with is {beside}."
+        ));
+        let all = scores.iter().chain(&baselines);
+        let mut summary: Vec<(String, String)> =
+            all.map(|scores| (scores.name.clone(), scores.in_words(unit))).collect();
+        let (used, available) = (self.evaluation.rows, self.available);
+        let rows = match self.made.seed.filter(|_| used < available) {
+            Some(seed) => format!("{used} of {available}, drawn at random (seed {seed})"),
+            None => format!("all {available}"),
+        };
+        summary.push(("test rows".into(), rows));
+        let losses = facts.metrics.iter().map(|m| MetricPoint {
+            iteration: m.iteration,
+            train_loss: m.loss,
+            validation: m.validation.map(|v| facts.validation(v)),
+        });
+        let data = self.rows.table.gather(&self.rows.rows);
+        let sheets = self.pictures.map_or_else(Vec::new, |shown| self.sheets(shown, &data));
+        // pixels are looked at, not tabulated
+        let (column_names, data, samples) = match images {
+            true => Default::default(),
+            false => {
+                let samples = self.samples.values.iter().map(|&v| v as f32).collect();
+                (self.samples.columns.clone(), data, samples)
+            }
+        };
+        ReportInputs {
+            title: format!("tweedie: {}", run.data.source),
+            made: self.made.clone(),
+            verdict: conclusions,
+            remarks: self.remarks.clone(),
+            summary,
+            about: facts::lines(facts),
+            config_toml: run.config.to_toml(),
+            losses: losses.collect(),
+            loss_label: facts::loss(&run.config).into(),
+            validation_label: facts.validation_label().into(),
+            lower_validation_is_better: facts.lower_validation_is_better(),
+            kept_iteration: facts.ending.best.map(|(iteration, _)| iteration),
+            column_names,
+            data,
+            samples,
+            sample_label: format!("samples in {} steps", self.steps),
+            scores,
+            baselines,
+            unit: if images { unit.into() } else { format!("{unit}, data units") },
+            lower_is_better: images,
+            likelihood_vs_steps: self.curves(),
+            sheets,
+            flags: self.flags(),
+            notes: vec![note.into()],
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What a run remembers of its data, and other tables read alike.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{CellType, ColumnKind, Dataset, MarginalChoice, Purpose, Scaling, TableOptions};
+use crate::model::NetworkConfig;
+use crate::{Error, Result};
+
+/// What a run remembers of its data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// Where the rows came from.
+    pub source: String,
+    /// The map between raw and network units, column by column.
+    pub scaling: Scaling,
+    /// How the maps were chosen, column by column, where that was left to [`Marginals::Auto`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marginals: Vec<MarginalChoice>,
+    /// Channels, height and width, where rows are images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<[usize; 3]>,
+    /// The classes that the model is conditioned on; none: it is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// Rows in training, validation and test parts.
+    pub rows: [usize; 3],
+    /// The seed that split them.
+    pub split_seed: u64,
+    /// Rows left out for missing cells, and as duplicates.
+    pub dropped: [usize; 2],
+    /// The table's fingerprint.
+    pub fingerprint: String,
+    /// What a reader of any figure of the run has to know of its data, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+}
+
+impl DataRecord {
+    /// The columns' names.
+    pub fn names(&self) -> Vec<String> {
+        self.scaling.names()
+    }
+
+    /// What of a record from a file cannot be.
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
+        if self.scaling.dim() == 0 {
+            return Err("has no columns".into());
+        }
+        let Some(shape) = self.image else { return Ok(()) };
+        let pixels = shape.iter().try_fold(1usize, |pixels, &n| pixels.checked_mul(n));
+        if pixels != Some(self.scaling.dim()) {
+            let columns = self.scaling.dim();
+            return Err(format!("has {}, and {columns} columns", in_words(self.image)));
+        }
+        match self.scaling.level_columns().len() == self.scaling.dim() {
+            true => Ok(()),
+            false => Err("is of images, some of whose pixels have no levels".into()),
+        }
+    }
+
+    /// How samples are written: as the columns were.
+    pub fn cell_types(&self) -> Vec<CellType> {
+        let Scaling::Columns(columns) = &self.scaling else {
+            return vec![CellType::Integer; self.scaling.dim()];
+        };
+        let types = columns.iter().map(|c| match (c.column.kind, &c.grid) {
+            (ColumnKind::Integer, Some(_)) => CellType::Integer,
+            _ => CellType::Single,
+        });
+        types.collect()
+    }
+
+    /// Refuses images of another shape than the network's; the error is what was found.
+    pub(super) fn check_network(&self, network: &NetworkConfig) -> std::result::Result<(), String> {
+        let (Some(shape), NetworkConfig::UNet(unet)) = (self.image, network) else { return Ok(()) };
+        let own = unet.shape.map(|n| n as usize);
+        match own == shape {
+            true => Ok(()),
+            false => {
+                let (image, own) = (in_words(self.image), in_words(Some(own)));
+                Err(format!("has {image}, the network is of {own}"))
+            }
+        }
+    }
+
+    /// Reads another table with this run's columns, to judge or score it: of what holds images for
+    /// training and for testing those for testing. [`TableOptions::purpose`] is
+    /// [`Purpose::Scoring`] where the caller can say how the table is read.
+    pub fn read_table(&self, path: &Path, options: &TableOptions) -> Result<Dataset> {
+        let purpose = match options.purpose {
+            Purpose::Scoring => Purpose::Scoring,
+            _ => Purpose::Test,
+        };
+        self.read_table_for(purpose, path, options)
+    }
+
+    /// As [`DataRecord::read_table`], for any purpose.
+    pub fn read_table_for(
+        &self,
+        purpose: Purpose,
+        path: &Path,
+        options: &TableOptions,
+    ) -> Result<Dataset> {
+        let options = TableOptions { unique: false, purpose, ..options.of_columns(&self.names()) };
+        self.conform(Dataset::read_with(path, &options)?)
+    }
+
+    /// `data` with this run's columns alone, in their order, and its numbers of classes.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if rows are of another kind or shape, [`Error::Config`] if a column is
+    /// missing.
+    pub fn conform(&self, mut data: Dataset) -> Result<Dataset> {
+        if data.image() != self.image {
+            let (found, own) = (in_words(data.image()), in_words(self.image));
+            let problem = format!("holds {found}, the run is of {own}");
+            let remedy = "give data of the same kind and shape";
+            return Err(Error::data(data.called(), problem, remedy));
+        }
+        if self.image.is_none() && data.names() != self.names() {
+            data = data.select(&self.names())?;
+        }
+        into_classes(&mut data, &self.classes)?;
+        Ok(data)
+    }
+
+    /// The number of the class called `name`, or that is its number.
+    pub fn class(&self, name: &str) -> Result<u32> {
+        if self.classes.is_empty() {
+            let problem = format!("{name}: the run is not conditioned on classes");
+            return Err(Error::config("sample.class", problem, "leave it out"));
+        }
+        let named = self.classes.iter().position(|class| class == name);
+        let number = || name.parse().ok().filter(|&number: &usize| number < self.classes.len());
+        named.or_else(number).map(|class| class as u32).ok_or_else(|| {
+            let remedy = format!("give one of {}, or its number from 0", self.classes.join(", "));
+            Error::config("sample.class", format!("{name:?} is no class of this run"), remedy)
+        })
+    }
+}
+
+/// What rows are: images of this shape, or those of a table.
+pub(super) fn in_words(image: Option<[usize; 3]>) -> String {
+    match image {
+        Some([channels, height, width]) => format!("images of {channels} × {height} × {width}"),
+        None => "a table".into(),
+    }
+}
+
+/// Brings the labels of `table` to the numbers of `classes`; where there are none, labels say
+/// nothing.
+pub(super) fn into_classes(table: &mut Dataset, classes: &[String]) -> Result<()> {
+    table.labels = match (classes, table.labels.take()) {
+        ([], _) => None,
+        (_, None) => {
+            let problem = "has no labels, which the run's model is conditioned on";
+            return Err(Error::data(table.called(), problem, "give images with their classes"));
+        }
+        (_, Some(labels)) => Some(labels.among(classes).map_err(|unknown| {
+            let problem =
+                format!("holds the class {unknown:?}, the run has {}", classes.join(", "));
+            Error::data(table.called(), problem, "give images of the run's classes")
+        })?),
+    };
+    Ok(())
+}

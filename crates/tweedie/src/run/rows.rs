@@ -1,0 +1,105 @@
+//! Rows of a table in the network's units.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::data::{Dataset, Scaling};
+use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
+use crate::noise::{Noise, Seed};
+use crate::tensor::upload;
+use crate::train::Rows;
+
+/// Rows of a table in the network's units `[n, d]` (f64) and `ln |d scaled/d raw|` per row,
+/// dequantised uniformly. Dequantisation draws from stream `i` of `seed` for the `i`-th of `rows`.
+pub fn scaled_rows(
+    table: &Dataset,
+    rows: &[usize],
+    scaling: &Scaling,
+    seed: Seed,
+) -> (Tensor, Vec<f64>) {
+    let Dequantized { rows, offsets } = dequantized_rows(table, rows, &Uniform::new(scaling), seed);
+    (rows, offsets)
+}
+
+/// As [`scaled_rows`] by any dequantisation.
+pub fn dequantized_rows(
+    table: &Dataset,
+    rows: &[usize],
+    dequantizer: &dyn Dequantizer,
+    seed: Seed,
+) -> Dequantized {
+    dequantized_from(table, rows, dequantizer, seed, 0)
+}
+
+/// As [`dequantized_rows`] for rows that are part of a whole, of which the first is number `first`
+/// from 0.
+pub fn dequantized_from(
+    table: &Dataset,
+    rows: &[usize],
+    dequantizer: &dyn Dequantizer,
+    seed: Seed,
+    first: u64,
+) -> Dequantized {
+    let levels = table.gather(rows);
+    dequantizer.dequantize(&levels, &mut Noise::new(seed, first..first + rows.len() as u64))
+}
+
+/// As [`scaled_rows`] at the centres of the bins of dequantised columns, `[n, d]`: what a decoder
+/// of levels scores.
+pub fn level_rows(table: &Dataset, rows: &[usize], scaling: &Scaling) -> Tensor {
+    let raw = table.gather(rows);
+    let (mut scaled, mut log_jacobian) = (Vec::new(), Vec::new());
+    scaling.forward_f64(&raw, || 0.5, &mut scaled, &mut log_jacobian);
+    Tensor::from_slice(&scaled).view([rows.len() as i64, scaling.dim() as i64])
+}
+
+/// Training rows of a data set: kept raw, dequantised and scaled batch by batch, so that it needs no
+/// second copy. Levels of images go to the device as bytes, and become rows there.
+pub struct TableRows<'a> {
+    pub(super) table: &'a Dataset,
+    pub(super) rows: &'a [usize],
+    pub(super) scaling: &'a Scaling,
+    /// The width of images that are mirrored in half of their draws.
+    pub(super) mirrored: Option<usize>,
+}
+
+impl TableRows<'_> {
+    /// The levels of the `chosen` images `[n, d]`, half of them mirrored where that is requested.
+    fn images(&self, levels: &[u8], chosen: &[usize], noise: &mut Noise) -> Tensor {
+        let dim = self.scaling.dim();
+        let image = |&i: &usize| &levels[i * dim..(i + 1) * dim];
+        let mut images: Vec<u8> = chosen.iter().flat_map(image).copied().collect();
+        if let Some(width) = self.mirrored {
+            for (image, u) in images.chunks_exact_mut(dim).zip(noise.uniform(1)) {
+                if u < 0.5 {
+                    image.chunks_exact_mut(width).for_each(<[u8]>::reverse);
+                }
+            }
+        }
+        Tensor::from_slice(&images).view([chosen.len() as i64, dim as i64])
+    }
+}
+
+impl Rows for TableRows<'_> {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn gather(&self, rows: &[usize], noise: &mut Noise, (kind, device): (Kind, Device)) -> Tensor {
+        let chosen: Vec<usize> = rows.iter().map(|&r| self.rows[r]).collect();
+        if let Some(levels) = self.table.levels() {
+            let levels = upload(&self.images(levels, &chosen, noise), Kind::Uint8, device);
+            let uniform = noise.uniform_on(self.scaling.dim(), kind, device);
+            return Scaling::pixels_forward(&levels, &uniform);
+        }
+        let raw = self.table.gather(&chosen);
+        let mut scaled = Vec::with_capacity(raw.len());
+        self.scaling.forward(&raw, uniforms(self.scaling, noise), &mut scaled);
+        let scaled = Tensor::from_slice(&scaled).view([rows.len() as i64, -1]);
+        upload(&scaled, kind, device)
+    }
+
+    fn classes(&self, rows: &[usize]) -> Option<Vec<u32>> {
+        let labels = self.table.labels.as_ref()?;
+        Some(rows.iter().map(|&row| labels.of_rows[self.rows[row]]).collect())
+    }
+}
