@@ -7,8 +7,10 @@ use clap::Args;
 use serde_json::Value;
 use tch::Device;
 use tweedie::density::Density;
+use tweedie::model::Precision;
 use tweedie::{Error, Result};
 
+use crate::choice::choice;
 use crate::flags::Flags;
 use crate::process;
 use crate::terminal::print_json;
@@ -30,6 +32,32 @@ pub struct Common {
     /// Results as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// What samples and likelihoods are computed in.
+#[derive(Args, Clone, Debug)]
+pub struct Arithmetic {
+    /// Products of weights and activations of a U-Net in f32, or in bf16, for GPUs
+    #[arg(long, default_value = "f32", value_parser = choice::<Precision>())]
+    precision: Precision,
+}
+
+impl Arithmetic {
+    /// `density` computing so.
+    pub fn of(&self, density: Density) -> Result<Density> {
+        density.in_precision(self.precision)
+    }
+
+    /// As [`Common::load`], computing so.
+    pub fn load(
+        &self,
+        common: &Common,
+        run: &Path,
+        device: Device,
+    ) -> Result<(Density, Vec<String>)> {
+        let (density, remarks) = common.load(run, device)?;
+        Ok((self.of(density)?, remarks))
+    }
 }
 
 impl Common {

@@ -19,6 +19,7 @@ impl Arguments {
     /// The run to compare with, and its rows.
     fn against(&self, path: &Path, density: &Density) -> Result<(Density, TestRows)> {
         let other = Density::load_on(path, density.run().model.space().device)?;
+        let other = self.arithmetic.of(other)?;
         let options = self.reading.options(other.run());
         let rows = other.test_rows(self.data.as_deref(), Some(&options))?;
         Ok((other, rows))
@@ -35,7 +36,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let inputs: Vec<&Path> = given.into_iter().filter_map(|path| path.as_deref()).collect();
         check_output("--save-reference", out, &inputs, &arguments.run, false)?;
     }
-    let (density, remarks) = arguments.common.load(&arguments.run, device)?;
+    let (common, arithmetic) = (&arguments.common, &arguments.arithmetic);
+    let (density, remarks) = arithmetic.load(common, &arguments.run, device)?;
     let mut console = Console::new(quiet);
     if !options.needs_rows(&density) {
         let found = density.evaluate_with(None, None, &options, &mut console)?;

@@ -10,8 +10,8 @@ use tweedie::density::SampleOptions;
 use tweedie::grid::SpacingConfig;
 use tweedie::sample::{Clipped, LastStep, Sampler};
 
-use crate::Common;
 use crate::choice::{choice, covariances};
+use crate::common::{Arithmetic, Common};
 use crate::console::{Console, say};
 use crate::flow::SolverArguments;
 use crate::json::clipped_json;
@@ -65,6 +65,8 @@ pub struct Arguments {
     /// its name with a slash at the end, for a PNG of each
     #[arg(short, long, value_name = "FILE|DIR/")]
     out: PathBuf,
+    #[command(flatten)]
+    arithmetic: Arithmetic,
     #[command(flatten)]
     common: Common,
 }
@@ -129,17 +131,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let (options, quiet) = (arguments.options(), arguments.common.quiet);
     options.check()?;
-    let (out, n) = (&*arguments.out, arguments.n);
-    let format = Format::of(out)?;
-    check_output("--out", out, &[], &arguments.run, arguments.common.json)?;
-    let (density, remarks) = arguments.common.load(&arguments.run, device)?;
+    let (common, arithmetic) = (&arguments.common, &arguments.arithmetic);
+    let (out, n, format) = (&*arguments.out, arguments.n, Format::of(&arguments.out)?);
+    check_output("--out", out, &[], &arguments.run, common.json)?;
+    let (density, remarks) = arithmetic.load(common, &arguments.run, device)?;
     let output = Output::open(format, out, &density, arguments.shape.as_deref())?;
     let samples = density.sample_with(n, &options, &mut Console::new(quiet))?;
     samples.clipped.lines().iter().for_each(|line| say(quiet, line));
     output.write(&samples, quiet)?;
-    if arguments.common.json {
-        let mut answer =
-            json!({ "samples": n, "steps": options.steps, "out": out, "remarks": remarks });
+    if common.json {
+        let mut answer = json!({ "samples": n, "steps": options.steps, "out": out });
+        answer["remarks"] = remarks.into();
         if samples.clipped != Clipped::default() {
             answer["clipped"] = clipped_json(&samples.clipped);
         }

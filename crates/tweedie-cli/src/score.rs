@@ -12,8 +12,8 @@ use tweedie::density::{ScoreFile, ScoreOptions};
 use tweedie::grid::SpacingConfig;
 use tweedie::likelihood::Estimator;
 
-use crate::Common;
 use crate::choice::{choice, covariances};
+use crate::common::{Arithmetic, Common};
 use crate::console::{Console, say};
 use crate::flow::{DequantizationArguments, DivergenceArguments, SolverArguments};
 use crate::output::check_output;
@@ -80,6 +80,8 @@ pub struct Arguments {
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
+    arithmetic: Arithmetic,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -111,7 +113,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         TableFormat::of(out)?;
         check_output("--out", out, &[&arguments.data], &arguments.run, arguments.common.json)?;
     }
-    let (density, remarks) = arguments.common.load(&arguments.run, device)?;
+    let (common, arithmetic) = (&arguments.common, &arguments.arithmetic);
+    let (density, remarks) = arithmetic.load(common, &arguments.run, device)?;
     let table = arguments.reading.table(density.run(), &arguments.data)?;
     let left_out = left_out(&table, quiet);
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;

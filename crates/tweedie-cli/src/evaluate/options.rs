@@ -8,8 +8,8 @@ use tweedie::density::{Decoder, EvaluateOptions, ImageOptions, Metric};
 use tweedie::grid::SpacingConfig;
 use tweedie::sample::LastStep;
 
-use crate::Common;
 use crate::choice::{choice, covariances};
+use crate::common::{Arithmetic, Common};
 use crate::flow::DequantizationArguments;
 use crate::reading::Reading;
 
@@ -62,6 +62,8 @@ pub struct Arguments {
     /// Rows at a time [default: 2048; 64 images]
     #[arg(long, value_name = "B")]
     batch_size: Option<usize>,
+    #[command(flatten)]
+    pub(super) arithmetic: Arithmetic,
     #[command(flatten)]
     pub(super) common: Common,
     #[command(flatten)]
