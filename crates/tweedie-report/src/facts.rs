@@ -1,7 +1,7 @@
 //! What a run is, in words.
 
 use tweedie::data::{ColumnScaling, ScaledColumn};
-use tweedie::model::{HeadConfig, NetworkConfig, Structure};
+use tweedie::model::{HeadConfig, Structure};
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target, Weighting};
 use tweedie::run::{DataRecord, Facts, Outcome, RunConfig};
 
@@ -49,7 +49,7 @@ pub fn lines(facts: &Facts) -> Vec<(String, String)> {
         line("time", format!("{}, {:.3} s per iteration", duration(metric.seconds), rate));
     }
     line("objective", objective(&config.objective));
-    line("network", network(&config.model.network));
+    line("network", config.model.network.describe());
     line("covariance head", config.model.head.as_ref().map_or("none".into(), head));
     line("process", config.schedule.name().into());
     line("data", source(data));
@@ -158,27 +158,8 @@ fn objective(objective: &ObjectiveConfig) -> String {
 }
 
 /// What the training loss is.
-pub fn loss(config: &RunConfig) -> &'static str {
-    match config.objective {
-        ObjectiveConfig::Lm { .. } | ObjectiveConfig::LmZeroHessian { .. } => {
-            "loss of Likelihood Matching"
-        }
-        ObjectiveConfig::CovarianceMatching { .. } => "loss of covariance matching",
-        ObjectiveConfig::VariationalBound { .. } => "loss of the variational bound",
-        ObjectiveConfig::Sm { .. } => "loss of score matching",
-    }
-}
-
-fn network(network: &NetworkConfig) -> String {
-    match network {
-        NetworkConfig::Mlp(config) => {
-            format!("perceptron, {} blocks of {} units", config.depth, config.width)
-        }
-        NetworkConfig::UNet(config) => {
-            let widths: Vec<String> = config.widths.iter().map(i64::to_string).collect();
-            format!("U-Net, widths {}", widths.join(", "))
-        }
-    }
+pub fn loss(config: &RunConfig) -> String {
+    format!("loss of {}", config.objective.name())
 }
 
 fn head(head: &HeadConfig) -> String {

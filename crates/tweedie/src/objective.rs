@@ -228,6 +228,35 @@ impl ObjectiveConfig {
         }
     }
 
+    /// Every kind of objective with its usual numbers.
+    pub fn kinds() -> Vec<ObjectiveConfig> {
+        let (transitions, form) = (4, LmForm::default());
+        let (target, weighting) = (Target::Jacobian, Weighting::Sigma2);
+        vec![
+            ObjectiveConfig::default(),
+            ObjectiveConfig::LmZeroHessian { transitions, form, time: TimeDistribution::default() },
+            ObjectiveConfig::CovarianceMatching {
+                target,
+                time: TimeDistribution::Uniform,
+                draws: 1,
+            },
+            ObjectiveConfig::VariationalBound { draws: 1 },
+            ObjectiveConfig::Sm { weighting, time: TimeDistribution::Uniform, draws: 1 },
+        ]
+    }
+
+    /// The kind in words.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ObjectiveConfig::Lm { .. } | ObjectiveConfig::LmZeroHessian { .. } => {
+                "Likelihood Matching"
+            }
+            ObjectiveConfig::CovarianceMatching { .. } => "covariance matching",
+            ObjectiveConfig::VariationalBound { .. } => "the variational bound",
+            ObjectiveConfig::Sm { .. } => "score matching",
+        }
+    }
+
     /// Whether a covariance head is trained.
     pub fn trains_head(&self) -> bool {
         matches!(

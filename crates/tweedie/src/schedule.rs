@@ -177,6 +177,19 @@ impl ScheduleConfig {
         ScheduleConfig::Cosine { offset: 0.008 }
     }
 
+    /// Every kind of schedule with its usual numbers.
+    pub fn kinds() -> Vec<ScheduleConfig> {
+        let (law, beta_start, beta_end) = (StepLaw::Linear, 1e-4, 0.02);
+        vec![
+            ScheduleConfig::default(),
+            ScheduleConfig::sub_vp(),
+            ScheduleConfig::ve(),
+            ScheduleConfig::cosine(),
+            ScheduleConfig::Theory { steps: 1000, c0: 1.0, c1: 3.0 },
+            ScheduleConfig::Discrete { steps: 1000, law, beta_start, beta_end },
+        ]
+    }
+
     /// The kind in words.
     pub fn name(&self) -> &'static str {
         match self {

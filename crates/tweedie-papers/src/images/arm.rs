@@ -107,7 +107,7 @@ impl<'a> Studio<'a> {
         }
         match &config.model.network {
             NetworkConfig::UNet(network) => network.check(),
-            NetworkConfig::Mlp(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 

@@ -191,7 +191,7 @@ impl Findings<'_> {
             about: facts::lines(facts),
             config_toml: run.config.to_toml(),
             losses: losses.collect(),
-            loss_label: facts::loss(&run.config).into(),
+            loss_label: facts::loss(&run.config),
             validation_label: facts.validation_label().into(),
             lower_validation_is_better: facts.lower_validation_is_better(),
             kept_iteration: facts.ending.best.map(|(iteration, _)| iteration),

@@ -84,6 +84,40 @@ impl Default for NetworkConfig {
 }
 
 impl NetworkConfig {
+    /// Every kind as it is by default.
+    pub fn kinds() -> Vec<NetworkConfig> {
+        vec![NetworkConfig::Mlp(MlpConfig::default()), NetworkConfig::UNet(UNetConfig::default())]
+    }
+
+    /// What it is, in words.
+    pub fn describe(&self) -> String {
+        match self {
+            NetworkConfig::Mlp(config) => {
+                format!("perceptron, {} blocks of {} units", config.depth, config.width)
+            }
+            NetworkConfig::UNet(config) => {
+                let widths: Vec<String> = config.widths.iter().map(i64::to_string).collect();
+                format!("U-Net, widths {}", widths.join(", "))
+            }
+        }
+    }
+
+    /// Channels, height and width of the images that it is for; none of a network for rows.
+    pub fn image(&self) -> Option<[usize; 3]> {
+        match self {
+            NetworkConfig::Mlp(_) => None,
+            NetworkConfig::UNet(config) => Some(config.shape.map(|n| n as usize)),
+        }
+    }
+
+    /// How many classes it is conditioned on; 0: none.
+    pub fn classes(&self) -> i64 {
+        match self {
+            NetworkConfig::Mlp(_) => 0,
+            NetworkConfig::UNet(config) => config.classes,
+        }
+    }
+
     /// The same score with the head as it is by default: what two networks have in common whose
     /// scores are alike.
     pub fn score_only(&self) -> NetworkConfig {
@@ -273,10 +307,7 @@ impl Model {
 
     /// How many classes the model is conditioned on, each query giving those of its rows; 0: none.
     pub fn classes(&self) -> i64 {
-        match &self.config.network {
-            NetworkConfig::Mlp(_) => 0,
-            NetworkConfig::UNet(config) => config.classes,
-        }
+        self.config.network.classes()
     }
 
     /// The base distribution.

@@ -13,10 +13,9 @@ use toml::{Table, Value};
 
 use super::RunConfig;
 use crate::error::Place;
-use crate::grid::TimeDistribution;
-use crate::model::{MlpConfig, NetworkConfig, UNetConfig};
-use crate::objective::{LmForm, ObjectiveConfig, Target, Weighting};
-use crate::schedule::{ScheduleConfig, StepLaw};
+use crate::model::NetworkConfig;
+use crate::objective::ObjectiveConfig;
+use crate::schedule::ScheduleConfig;
 use crate::{Error, Result};
 
 /// Options that are replaced whole: a choice, some of whose values carry a number.
@@ -245,40 +244,11 @@ fn defaults_of(path: &str, kind: &str) -> Option<Table> {
         tables.into_iter().find(own).unwrap_or_default()
     }
     match path {
-        "schedule" => Some(find(schedules(), kind)),
-        "objective" => Some(find(objectives(), kind)),
-        "model.network" => {
-            let (mlp, unet) = (MlpConfig::default(), UNetConfig::default());
-            Some(find(vec![NetworkConfig::Mlp(mlp), NetworkConfig::UNet(unet)], kind))
-        }
+        "schedule" => Some(find(ScheduleConfig::kinds(), kind)),
+        "objective" => Some(find(ObjectiveConfig::kinds(), kind)),
+        "model.network" => Some(find(NetworkConfig::kinds(), kind)),
         _ => None,
     }
-}
-
-/// Every kind of schedule with its usual numbers.
-fn schedules() -> Vec<ScheduleConfig> {
-    let (law, beta_start, beta_end) = (StepLaw::Linear, 1e-4, 0.02);
-    vec![
-        ScheduleConfig::default(),
-        ScheduleConfig::sub_vp(),
-        ScheduleConfig::ve(),
-        ScheduleConfig::cosine(),
-        ScheduleConfig::Theory { steps: 1000, c0: 1.0, c1: 3.0 },
-        ScheduleConfig::Discrete { steps: 1000, law, beta_start, beta_end },
-    ]
-}
-
-/// Every kind of objective with its usual numbers.
-fn objectives() -> Vec<ObjectiveConfig> {
-    let (transitions, form) = (4, LmForm::default());
-    let (target, weighting) = (Target::Jacobian, Weighting::Sigma2);
-    vec![
-        ObjectiveConfig::default(),
-        ObjectiveConfig::LmZeroHessian { transitions, form, time: TimeDistribution::default() },
-        ObjectiveConfig::CovarianceMatching { target, time: TimeDistribution::Uniform, draws: 1 },
-        ObjectiveConfig::VariationalBound { draws: 1 },
-        ObjectiveConfig::Sm { weighting, time: TimeDistribution::Uniform, draws: 1 },
-    ]
 }
 
 impl RunConfig {
@@ -330,7 +300,10 @@ fn at_fault(mut tree: Layer, layers: &[&Layer], error: toml::de::Error) -> Error
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grid::TimeDistribution;
+    use crate::model::UNetConfig;
     use crate::model::{HeadConfig, Structure};
+    use crate::objective::Weighting;
 
     fn layer(text: &str) -> Layer {
         Layer::parse(text, Path::new("my.toml")).unwrap()
@@ -368,7 +341,7 @@ mod tests {
         let network = RunConfig::resolve(&[&layer("model.network.width = 9"), &unet]).unwrap();
         let expected = UNetConfig { blocks: 3, ..UNetConfig::default() };
         assert_eq!(network.model.network, NetworkConfig::UNet(expected));
-        for config in schedules() {
+        for config in ScheduleConfig::kinds() {
             let kind = Table::try_from(&config).unwrap()["kind"].clone();
             let mut layer = Layer::new();
             layer.set("schedule.kind", kind);

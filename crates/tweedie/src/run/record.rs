@@ -74,8 +74,7 @@ impl DataRecord {
 
     /// Refuses images of another shape than the network's; the error is what was found.
     pub(super) fn check_network(&self, network: &NetworkConfig) -> std::result::Result<(), String> {
-        let (Some(shape), NetworkConfig::UNet(unet)) = (self.image, network) else { return Ok(()) };
-        let own = unet.shape.map(|n| n as usize);
+        let (Some(shape), Some(own)) = (self.image, network.image()) else { return Ok(()) };
         match own == shape {
             true => Ok(()),
             false => {

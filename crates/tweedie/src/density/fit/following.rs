@@ -2,7 +2,7 @@
 
 use super::FitOptions;
 use crate::grid::TimeDistribution;
-use crate::model::{BaseKind, ModelConfig, NetworkConfig, Structure};
+use crate::model::{BaseKind, ModelConfig, Structure};
 use crate::objective::ObjectiveConfig;
 use crate::run::{DataRecord, Layer, RunConfig};
 
@@ -71,12 +71,8 @@ pub(super) fn of_data(config: &RunConfig, record: &DataRecord) -> Layer {
 /// Whether the head starts from what is measured of the score, where nobody says: an isotropic base
 /// says one number for each time, which is better measured; the `G` of any other base knows more.
 pub(super) fn starts_measured(config: &RunConfig, options: &FitOptions) -> bool {
-    let classes = match &config.model.network {
-        NetworkConfig::UNet(network) => network.classes,
-        NetworkConfig::Mlp(_) => 0,
-    };
     options.score_from.is_some()
         && config.base.kind == BaseKind::Isotropic
         && config.model.head.is_some_and(|head| head.corrects())
-        && classes == 0
+        && config.model.network.classes() == 0
 }
