@@ -2,7 +2,6 @@
 
 use tweedie::data::{ColumnScaling, ScaledColumn};
 use tweedie::model::{HeadConfig, Structure};
-use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target, Weighting};
 use tweedie::run::{DataRecord, Facts, Outcome, RunConfig};
 
 /// How the training ended, in words.
@@ -48,7 +47,7 @@ pub fn lines(facts: &Facts) -> Vec<(String, String)> {
         let rate = metric.seconds / metric.iteration.max(1) as f64;
         line("time", format!("{}, {:.3} s per iteration", duration(metric.seconds), rate));
     }
-    line("objective", objective(&config.objective));
+    line("objective", config.objective.describe());
     line("network", config.model.network.describe());
     line("covariance head", config.model.head.as_ref().map_or("none".into(), head));
     line("process", config.schedule.name().into());
@@ -115,46 +114,6 @@ pub fn preprocessing(data: &DataRecord) -> String {
         _ => Some(format!("{what}: {}", names.join(", "))),
     };
     parts.iter().filter_map(text).collect::<Vec<_>>().join("; ")
-}
-
-fn objective(objective: &ObjectiveConfig) -> String {
-    match objective {
-        ObjectiveConfig::Lm { transitions, score, .. } => {
-            let trains = match score {
-                ScoreGradient::Joint => "score and head by the quasi-likelihood",
-                ScoreGradient::Dsm => {
-                    "the score by score matching, the head by the quasi-likelihood"
-                }
-                ScoreGradient::Frozen => "the head alone, on a frozen score",
-            };
-            format!("Likelihood Matching, {transitions} transitions: {trains}")
-        }
-        ObjectiveConfig::LmZeroHessian { transitions, .. } => {
-            format!("Likelihood Matching with H = 0, {transitions} transitions: the score alone")
-        }
-        ObjectiveConfig::CovarianceMatching { target, .. } => {
-            let target = match target {
-                Target::Jacobian => "OCM",
-                Target::Residual => "NPR",
-                Target::SecondMoment => "SN",
-            };
-            format!("covariance matching ({target}): the head alone, on a frozen score")
-        }
-        ObjectiveConfig::VariationalBound { .. } => {
-            "the chain's variational bound (I-DDPM): the head alone, on a frozen score".into()
-        }
-        ObjectiveConfig::Sm { weighting, .. } => {
-            let weighting = match weighting {
-                Weighting::Sigma2 => "σ² weighting".into(),
-                Weighting::Likelihood => "likelihood weighting".into(),
-                Weighting::Interpolated(p) => {
-                    format!("weighting between σ² and likelihood, p = {p}")
-                }
-                Weighting::Table(_) => "a table of weights".into(),
-            };
-            format!("score matching, {weighting}")
-        }
-    }
 }
 
 /// What the training loss is.

@@ -257,6 +257,49 @@ impl ObjectiveConfig {
         }
     }
 
+    /// What is minimised, and what it trains, in words.
+    pub fn describe(&self) -> String {
+        match self {
+            ObjectiveConfig::Lm { transitions, score, .. } => {
+                let trains = match score {
+                    ScoreGradient::Joint => "score and head by the quasi-likelihood",
+                    ScoreGradient::Dsm => {
+                        "the score by score matching, the head by the quasi-likelihood"
+                    }
+                    ScoreGradient::Frozen => "the head alone, on a frozen score",
+                };
+                format!("Likelihood Matching, {transitions} transitions: {trains}")
+            }
+            ObjectiveConfig::LmZeroHessian { transitions, .. } => {
+                format!(
+                    "Likelihood Matching with H = 0, {transitions} transitions: the score alone"
+                )
+            }
+            ObjectiveConfig::CovarianceMatching { target, .. } => {
+                let target = match target {
+                    Target::Jacobian => "OCM",
+                    Target::Residual => "NPR",
+                    Target::SecondMoment => "SN",
+                };
+                format!("covariance matching ({target}): the head alone, on a frozen score")
+            }
+            ObjectiveConfig::VariationalBound { .. } => {
+                "the chain's variational bound (I-DDPM): the head alone, on a frozen score".into()
+            }
+            ObjectiveConfig::Sm { weighting, .. } => {
+                let weighting = match weighting {
+                    Weighting::Sigma2 => "σ² weighting".into(),
+                    Weighting::Likelihood => "likelihood weighting".into(),
+                    Weighting::Interpolated(p) => {
+                        format!("weighting between σ² and likelihood, p = {p}")
+                    }
+                    Weighting::Table(_) => "a table of weights".into(),
+                };
+                format!("score matching, {weighting}")
+            }
+        }
+    }
+
     /// Whether a covariance head is trained.
     pub fn trains_head(&self) -> bool {
         matches!(
