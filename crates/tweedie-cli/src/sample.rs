@@ -128,13 +128,12 @@ impl Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let device = arguments.common.prepare()?;
-    let (options, quiet) = (arguments.options(), arguments.common.quiet);
+    let (common, options) = (&arguments.common, arguments.options());
+    let (device, quiet) = (common.prepare()?, common.quiet);
     options.check()?;
-    let (common, arithmetic) = (&arguments.common, &arguments.arithmetic);
     let (out, n, format) = (&*arguments.out, arguments.n, Format::of(&arguments.out)?);
     check_output("--out", out, &[], &arguments.run, common.json)?;
-    let (density, remarks) = arithmetic.load(common, &arguments.run, device)?;
+    let (density, remarks) = arguments.arithmetic.load(common, &arguments.run, device)?;
     let output = Output::open(format, out, &density, arguments.shape.as_deref())?;
     let samples = density.sample_with(n, &options, &mut Console::new(quiet))?;
     samples.clipped.lines().iter().for_each(|line| say(quiet, line));
