@@ -5,7 +5,9 @@ use crate::covariance::CovarianceConfig;
 use crate::data::Values;
 use crate::density::{EvaluateOptions, ScoreOptions};
 use crate::dequantize::VariationalConfig;
-use crate::model::{NetworkConfig, Structure};
+use crate::likelihood::Estimator;
+use crate::model::{NetworkConfig, Precision, Structure};
+use crate::sample::Sampler;
 use crate::train::TrainConfig;
 
 /// Three columns, one of them of whole numbers.
@@ -94,6 +96,10 @@ fn rows_in_memory_are_fitted() {
         EvaluateOptions { steps: vec![2], ode: false, rows: Some(9), ..Default::default() };
     assert!(density.evaluate(&turned, &judged).unwrap().base().is_some());
 
+    let other = Density::fit(&data, &options, &mut Silent).unwrap();
+    let refused = other.in_precision(Precision::Bf16).map(drop).unwrap_err();
+    assert_eq!(refused.option(), Some("train.precision"));
+
     // the same rows by another process: no file is known
     density.save(dir.path().join("run")).unwrap();
     let loaded = Density::load(dir.path().join("run")).unwrap();
@@ -131,6 +137,21 @@ fn images_in_memory_are_fitted() {
     assert_eq!(density.run().data.image, Some([1, 4, 4]));
     let samples = density.sample(2, &SampleOptions { steps: 2, ..Default::default() }).unwrap();
     assert_eq!((samples.rows(), samples.image), (2, Some([1, 4, 4])));
+
+    // the same in bf16: near, and not the same
+    let score = ScoreOptions { estimator: Estimator::Levels, steps: 3, ..ScoreOptions::default() };
+    let exact = density.log_prob(&data, &score).unwrap();
+    let density = density.in_precision(Precision::Bf16).unwrap();
+    let rounded = density.log_prob(&data, &score).unwrap();
+    assert!(rounded.estimate.estimator.ends_with("bf16"), "{}", rounded.estimate.estimator);
+    let gap = (exact.bits_per_dim() - rounded.bits_per_dim()).abs();
+    assert!(gap > 0.0 && gap < 0.05, "{gap}");
+    let flow = ScoreOptions { estimator: Estimator::Ode, ..ScoreOptions::default() };
+    let refused = density.log_prob(&data, &flow).map(drop).unwrap_err();
+    assert_eq!(refused.option(), Some("score.estimator"));
+    let flow = SampleOptions { sampler: Sampler::Flow, ..SampleOptions::default() };
+    let refused = density.sample(2, &flow).map(drop).unwrap_err();
+    assert_eq!(refused.option(), Some("sample.sampler"));
 }
 
 /// What is stopped is gone on with, and only how long to train may be requested anew.
