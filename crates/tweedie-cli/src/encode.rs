@@ -18,11 +18,12 @@ use crate::terminal::print_json;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A latent is x_T/σ_T, standard normal for rows that follow the model's distribution; its columns are named z_ and the data's names, in \
-double precision. Values of dequantised columns stand for the centres of their bins, so that a row has one latent; with \
---seed they get the noise of their bins, and the latents a continuous distribution. A run with classes adds the column `class`. \
-Steps are solved at a tenth of the tolerances. Rows that do not come back within 1e-3 of a column's scale are counted. \
-Batch size and threads change latents within some ten times the tolerances.
+A latent is x_T/σ_T, standard normal for rows that follow the model's distribution; its columns \
+are named z_ and the data's names, in double precision. Values of dequantised columns stand for \
+the centres of their bins, so that a row has one latent; with --seed they get the noise of their \
+bins, and the latents a continuous distribution. A run with classes adds the column `class`. Steps \
+are solved at a tenth of the tolerances. Rows that do not come back within 1e-3 of a column's \
+scale are counted. Batch size and threads change latents within some ten times the tolerances.
 
 Examples:
   tweedie encode runs/wine new.csv -o latents.npy

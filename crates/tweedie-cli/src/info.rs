@@ -14,8 +14,8 @@ use crate::terminal::in_line;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Reads the run directory alone: no data, no computation. A run that is being trained, or whose training was cut short, is \
-described as far as it is.
+Reads the run directory alone: no data, no computation. A run that is being trained, or whose \
+training was cut short, is described as far as it is.
 
 Examples:
   tweedie info runs/wine

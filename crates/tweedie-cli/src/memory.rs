@@ -5,9 +5,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
 
 /// What to do about it.
-pub const OUT_OF_MEMORY: &str = "error: out of memory; give a smaller --batch-size (train: with --accumulation for steps as \
-                                 large, and --resume to go on from the last checkpoint), a smaller network, or --precision \
-                                 bf16 on a GPU; of data: fewer rows or columns, or a smaller --size of images";
+pub const OUT_OF_MEMORY: &str = "error: out of memory; give a smaller --batch-size (train: with \
+--accumulation for steps as large, and --resume to go on from the last checkpoint), a smaller \
+network, or --precision bf16 on a GPU; of data: fewer rows or columns, or a smaller --size of \
+images";
 
 /// Whether LibTorch said that there was no memory left: on a GPU, on the CPU.
 pub fn is_out_of_memory(message: &str) -> bool {

@@ -36,8 +36,8 @@ pub fn let_threads_sleep() {
 
 /// Keeps freed memory in the process. LibTorch allocates every intermediate result anew; by default
 /// glibc hands large ones back to the system at once, and the page faults of getting them again
-/// cost up to a third of a training step. While large files are read they go back as they are freed.
-/// Does nothing where the C library is not glibc.
+/// cost up to a third of a training step. While large files are read they go back as they are
+/// freed. Does nothing where the C library is not glibc.
 pub fn keep_memory() {
     const M_TRIM_THRESHOLD: i32 = -1;
     set(M_TRIM_THRESHOLD, i32::MAX);

@@ -21,19 +21,20 @@ use crate::reading::{Reading, left_out};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The columns log_likelihood and std_error are added to each row, in nats in the data's own units. For dequantised \
-columns the density is that of the value with uniform noise over its bin; for a run with classes it is that given the \
-row's class, ln p(x|c). With --dequantization variational or truncated-normal it is a bound on ln [P(levels)/Π bin], \
-the tighter for it.
+The columns log_likelihood and std_error are added to each row, in nats in the data's own units. \
+For dequantised columns the density is that of the value with uniform noise over its bin; for a \
+run with classes it is that given the row's class, ln p(x|c). With --dequantization variational or \
+truncated-normal it is a bound on ln [P(levels)/Π bin], the tighter for it.
 
-A row too far out for a number has -inf and comes first among the anomalies; a row without a value has an empty cell. Rows are counted \
-as in the file. Scores of images are written as they are done: after Ctrl-C those so far are in FILE.partial.csv, and FILE is as it was. \
-Batch size and threads change scores by rounding alone: at most 1e-5 relative, of ode some ten times the solver's tolerances.
+A row too far out for a number has -inf and comes first among the anomalies; a row without a value \
+has an empty cell. Rows are counted as in the file. Scores of images are written as they are done: \
+after Ctrl-C those so far are in FILE.partial.csv, and FILE is as it was. Batch size and threads \
+change scores by rounding alone: at most 1e-5 relative, of ode some ten times the tolerances.
 
 Examples:
   tweedie score runs/wine new.csv -o scores.csv
   tweedie score runs/wine new.csv -o scores.csv --estimator ode
-  tweedie score runs/digits new.csv --estimator ode --rtol 1e-6 --atol 1e-6 --divergence rademacher --probes 16
+  tweedie score runs/digits new.csv --estimator ode --divergence rademacher --probes 16
   tweedie score runs/wine new.csv -o scores.csv --anomalies 10")]
 pub struct Arguments {
     /// The run directory
@@ -106,15 +107,14 @@ impl Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let device = arguments.common.prepare()?;
-    let (options, quiet) = (arguments.options(), arguments.common.quiet);
+    let (common, options) = (&arguments.common, arguments.options());
+    let (device, quiet) = (common.prepare()?, common.quiet);
     options.check()?;
     if let Some(out) = &arguments.out {
         TableFormat::of(out)?;
-        check_output("--out", out, &[&arguments.data], &arguments.run, arguments.common.json)?;
+        check_output("--out", out, &[&arguments.data], &arguments.run, common.json)?;
     }
-    let (common, arithmetic) = (&arguments.common, &arguments.arithmetic);
-    let (density, remarks) = arithmetic.load(common, &arguments.run, device)?;
+    let (density, remarks) = arguments.arithmetic.load(common, &arguments.run, device)?;
     let table = arguments.reading.table(density.run(), &arguments.data)?;
     let left_out = left_out(&table, quiet);
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
@@ -139,12 +139,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     anomalies.truncate(arguments.anomalies.unwrap_or(0));
     let text = print::text(&table, &scores, &anomalies);
     // standard output may be where the rows went
-    if !arguments.common.json && arguments.out.as_deref() == Some(Path::new("-")) {
+    if !common.json && arguments.out.as_deref() == Some(Path::new("-")) {
         text.iter().for_each(|line| say(quiet, line));
         return Ok(());
     }
     let mut answer = print::json(&table, &scores, &anomalies);
     (answer["left_out"], answer["remarks"]) = (left_out, remarks.into());
-    arguments.common.print(&answer, text.join("\n"));
+    common.print(&answer, text.join("\n"));
     Ok(())
 }

@@ -106,7 +106,8 @@ through_a_pointer!(&C, Box<C>, std::rc::Rc<C>);
 
 /// The covariance that belongs to rows `x_t`.
 pub enum StepCovariance {
-    /// `G = Cov[ε|x_t]`: the posterior of the clean data, hence of a step to any `s < t` at any `η`.
+    /// `G = Cov[ε|x_t]`: the posterior of the clean data, hence of a step to any `s < t` at any
+    /// `η`.
     Posterior(SymMatrix),
     /// The covariance of the ancestral step from `t` to `s` itself: a function of `s` and `t`.
     OfStep(OfStep),

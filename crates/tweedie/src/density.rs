@@ -1,4 +1,5 @@
-//! A fitted density and what it is for: samples, log-likelihoods, a judgement on test rows, latents.
+//! A fitted density and what it is for: samples, log-likelihoods, a judgement on test rows,
+//! latents.
 //!
 //! A [`Density`] is a model with its columns and their scaling. Its methods take options as plain
 //! data ([`SampleOptions`], [`ScoreOptions`], [`EvaluateOptions`], [`EncodeOptions`]), whose

@@ -23,8 +23,8 @@
 //! A network gives a score and a normalised posterior covariance `G`. Tweedie's two formulas turn
 //! them into the mean and covariance of the clean data ([`posterior`]); one Gaussian bridge turns
 //! those into the distribution of `x_s` given `x_t` ([`covariance::Reverse`]). Samplers draw from
-//! it ([`mod@sample`]), ELBOs take its divergence ([`likelihood`]), Likelihood Matching maximises its
-//! log-density ([`objective`]).
+//! it ([`mod@sample`]), ELBOs take its divergence ([`likelihood`]), Likelihood Matching maximises
+//! its log-density ([`objective`]).
 //!
 //! An exact oracle ([`oracle`]) stands wherever a trained model does:
 //!

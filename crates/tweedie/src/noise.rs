@@ -173,8 +173,8 @@ impl Noise {
     }
 
     /// Uniforms on `[0, 1)` of 24 bits, `[rows, columns]`, made where they are used: a key for each
-    /// row is drawn and uploaded, and hashed there with the numbers of the columns (SplitMix64). They
-    /// are the same on every device.
+    /// row is drawn and uploaded, and hashed there with the numbers of the columns (SplitMix64).
+    /// They are the same on every device.
     pub fn uniform_on(&mut self, columns: usize, kind: Kind, device: Device) -> Tensor {
         let keys: Vec<i64> = self.rows.iter_mut().map(|rng| rng.random::<i64>()).collect();
         let keys = upload(&Tensor::from_slice(&keys).view([-1, 1]), Kind::Int64, device);

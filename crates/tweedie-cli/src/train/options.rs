@@ -150,7 +150,8 @@ const TRAINING: &str = "Training";
 #[rustfmt::skip]
 pub const FLAGS: &[Flag] = &[
     flag("", "data", "data.source", "FILE|DIR|mixture:NAME", Text,
-        "A table (CSV, TSV, Parquet, NPY), images (a folder, IDX, NPY, NPZ, CIFAR-10's batches), or mixture:NAME"),
+        "A table (CSV, TSV, Parquet, NPY), images (a folder, IDX, NPY, NPZ, CIFAR-10's batches), \
+        or mixture:NAME"),
     flag("", "seed", "seed", "S", Count, "Seed of everything random but the split [default: 0]"),
 
     flag(DATA, "columns", "data.table.columns", "A,B,…", List,
@@ -166,19 +167,22 @@ pub const FLAGS: &[Flag] = &[
         "Rows with missing cells: an error, or dropped and counted [default: error]"),
     flag(DATA, "unique", "data.table.unique", "", Switch, "Drop duplicate rows [default: false]"),
     flag(DATA, "dequantize", "data.scaling.dequantize", "WHICH", Text,
-        "Columns to dequantise by uniform noise: none, integers, or names [default: none; images always are]")
+        "Columns to dequantise by uniform noise: none, integers, or names [default: none; images \
+        always are]")
         .sets(dequantize),
     flag(DATA, "marginals", "data.scaling.marginals", "", Names(values::<Marginals>),
         "How columns are brought to the network's units: gaussianize maps a column to a normal \
          distribution by a smooth monotone spline, standardize shifts and scales it, auto \
-         gaussianizes those with a long tail or an edge where held-out rows gain by it [default: auto]"),
+         gaussianizes those with a long tail or an edge where held-out rows gain by it [default: \
+         auto]"),
     flag(DATA, "size", "data.table.size", "HxW", Size,
         "Bring images to this height and width: those no larger get a black border, others are \
          resampled [default: as they are]"),
     flag(DATA, "skip-corrupt", "data.table.skip_corrupt", "", Switch,
         "Leave out and count images of a folder that cannot be decoded [default: false]"),
     flag(DATA, "classes", "data.classes", "", Switch,
-        "Condition the model on the images' classes: sub-folders, or the labels of IDX, NPZ and CIFAR-10 [default: false]"),
+        "Condition the model on the images' classes: sub-folders, or the labels of IDX, NPZ and \
+        CIFAR-10 [default: false]"),
     flag(DATA, "flip", "data.flip", "", Switch,
         "Mirror training images, left to right, in half of their draws [default: false]"),
     flag(DATA, "validation", "data.validation", "FILE", Text,
@@ -194,26 +198,30 @@ pub const FLAGS: &[Flag] = &[
     flag(MODEL, "base", "base.kind", "", Names(values::<BaseKind>),
         "The distribution that the network corrects [default: mixture; isotropic for images]"),
     flag(MODEL, "rank", "model.head.structure", "R|full|auto", Text,
-        "Rank of the covariance head: 0 is diagonal; full; or auto, with --score-from: the least, up \
-         to 32, that leaves a tenth of the norm of the score's own G [default: 4, or the number of columns]")
+        "Rank of the covariance head: 0 is diagonal; full; or auto, with --score-from: the least, \
+        up to 32, that leaves a tenth of the norm of the score's own G [default: 4, or the number \
+        of columns]")
         .sets(rank),
     flag(MODEL, "head-start", "model.head.start", "START", Names(values::<HeadStart>),
-        "What the head starts from and corrects: the base's G, or, with --score-from, E|ε − ε̂|²/d of \
-         that score, measured at its first use and kept with it [default: analytic on a given score \
-         with an isotropic base, as of images, else base]"),
+        "What the head starts from and corrects: the base's G, or, with --score-from, E|ε − ε̂|²/d \
+        of that score, measured at its first use and kept with it [default: analytic on a given \
+        score with an isotropic base, as of images, else base]"),
     flag(MODEL, "paper-literal", "model.head.parametrization", "", Switch,
         "Take H = ReLU(U) + VVᵀ as the paper's text does [default: false]").sets(paper_literal),
-    flag(MODEL, "width", "model.network.width", "W", Count, "Hidden units, for tables [default: 128]"),
-    flag(MODEL, "depth", "model.network.depth", "L", Count, "Residual blocks, for tables [default: 3]"),
+    flag(MODEL, "width", "model.network.width", "W", Count,
+        "Hidden units, for tables [default: 128]"),
+    flag(MODEL, "depth", "model.network.depth", "L", Count,
+        "Residual blocks, for tables [default: 3]"),
     flag(MODEL, "separate", "model.network.head_trunk", "", Switch,
-        "A network of its own for the covariance, as in the paper [default: a head on the score's network]")
+        "A network of its own for the covariance, as in the paper [default: a head on the score's \
+        network]")
         .sets(separate),
 
     flag(TRAINING, "objective", "objective.kind", "", Presets(&objective::PRESETS),
         "What is minimised [default: lm]").sets(objective),
     flag(TRAINING, "weighting", "objective.weighting", "P", Number,
-        "Weight of the score-matching loss between σ² (0) and the likelihood weighting (1), for sm-lw \
-         and sm-lw-is [default: 1]").sets(weighting),
+        "Weight of the score-matching loss between σ² (0) and the likelihood weighting (1), for \
+        sm-lw and sm-lw-is [default: 1]").sets(weighting),
     flag(TRAINING, "mode", "objective.score", "", Choice(&MODES),
         "What trains the score under lm [default: dsm]").sets(mode),
     flag(TRAINING, "transitions", "objective.transitions", "N", Count,
@@ -224,16 +232,19 @@ pub const FLAGS: &[Flag] = &[
     flag(TRAINING, "batch-size", "train.batch_size", "B", Count,
         "Rows per step [default: 256; 16 images]"),
     flag(TRAINING, "accumulation", "train.accumulation", "A", Count,
-        "Batches whose gradients are averaged for one step: A times B rows in the memory of B [default: 1]"),
+        "Batches whose gradients are averaged for one step: A times B rows in the memory of B \
+        [default: 1]"),
     flag(TRAINING, "precision", "train.precision", "", Names(values::<Precision>),
         "Products of weights and activations of a U-Net in f32 or bf16 (for GPUs) [default: f32]"),
     flag(TRAINING, "learning-rate", "train.learning_rate", "RATE", Number,
-        "Adam's step size after 200 steps, from where it falls along a cosine [default: 0.003; 0.001 for images]"),
+        "Adam's step size after 200 steps, from where it falls along a cosine [default: 0.003; \
+        0.001 for images]"),
     flag(TRAINING, "patience", "train.patience", "P", Count,
-        "Validations, one every 500 steps, without improvement before stopping; 0: never [default: 10]"),
+        "Validations, one every 500 steps, without improvement before stopping; 0: never \
+        [default: 10]"),
     flag(TRAINING, "max-seconds", "train.max_seconds", "SECONDS", Number,
-        "Stop after this many seconds, the fit of the base included; with --resume, this many more; \
-         0: no limit [default: 0]"),
+        "Stop after this many seconds, the fit of the base included; with --resume, this many \
+        more; 0: no limit [default: 0]"),
     flag(TRAINING, "checkpoint-every", "train.checkpoint_every", "STEPS", Count,
         "Steps between checkpoints, besides one every 60 s [default: 1000]"),
 ];

@@ -33,7 +33,8 @@ pub fn listen() {
     let _ = ctrlc::set_handler(handler);
 }
 
-/// Validations without improvement after which that is reported; then after twice as many, and so on.
+/// Validations without improvement after which that is reported; then after twice as many, and so
+/// on.
 const FALLING: u64 = 3;
 
 /// What the console knows of a training.

@@ -34,12 +34,14 @@ pub fn resumption(config: &RunConfig, state: &State, dir: &RunDir) -> String {
     let limit = config.train.max_seconds;
     if done >= all && state.pending.is_none() {
         return format!(
-            "{start}: it is finished; for more, `tweedie train --out {out} --resume --iterations N` with N above {all}"
+            "{start}: it is finished; for more, `tweedie train --out {out} --resume --iterations \
+            N` with N above {all}"
         );
     }
     if limit > 0.0 && state.seconds >= limit {
         return format!(
-            "{start}: its {limit} s are over; for S more, `tweedie train --out {out} --resume --max-seconds S`"
+            "{start}: its {limit} s are over; for S more, `tweedie train --out {out} --resume \
+            --max-seconds S`"
         );
     }
     start

@@ -113,7 +113,8 @@ impl Findings<'_> {
             Some(match line.left_out.flagged {
                 None => format!("{}: {count} rows are not finite.", line.name),
                 Some(_) => format!(
-                    "{}: {count} of {} rows are doubtful and left out of its figures; the first: {}.",
+                    "{}: {count} of {} rows are doubtful and left out of its figures; the first: \
+                    {}.",
                     line.name, line.left_out.of, first.reason
                 ),
             })

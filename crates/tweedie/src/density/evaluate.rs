@@ -167,7 +167,8 @@ impl Evaluation {
     pub fn unit(&self) -> String {
         let unit = match (self.images, self.levels) {
             (true, true) => {
-                "bits per dimension, probabilities of the levels 0…255, no offset, one draw per step"
+                "bits per dimension, probabilities of the levels 0…255, no offset, one draw per \
+                step"
             }
             (true, false) => {
                 "bits per dimension, levels 0…255 dequantised (densities per level), one draw per \

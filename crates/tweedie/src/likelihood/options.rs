@@ -1,5 +1,5 @@
-//! How log-likelihoods are computed: what an estimator has to say of itself, and the settings of the
-//! solver and of the divergence.
+//! How log-likelihoods are computed: what an estimator has to say of itself, and the settings of
+//! the solver and of the divergence.
 
 use std::rc::Rc;
 

@@ -156,8 +156,8 @@ impl Setup {
         }
         if other(Setup::DIGEST, &self.digest) {
             return Err(
-                "belongs to another run: its parameters were trained with another scaling, base, network or \
-                        schedule than data.json, base.json and config.toml say"
+                "belongs to another run: its parameters were trained with another scaling, base, \
+                network or schedule than data.json, base.json and config.toml say"
                     .into(),
             );
         }

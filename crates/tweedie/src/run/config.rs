@@ -93,7 +93,8 @@ impl RunConfig {
     /// The configuration of a file, over the defaults.
     ///
     /// # Errors
-    /// [`crate::Error::Io`] if it cannot be read, [`crate::Error::Data`] as [`RunConfig::from_toml`].
+    /// [`crate::Error::Io`] if it cannot be read, [`crate::Error::Data`] as
+    /// [`RunConfig::from_toml`].
     pub fn read(path: &Path) -> Result<RunConfig> {
         RunConfig::resolve(&[&Layer::read(path)?])
     }

@@ -67,8 +67,8 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::Taken`] if there is a run, or a file that is no run's has the name of one of its
-    /// files; [`Error::Busy`] if another process is making one; [`Error::Io`] if the directory cannot
-    /// be written.
+    /// files; [`Error::Busy`] if another process is making one; [`Error::Io`] if the directory
+    /// cannot be written.
     pub fn create(path: impl AsRef<Path>) -> Result<RunDir> {
         let path = path.as_ref();
         RunDir::check_free(path)?;
@@ -122,7 +122,8 @@ impl RunDir {
                     "wait until it has begun its first step",
                 ),
                 (_, true) => (
-                    "has no checkpoint: its training ended before the first one, and nothing of it was kept",
+                    "has no checkpoint: its training ended before the first one, and nothing of \
+                    it was kept",
                     "start it again as the first time, without fit.resume",
                 ),
                 _ => (

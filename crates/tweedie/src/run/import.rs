@@ -146,8 +146,8 @@ const PREDICTIONS: [(&str, Prediction); 3] = [
 ];
 
 impl Scheduler {
-    /// The forward process and what the network's output predicts; an error is what of it there is not
-    /// here.
+    /// The forward process and what the network's output predicts; an error is what of it there is
+    /// not here.
     fn meaning(&self) -> std::result::Result<(ScheduleConfig, Prediction), String> {
         if !SCHEDULERS.contains(&&*self.class_name) {
             return Err(format!("a {}, whose process is another", self.class_name));
@@ -338,7 +338,8 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     Ok(remark)
 }
 
-/// The covariance head on the score network `score` that `dir` describes, where there is such a folder.
+/// The covariance head on the score network `score` that `dir` describes, where there is such a
+/// folder.
 fn read_head(dir: &Path, score: &UNetConfig) -> Result<Option<Head>> {
     if !dir.is_dir() {
         return Ok(None);
@@ -403,7 +404,8 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
     }
     let prediction = PREDICTIONS.iter().find(|(_, p)| *p == run.config.model.prediction);
     let Some((prediction_type, _)) = prediction else {
-        let remedy = "train with model.prediction = \"epsilon\" and a discrete schedule in a configuration file";
+        let remedy = "train with model.prediction = \"epsilon\" and a discrete schedule in a \
+        configuration file";
         return Err(cannot(
             "the network corrects a base distribution, which diffusers does not know",
             remedy,

@@ -52,8 +52,8 @@ pub fn level_rows(table: &Dataset, rows: &[usize], scaling: &Scaling) -> Tensor 
     Tensor::from_slice(&scaled).view([rows.len() as i64, scaling.dim() as i64])
 }
 
-/// Training rows of a data set: kept raw, dequantised and scaled batch by batch, so that it needs no
-/// second copy. Levels of images go to the device as bytes, and become rows there.
+/// Training rows of a data set: kept raw, dequantised and scaled batch by batch, so that it needs
+/// no second copy. Levels of images go to the device as bytes, and become rows there.
 pub struct TableRows<'a> {
     pub(super) table: &'a Dataset,
     pub(super) rows: &'a [usize],

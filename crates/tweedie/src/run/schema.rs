@@ -29,7 +29,8 @@ fn check(path: &Path, version: u64) -> Result<()> {
         false => Ok(()),
         true => {
             let problem = format!(
-                "is of version {version}, which a newer tweedie wrote; this one reads up to {SCHEMA}"
+                "is of version {version}, which a newer tweedie wrote; this one reads up to \
+                {SCHEMA}"
             );
             Err(Error::checkpoint(path, problem, "use the version that wrote it, or a newer one"))
         }

@@ -113,7 +113,8 @@ impl Training {
         // fitted anew on the same rows, by another version perhaps
         if own.scaling != prepared.record.scaling {
             let problem = "brings columns to the network's units otherwise than this version would";
-            let remedy = "go on with the version that began the run, or start a new one with another fit.out";
+            let remedy = "go on with the version that began the run, or start a new one with \
+            another fit.out";
             return Err(Error::checkpoint(dir.file("data.json"), problem, remedy));
         }
         dir.lock()?;

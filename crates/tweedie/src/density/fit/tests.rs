@@ -65,8 +65,8 @@ fn a_density_needs_no_directory() {
     assert!(!place.exists());
 }
 
-/// Rows in memory: a tenth is held out, none is kept for testing, and the density knows its training
-/// rows as long as it lives. Columns are found by name.
+/// Rows in memory: a tenth is held out, none is kept for testing, and the density knows its
+/// training rows as long as it lives. Columns are found by name.
 #[test]
 fn rows_in_memory_are_fitted() {
     let dir = tempfile::tempdir().unwrap();
