@@ -89,7 +89,7 @@ fn as_json(
     weights: &Weights,
     remarks: &[String],
 ) -> serde_json::Value {
-    let (data, ending) = (&facts.data, &facts.ending);
+    let (data, ending, known) = (&facts.data, &facts.ending, weights.as_ref().ok());
     let [train, validation, test] = data.rows;
     let [missing, duplicates] = data.dropped;
     let figure = |at: Option<(u64, f64)>| {
@@ -112,14 +112,14 @@ fn as_json(
         },
         "objective": facts.config.objective,
         "data": {
-            "source": data.source, "columns": data.names(), "image": data.image, "classes": data.classes,
-            "rows": { "training": train, "validation": validation, "test": test },
+            "source": data.source, "columns": data.names(), "image": data.image,
+            "classes": data.classes, "rows": { "training": train, "validation": validation, "test": test },
             "left_out": { "missing": missing, "duplicates": duplicates },
             "preprocessing": preprocessing(data), "fingerprint": data.fingerprint,
         },
-        "parameters": weights.as_ref().ok().map(|(all, score, ..)| json!({ "all": all, "score": score })),
-        "base_components": weights.as_ref().ok().map(|(_, _, components, _)| components),
-        "covariance": weights.as_ref().ok().map(|(.., covariance)| covariance),
+        "parameters": known.map(|(all, score, ..)| json!({ "all": all, "score": score })),
+        "base_components": known.map(|(_, _, components, _)| components),
+        "covariance": known.map(|(.., covariance)| covariance),
         "problem": weights.as_ref().err().map(|problem| problem.to_string()),
         "files": files.iter().cloned().collect::<std::collections::BTreeMap<String, u64>>(),
         "version": facts.about.as_ref().map(|about| &about.version),

@@ -11,7 +11,8 @@
 //!     let (train, test) = data.split(0.9, Seed(0));
 //!     let density = Density::fit(&train, &FitOptions::default(), &mut Silent)?;
 //!     let scores = density.log_prob(&test, &ScoreOptions::default())?;
-//!     println!("{:.3} ± {:.3} nats per row ({})", scores.mean(), scores.std_error(), scores.claim());
+//!     let (mean, error, claim) = (scores.mean(), scores.std_error(), scores.claim());
+//!     println!("{mean:.3} ± {error:.3} nats per row ({claim})");
 //!     let samples = density.sample(1000, &SampleOptions { steps: 20, ..Default::default() })?;
 //!     samples.write("samples.csv")?;
 //!     density.save("runs/wine")
@@ -40,7 +41,8 @@
 //!
 //! # fn main() -> tweedie::Result<()> {
 //! let schedule = Arc::new(Vp::default());
-//! let truth = Oracle::new(GaussianMixture::new(&[0.5, 0.5], &[[-2.0], [2.0]], &[1.0, 1.0])?, schedule.clone());
+//! let mixture = GaussianMixture::new(&[0.5, 0.5], &[[-2.0], [2.0]], &[1.0, 1.0])?;
+//! let truth = Oracle::new(mixture, schedule.clone());
 //! let x = truth.mixture.sample(500, Seed(0));
 //! let exact = truth.mixture.log_density(&x).mean(None).double_value(&[]);
 //!

@@ -58,8 +58,8 @@ macro_rules! covariances {
 
             /// Those of [`CovarianceConfig::free`] that need no head.
             pub fn fixed() -> Vec<CovarianceConfig> {
-                let of_no_head = |covariance: &CovarianceConfig| *covariance != CovarianceConfig::Own;
-                CovarianceConfig::free().into_iter().filter(of_no_head).collect()
+                let free = CovarianceConfig::free().into_iter();
+                free.filter(|covariance| *covariance != CovarianceConfig::Own).collect()
             }
 
             /// The covariance with the data that it takes.
@@ -102,7 +102,10 @@ macro_rules! covariances {
         }
 
         impl serde::Serialize for CovarianceConfig {
-            fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+            fn serialize<S: serde::Serializer>(
+                &self,
+                to: S,
+            ) -> std::result::Result<S::Ok, S::Error> {
                 to.collect_str(self)
             }
         }

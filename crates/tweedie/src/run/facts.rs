@@ -140,7 +140,8 @@ mod tests {
 
     fn metric(iteration: u64, validation: Option<f64>, seconds: f64) -> Metric {
         let text = json!({
-            "iteration": iteration, "loss": 1.0, "loss_sd": 0.1, "gradient_norm": 1.0, "clipped": 0, "skipped": 0,
+            "iteration": iteration, "loss": 1.0, "loss_sd": 0.1, "gradient_norm": 1.0,
+            "clipped": 0, "skipped": 0,
             "validation": validation, "learning_rate": 1e-3, "seconds": seconds,
         });
         serde_json::from_value(text).expect("a metric")
