@@ -90,8 +90,7 @@ fn as_json(
     remarks: &[String],
 ) -> serde_json::Value {
     let (data, ending, known) = (&facts.data, &facts.ending, weights.as_ref().ok());
-    let [train, validation, test] = data.rows;
-    let [missing, duplicates] = data.dropped;
+    let ([train, validation, test], [missing, duplicates]) = (data.rows, data.dropped);
     let figure = |at: Option<(u64, f64)>| {
         at.map(|(iteration, value)| json!({ "iteration": iteration, "value": value }))
     };
@@ -113,7 +112,8 @@ fn as_json(
         "objective": facts.config.objective,
         "data": {
             "source": data.source, "columns": data.names(), "image": data.image,
-            "classes": data.classes, "rows": { "training": train, "validation": validation, "test": test },
+            "classes": data.classes,
+            "rows": { "training": train, "validation": validation, "test": test },
             "left_out": { "missing": missing, "duplicates": duplicates },
             "preprocessing": preprocessing(data), "fingerprint": data.fingerprint,
         },
