@@ -21,7 +21,8 @@ demo: setup data
 test: setup
 	$(CARGO) test --all-targets
 	$(CARGO) test --doc
-	for example in $(EXAMPLES); do $(CARGO) run --quiet --package tweedie --example $$example || exit 1; done
+	@for example in $(EXAMPLES); do echo "== example $$example"; \
+		$(CARGO) run --quiet --package tweedie --example $$example || exit 1; done
 
 # Everything that CI runs.
 check: setup

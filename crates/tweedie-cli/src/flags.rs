@@ -22,7 +22,7 @@ use crate::train::FLAGS;
 
 /// Options whose flag is neither in the table of `tweedie train` nor called as their path ends. A
 /// path that ends in a dot stands for all below it.
-const OTHERS: [(&str, &str); 22] = [
+const OTHERS: [(&str, &str); 21] = [
     ("fit.out", "--out"),
     ("fit.resume", "--resume"),
     ("fit.config", "--config"),
@@ -43,7 +43,6 @@ const OTHERS: [(&str, &str); 22] = [
     ("dequantize.data", "--data"),
     ("experiment.set", "--set"),
     ("experiment.part", "--memory-of"),
-    ("experiment.json", "--json"),
     ("experiment.threads", "--threads"),
 ];
 
@@ -112,7 +111,9 @@ impl Flags {
     /// Those of the command that is run.
     pub fn here() -> &'static Flags {
         static HERE: OnceLock<Flags> = OnceLock::new();
-        HERE.get_or_init(|| Flags::of(std::env::args().skip(1)))
+        HERE.get_or_init(|| {
+            Flags::of(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()))
+        })
     }
 
     fn of(words: impl Iterator<Item = String>) -> Flags {
@@ -203,9 +204,9 @@ impl Flags {
             && self.experiment.is_none()
             && self.own.contains(&"--set".into());
         let option = match self.get(option) {
-            // the path says what the flag's name does not
             // a switch is no name for what it chooses
             Some(flag) if flag == "--paper-literal" => option.clone(),
+            // the path says what the flag's name does not
             Some(flag) if flag.trim_start_matches('-') != leaf && of_configuration => {
                 format!("{flag} ({option})")
             }
@@ -288,6 +289,8 @@ mod tests {
             ("covariance-table", "experiment.sheet", "experiment.sheet"),
             ("image-grid", "experiment.rank", "--ranks"),
             ("consistency", "experiment.sample_sizes", "--sizes"),
+            // a file, not a setting
+            ("mixture", "experiment.json", "experiment.json"),
             ("consistency", "experiment.threads", "--threads"),
             ("rademacher", "experiment.recipe.width", "--width"),
             ("rademacher", "experiment.recipe.depth", "--set recipe.depth"),

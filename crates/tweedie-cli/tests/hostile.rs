@@ -20,6 +20,20 @@ fn case(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/cases").join(name)
 }
 
+/// A path that is not Unicode is a path like any other.
+#[cfg(unix)]
+#[test]
+fn paths_are_bytes() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join(std::ffi::OsStr::from_bytes(b"r\xff"));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tweedie"));
+    let output = command.arg("sample").arg(&run).args(["-o", "a.csv"]).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("is not a run directory"), "{message}");
+}
+
 /// The error of training on `path`: one line, exit code 2.
 fn refused(path: &Path, words: &[&str]) {
     let dir = tempfile::tempdir().unwrap();

@@ -184,11 +184,9 @@ impl CovarianceTable {
         progress: crate::experiment::Progress,
     ) -> Result<()> {
         let prepared = runs[0].prepared().ok_or_else(|| {
-            let source = &runs[0].config.data.source;
-            let problem = format!("{source} is not available, or no longer the data of this run");
             Error::config(
                 "experiment.train",
-                problem,
+                runs[0].no_data(),
                 "restore the data, or give trained experiment.heads",
             )
         })?;

@@ -271,8 +271,7 @@ impl Estimators {
     fn test_rows<'a>(&self, run: &'a Run) -> Result<Rows<'a>> {
         let name = run_name(run.dir.path());
         let own = run.prepared().filter(|own| !own.split.test.is_empty()).ok_or_else(|| {
-            let problem =
-                format!("{name}: its test rows are not available ({})", run.config.data.source);
+            let problem = format!("{name}: it has no test rows, or {}", run.no_data());
             Error::config(
                 "experiment.runs",
                 problem,

@@ -2,8 +2,6 @@
 //!
 //!     cargo run --release --example table [TABLE.csv]
 
-use tweedie::data::Values;
-use tweedie::density::Metric;
 use tweedie::prelude::*;
 
 /// Weights that grow with heights, in two groups.

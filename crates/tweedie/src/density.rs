@@ -128,8 +128,9 @@ impl Density {
         &mut self.run
     }
 
-    /// The density computing samples and likelihoods in `precision`, which at first is f32. What is
-    /// solved adaptively, the probability flow, is always in f32.
+    /// The density computing samples and likelihoods in `precision`, which at first is f32. The
+    /// probability flow is solved to a tolerance that bf16 does not hold: estimators and samplers
+    /// that solve it are refused in bf16, encoding and decoding stay in f32.
     ///
     /// # Errors
     /// [`Error::Config`] if the network computes in f32 alone.
@@ -150,7 +151,7 @@ impl Density {
             return Ok(());
         }
         let problem = "the probability flow is solved to a tolerance that bf16 does not hold";
-        Err(Error::config(field, problem, "take another, or leave out train.precision"))
+        Err(Error::config(field, problem, "take another, or compute in f32"))
     }
 
     /// A table with the columns of this density, read as its training data were.

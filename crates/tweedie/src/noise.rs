@@ -176,6 +176,7 @@ impl Noise {
     /// row is drawn and uploaded, and hashed there with the numbers of the columns (SplitMix64).
     /// They are the same on every device.
     pub fn uniform_on(&mut self, columns: usize, kind: Kind, device: Device) -> Tensor {
+        assert!(self.staged.is_empty(), "staged draws against the one that is made");
         let keys: Vec<i64> = self.rows.iter_mut().map(|rng| rng.random::<i64>()).collect();
         let keys = upload(&Tensor::from_slice(&keys).view([-1, 1]), Kind::Int64, device);
         // of a shift that fills with zeros

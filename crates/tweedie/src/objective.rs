@@ -302,12 +302,12 @@ impl ObjectiveConfig {
 
     /// Whether a covariance head is trained.
     pub fn trains_head(&self) -> bool {
-        matches!(
-            self,
+        match self {
             ObjectiveConfig::Lm { .. }
-                | ObjectiveConfig::CovarianceMatching { .. }
-                | ObjectiveConfig::VariationalBound { .. }
-        )
+            | ObjectiveConfig::CovarianceMatching { .. }
+            | ObjectiveConfig::VariationalBound { .. } => true,
+            ObjectiveConfig::LmZeroHessian { .. } | ObjectiveConfig::Sm { .. } => false,
+        }
     }
 
     /// Checks that the outputs of `head` mean what this objective trains.

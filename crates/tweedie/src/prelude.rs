@@ -11,10 +11,10 @@
 //! # }
 //! ```
 
-pub use crate::data::{Dataset, TableOptions};
+pub use crate::data::{Dataset, TableOptions, Values};
 pub use crate::density::{
-    DecodeOptions, Density, EncodeOptions, EvaluateOptions, Evaluation, FitOptions, SampleOptions,
-    Samples, ScoreOptions, Scores,
+    DecodeOptions, Density, EncodeOptions, EvaluateOptions, Evaluation, FitOptions, Metric,
+    SampleOptions, Samples, ScoreOptions, Scores, WatchFit,
 };
 pub use crate::noise::Seed;
 pub use crate::watch::{Silent, Watch};

@@ -187,7 +187,7 @@ impl Run {
         // as it stands: checkpoints have its digest
         stored["scaling"] = scaling;
         self.dir.write_json("data.json", &schema::Stamped::new(stored, &self.dir, &data))?;
-        (self.config.data, self.data) = (data, record);
+        (self.config.data, self.data, self.in_memory) = (data, record, None);
         self.dir.rewrite_config(&self.config, &["data"])
     }
 
@@ -204,7 +204,7 @@ impl Run {
     }
 
     /// Why there is nothing [`Run::prepared`], for errors.
-    pub(crate) fn no_data(&self) -> String {
+    pub fn no_data(&self) -> String {
         match &*self.config.data.source {
             "" => "the run names no file of its training data".into(),
             source => format!("{source} cannot be found, or has changed since the training"),

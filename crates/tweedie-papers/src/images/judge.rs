@@ -382,10 +382,7 @@ fn test_rows(run: &Run, given: Option<&Path>) -> Result<(Dataset, Vec<usize>)> {
         )),
         None => Err(Error::config(
             "experiment.images.test",
-            format!(
-                "{} is not available, or no longer the data of this run",
-                run.config.data.source
-            ),
+            run.no_data(),
             "give experiment.images.test",
         )),
     }

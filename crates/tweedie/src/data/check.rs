@@ -44,7 +44,7 @@ impl Dataset {
         }
     }
 
-    /// All that [`Table::check_columns`] refuses.
+    /// All that [`Dataset::check_columns`] refuses.
     pub(super) fn refusals(&self, dequantize: &Dequantize) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         // columns that are not compared with others: dequantised, or refused

@@ -92,6 +92,11 @@ impl Dataset {
     /// If the columns differ in length.
     pub fn of_columns(columns: Vec<(String, Values)>) -> Result<Dataset> {
         let rows = columns.first().map_or(0, |(_, values)| values.len());
+        let mut names = std::collections::HashSet::new();
+        if let Some((name, _)) = columns.iter().find(|(name, _)| !names.insert(name)) {
+            let problem = format!("two columns are called `{name}`");
+            return Err(Error::data("table", problem, "give each a name of its own"));
+        }
         for (name, values) in &columns {
             assert_eq!(values.len(), rows, "rows of column `{name}`");
             if let Some(row) = (0..rows).find(|&i| !values.get(i).is_finite()) {
@@ -171,6 +176,43 @@ impl Dataset {
             options: options.clone(),
             ..Dataset::of_content(content)
         })
+    }
+
+    /// With the class of each image, by name.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if there are not as many as images, or the rows are of a table.
+    pub fn with_labels(self, names: &[String]) -> Result<Dataset> {
+        if self.image().is_none() || names.len() != self.rows() {
+            let problem = format!("{} labels for {} images", names.len(), self.rows());
+            return Err(Error::data(self.called(), problem, "give one for each image"));
+        }
+        Ok(Dataset { labels: Some(Labels::of_names(names)), ..self })
+    }
+
+    /// How the rows were read.
+    pub(crate) fn options(&self) -> &TableOptions {
+        &self.options
+    }
+
+    /// What `options` leave of the rows and columns, where they request more than was requested at
+    /// reading.
+    pub(crate) fn narrowed(&self, options: &TableOptions) -> Result<Dataset> {
+        let (own, mut data) = (&self.options, self.clone());
+        if options.columns != own.columns && !options.columns.is_empty() {
+            data = data.select(&options.columns)?;
+        }
+        let drop: Vec<&String> = options.drop.iter().filter(|d| !own.drop.contains(d)).collect();
+        if !drop.is_empty() {
+            data.select(&drop)?;
+            let mut names = data.names();
+            names.retain(|name| !drop.contains(&name));
+            data = data.select(&names)?;
+        }
+        if options.unique && !own.unique {
+            data.drop_duplicates();
+        }
+        Ok(data)
     }
 
     /// What the data set is called in messages.

@@ -117,7 +117,8 @@ const LOOK_SAMPLES: usize = 16;
 impl Density {
     /// Fits a density to the rows of `data`, of which a tenth is held out to choose the model by
     /// unless `data.split` says otherwise; none is kept for testing. Reports to `watch`, which can
-    /// stop it: then what is done is kept in the run directory.
+    /// stop it: then what is done is kept in a run directory, which the error names where
+    /// [`FitOptions::out`] does not.
     ///
     /// The rows are not kept in the run directory. Once it is loaded by another process, what needs
     /// the training data, as the analytic covariance does, is refused.
@@ -152,8 +153,14 @@ impl Density {
             (false, Some(out)) => Ok(Density::of(fit.begin(out, watch)?)),
             (false, None) => {
                 let dir = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
-                let run = fit.begin(&dir.path().join("run"), watch)?;
-                Ok(Density::in_temporary(run, dir))
+                match fit.begin(&dir.path().join("run"), watch) {
+                    Ok(run) => Ok(Density::in_temporary(run, dir)),
+                    Err(Error::Interrupted(text)) => {
+                        let kept = dir.keep().join("run");
+                        Err(Error::Interrupted(format!("{text} in {}", kept.display())))
+                    }
+                    Err(error) => Err(error),
+                }
             }
         }
     }
@@ -183,8 +190,7 @@ impl Fit<'_> {
         let donor = options.score_from.as_deref().map(RunDir::open).transpose()?;
         let donor =
             donor.map(|donor| Ok::<_, Error>((donor.config()?, donor.data()?))).transpose()?;
-        let mut below =
-            vec![fixed(self.data.is_some()), donor.as_ref().map(of_donor).unwrap_or_default()];
+        let mut below = vec![fixed(self.data), donor.as_ref().map(of_donor).unwrap_or_default()];
         // which kind of network, and hence which options it has, follows the data
         let known = options.layers.iter().map(|layer| layer.without(NETWORK)).collect();
         let mut config = resolve(&below, &FitOptions { layers: known, ..options.clone() })?;
@@ -227,6 +233,15 @@ impl Fit<'_> {
         if options.score_from.is_some() {
             let remedy = "leave it out: what the run was begun with is kept in it";
             return Err(Error::config("fit.score_from", "cannot be given with fit.resume", remedy));
+        }
+        let (begun_on, remedy) = match (stored.data.source.is_empty(), self.data) {
+            (true, None) => ("on rows in memory", "go on with Density::fit and the same rows"),
+            (false, Some(_)) => ("on the rows of a file", "go on with Density::fit_source"),
+            _ => ("", ""),
+        };
+        if !begun_on.is_empty() {
+            let problem = format!("the run was begun {begun_on}");
+            return Err(Error::config("fit.resume", problem, remedy));
         }
         let mut config = resolve(&[Layer::of(&stored)], options)?;
         check(&config, options)?;

@@ -122,7 +122,7 @@ impl Density {
             return bad(format!("{name} is of other columns"), remedy);
         }
         if others.table.values() != own.table.values() {
-            let problem = format!("{name} is of other rows: {}", other.run.config.data.source);
+            let problem = format!("{name} is of other rows: {}", other.run.data.source);
             let remedy = "give a run on the same data, or rows for both with evaluate.data";
             return bad(problem, remedy);
         }

@@ -76,7 +76,8 @@ impl Prepared {
         Prepared::split(table, config.source.clone(), config, seed)
     }
 
-    /// As [`Prepared::read`], of rows in memory.
+    /// As [`Prepared::read`], of rows in memory: the columns and rows that `config.table` requests of
+    /// them.
     ///
     /// # Errors
     /// As [`Prepared::read`].
@@ -85,10 +86,11 @@ impl Prepared {
             let remedy = "give one of them";
             return Err(Error::config("data.source", "there are data in memory too", remedy));
         }
+        let table = table.narrowed(&config.table)?;
         if table.image().is_none() {
             table.check_columns(&config.scaling.dequantize)?;
         }
-        Prepared::split(table.clone(), IN_MEMORY.into(), config, seed)
+        Prepared::split(table, IN_MEMORY.into(), config, seed)
     }
 
     fn split(

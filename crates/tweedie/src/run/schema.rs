@@ -142,7 +142,9 @@ impl RunDir {
                 ..data.clone()
             });
         }
-        places.push(DataConfig { source: record.source.clone(), ..data.clone() });
+        if !data.source.is_empty() {
+            places.push(DataConfig { source: record.source.clone(), ..data.clone() });
+        }
         places.dedup();
         places
     }

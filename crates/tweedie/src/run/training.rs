@@ -106,7 +106,7 @@ impl Training {
         if own.fingerprint != prepared.record.fingerprint {
             return Err(Error::config(
                 field,
-                format!("{} is not the table that this run was started on", config.data.source),
+                format!("{} is not the table that this run was begun on", prepared.record.source),
                 "restore the table, or start a new run with another fit.out",
             ));
         }

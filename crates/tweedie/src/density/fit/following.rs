@@ -1,6 +1,7 @@
 //! Defaults that follow the data, or the run whose score is taken.
 
 use super::FitOptions;
+use crate::data::Dataset;
 use crate::grid::TimeDistribution;
 use crate::model::{BaseKind, ModelConfig, Structure};
 use crate::objective::ObjectiveConfig;
@@ -12,12 +13,14 @@ pub(super) fn rank_of(rank: i64) -> toml::Table {
 }
 
 /// What new trainings have otherwise than a configuration that leaves it out: the same split for
-/// all seeds, so that they compare. Of rows in memory none is kept for testing.
-pub(super) fn fixed(in_memory: bool) -> Layer {
+/// all seeds, so that they compare. Of rows in memory none is kept for testing, and others are read
+/// as they were.
+pub(super) fn fixed(in_memory: Option<&Dataset>) -> Layer {
     let mut layer = Layer::new();
     layer.set("data.split_seed", 0);
-    if in_memory {
-        layer.set("data.split", vec![0.9, 0.1, 0.0]);
+    if let Some(rows) = in_memory {
+        let options = toml::Value::try_from(rows.options()).expect("plain data");
+        layer.set("data.split", vec![0.9, 0.1, 0.0]).set("data.table", options);
     }
     layer
 }

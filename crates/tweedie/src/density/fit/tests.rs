@@ -2,7 +2,7 @@ use std::cell::Cell;
 
 use super::*;
 use crate::covariance::CovarianceConfig;
-use crate::data::Values;
+use crate::data::{Missing, TableOptions, Values};
 use crate::density::{EvaluateOptions, ScoreOptions};
 use crate::dequantize::VariationalConfig;
 use crate::likelihood::Estimator;
@@ -110,6 +110,55 @@ fn rows_in_memory_are_fitted() {
     assert!(refused.to_string().contains("no file of its training data"), "{refused}");
 }
 
+/// What is requested of a table's columns holds for rows in memory too, and the run reads others as
+/// those were read.
+#[test]
+fn columns_in_memory_are_chosen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.csv");
+    std::fs::write(&path, "a;b;c\n1,5;2;1\n2,5;7;1\n0,5;4;1\n3,0;;1\n1,0;9;1\n2,0;8;1\n").unwrap();
+    let missing = TableOptions { missing: Missing::DropRows, ..TableOptions::default() };
+    let data = Dataset::read_with(&path, &missing).unwrap();
+    let options = FitOptions::default()
+        .set("base.kind", "gaussian")
+        .set("model.network.width", 8)
+        .set("data.split", vec![1.0, 0.0, 0.0])
+        .set("train.iterations", 1);
+    let refused = Density::fit(&data, &options, &mut Silent).map(drop).unwrap_err();
+    assert!(refused.remedy().unwrap().contains("data.table.drop = c"), "{refused}");
+    let density = Density::fit(&data, &options.set("data.table.drop", vec!["c"]), &mut Silent);
+    let density = density.unwrap();
+    assert_eq!(density.run().data.names(), ["a", "b"]);
+    let again = density.read(&path).unwrap();
+    assert_eq!((again.rows(), again.names()), (5, vec!["a".to_string(), "b".into()]));
+}
+
+/// A fit without a directory that is stopped keeps what is done, and says where; a run is gone on
+/// with as it was begun.
+#[test]
+fn a_stopped_fit_names_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.csv");
+    write_table(&path);
+    let data = Dataset::read(&path).unwrap();
+    let in_memory = FitOptions::default()
+        .set("base.kind", "gaussian")
+        .set("model.network.width", 8)
+        .set("train.iterations", 3);
+    let mut watch = StopAfter { left: Cell::new(2), done: 0 };
+    let stopped = Density::fit(&data, &in_memory, &mut watch).map(drop).unwrap_err();
+    let Error::Interrupted(text) = &stopped else { panic!("{stopped}") };
+    let out = PathBuf::from(text.rsplit(" in ").next().unwrap());
+    let resume = FitOptions { out: Some(out.clone()), resume: true, ..FitOptions::default() };
+    let refused = Density::fit_source(&resume, &mut Silent).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("rows in memory"), "{refused}");
+    let resumed = Density::fit(&data, &resume, &mut Silent).unwrap();
+    let whole = Density::fit(&data, &in_memory, &mut Silent).unwrap();
+    let parameters = |density: &Density| density.run().model.parameters().flat().copy();
+    assert_eq!(parameters(&resumed), parameters(&whole));
+    std::fs::remove_dir_all(out.parent().unwrap()).unwrap();
+}
+
 /// A column without a density is refused in memory as it is in a file.
 #[test]
 fn constant_columns_in_memory_are_refused() {
@@ -117,6 +166,8 @@ fn constant_columns_in_memory_are_refused() {
         ("a".to_string(), Values::Double((0..40).map(|i| f64::from(i * i % 17)).collect())),
         ("b".to_string(), Values::Double(vec![1.5; 40])),
     ];
+    let twice = [columns.clone(), columns.clone()].concat();
+    assert!(Dataset::of_columns(twice).is_err());
     let data = Dataset::of_columns(columns).unwrap();
     let error = Density::fit(&data, &FitOptions::default(), &mut Silent).map(drop).unwrap_err();
     assert!(matches!(error, Error::Data { .. }) && error.to_string().contains("`b` is constant"));
@@ -128,6 +179,10 @@ fn images_in_memory_are_fitted() {
     let level = |i: u32| (i * i * 37 % 251) as u8;
     let data = Dataset::images([1, 4, 4], (0..640).map(level).collect()).unwrap();
     assert!(Dataset::images([1, 4, 4], vec![0; 17]).is_err());
+    let names: Vec<String> = (0..40).map(|i| ["cat", "dog"][i % 2].to_string()).collect();
+    assert!(data.clone().with_labels(&names[1..]).is_err());
+    let labels = data.clone().with_labels(&names).unwrap().labels.unwrap();
+    assert_eq!((labels.names.len(), labels.of_rows[3]), (2, 1));
     let options = FitOptions::default()
         .set("train.iterations", 2)
         .set("model.network.widths", vec![8])
