@@ -5,7 +5,6 @@ use std::ops::Range;
 use tweedie::Result;
 use tweedie::density::remarks_on;
 use tweedie::likelihood::Estimate;
-use tweedie::run::RunDir;
 use tweedie::watch::{Remark, Watch};
 
 use crate::flags::Flags;
@@ -105,14 +104,4 @@ pub fn say(quiet: bool, text: impl AsRef<str>) {
 /// What of a table's source is not in it, and how it was read.
 pub fn say_left_out(quiet: bool, table: &tweedie::data::Dataset) {
     remarks_on(table).iter().for_each(|remark| say(quiet, remark.to_string()));
-}
-
-/// Says how many lines of a run's `metrics.jsonl` cannot be read, where there are any.
-pub fn note_damaged_metrics(dir: &RunDir, quiet: bool) -> Result<()> {
-    let damaged = dir.damaged_metrics()?;
-    if damaged > 0 {
-        let path = dir.file("metrics.jsonl");
-        say!(quiet, "note: {}: {damaged} damaged lines are left out", path.display());
-    }
-    Ok(())
 }

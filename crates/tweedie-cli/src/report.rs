@@ -11,7 +11,7 @@ use tweedie::{Error, Result};
 use tweedie_report::report::{Findings, Made, Scores, html};
 
 use crate::Common;
-use crate::console::{Console, note_damaged_metrics, say};
+use crate::console::{Console, say};
 use crate::flags::Flags;
 use crate::pictures::pictures;
 
@@ -108,7 +108,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut console = Console::new(quiet);
     let evaluation = density.evaluate_with(Some(&rows), None, &options, &mut console)?;
     let samples = density.sample_with(arguments.n, &arguments.sampling(images), &mut console)?;
-    note_damaged_metrics(dir, quiet)?;
+    dir.remark_on_metrics()?.iter().for_each(|remark| say(quiet, remark.to_string()));
     let found = Findings {
         density: &density,
         facts: &facts,

@@ -145,6 +145,14 @@ impl Density {
         self.run.model.in_mode(mode).expect("checked when it was set")
     }
 
+    /// `name` of a figure, which says what it is computed in where that is not f32.
+    fn in_its_precision(&self, name: String) -> String {
+        match self.precision {
+            Precision::F32 => name,
+            other => format!("{name}, {other}"),
+        }
+    }
+
     /// Refuses bf16 for what is solved adaptively, by the option at the path `field`.
     fn check_adaptive(&self, field: &str, adaptive: bool) -> Result<()> {
         if !adaptive || self.precision == Precision::F32 {

@@ -77,8 +77,10 @@ pub enum Scaling {
     Pixels(usize),
 }
 
+/// Half the range of levels: a pixel's shift and scale.
+const HALF: f64 = 127.5;
 /// The map of a pixel.
-static PIXEL: ColumnScaling = ColumnScaling::Affine { shift: 127.5, scale: 127.5 };
+static PIXEL: ColumnScaling = ColumnScaling::Affine { shift: HALF, scale: HALF };
 const LEVELS: Grid = Grid { bin: 1.0, origin: 0.0 };
 
 /// How a scaling is written.
@@ -210,7 +212,7 @@ impl Scaling {
 
     /// As [`Scaling::forward`] of [`Scaling::Pixels`], where `levels` and `uniform` `[n, d]` are.
     pub fn pixels_forward(levels: &Tensor, uniform: &Tensor) -> Tensor {
-        ((levels.to_kind(uniform.kind()) - 128.0) + uniform) / 127.5
+        ((levels.to_kind(uniform.kind()) - (HALF + 0.5)) + uniform) / HALF
     }
 
     /// [`Scaling::forward`] in double precision, with `log |d scaled / d raw|` of each row in

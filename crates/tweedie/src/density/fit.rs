@@ -234,14 +234,17 @@ impl Fit<'_> {
             let remedy = "leave it out: what the run was begun with is kept in it";
             return Err(Error::config("fit.score_from", "cannot be given with fit.resume", remedy));
         }
-        let (begun_on, remedy) = match (stored.data.source.is_empty(), self.data) {
-            (true, None) => ("on rows in memory", "go on with Density::fit and the same rows"),
-            (false, Some(_)) => ("on the rows of a file", "go on with Density::fit_source"),
-            _ => ("", ""),
-        };
-        if !begun_on.is_empty() {
-            let problem = format!("the run was begun {begun_on}");
-            return Err(Error::config("fit.resume", problem, remedy));
+        let other = |problem, remedy| Err(Error::config("fit.resume", problem, remedy));
+        match (stored.data.source.is_empty(), self.data) {
+            (true, None) => {
+                let remedy = "go on with Density::fit and the same rows";
+                return other("the run was begun on rows in memory", remedy);
+            }
+            (false, Some(_)) => {
+                let remedy = "go on with Density::fit_source";
+                return other("the run was begun on the rows of a file", remedy);
+            }
+            _ => (),
         }
         let mut config = resolve(&[Layer::of(&stored)], options)?;
         check(&config, options)?;
@@ -252,12 +255,7 @@ impl Fit<'_> {
             config.train.max_seconds += dir.status()?.map_or(0.0, |status| status.seconds);
         }
         config.train.check()?;
-        let damaged = dir.damaged_metrics()?;
-        if damaged > 0 {
-            let path = dir.file("metrics.jsonl");
-            let text = format!("{}: {damaged} damaged lines are left out", path.display());
-            watch.say(Remark::Note(text));
-        }
+        dir.remark_on_metrics()?.into_iter().for_each(|remark| watch.say(remark));
         config.data = stored.data.absolute();
         let prepared = self.prepared(&config)?;
         watch.data(&prepared);

@@ -9,14 +9,12 @@ use tch::{Device, Kind, Tensor};
 use super::grids::Grids;
 use super::rows::remarks_on;
 use super::{Density, EvaluateOptions, Metric, SampleOptions};
-use crate::choice::Choice;
 use crate::data::{Dataset, OutputFile, Purpose};
 use crate::metric::{
     Extractor, FeatureMoments, FeatureStatistics, Features, frechet_distance, inception_score,
     precision_recall,
 };
 use crate::model::Denoiser;
-use crate::model::Precision;
 use crate::run::DataRecord;
 use crate::sample::{Clipped, Ground, LastStep, MOST_ROWS, Sampling};
 use crate::tensor::to_vec;
@@ -221,11 +219,11 @@ pub(super) fn measure(
             figures.extend(drawn.figures(&metrics, reference.as_ref(), sampling, images, &eye)?);
         }
     }
-    if density.precision != Precision::F32 {
-        let precision = density.precision.name();
-        figures.iter_mut().for_each(|figure| figure.name += &format!(", {precision}"));
-    }
-    Ok(figures)
+    let named = |figure: ImageFigure| {
+        let name = density.in_its_precision(figure.name);
+        ImageFigure { name, ..figure }
+    };
+    Ok(figures.into_iter().map(named).collect())
 }
 
 fn rows_of(features: &Tensor) -> usize {

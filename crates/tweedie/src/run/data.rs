@@ -76,8 +76,8 @@ impl Prepared {
         Prepared::split(table, config.source.clone(), config, seed)
     }
 
-    /// As [`Prepared::read`], of rows in memory: the columns and rows that `config.table` requests of
-    /// them.
+    /// As [`Prepared::read`], of rows in memory: the columns and rows that `config.table` requests
+    /// of them.
     ///
     /// # Errors
     /// As [`Prepared::read`].

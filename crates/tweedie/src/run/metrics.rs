@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::RunDir;
 use crate::train::Metric;
+use crate::watch::Remark;
 use crate::{Error, Result};
 
 impl RunDir {
@@ -28,6 +29,17 @@ impl RunDir {
     /// has no end, since a kill may have cut it short.
     pub fn damaged_metrics(&self) -> Result<usize> {
         Ok(self.metric_lines()?.1)
+    }
+
+    /// What a reader of the metrics has to know of damaged lines, where there are any.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn remark_on_metrics(&self) -> Result<Option<Remark>> {
+        let path = self.file("metrics.jsonl");
+        let text = |damaged| format!("{}: {damaged} damaged lines are left out", path.display());
+        let damaged = self.damaged_metrics()?;
+        Ok((damaged > 0).then(|| Remark::Note(text(damaged))))
     }
 
     fn metric_lines(&self) -> Result<(Vec<Metric>, usize)> {

@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use crate::choice::Choice;
 use crate::data::Dataset;
 use crate::density::Density;
 use crate::dequantize::{Dequantized, Dequantizer};
 use crate::likelihood::{Estimate, Estimation, FAR, mean_and_error};
-use crate::model::{Denoiser, Precision};
+use crate::model::Denoiser;
 use crate::noise::Seed;
 use crate::query::{Batch, Condition};
 use crate::run::{Run, dequantized_from, level_rows};
@@ -44,9 +43,7 @@ pub(in crate::density) fn score(
         estimate.flag_against(&bound);
         estimate.evaluations += bound.evaluations;
     }
-    if density.precision != Precision::F32 {
-        estimate.estimator += &format!(", {}", density.precision.name());
-    }
+    estimate.estimator = density.in_its_precision(estimate.estimator);
     Ok(estimate)
 }
 
