@@ -64,7 +64,7 @@ pub struct EvaluateOptions {
     /// Numbers of steps.
     pub steps: Vec<usize>,
     /// Covariances of a reverse step; by default, of `nll` all that cost nothing, else that of
-    /// [`SampleOptions`].
+    /// [`SampleOptions`](super::SampleOptions).
     pub covariances: Vec<CovarianceConfig>,
     /// How steps are laid in time; by default equal in the angle of signal and noise, of levels the
     /// published even trajectory.

@@ -15,7 +15,8 @@ pub struct DataRecord {
     pub source: String,
     /// The map between raw and network units, column by column.
     pub scaling: Scaling,
-    /// How the maps were chosen, column by column, where that was left to [`Marginals::Auto`].
+    /// How the maps were chosen, column by column, where that was left to
+    /// [`Marginals::Auto`](crate::data::Marginals::Auto).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marginals: Vec<MarginalChoice>,
     /// Channels, height and width, where rows are images.
