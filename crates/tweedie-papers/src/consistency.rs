@@ -46,11 +46,17 @@ pub struct Report {
     pub asymptotic: Vec<GradientNoise>,
 }
 
-/// Maximum likelihood, Likelihood Matching with `N` = 2, 5 and 10 transitions, score matching.
+/// Horizons of the quasi-likelihood, of 4, 9, 16 and 36 steps.
+const HORIZONS: [usize; 4] = [2, 3, 4, 6];
+
+/// Maximum likelihood, Likelihood Matching with `N` = 2, 5 and 10 transitions, score matching, and
+/// the quasi-likelihood of Theorem 2 with its growing horizons.
 pub fn estimators() -> Vec<Estimator> {
     let mut all = vec![Estimator::MaximumLikelihood];
     all.extend([2, 5, 10].map(|n| Estimator::lm(Form::Path, n, Sampling::Balanced)));
     all.push(Estimator::sm(ScoreWeight::Sigma2, Sampling::Balanced));
+    let sampling = Sampling::Balanced;
+    all.extend(HORIZONS.map(|horizon| Estimator::QuasiLikelihood { horizon, sampling }));
     all
 }
 
@@ -61,6 +67,9 @@ fn independent(estimator: Estimator) -> Estimator {
         Estimator::ScoreMatching { weight, .. } => Estimator::sm(weight, Sampling::Independent),
         Estimator::LikelihoodMatching { form, transitions, .. } => {
             Estimator::lm(form, transitions, Sampling::Independent)
+        }
+        Estimator::QuasiLikelihood { horizon, .. } => {
+            Estimator::QuasiLikelihood { horizon, sampling: Sampling::Independent }
         }
     }
 }

@@ -20,8 +20,8 @@ settings! {
     pub struct FewSteps {
         /// The images, the budget where runs are to be trained, and the protocol.
         pub images: Settings = Settings::default(),
-        /// Trained runs; where there are none, one by Likelihood Matching and one by score matching
-        /// are trained.
+        /// Trained runs; where there are none, one by Likelihood Matching to its paper's letter,
+        /// one by this library's and one by score matching are trained.
         pub runs: Vec<PathBuf> = Vec::new(),
         /// The trained run's transitions `N`.
         pub transitions: usize = 4,
@@ -65,7 +65,8 @@ impl Experiment for FewSteps {
             true => {
                 let (trunk, score) = (HeadTrunk::Detached, ScoreGradient::Dsm);
                 let lm = Arm::lm("lm", self.transitions, self.rank, trunk, score);
-                let arms = [lm, Arm::sm("sm")];
+                let paper = Arm::lm_paper("lm-paper", self.transitions, self.rank);
+                let arms = [paper, lm, Arm::sm("sm")];
                 let methods = |_: &Arm, run: &Run| Method::of(run);
                 study(&self.images, &arms, methods, &self.steps, self.sheet, context)?
             }

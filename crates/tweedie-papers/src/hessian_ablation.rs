@@ -8,9 +8,8 @@ use crate::images::{self, Settings, study};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use tweedie::Result;
-use tweedie::grid::TimeDistribution;
 use tweedie::model::HeadTrunk;
-use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient};
+use tweedie::objective::{Hessian, ScoreGradient};
 use tweedie::run::Run;
 
 settings! {
@@ -28,29 +27,30 @@ settings! {
 }
 
 impl HessianAblation {
-    /// The arms: score matching; the quasi-likelihood of a score alone, `H = 0`; score and head
-    /// together as in the paper, on a shared trunk and with networks of their own; and the head by
-    /// the quasi-likelihood under a score by score matching, on the score's features without a
-    /// gradient into them (the default of `tweedie train`), with one, and with networks of their
-    /// own. All draw their times uniformly in `t`.
+    /// The arms: score matching; the quasi-likelihood of a score alone, under `H = 0` and `H = I`;
+    /// score and head together on a shared trunk and with networks of their own; the head by the
+    /// quasi-likelihood under a score by score matching, on the score's features without a gradient
+    /// into them (the default of `tweedie train`), with one, and with networks of their own; and
+    /// Likelihood Matching to the paper's letter. All draw their times uniformly in `t`.
     pub fn arms(&self) -> Vec<Arm> {
-        let zero = ObjectiveConfig::LmZeroHessian {
-            transitions: self.transitions,
-            form: LmForm::default(),
-            time: TimeDistribution::Uniform,
-        };
+        let fixed = |name, hessian| Arm::fixed_hessian(name, self.transitions, hessian);
         let lm = |name, trunk, score| Arm::lm(name, self.transitions, self.rank, trunk, score);
         vec![
             Arm::sm("sm"),
-            Arm { objective: zero, ..Arm::sm("lm-zero-hessian") },
+            fixed("lm-zero-hessian", Hessian::Zero),
+            fixed(IDENTITY, Hessian::Identity),
             lm("lm-joint-shared", HeadTrunk::Shared, ScoreGradient::Joint),
             lm("lm-joint-separate", HeadTrunk::Separate, ScoreGradient::Joint),
             lm("lm-dsm-detached", HeadTrunk::Detached, ScoreGradient::Dsm),
             lm("lm-dsm-shared", HeadTrunk::Shared, ScoreGradient::Dsm),
             lm("lm-dsm-separate", HeadTrunk::Separate, ScoreGradient::Dsm),
+            Arm::lm_paper("lm-paper", self.transitions, self.rank),
         ]
     }
 }
+
+/// The run under `H = I`, which is sampled with it too.
+const IDENTITY: &str = "lm-identity-hessian";
 
 impl Experiment for HessianAblation {
     const NAME: &'static str = "hessian-ablation";
@@ -64,8 +64,9 @@ impl Experiment for HessianAblation {
     }
 
     fn run(&self, context: &mut Context) -> Result<Outcome> {
-        let methods = |_: &Arm, run: &Run| {
-            Method::of(run).into_iter().filter(|method| method.has_likelihood()).collect()
+        let methods = |arm: &Arm, run: &Run| {
+            let own = (arm.name == IDENTITY).then_some(Method::IDENTITY_HESSIAN);
+            own.into_iter().chain(Method::of(run)).filter(|m| m.has_likelihood()).collect()
         };
         let (found, _) = study(&self.images, &self.arms(), methods, &self.steps, 0, context)?;
         let page = Page::new().with("budget", self.images.describe()?);

@@ -44,8 +44,11 @@ pub enum Mode {
     Head,
     /// The score by score matching and the head by the quasi-likelihood.
     Dsm,
-    /// Score and head by the quasi-likelihood, as in the paper.
+    /// Score and head by the quasi-likelihood.
     Joint,
+    /// Likelihood Matching to its paper's letter: joint, with a network of its own for the
+    /// covariance, along simulated paths, no base corrected.
+    Paper,
 }
 
 /// The run of score matching.
@@ -93,7 +96,7 @@ impl ImageGrid {
     /// What heads sit on.
     fn trunk(&self) -> HeadTrunk {
         match (self.separate, self.mode) {
-            (true, _) => HeadTrunk::Separate,
+            (true, _) | (_, Mode::Paper) => HeadTrunk::Separate,
             // the score is frozen: no gradient of the head can reach it
             (false, Mode::Head) => HeadTrunk::Shared,
             (false, Mode::Dsm | Mode::Joint) => HeadTrunk::Detached,
@@ -106,6 +109,7 @@ impl ImageGrid {
             Mode::Head => ("head", ScoreGradient::Frozen),
             Mode::Joint => ("joint", ScoreGradient::Joint),
             Mode::Dsm => ("dsm", ScoreGradient::Dsm),
+            Mode::Paper => ("paper", ScoreGradient::Joint),
         };
         let trunk = match self.trunk() {
             HeadTrunk::Separate => "separate",
@@ -115,7 +119,10 @@ impl ImageGrid {
         let donor = (self.mode == Mode::Head).then(|| runs.join(SM));
         let cell = |n: usize, rank: i64| {
             let name = format!("{how}-{trunk}-N{n}-r{rank}");
-            let arm = Arm::lm(&name, n, rank, self.trunk(), score);
+            let arm = match self.mode {
+                Mode::Paper => Arm::lm_paper(&name, n, rank),
+                _ => Arm::lm(&name, n, rank, self.trunk(), score),
+            };
             (n, rank, Arm { score_from: donor.clone(), ..arm })
         };
         let each = self.transitions.iter().flat_map(|&n| self.ranks.iter().map(move |&r| (n, r)));
@@ -160,6 +167,7 @@ impl ImageGrid {
         let page = Page::new()
             .when("head", is(Mode::Head))
             .when("joint", is(Mode::Joint))
+            .when("paper", is(Mode::Paper))
             .when("dsm", is(Mode::Dsm))
             .when("separate", on(HeadTrunk::Separate))
             .when("detached", on(HeadTrunk::Detached))

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use tweedie::covariance::CovarianceConfig;
-use tweedie::grid::TimeDistribution;
+use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{HeadConfig, Parametrization, Structure};
 use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, Target};
 
@@ -123,6 +123,7 @@ impl Learner {
                 transitions: draws,
                 form: LmForm::Marginal,
                 time,
+                grid: PathGrid::Random,
                 score: ScoreGradient::Frozen,
             },
             HeadObjective::Ocm => matching(Target::Jacobian),

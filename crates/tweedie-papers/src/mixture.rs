@@ -209,6 +209,10 @@ impl Mixture {
                     .iter()
                     .map(|&n| main(&format!("LM N={n}"), network(Some(n), recipe, rows), &[Own])),
             );
+            let paper = recipe.of_paper();
+            arms.extend(self.transitions.iter().map(|&n| {
+                main(&format!("LM (paper) N={n}"), network(Some(n), &paper, rows), &[Own])
+            }));
             arms.push(main(EXACT, Source::Oracle, &CovarianceConfig::free()));
             arms.push(main("EM fit", Source::Fitted { rows }, &[]));
             arms.push(main("law itself", Source::Distribution, &[]));

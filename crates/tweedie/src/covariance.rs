@@ -149,6 +149,8 @@ covariances! {
     beta_tilde: BetaTilde;
     /// `G = I`, that is `H = 0`: the Likelihood Matching paper's score-matching sampler.
     zero_hessian: ZeroHessian;
+    /// `G = (1 + σ²) I`, that is `H = I`: the fixed Hessian of that paper's ablation.
+    identity_hessian: IdentityHessian;
     /// `G = E‖ε − ε̂‖²/d I`, one number per time, measured on data (Analytic-DPM).
     analytic: Analytic;
     /// Between β̃ and β as the model's head says (I-DDPM); ancestral steps only.
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn names_are_read_back() {
         let all = CovarianceConfig::all();
-        assert_eq!(all.len(), 9);
+        assert_eq!(all.len(), 10);
         assert!(all.iter().all(|covariance| covariance.to_string().parse() == Ok(*covariance)));
         assert_eq!("rademacher-7".parse(), Ok(CovarianceConfig::Rademacher(7)));
         for wrong in ["", "rademacher", "rademacher-0", "rademacher--1", "Learned"] {

@@ -236,17 +236,57 @@ impl TimeDistribution {
             TimeDistribution::LogSnr => schedule.importance_time(u),
         }
     }
+}
 
-    /// A random path grid of `N` transitions: `t_0 = ε`, `t_N = T` and the `uniforms` (`N − 1` of
-    /// them) sorted between: uniform over the simplex of gaps (Likelihood Matching, Algorithm 2).
-    pub fn random_grid(self, schedule: &dyn Schedule, uniforms: &[f64]) -> Vec<f64> {
-        let mut inner = uniforms.to_vec();
-        inner.sort_by(f64::total_cmp);
-        let mut grid = Vec::with_capacity(inner.len() + 2);
-        grid.push(schedule.epsilon());
-        grid.extend(inner.into_iter().map(|u| self.time(schedule, u)));
-        grid.push(schedule.horizon());
-        grid
+choices! {
+    /// How the times of a path's transitions are laid under Likelihood Matching.
+    pub enum PathGrid = Random {
+        /// Drawn anew for every row, uniform over the simplex (15): from ε to T; a single
+        /// transition goes from ε to a random time.
+        Random = "random",
+        /// Fixed in advance, with equal steps from ε to T: the quasi-likelihood (10)–(12).
+        Equidistant = "equidistant",
+    }
+}
+
+impl PathGrid {
+    /// How many uniform numbers the times of `transitions` transitions take.
+    pub fn uniforms(self, transitions: usize) -> usize {
+        match self {
+            PathGrid::Random => (transitions - 1).max(1),
+            PathGrid::Equidistant => 0,
+        }
+    }
+
+    /// The `N + 1` increasing times of `N` transitions, in the clock `time`.
+    ///
+    /// Random: `t_0 = ε`, `t_N = T` and the `uniforms` (`N − 1` of them) sorted between, uniform
+    /// over the simplex of gaps (Likelihood Matching, Algorithm 2); with `N = 1` the transition
+    /// from `ε` to a time drawn by its one uniform number. Equidistant: the quantiles `i/N`.
+    ///
+    /// # Panics
+    /// If there are not [`PathGrid::uniforms`] numbers.
+    pub fn times(
+        self,
+        time: TimeDistribution,
+        schedule: &dyn Schedule,
+        transitions: usize,
+        uniforms: &[f64],
+    ) -> Vec<f64> {
+        assert_eq!(uniforms.len(), self.uniforms(transitions), "uniform numbers of a path");
+        let mut quantiles: Vec<f64> = match self {
+            PathGrid::Random => uniforms.to_vec(),
+            PathGrid::Equidistant => {
+                (1..transitions).map(|i| i as f64 / transitions as f64).collect()
+            }
+        };
+        quantiles.sort_by(f64::total_cmp);
+        let inner = quantiles.into_iter().map(|u| time.time(schedule, u));
+        let mut times: Vec<f64> = std::iter::once(schedule.epsilon()).chain(inner).collect();
+        if times.len() <= transitions {
+            times.push(schedule.horizon());
+        }
+        times
     }
 }
 
@@ -330,12 +370,33 @@ mod tests {
         let mut mean = vec![0.0; n];
         for _ in 0..draws {
             let u: Vec<f64> = (0..n - 1).map(|_| rng.random()).collect();
-            let grid = TimeDistribution::Uniform.random_grid(&vp, &u);
+            let grid = PathGrid::Random.times(TimeDistribution::Uniform, &vp, n, &u);
             for i in 0..n {
                 mean[i] += (grid[i + 1] - grid[i]) / draws as f64;
             }
         }
         // a gap is Beta(1, 3): sd 0.194, so four standard errors are 0.0055
         assert!(mean.iter().all(|m| (m - 0.25).abs() < 0.0055), "{mean:?}");
+    }
+
+    /// One random transition goes from ε to the time drawn; equal steps of the log signal-to-noise
+    /// ratio are equal, and of time too.
+    #[test]
+    fn paths_have_one_transition_or_equal_ones() {
+        let (vp, epsilon) = (Vp::default(), Vp::default().epsilon());
+        let (uniform, log_snr) = (TimeDistribution::Uniform, TimeDistribution::LogSnr);
+        let one = PathGrid::Random.times(uniform, &vp, 1, &[0.25]);
+        assert_eq!(one, [epsilon, epsilon + (1.0 - epsilon) * 0.25]);
+        let even = PathGrid::Equidistant.times(uniform, &vp, 4, &[]);
+        let step = (1.0 - epsilon) / 4.0;
+        for (i, t) in even.iter().enumerate() {
+            assert!((t - epsilon - step * i as f64).abs() < 1e-15, "{even:?}");
+        }
+        let even = PathGrid::Equidistant.times(log_snr, &vp, 5, &[]);
+        let z = vp.importance_normalizer() / 5.0;
+        for pair in even.windows(2) {
+            assert!((vp.log_snr(pair[0]) - vp.log_snr(pair[1]) - z).abs() < 1e-8, "{even:?}");
+        }
+        assert_eq!((even.len(), even[0], even[5]), (6, epsilon, 1.0));
     }
 }

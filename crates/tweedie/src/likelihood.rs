@@ -38,6 +38,7 @@ mod dynamic;
 mod elbo;
 mod flow;
 mod options;
+mod path;
 
 use std::fmt;
 
@@ -59,11 +60,13 @@ pub use dynamic::StepCosts;
 pub use elbo::Elbo;
 pub use flow::ProbabilityFlow;
 pub use options::{DivergenceKind, Estimation, EstimatorMethod, SolverOptions};
+pub use path::PathLikelihood;
 
 methods! {
     /// What is computed of `ln p(x)`.
     pub enum Estimator: EstimatorMethod {
         Elbo = elbo::Method,
+        Path = path::Method,
         Bound = bound::Method,
         BoundSm = bound::DivergenceMethod,
         Ode = flow::Method,

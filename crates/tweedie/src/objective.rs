@@ -32,25 +32,25 @@
 
 mod covariance_matching;
 mod dsm;
+mod fixed_hessian;
 mod likelihood_matching;
 mod pairs;
 mod variational_bound;
-mod zero_hessian;
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::choice::Preset;
-use crate::grid::TimeDistribution;
+use crate::grid::{PathGrid, TimeDistribution};
 use crate::model::{Denoiser, HeadConfig, Parametrization};
 use crate::noise::{Draw, Noise};
 use crate::query::Batch;
 use crate::{Error, Result};
 pub use covariance_matching::{CovarianceMatching, Target};
 pub use dsm::{DenoisingScoreMatching, Weighting};
+pub use fixed_hessian::{FixedHessian, Hessian};
 pub use likelihood_matching::{LikelihoodMatching, LmForm, ScoreGradient};
 pub use variational_bound::VariationalBound;
-pub use zero_hessian::ZeroHessian;
 
 /// A loss on a model, trained or exact.
 pub trait Objective {
@@ -89,19 +89,29 @@ pub enum ObjectiveConfig {
         transitions: usize,
         /// Path or marginal form.
         form: LmForm,
-        /// The clock in which the random grid is uniform.
+        /// The clock in which the path's times are uniform.
         time: TimeDistribution,
+        /// How they are laid in it.
+        #[serde(default)]
+        grid: PathGrid,
         /// What trains the score.
         score: ScoreGradient,
     },
-    /// Likelihood Matching of a score alone, the Hessian held at 0.
-    LmZeroHessian {
+    /// Likelihood Matching of a score alone, under a fixed Hessian.
+    #[serde(alias = "lm-zero-hessian")]
+    LmFixedHessian {
         /// Transitions `N` of a path.
         transitions: usize,
         /// Path or marginal form.
         form: LmForm,
-        /// The clock in which the random grid is uniform.
+        /// The clock in which the path's times are uniform.
         time: TimeDistribution,
+        /// How they are laid in it.
+        #[serde(default)]
+        grid: PathGrid,
+        /// The Hessian.
+        #[serde(default)]
+        hessian: Hessian,
     },
     /// A covariance head by regression under a frozen score.
     CovarianceMatching {
@@ -134,14 +144,30 @@ impl Default for ObjectiveConfig {
             transitions: 4,
             form: LmForm::default(),
             time: TimeDistribution::default(),
+            grid: PathGrid::default(),
             score: ScoreGradient::default(),
         }
     }
 }
 
 /// The objectives that have a name, with the heads that they train.
-pub const PRESETS: [Preset; 8] = [
+pub const PRESETS: [Preset; 10] = [
     Preset::new("lm", "objective.kind = 'lm'", "Likelihood Matching"),
+    Preset::new(
+        "lm-paper",
+        "objective = { kind = 'lm', form = 'path', time = 'uniform', score = 'joint' }\n\
+         model = { prediction = 'epsilon', network.head_trunk = 'separate' }\n\
+         base.kind = 'isotropic'",
+        "Likelihood Matching to its paper's letter: along simulated paths, times uniform in t, \
+         score and Hessian together in networks of their own, no base corrected; with --rank, \
+         --paper-literal and --network paper it is the paper's own model",
+    ),
+    Preset::new(
+        "lm-fixed-hessian",
+        "objective.kind = 'lm-fixed-hessian'",
+        "Likelihood Matching of the score alone under a fixed Hessian, H = 0 or, with --set \
+         objective.hessian=identity, H = I (the paper's ablation)",
+    ),
     Preset::new(
         "sm",
         "objective = { kind = 'sm', weighting = 'sigma2', time = 'uniform' }",
@@ -185,10 +211,11 @@ pub const PRESETS: [Preset; 8] = [
 /// Draws per datum and step.
 const MOST_DRAWS: usize = 10_000;
 
-fn check_transitions(transitions: usize) -> Result<()> {
-    if transitions == 1 {
-        let remedy = "give 2 or more; 4 is usual";
-        return Err(Error::config("objective.transitions", "1: its only time would be T", remedy));
+fn check_transitions(transitions: usize, grid: PathGrid) -> Result<()> {
+    if (transitions, grid) == (1, PathGrid::Equidistant) {
+        let problem = "1 on a fixed grid: only t = T would be trained";
+        let remedy = "give 2 or more, or objective.grid = random";
+        return Err(Error::config("objective.transitions", problem, remedy));
     }
     Error::check_count("objective.transitions", transitions, MOST_DRAWS)
 }
@@ -197,19 +224,15 @@ impl ObjectiveConfig {
     /// The objective, or an error that names the field.
     pub fn build(&self) -> Result<Box<dyn Objective>> {
         match self {
-            &ObjectiveConfig::Lm { transitions, form, time, score } => {
-                check_transitions(transitions)?;
-                Ok(Box::new(LikelihoodMatching { transitions, form, time, score }))
+            &ObjectiveConfig::Lm { transitions, form, time, grid, score } => {
+                check_transitions(transitions, grid)?;
+                Ok(Box::new(LikelihoodMatching { transitions, form, time, grid, score }))
             }
-            &ObjectiveConfig::LmZeroHessian { transitions, form, time } => {
-                check_transitions(transitions)?;
+            &ObjectiveConfig::LmFixedHessian { transitions, form, time, grid, hessian } => {
+                check_transitions(transitions, grid)?;
                 let score = ScoreGradient::Joint;
-                Ok(Box::new(ZeroHessian::new(LikelihoodMatching {
-                    transitions,
-                    form,
-                    time,
-                    score,
-                })))
+                let lm = LikelihoodMatching { transitions, form, time, grid, score };
+                Ok(Box::new(FixedHessian::new(lm, hessian)))
             }
             &ObjectiveConfig::CovarianceMatching { target, time, draws } => {
                 Error::check_count("objective.draws", draws, MOST_DRAWS)?;
@@ -230,11 +253,12 @@ impl ObjectiveConfig {
 
     /// Every kind of objective with its usual numbers.
     pub fn kinds() -> Vec<ObjectiveConfig> {
-        let (transitions, form) = (4, LmForm::default());
+        let (transitions, form, grid) = (4, LmForm::default(), PathGrid::default());
+        let (time, hessian) = (TimeDistribution::default(), Hessian::default());
         let (target, weighting) = (Target::Jacobian, Weighting::Sigma2);
         vec![
             ObjectiveConfig::default(),
-            ObjectiveConfig::LmZeroHessian { transitions, form, time: TimeDistribution::default() },
+            ObjectiveConfig::LmFixedHessian { transitions, form, time, grid, hessian },
             ObjectiveConfig::CovarianceMatching {
                 target,
                 time: TimeDistribution::Uniform,
@@ -248,7 +272,7 @@ impl ObjectiveConfig {
     /// The kind in words.
     pub fn name(&self) -> &'static str {
         match self {
-            ObjectiveConfig::Lm { .. } | ObjectiveConfig::LmZeroHessian { .. } => {
+            ObjectiveConfig::Lm { .. } | ObjectiveConfig::LmFixedHessian { .. } => {
                 "Likelihood Matching"
             }
             ObjectiveConfig::CovarianceMatching { .. } => "covariance matching",
@@ -270,10 +294,9 @@ impl ObjectiveConfig {
                 };
                 format!("Likelihood Matching, {transitions} transitions: {trains}")
             }
-            ObjectiveConfig::LmZeroHessian { transitions, .. } => {
-                format!(
-                    "Likelihood Matching with H = 0, {transitions} transitions: the score alone"
-                )
+            ObjectiveConfig::LmFixedHessian { transitions, hessian, .. } => {
+                let h = hessian.symbol();
+                format!("Likelihood Matching with {h}, {transitions} transitions: the score alone")
             }
             ObjectiveConfig::CovarianceMatching { target, .. } => {
                 let target = match target {
@@ -306,7 +329,7 @@ impl ObjectiveConfig {
             ObjectiveConfig::Lm { .. }
             | ObjectiveConfig::CovarianceMatching { .. }
             | ObjectiveConfig::VariationalBound { .. } => true,
-            ObjectiveConfig::LmZeroHessian { .. } | ObjectiveConfig::Sm { .. } => false,
+            ObjectiveConfig::LmFixedHessian { .. } | ObjectiveConfig::Sm { .. } => false,
         }
     }
 

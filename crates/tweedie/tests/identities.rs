@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{Beta, BetaTilde, Covariance, Own, Reverse, ZeroHessian};
 use tweedie::gaussian::Gaussian;
-use tweedie::grid::{Spacing, TimeDistribution};
+use tweedie::grid::{PathGrid, Spacing, TimeDistribution};
 use tweedie::likelihood::{Elbo, LogLikelihood, ScoreMatchingBound, mean_and_error};
 use tweedie::model::{Denoiser, Space};
 use tweedie::noise::{Noise, Seed};
@@ -224,6 +224,7 @@ fn lm(transitions: usize, form: LmForm) -> LikelihoodMatching {
         transitions,
         form,
         time: TimeDistribution::Uniform,
+        grid: PathGrid::Random,
         score: ScoreGradient::Joint,
     }
 }

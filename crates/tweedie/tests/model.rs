@@ -153,8 +153,8 @@ fn untrained_likelihood_is_the_bases() {
 #[test]
 fn modes_train_what_they_say() {
     let lm = |score| match ObjectiveConfig::default() {
-        ObjectiveConfig::Lm { transitions, form, time, .. } => {
-            ObjectiveConfig::Lm { transitions, form, time, score }
+        ObjectiveConfig::Lm { transitions, form, time, grid, .. } => {
+            ObjectiveConfig::Lm { transitions, form, time, grid, score }
         }
         other => other,
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{Covariance, CovarianceConfig};
-use tweedie::grid::TimeDistribution;
+use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{
     Base, Denoiser, HeadConfig, HeadStart, Model, ModelConfig, NetworkConfig, Parametrization,
     UNetConfig,
@@ -112,7 +112,8 @@ fn a_sampling_step_uploads_its_noise() {
 #[test]
 fn a_training_step_uploads_one_table() {
     let time = TimeDistribution::LogSnr;
-    let lm = |form, score| ObjectiveConfig::Lm { transitions: 3, form, time, score };
+    let grid = PathGrid::Random;
+    let lm = |form, score| ObjectiveConfig::Lm { transitions: 3, form, time, grid, score };
     let matching = |target| ObjectiveConfig::CovarianceMatching {
         target,
         time: TimeDistribution::Uniform,

@@ -8,8 +8,9 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_pars
 use toml::{Table, Value};
 use tweedie::choice::Preset;
 use tweedie::data::{Marginals, Missing};
+use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{BaseKind, HeadStart, HeadTrunk, Parametrization, Precision};
-use tweedie::objective::ObjectiveConfig;
+use tweedie::objective::{LmForm, ObjectiveConfig};
 use tweedie::run::{Layer, RunConfig};
 use tweedie::{Error, Result};
 use tweedie::{objective, schedule};
@@ -227,6 +228,13 @@ pub const FLAGS: &[Flag] = &[
     flag(TRAINING, "transitions", "objective.transitions", "N", Count,
         "Transitions per path under lm; draws per row under the other objectives [default: 4; 1]")
         .sets(transitions),
+    flag(TRAINING, "form", "objective.form", "", Names(values::<LmForm>),
+        "How the noise of a transition enters under lm [default: marginal]").sets(form),
+    flag(TRAINING, "clock", "objective.time", "", Names(values::<TimeDistribution>),
+        "The clock in which training times are uniform [default: log-snr; uniform for images and \
+        for sm]"),
+    flag(TRAINING, "grid", "objective.grid", "", Names(values::<PathGrid>),
+        "How a path's times are laid in it under lm [default: random]").sets(grid),
     flag(TRAINING, "iterations", "train.iterations", "I", Count,
         "Steps of the optimiser [default: 20000]"),
     flag(TRAINING, "batch-size", "train.batch_size", "B", Count,
@@ -299,6 +307,25 @@ fn weighting(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> 
     Ok(())
 }
 
+fn form(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
+    of_path("form", value, below, layer)
+}
+
+fn grid(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
+    of_path("grid", value, below, layer)
+}
+
+/// An option of Likelihood Matching's paths.
+fn of_path(option: &str, value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
+    use ObjectiveConfig::{Lm, LmFixedHessian};
+    if !matches!(below.objective, Lm { .. } | LmFixedHessian { .. }) {
+        let problem = "given with an objective that has no paths";
+        return Err(Error::config(format!("--{option}"), problem, "give --objective lm"));
+    }
+    layer.set(&format!("objective.{option}"), value.clone());
+    Ok(())
+}
+
 fn mode(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
     if !matches!(below.objective, ObjectiveConfig::Lm { .. }) {
         let problem = "given with a score-matching objective";
@@ -311,7 +338,7 @@ fn mode(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
 
 fn transitions(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
     let path = match below.objective {
-        ObjectiveConfig::Lm { .. } | ObjectiveConfig::LmZeroHessian { .. } => {
+        ObjectiveConfig::Lm { .. } | ObjectiveConfig::LmFixedHessian { .. } => {
             "objective.transitions"
         }
         _ => "objective.draws",

@@ -9,9 +9,10 @@ use tch::{Cuda, Device, Kind};
 use super::Cost;
 use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
-use tweedie::grid::{Spacing, TimeDistribution};
+use tweedie::grid::{PathGrid, Spacing, TimeDistribution};
 use tweedie::model::{
-    Base, Denoiser, HeadConfig, HeadTrunk, Model, ModelConfig, NetworkConfig, Structure, UNetConfig,
+    Base, Denoiser, HeadConfig, HeadTrunk, Model, ModelConfig, NetworkConfig, Prediction,
+    Structure, UNetConfig,
 };
 use tweedie::noise::Noise;
 use tweedie::objective::{LmForm, Objective, ObjectiveConfig, ScoreGradient, Weighting};
@@ -47,10 +48,16 @@ impl Arm {
         self.rank.map_or("sm".into(), |rank| format!("{what}-r{rank}-{trunk}"))
     }
 
+    /// Whether it trains as the paper does: along simulated paths, with networks of their own for
+    /// score and Hessian, no base corrected.
+    fn is_paper(&self) -> bool {
+        self.trunk == HeadTrunk::Separate
+    }
+
     /// Its name in tables.
     pub fn label(&self) -> String {
         let trunk = match self.trunk {
-            HeadTrunk::Separate => "network of its own",
+            HeadTrunk::Separate => "as the paper",
             _ => "shared trunk",
         };
         match (self.rank, self.trained) {
@@ -80,18 +87,22 @@ impl Rig {
             structure: Structure::LowRank(rank),
             ..HeadConfig::default()
         });
-        let model =
-            ModelConfig { network: NetworkConfig::UNet(network), head, ..ModelConfig::default() };
+        let network = NetworkConfig::UNet(network);
+        let prediction = match arm.is_paper() {
+            true => Prediction::Epsilon,
+            false => Prediction::Correction,
+        };
+        let model = ModelConfig { network, head, prediction, ..ModelConfig::default() };
         let model = model.init(
             Base::standard(dim),
             Arc::new(Vp::default()),
             device,
             seed.derive("weights"),
         )?;
-        let time = TimeDistribution::default();
+        let (time, grid) = (TimeDistribution::Uniform, PathGrid::Random);
         let (objective, rows) = match arm.rank {
             None => (
-                ObjectiveConfig::Sm { weighting: Weighting::Likelihood, time, draws: 1 },
+                ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time, draws: 1 },
                 experiment.pairs,
             ),
             Some(_) => {
@@ -100,7 +111,8 @@ impl Rig {
                     Trained::Head => ScoreGradient::Frozen,
                 };
                 let transitions = experiment.transitions;
-                let lm = ObjectiveConfig::Lm { transitions, form: LmForm::default(), time, score };
+                let form = if arm.is_paper() { LmForm::Path } else { LmForm::Marginal };
+                let lm = ObjectiveConfig::Lm { transitions, form, time, grid, score };
                 (lm, experiment.pairs / transitions)
             }
         };

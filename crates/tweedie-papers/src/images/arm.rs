@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use tch::Device;
 
 use tweedie::data::TableOptions;
-use tweedie::grid::TimeDistribution;
+use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{
-    BaseConfig, BaseKind, HeadConfig, HeadStart, HeadTrunk, ModelConfig, NetworkConfig, Structure,
-    UNetConfig,
+    BaseConfig, BaseKind, HeadConfig, HeadStart, HeadTrunk, ModelConfig, NetworkConfig, Prediction,
+    Structure, UNetConfig,
 };
-use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, Weighting};
+use tweedie::objective::{Hessian, LmForm, ObjectiveConfig, ScoreGradient, Weighting};
 use tweedie::run::{DataConfig, Prepared, Run, RunConfig};
 use tweedie::{Error, Result};
 
@@ -29,6 +29,8 @@ pub struct Arm {
     pub rank: i64,
     /// What the covariance head sits on.
     pub trunk: HeadTrunk,
+    /// What the network's output predicts: a correction of the base's `ε̂`, or `ε̂`.
+    pub prediction: Prediction,
     /// The run whose score is taken and frozen.
     pub score_from: Option<PathBuf>,
 }
@@ -41,7 +43,18 @@ impl Arm {
             time: TimeDistribution::Uniform,
             draws: 1,
         };
-        Arm { name: name.into(), objective, rank: 0, trunk: HeadTrunk::Shared, score_from: None }
+        Arm::new(name, objective)
+    }
+
+    fn new(name: &str, objective: ObjectiveConfig) -> Arm {
+        Arm {
+            name: name.into(),
+            objective,
+            rank: 0,
+            trunk: HeadTrunk::Shared,
+            prediction: Prediction::Correction,
+            score_from: None,
+        }
     }
 
     /// Likelihood Matching in marginal form, times uniform in `t` as in [`Arm::sm`], so that the
@@ -54,8 +67,36 @@ impl Arm {
         score: ScoreGradient,
     ) -> Arm {
         let (form, time) = (LmForm::default(), TimeDistribution::Uniform);
-        let objective = ObjectiveConfig::Lm { transitions, form, time, score };
-        Arm { name: name.into(), objective, rank, trunk, score_from: None }
+        let grid = PathGrid::Random;
+        let objective = ObjectiveConfig::Lm { transitions, form, time, grid, score };
+        Arm { rank, trunk, ..Arm::new(name, objective) }
+    }
+
+    /// Likelihood Matching as its paper has it, `--objective lm-paper` of `tweedie train`: along
+    /// simulated paths of times uniform in `t`, score and Hessian together, a network for each, no
+    /// base corrected.
+    pub fn lm_paper(name: &str, transitions: usize, rank: i64) -> Arm {
+        let objective = paper_objective(transitions);
+        let (trunk, prediction) = (HeadTrunk::Separate, Prediction::Epsilon);
+        Arm { rank, trunk, prediction, ..Arm::new(name, objective) }
+    }
+
+    /// The quasi-likelihood of a score alone under a fixed Hessian, as [`Arm::lm`] otherwise.
+    pub fn fixed_hessian(name: &str, transitions: usize, hessian: Hessian) -> Arm {
+        let (form, time) = (LmForm::default(), TimeDistribution::Uniform);
+        let grid = PathGrid::Random;
+        Arm::new(name, ObjectiveConfig::LmFixedHessian { transitions, form, time, grid, hessian })
+    }
+}
+
+/// The objective of the Likelihood Matching paper.
+pub(crate) fn paper_objective(transitions: usize) -> ObjectiveConfig {
+    ObjectiveConfig::Lm {
+        transitions,
+        form: LmForm::Path,
+        time: TimeDistribution::Uniform,
+        grid: PathGrid::Random,
+        score: ScoreGradient::Joint,
     }
 }
 
@@ -137,6 +178,7 @@ impl<'a> Studio<'a> {
             model: ModelConfig {
                 network: NetworkConfig::UNet(network),
                 head,
+                prediction: arm.prediction,
                 ..ModelConfig::default()
             },
             objective: arm.objective.clone(),

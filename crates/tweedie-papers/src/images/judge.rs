@@ -36,6 +36,8 @@ impl Method {
     pub const LEARNED: Method = Method::ancestral(CovarianceConfig::Own);
     /// Ancestral, `H = 0`: the paper's score-matching sampler.
     pub const ZERO_HESSIAN: Method = Method::ancestral(CovarianceConfig::ZeroHessian);
+    /// Ancestral, `H = I`: the fixed Hessian of the paper's ablation.
+    pub const IDENTITY_HESSIAN: Method = Method::ancestral(CovarianceConfig::IdentityHessian);
     /// Ancestral, with the covariance of the forward bridge, DDPM "small".
     pub const BETA_TILDE: Method = Method::ancestral(CovarianceConfig::BetaTilde);
     /// DDIM's deterministic steps.

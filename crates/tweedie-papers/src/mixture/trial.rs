@@ -8,11 +8,11 @@ use super::distribution::Distribution;
 use crate::experiment::settings;
 use tweedie::Result;
 use tweedie::covariance::{CovarianceConfig, CovarianceSources};
-use tweedie::grid::{Spacing, TimeDistribution};
+use tweedie::grid::{PathGrid, Spacing, TimeDistribution};
 use tweedie::model::Parametrization;
 use tweedie::model::{
     Base, BaseConfig, BaseKind, Denoiser, Form, HeadConfig, HeadTrunk, MlpConfig, Model,
-    ModelConfig, NetworkConfig,
+    ModelConfig, NetworkConfig, Prediction,
 };
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, Weighting};
@@ -48,8 +48,27 @@ settings! {
         pub head_trunk: HeadTrunk = HeadTrunk::Shared,
         /// The distribution that the network corrects.
         pub base: BaseKind = BaseKind::Isotropic,
+        /// What the network's output predicts: a correction of the base's `ε̂`, or `ε̂`.
+        pub prediction: Prediction = Prediction::Correction,
         /// The model's κ.
         pub finest_scale: f64 = 0.05,
+    }
+}
+
+impl Recipe {
+    /// The same training to the letter of the Likelihood Matching paper: along simulated paths of
+    /// times uniform in `t`, score and Hessian together in networks of their own, no base
+    /// corrected.
+    pub(super) fn of_paper(&self) -> Recipe {
+        Recipe {
+            time: TimeDistribution::Uniform,
+            form: LmForm::Path,
+            score: ScoreGradient::Joint,
+            head_trunk: HeadTrunk::Separate,
+            base: BaseKind::Isotropic,
+            prediction: Prediction::Epsilon,
+            ..self.clone()
+        }
     }
 }
 
@@ -110,6 +129,7 @@ pub fn train(
             replicates: numbers.len() as i64,
         }),
         head: transitions.map(|_| HeadConfig::diagonal(Parametrization::Posterior)),
+        prediction: recipe.prediction,
         finest_scale: recipe.finest_scale,
         ..ModelConfig::default()
     }
@@ -119,6 +139,7 @@ pub fn train(
             transitions,
             form: recipe.form,
             time: recipe.time,
+            grid: PathGrid::Random,
             score: recipe.score,
         },
         None => ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: recipe.time, draws: 1 },

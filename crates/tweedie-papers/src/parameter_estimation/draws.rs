@@ -5,7 +5,7 @@ use rand_distr::StandardNormal;
 
 use super::family::Point;
 use super::loss::{Draw, Form};
-use tweedie::grid::TimeDistribution;
+use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::schedule::{Schedule, Vp};
 
 /// How score matching weighs `‖ε̂ − ε‖² = σ²‖s + ε/σ‖²` and draws `t`.
@@ -56,6 +56,14 @@ pub enum Estimator {
         /// How draws are made.
         sampling: Sampling,
     },
+    /// The quasi-likelihood (10)–(12) under the conditions of Theorem 2: along a path of `T²`
+    /// equal steps of `1/T` from 0 to a horizon `T` of constant `β = 1`.
+    QuasiLikelihood {
+        /// `T`, from 2.
+        horizon: usize,
+        /// How draws are made.
+        sampling: Sampling,
+    },
 }
 
 impl Estimator {
@@ -103,6 +111,9 @@ impl Estimator {
                 };
                 format!("LM {form}, N = {transitions}{time}{sampling}")
             }
+            Estimator::QuasiLikelihood { horizon, .. } => {
+                format!("quasi-MLE, T = {horizon}, N = {}", horizon * horizon)
+            }
         }
     }
 
@@ -110,6 +121,7 @@ impl Estimator {
     pub fn form(&self) -> Form {
         match self {
             Estimator::LikelihoodMatching { form, .. } => *form,
+            Estimator::QuasiLikelihood { .. } => Form::Path,
             _ => Form::Score,
         }
     }
@@ -118,6 +130,7 @@ impl Estimator {
     pub fn group(&self) -> usize {
         match self {
             Estimator::LikelihoodMatching { transitions, .. } => *transitions,
+            Estimator::QuasiLikelihood { horizon, .. } => horizon * horizon,
             _ => 1,
         }
     }
@@ -147,15 +160,15 @@ impl Estimator {
         match self {
             Estimator::MaximumLikelihood => Sampling::Balanced,
             Estimator::ScoreMatching { sampling, .. } => *sampling,
-            Estimator::LikelihoodMatching { sampling, .. } => *sampling,
+            Estimator::LikelihoodMatching { sampling, .. }
+            | Estimator::QuasiLikelihood { sampling, .. } => *sampling,
         }
     }
 }
 
 /// Makes the draws of one estimator.
 #[derive(Debug)]
-pub struct Drawer<'a> {
-    vp: &'a Vp,
+pub struct Drawer {
     times: Times,
     estimator: Estimator,
 }
@@ -163,7 +176,7 @@ pub struct Drawer<'a> {
 #[derive(Debug)]
 enum Times {
     Score { vp: Vp, weight: ScoreWeight },
-    Grid { transitions: usize, time: TimeDistribution },
+    Grid { vp: Vp, transitions: usize, time: TimeDistribution, grid: PathGrid },
 }
 
 fn normal(rng: &mut impl Rng) -> Point {
@@ -175,10 +188,10 @@ fn noised(x0: Point, alpha: f64, sigma2: f64, z: Point) -> Point {
     [alpha * x0[0] + sigma * z[0], alpha * x0[1] + sigma * z[1]]
 }
 
-impl<'a> Drawer<'a> {
+impl Drawer {
     /// # Panics
     /// For maximum likelihood, which needs no draws.
-    pub fn new(estimator: Estimator, vp: &'a Vp) -> Drawer<'a> {
+    pub fn new(estimator: Estimator, vp: &Vp) -> Drawer {
         let times = match estimator {
             Estimator::MaximumLikelihood => panic!("maximum likelihood draws no noise"),
             Estimator::ScoreMatching { weight, .. } => {
@@ -189,10 +202,17 @@ impl<'a> Drawer<'a> {
                 Times::Score { vp, weight }
             }
             Estimator::LikelihoodMatching { transitions, time, .. } => {
-                Times::Grid { transitions, time }
+                Times::Grid { vp: vp.clone(), transitions, time, grid: PathGrid::Random }
             }
+            Estimator::QuasiLikelihood { horizon, .. } => Times::Grid {
+                // β = 1 up to T is β = T up to 1
+                vp: Vp::linear(horizon as f64, horizon as f64),
+                transitions: horizon * horizon,
+                time: TimeDistribution::Uniform,
+                grid: PathGrid::Equidistant,
+            },
         };
-        Drawer { vp, times, estimator }
+        Drawer { times, estimator }
     }
 
     /// Appends one group of draws at `x0`, and the group with the opposite noise if `mirrored`. A
@@ -234,17 +254,18 @@ impl<'a> Drawer<'a> {
                     });
                 }
             }
-            Times::Grid { transitions, time } => {
-                let uniforms: Vec<f64> = (1..*transitions).map(|_| rng.random()).collect();
-                let grid = time.random_grid(self.vp, &uniforms);
+            Times::Grid { vp, transitions, time, grid } => {
+                let uniforms: Vec<f64> =
+                    (0..grid.uniforms(*transitions)).map(|_| rng.random()).collect();
+                let grid = grid.times(*time, vp, *transitions, &uniforms);
                 let first = out.len();
                 let z = normal(rng);
-                let mut x = noised(x0, self.vp.alpha(grid[0]), self.vp.sigma2(grid[0]), z);
-                let mut mirror =
-                    noised(x0, self.vp.alpha(grid[0]), self.vp.sigma2(grid[0]), [-z[0], -z[1]]);
+                let start = (vp.alpha(grid[0]), vp.sigma2(grid[0]));
+                let mut x = noised(x0, start.0, start.1, z);
+                let mut mirror = noised(x0, start.0, start.1, [-z[0], -z[1]]);
                 for gap in grid.windows(2) {
-                    let (alpha, sigma2) = (self.vp.alpha(gap[1]), self.vp.sigma2(gap[1]));
-                    let step = self.vp.transition(gap[0], gap[1]);
+                    let (alpha, sigma2) = (vp.alpha(gap[1]), vp.sigma2(gap[1]));
+                    let step = vp.transition(gap[0], gap[1]);
                     let rho = step.k2 / sigma2;
                     let noise = normal(rng);
                     let opposite = [-noise[0], -noise[1]];

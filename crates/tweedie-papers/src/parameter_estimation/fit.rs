@@ -117,7 +117,7 @@ pub fn maximum_likelihood(data: &[Point], start: &Mixture) -> Fit {
 /// eighth as many.
 pub fn fit(
     estimator: Estimator,
-    drawer: &Drawer<'_>,
+    drawer: &Drawer,
     data: &[Point],
     start: &Mixture,
     draws: usize,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{BetaTilde, Covariance, Own};
-use tweedie::grid::TimeDistribution;
+use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{
     Base, Denoiser, Form, HeadBody, HeadConfig, MlpConfig, Model, ModelConfig, NetworkConfig,
     Prediction, Structure, UNetConfig,
@@ -43,6 +43,7 @@ pub const LM: LikelihoodMatching = LikelihoodMatching {
     transitions: TRANSITIONS,
     form: LmForm::Marginal,
     time: TimeDistribution::LogSnr,
+    grid: PathGrid::Random,
     score: ScoreGradient::Dsm,
 };
 

@@ -181,6 +181,25 @@ impl<'a> Elbo<'a> {
         -reverse.kl_from_isotropic(&mean, &variance.rows(x0)).to_kind(tch::Kind::Double)
     }
 
+    /// The log-density of a step to `x_s` `[b, d]` from draws of `x_t`, row by row; to the data
+    /// (`s = 0`, of all rows or of none) that of the decoder; `[b]`.
+    pub(super) fn log_step(
+        &self,
+        xs: &Tensor,
+        q: &Query,
+        noise: &Tensor,
+        covariance: &StepCovariance,
+        s: &Times,
+    ) -> Tensor {
+        match s.at_the_data() {
+            true => self.step_term(xs, q, noise, covariance, s),
+            false => {
+                let step = self.reverse.distribution(q, noise, covariance, s);
+                step.log_prob(xs).to_kind(tch::Kind::Double)
+            }
+        }
+    }
+
     /// `−KL(q(x_T|x_0) ‖ N(0, σ_T² I))`, exact.
     fn prior(&self, x0: &Tensor) -> Tensor {
         let schedule = self.reverse.model().space().schedule();

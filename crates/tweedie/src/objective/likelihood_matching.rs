@@ -14,12 +14,11 @@
 
 mod low_rank;
 
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{Objective, Trains};
 use crate::choice::choices;
-use crate::grid::TimeDistribution;
+use crate::grid::{PathGrid, TimeDistribution};
 use crate::model::Denoiser;
 use crate::noise::{Draw, Noise};
 use crate::posterior::NoiseMoments;
@@ -28,15 +27,14 @@ use crate::schedule::{Schedule, Transition};
 use crate::sym_matrix::SymMatrix;
 use crate::tensor::squared_norm;
 
-/// How the noise of a transition enters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LmForm {
-    /// Along a simulated path, as the paper.
-    Path,
-    /// Averaged out given `(x_0, x_t)`.
-    #[default]
-    Marginal,
+choices! {
+    /// How the noise of a transition enters.
+    pub enum LmForm = Marginal {
+        /// Along a simulated path, as in the paper.
+        Path = "path",
+        /// Averaged out given the clean row and its noisy state.
+        Marginal = "marginal",
+    }
 }
 
 choices! {
@@ -58,8 +56,10 @@ pub struct LikelihoodMatching {
     pub transitions: usize,
     /// Path or marginal form.
     pub form: LmForm,
-    /// The clock in which the random grid is uniform.
+    /// The clock in which the path's times are uniform.
     pub time: TimeDistribution,
+    /// How they are laid in it.
+    pub grid: PathGrid,
     /// What trains the score.
     pub score: ScoreGradient,
 }
@@ -84,11 +84,12 @@ impl LikelihoodMatching {
         let x0 = &batch.x;
         let (rows, d) = x0.size2().expect("rows of data");
         let n = self.transitions;
-        let uniforms = noise.uniform(n - 1);
+        let each = self.grid.uniforms(n);
+        let uniforms = noise.uniform(each);
         let mut pairs = Vec::with_capacity(rows as usize * n);
         for row in 0..rows as usize {
-            let grid =
-                self.time.random_grid(schedule, &uniforms[row * (n - 1)..(row + 1) * (n - 1)]);
+            let uniforms = &uniforms[row * each..(row + 1) * each];
+            let grid = self.grid.times(self.time, schedule, n, uniforms);
             pairs.extend(grid.windows(2).map(|w| (w[0], w[1])));
         }
         let columns = pairs.iter().map(|&(s, t)| {
@@ -181,7 +182,7 @@ impl Objective for LikelihoodMatching {
             LmForm::Marginal => self.transitions,
             LmForm::Path => self.transitions + 1,
         };
-        vec![Draw::Uniform(self.transitions - 1), Draw::Normal(normals * dim)]
+        vec![Draw::Uniform(self.grid.uniforms(self.transitions)), Draw::Normal(normals * dim)]
     }
 
     fn trains(&self) -> Trains {
