@@ -944,3 +944,44 @@ fn a_resumption_keeps_the_maps_of_its_columns() {
     let message = resume(1.0 + 1e-9).unwrap_err().to_string();
     assert!(message.contains("data.json") && message.contains("start a new one"), "{message}");
 }
+
+/// `--objective lm-paper` is the paper's objective, and `--form`, `--clock` and `--grid` are
+/// options of any Likelihood Matching; others have no paths. What it has trained is scored along
+/// paths, in words that claim no exactness.
+#[test]
+fn the_papers_own_likelihood_matching_is_one_switch() {
+    let place = Place::new();
+    let (data, out) = (place.table(), place.at("paper"));
+    let few = ["--iterations", "3", "--transitions", "1", "--quiet"];
+    succeed(&train(&data, &out, &[&["--objective", "lm-paper"], &few[..]].concat()));
+    let config = std::fs::read_to_string(place.at("paper/config.toml")).unwrap();
+    let parts = [
+        "form = \"path\"",
+        "time = \"uniform\"",
+        "grid = \"random\"",
+        "score = \"joint\"",
+        "transitions = 1\n",
+        "prediction = \"epsilon\"",
+        "head_trunk = \"separate\"",
+    ];
+    for part in parts {
+        assert!(config.contains(part), "{part}: {config}");
+    }
+    let score = ["score", &out, &data, "--estimator", "path", "--steps", "4", "--json", "--quiet"];
+    let scores: serde_json::Value = serde_json::from_str(&succeed(&score)).unwrap();
+    assert_eq!(scores["kind"], "lower-bound");
+    assert!(scores["estimator"].as_str().unwrap().starts_with("path likelihood, K = 4"));
+
+    let other = place.at("other");
+    let flags = ["--form", "path", "--clock", "uniform", "--grid", "equidistant"];
+    let few = ["--iterations", "3", "--transitions", "5", "--quiet"];
+    succeed(&train(&data, &other, &[&flags[..], &few].concat()));
+    let config = std::fs::read_to_string(place.at("other/config.toml")).unwrap();
+    assert!(config.contains("grid = \"equidistant\"") && config.contains("score = \"dsm\""));
+    let refused = |flags: &[&str], words: &[&str]| {
+        let said = fail(&train(&data, &place.at("none"), flags), 2);
+        assert!(words.iter().all(|word| said.contains(word)), "{flags:?}: {said}");
+    };
+    refused(&["--transitions", "1", "--grid", "equidistant"], &["--transitions", "--grid random"]);
+    refused(&["--objective", "sm", "--form", "path"], &["--form", "--objective lm"]);
+}
