@@ -982,5 +982,6 @@ fn the_papers_own_likelihood_matching_is_one_switch() {
         fail(&train(&data, &place.at("none"), flags), 2, words);
     };
     refused(&["--transitions", "1", "--grid", "equidistant"], &["--transitions", "--grid random"]);
-    refused(&["--objective", "sm", "--form", "path"], &["--form", "--objective lm"]);
+    let lm = ["--data", &data, "--out", "none", "--objective", "sm", "--form", "path"];
+    fail(&[&["train"], &lm[..]].concat(), 2, &["--form", "--objective lm"]);
 }
