@@ -1,4 +1,4 @@
-//! The mixture experiment of Likelihood Matching (§5.1, Figures 2(a), 2(b) and 3(a)): how few
+//! The mixture experiment of Likelihood Matching (§5.1, Figures 2(a), 2(b) and 3): how few
 //! sampling steps suffice when the covariance of a reverse step is learned.
 //!
 //! Networks with one hidden layer are trained on two well separated modes, trials side by side
@@ -9,6 +9,7 @@
 pub mod arm;
 pub mod distance;
 pub mod distribution;
+mod plane;
 mod report;
 pub mod trial;
 
@@ -20,6 +21,7 @@ use crate::experiment::{Context, Experiment, Progress, at_least, settings};
 use crate::outcome::Outcome;
 use arm::{Arm, Curve, Source};
 use distribution::Distribution;
+use plane::Plane;
 use trial::Recipe;
 
 use tweedie::covariance::CovarianceConfig;
@@ -42,7 +44,7 @@ settings! {
         /// Sampling steps `K`.
         pub steps: Vec<usize> = vec![5, 10, 20, 50, 100],
         /// Likelihood Matching's numbers of transitions `N`.
-        pub transitions: Vec<usize> = vec![2, 5, 20],
+        pub transitions: Vec<usize> = vec![1, 2, 5, 20],
         /// Whether the heavy-tailed distribution is done too.
         pub student_t: bool = true,
         /// Whether other ways to train (joint, another trunk, at a fifth of the pairs; more data; a
@@ -68,6 +70,8 @@ pub struct Report {
     pub experiment: Mixture,
     /// The distances over `K` of every arm.
     pub curves: Vec<Curve>,
+    /// Data and samples in the plane.
+    pub plane: Plane,
 }
 
 /// Names of arms that the summary needs.
@@ -161,7 +165,8 @@ impl Mixture {
             }
             last = Some(*arm);
         }
-        Ok(Report { experiment: self.clone(), curves })
+        progress("samples in the plane", 1.0);
+        Ok(Report { experiment: self.clone(), curves, plane: Plane::of(self)? })
     }
 
     fn check(&self) -> Result<()> {
@@ -169,7 +174,7 @@ impl Mixture {
         at_least("experiment.train_rows", self.train_rows, 10)?;
         at_least("experiment.samples", self.samples, 10)?;
         at_least("experiment.steps", self.steps.iter().copied().min().unwrap_or(0), 1)?;
-        at_least("experiment.transitions", self.transitions.iter().copied().min().unwrap_or(0), 2)?;
+        at_least("experiment.transitions", self.transitions.iter().copied().min().unwrap_or(0), 1)?;
         at_least("experiment.threads", self.threads.unwrap_or(1), 1)?;
         at_least(
             "experiment.recipe.pairs",
@@ -178,9 +183,10 @@ impl Mixture {
         )
     }
 
-    /// The transitions of the variants, and of the summary where it needs one `N`.
+    /// The transitions of the variants, and of the summary where it needs one `N`: the last but
+    /// one, if there are two.
     pub(super) fn reference(&self) -> Option<usize> {
-        self.transitions.get(self.transitions.len() / 2).copied()
+        self.transitions.get(self.transitions.len().saturating_sub(2)).copied()
     }
 
     /// The distributions that are done.

@@ -42,7 +42,7 @@ impl Report {
                 .figure(format!("figure-2{letter}.svg"), self.figure(of))
                 .figure(format!("figure-3a-{}.svg", of.name()), self.density(of)?);
         }
-        Ok(outcome)
+        Ok(outcome.figures(self.plane.figures()))
     }
 
     fn with_last(&self, of: Distribution, variant: bool) -> impl Iterator<Item = &Curve> {

@@ -21,9 +21,9 @@ fn reproducible_and_complete() {
         report.curves.iter().flat_map(|c| c.points.iter().flat_map(|p| p.values.clone())).collect()
     };
     let first = values(&tiny());
-    // per distribution: (3 + 1 + 4) covariances, 2 last steps, 2 numbers of steps, and 2 sets of
+    // per distribution: (3 + 2 + 4) covariances, 2 last steps, 2 numbers of steps, and 2 sets of
     // draws; 2 trials each
-    assert_eq!(first.len(), 2 * (8 * 2 * 2 + 2) * 2);
+    assert_eq!(first.len(), 2 * (9 * 2 * 2 + 2) * 2);
     assert!(first.iter().all(|v| v.is_finite()));
     assert_eq!(first, values(&Mixture { threads: Some(1), ..tiny() }));
     assert_ne!(first, values(&Mixture { seed: 1000, ..tiny() }));
@@ -41,7 +41,7 @@ fn writes_its_files() {
         outcome.page.fill(crate::experiment::Entry::of::<Mixture>().page(), &settings).unwrap();
     assert!(page.contains("| LM N=2 |"), "{page}");
     assert_eq!(heard, 1.0);
-    for file in ["mixture.csv", "figure-2a.svg", "figure-2b.svg", "figure-3a-gaussian.svg"] {
+    for file in ["mixture.csv", "figure-2a.svg", "figure-2b.svg", "figure-3a-gaussian.svg", "figure-3b-lm-paper.svg"] {
         assert!(dir.path().join(file).metadata().unwrap().len() > 500, "{file}");
     }
 }
@@ -62,6 +62,6 @@ fn exact_moments_beat_fixed_covariances() {
 fn impossible_settings_name_their_field() {
     let error = Mixture { steps: vec![], ..tiny() }.measure(&mut |_, _| ()).unwrap_err();
     assert!(error.to_string().starts_with("experiment.steps"), "{error}");
-    let error = Mixture { transitions: vec![1], ..tiny() }.measure(&mut |_, _| ()).unwrap_err();
+    let error = Mixture { transitions: vec![0], ..tiny() }.measure(&mut |_, _| ()).unwrap_err();
     assert!(error.to_string().starts_with("experiment.transitions"), "{error}");
 }

@@ -75,7 +75,7 @@ impl Recipe {
 /// Rows of several trials: a batch holds as many rows of each, drawn with replacement, trial after
 /// trial.
 struct Replicates {
-    /// `[trials n, 1]`.
+    /// `[trials n, d]`.
     values: TensorRows,
     trials: usize,
     rows: usize,
@@ -113,12 +113,22 @@ pub fn train(
 ) -> Result<Model> {
     let sets: Result<Vec<Tensor>> =
         numbers.clone().map(|number| data(distribution, rows, number, seed)).collect();
-    let all = Tensor::stack(&sets?, 0).squeeze_dim(-1);
+    let seed = seed.derive(&format!("training {} {}", distribution.name(), numbers.start));
+    fit(recipe, (&Tensor::cat(&sets?, 0), numbers.len()), transitions, seed)
+}
+
+/// Trains a network for each of `trials` on its part of `rows` `[trials n, d]`, trial after trial,
+/// as [`train`].
+pub(super) fn fit(
+    recipe: &Recipe,
+    (rows, trials): (&Tensor, usize),
+    transitions: Option<usize>,
+    seed: Seed,
+) -> Result<Model> {
     let draws = transitions.unwrap_or(1);
     let base = BaseConfig { kind: recipe.base, ..BaseConfig::mixture(2) };
-    let base =
-        Base::fit(&base, &all.view([-1, 1]), &Tensor::zeros([0, 1], (Kind::Double, Device::Cpu)))?;
-    let seed = seed.derive(&format!("training {} {}", distribution.name(), numbers.start));
+    let none = Tensor::zeros([0, rows.size()[1]], (Kind::Double, Device::Cpu));
+    let base = Base::fit(&base, rows, &none)?;
     let model = ModelConfig {
         network: NetworkConfig::Mlp(MlpConfig {
             form: Form::Plain,
@@ -126,7 +136,7 @@ pub fn train(
             depth: 1,
             frequencies: recipe.frequencies,
             head_trunk: recipe.head_trunk,
-            replicates: numbers.len() as i64,
+            replicates: trials as i64,
         }),
         head: transitions.map(|_| HeadConfig::diagonal(Parametrization::Posterior)),
         prediction: recipe.prediction,
@@ -146,8 +156,8 @@ pub fn train(
     }
     .build()?;
     let rows = Replicates {
-        values: TensorRows::new(all.to_kind(Kind::Float).view([-1, 1])),
-        trials: numbers.len(),
+        values: TensorRows::new(rows.to_kind(Kind::Float)),
+        trials,
         rows: (recipe.pairs / draws).max(1),
     };
     let trainer = Trainer {
@@ -210,9 +220,9 @@ impl Chain {
         let mean = step(LastStep::Mean)?;
         let before = run_chain(&mean, &grid[1..], seed.derive("sampling"), rows.clone(), None)?;
         let mut noise = Noise::new(seed.derive("last step"), rows);
-        let values = |x: Tensor| -> Vec<Vec<f64>> {
-            to_vec(&x).chunks(samples).map(<[f64]>::to_vec).collect()
-        };
+        let each = samples * before.size()[1] as usize;
+        let values =
+            |x: Tensor| -> Vec<Vec<f64>> { to_vec(&x).chunks(each).map(<[f64]>::to_vec).collect() };
         let at = Times::All(grid[1]);
         let q = Query::new(&before, &at);
         tch::no_grad(|| {
