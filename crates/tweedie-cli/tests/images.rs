@@ -8,6 +8,9 @@ use proptest::prelude::*;
 
 use image::{GrayImage, Luma, Rgb, RgbImage, RgbaImage};
 use tweedie::data::{Dataset, TableOptions};
+use tweedie::model::{HeadTrunk, NetworkConfig, UNetConfig};
+
+mod common;
 
 fn read(path: &Path) -> tweedie::Result<Dataset> {
     Dataset::read_with(path, &TableOptions::default())
@@ -459,6 +462,59 @@ fn the_program_on_images() {
     );
     succeed(&["report", &run, "--steps", "2", "-n", "4", "--rows", "2", "--threads", "1"]);
     assert!(std::fs::read_to_string(at("run/report.html")).unwrap().contains("data:image/png"));
+}
+
+/// Networks are chosen by name, over what a file says of another; shape and classes follow the data.
+#[test]
+fn networks_are_chosen_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    for i in 0..20u8 {
+        let folder = dir.path().join(["pictures/a", "pictures/b"][usize::from(i % 2)]);
+        std::fs::create_dir_all(&folder).unwrap();
+        let pixel = |x: u32, y: u32| Luma([i * 12 ^ (x * 8 + y) as u8]);
+        GrayImage::from_fn(8, 8, pixel).save(folder.join(format!("{i}.png"))).unwrap();
+    }
+    let file = "[model.network]\nkind = 'unet'\nscale_shift = true\nhead_dim = 2\n";
+    std::fs::write(at("other.toml"), file).unwrap();
+    let small = "[8, 8, 8, 8]";
+    let train = |out: &str, network: &str, more: &[&str]| {
+        let (widths, heads) =
+            (format!("model.network.widths={small}"), format!("model.network.head_widths={small}"));
+        let (config, data, out) = (at("other.toml"), at("pictures"), at(out));
+        let mut args = vec!["train", "--config", &config, "--data", &data, "--out", &out];
+        args.extend(["--network", network, "--set", &widths, "--set", &heads, "--iterations", "1"]);
+        args.extend(["--batch-size", "2", "--set", "model.network.groups=4", "--rank", "0"]);
+        args.extend(["--set", "train.validation_rows=2", "--threads", "1", "--quiet"]);
+        common::succeed(&[&args[..], more].concat());
+        let run = tweedie::run::Run::load(&out, tch::Device::Cpu).unwrap();
+        let NetworkConfig::UNet(network) = run.config.model.network else { panic!() };
+        network
+    };
+    let of = |preset: UNetConfig| UNetConfig {
+        widths: vec![8; 4],
+        head_widths: vec![8; 4],
+        groups: 4,
+        ..preset
+    };
+    let paper = UNetConfig::paper([1, 8, 8]);
+    assert_eq!(paper.head_trunk, HeadTrunk::Separate);
+    assert_eq!(train("paper", "paper", &[]), of(paper.clone()));
+    let one = UNetConfig { head_trunk: HeadTrunk::Shared, classes: 2, ..paper };
+    assert_eq!(train("one", "paper", &["--separate=false", "--classes"]), of(one));
+    let deep = UNetConfig::ddpm_plus_plus([1, 8, 8], 8);
+    assert_eq!(train("deep", "ddpm++-deep", &[]), of(deep));
+
+    let (pictures, table, out) = (at("pictures"), at("table.csv"), at("refused"));
+    std::fs::write(&table, "a,b\n".to_string() + &"1.5,2\n2.5,1\n0.5,7\n3.25,4\n".repeat(20))
+        .unwrap();
+    let refused = |data: &str, words: &[&str], more: &[&str]| {
+        let args = ["train", "--data", data, "--out", &out, "--network", "ddpm++"];
+        common::fail(&[&args[..], more].concat(), 2, words);
+    };
+    let words = ["--network", "a table, for which the network is a perceptron", "leave it out"];
+    refused(&table, &words, &[]);
+    refused(&pictures, &["9 x 8 pixels", "multiples of 8 with --size"], &["--size", "9x8"]);
 }
 
 /// A model conditioned on classes: trained, resumed, sampled by class, scored and evaluated; the

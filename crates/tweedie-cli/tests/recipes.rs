@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use image::{Rgb, RgbImage};
+use tweedie::model::{NetworkConfig, UNetConfig};
 use tweedie::run::{Run, RunConfig};
 
 mod common;
@@ -93,6 +94,15 @@ fn recipes_train() {
         let last = metrics.last().unwrap();
         assert!(last.iteration == 2 && last.validation.is_some(), "{recipe}: {last:?}");
     }
+}
+
+/// ScoreFlow's recipe has the network that `--network ddpm++` gives.
+#[test]
+fn the_recipe_of_scoreflow_has_its_network() {
+    let path = Path::new(RECIPES).join("cifar10-scoreflow.toml");
+    let config = RunConfig::from_toml(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
+    let network = UNetConfig::ddpm_plus_plus([3, 32, 32], 4);
+    assert_eq!(config.model.network, NetworkConfig::UNet(network));
 }
 
 /// A recipe gives every option: it trains the same when a default changes.

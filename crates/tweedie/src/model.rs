@@ -62,7 +62,7 @@ pub use parameters::{Entry, Parameters};
 pub use preconditioned::{
     Backbone, InMode, Mode, Model, ModelConfig, NetworkConfig, Outputs, Precision, Prediction,
 };
-pub use unet::{HeadBody, UNet, UNet2DModel, UNetConfig};
+pub use unet::{HeadBody, PRESETS, Position, Resample, UNet, UNet2DModel, UNetConfig, Weights};
 pub use watched::Watched;
 
 /// Where a model lives: what rows it takes, and the forward process that they belong to.

@@ -1,12 +1,15 @@
-//! The U-Net against diffusers: references by tests/reference/unet.py (diffusers 0.42.1, torch
-//! 2.11.0).
+//! The U-Net against diffusers and score_sde: references by tests/reference/unet.py (diffusers
+//! 0.42.1, torch 2.11.0) and tests/reference/ddpmpp.py (torch 2.11.0).
 
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{BetaTilde, Interpolated, Reverse};
 use tweedie::likelihood::{Divergence, LogLikelihood, ProbabilityFlow};
-use tweedie::model::{Backbone, Denoiser, HeadBody, HeadTrunk, Mode, Precision, UNetConfig};
+use tweedie::model::{
+    Backbone, Denoiser, HeadBody, HeadTrunk, Mode, PRESETS, Position, Precision, Resample,
+    UNetConfig,
+};
 use tweedie::noise::{Noise, Seed};
 use tweedie::query::{Batch, Coefficient, Condition, Query, Times};
 use tweedie::run::{Run, export, import, read_unet, write_unet};
@@ -61,6 +64,53 @@ fn equals_diffusers() {
         let again = read_unet(dir.path(), Device::Cpu).unwrap();
         assert_eq!(again.config(), net.config());
         assert_eq!(again.parameters().flat(), net.parameters().flat());
+    }
+}
+
+/// DDPM++ at small widths computes what the network of ScoreFlow computes at 999 t, to 1e-5 in f32,
+/// whether its residual blocks average and repeat pixels, as in ScoreFlow's configurations, or
+/// filter them, as in score_sde's NCSN++. So it does not as the discrete process counts steps, or
+/// with the other resampling.
+#[test]
+fn equals_score_sde() {
+    for (name, size, attention, resample, other) in [
+        ("naive", 16, vec![false, true, false], Resample::Residual, Resample::ResidualFir),
+        ("fir", 8, vec![true, false], Resample::ResidualFir, Resample::Residual),
+    ] {
+        let file = folder("../ddpmpp").join(format!("{name}.safetensors"));
+        let tensors = Tensor::read_safetensors(file).unwrap();
+        let of = |name: &str| {
+            let found = tensors.iter().find(|(n, _)| n == name);
+            found.unwrap_or_else(|| panic!("no {name}")).1.shallow_clone()
+        };
+        let preset = UNetConfig::ddpm_plus_plus([3, size, size], 1);
+        let widths = vec![8; attention.len()];
+        let config = UNetConfig { widths, attention, resample, ..preset };
+        let (x, noise) = (of("x").flatten(1, 3), of("noise").flatten(1, 3));
+        let times = Times::each((&of("t")).try_into().unwrap());
+        let error = |config: &UNetConfig| {
+            let net = config.init(0, Device::Cpu, Seed(0)).unwrap();
+            let p = net.parameters();
+            assert_eq!(p.entries().len() + 3, tensors.len(), "{name}");
+            let flat: Vec<Tensor> = p
+                .entries()
+                .iter()
+                .map(|entry| {
+                    let values = of(&entry.name);
+                    assert_eq!(values.size(), entry.shape, "{}", entry.name);
+                    values.view(-1)
+                })
+                .collect();
+            p.assign(&Tensor::cat(&flat, 0));
+            let q = Query::new(&x, &times);
+            gap(&net.forward(&q, &Vp::default(), Mode::default(), false).noise, &noise)
+        };
+        let own = error(&config);
+        println!("{name}: {own:.1e}");
+        assert!(own < 1e-5, "{name}: {own}");
+        let steps = UNetConfig { position: Position::Step, ..config.clone() };
+        assert!(error(&steps) > 1e-3, "{name}");
+        assert!(error(&UNetConfig { resample: other, ..config }) > 1e-3, "{name}");
     }
 }
 
@@ -296,6 +346,8 @@ fn impossible_networks_name_their_field() {
         (UNetConfig { widths: vec![], ..tiny() }, "widths"),
         (UNetConfig { attention: vec![true], ..tiny() }, "attention"),
         (UNetConfig { groups: 3, ..tiny() }, "groups"),
+        (UNetConfig { groups: 8, group_channels: 3, ..tiny() }, "groups"),
+        (UNetConfig { group_channels: -1, ..tiny() }, "group_channels"),
         (UNetConfig { head_dim: 3, ..tiny() }, "head_dim"),
         (UNetConfig { dropout: 1.0, ..tiny() }, "dropout"),
         (UNetConfig { blocks: 0, ..tiny() }, "blocks"),
@@ -349,6 +401,32 @@ fn presets_are_the_papers() {
     }
     let plus = UNetConfig::ddpm_plus_plus([3, 32, 32], 4);
     assert_eq!((&plus.attention[..], plus.dropout), (&[false, true, false, false][..], 0.1));
+    let names_of_plus = names(&UNetConfig { head_trunk: HeadTrunk::Shared, ..small(plus) });
+    let attending: Vec<&str> = names_of_plus
+        .iter()
+        .filter_map(|name| name.strip_suffix(".to_q.weight"))
+        .filter(|name| !name.starts_with("mid"))
+        .collect();
+    let expected = [0, 1, 2, 3].map(|j| format!("down_blocks.1.attentions.{j}"));
+    assert_eq!(attending[..4], expected);
+    assert_eq!(attending[4..], ["up_blocks.2.attentions.4"]);
+}
+
+/// Numbers of parameters: of DDPM++ those that tests/reference/ddpmpp.py counts in the published
+/// layers (about 62 million are published for 4 blocks); of Likelihood Matching's network and of that
+/// for a covariance of rank 0 those of diffusers' `UNet2DModel` (0.42.1) of these widths, with a
+/// time embedding of 512.
+#[test]
+fn presets_have_the_published_sizes() {
+    let size = |config: UNetConfig| config.size(0).unwrap();
+    assert_eq!(size(UNetConfig::ddpm_plus_plus([3, 32, 32], 4)), 61_804_419);
+    assert_eq!(size(UNetConfig::ddpm_plus_plus([3, 32, 32], 8)), 106_632_579);
+    let paper = UNetConfig::paper([3, 32, 32]);
+    assert_eq!(size(paper.clone()), 68_793_091);
+    assert_eq!(paper.size(1).unwrap() - size(paper), 6_702_915);
+    for preset in &PRESETS {
+        assert!(preset.layer().get("model.network.shape").is_none(), "{}", preset.name);
+    }
 }
 
 /// An imported pipeline is a model whose ε̂ at step `i`, `t = (i+1)/1000`, is what diffusers

@@ -13,7 +13,7 @@ use tweedie::model::{BaseKind, HeadStart, HeadTrunk, Parametrization, Precision}
 use tweedie::objective::{LmForm, ObjectiveConfig};
 use tweedie::run::{Layer, RunConfig};
 use tweedie::{Error, Result};
-use tweedie::{objective, schedule};
+use tweedie::{model, objective, schedule};
 
 use crate::choice::values;
 use crate::pictures::size;
@@ -209,6 +209,8 @@ pub const FLAGS: &[Flag] = &[
         score with an isotropic base, as of images, else base]"),
     flag(MODEL, "paper-literal", "model.head.parametrization", "", Switch,
         "Take H = ReLU(U) + VVᵀ as the paper's text does [default: false]").sets(paper_literal),
+    flag(MODEL, "network", "model.network.kind", "", Presets(&model::PRESETS),
+        "The U-Net, for images [default: small]").sets(network),
     flag(MODEL, "width", "model.network.width", "W", Count,
         "Hidden units, for tables [default: 128]"),
     flag(MODEL, "depth", "model.network.depth", "L", Count,
@@ -377,6 +379,16 @@ fn paper_literal(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<
         _ if is => layer.set("model.head.parametrization", Parametrization::default().to_string()),
         _ => layer,
     };
+    Ok(())
+}
+
+/// A network of this name in place of any other; its shape and classes follow the data.
+fn network(value: &Value, _: &RunConfig, layer: &mut Layer) -> Result<()> {
+    if let Some(preset) = model::PRESETS.iter().find(|preset| preset.name == text(value)) {
+        // the layer has no network yet: the defaults of its kind are laid under it
+        layer.lay(&preset.layer());
+        *layer = layer.without("model.network.shape").without("model.network.classes");
+    }
     Ok(())
 }
 

@@ -95,6 +95,21 @@ impl Builder {
         })
     }
 
+    /// Adds a parameter drawn uniformly, of mean 0 and variance `sd²`; returns its index.
+    pub fn uniform(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[i64],
+        sd: f64,
+        seed: Seed,
+    ) -> usize {
+        self.add(name, shape, || {
+            let each: i64 = shape[1..].iter().product();
+            let u = Noise::new(seed, 0..shape[0] as u64).uniform(each as usize);
+            (Tensor::from_slice(&u) - 0.5) * (12f64.sqrt() * sd)
+        })
+    }
+
     /// Adds a parameter that is `value` everywhere; returns its index.
     pub fn constant(&mut self, name: impl Into<String>, shape: &[i64], value: f64) -> usize {
         self.add(name, shape, || Tensor::full(shape, value, (Kind::Float, Device::Cpu)))

@@ -1,5 +1,6 @@
 //! The U-Net of DDPM for images, with a covariance head: residual blocks with time embedding,
-//! attention at chosen resolutions, strided convolutions down and nearest neighbours up.
+//! attention at chosen resolutions, strided convolutions down and nearest neighbours up; with other
+//! options DDPM++, whose residual blocks change the resolution.
 //!
 //! The layout, the names of the parameters and the options are those of diffusers' `UNet2DModel`,
 //! so that models can be exchanged. Rows are images flattened channel by channel, `[b, C·H·W]`;
@@ -19,9 +20,9 @@ use crate::Result;
 use crate::noise::Seed;
 use crate::query::{Coefficient, Query};
 use crate::schedule::Schedule;
-pub use config::{HeadBody, UNetConfig};
+pub use config::{HeadBody, PRESETS, Position, Resample, UNetConfig, Weights};
 pub use diffusers::UNet2DModel;
-use layers::{Attention, Conv, Linear, Maker, Norm, Pass, ResBlock, positional};
+use layers::{Attention, Conv, Linear, Maker, Norm, Pass, ResBlock, Resampling, positional};
 
 impl UNetConfig {
     /// The network with `head` raw head outputs per pixel and channel (none if 0). The ε output
@@ -92,7 +93,43 @@ struct Layout {
 struct Level {
     blocks: Vec<(ResBlock, Option<Attention>)>,
     /// To the next resolution.
-    resize: Option<Conv>,
+    resize: Option<Resize>,
+}
+
+#[derive(Debug)]
+enum Resize {
+    Conv(Conv),
+    Block(ResBlock),
+}
+
+impl Resize {
+    fn new(maker: &mut Maker, name: &str, channels: i64, up: bool) -> Resize {
+        if let Some(resampling) = Resampling::of(maker.config, up) {
+            let block = maker.resampling_block(name, channels, channels, Some(resampling));
+            return Resize::Block(block);
+        }
+        let conv = maker.conv(&format!("{name}.conv"), channels, channels, 3, 1.0);
+        let padding = if maker.config.pad_end { 0 } else { 1 };
+        Resize::Conv(if up { conv } else { Conv { stride: 2, padding, ..conv } })
+    }
+
+    fn down(&self, config: &UNetConfig, p: &Pass, x: &Tensor, time: &Tensor) -> Tensor {
+        match self {
+            Resize::Conv(conv) if config.pad_end => conv.apply(p, &x.constant_pad_nd([0, 1, 0, 1])),
+            Resize::Conv(conv) => conv.apply(p, x),
+            Resize::Block(block) => block.apply(p, x, time),
+        }
+    }
+
+    fn up(&self, p: &Pass, x: &Tensor, time: &Tensor) -> Tensor {
+        match self {
+            Resize::Conv(conv) => {
+                let (_, _, height, width) = x.size4().expect("an image");
+                conv.apply(p, &x.upsample_nearest2d([2 * height, 2 * width], None, None))
+            }
+            Resize::Block(block) => block.apply(p, x, time),
+        }
+    }
 }
 
 /// Everything up to the last features.
@@ -142,15 +179,8 @@ impl Trunk {
                     })
                     .collect();
                 let resize = (i + 1 < levels).then(|| {
-                    let conv = maker.conv(
-                        &format!("{name}.downsamplers.0.conv"),
-                        carried,
-                        carried,
-                        3,
-                        1.0,
-                    );
                     skips.push(carried);
-                    Conv { stride: 2, padding: if config.pad_end { 0 } else { 1 }, ..conv }
+                    Resize::new(maker, &format!("{name}.downsamplers.0"), carried, false)
                 });
                 Level { blocks, resize }
             })
@@ -170,16 +200,16 @@ impl Trunk {
                         let inputs = carried + skips.pop().expect("as many on the way down");
                         let block =
                             maker.res_block(&format!("{name}.resnets.{j}"), inputs, widths[level]);
-                        let attention = config.attention[level].then(|| {
+                        let attends = j == blocks || !config.attention_up_last;
+                        let attention = (attends && config.attention[level]).then(|| {
                             maker.attention(&format!("{name}.attentions.{j}"), widths[level])
                         });
                         carried = widths[level];
                         (block, attention)
                     })
                     .collect();
-                let resize = (i + 1 < levels).then(|| {
-                    maker.conv(&format!("{name}.upsamplers.0.conv"), carried, carried, 3, 1.0)
-                });
+                let resize = (i + 1 < levels)
+                    .then(|| Resize::new(maker, &format!("{name}.upsamplers.0"), carried, true));
                 Level { blocks, resize }
             })
             .collect();
@@ -212,11 +242,8 @@ impl Trunk {
                 h = block(part, &h);
                 skips.push(h.shallow_clone());
             }
-            if let Some(conv) = level.resize {
-                h = match config.pad_end {
-                    true => conv.apply(p, &h.constant_pad_nd([0, 1, 0, 1])),
-                    false => conv.apply(p, &h),
-                };
+            if let Some(resize) = &level.resize {
+                h = resize.down(config, p, &h, &time);
                 skips.push(h.shallow_clone());
             }
         }
@@ -233,9 +260,8 @@ impl Trunk {
                     &Tensor::cat(&[h, skips.pop().expect("as many on the way down")], 1),
                 );
             }
-            if let Some(conv) = level.resize {
-                let (_, _, height, width) = h.size4().expect("an image");
-                h = conv.apply(p, &h.upsample_nearest2d([2 * height, 2 * width], None, None));
+            if let Some(resize) = &level.resize {
+                h = resize.up(p, &h, &time);
             }
         }
         (h, time)
@@ -286,7 +312,7 @@ impl UNet {
         &self.config
     }
 
-    /// Raw outputs for images `x` `[b, C, H, W]` at `position`s of the discrete process and, where
+    /// Raw outputs for images `x` `[b, C, H, W]` at `position`s, which are embedded, and, where
     /// the network has classes, their `classes` `[b]`: `[b, C, H, W]`, and the head's
     /// `[b, (1+r) C, H, W]`.
     pub fn images(
@@ -341,7 +367,11 @@ impl UNet {
 impl Backbone for UNet {
     fn forward(&self, q: &Query, schedule: &dyn Schedule, mode: Mode, with_head: bool) -> Outputs {
         let [c, h, w] = self.config.shape;
-        let position = q.times.time(schedule, q.x.device()) * self.config.steps as f64 - 1.0;
+        let time = q.times.time(schedule, q.x.device());
+        let position = match self.config.position {
+            Position::Step => time * self.config.steps as f64 - 1.0,
+            Position::Continuous => time * (self.config.steps - 1) as f64,
+        };
         let classes = (self.config.classes > 0).then(|| {
             let condition = q.condition.expect("the classes of rows of a model with classes");
             condition.class_tensor(self.config.classes, q.x.device())

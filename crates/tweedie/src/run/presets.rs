@@ -15,12 +15,13 @@ impl Preset {
 #[cfg(test)]
 mod tests {
     use crate::run::RunConfig;
-    use crate::{objective, schedule};
+    use crate::{model, objective, schedule};
 
     /// Every one is a configuration whose head is for its objective, over any other.
     #[test]
     fn presets_are_configurations() {
-        for preset in objective::PRESETS.iter().chain(&schedule::PRESETS) {
+        let others = schedule::PRESETS.iter().chain(&model::PRESETS);
+        for preset in objective::PRESETS.iter().chain(others) {
             for below in
                 objective::PRESETS.iter().filter(|below| !["sn", "iddpm"].contains(&below.name))
             {

@@ -29,7 +29,15 @@ pub(super) fn check(config: &RunConfig, options: &FitOptions) -> Result<()> {
 
 /// Refuses another network than the data are for, and conditions a U-Net on their classes.
 pub(super) fn fit_to(config: &mut RunConfig, record: &DataRecord) -> Result<()> {
-    let Some(shape) = record.image else { return Ok(()) };
+    let Some(shape) = record.image else {
+        if matches!(config.model.network, NetworkConfig::UNet(_)) {
+            let problem = "the data are a table, for which the network is a perceptron, and the \
+                           configured one is a U-Net";
+            let remedy = "leave it out, or give images as data.source";
+            return Err(Error::config("model.network.kind", problem, remedy));
+        }
+        return Ok(());
+    };
     let NetworkConfig::UNet(network) = &mut config.model.network else {
         let problem = "the data are images, for which the network is a U-Net, and the configured \
                        one is a perceptron";

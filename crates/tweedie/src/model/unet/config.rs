@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::HeadTrunk;
+use crate::choice::{Preset, choices};
+use crate::model::{HeadTrunk, NetworkConfig};
 use crate::{Error, Result};
 
 /// What a covariance head makes of the features it sits on.
@@ -14,6 +15,38 @@ pub enum HeadBody {
     Simple,
     /// A residual block first.
     Complex,
+}
+
+choices! {
+    /// How a resolution is made of the next.
+    pub enum Resample = Convolution {
+        /// A strided convolution down; nearest neighbours and a convolution up
+        Convolution = "convolution",
+        /// A residual block, of which both branches are averaged over 2 × 2 pixels or repeated
+        Residual = "residual",
+        /// A residual block, of which both branches are resampled by the filter (1, 3, 3, 1)
+        ResidualFir = "residual-fir",
+    }
+}
+
+choices! {
+    /// What the time embedding is of.
+    pub enum Position = Step {
+        /// The step of the discrete process, `t steps − 1`
+        Step = "step",
+        /// The time itself, `t (steps − 1)`: 999 t of 1000 steps (Song et al. 2021)
+        Continuous = "continuous",
+    }
+}
+
+choices! {
+    /// What weights are drawn from, to keep the size of activations.
+    pub enum Weights = FanIn {
+        /// Normal, of variance in proportion to 1/inputs
+        FanIn = "fan-in",
+        /// Uniform, of variance 2/(inputs + outputs) (Ho et al. 2020)
+        FanAverage = "fan-average",
+    }
 }
 
 /// A U-Net as plain data.
@@ -28,12 +61,18 @@ pub struct UNetConfig {
     pub blocks: i64,
     /// Whether the blocks at each resolution are followed by attention.
     pub attention: Vec<bool>,
+    /// Whether on the way up only the last block of such a resolution is.
+    pub attention_up_last: bool,
     /// Whether there is attention in the middle.
     pub middle_attention: bool,
     /// Channels per attention head; 0: one head.
     pub head_dim: i64,
+    /// How the resolutions are made of each other.
+    pub resample: Resample,
     /// Groups of the normalisations.
     pub groups: i64,
+    /// Channels of a group at least: fewer groups where there are not as many; 0: no such limit.
+    pub group_channels: i64,
     /// Added to variances in normalisations.
     pub norm_epsilon: f64,
     /// Share of activations dropped in training.
@@ -52,6 +91,10 @@ pub struct UNetConfig {
     /// Steps of the discrete process among which a time in `[0, 1]` has its position: step `i`,
     /// from 0, is `t = (i+1)/steps`.
     pub steps: i64,
+    /// What the time embedding is of.
+    pub position: Position,
+    /// What weights are drawn from.
+    pub weights: Weights,
     /// Whether strided convolutions pad below and to the right only.
     pub pad_end: bool,
     /// What the covariance head sits on.
@@ -74,9 +117,12 @@ impl Default for UNetConfig {
             widths: vec![32, 64, 64],
             blocks: 1,
             attention: vec![false, false, true],
+            attention_up_last: false,
             middle_attention: true,
             head_dim: 0,
+            resample: Resample::Convolution,
             groups: 8,
+            group_channels: 0,
             norm_epsilon: 1e-5,
             dropout: 0.0,
             rescale: false,
@@ -85,6 +131,8 @@ impl Default for UNetConfig {
             cosine_first: true,
             frequency_shift: 0.0,
             steps: 1000,
+            position: Position::Step,
+            weights: Weights::FanIn,
             pad_end: false,
             head_trunk: HeadTrunk::Detached,
             head_body: HeadBody::Simple,
@@ -94,33 +142,92 @@ impl Default for UNetConfig {
     }
 }
 
+/// DDPM++ with so many blocks.
+macro_rules! ddpm_plus_plus {
+    ($blocks:literal) => {
+        concat!(
+            "[model.network]\n\
+             kind = 'unet'\n\
+             widths = [128, 256, 256, 256]\n\
+             blocks = ",
+            $blocks,
+            "\n\
+             attention = [false, true, false, false]\n\
+             attention_up_last = true\n\
+             resample = 'residual'\n\
+             groups = 32\n\
+             group_channels = 4\n\
+             norm_epsilon = 1e-6\n\
+             dropout = 0.1\n\
+             rescale = true\n\
+             cosine_first = false\n\
+             frequency_shift = 1.0\n\
+             position = 'continuous'\n\
+             weights = 'fan-average'\n\
+             head_widths = [64, 128, 128, 128]"
+        )
+    };
+}
+
+/// The U-Nets that have a name; shape and classes follow the data. What they leave out is as by
+/// default.
+///
+/// - `paper`: Likelihood Matching's, for images of 32×32 and more: attention in the third block
+///   down and the second up, which are at the third resolution, no dropout, and another network for
+///   the covariance.
+/// - `ddpm++`: what score_flow (Song et al. 2021) makes of its configurations
+///   `cifar10_ddpmpp_continuous` and, with 8 blocks, `cifar10_ddpmpp_deep_continuous`: the NCSN++ of
+///   score_sde with residual blocks of BigGAN's kind that change the resolution, and attention at
+///   16×16, the second resolution of images of 32×32. All of score_flow's configurations have
+///   `fir = False`; score_sde's of NCSN++ have `True`, which is `resample = "residual-fir"`.
+pub const PRESETS: [Preset; 4] = [
+    Preset::new("small", "model.network.kind = 'unet'", "Widths 32, 64, 64: for a CPU"),
+    Preset::new(
+        "paper",
+        "[model.network]\n\
+         kind = 'unet'\n\
+         widths = [128, 256, 256, 512]\n\
+         blocks = 2\n\
+         attention = [false, false, true, false]\n\
+         groups = 32\n\
+         head_trunk = 'separate'\n\
+         head_widths = [64, 128, 128, 128]",
+        "Likelihood Matching's: widths 128, 256, 256, 512, and 64, 128, 128, 128 for the \
+         covariance; for a GPU",
+    ),
+    Preset::new(
+        "ddpm++",
+        ddpm_plus_plus!(4),
+        "ScoreFlow's DDPM++: widths 128, 256, 256, 256, 4 blocks each; for a GPU",
+    ),
+    Preset::new("ddpm++-deep", ddpm_plus_plus!(8), "The same with 8 blocks each; for a GPU"),
+];
+
 impl UNetConfig {
-    /// The network of the Likelihood Matching paper for images of 32×32 and more: 128, 256, 256,
-    /// 512 channels with two blocks, and 64, 128, 128, 128 with one where the head has a network of
-    /// its own; in both, attention in the third block down and the second up, which are at the
-    /// third resolution, and no dropout.
+    /// The network of the Likelihood Matching paper, `paper` of [`PRESETS`].
     pub fn paper(shape: [i64; 3]) -> UNetConfig {
-        UNetConfig {
-            shape,
-            widths: vec![128, 256, 256, 512],
-            blocks: 2,
-            attention: vec![false, false, true, false],
-            groups: 32,
-            head_widths: vec![64, 128, 128, 128],
-            ..UNetConfig::default()
-        }
+        UNetConfig { shape, ..UNetConfig::named(&PRESETS[1]) }
     }
 
-    /// ScoreFlow's DDPM++ for images of 32×32 (`blocks` 4, or 8 for its deep form): 128 channels
-    /// times 1, 2, 2, 2, attention at 16×16, rescaled residuals, dropout 0.1.
+    /// ScoreFlow's DDPM++ with so many `blocks`, `ddpm++` of [`PRESETS`].
     pub fn ddpm_plus_plus(shape: [i64; 3], blocks: i64) -> UNetConfig {
-        UNetConfig {
-            widths: vec![128, 256, 256, 256],
-            attention: vec![false, true, false, false],
-            blocks,
-            dropout: 0.1,
-            rescale: true,
-            ..UNetConfig::paper(shape)
+        UNetConfig { shape, blocks, ..UNetConfig::named(&PRESETS[2]) }
+    }
+
+    /// What a preset sets, over the defaults.
+    fn named(preset: &Preset) -> UNetConfig {
+        #[derive(Deserialize)]
+        struct Tree {
+            model: Model,
+        }
+        #[derive(Deserialize)]
+        struct Model {
+            network: NetworkConfig,
+        }
+        let tree: Tree = toml::from_str(preset.options).expect("options as TOML");
+        match tree.model.network {
+            NetworkConfig::UNet(config) => config,
+            NetworkConfig::Mlp(_) => unreachable!("networks of images"),
         }
     }
 
@@ -137,6 +244,21 @@ impl UNetConfig {
         if self.rescale { std::f64::consts::FRAC_1_SQRT_2 } else { 1.0 }
     }
 
+    /// Groups of a normalisation of so many channels.
+    pub(super) fn groups_of(&self, channels: i64) -> i64 {
+        match self.group_channels {
+            0 => self.groups,
+            least => self.groups.min(channels / least).max(1),
+        }
+    }
+
+    /// Numbers of channels that are normalised by a network of such `widths`: of each resolution,
+    /// and of what is joined on the way up.
+    fn normalised(widths: &[i64]) -> impl Iterator<Item = i64> {
+        let joined = widths.windows(2).map(|pair| pair[0] + pair[1]);
+        widths.iter().flat_map(|&width| [width, 2 * width]).chain(joined)
+    }
+
     /// Checks every field.
     pub fn check(&self) -> Result<()> {
         let bad = |field: &str, problem: String, remedy: String| {
@@ -149,13 +271,20 @@ impl UNetConfig {
         Error::check_count("model.network.blocks", self.blocks, 100)?;
         Error::check_count("model.network.head_blocks", self.head_blocks, 100)?;
         Error::check_count("model.network.groups", self.groups, 1024)?;
+        if !(0..=1024).contains(&self.group_channels) {
+            let remedy = "give a number of channels from 1 to 1024, or 0 for no limit";
+            return bad("group_channels", format!("{}", self.group_channels), remedy.into());
+        }
         Error::check_count("model.network.steps", self.steps, 1_000_000)?;
         let levels = self.widths.len();
         Error::check_count("model.network.widths", levels, 10)?;
         let halvings = 1i64 << (levels - 1);
         if height < halvings || width < halvings || height % halvings != 0 || width % halvings != 0
         {
-            let remedy = format!("pad or resize to multiples of {halvings}, or give fewer widths");
+            let remedy = format!(
+                "bring the images to multiples of {halvings} with data.table.size, or give fewer \
+                 widths"
+            );
             return bad(
                 "shape",
                 format!("{height} x {width} pixels for {levels} resolutions"),
@@ -174,10 +303,6 @@ impl UNetConfig {
         let of_head = if separate { &self.head_widths[..] } else { &[] };
         for &channels in self.widths.iter().chain(of_head) {
             Error::check_count("model.network.widths", channels, 16_384)?;
-            if channels % self.groups != 0 {
-                let problem = format!("{} does not divide a width of {channels}", self.groups);
-                return bad("groups", problem, "give a divisor of every width".into());
-            }
             if self.head_dim < 0 || (self.head_dim > 0 && channels % self.head_dim != 0) {
                 let problem = format!("{} does not divide a width of {channels}", self.head_dim);
                 return bad(
@@ -185,6 +310,19 @@ impl UNetConfig {
                     problem,
                     "give a divisor of every width, or 0 for one head".into(),
                 );
+            }
+        }
+        let normalised =
+            UNetConfig::normalised(&self.widths).chain(UNetConfig::normalised(of_head));
+        for channels in normalised {
+            let groups = self.groups_of(channels);
+            if channels % groups != 0 {
+                let problem = format!("{groups} does not divide {channels} channels");
+                let remedy = match self.group_channels {
+                    0 => "give a divisor of every width",
+                    _ => "give widths that are multiples of it and of group_channels",
+                };
+                return bad("groups", problem, remedy.into());
             }
         }
         if !(0.0..1.0).contains(&self.dropout) {

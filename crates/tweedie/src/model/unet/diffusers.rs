@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::UNetConfig;
+use super::{Position, Resample, UNetConfig};
 use crate::model::HeadTrunk;
 
 /// `sample_size`: one number for squares.
@@ -209,8 +209,15 @@ impl TryFrom<&UNetConfig> for UNet2DModel {
 
     /// The same score network in diffusers, or what of it diffusers has no equal of.
     fn try_from(config: &UNetConfig) -> Result<UNet2DModel, String> {
-        if config.rescale {
-            return Err("residuals divided by √2".into());
+        let refused = [
+            (config.rescale, "residuals divided by √2"),
+            (config.resample != Resample::Convolution, "residual blocks between resolutions"),
+            (config.attention_up_last, "attention after the last block of a resolution alone"),
+            (config.group_channels > 0, "numbers of groups that follow the channels"),
+            (config.position != Position::Step, "an embedding of continuous time"),
+        ];
+        if let Some((_, what)) = refused.into_iter().find(|(has, _)| *has) {
+            return Err(what.into());
         }
         let [channels, height, width] = config.shape;
         let types = |side: usize| {

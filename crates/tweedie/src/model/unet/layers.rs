@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::UNetConfig;
+use super::{Resample, UNetConfig, Weights};
 use crate::model::parameters::{Builder, Parameters};
 use crate::noise::Seed;
 use crate::query::Coefficient;
@@ -31,15 +31,21 @@ pub(super) struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// A weight `[outputs, inputs, …]` drawn `N(0, gain²/fan-in)` and a bias of zeros.
+    /// A weight `[outputs, inputs, …]` of mean 0 and variance `gain²/fan-in`, or at most the
+    /// inverse of the mean of both fans, and a bias of zeros.
     fn weight(&mut self, name: &str, shape: &[i64], gain: f64) -> usize {
-        let fan_in: i64 = shape[1..].iter().product();
-        let index = self.builder.normal(
-            format!("{name}.weight"),
-            shape,
-            gain / (fan_in as f64).sqrt(),
-            self.seed.derive(name),
-        );
+        let (weight, seed) = (format!("{name}.weight"), self.seed.derive(name));
+        let pixels: i64 = shape[2..].iter().product();
+        let fan_in = shape[1] * pixels;
+        let index = match self.config.weights {
+            Weights::FanIn => {
+                self.builder.normal(weight, shape, gain / (fan_in as f64).sqrt(), seed)
+            }
+            Weights::FanAverage => {
+                let fans = 0.5 * (fan_in + shape[0] * pixels) as f64;
+                self.builder.uniform(weight, shape, gain.min(1.0) / fans.sqrt(), seed)
+            }
+        };
         self.builder.constant(format!("{name}.bias"), &shape[..1], 0.0);
         index
     }
@@ -56,10 +62,21 @@ impl Maker<'_> {
     pub fn norm(&mut self, name: &str, channels: i64) -> Norm {
         let weight = self.builder.constant(format!("{name}.weight"), &[channels], 1.0);
         self.builder.constant(format!("{name}.bias"), &[channels], 0.0);
-        Norm { weight, groups: self.config.groups, epsilon: self.config.norm_epsilon }
+        Norm { weight, groups: self.config.groups_of(channels), epsilon: self.config.norm_epsilon }
     }
 
     pub fn res_block(&mut self, name: &str, inputs: i64, outputs: i64) -> ResBlock {
+        self.resampling_block(name, inputs, outputs, None)
+    }
+
+    /// A block to another resolution; its shortcut has a convolution whatever its channels.
+    pub fn resampling_block(
+        &mut self,
+        name: &str,
+        inputs: i64,
+        outputs: i64,
+        resampling: Option<Resampling>,
+    ) -> ResBlock {
         let time_outputs = if self.config.scale_shift { 2 * outputs } else { outputs };
         let time_inputs = self.config.time_features();
         ResBlock {
@@ -69,7 +86,8 @@ impl Maker<'_> {
             norm2: self.norm(&format!("{name}.norm2"), outputs),
             // the block starts as the identity
             conv2: self.conv(&format!("{name}.conv2"), outputs, outputs, 3, 0.0),
-            shortcut: (inputs != outputs)
+            resampling,
+            shortcut: (inputs != outputs || resampling.is_some())
                 .then(|| self.conv(&format!("{name}.conv_shortcut"), inputs, outputs, 1, 1.0)),
             scale_shift: self.config.scale_shift,
             dropout: self.config.dropout,
@@ -79,10 +97,15 @@ impl Maker<'_> {
 
     pub fn attention(&mut self, name: &str, channels: i64) -> Attention {
         let per_head = if self.config.head_dim == 0 { channels } else { self.config.head_dim };
+        let gain = match self.config.weights {
+            Weights::FanIn => 1.0,
+            // score_sde's `NIN`
+            Weights::FanAverage => 0.1f64.sqrt(),
+        };
         let mut linear = |part: &str, gain: f64| {
             self.linear(&format!("{name}.{part}"), channels, channels, gain)
         };
-        let [query, key, value] = ["to_q", "to_k", "to_v"].map(|part| linear(part, 1.0));
+        let [query, key, value] = ["to_q", "to_k", "to_v"].map(|part| linear(part, gain));
         let output = linear("to_out.0", 0.0);
         Attention {
             norm: self.norm(&format!("{name}.group_norm"), channels),
@@ -152,9 +175,63 @@ impl Norm {
     }
 }
 
-/// Group norm, SiLU and convolution twice, the time in between, around a shortcut.
+/// To another resolution, without parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Resampling {
+    /// The mean of 2 × 2 pixels.
+    Mean,
+    /// Each pixel four times.
+    Repeat,
+    /// The filter (1, 3, 3, 1)/8 in both directions, and every second pixel.
+    FirDown,
+    /// Pixels with zeros between them, and twice that filter in both directions.
+    FirUp,
+}
+
+impl Resampling {
+    /// To half the height and width or to twice, where blocks do it.
+    pub fn of(config: &UNetConfig, up: bool) -> Option<Resampling> {
+        match (config.resample, up) {
+            (Resample::Convolution, _) => None,
+            (Resample::Residual, false) => Some(Resampling::Mean),
+            (Resample::Residual, true) => Some(Resampling::Repeat),
+            (Resample::ResidualFir, false) => Some(Resampling::FirDown),
+            (Resample::ResidualFir, true) => Some(Resampling::FirUp),
+        }
+    }
+
+    /// StyleGAN2's resampling (Karras et al. 2020), pixels outside being 0.
+    fn apply(self, x: &Tensor) -> Tensor {
+        let (_, channels, height, width) = x.size4().expect("an image");
+        let filter = |gain: f64| {
+            let line = Tensor::from_slice(&[1.0, 3.0, 3.0, 1.0]) * (gain / 8.0);
+            let plane = line.outer(&line).to_device(x.device()).to_kind(x.kind());
+            plane.view([1, 1, 4, 4]).expand([channels, 1, 4, 4], false)
+        };
+        match self {
+            Resampling::Mean => x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None),
+            Resampling::Repeat => x.upsample_nearest2d([2 * height, 2 * width], None, None),
+            Resampling::FirDown => {
+                x.conv2d(&filter(1.0), None::<Tensor>, [2, 2], [1, 1], [1, 1], channels)
+            }
+            Resampling::FirUp => x.conv_transpose2d(
+                &filter(2.0),
+                None::<Tensor>,
+                [2, 2],
+                [1, 1],
+                [0, 0],
+                channels,
+                [1, 1],
+            ),
+        }
+    }
+}
+
+/// Group norm, SiLU and convolution twice, the time in between, around a shortcut; where it changes
+/// the resolution, before the first convolution and on the shortcut (Brock et al. 2019).
 #[derive(Clone, Debug)]
 pub(super) struct ResBlock {
+    resampling: Option<Resampling>,
     norm1: Norm,
     conv1: Conv,
     time: Linear,
@@ -169,7 +246,11 @@ pub(super) struct ResBlock {
 impl ResBlock {
     /// `time` `[b, features]`, after its own SiLU.
     pub fn apply(&self, p: &Pass, x: &Tensor, time: &Tensor) -> Tensor {
-        let h = self.conv1.apply(p, &self.norm1.apply(p, x).silu());
+        let resampled = |x: Tensor| match self.resampling {
+            Some(resampling) => resampling.apply(&x),
+            None => x,
+        };
+        let h = self.conv1.apply(p, &resampled(self.norm1.apply(p, x).silu()));
         let time = self.time.apply(p, time).unsqueeze(-1).unsqueeze(-1);
         let h = if self.scale_shift {
             let parts = time.chunk(2, 1);
@@ -178,9 +259,10 @@ impl ResBlock {
             self.norm2.apply(p, &(h + time))
         };
         let h = self.conv2.apply(p, &h.silu().dropout(self.dropout, p.training));
+        let x = resampled(x.shallow_clone());
         let x = match self.shortcut {
-            Some(conv) => conv.apply(p, x),
-            None => x.shallow_clone(),
+            Some(conv) => conv.apply(p, &x),
+            None => x,
         };
         rescaled(x + h, self.scale)
     }
