@@ -41,6 +41,7 @@ mod pictures;
 mod process;
 mod progress;
 mod reading;
+mod recipe;
 mod report;
 mod sample;
 mod score;

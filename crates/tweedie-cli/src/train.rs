@@ -16,6 +16,7 @@ use tweedie::{Error, Result};
 
 use crate::Common;
 use crate::console::Console;
+use crate::recipe;
 pub use options::FLAGS;
 pub use watch::Fit;
 use words::{at_iteration, bound_in_words};
@@ -29,6 +30,7 @@ Examples:
   tweedie train --data mixture:two-gaussians --out runs/two --iterations 5000
   tweedie train --data wine.csv --out runs/flow --schedule sub-vp --objective sm-lw-is
   tweedie train --data wine.csv --out runs/slow --set train.ema=0.9999
+  tweedie train --recipe lm-cifar10-small --data cifar-10-batches-bin --out runs/lm
   tweedie train --data more.csv --out runs/again --config runs/wine/config.toml --unique=false
   tweedie train --out runs/wine --resume")]
 pub struct Arguments {
@@ -39,8 +41,12 @@ pub struct Arguments {
     out: PathBuf,
     /// A configuration file, as the config.toml of a run: what it gives wins over all defaults,
     /// flags win over it [default: none]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "recipe")]
     config: Option<PathBuf>,
+    /// The configuration of a paper's training by its name in recipes/, such as scoreflow-vp-cifar10
+    /// or ocm-cifar10-linear-small: as --config
+    #[arg(long, value_name = "NAME")]
+    recipe: Option<String>,
     /// Set any option of a configuration, as train.ema=0.99 or model.network.blocks=2; wins over
     /// the other flags, and can be given more than once [default: none]
     #[arg(long, value_name = "PATH=VALUE", value_parser = setting)]
@@ -69,14 +75,16 @@ fn setting(text: &str) -> std::result::Result<(String, String), String> {
 impl Arguments {
     /// What is requested of the library.
     fn options(&self) -> Result<FitOptions> {
-        let below = match (&self.config, self.resume) {
-            (Some(_), true) => {
+        let below = match (&self.config, &self.recipe) {
+            (None, None) if self.resume => Layer::of(&RunDir::open(&self.out)?.config()?),
+            (None, None) => Layer::new(),
+            (given, _) if self.resume => {
+                let flag = if given.is_some() { "--config" } else { "--recipe" };
                 let remedy = "leave it out: what the run was begun with is kept in it";
-                return Err(Error::config("--config", "cannot be given with --resume", remedy));
+                return Err(Error::config(flag, "cannot be given with --resume", remedy));
             }
-            (Some(file), false) => Layer::read(file)?,
-            (None, true) => Layer::of(&RunDir::open(&self.out)?.config()?),
-            (None, false) => Layer::new(),
+            (Some(file), _) => Layer::read(file)?,
+            (None, Some(name)) => recipe::layer(name)?,
         };
         let mut flags = self.options.layer(&below)?;
         for (path, value) in &self.set {

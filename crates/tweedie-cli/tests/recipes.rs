@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use image::{Rgb, RgbImage};
+use image::{DynamicImage, Rgb, RgbImage};
 use tweedie::model::{NetworkConfig, UNetConfig};
 use tweedie::run::{Run, RunConfig};
 
 mod common;
 
-use common::succeed;
+use common::{fail, succeed};
 
 const RECIPES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes");
 
@@ -28,12 +28,14 @@ fn write_table(path: &Path, names: &[String], label: &str, most: u32, whole: boo
     std::fs::write(path, text).unwrap();
 }
 
-/// A folder of pictures of 32×32.
-fn write_pictures(path: &Path) {
-    std::fs::create_dir(path).unwrap();
+/// A folder of pictures of `side` pixels each way.
+fn write_pictures(path: &Path, side: u32, grey: bool) {
+    std::fs::create_dir_all(path).unwrap();
     for i in 0..20u8 {
-        let pixel = |x: u32, y: u32| Rgb([i * 12, (x * 8) as u8, (y * 8) as u8 ^ i]);
-        RgbImage::from_fn(32, 32, pixel).save(path.join(format!("{i}.png"))).unwrap();
+        let pixel = |x: u32, y: u32| Rgb([i * 12, (x * 3) as u8, (y * 3) as u8 ^ i]);
+        let image = DynamicImage::from(RgbImage::from_fn(side, side, pixel));
+        let image = if grey { image.grayscale() } else { image };
+        image.save(path.join(format!("{i}.png"))).unwrap();
     }
 }
 
@@ -48,8 +50,10 @@ fn data_for(recipe: &str, dir: &Path) -> PathBuf {
         let names: Vec<String> = (0..64).map(|i| format!("p{}{}", i / 8, i % 8)).collect();
         write_table(&path, &names, "label", 16, true);
     } else {
-        write_pictures(&dir.join("pictures"));
-        return dir.join("pictures");
+        let path = dir.join("pictures");
+        let side = if recipe.contains("64") { 64 } else { 32 };
+        write_pictures(&path, side, recipe.contains("mnist"));
+        return path;
     }
     path
 }
@@ -65,41 +69,110 @@ fn options(above: &str, table: &toml::Table, found: &mut Vec<String>) {
     }
 }
 
-/// Two steps, and figures; networks and batches of a GPU are made smaller.
-#[test]
-fn recipes_train() {
-    let mut names: Vec<String> = std::fs::read_dir(RECIPES)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .filter(|name| name.ends_with(".toml"))
+/// Names of the recipes, in order.
+fn names() -> Vec<String> {
+    let entries = std::fs::read_dir(RECIPES).unwrap();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| {
+            let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+            name.strip_suffix(".toml").map(String::from)
+        })
         .collect();
     names.sort();
-    assert!(names.len() >= 5, "{names:?}");
-    for recipe in names {
-        let dir = tempfile::tempdir().unwrap();
-        let data = data_for(&recipe, dir.path()).display().to_string();
-        let (file, out) = (format!("{RECIPES}/{recipe}"), dir.path().join("run"));
-        let out = out.display().to_string();
-        let mut args = vec!["train", "--config", &file, "--data", &data, "--out", &out];
-        args.extend(["--iterations", "2", "--threads", "1", "--quiet"]);
-        if recipe.starts_with("cifar10") {
-            args.extend(["--batch-size", "4", "--set", "train.validation_rows=2"]);
-            args.extend(["--set", "model.network.widths=[32, 32, 32, 32]"]);
-            args.extend(["--set", "model.network.attention=[false, true, false, false]"]);
-            args.extend(["--set", "model.network.head_widths=[32, 32, 32, 32]"]);
-        }
-        succeed(&args);
-        let run = Run::load(&out, tch::Device::Cpu).unwrap();
-        let metrics = run.dir.metrics().unwrap();
-        let last = metrics.last().unwrap();
-        assert!(last.iteration == 2 && last.validation.is_some(), "{recipe}: {last:?}");
+    assert!(names.len() > 70, "{names:?}");
+    names
+}
+
+/// Trains the recipe called `name` for two steps in `dir`, on a head with the score of another run
+/// there, and looks at its figures. Networks of images are made as narrow as they can be.
+fn train(name: &str, dir: &Path, score: Option<&Path>) -> PathBuf {
+    let data = data_for(name, dir).display().to_string();
+    let out = dir.join(name);
+    let path = out.display().to_string();
+    let mut args = vec!["train", "--recipe", name, "--data", &data, "--out", &path];
+    args.extend(["--iterations", "2", "--threads", "1", "--quiet"]);
+    let text = std::fs::read_to_string(format!("{RECIPES}/{name}.toml")).unwrap();
+    let config = RunConfig::from_toml(&text, Path::new(name)).unwrap();
+    let mut narrow = Vec::new();
+    if let NetworkConfig::UNet(network) = &config.model.network {
+        let widths = vec![8; network.widths.len()];
+        let options = [
+            ("widths", format!("{widths:?}")),
+            ("head_widths", format!("{widths:?}")),
+            ("blocks", "1".into()),
+            ("groups", "4".into()),
+            ("head_dim", "0".into()),
+        ];
+        narrow = options.map(|(option, value)| format!("model.network.{option}={value}")).into();
+        narrow.extend(["train.batch_size=2", "train.validation_rows=2"].map(String::from));
+        narrow.push("data.table.crop=0".into());
     }
+    narrow.iter().for_each(|option| args.extend(["--set", option]));
+    let score = score.map(|score| score.display().to_string());
+    if let Some(score) = &score {
+        args.extend(["--score-from", score]);
+    }
+    succeed(&args);
+    let run = Run::load(&out, tch::Device::Cpu).unwrap();
+    let metrics = run.dir.metrics().unwrap();
+    let last = metrics.last().unwrap();
+    assert!(last.iteration == 2 && last.validation.is_some(), "{name}: {last:?}");
+    out
+}
+
+/// Every recipe that trains a score, two steps.
+fn scores_train(family: fn(&str) -> bool) {
+    let dir = tempfile::tempdir().unwrap();
+    for name in names().into_iter().filter(|name| family(name)) {
+        train(&name, dir.path(), None);
+    }
+}
+
+#[test]
+fn recipes_of_likelihood_matching_train() {
+    scores_train(|name| name.starts_with("lm-") || name.ends_with("-lm"));
+}
+
+#[test]
+fn recipes_of_score_flow_train() {
+    scores_train(|name| name.starts_with("scoreflow-") || name.ends_with("-scoreflow"));
+}
+
+/// The scores of OCM's data, and every head on the score that it is for.
+#[test]
+fn recipes_of_covariances_train() {
+    let names = names();
+    for score in names.iter().filter(|name| name.starts_with("ddpm-")) {
+        let dir = tempfile::tempdir().unwrap();
+        let run = train(score, dir.path(), None);
+        for head in ["ocm", "npr", "sn", "iddpm"] {
+            let name = score.replacen("ddpm", head, 1);
+            assert!(names.contains(&name), "{name}");
+            train(&name, dir.path(), Some(&run));
+        }
+    }
+}
+
+/// The three tests above leave none out, and the program knows all by name.
+#[test]
+fn every_recipe_is_tried_and_known() {
+    let tried = ["lm", "scoreflow", "ddpm", "ocm", "npr", "sn", "iddpm"];
+    let known = |name: &String| {
+        let parts: Vec<&str> = name.split('-').collect();
+        tried.contains(&parts[0]) || tried.contains(&parts[parts.len() - 1])
+    };
+    let names = names();
+    assert!(names.iter().all(known), "{names:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("none").display().to_string();
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    fail(&["train", "--recipe", "nothing", "--data", "x.csv", "--out", &out], 2, &all);
 }
 
 /// ScoreFlow's recipe has the network that `--network ddpm++` gives.
 #[test]
 fn the_recipe_of_scoreflow_has_its_network() {
-    let path = Path::new(RECIPES).join("cifar10-scoreflow.toml");
+    let path = Path::new(RECIPES).join("scoreflow-vp-cifar10.toml");
     let config = RunConfig::from_toml(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
     let network = UNetConfig::ddpm_plus_plus([3, 32, 32], 4);
     assert_eq!(config.model.network, NetworkConfig::UNet(network));

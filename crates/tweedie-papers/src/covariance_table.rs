@@ -255,9 +255,9 @@ impl CovarianceTable {
     }
 
     fn outcome(&self, found: &Found, costs: &[(String, f64)]) -> Result<Outcome> {
-        let distances = found.records.iter().filter_map(|r| r.frechet);
+        let distances = found.records.iter().filter_map(|r| Some(r.samples?.frechet));
         let limit = 1.1 * distances.fold(f64::INFINITY, f64::min);
-        let least = found.distance.map(|_| {
+        let least = found.names.map(|_| {
             let table = self.least_steps(found, limit);
             Page::new().with("limit", format!("{limit:.1}")).table("least steps", &table)
         });
@@ -282,7 +282,7 @@ impl CovarianceTable {
     fn least_steps(&self, found: &Found, limit: f64) -> Table {
         let mut table = Table::new(["", "K"]);
         for same in found.records.chunk_by(|a, b| a.label() == b.label()) {
-            let few = same.iter().find(|r| r.frechet.is_some_and(|distance| distance <= limit));
+            let few = same.iter().find(|r| r.samples.is_some_and(|s| s.frechet <= limit));
             table.push([same[0].label().into(), Cell::from(few.map(|r| r.steps))]);
         }
         table

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::experiment::{Context, Experiment, settings};
 use crate::images::arm::Arm;
 use crate::images::judge::Method;
-use crate::images::{self, Found, Settings, study};
+use crate::images::record::Quantity;
+use crate::images::{self, Found, Record, Settings, study};
 use crate::layout::{LINEAR, chart, curve, grid, named};
 use crate::outcome::Outcome;
 use crate::page::Page;
@@ -138,29 +139,29 @@ impl ImageGrid {
             let (_, _, arm) = cells.iter().find(|cell| cell.0 == n && cell.1 == rank)?;
             found.records.iter().find(|r| r.arm == arm.name && r.steps == steps)
         };
-        let by_rank = |steps: usize, distance: bool| -> Table {
+        let by_rank = |steps: usize, of: Quantity| -> Table {
             let rows = named(self.ranks.clone(), |rank| format!("r = {rank}"));
             grid("", &rows, &named(self.transitions.clone(), |n| format!("N = {n}")), |&r, &n| {
-                at(n, r, steps).map(|record| record.cell(distance)).into()
+                at(n, r, steps).map(|record| record.cell(of)).into()
             })
         };
-        let figure = |steps: usize, distance: bool| {
+        let figure = |steps: usize, of: Quantity| {
             let curves = self.transitions.iter().map(|&n| {
-                let point = |&rank: &i64| Some((rank as f64, at(n, rank, steps)?.value(distance)?));
+                let point = |&rank: &i64| Some((rank as f64, at(n, rank, steps)?.value(of)?));
                 curve(format!("N = {n}"), self.ranks.iter().filter_map(point))
             });
-            let what = found.distance.filter(|_| distance).unwrap_or("bits per dimension, ± s.e.");
             let title = format!("Transitions N and rank r, {steps} sampling steps");
-            chart(title, ["rank r of the covariance", what], LINEAR, curves.collect())
+            let labels = ["rank r of the covariance", &found.label(of)];
+            chart(title, labels, LINEAR, curves.collect())
         };
         let parts = self.steps.iter().map(|&steps| {
-            let distance = found.distance.map(|name| {
-                Page::new().with("name", name).table("distance", &by_rank(steps, true))
-            });
+            let part = |of: Quantity| {
+                Page::new().with("name", found.label(of)).table("distance", &by_rank(steps, of))
+            };
             Page::new()
                 .with("steps", steps)
-                .table("bits", &by_rank(steps, false))
-                .when("distance", distance)
+                .table("bits", &by_rank(steps, Quantity::Likelihood))
+                .each("distance", found.of_samples().into_iter().map(part))
         });
         let is = |mode: Mode| (self.mode == mode).then(Page::new);
         let on = |trunk: HeadTrunk| (self.trunk() == trunk).then(Page::new);
@@ -174,16 +175,37 @@ impl ImageGrid {
             .when("shared", on(HeadTrunk::Shared))
             .with("budget", self.images.describe()?)
             .each("steps", parts)
-            .table("score matching", &found.by_steps(false, |r| r.arm == SM));
-        let page = found.with_distance(page, |r| r.arm == SM);
+            .table("score matching", &found.by_steps(Quantity::Likelihood, |r| r.arm == SM))
+            .table("by rank", &self.by_rank(found, cells));
+        let page = found.with_samples(page, |r| r.arm == SM);
         let table = found.table(&["transitions", "rank"], of);
-        let figures = self.steps.iter().flat_map(|&steps| {
-            let distance = found.distance.map(|_| ("distance", true));
-            let kinds = [("bits", false)].into_iter().chain(distance);
-            kinds.map(move |(kind, distance)| (steps, kind, distance))
-        });
-        Ok(Outcome::new(Self::NAME, table, page).figures(figures.map(|(steps, kind, distance)| {
-            (format!("figure-2c-{kind}-{steps}.svg"), figure(steps, distance))
+        let quantities = [Quantity::Likelihood].into_iter().chain(found.of_samples());
+        let quantities: Vec<Quantity> = quantities.collect();
+        let figures = self.steps.iter().flat_map(|&k| quantities.iter().map(move |&of| (k, of)));
+        Ok(Outcome::new(Self::NAME, table, page).figures(figures.map(|(steps, of)| {
+            let kind = if of == Quantity::Likelihood { "bits" } else { of.file() };
+            (format!("figure-2c-{kind}-{steps}.svg"), figure(steps, of))
         })))
+    }
+
+    /// The layout of the paper's Table 1, in the most steps: a line for score matching and for each
+    /// rank with the most transitions, a column for each quantity.
+    fn by_rank(&self, found: &Found, cells: &[GridCell]) -> Table {
+        let steps = self.steps.iter().max().copied().unwrap_or(0);
+        let most = self.transitions.iter().max().copied().unwrap_or(0);
+        let of_arm = |name: &str, method: Method| {
+            let own = |r: &&Record| (r.arm.as_str(), r.method, r.steps) == (name, method, steps);
+            found.records.iter().find(own)
+        };
+        let mut rows = vec![("SM".to_string(), of_arm(SM, Method::ZERO_HESSIAN))];
+        rows.extend(
+            cells.iter().filter(|cell| cell.0 == most).map(|(_, rank, arm)| {
+                (format!("LM, r = {rank}"), of_arm(&arm.name, Method::LEARNED))
+            }),
+        );
+        let quantities = found.of_samples().into_iter().chain([Quantity::Likelihood]);
+        grid("", &rows, &named(quantities, |of| found.label(*of)), |record, of| {
+            record.map(|record| record.cell(*of)).into()
+        })
     }
 }

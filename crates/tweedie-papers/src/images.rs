@@ -6,7 +6,7 @@
 
 pub mod arm;
 pub mod judge;
-mod record;
+pub(crate) mod record;
 
 use std::path::PathBuf;
 use std::sync::Arc;

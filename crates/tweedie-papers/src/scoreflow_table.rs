@@ -2,13 +2,14 @@
 //! processes and objectives.
 
 use std::f64::consts::LN_2;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use tch::Device;
+use tch::{Device, Tensor};
 
 use crate::experiment::{Context, Experiment, settings};
+use crate::images::judge::{levels_of, see};
 use crate::layout::{Measured, differences, measured, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
@@ -17,12 +18,14 @@ use crate::weighting::Training;
 use tweedie::data::{Marginals, subset};
 use tweedie::dequantize::{Dequantized, Dequantizer, Uniform, Variational, VariationalConfig};
 use tweedie::likelihood::{LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error};
-use tweedie::metric::{FeatureMoments, FeatureStatistics, frechet_distance};
+use tweedie::metric::{
+    Extractor, FeatureMoments, FeatureNetwork, FeatureStatistics, frechet_distance,
+};
 use tweedie::model::{BaseKind, Denoiser};
 use tweedie::noise::Seed;
 use tweedie::objective::ObjectiveConfig;
 use tweedie::query::Batch;
-use tweedie::run::{Prepared, Run, RunConfig, dequantized_rows, scaled_rows};
+use tweedie::run::{Prepared, Run, RunConfig, dequantized_rows, level_rows, scaled_rows};
 use tweedie::sample::{FlowSampler, sample_in_batches};
 use tweedie::schedule::ScheduleConfig;
 use tweedie::train::TrainConfig;
@@ -54,6 +57,9 @@ settings! {
         pub draws: usize = 200,
         /// Samples for the Fréchet distance.
         pub samples: usize = 2000,
+        /// Weights of the network whose features Fréchet distances of images are of; without them
+        /// they are of the rows themselves.
+        pub features: Option<PathBuf> = None,
         /// Rows computed at a time.
         pub batch: usize = 512,
     }
@@ -90,7 +96,7 @@ pub struct Cell {
 }
 
 /// What the experiment found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// Every cell and repetition.
     pub cells: Vec<Cell>,
@@ -99,6 +105,8 @@ pub struct Report {
     pub bits: bool,
     /// Test rows scored in each repetition.
     pub rows: usize,
+    /// The network whose features Fréchet distances are of, where there is one.
+    pub network: Option<FeatureNetwork>,
 }
 
 /// The configuration of cells by default: an isotropic base and the default network.
@@ -144,12 +152,15 @@ impl Experiment for ScoreflowTable {
     fn run(&self, context: &mut Context) -> Result<Outcome> {
         self.check()?;
         let (out, device) = (context.out, context.device);
+        let read = |path: &PathBuf| Extractor::read(path, device);
+        let extractor = self.features.as_ref().map(read).transpose()?;
         let mut tasks = Tasks::new(2 * self.seeds as usize * 9, context.progress);
-        let mut report = Report { cells: Vec::new(), bits: false, rows: 0 };
+        let mut report = Report::default();
         for seed in (0..self.seeds).map(|i| self.config.seed + i) {
             let prepared = Prepared::read(&self.config.data, seed)?;
-            let judge = Judge::new(self, device, &prepared, Seed(seed))?;
+            let judge = Judge::new(self, device, &prepared, (extractor.as_ref(), Seed(seed)))?;
             (report.rows, report.bits) = (judge.rows.len(), prepared.record.image.is_some());
+            report.network = extractor.as_ref().map(Extractor::network);
             let each = schedules().into_iter().flat_map(|p| Training::ALL.map(|t| (p.clone(), t)));
             for (process, training) in each {
                 let schedule = process.name();
@@ -201,6 +212,8 @@ struct Judge<'a> {
     experiment: &'a ScoreflowTable,
     device: Device,
     prepared: &'a Prepared,
+    /// What Fréchet distances of images are of.
+    extractor: Option<&'a Extractor>,
     seed: Seed,
     rows: Vec<usize>,
     test: FeatureStatistics,
@@ -211,8 +224,13 @@ impl<'a> Judge<'a> {
         experiment: &'a ScoreflowTable,
         device: Device,
         prepared: &'a Prepared,
-        seed: Seed,
+        (extractor, seed): (Option<&'a Extractor>, Seed),
     ) -> Result<Judge<'a>> {
+        if extractor.is_some() && prepared.record.image.is_none() {
+            let problem = "given with a table";
+            let remedy = "leave it out: it is for images";
+            return Err(Error::config("experiment.features", problem, remedy));
+        }
         let all = &prepared.split.test;
         if all.len() < 2 {
             let problem = format!("{} test rows", all.len());
@@ -224,16 +242,13 @@ impl<'a> Judge<'a> {
         }
         let seed = seed.derive("judge");
         let rows = subset(all, experiment.rows, seed);
-        let all =
-            scaled_rows(&prepared.table, all, &prepared.record.scaling, seed.derive("reference")).0;
-        Ok(Judge {
-            experiment,
-            device,
-            prepared,
-            seed,
-            rows,
-            test: FeatureMoments::of(&all).statistics("rows")?,
-        })
+        let scaling = &prepared.record.scaling;
+        let all = match extractor {
+            Some(_) => level_rows(&prepared.table, all, scaling),
+            None => scaled_rows(&prepared.table, all, scaling, seed.derive("reference")).0,
+        };
+        let test = statistics(extractor, prepared, &all)?;
+        Ok(Judge { experiment, device, prepared, extractor, seed, rows, test })
     }
 
     fn cell(
@@ -249,7 +264,8 @@ impl<'a> Judge<'a> {
         });
         let frechet = match samples {
             Ok(samples) => {
-                frechet_distance(&FeatureMoments::of(&samples).statistics("rows")?, &self.test)?
+                let found = statistics(self.extractor, self.prepared, &samples)?;
+                frechet_distance(&found, &self.test)?
             }
             Err(Error::Numeric { .. }) => f64::NAN,
             Err(error) => return Err(error),
@@ -324,16 +340,32 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// What a Fréchet distance takes of rows in the network's units: of their features, or of
+/// themselves.
+fn statistics(
+    extractor: Option<&Extractor>,
+    prepared: &Prepared,
+    rows: &Tensor,
+) -> Result<FeatureStatistics> {
+    match (extractor, prepared.record.image) {
+        (Some(extractor), Some(image)) => {
+            let levels = levels_of(&prepared.record.scaling, rows);
+            let seen = see(extractor, &levels, image, 0);
+            seen.moments.statistics(extractor.network().name())
+        }
+        _ => FeatureMoments::of(rows).statistics("rows"),
+    }
+}
+
 /// A figure of a cell, where it was measured.
 type Value = fn(&Cell) -> Option<f64>;
 
 /// The columns of the page's tables.
-const COLUMNS: [(&str, Value); 5] = [
+const COLUMNS: [(&str, Value); 4] = [
     ("NLL ↓", |c| Some(c.uniform.nll.0)),
     ("bound ↓", |c| Some(c.uniform.bound.0)),
     ("NLL, var. deq. ↓", |c| c.variational.map(|v| v.nll.0)),
     ("bound, var. deq. ↓", |c| c.variational.map(|v| v.bound.0)),
-    ("FD-rows ↓", |c| Some(c.frechet)),
 ];
 
 impl Report {
@@ -342,7 +374,11 @@ impl Report {
             true => "bits per dimension of levels 0…255",
             false => "nats per row, the data's own units",
         };
+        let network = self.network.map(|network| Page::new().with("network", network.name()));
         let page = Page::new()
+            .with("distance", self.distance())
+            .when("rows alone", network.is_none().then(Page::new))
+            .when("features", network)
             .with("unit", unit)
             .with("rows", self.rows)
             .with("flagged", self.cells.iter().map(|c| c.uniform.flagged).sum::<usize>())
@@ -370,6 +406,11 @@ impl Report {
         })
     }
 
+    /// What the Fréchet distance is called.
+    fn distance(&self) -> &'static str {
+        self.network.map_or("FD-rows", FeatureNetwork::distance_name)
+    }
+
     /// `value` of every repetition of a cell.
     fn over_seeds(&self, schedule: &str, training: Training, value: Value) -> Option<Vec<f64>> {
         let mine = |c: &&Cell| c.schedule == schedule && c.training == training;
@@ -379,7 +420,12 @@ impl Report {
     /// Means over repetitions with their standard errors, or of what they are above those of plain
     /// DSM; empty where nothing was measured.
     fn lines(&self, trainings: &[Training], over_dsm: bool) -> Table {
-        let head = ["SDE", "training"].into_iter().chain(COLUMNS.map(|column| column.0));
+        let distance = format!("{} ↓", self.distance());
+        let columns: Vec<(&str, Value)> = COLUMNS
+            .into_iter()
+            .chain([(distance.as_str(), (|c: &Cell| Some(c.frechet)) as Value)])
+            .collect();
+        let head = ["SDE", "training"].into_iter().chain(columns.iter().map(|column| column.0));
         let mut table = Table::new(head);
         for schedule in schedules().map(|process| process.name()) {
             for &training in trainings {
@@ -389,7 +435,7 @@ impl Report {
                     let own = if over_dsm { differences(&own, &plain) } else { own };
                     Some(mean_and_error(&own))
                 };
-                let cells = COLUMNS.map(|column| measured(summary(column), 3));
+                let cells = columns.iter().map(|&column| measured(summary(column), 3));
                 let names = [schedule.into(), training.label().into()];
                 table.push(names.into_iter().chain(cells));
             }

@@ -5,13 +5,17 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
+use super::record::{SampleFigures, SampleNames};
 use super::{Found, Record, Settings, Unit};
 use crate::page::Page;
 use tweedie::covariance::{CovarianceConfig, Reverse};
 use tweedie::data::{Dataset, Scaling, subset};
 use tweedie::grid::even_trajectory;
 use tweedie::likelihood::{Elbo, LogLikelihood};
-use tweedie::metric::{Extractor, FeatureMoments, FeatureStatistics, frechet_distance};
+use tweedie::metric::{
+    Extractor, FeatureMoments, FeatureStatistics, InceptionScore, frechet_distance,
+    inception_score, precision_recall,
+};
 use tweedie::model::Denoiser;
 use tweedie::noise::Seed;
 use tweedie::query::Batch;
@@ -98,7 +102,24 @@ pub struct Judge<'a> {
     rows: Tensor,
     /// What brings the rows' log-densities to the data's units; of levels nothing.
     offsets: Vec<f64>,
-    frechet: Option<(Features, FeatureStatistics)>,
+    samples: Option<(Features, Reference)>,
+}
+
+/// What samples are compared with.
+struct Reference {
+    statistics: FeatureStatistics,
+    /// Features `[n, d]`.
+    features: Tensor,
+}
+
+/// What was seen in rows.
+pub(crate) struct Seen {
+    /// Of the features of all.
+    pub(crate) moments: FeatureMoments,
+    /// Features of the first of them, `[n, d]`.
+    features: Tensor,
+    /// Class probabilities of all, `[n, classes]`.
+    probabilities: Option<Tensor>,
 }
 
 /// What Fréchet distances are of.
@@ -110,13 +131,26 @@ enum Features {
 }
 
 impl Features {
-    /// Of rows in the network's units, images at their levels.
-    fn statistics(&self, rows: &Tensor, judged: &Judge) -> Result<FeatureStatistics> {
+    /// Its name in files of statistics.
+    fn name(&self) -> &'static str {
+        match self {
+            Features::Network(extractor) => extractor.network().name(),
+            Features::Columns => "columns",
+        }
+    }
+
+    /// What is seen in rows in the network's units, images at their levels; of `most` of them the
+    /// features themselves are kept.
+    fn see(&self, rows: &Tensor, most: i64, judged: &Judge) -> Seen {
+        let keep = most.min(rows.size()[0]);
         match (self, judged.image) {
             (Features::Network(extractor), Some(image)) => {
-                statistics(extractor, &judged.levels(rows), image)
+                see(extractor, &judged.levels(rows), image, keep)
             }
-            _ => FeatureMoments::of(rows).statistics("columns"),
+            _ => {
+                let features = rows.narrow(0, 0, keep);
+                Seen { moments: FeatureMoments::of(rows), features, probabilities: None }
+            }
         }
     }
 }
@@ -156,11 +190,12 @@ impl<'a> Judge<'a> {
         let rows = subset(&rows, settings.rows, seed);
         let (rows, offsets) = in_network_units(&rows);
         let split = settings.test.is_none().then(|| split_of(run));
-        let mut judge = Judge { settings, scaling, image, split, rows, offsets, frechet: None };
-        judge.frechet = features
+        let mut judge = Judge { settings, scaling, image, split, rows, offsets, samples: None };
+        judge.samples = features
             .map(|features| {
-                let statistics = features.statistics(&reference, &judge)?;
-                Ok::<_, Error>((features, statistics))
+                let Seen { moments, features: kept, .. } = features.see(&reference, MOST, &judge);
+                let statistics = moments.statistics(features.name())?;
+                Ok::<_, Error>((features, Reference { statistics, features: kept }))
             })
             .transpose()?;
         Ok(judge)
@@ -187,18 +222,21 @@ impl<'a> Judge<'a> {
         if self.image.is_some() { Unit::BitsPerDim } else { Unit::NatsPerRow }
     }
 
-    /// What the Fréchet distances are called, where there are any.
-    pub fn distance_name(&self) -> Option<&'static str> {
-        self.frechet.as_ref().map(|(features, _)| match features {
-            Features::Network(extractor) => extractor.network().distance_name(),
-            Features::Columns => "FD-columns",
+    /// What the figures of samples are called, where there are any.
+    pub fn sample_names(&self) -> Option<SampleNames> {
+        self.samples.as_ref().map(|(features, _)| match features {
+            Features::Network(extractor) => SampleNames {
+                distance: extractor.network().distance_name(),
+                score: Some(extractor.network().score_name()),
+            },
+            Features::Columns => SampleNames { distance: "FD-columns", score: None },
         })
     }
 
     /// What was measured, and how.
     pub(crate) fn found(&self, records: Vec<Record>) -> Result<Found> {
-        let (unit, distance) = (self.unit(), self.distance_name());
-        Ok(Found { records, unit, protocol: self.protocol()?, distance })
+        let (unit, names) = (self.unit(), self.sample_names());
+        Ok(Found { records, unit, protocol: self.protocol()?, names })
     }
 
     /// The protocol, for a page.
@@ -208,14 +246,15 @@ impl<'a> Judge<'a> {
     pub fn protocol(&self) -> Result<String> {
         let Settings { terms, clip_noise, .. } = self.settings;
         let part = |there: bool| there.then(Page::new);
-        let distance = self.frechet.as_ref().map(|(features, statistics)| {
+        let distance = self.samples.as_ref().map(|(features, reference)| {
             let network = match features {
                 Features::Network(extractor) => Some(extractor.network().name()),
                 Features::Columns => None,
             };
             Page::new()
-                .with("name", self.distance_name().unwrap_or_default())
-                .with("reference", statistics.count.unwrap_or(0))
+                .with("name", self.sample_names().map_or("", |names| names.distance))
+                .with("reference", reference.statistics.count.unwrap_or(0))
+                .with("neighbours", NEIGHBOURS)
                 .when("network", network.map(|name| Page::new().with("network name", name)))
                 .when("columns", part(network.is_none()))
         });
@@ -242,7 +281,7 @@ impl<'a> Judge<'a> {
         sheet: usize,
     ) -> Result<(Record, Sheet)> {
         let nll = method.has_likelihood().then(|| self.nll(run, method, steps)).transpose()?;
-        let wanted = if self.frechet.is_some() { self.settings.samples.max(sheet) } else { sheet };
+        let wanted = if self.samples.is_some() { self.settings.samples.max(sheet) } else { sheet };
         let (samples, clipped) = match wanted {
             0 => (
                 Tensor::zeros([0, self.scaling.dim() as i64], (Kind::Double, Device::Cpu)),
@@ -252,15 +291,51 @@ impl<'a> Judge<'a> {
         };
         let Clipped { noise: Count { some, all }, .. } = clipped;
         let clipped = (all > 0).then(|| some as f64 / all as f64);
-        let frechet = match &self.frechet {
-            None => None,
-            Some((features, reference)) => {
-                let judged = samples.narrow(0, 0, self.settings.samples as i64);
-                Some(frechet_distance(&features.statistics(&judged, self)?, reference)?)
-            }
+        let figures = self.samples.as_ref().map(|(features, reference)| {
+            let judged = samples.narrow(0, 0, self.settings.samples as i64);
+            let seen = features.see(&judged, reference.features.size()[0], self);
+            self.figures(&seen, features.name(), reference)
+        });
+        let record = Record {
+            arm: arm.into(),
+            method,
+            steps,
+            nll,
+            samples: figures.transpose()?,
+            outside: (wanted > 0 && self.image.is_some()).then(|| self.outside(&samples)),
+            clipped,
         };
-        let record = Record { arm: arm.into(), method, steps, nll, frechet, clipped };
         Ok((record, self.sheet(&self.levels(&samples.narrow(0, 0, sheet as i64)))))
+    }
+
+    /// Samples beside the reference: precision and recall of as many of both.
+    fn figures(&self, seen: &Seen, name: &str, reference: &Reference) -> Result<SampleFigures> {
+        let frechet = frechet_distance(&seen.moments.statistics(name)?, &reference.statistics)?;
+        let parts = 10;
+        let score = match &seen.probabilities {
+            Some(all) if all.size()[0] >= parts as i64 => {
+                let InceptionScore { mean, sd } = inception_score(all, parts)?;
+                Some((mean, sd))
+            }
+            _ => None,
+        };
+        let n = seen.features.size()[0];
+        let both = match n > NEIGHBOURS as i64 {
+            true => {
+                let data = reference.features.narrow(0, 0, n);
+                Some(precision_recall(&data, &seen.features, NEIGHBOURS)?)
+            }
+            false => None,
+        };
+        let (precision, recall) = both.map(|both| (both.precision, both.recall)).unzip();
+        Ok(SampleFigures { frechet, score, precision, recall })
+    }
+
+    /// The share of numbers beyond the levels' range.
+    fn outside(&self, samples: &Tensor) -> f64 {
+        let levels = self.scaling.inverse(&to_vec(samples));
+        let outside = levels.iter().filter(|level| !(-0.5..=255.5).contains(*level)).count();
+        outside as f64 / levels.len() as f64
     }
 
     /// The negative log-likelihood and its standard error over rows.
@@ -340,8 +415,7 @@ impl<'a> Judge<'a> {
 
     /// Levels of images in the network's units, image after image.
     fn levels(&self, rows: &Tensor) -> Vec<f64> {
-        let levels = self.scaling.inverse(&to_vec(rows));
-        levels.into_iter().map(|level| level.clamp(0.0, 255.0)).collect()
+        levels_of(&self.scaling, rows)
     }
 
     fn sheet(&self, levels: &[f64]) -> Sheet {
@@ -392,17 +466,31 @@ fn test_rows(run: &Run, given: Option<&Path>) -> Result<(Dataset, Vec<usize>)> {
 
 /// Images whose features are computed at a time.
 const BATCH: usize = 32;
+/// Rows of the reference at most whose features are kept, for precision and recall.
+const MOST: i64 = 10_000;
+/// Neighbours that precision and recall are of, as published.
+const NEIGHBOURS: usize = 3;
 
-fn statistics(
-    extractor: &Extractor,
-    levels: &[f64],
-    image: [usize; 3],
-) -> Result<FeatureStatistics> {
+/// Levels of images `[n, d]` in the network's units, image after image.
+pub(crate) fn levels_of(scaling: &Scaling, rows: &Tensor) -> Vec<f64> {
+    let levels = scaling.inverse(&to_vec(rows));
+    levels.into_iter().map(|level| level.clamp(0.0, 255.0)).collect()
+}
+
+/// What the network sees in images, of which the features of the first `keep` are kept.
+pub(crate) fn see(extractor: &Extractor, levels: &[f64], image: [usize; 3], keep: i64) -> Seen {
     let [channels, height, width] = image.map(|n| n as i64);
     let mut moments = FeatureMoments::new(extractor.network().dim());
+    let (mut features, mut probabilities, mut seen) = (Vec::new(), Vec::new(), 0);
     for part in levels.chunks(BATCH * (channels * height * width) as usize) {
         let images = Tensor::from_slice(part).to_kind(Kind::Float).to_device(Device::Cpu);
-        moments.push(&extractor.features(&images.view([-1, channels, height, width])).pooled);
+        let found = extractor.features(&images.view([-1, channels, height, width]));
+        moments.push(&found.pooled);
+        let n = found.pooled.size()[0];
+        features.push(found.pooled.narrow(0, 0, (keep - seen).clamp(0, n)));
+        probabilities.push(found.logits.softmax(-1, None::<Kind>));
+        seen += n;
     }
-    moments.statistics(extractor.network().name())
+    let probabilities = Some(Tensor::cat(&probabilities, 0));
+    Seen { moments, features: Tensor::cat(&features, 0), probabilities }
 }

@@ -26,6 +26,60 @@ impl Unit {
     }
 }
 
+/// What is found of samples, beside those that they are compared with.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SampleFigures {
+    /// Fréchet distance between features.
+    pub frechet: f64,
+    /// Inception score and its standard deviation over ten parts, where the features are of a
+    /// network that knows classes.
+    pub score: Option<Measured>,
+    /// Precision of Kynkäänniemi et al. (2019), where there are enough samples.
+    pub precision: Option<f64>,
+    /// Their recall.
+    pub recall: Option<f64>,
+}
+
+/// What tables and curves are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quantity {
+    /// The negative log-likelihood.
+    Likelihood,
+    /// The Fréchet distance.
+    Distance,
+    /// The Inception score.
+    Score,
+    /// The precision of samples.
+    Precision,
+    /// The recall of samples.
+    Recall,
+}
+
+impl Quantity {
+    /// Those of samples.
+    const OF_SAMPLES: [Quantity; 4] =
+        [Quantity::Distance, Quantity::Score, Quantity::Precision, Quantity::Recall];
+
+    /// Its name in files.
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Quantity::Likelihood => "likelihood",
+            Quantity::Distance => "distance",
+            Quantity::Score => "inception-score",
+            Quantity::Precision => "precision",
+            Quantity::Recall => "recall",
+        }
+    }
+
+    /// Decimals on a page.
+    fn decimals(self) -> usize {
+        match self {
+            Quantity::Likelihood | Quantity::Precision | Quantity::Recall => 3,
+            Quantity::Distance | Quantity::Score => 2,
+        }
+    }
+}
+
 /// One run under one method and number of steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -37,8 +91,11 @@ pub struct Record {
     pub steps: usize,
     /// Negative log-likelihood per row and its standard error; none for DDIM.
     pub nll: Option<Measured>,
-    /// Fréchet distance, where there are features.
-    pub frechet: Option<f64>,
+    /// What was found of samples, where there are features.
+    pub samples: Option<SampleFigures>,
+    /// The share of the samples' numbers that were no levels before they were held between 0 and
+    /// 255, of images.
+    pub outside: Option<f64>,
     /// The share of variances at the end of the samples' chains that were clipped, where any is
     /// limited.
     pub clipped: Option<f64>,
@@ -50,14 +107,21 @@ impl Record {
         format!("{}, {}", self.arm, self.method.label())
     }
 
-    /// The negative log-likelihood, or with `distance` the Fréchet distance, which has no error.
-    pub(crate) fn value(&self, distance: bool) -> Option<Measured> {
-        if distance { self.frechet.map(|d| (d, f64::NAN)) } else { self.nll }
+    /// A quantity with its error; NaN for one without.
+    pub(crate) fn value(&self, of: Quantity) -> Option<Measured> {
+        let alone = |value: f64| (value, f64::NAN);
+        match of {
+            Quantity::Likelihood => self.nll,
+            Quantity::Distance => self.samples.map(|s| alone(s.frechet)),
+            Quantity::Score => self.samples?.score,
+            Quantity::Precision => self.samples?.precision.map(alone),
+            Quantity::Recall => self.samples?.recall.map(alone),
+        }
     }
 
-    /// The value for a page.
-    pub(crate) fn cell(&self, distance: bool) -> Cell {
-        measured(self.value(distance), if distance { 2 } else { 3 })
+    /// The quantity for a page.
+    pub(crate) fn cell(&self, of: Quantity) -> Cell {
+        measured(self.value(of), of.decimals())
     }
 }
 
@@ -70,8 +134,17 @@ pub struct Found {
     pub unit: Unit,
     /// How it was measured, in words.
     pub protocol: String,
-    /// What Fréchet distances are called, where there are any.
-    pub distance: Option<&'static str>,
+    /// What Fréchet distances and Inception scores are called, where there are any.
+    pub names: Option<SampleNames>,
+}
+
+/// What figures of samples are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampleNames {
+    /// The Fréchet distance.
+    pub distance: &'static str,
+    /// The Inception score, where the features have one.
+    pub score: Option<&'static str>,
 }
 
 impl Found {
@@ -84,13 +157,21 @@ impl Found {
         let mut columns: Vec<Column> = vec!["run".into()];
         columns.extend(extra.iter().map(|name| Column::from(*name)));
         let rest = ["method".into(), "steps".into(), nll, "frechet_distance".into()];
-        columns.extend(rest.into_iter().chain(["noise_clipped".into()]));
+        columns.extend(rest);
+        columns.push(Column::from("inception_score").error("inception_score_sd"));
+        columns.extend(["precision", "recall", "outside", "noise_clipped"].map(Column::from));
         let mut table = Table::new(columns);
         for r in &self.records {
             let mut row = vec![r.arm.as_str().into()];
             row.extend(of(&r.arm));
             row.extend([r.method.name().into(), r.steps.into(), measured(r.nll, 3)]);
-            row.extend([r.frechet, r.clipped].map(|v| v.map(|v| Cell::number(v, 3)).into()));
+            let number = |v: Option<f64>| Cell::from(v.map(|v| Cell::number(v, 3)));
+            let samples = r.samples;
+            row.push(number(samples.map(|s| s.frechet)));
+            row.push(measured(samples.and_then(|s| s.score), 3));
+            row.push(number(samples.and_then(|s| s.precision)));
+            row.push(number(samples.and_then(|s| s.recall)));
+            row.extend([r.outside, r.clipped].map(number));
             table.push(row);
         }
         table
@@ -111,8 +192,8 @@ impl Found {
 
     /// A line per run and method, a column per number of steps, of the records that `keep` picks;
     /// lines without a value are left out.
-    pub(crate) fn by_steps(&self, distance: bool, keep: impl Fn(&Record) -> bool) -> Table {
-        let lines = self.lines(|r| keep(r) && r.value(distance).is_some());
+    pub(crate) fn by_steps(&self, of: Quantity, keep: impl Fn(&Record) -> bool) -> Table {
+        let lines = self.lines(|r| keep(r) && r.value(of).is_some());
         let mut steps: Vec<usize> = Vec::new();
         for record in &self.records {
             if !steps.contains(&record.steps) {
@@ -121,43 +202,62 @@ impl Found {
         }
         grid("", &lines, &named(steps, |k| format!("K = {k}")), |records, k| {
             let at = records.iter().find(|r| r.steps == *k);
-            at.map(|record| record.cell(distance)).into()
+            at.map(|record| record.cell(of)).into()
         })
     }
 
     /// Curves over the number of steps, one per run and method.
-    fn curves(&self, title: &str, distance: bool) -> String {
-        let lines = self.lines(|r| r.value(distance).is_some());
+    fn curves(&self, title: &str, of: Quantity) -> String {
+        let lines = self.lines(|r| r.value(of).is_some());
         let series = lines.into_iter().map(|(label, records)| {
-            let point = |r: &&Record| Some((r.steps as f64, r.value(distance)?));
+            let point = |r: &&Record| Some((r.steps as f64, r.value(of)?));
             curve(label, records.iter().filter_map(point))
         });
-        let label = match self.distance.filter(|_| distance) {
-            Some(name) => name.to_string(),
-            None => format!("{}, ± s.e.", self.unit.label()),
-        };
-        chart(title, ["sampling steps K", &label], LOG, series.collect())
+        chart(title, ["sampling steps K", &self.label(of)], LOG, series.collect())
     }
 
-    /// Table, curves and page of an experiment: `NAME.csv`, `NAME-LIKELIHOOD.svg` and, where there
-    /// are distances, `NAME-distance.svg`. The page has the values `protocol` and `unit`, the table
-    /// `likelihood` and the part `distance` with `name` and a table of its own.
-    pub(crate) fn outcome(&self, name: &str, likelihood: &str, title: &str, page: Page) -> Outcome {
-        let page = page.table("likelihood", &self.by_steps(false, |_| true));
-        let page = self.with_distance(page, |_| true).with("unit", self.unit.label());
-        let outcome = Outcome::new(name, self.table(&[], |_| Vec::new()), page)
-            .figure(format!("{name}-{likelihood}.svg"), self.curves(title, false));
-        match self.distance {
-            Some(_) => outcome.figure(format!("{name}-distance.svg"), self.curves(title, true)),
-            None => outcome,
+    /// What a quantity is called in headings and legends.
+    pub(crate) fn label(&self, of: Quantity) -> String {
+        match (of, self.names) {
+            (Quantity::Distance, Some(names)) => names.distance.into(),
+            (Quantity::Score, Some(SampleNames { score: Some(name), .. })) => name.into(),
+            (Quantity::Precision, _) => "Precision (Kynkäänniemi et al. 2019)".into(),
+            (Quantity::Recall, _) => "Recall (Kynkäänniemi et al. 2019)".into(),
+            _ => format!("{}, ± s.e.", self.unit.label()),
         }
     }
 
-    /// The protocol, and the part `distance` of the records that `keep` picks.
-    pub(crate) fn with_distance(&self, page: Page, keep: impl Fn(&Record) -> bool) -> Page {
-        let part = |name: &str| {
-            Page::new().with("name", name).table("distance", &self.by_steps(true, keep))
+    /// The quantities of samples that were found.
+    pub(crate) fn of_samples(&self) -> Vec<Quantity> {
+        let found = |of: &Quantity| self.records.iter().any(|r| r.value(*of).is_some());
+        Quantity::OF_SAMPLES.into_iter().filter(found).collect()
+    }
+
+    /// Table, curves and page of an experiment: `NAME.csv`, `NAME-LIKELIHOOD.svg` and, where there
+    /// are samples, `NAME-distance.svg` and so on. The page has the values `protocol` and `unit`,
+    /// the table `likelihood` and, for each quantity of samples, the part `distance` with `name`
+    /// and a table of its own.
+    pub(crate) fn outcome(&self, name: &str, likelihood: &str, title: &str, page: Page) -> Outcome {
+        let page = page.table("likelihood", &self.by_steps(Quantity::Likelihood, |_| true));
+        let page = self.with_samples(page, |_| true).with("unit", self.unit.label());
+        let curves = self.curves(title, Quantity::Likelihood);
+        let outcome = Outcome::new(name, self.table(&[], |_| Vec::new()), page)
+            .figure(format!("{name}-{likelihood}.svg"), curves);
+        outcome.figures(
+            self.of_samples()
+                .into_iter()
+                .map(|of| (format!("{name}-{}.svg", of.file()), self.curves(title, of))),
+        )
+    }
+
+    /// The protocol, and a part `distance` for each quantity of samples, of the records that `keep`
+    /// picks.
+    pub(crate) fn with_samples(&self, page: Page, keep: impl Fn(&Record) -> bool) -> Page {
+        let part = |of: Quantity| {
+            let table = self.by_steps(of, &keep);
+            Page::new().with("name", self.label(of)).table("distance", &table)
         };
-        page.with("protocol", &self.protocol).when("distance", self.distance.map(part))
+        page.with("protocol", &self.protocol)
+            .each("distance", self.of_samples().into_iter().map(part))
     }
 }

@@ -41,7 +41,13 @@ fn writes_its_files() {
         outcome.page.fill(crate::experiment::Entry::of::<Mixture>().page(), &settings).unwrap();
     assert!(page.contains("| LM N=2 |"), "{page}");
     assert_eq!(heard, 1.0);
-    for file in ["mixture.csv", "figure-2a.svg", "figure-2b.svg", "figure-3a-gaussian.svg", "figure-3b-lm-paper.svg"] {
+    for file in [
+        "mixture.csv",
+        "figure-2a.svg",
+        "figure-2b.svg",
+        "figure-3a-gaussian.svg",
+        "figure-3b-lm-paper.svg",
+    ] {
         assert!(dir.path().join(file).metadata().unwrap().len() > 500, "{file}");
     }
 }
