@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use tweedie::Result;
-use tweedie::data::TableOptions;
+use tweedie::data::{Crop, TableOptions};
 use tweedie::run::{self, DataConfig, Run};
 
 use crate::Common;
@@ -25,6 +25,10 @@ pub struct ImportArguments {
     /// The images that the model is of: what `evaluate` and the analytic covariance read of them
     #[arg(long, value_name = "IMAGES")]
     data: Option<String>,
+    /// Keep of each of these images the square in its middle, with this side or with its shorter
+    /// side
+    #[arg(long, value_name = "SIDE|shorter", requires = "data")]
+    crop: Option<Crop>,
     /// Bring these images to this height and width
     #[arg(long, value_name = "HxW", value_parser = crate::pictures::size, requires = "data")]
     size: Option<[usize; 2]>,
@@ -58,8 +62,12 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
     }
     if let Some(source) = &arguments.data {
         let mut run = Run::load(&arguments.out, device)?;
-        let (size, skip_corrupt) = (arguments.size, arguments.skip_corrupt);
-        let table = TableOptions { size, skip_corrupt, ..TableOptions::default() };
+        let table = TableOptions {
+            crop: arguments.crop,
+            size: arguments.size,
+            skip_corrupt: arguments.skip_corrupt,
+            ..TableOptions::default()
+        };
         let (source, classes) = (source.clone(), !run.data.classes.is_empty());
         run.give_data(DataConfig { source, classes, table, ..DataConfig::default() })?;
     }

@@ -518,6 +518,7 @@ fn read_table(dir: &Path, name: &str, choice: u64) -> bool {
         missing: if choice & 1 == 0 { Missing::Error } else { Missing::DropRows },
         unique: choice & 6 == 0,
         size: (choice & 24 == 0).then_some([5, 4]),
+        crop: (choice & 136 == 128).then_some(Crop::Side(3)),
         skip_corrupt: choice & 32 == 0,
         ..TableOptions::default()
     };

@@ -1,19 +1,23 @@
 //! Images from their files to samples: readers, and the program on a tiny folder.
 
+mod common;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use proptest::prelude::*;
-
+use common::{fail, succeed};
 use image::{GrayImage, Luma, Rgb, RgbImage, RgbaImage};
-use tweedie::data::{Dataset, TableOptions};
+use proptest::prelude::*;
+use tweedie::data::{Crop, Dataset, Purpose, TableOptions};
 use tweedie::model::{HeadTrunk, NetworkConfig, UNetConfig};
-
-mod common;
 
 fn read(path: &Path) -> tweedie::Result<Dataset> {
     Dataset::read_with(path, &TableOptions::default())
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn refused(path: &Path, options: &TableOptions, words: &[&str]) {
@@ -126,6 +130,162 @@ fn idx_labels() {
     refused(&images, &TableOptions::default(), &["t10k-labels", "found 2 labels, expected 3"]);
     std::fs::write(at("t10k-labels-idx1-ubyte"), idx(3)).unwrap();
     refused(&images, &TableOptions::default(), &["t10k-labels", "not an IDX file of labels"]);
+}
+
+/// The middle of an image is kept, then brought to its size: by hand, of levels that count up.
+#[test]
+fn crops_are_of_the_middle() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let file = at("images-idx3-ubyte");
+    let head = [0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 7];
+    std::fs::write(&file, [&head[..], &(0..56).collect::<Vec<u8>>()].concat()).unwrap();
+    let with = |crop, size| TableOptions { crop: Some(crop), size, ..Default::default() };
+    let first = |crop, size| {
+        let table = Dataset::read_with(&file, &with(crop, size)).unwrap();
+        (table.image().unwrap(), table.row(0))
+    };
+    // of 4 lines and 7 columns: lines 1 and 2, columns 2 and 3
+    assert_eq!(first(Crop::Side(2), None), ([1, 2, 2], vec![9.0, 10.0, 16.0, 17.0]));
+    let square = (0..4).flat_map(|line| (1..5).map(move |column| (7 * line + column) as f32));
+    assert_eq!(first(Crop::Shorter, None), ([1, 4, 4], square.collect()));
+    assert_eq!(first(Crop::Side(4), None), first(Crop::Shorter, None));
+    // then a border: the second image's middle pixels
+    let table = Dataset::read_with(&file, &with(Crop::Side(2), Some([2, 4]))).unwrap();
+    assert_eq!(table.row(1), [0.0, 37.0, 38.0, 0.0, 0.0, 44.0, 45.0, 0.0]);
+    refused(&file, &with(Crop::Side(5), None), &["7 × 4 pixels", "5 × 5", "data.table.crop"]);
+    refused(&file, &with(Crop::Side(0), None), &["data.table.crop"]);
+    let csv = at("a.csv");
+    std::fs::write(&csv, "1,2\n3,4\n").unwrap();
+    refused(&csv, &with(Crop::Shorter, None), &["data.table.crop", "holds no images"]);
+
+    // pictures of several sizes, grey in the middle of colours that are cut off
+    std::fs::create_dir(at("pictures")).unwrap();
+    for (i, (width, height)) in [(8, 6), (6, 6), (5, 12)].into_iter().enumerate() {
+        let middle = |x: u32, y: u32| {
+            let side = width.min(height);
+            let (left, top) = ((width - side) / 2, (height - side) / 2);
+            (left..left + side).contains(&x) && (top..top + side).contains(&y)
+        };
+        let level = 40 * (i as u8 + 1);
+        let pixel = |x, y| if middle(x, y) { Rgb([level; 3]) } else { Rgb([255, 0, 9]) };
+        RgbImage::from_fn(width, height, pixel).save(at(&format!("pictures/{i}.png"))).unwrap();
+    }
+    let table = Dataset::read_with(at("pictures"), &with(Crop::Shorter, Some([3, 3]))).unwrap();
+    let rows: Vec<_> = (0..3).map(|i| table.row(i)).collect();
+    assert_eq!(rows, [vec![40.0; 27], vec![80.0; 27], vec![120.0; 27]]);
+    let same = Dataset::read_with(at("pictures"), &with(Crop::Side(4), None)).unwrap();
+    assert_eq!((same.image(), same.rows()), (Some([3, 4, 4]), 3));
+    let words = ["2.png", "5 × 12 pixels", "less than the 6 × 6"];
+    refused(&at("pictures"), &with(Crop::Side(6), None), &words);
+    refused(&at("pictures"), &with(Crop::Shorter, None), &["data.table.size"]);
+
+    // the run reads new images as it was trained
+    let (run, data) = (text(&at("run")), text(&at("pictures")));
+    let train = ["train", "--data", &data, "--out", &run, "--threads", "1", "--crop"];
+    let short = ["shorter", "--size", "4x4", "--split", "1,0,0"];
+    succeed(&[&train[..], &short, &["--iterations", "1", "--batch-size", "2"]].concat());
+    let config = std::fs::read_to_string(at("run/config.toml")).unwrap();
+    assert!(config.contains("crop = \"shorter\""), "{config}");
+    let score = ["score", &run, &data, "--steps", "2", "-o", &text(&at("s.csv")), "--threads", "1"];
+    succeed(&score);
+    assert_eq!(std::fs::read_to_string(at("s.csv")).unwrap().lines().count(), 4);
+    let bits = ["evaluate", &run, "--data", &data, "--steps", "2", "--threads", "1"];
+    assert!(succeed(&bits).starts_with("3 images"));
+    std::fs::remove_dir_all(at("run")).unwrap();
+    fail(&[&train[..], &["6", "--size", "4x4"]].concat(), 2, &["2.png", "a smaller --crop"]);
+    fail(&[&train[..], &["longer"]].concat(), 2, &["--crop", "longer"]);
+    let by_number = [&train[..], &["5", "--size", "4x4", "--split", "1,0,0"]].concat();
+    succeed(&[&by_number[..], &["--iterations", "1", "--batch-size", "2"]].concat());
+    assert!(std::fs::read_to_string(at("run/config.toml")).unwrap().contains("crop = 5"));
+}
+
+/// An array as NumPy saves it.
+fn npy(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let length = (header.len() as u16).to_le_bytes();
+    [b"\x93NUMPY\x01\0", &length[..], header.as_bytes(), values].concat()
+}
+
+fn npz(path: &Path, arrays: &[(&str, Vec<u8>)]) {
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    for (name, bytes) in arrays {
+        let options = zip::write::SimpleFileOptions::default();
+        archive.start_file(format!("{name}.npy"), options).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap();
+}
+
+/// Batches with the arrays of Chrabaszcz et al. 2017, one by one and in their folder.
+#[test]
+fn downsampled_imagenet() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    // an image of one level in each plane
+    let batch = |name: &str, side: usize, labels: &[i64]| {
+        let planes = |&label: &i64| (0..3).flat_map(move |c| vec![label as u8 + c; side * side]);
+        let (n, d) = (labels.len(), 3 * side * side);
+        let data: Vec<u8> = labels.iter().flat_map(planes).collect();
+        let numbers: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+        let arrays = [
+            ("data", npy("|u1", &format!("({n}, {d})"), &data)),
+            ("labels", npy("<i8", &format!("({n},)"), &numbers)),
+            ("mean", npy("<f8", &format!("({d},)"), &vec![0; 8 * d])),
+        ];
+        npz(&at(name), &arrays);
+    };
+    for (side, name) in [(32, "train_data_batch_1.npz"), (64, "any.npz")] {
+        batch(name, side, &[7, 1000, 7]);
+        let table = read(&at(name)).unwrap();
+        assert_eq!((table.rows(), table.image()), (3, Some([3, side, side])));
+        let (row, plane) = (table.row(2), side * side);
+        assert_eq!([row[0], row[plane - 1], row[plane], row[3 * plane - 1]], [7.0, 7.0, 8.0, 9.0]);
+        assert!(table.notes.is_empty(), "{:?}", table.notes);
+        let labels = table.labels.unwrap();
+        assert_eq!((labels.names.join(" "), labels.of_rows), ("7 1000".into(), vec![0, 1, 0]));
+    }
+    std::fs::remove_file(at("any.npz")).unwrap();
+    refused(dir.path(), &TableOptions::default(), &["train_data_batch_2.npz", "is missing"]);
+    for i in 2..=10 {
+        batch(&format!("train_data_batch_{i}.npz"), 32, &[i, 7]);
+    }
+    let table = read(dir.path()).unwrap();
+    let labels = table.labels.as_ref().unwrap();
+    let class = |row: usize| &labels.names[labels.of_rows[row] as usize];
+    assert_eq!((table.rows(), labels.names.len()), (3 + 2 * 9, 10));
+    // the first row of batch 10
+    assert_eq!((class(19).as_str(), table.row(19)[0]), ("10", 10.0));
+    let test = TableOptions { purpose: Purpose::Test, ..Default::default() };
+    refused(dir.path(), &test, &["val_data.npz", "is missing"]);
+    batch("val_data.npz", 32, &[7]);
+    assert_eq!(Dataset::read_with(dir.path(), &test).unwrap().rows(), 1);
+    batch("train_data_batch_10.npz", 64, &[7]);
+    refused(dir.path(), &TableOptions::default(), &["train_data_batch_10.npz", "[3, 64, 64]"]);
+    // rows of another length are a table that an archive does not hold
+    batch("val_data.npz", 31, &[7]);
+    refused(&at("val_data.npz"), &test, &["0 arrays of images", "data (|u1 [1, 2883])"]);
+}
+
+/// LSUN comes as LMDB: its folder and its file are refused with the way out of it.
+#[test]
+fn lmdb_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("church_outdoor_val_lmdb");
+    std::fs::create_dir(&folder).unwrap();
+    // a page's header and LMDB's magic number, as LMDB 0.9.36 writes them
+    let mut page = vec![0; 8192];
+    page[10] = 8;
+    page[16..24].copy_from_slice(&[0xde, 0xc0, 0xef, 0xbe, 1, 0, 0, 0]);
+    let file = folder.join("data.mdb");
+    std::fs::write(&file, page).unwrap();
+    let loose = dir.path().join("images.lmdb");
+    std::fs::copy(&file, &loose).unwrap();
+    for path in [&folder, &file, &loose] {
+        let data = text(path);
+        let words = [data.as_str(), "LMDB", "data.py export --flat", "python3 -c"];
+        fail(&["train", "--data", &data, "--out", &text(&dir.path().join("run"))], 2, &words);
+    }
 }
 
 /// Arrays as NumPy 2.4.6 writes them (tests/reference/images.py): pixels count up in the order of

@@ -79,7 +79,7 @@ pub use dataset::Dataset;
 pub(crate) use formats::{NpzReader, NpzWriter};
 pub use formats::{TableFormat, image_formats, table_endings, table_formats};
 pub use labels::Labels;
-pub use options::{Found, LeftOut, Missing, Purpose, TableOptions};
+pub use options::{Crop, Found, LeftOut, Missing, Purpose, TableOptions};
 pub use output::{Abandoned, OutputFile, abandon_outputs};
 pub use place::Place;
 pub use read::read_numbers;

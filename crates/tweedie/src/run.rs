@@ -91,6 +91,7 @@ pub use import::{export, import};
 pub use layers::Layer;
 pub use record::DataRecord;
 use record::in_words;
+pub(crate) use rows::parts_of;
 pub use rows::{TableRows, dequantized_from, dequantized_rows, level_rows, scaled_rows};
 use statistics::STATISTICS;
 pub use statistics::{Measured, statistics_rows};

@@ -7,7 +7,7 @@ use clap::builder::{
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use toml::{Table, Value};
 use tweedie::choice::Preset;
-use tweedie::data::{Marginals, Missing};
+use tweedie::data::{Crop, Marginals, Missing};
 use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{BaseKind, HeadStart, HeadTrunk, Parametrization, Precision};
 use tweedie::objective::{LmForm, ObjectiveConfig};
@@ -51,6 +51,8 @@ enum Kind {
     Numbers,
     /// HxW.
     Size,
+    /// SIDE or `shorter`.
+    Cropping,
     /// The names of a type of the library.
     Names(fn() -> Vec<PossibleValue>),
     /// Names with what they mean.
@@ -117,6 +119,9 @@ impl Flag {
             Size => ValueParser::new(|t: &str| {
                 size(t).map(|s| Value::from(s.map(|n| n as i64).to_vec()))
             }),
+            Cropping => ValueParser::new(|t: &str| {
+                t.parse::<Crop>().and_then(|crop| Value::try_from(crop).map_err(|e| e.to_string()))
+            }),
             Names(values) => one_of(values()),
             Choice(values) => {
                 // the library calls what the head alone is trained under by what the score is
@@ -151,8 +156,8 @@ const TRAINING: &str = "Training";
 #[rustfmt::skip]
 pub const FLAGS: &[Flag] = &[
     flag("", "data", "data.source", "FILE|DIR|mixture:NAME", Text,
-        "A table (CSV, TSV, Parquet, NPY), images (a folder, IDX, NPY, NPZ, CIFAR-10's batches), \
-        or mixture:NAME"),
+        "A table (CSV, TSV, Parquet, NPY), images (a folder, IDX, NPY, NPZ, CIFAR-10's or \
+        downsampled ImageNet's batches), or mixture:NAME"),
     flag("", "seed", "seed", "S", Count, "Seed of everything random but the split [default: 0]"),
 
     flag(DATA, "columns", "data.table.columns", "A,B,…", List,
@@ -176,6 +181,9 @@ pub const FLAGS: &[Flag] = &[
          distribution by a smooth monotone spline, standardize shifts and scales it, auto \
          gaussianizes those with a long tail or an edge where held-out rows gain by it [default: \
          auto]"),
+    flag(DATA, "crop", "data.table.crop", "SIDE|shorter", Cropping,
+        "Keep of each image the square in its middle, with this side in pixels or with the image's \
+         shorter side; before --size [default: all of it]"),
     flag(DATA, "size", "data.table.size", "HxW", Size,
         "Bring images to this height and width: those no larger get a black border, others are \
          resampled [default: as they are]"),

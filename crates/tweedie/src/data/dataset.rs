@@ -338,6 +338,17 @@ impl Dataset {
         self.gather(&(0..self.rows()).collect::<Vec<_>>())
     }
 
+    /// Whether the values are those of `other`, in single precision.
+    pub(crate) fn has_values_of(&self, other: &Dataset) -> bool {
+        match (self.levels(), other.levels()) {
+            (Some(own), Some(others)) => own == others,
+            _ => {
+                let equal = |i| self.row(i) == other.row(i);
+                self.rows() == other.rows() && (0..self.rows()).all(equal)
+            }
+        }
+    }
+
     /// The columns of these names, in this order.
     ///
     /// # Errors

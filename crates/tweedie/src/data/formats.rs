@@ -7,6 +7,7 @@ mod archive;
 mod cifar;
 mod folder;
 mod idx;
+mod imagenet;
 mod npy;
 mod npz;
 mod other;
@@ -16,20 +17,24 @@ pub(super) mod text;
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::collect::Collector;
 use super::images::Images;
-use super::options::TableOptions;
+use super::options::{Crop, Purpose, TableOptions};
 use super::output::OutputFile;
 use super::write::Frame;
 use crate::{Error, Result};
 
 pub(crate) use archive::{NpzReader, NpzWriter};
 
+/// The longest side that images can be brought to, in pixels.
+const MOST_PIXELS: usize = 4096;
+
 /// All formats, in the order in which a file is tried.
-static FORMATS: [&Format; 9] = [
+static FORMATS: [&Format; 10] = [
     &cifar::FOLDER,
+    &imagenet::FOLDER,
     &folder::FORMAT,
     &idx::FORMAT,
     &npz::FORMAT,
@@ -104,6 +109,39 @@ fn extension(path: &Path) -> String {
     path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 
+/// The files of a data set that comes in a folder of batches.
+pub(super) struct Batches {
+    pub training: &'static [&'static str],
+    pub test: &'static str,
+}
+
+impl Batches {
+    /// Whether `source` is a folder with some of the training batches.
+    fn are_in(&self, source: &Source) -> bool {
+        source.folder && self.training.iter().any(|name| source.path.join(name).is_file())
+    }
+
+    /// The batches in `dir` that are read for `purpose`, and what a user should know of them.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if one is missing.
+    fn of(&self, dir: &Path, purpose: Purpose) -> Result<(Vec<PathBuf>, String)> {
+        let (names, beside, what) = match purpose {
+            Purpose::Training => (self.training, "other training batches", "training batches"),
+            _ => (std::slice::from_ref(&self.test), "training batches", "test batch"),
+        };
+        let paths: Vec<PathBuf> = names.iter().map(|name| dir.join(name)).collect();
+        match paths.iter().find(|path| !path.is_file()) {
+            None => Ok((paths, format!("the folder's {what} alone are read"))),
+            Some(missing) => {
+                let problem = format!("is missing beside the {beside}");
+                let remedy = "fetch it, or give one batch instead of the folder";
+                Err(Error::data(missing, problem, remedy))
+            }
+        }
+    }
+}
+
 /// Reads a file: the rows of a table into `collector`, or images.
 ///
 /// # Errors
@@ -115,16 +153,20 @@ pub(super) fn read(
 ) -> Result<Option<Images>> {
     let format = detect(path)?;
     for length in options.size.into_iter().flatten() {
-        Error::check_count("data.table.size", length, 4096)?;
+        Error::check_count("data.table.size", length, MOST_PIXELS)?;
+    }
+    if let Some(Crop::Side(side)) = options.crop {
+        Error::check_count("data.table.crop", side, MOST_PIXELS)?;
     }
     collector.found.format = format.name;
     if format.delimiter.is_some() {
         collector.found.format = "text";
     }
     let images = (format.read)(path, options, collector)?;
-    if images.is_none() && options.size.is_some() {
+    let given = options.of_images().into_iter().find(|(_, given)| *given);
+    if let (None, Some((option, _))) = (&images, given) {
         let problem = format!("{} holds no images", path.display());
-        return Err(Error::config("data.table.size", problem, "leave it out, or give images"));
+        return Err(Error::config(option, problem, "leave it out, or give images"));
     }
     Ok(images)
 }

@@ -99,12 +99,13 @@ pub(super) fn damaged(path: &Path, problem: String) -> Error {
 }
 
 impl Images {
-    /// At the size that is requested, if any.
+    /// Cropped and at the size that is requested, if any.
     pub fn brought_to(self, path: &Path, options: &TableOptions) -> Result<Images> {
         let [channels, height, width] = self.shape;
-        let [height, width] = options.size.unwrap_or([height, width]);
-        check_levels(path, [channels, height, width], options)?;
-        let mut images = self.fitted(options.size);
+        let kept = options.cropped(path, [height, width])?;
+        let size = options.size.unwrap_or(kept);
+        check_levels(path, [channels, size[0], size[1]], options)?;
+        let mut images = self.fitted(kept, size);
         // a mask or a label map, or levels of 0…1: near black
         let brightest = images.levels.iter().max().copied().unwrap_or(0);
         if (1..16).contains(&brightest) {
@@ -122,26 +123,35 @@ impl Images {
         if channels != 1 || self.files.is_empty() || columns != 3 * pixels {
             return self;
         }
-        let planes = self.levels.chunks_exact(pixels);
-        let levels = planes.flat_map(|plane| [plane; 3].concat()).collect();
-        Images { shape: [3, height, width], levels, ..self }
+        Images { shape: [3, height, width], levels: in_colour(&self.levels, pixels), ..self }
     }
 
-    fn fitted(self, size: Option<[usize; 2]>) -> Images {
+    /// The `kept` pixels in the middle of each, at this size.
+    fn fitted(self, kept: [usize; 2], size: [usize; 2]) -> Images {
         let [channels, height, width] = self.shape;
-        let Some(size) = size.filter(|size| *size != [height, width]) else { return self };
-        let pixels = height * width;
+        if kept == [height, width] && size == kept {
+            return self;
+        }
+        let (pixels, fitted) = (height * width, channels * size[0] * size[1]);
         let images = self.levels.par_chunks_exact(channels * pixels);
-        let levels = images.flat_map_iter(|planes| {
+        let mut levels = vec![0; images.len() * fitted];
+        levels.par_chunks_exact_mut(fitted).zip(images).for_each(|(out, planes)| {
             let mut interleaved = vec![0; planes.len()];
             for (i, &level) in planes.iter().enumerate() {
                 interleaved[i % pixels * channels + i / pixels] = level;
             }
-            let picture = picture(interleaved, channels, height, width);
-            planes_of(&fit(picture, size), channels)
+            let picture = cropped(picture(interleaved, channels, height, width), kept);
+            out.copy_from_slice(&planes_of(&fit(picture, size), channels));
         });
-        Images { levels: levels.collect(), shape: [channels, size[0], size[1]], ..self }
+        Images { levels, shape: [channels, size[0], size[1]], ..self }
     }
+}
+
+/// Grey planes of this many pixels as images in colour.
+pub(super) fn in_colour(levels: &[u8], pixels: usize) -> Vec<u8> {
+    let mut coloured = Vec::with_capacity(3 * levels.len());
+    levels.chunks_exact(pixels).for_each(|plane| (0..3).for_each(|_| coloured.extend(plane)));
+    coloured
 }
 
 fn picture(interleaved: Vec<u8>, channels: usize, height: usize, width: usize) -> DynamicImage {
@@ -150,6 +160,17 @@ fn picture(interleaved: Vec<u8>, channels: usize, height: usize, width: usize) -
     match channels {
         1 => image::GrayImage::from_raw(w, h, interleaved).expect(fits).into(),
         _ => image::RgbImage::from_raw(w, h, interleaved).expect(fits).into(),
+    }
+}
+
+/// The middle of an image, of this height and width. Of an odd number of lines that are cut off,
+/// one more is cut off below, and of columns on the right, as by ScoreFlow's code.
+pub(super) fn cropped(picture: DynamicImage, [height, width]: [usize; 2]) -> DynamicImage {
+    let (w, h) = (width as u32, height as u32);
+    let (left, top) = ((picture.width() - w) / 2, (picture.height() - h) / 2);
+    match (left, top) {
+        (0, 0) if (picture.width(), picture.height()) == (w, h) => picture,
+        _ => picture.crop_imm(left, top, w, h),
     }
 }
 

@@ -1,8 +1,12 @@
 //! How a file is read, and what a reader found in it.
 
+use std::path::Path;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::choice::choices;
+use crate::{Error, Result};
 
 choices! {
     /// What to do with a row that has a missing cell (empty, `NA`, `N/A`, `NaN`, `null`, `None`,
@@ -28,6 +32,58 @@ pub enum Purpose {
     Scoring,
     /// Rows that a trained model is judged on, read as in its training.
     Test,
+}
+
+/// The square in the middle of an image that is kept of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub enum Crop {
+    /// With this side, in pixels.
+    Side(usize),
+    /// With the image's shorter side.
+    Shorter,
+}
+
+/// How a crop is written: its side, or `"shorter"`.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number of pixels, or \"shorter\"")]
+enum Written {
+    Side(usize),
+    Word(String),
+}
+
+impl From<Crop> for Written {
+    fn from(crop: Crop) -> Written {
+        match crop {
+            Crop::Side(side) => Written::Side(side),
+            Crop::Shorter => Written::Word("shorter".into()),
+        }
+    }
+}
+
+impl TryFrom<Written> for Crop {
+    type Error = String;
+
+    fn try_from(written: Written) -> std::result::Result<Crop, String> {
+        match written {
+            Written::Side(side) => Ok(Crop::Side(side)),
+            Written::Word(word) => word.parse(),
+        }
+    }
+}
+
+impl FromStr for Crop {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Crop, String> {
+        match text {
+            "shorter" => Ok(Crop::Shorter),
+            _ => text
+                .parse()
+                .map(Crop::Side)
+                .map_err(|_| format!("{text:?} is neither a number of pixels nor \"shorter\"")),
+        }
+    }
 }
 
 /// How to read a table or images.
@@ -57,6 +113,10 @@ pub struct TableOptions {
     pub missing: Missing,
     /// Keep only the first of equal rows.
     pub unique: bool,
+    /// The square in the middle of each image that is kept of it, before [`TableOptions::size`];
+    /// all of the image if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop: Option<Crop>,
     /// Height and width to which images are brought: those no larger get a black border, others are
     /// resampled.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +134,36 @@ impl TableOptions {
     pub fn of_columns(&self, names: &[impl AsRef<str>]) -> TableOptions {
         let columns = names.iter().map(|name| name.as_ref().to_owned()).collect();
         TableOptions { columns, drop: Vec::new(), by_name: true, ..self.clone() }
+    }
+
+    /// Height and width of what is kept of an image of `path` of this height and width: the square
+    /// of [`TableOptions::crop`], or all of it.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the image is smaller than the square.
+    pub(super) fn cropped(&self, path: &Path, [height, width]: [usize; 2]) -> Result<[usize; 2]> {
+        let side = match self.crop {
+            None => return Ok([height, width]),
+            Some(Crop::Shorter) => height.min(width),
+            Some(Crop::Side(side)) => side,
+        };
+        if side <= height.min(width) {
+            return Ok([side, side]);
+        }
+        let problem = format!(
+            "is {width} × {height} pixels, less than the {side} × {side} in its middle that are to \
+             be kept"
+        );
+        let remedy = match self.may_choose_columns() {
+            true => "give larger images, or a smaller data.table.crop",
+            false => "give larger images: those of the run were cropped so",
+        };
+        Err(Error::data(path, problem, remedy))
+    }
+
+    /// The options that only images have, with their paths.
+    pub(super) fn of_images(&self) -> [(&'static str, bool); 2] {
+        [("data.table.crop", self.crop.is_some()), ("data.table.size", self.size.is_some())]
     }
 
     /// Whether a remedy can name other columns: those of a model are fixed.

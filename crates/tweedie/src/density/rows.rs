@@ -121,7 +121,7 @@ impl Density {
             let remedy = "give a run on the same columns of the same data";
             return bad(format!("{name} is of other columns"), remedy);
         }
-        if others.table.values() != own.table.values() {
+        if !own.table.has_values_of(&others.table) {
             let problem = format!("{name} is of other rows: {}", other.run.data.source);
             let remedy = "give a run on the same data, or rows for both with evaluate.data";
             return bad(problem, remedy);

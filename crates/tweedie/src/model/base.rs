@@ -139,16 +139,7 @@ impl Base {
         }
         let mean = train.mean_dim([0i64].as_slice(), false, None::<Kind>);
         match config.kind {
-            BaseKind::Isotropic => {
-                let variance = (&train - &mean).square().mean(None).double_value(&[]);
-                if variance.is_nan() || variance <= 0.0 {
-                    return Err(Error::numeric(
-                        "the data have no variance",
-                        "give columns that vary",
-                    ));
-                }
-                Ok(Base::Isotropic { mean, variance })
-            }
+            BaseKind::Isotropic => Base::isotropic([train]),
             BaseKind::Gaussian => {
                 let centred = &train - &mean;
                 let covariance = match Base::shrinks(n, d) {
@@ -158,6 +149,31 @@ impl Base {
                 Ok(Base::Mixture(one_gaussian(&mean, &covariance)?))
             }
             BaseKind::Mixture => fit_mixture(config, &train, validation),
+        }
+    }
+
+    /// `N(mean, v I)` fitted to rows that come in `parts`, each `[n, d]`, so that they need not be
+    /// in memory together (Chan, Golub & LeVeque 1983).
+    ///
+    /// # Errors
+    /// With rows without any variance, or none.
+    pub fn isotropic(parts: impl IntoIterator<Item = Tensor>) -> Result<Base> {
+        let (mut rows, mut squares, mut mean) = (0.0, 0.0, None);
+        for part in parts {
+            let part = part.to_kind(Kind::Double).to_device(Device::Cpu);
+            let (more, own) =
+                (part.size()[0] as f64, part.mean_dim([0i64].as_slice(), false, None));
+            squares += (&part - &own).square().sum(None).double_value(&[]);
+            let old = mean.unwrap_or_else(|| own.shallow_clone());
+            let (step, all) = (own - &old, rows + more);
+            squares += step.square().sum(None).double_value(&[]) * rows * more / all;
+            mean = Some(old + step * (more / all));
+            rows = all;
+        }
+        let numbers = rows * mean.as_ref().map_or(0, Tensor::numel) as f64;
+        match (mean, squares / numbers) {
+            (Some(mean), variance) if variance > 0.0 => Ok(Base::Isotropic { mean, variance }),
+            _ => Err(Error::numeric("the data have no variance", "give columns that vary")),
         }
     }
 

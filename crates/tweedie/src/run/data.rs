@@ -3,11 +3,14 @@
 use tch::{Device, Kind, Tensor};
 
 use super::record::into_classes;
-use super::{DataConfig, DataRecord, TableRows, level_rows, scaled_rows};
+use super::{
+    DataConfig, DataRecord, TableRows, dequantized_from, level_rows, parts_of, scaled_rows,
+};
 use crate::data::{
     Dataset, Dequantize, Marginals, Purpose, Scaling, ScalingOptions, Split, TableOptions, Values,
     subset,
 };
+use crate::dequantize::Uniform;
 use crate::noise::Seed;
 use crate::oracle::named;
 use crate::train::{TrainConfig, Validation};
@@ -235,8 +238,20 @@ impl Prepared {
     /// At most `limit` training rows in the network's units, drawn as [`Prepared::validation_rows`]
     /// are, `[n, d]`.
     pub fn training_rows(&self, limit: usize, seed: Seed) -> Tensor {
-        let rows = subset(&self.split.train, limit, self.seed().derive("training rows"));
-        scaled_rows(&self.table, &rows, &self.record.scaling, seed).0
+        scaled_rows(&self.table, &self.some_training(limit), &self.record.scaling, seed).0
+    }
+
+    /// As [`Prepared::training_rows`], in parts of few rows one after the other.
+    pub fn training_parts(&self, limit: usize, seed: Seed) -> impl Iterator<Item = Tensor> {
+        let rows = self.some_training(limit);
+        parts_of(rows.len(), self.table.dim()).map(move |part| {
+            let (first, uniform) = (part.start as u64, Uniform::new(&self.record.scaling));
+            dequantized_from(&self.table, &rows[part], &uniform, seed, first).rows
+        })
+    }
+
+    fn some_training(&self, limit: usize) -> Vec<usize> {
+        subset(&self.split.train, limit, self.seed().derive("training rows"))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Rows of a table in the network's units.
 
+use std::ops::Range;
+
 use tch::{Device, Kind, Tensor};
 
 use crate::data::{Dataset, Scaling};
@@ -7,6 +9,15 @@ use crate::dequantize::{Dequantized, Dequantizer, Uniform, uniforms};
 use crate::noise::{Noise, Seed};
 use crate::tensor::upload;
 use crate::train::Rows;
+
+/// Numbers that rows in double precision have at a time where they are taken in parts: 32 MiB.
+const NUMBERS: usize = 1 << 22;
+
+/// `0..rows` in parts of few rows of `dim` columns.
+pub(crate) fn parts_of(rows: usize, dim: usize) -> impl Iterator<Item = Range<usize>> {
+    let part = (NUMBERS / dim.max(1)).max(1);
+    (0..rows).step_by(part).map(move |start| start..rows.min(start + part))
+}
 
 /// Rows of a table in the network's units `[n, d]` (f64) and `ln |d scaled/d raw|` per row,
 /// dequantised uniformly. Dequantisation draws from stream `i` of `seed` for the `i`-th of `rows`.

@@ -7,7 +7,7 @@ use tch::{Device, Tensor, no_grad};
 
 use super::import::keep_sampling;
 use super::{Prepared, Run, RunConfig, RunDir, Status};
-use crate::model::{Base, Model};
+use crate::model::{Base, BaseKind, Model};
 use crate::noise::Seed;
 use crate::objective::Trains;
 use crate::train::State;
@@ -52,6 +52,11 @@ impl Training {
         let started = Instant::now();
         let base = match donor {
             Some(donor) => donor.dir.base(&donor.config)?,
+            None if config.base.kind == BaseKind::Isotropic => {
+                config.base.check()?;
+                let seed = seed.derive("base rows");
+                Base::isotropic(prepared.training_parts(config.base.max_rows, seed))?
+            }
             None => {
                 let rows = prepared.training_rows(config.base.max_rows, seed.derive("base rows"));
                 let mut base = config.base.clone();

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Format, Holds};
+use super::{Batches, Format, Holds};
+use crate::data::Labels;
 use crate::data::images::{Images, damaged};
 use crate::data::options::TableOptions;
-use crate::data::{Labels, Purpose};
 use crate::{Error, Result};
 
 /// A folder with training batches.
@@ -13,7 +13,7 @@ pub(super) const FOLDER: Format = Format {
     name: "a folder of CIFAR-10's batches",
     extensions: &[],
     holds: Holds::Images,
-    detect: |source| source.folder && TRAINING.iter().any(|name| source.path.join(name).is_file()),
+    detect: |source| BATCHES.are_in(source),
     read: |path, options, _| read_folder(path, options).map(Some),
     write: None,
     delimiter: None,
@@ -37,14 +37,16 @@ pub(super) const BATCH: Format = Format {
 
 /// A record of a batch: a label and three planes of 32×32.
 const RECORD: usize = 1 + 3 * 32 * 32;
-const TRAINING: [&str; 5] = [
-    "data_batch_1.bin",
-    "data_batch_2.bin",
-    "data_batch_3.bin",
-    "data_batch_4.bin",
-    "data_batch_5.bin",
-];
-const TEST: &str = "test_batch.bin";
+const BATCHES: Batches = Batches {
+    training: &[
+        "data_batch_1.bin",
+        "data_batch_2.bin",
+        "data_batch_3.bin",
+        "data_batch_4.bin",
+        "data_batch_5.bin",
+    ],
+    test: "test_batch.bin",
+};
 /// The classes, as `batches.meta.txt` names them.
 const CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
@@ -52,19 +54,9 @@ const CLASSES: [&str; 10] =
 /// The images of the training batches in `dir`, or, where they are not for training, of its test
 /// batch.
 fn read_folder(dir: &Path, options: &TableOptions) -> Result<Images> {
-    let (batches, beside, what) = match options.purpose {
-        Purpose::Training => {
-            let batches = TRAINING.map(|name| dir.join(name)).to_vec();
-            (batches, "other training batches", "training batches")
-        }
-        _ => (vec![dir.join(TEST)], "training batches", "test batch"),
-    };
-    if let Some(missing) = batches.iter().find(|path| !path.is_file()) {
-        let remedy = "fetch it, or give one batch instead of the folder (cat joins them)";
-        return Err(Error::data(missing, format!("is missing beside the {beside}"), remedy));
-    }
+    let (batches, note) = BATCHES.of(dir, options.purpose)?;
     let mut images = join(&batches)?;
-    images.notes.push(format!("the folder's {what} alone are read"));
+    images.notes.push(note);
     images.brought_to(dir, options)
 }
 

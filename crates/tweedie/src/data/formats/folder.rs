@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use image::DynamicImage;
 use rayon::prelude::*;
 
-use super::picture::{Decoded, Header, Picture, decode, header};
+use super::picture::{About, Decoded, Header, Picture, decode, header};
 use super::{Format, Holds};
-use crate::data::images::{Images, check_levels, fit, planes_of};
+use crate::data::images::{Images, check_levels, cropped, fit, in_colour, planes_of};
 use crate::data::{Labels, LeftOut, TableOptions};
 use crate::device::while_reading;
 use crate::{Error, Result};
@@ -58,12 +59,16 @@ fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
         files.iter().zip(&headers).filter_map(|(path, h)| h.as_ref().ok().map(|h| (path, h)));
     check_sizes(sizes, options)?;
 
-    let mut pictures: Vec<(PathBuf, Picture)> = Vec::with_capacity(files.len());
+    let mut stack = Stack { room: files.len(), shape: [1, 0, 0], levels: Vec::new() };
+    let mut pictures: Vec<(PathBuf, About)> = Vec::with_capacity(files.len());
     let mut broken: Vec<(PathBuf, String)> = Vec::new();
     while_reading(|| {
-        for (path, picture) in in_turn(files, headers, options.size) {
+        for (path, picture) in in_turn(files, headers, options) {
             match picture {
-                Ok(picture) => pictures.push((path, picture)),
+                Ok(Picture { image, about }) => {
+                    stack.push(&image);
+                    pictures.push((path, about));
+                }
                 Err(why) => broken.push((path, why)),
             }
         }
@@ -80,17 +85,16 @@ fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
         };
         return Err(Error::data(path, format!("cannot be decoded: {why}{more}"), remedy));
     }
-    let Some((_, first)) = pictures.first() else {
+    if pictures.is_empty() {
         return Err(Error::data(
             dir,
             "none of its images can be decoded",
             "give a folder of images",
         ));
-    };
-    let (width, height) = (first.image.width() as usize, first.image.height() as usize);
+    }
     let mut notes = Vec::new();
     check_depth(&pictures, &mut notes)?;
-    let count = |what: fn(&Picture) -> bool| pictures.iter().filter(|(_, p)| what(p)).count();
+    let count = |what: fn(&About) -> bool| pictures.iter().filter(|(_, p)| what(p)).count();
     let (turned, animated) = (count(|p| p.turned), count(|p| p.animated));
     if turned > 0 {
         notes.push(format!("{turned} images are turned as their EXIF says"));
@@ -118,19 +122,36 @@ fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
     }
     let below = |file: &Path| file.strip_prefix(dir).unwrap_or(file).display().to_string();
     let files = pictures.iter().map(|(file, _)| below(file)).collect();
-    let channels = if pictures.iter().any(|(_, p)| p.image.color().has_color()) { 3 } else { 1 };
-    let mut levels = Vec::with_capacity(pictures.len() * channels * height * width);
-    for (_, picture) in pictures {
-        levels.extend(planes_of(&picture.image, channels));
-    }
     Ok(Images {
         labels: classes.map(|classes| Labels::of_names(&classes)),
         files,
         corrupt: broken.len(),
         left_out,
         notes,
-        ..Images::new([channels, height, width], levels)
+        ..Images::new(stack.shape, stack.levels)
     })
+}
+
+/// Levels of images of one size that come one by one: grey until one has colours.
+struct Stack {
+    /// Images that may come.
+    room: usize,
+    /// Channels, height, width.
+    shape: [usize; 3],
+    levels: Vec<u8>,
+}
+
+impl Stack {
+    fn push(&mut self, image: &DynamicImage) {
+        let (height, width) = (image.height() as usize, image.width() as usize);
+        if image.color().has_color() && self.shape[0] == 1 {
+            (self.shape[0], self.levels) = (3, in_colour(&self.levels, height * width));
+        }
+        self.shape = [self.shape[0], height, width];
+        let all = self.room * self.shape.iter().product::<usize>();
+        self.levels.reserve_exact(all.saturating_sub(self.levels.len()));
+        self.levels.extend(planes_of(image, self.shape[0]));
+    }
 }
 
 /// What was left out, in words.
@@ -146,12 +167,14 @@ fn check_sizes<'a>(
 ) -> Result<()> {
     let headers: Vec<_> = headers.collect();
     let Some(&(first, Header { width, height, .. })) = headers.first() else { return Ok(()) };
+    let kept = |path: &Path, h: &Header| options.cropped(path, [h.height, h.width]);
+    let sizes = headers.iter().map(|(path, h)| kept(path, h)).collect::<Result<Vec<_>>>()?;
     let channels = if headers.iter().any(|(_, h)| h.coloured) { 3 } else { 1 };
     if let Some([height, width]) = options.size {
         return check_levels(first, [channels, height, width], options);
     }
-    if let Some((other, h)) = headers.iter().find(|(_, h)| (h.width, h.height) != (*width, *height))
-    {
+    if let Some(other) = sizes.iter().position(|size| *size != sizes[0]) {
+        let (other, h) = headers[other];
         let (first, wide, high) = (first.display(), h.width, h.height);
         let problem = format!("is {wide} × {high} pixels, {first} is {width} × {height}");
         let remedy = match options.may_choose_columns() {
@@ -160,16 +183,23 @@ fn check_sizes<'a>(
         };
         return Err(Error::data(other, problem, remedy));
     }
-    check_levels(first, [channels, *height, *width], options)
+    let [height, width] = sizes[0];
+    check_levels(first, [channels, height, width], options)
 }
 
-/// The images of the files, at `size` where one is given: decoded side by side as far as memory is
-/// there for it.
+/// The images of the files, cropped and resampled as `options` say: decoded side by side as far as
+/// memory is there for it.
 fn in_turn(
     files: Vec<PathBuf>,
     headers: Vec<Decoded<Header>>,
-    size: Option<[usize; 2]>,
+    options: &TableOptions,
 ) -> impl Iterator<Item = (PathBuf, Decoded<Picture>)> {
+    let brought = |path: &Path, Picture { image, about }: Picture| {
+        let kept = options.cropped(path, [image.height() as usize, image.width() as usize]);
+        let kept = kept.map_err(|e| e.to_string())?;
+        let image = fit(cropped(image, kept), options.size.unwrap_or(kept));
+        Ok(Picture { image, about })
+    };
     let cost = |header: &Decoded<Header>| header.as_ref().map_or(0, |header| header.bytes);
     let mut batches: Vec<Vec<(PathBuf, Decoded<Header>)>> = Vec::new();
     let mut held = u64::MAX;
@@ -185,10 +215,8 @@ fn in_turn(
         let pictures: Vec<_> = batch
             .into_par_iter()
             .map(|(path, header)| {
-                let picture = header.and_then(|_| decode(&path)).map(|picture| match size {
-                    Some(size) => Picture { image: fit(picture.image, size), ..picture },
-                    None => picture,
-                });
+                let picture = header.and_then(|_| decode(&path));
+                let picture = picture.and_then(|picture| brought(&path, picture));
                 (path, picture)
             })
             .collect();
@@ -197,7 +225,7 @@ fn in_turn(
 }
 
 /// Refuses images of 16 bits a channel that use fewer: brought to 8 bits they would be near black.
-fn check_depth(pictures: &[(PathBuf, Picture)], notes: &mut Vec<String>) -> Result<()> {
+fn check_depth(pictures: &[(PathBuf, About)], notes: &mut Vec<String>) -> Result<()> {
     let deep =
         pictures.iter().filter_map(|(path, p)| p.brightest.map(|brightest| (path, brightest)));
     let Some((path, brightest)) = deep.clone().max_by_key(|(_, brightest)| *brightest) else {

@@ -41,7 +41,7 @@ fn detect(source: &Source) -> bool {
 fn read(path: &Path) -> Result<Images> {
     let bytes =
         contents(path, IMAGES)?.ok_or_else(|| damaged(path, "is no IDX file of images".into()))?;
-    let images = parse(path, &bytes)?;
+    let images = parse(path, bytes)?;
     match label_file(path) {
         Some(path) => images.labelled(&path, Labels::of_numbers(&read_labels(&path)?)),
         None => Ok(images),
@@ -90,8 +90,8 @@ fn axis(bytes: &[u8], i: usize) -> Option<usize> {
     Some(u32::from_be_bytes(word.try_into().expect("four bytes")) as usize)
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Images> {
-    let (Some(n), Some(height), Some(width)) = (axis(bytes, 0), axis(bytes, 1), axis(bytes, 2))
+fn parse(path: &Path, mut bytes: Vec<u8>) -> Result<Images> {
+    let (Some(n), Some(height), Some(width)) = (axis(&bytes, 0), axis(&bytes, 1), axis(&bytes, 2))
     else {
         return Err(damaged(path, format!("{} bytes are no IDX header", bytes.len())));
     };
@@ -100,7 +100,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Images> {
         let problem = format!("found {found} pixels, expected {n} images of {height} × {width}");
         return Err(damaged(path, problem));
     }
-    Ok(Images::new([1, height, width], bytes[16..].to_vec()))
+    bytes.drain(..16);
+    Ok(Images::new([1, height, width], bytes))
 }
 
 /// `…-labels-idx1-ubyte[.gz]` beside `…-images-idx3-ubyte[.gz]`.

@@ -61,7 +61,7 @@ fn read(path: &Path, options: &TableOptions, table: &mut Collector) -> Result<Op
     let header = read_header(path, &mut file)?;
     if header.shape.len() > 2 {
         let values = read_values(path, &header, &mut file)?;
-        return arrange(path, &header, &values)?.brought_to(path, options).map(Some);
+        return arrange(path, &header, values)?.brought_to(path, options).map(Some);
     }
     let number = header.number().ok_or_else(|| header.unsupported(path))?;
     let (rows, columns) = match header.shape[..] {
@@ -300,8 +300,9 @@ pub(super) fn read_values(path: &Path, header: &Header, file: &mut impl Read) ->
     Ok(values)
 }
 
-/// Pixels in the order of the array's axes brought to images, channels, lines, pixels.
-pub(super) fn arrange(path: &Path, header: &Header, values: &[u8]) -> Result<Images> {
+/// Pixels in the order of the array's axes brought to images, channels, lines, pixels: in place,
+/// but of an array in Fortran order.
+pub(super) fn arrange(path: &Path, header: &Header, mut values: Vec<u8>) -> Result<Images> {
     if !holds_images(header) {
         let problem = format!("the array is {} of shape {:?}", header.descr, header.shape);
         let remedy = format!("images are u8, 0…255, {SHAPES}; a table has two axes");
@@ -312,28 +313,30 @@ pub(super) fn arrange(path: &Path, header: &Header, values: &[u8]) -> Result<Ima
         return Err(Error::data(path, problem, "give at least one image"));
     }
     let shape = &header.shape;
-    let mut strides = vec![1; shape.len()];
-    for i in 1..shape.len() {
-        match header.fortran {
-            true => strides[i] = strides[i - 1] * shape[i - 1],
-            false => {
-                strides[shape.len() - 1 - i] = strides[shape.len() - i] * shape[shape.len() - i]
-            }
-        }
-    }
     let along = axes(shape).expect("an array of images");
-    let [(c, of_c), (h, of_h), (w, of_w)] =
-        along.map(|axis| axis.map_or((1, 0), |i| (shape[i], strides[i])));
-    let mut levels = Vec::with_capacity(values.len());
-    for image in 0..shape[0] {
-        for channel in 0..c {
-            for line in 0..h {
-                let start = image * strides[0] + channel * of_c + line * of_h;
-                levels.extend((0..w).map(|pixel| values[start + pixel * of_w]));
+    let [c, h, w] = along.map(|axis| axis.map_or(1, |i| shape[i]));
+    if header.fortran {
+        let strides: Vec<usize> = (0..shape.len()).map(|i| shape[..i].iter().product()).collect();
+        let [of_c, of_h, of_w] = along.map(|axis| axis.map_or(0, |i| strides[i]));
+        let mut levels = Vec::with_capacity(values.len());
+        for image in 0..shape[0] {
+            for channel in 0..c {
+                for line in 0..h {
+                    let start = image + channel * of_c + line * of_h;
+                    levels.extend((0..w).map(|pixel| values[start + pixel * of_w]));
+                }
             }
         }
+        values = levels;
+    } else if along[0] == Some(3) {
+        let mut pixels = vec![0; c * h * w];
+        for image in values.chunks_exact_mut(c * h * w) {
+            pixels.copy_from_slice(image);
+            let planes = (0..c).flat_map(|channel| pixels.iter().skip(channel).step_by(c));
+            image.iter_mut().zip(planes).for_each(|(level, pixel)| *level = *pixel);
+        }
     }
-    Ok(Images::new([c, h, w], levels))
+    Ok(Images::new([c, h, w], values))
 }
 
 fn write(out: &mut OutputFile, frame: &Frame) -> std::io::Result<()> {

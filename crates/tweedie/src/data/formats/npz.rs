@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
 
 use super::archive::check_packed;
+use super::imagenet;
 use super::npy::{Header, SHAPES, arrange, holds_images, read_header, read_values};
 use super::{Format, Holds};
 use crate::data::images::{Images, damaged};
@@ -25,8 +26,9 @@ pub(super) const FORMAT: Format = Format {
 
 /// Names under which an archive with several arrays of images has those that are meant, and their
 /// labels: whatever they are for, and for training, validation and testing alone.
-const NAMES: [(Option<Purpose>, &str, &str); 10] = [
+const NAMES: [(Option<Purpose>, &str, &str); 11] = [
     (None, "images", "labels"),
+    (None, "data", "labels"),
     (None, "x", "y"),
     (None, "arr_0", "y"),
     (Some(Purpose::Training), "x_train", "y_train"),
@@ -54,6 +56,14 @@ fn names_for(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
 const LABELS: [&str; 2] = ["labels", "y"];
 
 fn read(path: &Path, purpose: Purpose) -> Result<Images> {
+    match read_arrays(path, purpose)? {
+        (images, Some((path, labels))) => images.labelled(&path, Labels::of_numbers(&labels)),
+        (images, None) => Ok(images),
+    }
+}
+
+/// The images of the archive, and the numbers that label them with their path.
+pub(super) fn read_arrays(path: &Path, purpose: Purpose) -> Result<(Images, Option<Numbers>)> {
     let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
     let broken =
         |e: zip::result::ZipError| damaged(path, format!("cannot be read as an NPZ archive: {e}"));
@@ -70,6 +80,7 @@ fn read(path: &Path, purpose: Purpose) -> Result<Images> {
         let header = read_header(&path.join(&name), &mut entry)?;
         arrays.push((name, header));
     }
+    imagenet::see_images(&mut arrays);
     let (chosen, labels, several) = choose(path, &arrays, purpose)?;
     let mut values = |i: usize| -> Result<Vec<u8>> {
         let (name, header) = &arrays[i];
@@ -80,7 +91,7 @@ fn read(path: &Path, purpose: Purpose) -> Result<Images> {
         read_values(&path, header, &mut entry)
     };
     let (name, header) = &arrays[chosen];
-    let mut images = arrange(&path.join(name), header, &values(chosen)?)?;
+    let mut images = arrange(&path.join(name), header, values(chosen)?)?;
     if several {
         let shape = &header.shape;
         let note = format!("of the archive's arrays of images {name} alone is read, {shape:?}");
@@ -88,12 +99,16 @@ fn read(path: &Path, purpose: Purpose) -> Result<Images> {
     }
     let position = |name: &str| arrays.iter().position(|(own, _)| own == name);
     let Some(place) = labels.into_iter().chain(LABELS).find_map(position) else {
-        return Ok(images);
+        return Ok((images, None));
     };
     let ((name, header), values) = (&arrays[place], values(place)?);
     let path = path.join(name);
-    images.labelled(&path, Labels::of_numbers(&numbers(&path, header, &values)?))
+    let labels = numbers(&path, header, &values)?;
+    Ok((images, Some((path, labels))))
 }
+
+/// Whole numbers of an array, with its path.
+type Numbers = (PathBuf, Vec<i64>);
 
 /// Which of the arrays holds the images, the name of their labels, and whether others could.
 fn choose(

@@ -38,6 +38,30 @@ const KNOWN: [(&[u8], &str, Remedy); 12] = [
     (b"\xfd7zXZ\0", "is compressed by xz", Decompress),
 ];
 
+/// The file of an LMDB database in its folder.
+const LMDB: &str = "data.mdb";
+
+/// Whether a file begins with a meta page of LMDB: 16 bytes of any page, then the magic number
+/// 0xBEEFC0DE in the order of the machine that wrote it.
+fn is_lmdb(source: &Source) -> bool {
+    let magic = 0xbeef_c0de_u32;
+    let word = source.head.get(16..20);
+    word.is_some_and(|word| [magic.to_le_bytes(), magic.to_be_bytes()].iter().any(|m| word == m))
+}
+
+/// How the images of an LMDB database of encoded images, such as LSUN's, get into a folder: what
+/// `data.py export --flat` of github.com/fyu/lsun does under Python 2.
+fn export_of_lmdb(source: &Source) -> String {
+    let (path, subdir) = (source.path.display(), if source.folder { "" } else { "subdir=False, " });
+    format!(
+        "export its images to a folder, by data.py export --flat of github.com/fyu/lsun (Python 2) \
+         or, after mkdir images, by python3 -c \"import lmdb; \
+         [open('images/' + k.decode() + '.webp', 'wb').write(v) for k, v in \
+         lmdb.open('{path}', {subdir}readonly=True, lock=False).begin().cursor()]\" (pip install \
+         lmdb)"
+    )
+}
+
 /// Refuses what is certainly no table and no images.
 ///
 /// # Errors
@@ -45,6 +69,11 @@ const KNOWN: [(&[u8], &str, Remedy); 12] = [
 pub(super) fn refuse_known(source: &Source) -> Result<()> {
     let (head, extension) = (&source.head[..], source.extension.as_str());
     let is = |what: &str, remedy: Remedy| Err(Error::data(source.path, what, remedy.in_words()));
+    let environment = source.folder.then(|| source.path.join(LMDB));
+    if environment.as_ref().is_some_and(|file| file.is_file()) || is_lmdb(source) {
+        let problem = "is an LMDB database (LSUN's format), which is not read";
+        return Err(Error::data(source.path, problem, export_of_lmdb(source)));
+    }
     if source.folder {
         return Ok(());
     }

@@ -38,6 +38,12 @@ pub(super) struct Header {
 /// An image of 8 bits a channel, grey or in colour, and what was done to it.
 pub(super) struct Picture {
     pub image: DynamicImage,
+    pub about: About,
+}
+
+/// What was done to an image as it was read.
+#[derive(Clone, Copy)]
+pub(super) struct About {
     /// The brightest level of an image of 16 bits a channel, which was brought to 8.
     pub brightest: Option<u16>,
     /// Whether its EXIF had it turned or mirrored.
@@ -111,7 +117,8 @@ pub(super) fn decode(path: &Path) -> Decoded<Picture> {
         image = DynamicImage::ImageLuma8(image.into_luma8());
     }
     image.apply_orientation(orientation);
-    Ok(Picture { image, brightest, turned: orientation != Orientation::NoTransforms, animated })
+    let turned = orientation != Orientation::NoTransforms;
+    Ok(Picture { image, about: About { brightest, turned, animated } })
 }
 
 /// A file whose format is known by its first bytes.

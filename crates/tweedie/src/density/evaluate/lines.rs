@@ -9,10 +9,11 @@ use crate::covariance::CovarianceConfig;
 use crate::density::grids::Grids;
 use crate::density::score::{Part, dequantizer, score};
 use crate::density::{Claim, Density, Line, SampleOptions, Subject, TestRows};
+use crate::dequantize::Uniform;
 use crate::likelihood::{Estimation, Estimator};
 use crate::metric::Mmd;
 use crate::noise::Seed;
-use crate::run::scaled_rows;
+use crate::run::{dequantized_from, parts_of, scaled_rows};
 use crate::tensor::to_vec;
 use crate::watch::Watch;
 
@@ -124,13 +125,22 @@ impl Density {
     ) -> Result<(Vec<Line>, Vec<(Subject, String)>)> {
         let run = &self.run;
         let seed = Seed(run.config.seed).derive("baselines");
-        let (test, log_jacobian) = scaled_rows(&judged.table, rows, &run.data.scaling, seed);
+        // images have no densities but the base: taken in parts, since they are large
+        let (mut of_base, mut log_jacobian) = (Vec::new(), Vec::new());
+        let base = run.model.base().to(Device::Cpu, Kind::Double);
+        for part in parts_of(rows.len(), run.data.scaling.dim()) {
+            let (uniform, first) = (Uniform::new(&run.data.scaling), part.start as u64);
+            let found = dequantized_from(&judged.table, &rows[part], &uniform, seed, first);
+            of_base.extend(to_vec(&base.log_density(&found.rows)));
+            log_jacobian.extend(found.offsets);
+        }
         let line = |subject, values: Vec<f64>| {
             let in_data_units = values.iter().zip(&log_jacobian).map(|(v, j)| v + j).collect();
             Line::of_rows(subject, Claim::Exact, in_data_units)
         };
         let (mut lines, mut undefined) = (Vec::new(), Vec::new());
         if let Some((train, validation)) = &judged.reference {
+            let (test, _) = scaled_rows(&judged.table, rows, &run.data.scaling, seed);
             let (rows, columns) = train.size2().expect("rows");
             let problem = format!("{rows} training rows have no covariance in {columns} columns");
             match baseline::gaussian(train, &test) {
@@ -144,9 +154,7 @@ impl Density {
                 lines.push(line(subject, kde.log_density(&test)));
             }
         }
-        let base = run.model.base().to(Device::Cpu, Kind::Double);
-        let subject = Subject::Base { components: base.components() };
-        lines.push(line(subject, to_vec(&base.log_density(&test))));
+        lines.push(line(Subject::Base { components: base.components() }, of_base));
         Ok((lines, undefined))
     }
 
