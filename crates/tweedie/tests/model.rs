@@ -342,6 +342,36 @@ fn variances_between_the_two_are_learned() {
     );
 }
 
+/// Decay shrinks what is trained, the head's parameters, and leaves the frozen score its bits; with
+/// a step size too small to do much else, by `1 − ηλ = 0.99` a step.
+#[test]
+fn weight_decay_is_of_what_is_trained() {
+    let (steps, decay) =
+        (StepDistribution::Analytic, TrainConfig { weight_decay: 1e4, ..TrainConfig::default() });
+    let model = on_chain(Base::Mixture(mixture()), Parametrization::Interpolation);
+    let before = model.parameters().flat().copy();
+    let config = TrainConfig {
+        iterations: 50,
+        batch_size: 50,
+        learning_rate: 1e-6,
+        decay: false,
+        warm_up: 0,
+        ..decay
+    };
+    let objective = ObjectiveConfig::VariationalBound { draws: 1, steps }.build().unwrap();
+    let (data, mut state) = (TensorRows::new(rows(500)), State::new(&model));
+    let trainer = Trainer { config };
+    trainer.fit(&model, &*objective, &data, None, Seed(5), &mut state, &mut Silent).unwrap();
+    let (score, all) = (model.score_size(), before.size()[0]);
+    let of = |x: &Tensor, start, length| x.narrow(0, start, length);
+    assert!(of(&state.parameters, 0, score).equal(&of(&before, 0, score)));
+    let expected = of(&before, score, all - score) * 0.99f64.powi(50);
+    let gap = largest(of(&state.parameters, score, all - score) - expected);
+    assert!(gap < 60.0 * 1e-6, "{gap}");
+    let wrong = TrainConfig { weight_decay: -0.1, ..TrainConfig::default() };
+    assert_eq!(wrong.check().unwrap_err().option(), Some("train.weight_decay"));
+}
+
 /// A training whose steps are drawn by their own last losses, cut after every 30 steps and gone on
 /// with by another objective, ends in the same bits; without what it keeps it does not.
 #[test]

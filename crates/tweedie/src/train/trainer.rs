@@ -243,7 +243,7 @@ impl Loop<'_> {
             self.window.norms.push(norm);
             let part = |x: &Tensor| x.narrow(0, start, length);
             let rate = config.learning_rate_at(state.iteration, state.seconds);
-            let adam = Adam::default();
+            let adam = Adam::with_decay(config.weight_decay);
             adam.step(
                 &mut part(parameters.flat()),
                 &mut part(&state.first),
