@@ -435,6 +435,21 @@ fn every_covariance_serves_a_score() {
     let analytic = mean(&score, "analytic");
     assert!(statistics.exists() && analytic > beta, "{analytic}");
     assert_eq!(mean(&score, "analytic"), analytic);
+    // what an older version kept, without the mean square of the score, serves analytic as it is,
+    // and is measured anew for analytic-score, with the same numbers for analytic
+    let mut kept: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&statistics).unwrap()).unwrap();
+    let measured = kept.clone();
+    let list = kept.as_object_mut().unwrap();
+    assert!(list.remove("of_score").is_some() && list.remove("of_score_error").is_some());
+    std::fs::write(&statistics, kept.to_string()).unwrap();
+    assert_eq!(mean(&score, "analytic"), analytic);
+    let of_score = mean(&score, "analytic-score");
+    // of all multiples of the identity that of analytic has the least divergence
+    assert!(of_score < analytic && of_score.is_finite(), "{of_score} {analytic}");
+    let again: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&statistics).unwrap()).unwrap();
+    assert_eq!(again, measured);
     assert!((mean(&score, "rademacher-200") - diagonal).abs() < 0.5);
     std::fs::write(&statistics, "{\"log_snr\": [1.0], \"mean\": [], \"std_error\": []}").unwrap();
     fail(
@@ -522,6 +537,14 @@ fn heads_are_trained_on_a_finished_score() {
             "{table}"
         );
     }
+    // score and variances at once, on one network, to a run that is used alike
+    let run = at("hybrid");
+    let train =
+        ["train", "--data", &data, "--out", &run, "--objective", "iddpm-hybrid", "--width", "16"];
+    fail(&[&train[..], &["--score-from", &score]].concat(), 2, &["score would be trained"]);
+    succeed(&[&train[..], &short[..]].concat());
+    let scored = succeed(&["score", &run, &data, "--steps", "5"]);
+    assert!(scored.contains("interpolated"), "{scored}");
     let interpolated = ["-n", "3", "--covariance", "interpolated", "-o", &at("none.csv")];
     fail(&[&["sample", &score], &interpolated[..]].concat(), 2, &["covariance", "iddpm"]);
     fail(&[&["sample", &at("iddpm"), "--eta", "0"], &interpolated[..]].concat(), 2, &["eta"]);
@@ -737,6 +760,48 @@ fn killed_trainings_on_images_resume_to_the_same_bits() {
         fixed.iter().chain(&sizes).map(|s| s.to_string()).collect()
     });
     assert!(dir.path().join("cut/samples/00000080.png").exists());
+}
+
+/// So do kills of a training whose steps are drawn by their own last losses, which are kept with
+/// its state; without them the training would end in other bits.
+#[test]
+#[cfg(unix)]
+fn killed_trainings_keep_the_losses_of_their_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (data, config) = (at("people.csv"), at("hybrid.toml"));
+    write_table(Path::new(&data));
+    let text = "[schedule]\nkind = \"discrete\"\nsteps = 8\nbeta_start = 0.02\nbeta_end = 0.6\n\
+                [objective]\nkind = \"hybrid\"\nsteps = \"loss-aware\"\n\
+                [model.head]\nparametrization = \"interpolation\"\nstructure = { low-rank = 0 }\n\
+                [train]\naccumulation = 2\n";
+    std::fs::write(&config, text).unwrap();
+    kill_and_resume(dir.path(), &|out| {
+        let mut args = tiny(&data, out);
+        let rank = args.iter().position(|word| *word == "--rank").unwrap();
+        args[rank + 1] = "0";
+        args.extend(["--config", &config]);
+        args.into_iter().map(String::from).collect()
+    });
+    // once every step has ten losses, they decide: a resumed training without them differs
+    let state = |run: &str| bytes(&dir.path().join(run).join("state.safetensors"));
+    let tensors = |bytes: &[u8]| {
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        serde_json::from_slice::<serde_json::Value>(&bytes[8..8 + length]).unwrap()
+    };
+    let [whole, cut] = ["whole", "cut"].map(state);
+    let kept = tensors(&whole)["objective"].clone();
+    assert_eq!(kept["shape"], serde_json::json!([88]));
+    let values = |bytes: &[u8]| {
+        let header = tensors(bytes);
+        let offsets = &header["objective"]["data_offsets"];
+        let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let [from, to] = [0, 1].map(|i| start + offsets[i].as_u64().unwrap() as usize);
+        let numbers = bytes[from..to].chunks(4);
+        numbers.map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(values(&whole), values(&cut));
+    assert_eq!(values(&whole)[80..], [10.0; 8]);
 }
 
 /// Runs the training `args(out)` once in `dir/whole` and, killed up to twenty times and resumed, in

@@ -96,8 +96,9 @@ impl Experiment for CovarianceTable {
             self.train(&dir, device, &mut runs, &mut |what, part| progress(what, 0.5 * part))?;
             begin = 0.5;
         }
-        if self.covariances.contains(&CovarianceConfig::Analytic) {
-            self.measure(&mut runs[0])?;
+        let lacking = runs[0].model.noise_statistics();
+        if self.covariances.iter().any(|covariance| covariance.lacks(lacking)) {
+            runs[0].measure_noise(self.images.batch)?;
         }
         runs.iter().try_for_each(|run| judge.check(run))?;
         let columns = self.columns(&runs)?;
@@ -166,14 +167,6 @@ impl CovarianceTable {
         Ok(score)
     }
 
-    /// Measures the noise of the score, if that was not done.
-    fn measure(&self, score: &mut Run) -> Result<()> {
-        match score.model.noise_statistics() {
-            None => score.measure_noise(self.images.batch).map(drop),
-            Some(_) => Ok(()),
-        }
-    }
-
     /// Trains the heads in `dir`, or goes on with them, or finds them finished, and adds their
     /// runs.
     fn train(
@@ -196,8 +189,10 @@ impl CovarianceTable {
             .map(|&learner| run_of(learner, &runs[0].config, &self.images))
             .collect();
         configs.iter().try_for_each(|config| config.train.check())?;
-        if configs.iter().any(|config| config.model.starts_from_measurement()) {
-            self.measure(&mut runs[0])?;
+        if configs.iter().any(|config| config.model.starts_from_measurement())
+            && runs[0].model.noise_statistics().is_none()
+        {
+            runs[0].measure_noise(self.images.batch)?;
         }
         let score = &runs[0];
         let mut tasks = Tasks::new(configs.len(), progress);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use tweedie::covariance::CovarianceConfig;
 use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{HeadConfig, Parametrization, Structure};
-use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, Target};
+use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, StepDistribution, Target};
 
 /// What a head is learned by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +129,9 @@ impl Learner {
             HeadObjective::Ocm => matching(Target::Jacobian),
             HeadObjective::Npr => matching(Target::Residual),
             HeadObjective::Sn => matching(Target::SecondMoment),
-            HeadObjective::Iddpm => ObjectiveConfig::VariationalBound { draws },
+            HeadObjective::Iddpm => {
+                ObjectiveConfig::VariationalBound { draws, steps: StepDistribution::default() }
+            }
         }
     }
 }

@@ -39,12 +39,12 @@ mod spectrum;
 
 use tch::Tensor;
 
-use crate::Result;
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::query::{Query, Times};
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
+use crate::{Error, Result};
 pub(crate) use interpolated::log_bounds;
 #[cfg(test)]
 pub(crate) use interpolated::tests as tests_of_interpolation;
@@ -119,12 +119,24 @@ pub type OfStep = Box<dyn Fn(&dyn Schedule, &Times, &Times) -> SymMatrix>;
 /// What a covariance may take besides the model.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CovarianceSources<'a> {
-    /// What was measured of `E‖ε − ε̂‖²`.
+    /// What was measured of the model's noise.
     pub statistics: Option<&'a NoiseStatistics>,
     /// Whether the model's head says where between β̃ and β the variance of a step lies.
     pub interpolates: bool,
     /// How many products, of a method that has one covariance for every number of them.
     pub count: usize,
+}
+
+impl<'a> CovarianceSources<'a> {
+    /// What was measured of the noise, for the covariance `name`.
+    fn noise_statistics(&self, name: &str) -> Result<&'a NoiseStatistics> {
+        self.statistics.ok_or_else(|| {
+            let problem = format!("{name}, of a model without statistics of its noise");
+            let remedy =
+                "measure them first (NoiseStatistics::measure), or take another covariance";
+            Error::config("covariance", problem, remedy)
+        })
+    }
 }
 
 /// What the list of covariances takes of each.
@@ -151,8 +163,10 @@ covariances! {
     zero_hessian: ZeroHessian;
     /// `G = (1 + σ²) I`, that is `H = I`: the fixed Hessian of that paper's ablation.
     identity_hessian: IdentityHessian;
-    /// `G = E‖ε − ε̂‖²/d I`, one number per time, measured on data (Analytic-DPM).
+    /// `G = E‖ε − ε̂‖²/d I`, one number per time, measured on data.
     analytic: Analytic;
+    /// `G = (1 − E‖ε̂‖²/d) I`, Analytic-DPM's own: the same for an exact score.
+    analytic_score: AnalyticScore;
     /// Between β̃ and β as the model's head says (I-DDPM); ancestral steps only.
     interpolated: Interpolated;
     /// The diagonal of `I + σ²H` by M vector–Jacobian products with random signs at every step.
@@ -172,7 +186,7 @@ mod tests {
     #[test]
     fn names_are_read_back() {
         let all = CovarianceConfig::all();
-        assert_eq!(all.len(), 10);
+        assert_eq!(all.len(), 11);
         assert!(all.iter().all(|covariance| covariance.to_string().parse() == Ok(*covariance)));
         assert_eq!("rademacher-7".parse(), Ok(CovarianceConfig::Rademacher(7)));
         for wrong in ["", "rademacher", "rademacher-0", "rademacher--1", "Learned"] {
@@ -198,7 +212,8 @@ mod tests {
         for covariance in CovarianceConfig::free() {
             assert_eq!(covariance.build(&nothing).unwrap().name(), covariance.name());
         }
-        for covariance in [CovarianceConfig::Analytic, CovarianceConfig::Interpolated] {
+        let measured = [CovarianceConfig::Analytic, CovarianceConfig::AnalyticScore];
+        for covariance in [&measured[..], &[CovarianceConfig::Interpolated]].concat() {
             assert!(covariance.build(&nothing).is_err());
         }
     }

@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use tch::Device;
 
-use crate::covariance::{Analytic, Covariance, CovarianceConfig, NoiseStatistics};
+use crate::covariance::{Covariance, CovarianceConfig, NoiseStatistics};
 use crate::data::Dataset;
 pub use crate::likelihood::Claim;
 use crate::model::{InMode, Mode, Precision};
@@ -196,16 +196,16 @@ impl Density {
 
     /// The covariance of a reverse step, with the data that it takes.
     fn covariance(&self, covariance: CovarianceConfig) -> Result<Box<dyn Covariance>> {
-        match (covariance, self.measured.get()) {
-            (CovarianceConfig::Analytic, Some(measured)) => {
-                Ok(Box::new(Analytic::new(measured.clone())))
-            }
-            _ => self.run.model.covariance(covariance),
-        }
+        self.run.model.covariance_with(covariance, self.statistics())
     }
 
-    /// Says what `learned` is for a model without a head, and measures what the analytic covariance
-    /// needs, at its first use.
+    /// What was measured of the model's noise, now or before.
+    fn statistics(&self) -> Option<&NoiseStatistics> {
+        self.measured.get().or(self.run.model.noise_statistics())
+    }
+
+    /// Says what `learned` is for a model without a head, and measures what the analytic
+    /// covariances need, at their first use; anew where what was kept lacks it.
     fn prepare(
         &self,
         covariance: CovarianceConfig,
@@ -225,13 +225,17 @@ impl Density {
                 watch.say(Remark::Note(text));
             }
         }
-        let known = self.measured.get().or(self.run.model.noise_statistics()).is_some();
-        if covariance == CovarianceConfig::Analytic && !known {
+        if covariance.lacks(self.statistics()) {
             let rows = statistics_rows(self.run.data.scaling.dim());
             let text = format!("measuring the noise of the score on {rows} training rows");
             watch.say(Remark::Progress(text));
             let Measured { statistics, largest_error, not_kept } =
                 self.run.measured_noise(batch)?;
+            let ([of_error, of_score], times) = statistics.clamped();
+            let (what, clamped) = match covariance {
+                CovarianceConfig::AnalyticScore => ("1 − E‖ε̂‖²/d", of_score),
+                _ => ("E‖ε − ε̂‖²/d", of_error),
+            };
             let _ = self.measured.set(statistics);
             let kept = match not_kept {
                 None => "kept with the run".into(),
@@ -242,6 +246,10 @@ impl Density {
             watch.say(Remark::Progress(format!(
                 "{kept}; largest standard error of E|ε − ε̂|²/d: {largest_error:.1e}"
             )));
+            if clamped > 0 {
+                let text = format!("{what} is out of [0, 1], and clamped, at {clamped} of {times}");
+                watch.say(Remark::Note(format!("{text} measured times")));
+            }
         }
         Ok(())
     }

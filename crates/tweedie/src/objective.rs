@@ -33,8 +33,10 @@
 mod covariance_matching;
 mod dsm;
 mod fixed_hessian;
+mod hybrid;
 mod likelihood_matching;
 mod pairs;
+mod steps;
 mod variational_bound;
 
 use serde::{Deserialize, Serialize};
@@ -42,14 +44,16 @@ use tch::Tensor;
 
 use crate::choice::Preset;
 use crate::grid::{PathGrid, TimeDistribution};
-use crate::model::{Denoiser, HeadConfig, Parametrization};
+use crate::model::{Denoiser, HeadConfig, Parametrization, Space};
 use crate::noise::{Draw, Noise};
 use crate::query::Batch;
 use crate::{Error, Result};
 pub use covariance_matching::{CovarianceMatching, Target};
 pub use dsm::{DenoisingScoreMatching, Weighting};
 pub use fixed_hessian::{FixedHessian, Hessian};
+pub use hybrid::Hybrid;
 pub use likelihood_matching::{LikelihoodMatching, LmForm, ScoreGradient};
+pub use steps::StepDistribution;
 pub use variational_bound::VariationalBound;
 
 /// A loss on a model, trained or exact.
@@ -66,6 +70,21 @@ pub trait Objective {
 
     /// Which parameters are trained.
     fn trains(&self) -> Trains;
+
+    /// What the objective keeps from one loss to the next, flat and in f32, if anything: part of
+    /// the state of a training, as it is after a step.
+    fn memory(&self) -> Option<Tensor> {
+        None
+    }
+
+    /// Goes on with what [`Objective::memory`] gave in a training of a model in `space`, or with
+    /// nothing, as at the start.
+    ///
+    /// # Errors
+    /// What is wrong with it, if it is not what this objective keeps.
+    fn restore(&self, _space: &Space, _memory: Option<&Tensor>) -> std::result::Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Which of a model's parameters an objective trains.
@@ -126,6 +145,18 @@ pub enum ObjectiveConfig {
     VariationalBound {
         /// Draws of (step, ε) per row.
         draws: usize,
+        /// How steps are drawn.
+        #[serde(default)]
+        steps: StepDistribution,
+    },
+    /// A score by score matching and a head between β̃ and β by the variational bound, at once.
+    Hybrid {
+        /// Draws of (step, ε) per row.
+        draws: usize,
+        /// The weight `λ` of the bound, in nats, beside `‖ε − ε̂‖²`.
+        lambda: f64,
+        /// How steps are drawn.
+        steps: StepDistribution,
     },
     /// Denoising score matching.
     Sm {
@@ -151,7 +182,7 @@ impl Default for ObjectiveConfig {
 }
 
 /// The objectives that have a name, with the heads that they train.
-pub const PRESETS: [Preset; 10] = [
+pub const PRESETS: [Preset; 11] = [
     Preset::new("lm", "objective.kind = 'lm'", "Likelihood Matching"),
     Preset::new(
         "lm-paper",
@@ -206,6 +237,14 @@ pub const PRESETS: [Preset; 10] = [
         "A diagonal head between the variances β̃ and β by the variational bound, under a frozen \
          score (I-DDPM); sample and score with the covariance interpolated",
     ),
+    Preset::new(
+        "iddpm-hybrid",
+        "objective.kind = 'hybrid'\n\
+         model.network.head_trunk = 'shared'\n\
+         model.head = { parametrization = 'interpolation', structure = { low-rank = 0 } }",
+        "Score and variances between β̃ and β at once: score matching, σ² weighting, plus 0.001 \
+         times the variational bound (I-DDPM's hybrid loss), on one network",
+    ),
 ];
 
 /// Draws per datum and step.
@@ -238,9 +277,17 @@ impl ObjectiveConfig {
                 Error::check_count("objective.draws", draws, MOST_DRAWS)?;
                 Ok(Box::new(CovarianceMatching { target, time, draws }))
             }
-            &ObjectiveConfig::VariationalBound { draws } => {
+            &ObjectiveConfig::VariationalBound { draws, steps } => {
                 Error::check_count("objective.draws", draws, MOST_DRAWS)?;
-                Ok(Box::new(VariationalBound { draws }))
+                Ok(Box::new(VariationalBound::new(draws, steps)))
+            }
+            &ObjectiveConfig::Hybrid { draws, lambda, steps } => {
+                Error::check_count("objective.draws", draws, MOST_DRAWS)?;
+                if !(lambda > 0.0 && lambda.is_finite()) {
+                    let remedy = "give a positive number; 0.001 is usual";
+                    return Err(Error::config("objective.lambda", format!("{lambda}"), remedy));
+                }
+                Ok(Box::new(Hybrid::new(draws, lambda, steps)))
             }
             ObjectiveConfig::Sm { weighting, time, draws } => {
                 Error::check_count("objective.draws", *draws, MOST_DRAWS)?;
@@ -264,7 +311,8 @@ impl ObjectiveConfig {
                 time: TimeDistribution::Uniform,
                 draws: 1,
             },
-            ObjectiveConfig::VariationalBound { draws: 1 },
+            ObjectiveConfig::VariationalBound { draws: 1, steps: StepDistribution::default() },
+            ObjectiveConfig::Hybrid { draws: 1, lambda: 0.001, steps: StepDistribution::Uniform },
             ObjectiveConfig::Sm { weighting, time: TimeDistribution::Uniform, draws: 1 },
         ]
     }
@@ -277,6 +325,7 @@ impl ObjectiveConfig {
             }
             ObjectiveConfig::CovarianceMatching { .. } => "covariance matching",
             ObjectiveConfig::VariationalBound { .. } => "the variational bound",
+            ObjectiveConfig::Hybrid { .. } => "score matching with the variational bound",
             ObjectiveConfig::Sm { .. } => "score matching",
         }
     }
@@ -309,6 +358,10 @@ impl ObjectiveConfig {
             ObjectiveConfig::VariationalBound { .. } => {
                 "the chain's variational bound (I-DDPM): the head alone, on a frozen score".into()
             }
+            ObjectiveConfig::Hybrid { lambda, .. } => format!(
+                "score matching, plus {lambda} times the chain's variational bound for the head \
+                 (I-DDPM)"
+            ),
             ObjectiveConfig::Sm { weighting, .. } => {
                 let weighting = match weighting {
                     Weighting::Sigma2 => "σ² weighting".into(),
@@ -328,7 +381,8 @@ impl ObjectiveConfig {
         match self {
             ObjectiveConfig::Lm { .. }
             | ObjectiveConfig::CovarianceMatching { .. }
-            | ObjectiveConfig::VariationalBound { .. } => true,
+            | ObjectiveConfig::VariationalBound { .. }
+            | ObjectiveConfig::Hybrid { .. } => true,
             ObjectiveConfig::LmFixedHessian { .. } | ObjectiveConfig::Sm { .. } => false,
         }
     }
@@ -336,8 +390,9 @@ impl ObjectiveConfig {
     /// Checks that the outputs of `head` mean what this objective trains.
     ///
     /// # Errors
-    /// If a head for second moments is not trained on them, and if the variational bound trains
-    /// another head than one that interpolates, or such a head is trained by another objective.
+    /// If a head for second moments is not trained on them, and if the variational bound, alone or
+    /// in the hybrid loss, trains another head than one that interpolates, or such a head is
+    /// trained by another objective.
     pub fn check_head(&self, head: &HeadConfig) -> Result<()> {
         let bad = |problem: &str, remedy: &str| {
             Err(Error::config("model.head.parametrization", problem, remedy))
@@ -346,7 +401,10 @@ impl ObjectiveConfig {
             self,
             ObjectiveConfig::CovarianceMatching { target: Target::SecondMoment, .. }
         );
-        let bound = matches!(self, ObjectiveConfig::VariationalBound { .. });
+        let bound = matches!(
+            self,
+            ObjectiveConfig::VariationalBound { .. } | ObjectiveConfig::Hybrid { .. }
+        );
         match head.parametrization {
             Parametrization::SecondMoment if !second => bad(
                 "second-moment, under another objective",
@@ -354,7 +412,8 @@ impl ObjectiveConfig {
             ),
             Parametrization::Interpolation if !bound => bad(
                 "interpolation, under another objective",
-                "set objective.kind to variational-bound (iddpm), or take posterior",
+                "set objective.kind to variational-bound (iddpm) or hybrid (iddpm-hybrid), or take \
+                 posterior",
             ),
             Parametrization::Posterior | Parametrization::PaperLiteral if bound => bad(
                 "not interpolation, under the variational bound",

@@ -1,4 +1,4 @@
-//! Training: Adam on one flat buffer, warm-up, gradient clipping, a moving average of the
+//! Training: Adam or AdamW on one flat buffer, warm-up, gradient clipping, a moving average of the
 //! parameters, validation, early stopping, and resumption to the same bits.
 //!
 //! One loop ([`Trainer`]) trains models, heads and dequantisers.

@@ -12,7 +12,7 @@ use tweedie::model::{
     Parametrization, Space, Structure,
 };
 use tweedie::noise::{Noise, Seed};
-use tweedie::objective::{ObjectiveConfig, ScoreGradient, Target};
+use tweedie::objective::{ObjectiveConfig, ScoreGradient, StepDistribution, Target};
 use tweedie::oracle::{GaussianMixture, Oracle};
 use tweedie::posterior::NoiseMoments;
 use tweedie::query::{Batch, Query, Times};
@@ -324,7 +324,11 @@ fn variances_between_the_two_are_learned() {
         mean_and_error(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>())
     };
     let at_start = bound(&model, &x, &Interpolated);
-    train(&model, &ObjectiveConfig::VariationalBound { draws: 2 }, 400);
+    train(
+        &model,
+        &ObjectiveConfig::VariationalBound { draws: 2, steps: StepDistribution::Analytic },
+        400,
+    );
     let trained = bound(&model, &x, &Interpolated);
     let oracle = Oracle::new(mixture(), model.space().schedule.clone());
     let best = bound(&oracle, &x.to_kind(Kind::Double), &Diagonal);
@@ -336,6 +340,65 @@ fn variances_between_the_two_are_learned() {
         missing > -4.0 * its_error && missing < 0.5 * gained,
         "{missing} ± {its_error} of {gained}"
     );
+}
+
+/// Decay shrinks what is trained, the head's parameters, and leaves the frozen score its bits; with
+/// a step size too small to do much else, by `1 − ηλ = 0.99` a step.
+#[test]
+fn weight_decay_is_of_what_is_trained() {
+    let (steps, decay) =
+        (StepDistribution::Analytic, TrainConfig { weight_decay: 1e4, ..TrainConfig::default() });
+    let model = on_chain(Base::Mixture(mixture()), Parametrization::Interpolation);
+    let before = model.parameters().flat().copy();
+    let config = TrainConfig {
+        iterations: 50,
+        batch_size: 50,
+        learning_rate: 1e-6,
+        decay: false,
+        warm_up: 0,
+        ..decay
+    };
+    let objective = ObjectiveConfig::VariationalBound { draws: 1, steps }.build().unwrap();
+    let (data, mut state) = (TensorRows::new(rows(500)), State::new(&model));
+    let trainer = Trainer { config };
+    trainer.fit(&model, &*objective, &data, None, Seed(5), &mut state, &mut Silent).unwrap();
+    let (score, all) = (model.score_size(), before.size()[0]);
+    let of = |x: &Tensor, start, length| x.narrow(0, start, length);
+    assert!(of(&state.parameters, 0, score).equal(&of(&before, 0, score)));
+    let expected = of(&before, score, all - score) * 0.99f64.powi(50);
+    let gap = largest(of(&state.parameters, score, all - score) - expected);
+    assert!(gap < 60.0 * 1e-6, "{gap}");
+    let wrong = TrainConfig { weight_decay: -0.1, ..TrainConfig::default() };
+    assert_eq!(wrong.check().unwrap_err().option(), Some("train.weight_decay"));
+}
+
+/// A training whose steps are drawn by their own last losses, cut after every 30 steps and gone on
+/// with by another objective, ends in the same bits; without what it keeps it does not.
+#[test]
+fn losses_of_steps_are_part_of_the_state() {
+    let objective =
+        ObjectiveConfig::VariationalBound { draws: 2, steps: StepDistribution::LossAware };
+    let data = TensorRows::new(rows(500));
+    let trained = |parts: u64, keep: bool| {
+        let model = on_chain(Base::Mixture(mixture()), Parametrization::Interpolation);
+        let mut state = State::new(&model);
+        for part in 1..=parts {
+            let config = TrainConfig {
+                iterations: 120 * part / parts,
+                batch_size: 50,
+                decay: false,
+                ..TrainConfig::default()
+            };
+            state.memory = state.memory.filter(|_| keep);
+            let (built, seed) = (objective.build().unwrap(), Seed(5));
+            let trainer = Trainer { config };
+            trainer.fit(&model, &*built, &data, None, seed, &mut state, &mut Silent).unwrap();
+        }
+        state.parameters
+    };
+    let whole = trained(1, true);
+    assert!(trained(4, true).equal(&whole));
+    assert!(!trained(4, false).equal(&whole));
 }
 
 /// A head that gives another quantity than a matrix is diagonal, and belongs to its objective.
@@ -354,7 +417,7 @@ fn heads_belong_to_their_objectives() {
     let (sn, npr, iddpm) = (
         matching(Target::SecondMoment),
         matching(Target::Residual),
-        ObjectiveConfig::VariationalBound { draws: 1 },
+        ObjectiveConfig::VariationalBound { draws: 1, steps: StepDistribution::Analytic },
     );
     let (second, between) = (Parametrization::SecondMoment, Parametrization::Interpolation);
     sn.check_head(&head(0, second)).unwrap();

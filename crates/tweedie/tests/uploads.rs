@@ -11,7 +11,9 @@ use tweedie::model::{
     UNetConfig,
 };
 use tweedie::noise::{Noise, Seed};
-use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, Target, Weighting};
+use tweedie::objective::{
+    LmForm, ObjectiveConfig, ScoreGradient, StepDistribution, Target, Weighting,
+};
 use tweedie::oracle::GaussianMixture;
 use tweedie::query::{Batch, Condition, Query, Times};
 use tweedie::sample::{
@@ -130,7 +132,10 @@ fn a_training_step_uploads_one_table() {
         (matching(Target::Jacobian), analytic),
         (matching(Target::Residual), diagonal(Parametrization::Posterior)),
         (matching(Target::SecondMoment), diagonal(Parametrization::SecondMoment)),
-        (ObjectiveConfig::VariationalBound { draws: 2 }, diagonal(Parametrization::Interpolation)),
+        (
+            ObjectiveConfig::VariationalBound { draws: 2, steps: StepDistribution::LossAware },
+            diagonal(Parametrization::Interpolation),
+        ),
     ] {
         let built = objective.build().unwrap();
         for mut model in models(Some(head)) {

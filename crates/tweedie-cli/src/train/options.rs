@@ -257,6 +257,8 @@ pub const FLAGS: &[Flag] = &[
     flag(TRAINING, "learning-rate", "train.learning_rate", "RATE", Number,
         "Adam's step size after 200 steps, from where it falls along a cosine [default: 0.003; \
         0.001 for images]"),
+    flag(TRAINING, "weight-decay", "train.weight_decay", "DECAY", Number,
+        "Decoupled weight decay (AdamW) of the parameters that are trained; 0: Adam [default: 0]"),
     flag(TRAINING, "patience", "train.patience", "P", Count,
         "Validations, one every 500 steps, without improvement before stopping; 0: never \
         [default: 10]"),

@@ -1,4 +1,4 @@
-//! The isotropic covariance of Analytic-DPM (Bao et al. 2022): one number per `t`, measured on
+//! An isotropic covariance: the mean square error of the noise, one number per `t`, measured on
 //! data.
 
 use std::cell::OnceCell;
@@ -6,13 +6,15 @@ use std::cell::OnceCell;
 use tch::Tensor;
 
 use super::{Covariance, CovarianceSources, Method, StepCovariance};
+use crate::Result;
 use crate::model::{Denoiser, Interpolant, NoiseStatistics};
 use crate::noise::Noise;
 use crate::query::Query;
 use crate::sym_matrix::SymMatrix;
-use crate::{Error, Result};
 
-/// `G = Γ(t) I` of what was measured of a model's noise.
+/// `G = Γ(t) I` with `Γ = E‖ε − ε̂‖²/d` as measured: of all multiples of the identity the one of
+/// least divergence, whatever the score. For the exact score it is Analytic-DPM's own,
+/// [`AnalyticScore`](super::AnalyticScore).
 #[derive(Debug)]
 pub struct Analytic {
     statistics: NoiseStatistics,
@@ -30,13 +32,7 @@ impl Method for Analytic {
     const NAME: &str = "analytic";
 
     fn build(sources: &CovarianceSources) -> Result<Analytic> {
-        let statistics = sources.statistics.ok_or_else(|| {
-            let problem = "analytic, of a model without statistics of its noise";
-            let remedy =
-                "measure them first (NoiseStatistics::measure), or take another covariance";
-            Error::config("covariance", problem, remedy)
-        })?;
-        Ok(Analytic::new(statistics.clone()))
+        Ok(Analytic::new(sources.noise_statistics(Analytic::NAME)?.clone()))
     }
 }
 
@@ -46,9 +42,17 @@ impl Covariance for Analytic {
     }
 
     fn of(&self, model: &dyn Denoiser, q: &Query, _: &mut Noise) -> (Tensor, StepCovariance) {
-        let (device, schedule) = (q.x.device(), model.space().schedule());
-        let interpolant = self.interpolant.get_or_init(|| self.statistics.interpolant(device));
-        let g = interpolant.g(schedule, q.times, device);
-        (model.noise(q), StepCovariance::Posterior(SymMatrix::scalar(&g, q.x)))
+        let interpolant = || self.statistics.interpolant(q.x.device());
+        isotropic(model, q, self.interpolant.get_or_init(interpolant))
     }
+}
+
+/// `ε̂`, and the multiple of the identity that `interpolant` has for the times of `q`.
+pub(super) fn isotropic(
+    model: &dyn Denoiser,
+    q: &Query,
+    interpolant: &Interpolant,
+) -> (Tensor, StepCovariance) {
+    let g = interpolant.g(model.space().schedule(), q.times, q.x.device());
+    (model.noise(q), StepCovariance::Posterior(SymMatrix::scalar(&g, q.x)))
 }

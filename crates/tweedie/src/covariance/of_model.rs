@@ -2,7 +2,7 @@
 
 use super::{Covariance, CovarianceConfig, CovarianceSources};
 use crate::Result;
-use crate::model::{HeadConfig, Model, Parametrization};
+use crate::model::{HeadConfig, Model, NoiseStatistics, Parametrization};
 
 impl CovarianceConfig {
     /// The covariance that a head is trained for.
@@ -10,6 +10,15 @@ impl CovarianceConfig {
         match head.parametrization {
             Parametrization::Interpolation => CovarianceConfig::Interpolated,
             _ => CovarianceConfig::Own,
+        }
+    }
+
+    /// Whether it takes what is not in `statistics`, as measured of the model's noise.
+    pub fn lacks(self, statistics: Option<&NoiseStatistics>) -> bool {
+        match self {
+            CovarianceConfig::Analytic => statistics.is_none(),
+            CovarianceConfig::AnalyticScore => !statistics.is_some_and(|s| s.has_score()),
+            _ => false,
         }
     }
 }
@@ -25,8 +34,20 @@ impl Model {
     /// # Errors
     /// If the model has not what the covariance takes.
     pub fn covariance(&self, config: CovarianceConfig) -> Result<Box<dyn Covariance>> {
+        self.covariance_with(config, self.noise_statistics())
+    }
+
+    /// As [`Model::covariance`], with `statistics` of this model's noise.
+    ///
+    /// # Errors
+    /// As [`Model::covariance`].
+    pub fn covariance_with(
+        &self,
+        config: CovarianceConfig,
+        statistics: Option<&NoiseStatistics>,
+    ) -> Result<Box<dyn Covariance>> {
         config.build(&CovarianceSources {
-            statistics: self.noise_statistics(),
+            statistics,
             interpolates: self.head_covariance() == Some(CovarianceConfig::Interpolated),
             ..CovarianceSources::default()
         })

@@ -45,8 +45,8 @@ choices! {
     pub enum HeadStart = Base {
         /// The base distribution's.
         Base = "base",
-        /// Analytic-DPM's `Γ(t) I`, measured on data under the score that the head is trained on,
-        /// which is frozen. Nearer than that of an isotropic base where coordinates are strongly
+        /// `E‖ε − ε̂‖²/d I`, measured on data under the score that the head is trained on, which is
+        /// frozen. Nearer than that of an isotropic base where coordinates are strongly
         /// correlated, as pixels are.
         Analytic = "analytic",
     }

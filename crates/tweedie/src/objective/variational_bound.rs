@@ -3,96 +3,95 @@
 use tch::Tensor;
 
 use super::pairs::Pairs;
+use super::steps::{Drawn, StepDistribution, StepSampler};
 use super::{Objective, Trains};
 use crate::covariance::log_bounds;
 use crate::gaussian::{Gaussian, LN_2PI};
-use crate::model::Denoiser;
+use crate::model::{Denoiser, Space};
 use crate::noise::{Draw, Noise};
 use crate::posterior::{Bridge, ForwardBridge, HeadOutput, NoiseMoments, bridge_mean};
-use crate::query::Batch;
-use crate::schedule::Schedule;
+use crate::query::{Batch, Coefficient};
 use crate::sym_matrix::SymMatrix;
 
 /// `L_vlb = −E[ln p(x_0|x_1)] + Σ_i KL(q(x_{i−1}|x_i, x_0) ‖ p(x_{i−1}|x_i))` over the `N` steps of
 /// the schedule's chain, per row, in nats, with the means of `p` detached and its variances
 /// [`Interpolated`](crate::covariance::Interpolated) (Nichol & Dhariwal 2021, eqs. 4–7 and 15). The
-/// decoder is the density of the first step. Steps are drawn with probabilities in proportion to
-/// `ln(β_i/β̃_i) + 1/N` and weighted by their inverses, so that the mean is the sum (ours:
-/// `ln(β_i/β̃_i)` is what a term's gradient in `v` is in proportion to, known beforehand, where
-/// I-DDPM resamples by the last losses of each step); a row's `draws` are spread evenly over the
-/// quantiles. The score is frozen.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// decoder is the density of the first step. Steps are drawn by a [`StepDistribution`] and weighted
+/// by one over their probability, so that the mean is the sum; a row's `draws` are spread evenly
+/// over the quantiles. The score is frozen.
+#[derive(Clone, Debug)]
 pub struct VariationalBound {
     /// Draws of (step, ε) per row.
     pub draws: usize,
+    steps: StepSampler,
 }
 
-/// The steps of a chain, and the distribution that they are drawn by.
-struct Steps {
-    /// `0 = t_0 < … < t_N`.
-    times: Vec<f64>,
-    /// Its mass up to each step, from 0.
-    mass: Vec<f64>,
+impl VariationalBound {
+    /// With `draws` draws of (step, ε) per row.
+    pub fn new(draws: usize, steps: StepDistribution) -> VariationalBound {
+        VariationalBound { draws, steps: StepSampler::new(steps) }
+    }
 }
 
-impl Steps {
-    fn new(schedule: &dyn Schedule) -> Steps {
-        let n = schedule.steps();
-        let times: Vec<f64> = (0..=n).map(|i| i as f64 * schedule.horizon() / n as f64).collect();
-        let mut mass = vec![0.0];
-        for pair in times.windows(2) {
-            let (small, large) = log_bounds(schedule, pair[0], pair[1]);
-            mass.push(mass[mass.len() - 1] + large - small + 1.0 / n as f64);
-        }
-        Steps { times, mass }
-    }
+/// Terms of the bound at pairs (step, ε).
+pub(super) struct Terms {
+    pub pairs: Pairs,
+    /// `ε̂`, `[b n, d]`.
+    pub noise: Tensor,
+    /// The step's term, `[b n]`, in nats: differentiable in the variances alone.
+    pub term: Tensor,
+    /// One over the step's probability.
+    pub weight: Coefficient,
+}
 
-    /// The step at quantile `u`: `(s, t)`, and one over its probability.
-    fn at(&self, u: f64) -> (f64, f64, f64) {
-        let n = self.times.len() - 1;
-        let total = self.mass[n];
-        let i = self.mass.partition_point(|mass| *mass <= u * total).clamp(1, n);
-        (self.times[i - 1], self.times[i], total / (self.mass[i] - self.mass[i - 1]))
-    }
+/// The bound's terms at the steps `drawn` for the rows of `batch`.
+///
+/// # Panics
+/// If the model's head does not interpolate.
+pub(super) fn terms(
+    model: &dyn Denoiser,
+    batch: &Batch,
+    drawn: &[Drawn],
+    noise: &mut Noise,
+) -> Terms {
+    let (schedule, dim) = (model.space().schedule(), batch.x.size()[1] as f64);
+    let columns = drawn.iter().map(|&Drawn { s, t, weight, .. }| {
+        let Bridge { inv_m, c, .. } = Bridge::new(schedule, s, t, 1.0);
+        let (small, large) = log_bounds(schedule, s, t);
+        let ForwardBridge { of_xt, of_x0, variance } = ForwardBridge::new(schedule, s, t);
+        // a KL is a cross-entropy less an entropy; the decoder, whose x_0 is given, is the
+        // cross-entropy alone
+        let entropy = match variance {
+            0.0 => 0.0,
+            variance => 0.5 * dim * (1.0 + LN_2PI + variance.ln()),
+        };
+        let (middle, half) = (0.5 * (small + large), 0.5 * (large - small));
+        [inv_m, c, middle, half, of_xt, of_x0, variance, entropy, weight]
+    });
+    let t = drawn.iter().map(|drawn| drawn.t).collect();
+    let (pairs, [inv_m, c, middle, half, of_xt, of_x0, variance, entropy, weight]) =
+        Pairs::draw(schedule, batch, t, columns, noise);
+    let Pairs { x0, x, .. } = &pairs;
+
+    let NoiseMoments { noise, head: Some(HeadOutput::Interpolation(v)), .. } =
+        model.moments(&pairs.query())
+    else {
+        panic!("a head that interpolates between variances");
+    };
+    let cov = SymMatrix::Diagonal((v * &half + &middle).exp());
+    let reverse = Gaussian::new(bridge_mean(x, &noise.detach(), &inv_m, &c), cov);
+    let mean = x * &of_xt + x0 * &of_x0;
+    let term = reverse.cov.trace_inv() * &variance * 0.5 - reverse.log_prob(&mean) - &entropy;
+    Terms { pairs, noise, term, weight }
 }
 
 impl Objective for VariationalBound {
     /// # Panics
     /// If the model's head does not interpolate.
     fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor {
-        let (schedule, dim) = (model.space().schedule(), batch.x.size()[1] as f64);
-        let steps = Steps::new(schedule);
-        let uniforms = noise.uniform(self.draws).into_iter().enumerate();
-        let drawn: Vec<(f64, f64, f64)> = uniforms
-            .map(|(k, u)| steps.at(((k % self.draws) as f64 + u) / self.draws as f64))
-            .collect();
-        let columns = drawn.iter().map(|&(s, t, weight)| {
-            let Bridge { inv_m, c, .. } = Bridge::new(schedule, s, t, 1.0);
-            let (small, large) = log_bounds(schedule, s, t);
-            let ForwardBridge { of_xt, of_x0, variance } = ForwardBridge::new(schedule, s, t);
-            // a KL is a cross-entropy less an entropy; the decoder, whose x_0 is given, is the
-            // cross-entropy alone
-            let entropy = match variance {
-                0.0 => 0.0,
-                variance => 0.5 * dim * (1.0 + LN_2PI + variance.ln()),
-            };
-            let (middle, half) = (0.5 * (small + large), 0.5 * (large - small));
-            [inv_m, c, middle, half, of_xt, of_x0, variance, entropy, weight]
-        });
-        let t = drawn.iter().map(|&(_, t, _)| t).collect();
-        let (pairs, [inv_m, c, middle, half, of_xt, of_x0, variance, entropy, weight]) =
-            Pairs::draw(schedule, batch, t, columns, noise);
-        let Pairs { x0, x, .. } = &pairs;
-
-        let NoiseMoments { noise, head: Some(HeadOutput::Interpolation(v)), .. } =
-            model.moments(&pairs.query())
-        else {
-            panic!("a head that interpolates between variances");
-        };
-        let cov = SymMatrix::Diagonal((v * &half + &middle).exp());
-        let reverse = Gaussian::new(bridge_mean(x, &noise.detach(), &inv_m, &c), cov);
-        let mean = x * &of_xt + x0 * &of_x0;
-        let term = reverse.cov.trace_inv() * &variance * 0.5 - reverse.log_prob(&mean) - &entropy;
+        let drawn = self.steps.draw(model.space().schedule(), self.draws, noise);
+        let Terms { pairs, term, weight, .. } = terms(model, batch, &drawn, noise);
+        self.steps.record(&drawn, &term);
         pairs.mean(&(term * &weight))
     }
 
@@ -107,6 +106,14 @@ impl Objective for VariationalBound {
     fn trains(&self) -> Trains {
         Trains::Head
     }
+
+    fn memory(&self) -> Option<Tensor> {
+        self.steps.memory()
+    }
+
+    fn restore(&self, space: &Space, memory: Option<&Tensor>) -> Result<(), String> {
+        self.steps.restore(space.schedule(), memory)
+    }
 }
 
 #[cfg(test)]
@@ -120,7 +127,7 @@ mod tests {
     use crate::covariance::{Interpolated, Reverse};
     use crate::likelihood::{Elbo, LogLikelihood, mean_and_error};
     use crate::noise::Seed;
-    use crate::schedule::{ScheduleConfig, StepLaw};
+    use crate::schedule::{Schedule, ScheduleConfig, StepLaw};
     use crate::tensor::to_vec;
 
     const ROWS: u64 = 20_000;
@@ -138,7 +145,7 @@ mod tests {
         for (draws, v) in [(1, 0.0), (4, -0.7)] {
             let model = Constant::new(chain(12), v);
             let x0 = model.oracle.mixture.sample(ROWS as usize, Seed(1));
-            let loss = VariationalBound { draws }.loss(
+            let loss = VariationalBound::new(draws, StepDistribution::Analytic).loss(
                 &model,
                 &Batch::of(&x0),
                 &mut Noise::new(Seed(2), 0..ROWS),
@@ -159,21 +166,39 @@ mod tests {
         }
     }
 
-    /// The probabilities add up to 1 and every quantile falls on a step of the chain, the first and
-    /// the last included.
+    /// Each row at each of the 12 steps once: with as many draws as steps each uniform quantile is
+    /// one step's, and the mean of the weighted terms is their whole sum.
+    fn whole_sum(model: &Constant, x0: &Tensor) -> Vec<f64> {
+        let loss = VariationalBound::new(12, StepDistribution::Uniform);
+        to_vec(&loss.loss(model, &Batch::of(x0), &mut Noise::new(Seed(9), 0..ROWS)))
+    }
+
+    /// One draw per row by any distribution has the whole sum as its mean, within four standard
+    /// errors of both; by the losses of the steps, once every step has ten, with a smaller variance
+    /// than uniform draws.
     #[test]
-    fn every_step_is_drawn_with_its_probability() {
-        let steps = Steps::new(&*chain(7));
-        let n = 70_000;
-        let mut found = vec![0.0; 8];
-        for k in 0..n {
-            let (s, t, weight) = steps.at((k as f64 + 0.5) / n as f64);
-            assert!((t - s - 1.0 / 7.0).abs() < 1e-12);
-            found[(t * 7.0).round() as usize] += weight / n as f64;
-        }
-        assert!(found[1..].iter().all(|sum| (sum - 1.0).abs() < 1e-3), "{found:?}");
-        assert_eq!(steps.at(0.0).0, 0.0);
-        assert_eq!(steps.at(1.0).1, 1.0);
+    fn resampled_steps_are_unbiased_and_quieter() {
+        let model = Constant::new(chain(12), 0.4);
+        let x0 = model.oracle.mixture.sample(ROWS as usize, Seed(1));
+        let (whole, whole_error) = mean_and_error(&whole_sum(&model, &x0));
+        let of = |steps: StepDistribution| {
+            let bound = VariationalBound::new(1, steps);
+            let loss = |seed, rows: u64| {
+                let (x0, mut noise) = (x0.narrow(0, 0, rows as i64), Noise::new(seed, 0..rows));
+                to_vec(&bound.loss(&model, &Batch::of(&x0), &mut noise))
+            };
+            let first = mean_and_error(&loss(Seed(3), 1000));
+            let (mean, error) = mean_and_error(&loss(Seed(4), ROWS));
+            let gap = (mean - whole).abs();
+            println!("{steps}: {mean} ± {error}, of 1000 ± {}, {whole} ± {whole_error}", first.1);
+            assert!(gap < 4.0 * error.hypot(whole_error), "{steps}: {mean} ± {error}, {whole}");
+            (first.1 * (1000.0 / ROWS as f64).sqrt(), error)
+        };
+        let (before, after) = of(StepDistribution::LossAware);
+        let (_, uniform) = of(StepDistribution::Uniform);
+        of(StepDistribution::Analytic);
+        assert!(after < 0.7 * uniform, "{after} {uniform}");
+        assert!(before > 0.8 * uniform, "uniform until every step has ten: {before} {uniform}");
     }
 
     /// The gradient reaches `v` and is that of the value, by central differences on the same draws;
@@ -183,7 +208,7 @@ mod tests {
         let model = Constant::new(chain(12), 0.3);
         let x0 = model.oracle.mixture.sample(50, Seed(1));
         let loss = |model: &Constant| {
-            VariationalBound { draws: 3 }
+            VariationalBound::new(3, StepDistribution::Analytic)
                 .loss(model, &Batch::of(&x0), &mut Noise::new(Seed(2), 0..50))
                 .mean(Kind::Double)
         };

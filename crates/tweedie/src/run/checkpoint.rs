@@ -184,6 +184,9 @@ pub(super) fn read_parameters(bytes: &[u8], like: &Parameters, setup: &Setup) ->
     Ok(flat)
 }
 
+/// What the objective keeps from step to step, of an objective that keeps anything.
+const MEMORY: &str = "objective";
+
 /// Everything needed to resume, as flat tensors, and what else the file records `about` itself.
 pub(super) fn state_bytes(state: &State, setup: &Setup, more: &[(&str, String)]) -> Vec<u8> {
     let mut flat = vec![
@@ -207,6 +210,7 @@ pub(super) fn state_bytes(state: &State, setup: &Setup, more: &[(&str, String)])
             best.iteration.map(|iteration| ("best_iteration".to_string(), iteration.to_string())),
         );
     }
+    flat.extend(state.memory.as_ref().map(|memory| (MEMORY, memory)));
     if let Some(metric) = &state.pending {
         about.insert("pending".into(), serde_json::to_string(metric).expect("plain data"));
     }
@@ -255,12 +259,18 @@ pub(super) fn read_state(bytes: &[u8], parameters: &Parameters, setup: &Setup) -
     let (file, about) = parse(bytes)?;
     setup.check(&about)?;
     let (device, size) = (parameters.flat().device(), parameters.size());
-    let flat = |name: &str| {
+    let numbers = |name: &str, size: i64| {
         let values = tensor(&file, name, &[size])?;
         match values.isfinite().all().int64_value(&[]) {
             0 => Err(format!("holds values of '{name}' that are not finite")),
-            _ => Ok(values.to_device(device)),
+            _ => Ok(values),
         }
+    };
+    let flat = |name: &str| Ok::<_, String>(numbers(name, size)?.to_device(device));
+    // its length is the objective's to check
+    let memory = match file.tensor(MEMORY) {
+        Ok(view) => Some(numbers(MEMORY, view.shape().iter().product::<usize>() as i64)?),
+        Err(_) => None,
     };
     let header = StateHeader::of(&about)?;
     let best = match header.best {
@@ -285,6 +295,7 @@ pub(super) fn read_state(bytes: &[u8], parameters: &Parameters, setup: &Setup) -
         second: flat("second")?,
         best,
         since_best,
+        memory,
         pending: pending.map_err(|e| format!("has a metric that cannot be read ({e})"))?,
     })
 }

@@ -17,7 +17,7 @@ use crate::model::{
     NetworkConfig, Parametrization, Prediction, UNetConfig,
 };
 use crate::noise::Seed;
-use crate::objective::{ObjectiveConfig, Target, Weighting};
+use crate::objective::{ObjectiveConfig, StepDistribution, Target, Weighting};
 use crate::schedule::{ScheduleConfig, StepLaw};
 use crate::train::{State, StopReason};
 use crate::{Error, Result};
@@ -279,7 +279,9 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         schedule,
         base: BaseConfig { kind: base_kind, ..BaseConfig::default() },
         objective: match head.map(|head| head.parametrization) {
-            Some(Parametrization::Interpolation) => ObjectiveConfig::VariationalBound { draws: 1 },
+            Some(Parametrization::Interpolation) => {
+                ObjectiveConfig::VariationalBound { draws: 1, steps: StepDistribution::default() }
+            }
             Some(Parametrization::SecondMoment) => {
                 ObjectiveConfig::CovarianceMatching { target: Target::SecondMoment, time, draws: 1 }
             }

@@ -22,8 +22,9 @@ mod tests {
     fn presets_are_configurations() {
         let others = schedule::PRESETS.iter().chain(&model::PRESETS);
         for preset in objective::PRESETS.iter().chain(others) {
-            for below in
-                objective::PRESETS.iter().filter(|below| !["sn", "iddpm"].contains(&below.name))
+            for below in objective::PRESETS
+                .iter()
+                .filter(|below| !["sn", "iddpm", "iddpm-hybrid"].contains(&below.name))
             {
                 let config = RunConfig::resolve(&[&below.layer(), &preset.layer()]).unwrap();
                 if let Some(head) = &config.model.head {

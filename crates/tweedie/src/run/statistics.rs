@@ -47,9 +47,9 @@ impl RunDir {
 }
 
 impl Run {
-    /// Measures `E‖ε − ε̂‖²` on [`statistics_rows`] training rows for
-    /// [`crate::covariance::Analytic`] and keeps it with the run, where its directory
-    /// can be written.
+    /// Measures `E‖ε − ε̂‖²` and `E‖ε̂‖²` on [`statistics_rows`] training rows for
+    /// [`crate::covariance::Analytic`] and [`crate::covariance::AnalyticScore`], and keeps them
+    /// with the run, where its directory can be written; what was kept before is replaced.
     ///
     /// # Errors
     /// If the training data cannot be found or have changed, or the run is conditioned on
@@ -66,7 +66,8 @@ impl Run {
     /// As [`Run::measure_noise`].
     pub fn measured_noise(&self, batch: usize) -> Result<Measured> {
         let prepared = self.prepared().ok_or_else(|| {
-            let problem = format!("analytic needs the training data: {}", self.no_data());
+            let problem =
+                format!("measuring the noise takes the training data: {}", self.no_data());
             Error::config("covariance", problem, "restore the data, or take another covariance")
         })?;
         let statistics = self.statistics_of(&self.model, &prepared, batch)?;
@@ -136,7 +137,7 @@ impl Run {
         batch: usize,
     ) -> Result<NoiseStatistics> {
         if self.model.classes() > 0 {
-            let problem = "analytic, of a model conditioned on classes";
+            let problem = "measured on data, of a model conditioned on classes";
             return Err(Error::config("covariance", problem, "take another"));
         }
         let seed = Seed(self.config.seed).derive("noise statistics");

@@ -7,7 +7,7 @@ use tch::{Device, Tensor, no_grad};
 
 use super::import::keep_sampling;
 use super::{Prepared, Run, RunConfig, RunDir, Status};
-use crate::model::{Base, BaseKind, Model};
+use crate::model::{Base, BaseKind, Denoiser, Model};
 use crate::noise::Seed;
 use crate::objective::Trains;
 use crate::train::State;
@@ -125,6 +125,9 @@ impl Training {
         dir.lock()?;
         let model = dir.initial_model(config, device)?;
         let mut state = dir.state(&model)?;
+        let memory = state.memory.as_ref();
+        (config.objective.build()?.restore(model.space(), memory))
+            .map_err(|problem| dir.damaged("state.safetensors", problem))?;
         if prepared.record.image.is_some()
             && state.best.as_ref().is_some_and(|best| best.iteration.is_none())
         {

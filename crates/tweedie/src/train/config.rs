@@ -17,6 +17,9 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// Whether the step size falls along the cosine, or stays.
     pub decay: bool,
+    /// Decoupled weight decay (AdamW): each step takes this times the step size off the parameters
+    /// that are trained, as a share of them; 0: Adam.
+    pub weight_decay: f64,
     /// Steps over which the step size rises from 0.
     pub warm_up: u64,
     /// Gradients longer than this are shortened to it.
@@ -49,6 +52,7 @@ impl Default for TrainConfig {
             batch_size: 256,
             learning_rate: 3e-3,
             decay: true,
+            weight_decay: 0.0,
             warm_up: 200,
             clip: 1.0,
             ema: 0.999,
@@ -84,6 +88,13 @@ impl TrainConfig {
         let real = [("train.learning_rate", self.learning_rate), ("train.clip", self.clip)];
         if let Some((field, value)) = real.iter().find(|(_, v)| !(*v > 0.0 && v.is_finite())) {
             return Err(Error::config(*field, format!("{value}"), "give a positive number"));
+        }
+        if !(0.0..1.0).contains(&(self.weight_decay * self.learning_rate)) {
+            return Err(Error::config(
+                "train.weight_decay",
+                format!("{}", self.weight_decay),
+                "give a number from 0 (none) to below one over the step size; 0.01 is usual",
+            ));
         }
         let seconds = [
             ("train.max_seconds", self.max_seconds),

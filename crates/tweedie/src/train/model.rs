@@ -86,6 +86,17 @@ impl Trainee for ModelTraining<'_> {
         Ok(self.objective.loss(&model, &staged.batch, &mut staged.noise))
     }
 
+    fn memory(&self) -> Option<Tensor> {
+        self.objective.memory()
+    }
+
+    fn restore(&self, memory: Option<&Tensor>) -> Result<()> {
+        self.objective.restore(self.model.space(), memory).map_err(|problem| {
+            let problem = format!("the state to go on from {problem}");
+            Error::config("train.state", problem, "go on from the state of this training")
+        })
+    }
+
     fn look(&self, iteration: u64, hooks: &mut dyn Hooks) -> Result<Option<(f64, f64)>> {
         hooks.look(self.model, iteration)?;
         let stop = || hooks.stop();

@@ -35,6 +35,8 @@ pub struct State {
     pub best: Option<Best>,
     /// Validations since the best.
     pub since_best: u64,
+    /// What the objective keeps from step to step ([`crate::objective::Objective::memory`]).
+    pub memory: Option<Tensor>,
     /// The metric line of the step just done, where its look and validation are still to come.
     pub pending: Option<Metric>,
 }
@@ -57,6 +59,7 @@ impl State {
             second: flat.zeros_like(),
             best: None,
             since_best: 0,
+            memory: None,
             pending: None,
         })
     }

@@ -35,6 +35,19 @@ pub(crate) trait Trainee {
     /// If the loss cannot be computed as configured.
     fn loss(&self, staged: &mut Staged, number: u64) -> Result<Tensor>;
 
+    /// What the loss keeps from step to step, if anything.
+    fn memory(&self) -> Option<Tensor> {
+        None
+    }
+
+    /// Goes on with what [`Trainee::memory`] gave, or as at the start.
+    ///
+    /// # Errors
+    /// If it is not what this loss keeps.
+    fn restore(&self, _memory: Option<&Tensor>) -> Result<()> {
+        Ok(())
+    }
+
     /// Looks at the parameters as they are: mean and standard error of the validation bound, where
     /// it has one. It is given up once the hooks want to stop.
     ///
@@ -90,6 +103,7 @@ impl Trainer {
         let numbers =
             state.iteration.saturating_mul(parts)..config.iterations.saturating_mul(parts);
         let order = Order::new(data.len(), config.batch_size, seed.derive("order"));
+        trainee.restore(state.memory.as_ref())?;
         let parameters = trainee.parameters();
         parameters.assign(&state.parameters);
         let (start, length) = trainee.trained();
@@ -138,6 +152,8 @@ impl Loop<'_> {
             };
             let Some(gradient) = gradient else { break StopReason::Stopped };
             self.step(state, gradient);
+            // a step that is given up half-way leaves nothing of it
+            state.memory = self.trainee.memory();
             stepped = true;
             state.iteration += 1;
             state.seconds = before + started.elapsed().as_secs_f64();
@@ -227,7 +243,7 @@ impl Loop<'_> {
             self.window.norms.push(norm);
             let part = |x: &Tensor| x.narrow(0, start, length);
             let rate = config.learning_rate_at(state.iteration, state.seconds);
-            let adam = Adam::default();
+            let adam = Adam::with_decay(config.weight_decay);
             adam.step(
                 &mut part(parameters.flat()),
                 &mut part(&state.first),
