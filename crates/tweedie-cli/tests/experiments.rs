@@ -81,7 +81,7 @@ fn cost() {
     }
     let page = std::fs::read_to_string(dir.path().join("cost.md")).unwrap();
     assert!(
-        page.contains("head only, r = 2, network of its own") && page.contains("0.599 (2.06)"),
+        page.contains("head only, r = 2, as the paper") && page.contains("0.599 (2.06)"),
         "{page}"
     );
     refused(
@@ -106,11 +106,11 @@ fn few_steps() {
     let table = rows(&dir.path().join("out/few-steps.csv"));
     let names: Vec<(&str, &str)> =
         table.iter().map(|r| (r["run"].as_str(), r["method"].as_str())).collect();
-    let lm = ["learned", "zero-hessian", "beta-tilde", "ddim"]
-        .map(|method| [("lm", method); 2])
-        .concat();
+    let lm = |run| {
+        ["learned", "zero-hessian", "beta-tilde", "ddim"].map(|method| [(run, method); 2]).concat()
+    };
     let sm = ["zero-hessian", "beta-tilde", "ddim"].map(|method| [("sm", method); 2]).concat();
-    assert_eq!(names, [lm, sm].concat());
+    assert_eq!(names, [lm("lm-paper"), lm("lm"), sm].concat());
     for row in &table {
         // a deterministic sampler has no such likelihood
         assert_eq!(row["bits_per_dim"].is_empty(), row["method"] == "ddim", "{row:?}");
@@ -197,11 +197,13 @@ fn hessian_ablation() {
     for (run, head) in [
         ("sm", 0),
         ("lm-zero-hessian", 0),
+        ("lm-identity-hessian", 0),
         ("lm-joint-shared", 2),
         ("lm-joint-separate", 2),
         ("lm-dsm-detached", 2),
         ("lm-dsm-shared", 2),
         ("lm-dsm-separate", 2),
+        ("lm-paper", 2),
     ] {
         assert_eq!(
             [lines(run, "learned"), lines(run, "zero-hessian"), lines(run, "ddim")],
@@ -209,6 +211,7 @@ fn hessian_ablation() {
             "{run}"
         );
     }
+    assert_eq!(lines("lm-identity-hessian", "identity-hessian"), 2);
     assert!(table.iter().all(|row| number(row, "bits_per_dim").is_finite()));
     let page = std::fs::read_to_string(at("out/hessian-ablation.md")).unwrap();
     assert!(
@@ -216,7 +219,15 @@ fn hessian_ablation() {
         "{page}"
     );
     let config = std::fs::read_to_string(at("out/runs/lm-zero-hessian/config.toml")).unwrap();
-    assert!(config.contains("lm-zero-hessian") && !config.contains("[model.head]"), "{config}");
+    assert!(
+        config.contains("lm-fixed-hessian")
+            && config.contains("hessian = \"zero\"")
+            && !config.contains("[model.head]"),
+        "{config}"
+    );
+    let config = std::fs::read_to_string(at("out/runs/lm-paper/config.toml")).unwrap();
+    let parts = ["form = \"path\"", "score = \"joint\"", "prediction = \"epsilon\"", "separate"];
+    assert!(parts.iter().all(|part| config.contains(part)), "{config}");
     // what is compared differs in the objective, not in where it looks: one distribution of t, and
     // heads whose gradient does not reach the score among them
     for run in ["sm", "lm-zero-hessian", "lm-joint-shared", "lm-dsm-detached", "lm-dsm-separate"] {
@@ -788,7 +799,7 @@ fn consistency() {
     ];
     succeed(&[&command[..], &["--sizes", "30,40,50,60"]].concat());
     let table = rows(&dir.path().join("consistency.csv"));
-    assert_eq!(table.len(), 2 * 4 * 5 * 3);
+    assert_eq!(table.len(), 2 * 4 * 9 * 3);
     for row in &table {
         assert!(number(row, "rmse") > 0.0 && number(row, "efficiency") > 0.0, "{row:?}");
         if row["estimator"] == "maximum likelihood" {
@@ -800,6 +811,7 @@ fn consistency() {
     }
     let page = std::fs::read_to_string(dir.path().join("consistency.md")).unwrap();
     assert!(page.contains("| LM path, N = 10 |") && page.contains("rate: means"), "{page}");
+    assert!(page.contains("| quasi-MLE, T = 3, N = 9 |"), "{page}");
     assert!(dir.path().join("consistency-separated.svg").exists());
     refused(&[&command[..], &["--sizes", "5,40,50,60"]].concat(), &["--sizes", "seven parameters"]);
 }

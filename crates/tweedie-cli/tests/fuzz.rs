@@ -26,8 +26,8 @@ use common::with_header;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 use tweedie::data::{
-    CellType, Dataset, Dequantize, Missing, OutputFile, TableOptions, read_numbers, read_weights,
-    write_table,
+    CellType, Crop, Dataset, Dequantize, Missing, OutputFile, TableOptions, read_numbers,
+    read_weights, write_table,
 };
 use tweedie::dequantize::VariationalConfig;
 use tweedie::metric::FeatureStatistics;

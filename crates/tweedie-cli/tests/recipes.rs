@@ -51,7 +51,12 @@ fn data_for(recipe: &str, dir: &Path) -> PathBuf {
         write_table(&path, &names, "label", 16, true);
     } else {
         let path = dir.join("pictures");
-        let side = if recipe.contains("64") { 64 } else { 32 };
+        // of which 140 in the middle are kept of faces
+        let side = match recipe {
+            _ if recipe.contains("celeba") => 150,
+            _ if recipe.contains("64") => 64,
+            _ => 32,
+        };
         write_pictures(&path, side, recipe.contains("mnist"));
         return path;
     }
@@ -105,7 +110,6 @@ fn train(name: &str, dir: &Path, score: Option<&Path>) -> PathBuf {
         ];
         narrow = options.map(|(option, value)| format!("model.network.{option}={value}")).into();
         narrow.extend(["train.batch_size=2", "train.validation_rows=2"].map(String::from));
-        narrow.push("data.table.crop=0".into());
     }
     narrow.iter().for_each(|option| args.extend(["--set", option]));
     let score = score.map(|score| score.display().to_string());
