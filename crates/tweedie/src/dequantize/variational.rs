@@ -23,8 +23,8 @@ pub enum Steps {
     /// versions learned.
     #[default]
     Plain,
-    /// Flow++'s, for images: normalisation, a 1 × 1 convolution, and a coupling by a network with
-    /// gates and attention.
+    /// Flow++'s, for images: normalisation, a 1 × 1 convolution where there are several channels,
+    /// and a coupling of even and odd columns by a network with gates and attention.
     #[serde(rename = "flow++")]
     FlowPlusPlus {
         /// Gated blocks of a coupling's network.
@@ -70,8 +70,8 @@ impl Default for VariationalConfig {
 /// A coupling changes one half of the elements given the other and the row:
 /// `e' = logit(F(e)) exp(a) + b`, `F` a mixture of logistic distribution functions. Everything is in
 /// log space; log-scales and `a` are held within ±3 by `3 tanh(·/3)`, so that no coupling stretches
-/// by more than `e⁶`. Of images the steps are Flow++'s ([`flow_plus_plus`]); of tables they are such
-/// couplings alone ([`plain`]).
+/// by more than `e⁶`. Of images the steps are Flow++'s; of tables they are such couplings alone
+/// ([`Steps`]).
 ///
 /// `e` is standard logistic where Flow++ has a normal: steps start near the identity, so that `q`
 /// is near uniform before any training. Everything is computed in the kind of `e`: f32 in training,
@@ -239,7 +239,7 @@ impl Variational {
         }
     }
 
-    /// Starts what is made from data ([`FlowPlusPlus::start`]), from `levels` of some rows, unless
+    /// Starts what is made from data (`FlowPlusPlus::start`), from `levels` of some rows, unless
     /// that has been done.
     pub(super) fn start(&self, levels: &[f32], seed: Seed) {
         if let Flow::FlowPlusPlus(flow) = &self.flow

@@ -103,7 +103,7 @@ fn the_determinant_is_that_of_the_jacobian() {
 #[test]
 fn the_density_integrates_to_one() {
     for image in [[2, 2, 2], [1, 2, 3]] {
-        let (flow, n) = (moved(&config(), image, 0.1), 6000);
+        let (flow, n) = (moved(&config(), image, 0.06), 6000);
         let one = levels(1, image);
         let bins = Bins::new(&one, &scaling(image));
         let [lower, _, upper] = bins.of(&flow.columns);
@@ -117,12 +117,12 @@ fn the_density_integrates_to_one() {
             let log_q = to_vec(&(points.log_q + sum_last(&(&upper - &lower).log())));
             let q: Vec<f64> = log_q.iter().map(|log_q| log_q.exp()).collect();
             let (mean, error) = crate::likelihood::mean_and_error(&q);
-            println!("{image:?}: mean {mean:.4} ± {error:.4}, y to {:.1e}", back.double_value(&[]));
+            let spread = log_q.iter().map(|l| l.abs()).sum::<f64>() / n as f64;
+            println!("{image:?}: mean {mean:.4} ± {error:.4}, {spread:.2} nats from uniform");
             assert!(back.double_value(&[]) < 1e-8);
             // far enough from uniform that a wrong sign of any part would show
             assert!((mean - 1.0).abs() < 4.0 * error && error < 0.05, "{mean} ± {error}");
-            let spread = log_q.iter().map(|l| l.abs()).sum::<f64>() / n as f64;
-            assert!(spread > 0.3, "{spread}");
+            assert!(spread > 0.1, "{spread}");
         });
     }
 }
@@ -192,36 +192,4 @@ fn configurations_are_checked_and_old_ones_are_plain() {
     refused(odd, Some([1, 2, 2]), "6 channels for 4 heads");
     let none = Steps::FlowPlusPlus { blocks: 0, heads: 4 };
     refused(VariationalConfig { steps: none, ..usual }, Some([1, 2, 2]), "blocks");
-}
-
-/// Seconds of a step of training and of a dequantisation, for docs/benchmarks.md.
-#[test]
-#[ignore = "a timing"]
-fn cost_per_image() {
-    for image in [[1, 28, 28], [3, 32, 32]] {
-        for width in [16, 32, 64] {
-            let config = VariationalConfig { width, ..VariationalConfig::usual(true) };
-            let flow = config.init(&scaling(image), Some(image), Device::Cpu, Seed(4)).unwrap();
-            let levels = levels(16, image);
-            let mut times = [f64::MAX; 2];
-            for round in 0..4 {
-                let mut noise = Noise::new(Seed(round), 0..16);
-                let started = std::time::Instant::now();
-                let points = flow.draw(&levels, &mut noise);
-                let p = flow.parameters();
-                let loss = points.log_q.sum(None::<Kind>) + points.y.sum(None::<Kind>);
-                let _ = p.gradient(&loss, 0, p.size());
-                times[0] = times[0].min(started.elapsed().as_secs_f64() / 16.0 * 1e3);
-                let started = std::time::Instant::now();
-                flow.dequantize(&levels, &mut noise);
-                times[1] = times[1].min(started.elapsed().as_secs_f64() / 16.0 * 1e3);
-            }
-            println!(
-                "{image:?}, width {width}, {} parameters: {:.1} ms to train, {:.1} ms in f64",
-                flow.parameters().size(),
-                times[0],
-                times[1]
-            );
-        }
-    }
 }
