@@ -39,9 +39,9 @@ pub struct Arguments {
     /// Pairs (t, ε) per row and step
     #[arg(long, value_name = "D", default_value_t = DequantizeOptions::default().draws)]
     draws: usize,
-    /// Hidden units, or channels, of the coupling networks
-    #[arg(long, value_name = "W", default_value_t = DequantizeOptions::default().width)]
-    width: i64,
+    /// Hidden units, or channels, of the coupling networks [default: 64; 32 for images]
+    #[arg(long, value_name = "W")]
+    width: Option<i64>,
     /// Held-out rows that the bound is reported on, at most [default: 2000; 32 images]
     #[arg(long, value_name = "ROWS")]
     validation_rows: Option<usize>,

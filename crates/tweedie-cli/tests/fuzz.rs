@@ -952,7 +952,8 @@ fn run_files(dir: &Path, config: &RunConfig) -> Vec<Sound> {
     });
     std::fs::write(dir.join("metrics.jsonl"), format!("{line}\n{line}\n")).unwrap();
     let mut run = Run::load(dir, Device::Cpu).unwrap();
-    let small = VariationalConfig { couplings: 1, components: 1, width: 2 };
+    let small =
+        VariationalConfig { couplings: 1, components: 1, width: 2, ..VariationalConfig::default() };
     let dequantizer = small.init(&run.data.scaling, run.data.image, Device::Cpu, Seed(2)).unwrap();
     training.dir.write_dequantizer(&dequantizer).unwrap();
     // a run has one writer at a time

@@ -632,7 +632,7 @@ fn networks_are_chosen_by_name() {
     for i in 0..20u8 {
         let folder = dir.path().join(["pictures/a", "pictures/b"][usize::from(i % 2)]);
         std::fs::create_dir_all(&folder).unwrap();
-        let pixel = |x: u32, y: u32| Luma([i * 12 ^ (x * 8 + y) as u8]);
+        let pixel = |x: u32, y: u32| Luma([(i * 12) ^ (x * 8 + y) as u8]);
         GrayImage::from_fn(8, 8, pixel).save(folder.join(format!("{i}.png"))).unwrap();
     }
     let file = "[model.network]\nkind = 'unet'\nscale_shift = true\nhead_dim = 2\n";

@@ -293,7 +293,7 @@ impl<'a> Judge<'a> {
             ..TrainConfig::default()
         };
         let seed = self.seed.derive("dequantiser");
-        let dequantizer = VariationalConfig::default().init(
+        let dequantizer = VariationalConfig::usual(run.data.image.is_some()).init(
             &run.data.scaling,
             run.data.image,
             self.device,

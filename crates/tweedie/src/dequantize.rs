@@ -47,7 +47,7 @@ pub(crate) use fit::Report;
 pub use truncated_normal::TruncatedNormal;
 pub use uniform::Uniform;
 pub(crate) use uniform::uniforms;
-pub use variational::{Variational, VariationalConfig};
+pub use variational::{Steps, Variational, VariationalConfig};
 
 choices! {
     /// How levels become points of a density.

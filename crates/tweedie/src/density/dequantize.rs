@@ -26,8 +26,8 @@ pub struct DequantizeOptions {
     pub learning_rate: f64,
     /// Pairs (t, ε) per row and step.
     pub draws: usize,
-    /// Hidden units, or channels, of the coupling networks.
-    pub width: i64,
+    /// Hidden units, or channels, of the coupling networks; by default 64, of images 32.
+    pub width: Option<i64>,
     /// Held-out rows that the bound is reported on, at most; by default 2000, of images 32.
     pub validation_rows: Option<usize>,
     /// Pairs (t, ε) per held-out row, at least 1.
@@ -45,7 +45,7 @@ impl Default for DequantizeOptions {
             batch_size: None,
             learning_rate: 2e-3,
             draws: 4,
-            width: 64,
+            width: None,
             validation_rows: None,
             validation_draws: 100,
             replace: false,
@@ -120,13 +120,10 @@ impl Density {
         config.check()?;
         let seed = Seed(options.seed);
         let scaling = &run.data.scaling;
-        let dequantizer =
-            VariationalConfig { width: options.width, ..VariationalConfig::default() }.init(
-                scaling,
-                run.data.image,
-                run.model.space().device,
-                seed.derive("dequantiser"),
-            )?;
+        let kind = VariationalConfig::usual(images);
+        let kind = VariationalConfig { width: options.width.unwrap_or(kind.width), ..kind };
+        let device = run.model.space().device;
+        let dequantizer = kind.init(scaling, run.data.image, device, seed.derive("dequantiser"))?;
         // fails now, not after the training, where the directory cannot be written
         run.dir.output("dequantizer.safetensors")?;
         let Rows { train: (table, train), held_out: (other, held_out) } = self.rows_for(data)?;

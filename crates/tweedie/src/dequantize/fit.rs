@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use tch::{Device, Kind, Tensor};
 
 use super::Variational;
-use super::variational::Points;
+use super::variational::{Points, START_ROWS};
 use crate::data::Dataset;
 use crate::grid::TimeDistribution;
 use crate::model::{Denoiser, Parameters};
@@ -164,6 +164,12 @@ impl Variational {
         let classes = table.labels.as_ref().map_or(0, |labels| labels.names.len() as i64);
         let save = RefCell::new(save);
         let learner = Learner { dequantizer: self, model, draws, classes, save };
+        self.parameters().assign(&state.parameters);
+        if state.iteration == 0 {
+            let first: Vec<usize> = rows.iter().copied().take(START_ROWS).collect();
+            self.start(&table.gather(&first), seed.derive("start"));
+            *state = State::of(self.parameters());
+        }
         let trainer = Trainer { config: config.clone() };
         trainer.train(&learner, &Levels { table, rows }, seed, state, hooks)
     }

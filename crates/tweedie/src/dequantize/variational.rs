@@ -1,19 +1,52 @@
 //! Variational dequantisation: a normalising flow within the bin, learned against a frozen model.
 
+mod flow_plus_plus;
+mod plain;
+
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{Bins, Dequantized, Dequantizer, level_columns};
 use crate::data::Scaling;
-use crate::model::{Builder, Parameters, linear};
+use crate::model::{Builder, Parameters};
 use crate::noise::{Noise, Seed};
 use crate::tensor::{sum_last, to_vec};
 use crate::{Error, Result};
+use flow_plus_plus::FlowPlusPlus;
+use plain::Plain;
+
+/// What the steps of a [`Variational`] are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Steps {
+    /// Couplings alone, by networks of three layers: for tables, and of images what earlier
+    /// versions learned.
+    #[default]
+    Plain,
+    /// Flow++'s, for images: normalisation, a 1 × 1 convolution where there are several channels,
+    /// and a coupling of even and odd columns by a network with gates and attention.
+    #[serde(rename = "flow++")]
+    FlowPlusPlus {
+        /// Gated blocks of a coupling's network.
+        blocks: usize,
+        /// Heads of the attention that follows each of them; 0: no attention.
+        heads: i64,
+    },
+}
+
+impl Steps {
+    fn are_plain(&self) -> bool {
+        *self == Steps::Plain
+    }
+}
 
 /// A [`Variational`] as plain data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VariationalConfig {
+    /// What steps are made of.
+    #[serde(skip_serializing_if = "Steps::are_plain")]
+    pub steps: Steps,
     /// Coupling steps.
     pub couplings: usize,
     /// Logistic components of a coupling.
@@ -24,21 +57,21 @@ pub struct VariationalConfig {
 
 impl Default for VariationalConfig {
     fn default() -> Self {
-        VariationalConfig { couplings: 4, components: 4, width: 64 }
+        VariationalConfig { steps: Steps::Plain, couplings: 4, components: 4, width: 64 }
     }
 }
 
 /// `q(y|x)` of Flow++ (Ho et al. 2019, §3.1 and §3.3; ScoreFlow, §6): noise `e` goes through
-/// coupling steps and a sigmoid to a place in each level's bin,
-/// `y = lower + sigmoid(v) (upper − lower)`, and
+/// steps and a sigmoid to a place in each level's bin, `y = lower + sigmoid(v) (upper − lower)`,
+/// and
 ///
 /// `ln q(y|x) = ln p(e) − Σ ln |d step| − Σ_j [ln sigmoid'(v_j) + ln(upper_j − lower_j)]`, exactly.
 ///
-/// A step changes every second element, of a checkerboard over an image or of a table's levels,
-/// given the others and the row: `e' = logit(F(e)) exp(a) + b`, `F` a mixture of logistic
-/// distribution functions, by a network of three layers, 3 × 3 convolutions for an image and linear
-/// ones for a table. Everything is in log space; log-scales and `a` are held within ±3 by
-/// `3 tanh(·/3)`, so that no step stretches by more than `e⁶`.
+/// A coupling changes one half of the elements given the other and the row:
+/// `e' = logit(F(e)) exp(a) + b`, `F` a mixture of logistic distribution functions. Everything is in
+/// log space; log-scales and `a` are held within ±3 by `3 tanh(·/3)`, so that no coupling stretches
+/// by more than `e⁶`. Of images the steps are Flow++'s; of tables they are such couplings alone
+/// ([`Steps`]).
 ///
 /// `e` is standard logistic where Flow++ has a normal: steps start near the identity, so that `q`
 /// is near uniform before any training. Everything is computed in the kind of `e`: f32 in training,
@@ -47,16 +80,19 @@ impl Default for VariationalConfig {
 pub struct Variational {
     config: VariationalConfig,
     scaling: Scaling,
-    /// Channels, height and width.
-    image: Option<[i64; 3]>,
+    /// Whether rows are images.
+    images: bool,
     /// The columns that are levels, `[m]`.
     columns: Tensor,
-    /// Of the levels, 1 for those that are given and 0 for those that change, at even and odd
-    /// steps: `[2, m]`.
-    given: Tensor,
     parameters: Parameters,
-    /// The three weights of each step; biases follow them.
-    layers: Vec<[usize; 3]>,
+    flow: Flow,
+}
+
+/// Where the steps' parameters are.
+#[derive(Debug)]
+enum Flow {
+    Plain(Plain),
+    FlowPlusPlus(FlowPlusPlus),
 }
 
 /// Points within their bins.
@@ -76,13 +112,31 @@ const LAST_GAIN: f64 = 0.03;
 const ROWS: i64 = 1024;
 const IMAGES: i64 = 64;
 const MOST: usize = 10_000;
+/// Steps of Flow++, and blocks of each.
+const MOST_STEPS: usize = 100;
+/// Rows that what is made from data starts from.
+pub(super) const START_ROWS: usize = 64;
 
 impl VariationalConfig {
+    /// What is learned where nothing else is said: plain steps for tables; for images Flow++'s, a
+    /// third as wide as there and with a quarter of the components, for a CPU.
+    pub fn usual(images: bool) -> VariationalConfig {
+        match images {
+            false => VariationalConfig::default(),
+            true => VariationalConfig {
+                steps: Steps::FlowPlusPlus { blocks: 2, heads: 4 },
+                couplings: 4,
+                components: 8,
+                width: 32,
+            },
+        }
+    }
+
     /// The dequantiser of rows of `scaling`, of images where they have a shape (channels, height,
     /// width), with weights drawn from `seed`.
     ///
     /// # Errors
-    /// If a number is 0, or no column holds levels.
+    /// If a number is 0, no column holds levels, or the steps are for images and rows are none.
     pub fn init(
         &self,
         scaling: &Scaling,
@@ -90,10 +144,9 @@ impl VariationalConfig {
         device: Device,
         seed: Seed,
     ) -> Result<Variational> {
-        self.check()?;
+        self.check(image)?;
         let columns = level_columns(scaling);
-        let (m, d) = (columns.size()[0], scaling.dim() as i64);
-        if m == 0 {
+        if columns.size()[0] == 0 {
             let remedy = "train on dequantised columns (data.scaling.dequantize), or give uniform";
             return Err(Error::config(
                 "dequantization",
@@ -101,86 +154,65 @@ impl VariationalConfig {
                 remedy,
             ));
         }
-        let image = image.map(|shape| shape.map(|n| n as i64));
         let mut builder = Builder::default();
-        let layers = self.lay_out(&mut builder, image, m, d, seed);
-        let even: Vec<f32> = (0..m)
-            .map(|i| match image {
-                Some([_, height, width]) => ((i / width % height + i % width) % 2) as f32,
-                None => (i % 2) as f32,
-            })
-            .collect();
-        let even = Tensor::from_slice(&even);
+        let flow = self.lay_out(&mut builder, scaling, image, device, seed);
         Ok(Variational {
             config: self.clone(),
             scaling: scaling.clone(),
-            image,
-            given: Tensor::stack(&[&even, &(1.0 - &even)], 0).to_device(device),
+            images: image.is_some(),
             columns,
             parameters: builder.finish(device),
-            layers,
+            flow,
         })
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, image: Option<[usize; 3]>) -> Result<()> {
         Error::check_count("couplings", self.couplings, MOST)?;
         Error::check_count("components", self.components, MOST)?;
-        Error::check_count("width", self.width, MOST)
+        Error::check_count("width", self.width, MOST)?;
+        let Steps::FlowPlusPlus { blocks, heads } = self.steps else { return Ok(()) };
+        Error::check_count("couplings", self.couplings, MOST_STEPS)?;
+        Error::check_count("blocks", blocks, MOST_STEPS)?;
+        if image.is_none() {
+            return Err(Error::config("steps", "flow++, for a table", "give plain"));
+        }
+        if heads < 0 || heads > 0 && self.width % heads != 0 {
+            let problem = format!("{} channels for {heads} heads of attention", self.width);
+            return Err(Error::config("width", problem, "give a multiple of the heads"));
+        }
+        Ok(())
     }
 
     /// The number of parameters of [`VariationalConfig::init`], without making any.
     ///
     /// # Errors
-    /// If a number is 0.
+    /// As [`VariationalConfig::init`], but for columns without levels.
     pub fn size(&self, scaling: &Scaling, image: Option<[usize; 3]>) -> Result<i64> {
-        self.check()?;
-        let m = level_columns(scaling).size()[0];
+        self.check(image)?;
         let mut builder = Builder::counting();
-        let image = image.map(|shape| shape.map(|n| n as i64));
-        self.lay_out(&mut builder, image, m, scaling.dim() as i64, Seed(0));
+        self.lay_out(&mut builder, scaling, image, Device::Cpu, Seed(0));
         Ok(builder.size())
     }
 
-    /// The three weights of each step, for `m` levels among `d` columns.
     fn lay_out(
         &self,
         builder: &mut Builder,
-        image: Option<[i64; 3]>,
-        m: i64,
-        d: i64,
+        scaling: &Scaling,
+        image: Option<[usize; 3]>,
+        device: Device,
         seed: Seed,
-    ) -> Vec<[usize; 3]> {
-        let outputs = 3 * self.components + 2;
-        (0..self.couplings)
-            .map(|step| {
-                let name = |layer: usize| format!("coupling.{step}.{layer}");
-                let sizes = match image {
-                    Some([channels, ..]) => {
-                        [2 * channels + 1, self.width, self.width, channels * outputs]
-                    }
-                    None => [m + d, self.width, self.width, m * outputs],
-                };
-                [0, 1, 2].map(|layer| {
-                    let gain = if layer == 2 { LAST_GAIN } else { 1.4 };
-                    let (inputs, outputs) = (sizes[layer], sizes[layer + 1]);
-                    match image {
-                        Some(_) => {
-                            let shape = [outputs, inputs, 3, 3];
-                            let sd = gain / (9.0 * inputs as f64).sqrt();
-                            let (weight, bias) = (
-                                format!("{}.weight", name(layer)),
-                                format!("{}.bias", name(layer)),
-                            );
-                            let index =
-                                builder.normal(weight, &shape, sd, seed.derive(&name(layer)));
-                            builder.constant(bias, &[outputs], 0.0);
-                            index
-                        }
-                        None => builder.linear(&name(layer), 1, inputs, outputs, gain, seed),
-                    }
-                })
-            })
-            .collect()
+    ) -> Flow {
+        let image = image.map(|shape| shape.map(|n| n as i64));
+        match (self.steps, image) {
+            (Steps::FlowPlusPlus { blocks, heads }, Some(image)) => {
+                Flow::FlowPlusPlus(FlowPlusPlus::new(self, blocks, heads, builder, image, seed))
+            }
+            _ => {
+                let m = level_columns(scaling).size()[0];
+                let columns = (m, scaling.dim() as i64);
+                Flow::Plain(Plain::new(self, builder, image, columns, device, seed))
+            }
+        }
     }
 }
 
@@ -199,60 +231,36 @@ impl Variational {
         self.parameters.flat().device()
     }
 
-    /// Raw outputs of a step's network at the given part of `e` `[n, m]` and rows `x` `[n, d]`:
-    /// `[n, m, 3K + 2]`.
-    fn network(&self, step: usize, e: &Tensor, x: &Tensor) -> Tensor {
-        let p = |index: usize| self.parameters.get(index).to_kind(e.kind());
-        let (n, m) = e.size2().expect("elements");
-        let outputs = 3 * self.config.components + 2;
-        let Some([channels, height, width]) = self.image else {
-            let mut h = Tensor::cat(&[e, x], 1).unsqueeze(0);
-            for (i, &layer) in self.layers[step].iter().enumerate() {
-                let input = if i > 0 { h.silu() } else { h };
-                h = linear(&input, &p(layer), &p(layer + 1));
-            }
-            return h.view([n, m, outputs]);
-        };
-        let picture = |rows: &Tensor| rows.view([n, channels, height, width]);
-        // where the given pixels are: a convolution cannot tell
-        let given = self
-            .given
-            .get(step as i64 % 2)
-            .to_kind(e.kind())
-            .view([1, channels, height, width])
-            .narrow(1, 0, 1);
-        let mut h = Tensor::cat(&[picture(e), picture(x), given.expand([n, -1, -1, -1], false)], 1);
-        for (i, &layer) in self.layers[step].iter().enumerate() {
-            let input = if i > 0 { h.silu() } else { h };
-            h = input.conv2d(&p(layer), Some(p(layer + 1)), 1, 1, 1, 1);
+    /// The steps' image of `e` `[n, m]` under rows `x` `[n, d]`, and `ln |det ∂v/∂e|` `[n]`.
+    fn flow(&self, e: &Tensor, x: &Tensor) -> (Tensor, Tensor) {
+        match &self.flow {
+            Flow::Plain(flow) => flow.apply(&self.parameters, e, x),
+            Flow::FlowPlusPlus(flow) => flow.apply(&self.parameters, e, x),
         }
-        h.view([n, channels, outputs, height, width])
-            .permute([0, 1, 3, 4, 2])
-            .reshape([n, m, outputs])
     }
 
-    /// One step: `e'` and `ln |d e'/d e|` `[n]`.
-    fn couple(&self, step: usize, e: &Tensor, x: &Tensor) -> (Tensor, Tensor) {
-        let given = self.given.get(step as i64 % 2).to_kind(e.kind());
-        let raw = self.network(step, &(e * &given), x);
-        let (moved, log_slope) = mixture_logistic(e, &raw, self.config.components);
-        let changed = 1.0 - &given;
-        (e * given + moved * &changed, sum_last(&(log_slope * changed)))
+    /// Starts what is made from data (`FlowPlusPlus::start`), from `levels` of some rows, unless
+    /// that has been done.
+    pub(super) fn start(&self, levels: &[f32], seed: Seed) {
+        if let Flow::FlowPlusPlus(flow) = &self.flow
+            && flow.is_new(&self.parameters)
+        {
+            let to = |x: &Tensor| x.to_kind(Kind::Float).to_device(self.device());
+            let centres = Bins::new(levels, &self.scaling).centre;
+            let rows = centres.size()[0] as u64;
+            let e = self.noise(&mut Noise::new(seed, 0..rows));
+            no_grad(|| flow.start(&self.parameters, &to(&e), &to(&centres)));
+        }
     }
 
     /// Noise `e` `[n, m]` brought into the bins of rows `x` `[n, d]` between `lower` and `upper`
     /// `[n, m]`.
     fn place(&self, e: &Tensor, x: &Tensor, lower: &Tensor, upper: &Tensor) -> Points {
         let log_sigmoid_slope = |v: &Tensor| sum_last(&(v.log_sigmoid() + v.neg().log_sigmoid()));
-        // the standard logistic density is the sigmoid's slope
-        let mut log_q = log_sigmoid_slope(e);
-        let mut v = e.shallow_clone();
-        for step in 0..self.config.couplings {
-            let (next, log_slope) = self.couple(step, &v, x);
-            (v, log_q) = (next, log_q - log_slope);
-        }
+        let (v, log_det) = self.flow(e, x);
         let width = upper - lower;
-        log_q = log_q - log_sigmoid_slope(&v) - sum_last(&width.log());
+        // the standard logistic density is the sigmoid's slope
+        let log_q = log_sigmoid_slope(e) - log_det - log_sigmoid_slope(&v) - sum_last(&width.log());
         Points { y: lower + v.sigmoid() * width, log_q }
     }
 
@@ -286,7 +294,7 @@ impl Dequantizer for Variational {
         let (bins, device) = (Bins::new(levels, &self.scaling), self.device());
         let [lower, _, upper] = bins.of(&self.columns);
         let e = self.noise(noise);
-        let (n, at_once) = (e.size()[0], if self.image.is_some() { IMAGES } else { ROWS });
+        let (n, at_once) = (e.size()[0], if self.images { IMAGES } else { ROWS });
         let (mut points, mut log_q) = (Vec::new(), Vec::new());
         for start in (0..n).step_by(at_once as usize) {
             let part = |x: &Tensor| x.narrow(0, start, at_once.min(n - start)).to_device(device);
@@ -306,8 +314,8 @@ impl Dequantizer for Variational {
     }
 }
 
-/// `e' = logit(F(e)) exp(a) + b` and `ln de'/de`, elementwise, for `e` `[n, m]` and raw outputs
-/// `[n, m, 3K + 2]`: logits of weights, means and log-scales of `F`, then `a` and `b`.
+/// `e' = logit(F(e)) exp(a) + b` and `ln de'/de`, elementwise, for `e` `[n, …]` and raw outputs
+/// `[n, …, 3K + 2]`: logits of weights, means and log-scales of `F`, then `a` and `b`.
 fn mixture_logistic(e: &Tensor, raw: &Tensor, components: i64) -> (Tensor, Tensor) {
     let bounded = |x: Tensor| (x / BOUND).tanh() * BOUND;
     let part = |i: i64| raw.narrow(-1, i * components, components);

@@ -78,6 +78,24 @@ impl Builder {
         index
     }
 
+    /// Adds a square convolution: weight `[outputs, inputs, size, size]` drawn `N(0, gain²/fan-in)`,
+    /// bias zero. Returns the index of the weight; the bias follows it.
+    pub fn convolution(
+        &mut self,
+        name: &str,
+        inputs: i64,
+        outputs: i64,
+        size: i64,
+        gain: f64,
+        seed: Seed,
+    ) -> usize {
+        let sd = gain / ((size * size * inputs) as f64).sqrt();
+        let shape = [outputs, inputs, size, size];
+        let index = self.normal(format!("{name}.weight"), &shape, sd, seed.derive(name));
+        self.constant(format!("{name}.bias"), &[outputs], 0.0);
+        index
+    }
+
     /// Adds a parameter drawn `N(0, sd²)`; returns its index.
     pub fn normal(&mut self, name: impl Into<String>, shape: &[i64], sd: f64, seed: Seed) -> usize {
         self.add(name, shape, || {

@@ -238,14 +238,33 @@ fn a_fit_goes_on_where_it_was_stopped() {
 fn a_dequantiser_goes_on_where_it_was_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let density = Density::fit_source(&options(dir.path()), &mut Silent).unwrap();
+    let prepared = density.run().prepared().unwrap();
+    goes_on(&density, (&prepared.table, &prepared.split.train));
+}
+
+/// So is one of images, whose normalisations start from the data.
+#[test]
+fn a_dequantiser_of_images_goes_on_where_it_was_stopped() {
+    let level = |i: u32| (i * i * 37 % 251) as u8;
+    let data = Dataset::images([2, 2, 4], (0..640).map(level).collect()).unwrap();
+    let options = FitOptions::default()
+        .set("train.iterations", 2)
+        .set("model.network.widths", vec![8])
+        .set("model.network.attention", vec![false])
+        .set("model.network.middle_attention", false);
+    let density = Density::fit(&data, &options, &mut Silent).unwrap();
+    let rows: Vec<usize> = (0..data.rows()).collect();
+    goes_on(&density, (&data, &rows));
+}
+
+fn goes_on(density: &Density, rows: (&Dataset, &[usize])) {
     let run = density.run();
-    let prepared = run.prepared().unwrap();
-    let rows = (&prepared.table, &prepared.split.train[..]);
     let config =
         TrainConfig { iterations: 9, batch_size: 16, warm_up: 2, ..TrainConfig::default() };
     let new = || {
-        let config = VariationalConfig { width: 8, ..VariationalConfig::default() };
-        config.init(&run.data.scaling, None, Device::Cpu, Seed(1)).unwrap()
+        let kind = VariationalConfig::usual(run.data.image.is_some());
+        let config = VariationalConfig { width: 8, ..kind };
+        config.init(&run.data.scaling, run.data.image, Device::Cpu, Seed(1)).unwrap()
     };
     let train = |seed: u64, watch: &mut dyn Watch| {
         let dequantizer = new();
