@@ -802,6 +802,23 @@ fn killed_trainings_keep_the_losses_of_their_steps() {
     };
     assert_eq!(values(&whole), values(&cut));
     assert_eq!(values(&whole)[80..], [10.0; 8]);
+    // of this chain of 8 steps even and quadratic are the published trajectories, by the same names
+    // in every command: the quadratic one begins at ⌊0.8 · 8⌋ + 1 = 7 and has no more steps
+    let run = at("whole");
+    let commands: [&[&str]; 3] = [
+        &["sample", &run, "-n", "3", "-o", &at("s.csv")],
+        &["score", &run, &data],
+        &["evaluate", &run, "--metrics", "nll", "--no-ode"],
+    ];
+    for command in commands {
+        let with = |spacing, steps| {
+            [command, &["--spacing", spacing, "--steps", steps, "--quiet"]].concat()
+        };
+        for (spacing, most, beyond) in [("quadratic", "7", "8"), ("even", "8", "9")] {
+            succeed(&with(spacing, most));
+            fail(&with(spacing, beyond), 2, &["steps", most]);
+        }
+    }
 }
 
 /// Runs the training `args(out)` once in `dir/whole` and, killed up to twenty times and resumed, in

@@ -248,6 +248,8 @@ fn the_program_judges_samples() {
         "recall",
         "density",
         "coverage",
+        "PRD-F8",
+        "PRD-F1/8",
     ];
     assert_eq!(figures.len(), 2 * names.len());
     for (figure, name) in figures.iter().zip(names.iter().cycle()) {

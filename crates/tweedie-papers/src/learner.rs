@@ -117,7 +117,8 @@ impl Learner {
     /// The objective, with so many pairs (x_t, t) per row: transitions of Likelihood Matching,
     /// which takes two or more.
     pub fn objective(self, time: TimeDistribution, draws: usize) -> ObjectiveConfig {
-        let matching = |target| ObjectiveConfig::CovarianceMatching { target, time, draws };
+        let matching =
+            |target| ObjectiveConfig::CovarianceMatching { target, time, draws, probes: 1 };
         match self.by {
             HeadObjective::Lm => ObjectiveConfig::Lm {
                 transitions: draws,

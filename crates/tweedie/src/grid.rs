@@ -23,9 +23,11 @@ use crate::{Error, Result};
 choices! {
     /// How the `K` steps of a sampler or an ELBO are laid between a first time and `T`.
     pub enum Spacing = Angle {
-        /// Equal steps in time; of levels the published trajectory
+        /// Equal steps in time; of a discrete schedule and of levels Analytic-DPM's and OCM's even
+        /// trajectory
         Even = "even",
-        /// Equal steps in the root of time: finer near the data
+        /// Equal steps in the root of time: finer near the data; of a discrete schedule and of
+        /// levels DDIM's quadratic trajectory, which begins at 0.8 T
         Quadratic = "quadratic",
         /// Equal steps in the log signal-to-noise ratio
         LogSnr = "log-snr",
@@ -133,6 +135,31 @@ impl Spacing {
         grid
     }
 
+    /// The trajectory of this name that is published for chains, [`even_trajectory`] or
+    /// [`quadratic_trajectory`], if there is one.
+    ///
+    /// # Errors
+    /// As those, if the chain has not so many steps.
+    pub fn trajectory(self, schedule: &dyn Schedule, steps: usize) -> Option<Result<Vec<f64>>> {
+        match self {
+            Spacing::Even => Some(even_trajectory(schedule, steps)),
+            Spacing::Quadratic => Some(quadratic_trajectory(schedule, steps)),
+            Spacing::LogSnr | Spacing::Angle => None,
+        }
+    }
+
+    /// The grid of a sampler of `K` steps: of a discrete schedule [`Spacing::trajectory`], where
+    /// there is one, else [`Spacing::elbo_grid`].
+    ///
+    /// # Errors
+    /// If the chain has not so many steps.
+    pub fn sampling_grid(self, schedule: &dyn Schedule, steps: usize) -> Result<Vec<f64>> {
+        match self.trajectory(schedule, steps).filter(|_| schedule.is_chain()) {
+            Some(trajectory) => trajectory,
+            None => Ok(self.elbo_grid(schedule, steps)),
+        }
+    }
+
     /// The grid of a `K`-step ELBO for continuous data: `0, t_1 = ε, …, t_K = T`. The step from `ε`
     /// to 0 is the Gaussian decoder `N(x_0; μ_0, C_0)`.
     pub fn elbo_grid(self, schedule: &dyn Schedule, steps: usize) -> Vec<f64> {
@@ -147,17 +174,32 @@ impl Spacing {
 
 /// The even trajectory of `K` out of the chain's `N` steps that published bits per dimension and
 /// few-step samples use (Bao et al. 2022; OCM): the times of the steps
-/// `round(1 + k (N − 1)/(K − 1))`, `k = 0 … K − 1`, after `t_0 = 0`.
+/// `round(1 + k (N − 1)/(K − 1))`, `k = 0 … K − 1`, after `t_0 = 0`. As in Analytic-DPM's code the
+/// strides are added up in f64 and halves are rounded to the even number, so that every step is the
+/// published one: step 12 of K = 25, N = 1000 is 500.
 ///
 /// # Errors
 /// If `steps` is 0 or more than `N`.
 pub fn even_trajectory(schedule: &dyn Schedule, steps: usize) -> Result<Vec<f64>> {
-    power_trajectory(schedule, steps, 1.0)
+    let all = schedule.steps();
+    Error::check_count("steps", steps, all)?;
+    if steps == 1 {
+        return Ok(times_of(schedule, [all]));
+    }
+    let stride = (all - 1) as f64 / (steps - 1) as f64;
+    let mut at = 1.0;
+    let step = |_| {
+        let step = f64::round_ties_even(at) as usize;
+        at += stride;
+        step
+    };
+    Ok(times_of(schedule, rising((0..steps).map(step), all)))
 }
 
 /// The trajectory of `K` out of the chain's `N` steps by a power law: the times of the steps
 /// `round(1 + (N − 1) (k/(K − 1))^p)`, `k = 0 … K − 1`, after `t_0 = 0`; a step that would not be
-/// above the one before is the next above it. `p = 1` is even, `p > 1` finer near the data.
+/// above the one before is the next above it. `p = 1` is even but for the rounding of halves, `p > 1`
+/// finer near the data.
 ///
 /// # Errors
 /// If `steps` is 0 or more than `N`, or `power` is not a positive number.
@@ -181,7 +223,9 @@ pub fn power_trajectory(schedule: &dyn Schedule, steps: usize, power: f64) -> Re
 
 /// DDIM's quadratic trajectory (Song et al. 2021, appendix D.2) as its published code has it: the
 /// times of the steps `⌊c k²⌋ + 1`, `k = 0 … K − 1`, after `t_0 = 0`, where `c` takes the last to
-/// `⌊0.8 N⌋ + 1`, not to `N`. A step that would not be above the one before is the next above it.
+/// `⌊0.8 N⌋ + 1`, not to `N`. It is `_choice_steps_quad_ddim` of Analytic-DPM's code, and of DDIM's,
+/// which counts steps from 0. A step that would not be above the one before is the next above it:
+/// for N = 1000 from K = 30 on, where those repeat the first.
 ///
 /// # Errors
 /// If `steps` is 0 or more than `⌊0.8 N⌋ + 1`.
@@ -315,7 +359,8 @@ mod tests {
         }
     }
 
-    /// Steps of OCM_DPM's even trajectories for N = 1000.
+    /// Steps of OCM_DPM's even trajectories for N = 1000, which are those of Analytic-DPM's
+    /// `_choice_steps_linear`; by Python, whose `round` takes halves to the even number.
     #[test]
     fn even_trajectories_are_the_published_ones() {
         let vp = Vp::default();
@@ -325,6 +370,11 @@ mod tests {
         assert_eq!(steps(1), [0, 1000]);
         assert_eq!(steps(2), [0, 1, 1000]);
         assert_eq!(steps(10), [0, 1, 112, 223, 334, 445, 556, 667, 778, 889, 1000]);
+        let twenty_five = [
+            0, 1, 43, 84, 126, 168, 209, 251, 292, 334, 376, 417, 459, 500, 542, 584, 625, 667,
+            709, 750, 792, 834, 875, 917, 958, 1000,
+        ];
+        assert_eq!(steps(25), twenty_five);
         assert_eq!(steps(1000), (0..=1000).collect::<Vec<_>>());
         assert!(even_trajectory(&vp, 1001).is_err());
     }
@@ -340,6 +390,11 @@ mod tests {
         };
         let quadratic = |k| steps(quadratic_trajectory(&vp, k).unwrap());
         assert_eq!(quadratic(10), [0, 1, 10, 40, 89, 159, 247, 356, 484, 633, 801]);
+        let twenty = [
+            0, 1, 3, 9, 20, 36, 56, 80, 109, 142, 180, 222, 269, 320, 375, 435, 499, 568, 641, 719,
+            801,
+        ];
+        assert_eq!(quadratic(20), twenty);
         assert_eq!(quadratic(2), [0, 1, 801]);
         assert_eq!(quadratic(1), [0, 801]);
         assert_eq!(quadratic(801), (0..=801).collect::<Vec<_>>());
@@ -359,6 +414,25 @@ mod tests {
         assert!(
             power_trajectory(&vp, 10, 0.0).is_err() && power_trajectory(&vp, 10, f64::NAN).is_err()
         );
+    }
+
+    /// `even` and `quadratic` are the published trajectories of a discrete schedule alone, and the
+    /// other spacings of none.
+    #[test]
+    fn chains_have_trajectories() {
+        let chain = Vp::discrete(vec![0.01; 50]);
+        let grid = |spacing: Spacing, k| spacing.sampling_grid(&chain, k).unwrap();
+        assert_eq!(grid(Spacing::Even, 8), even_trajectory(&chain, 8).unwrap());
+        assert_eq!(grid(Spacing::Quadratic, 8), quadratic_trajectory(&chain, 8).unwrap());
+        assert!(Spacing::Even.sampling_grid(&chain, 51).is_err());
+        assert!(Spacing::Quadratic.sampling_grid(&chain, 42).is_err());
+        for spacing in [Spacing::Angle, Spacing::LogSnr] {
+            assert_eq!(grid(spacing, 8), spacing.elbo_grid(&chain, 8));
+        }
+        for spacing in Spacing::ALL {
+            let vp = Vp::default();
+            assert_eq!(spacing.sampling_grid(&vp, 8).unwrap(), spacing.elbo_grid(&vp, 8));
+        }
     }
 
     /// The gaps of a random grid are uniform on the simplex: each has mean 1/N of the span.

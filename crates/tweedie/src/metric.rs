@@ -27,10 +27,12 @@ mod features;
 mod frechet;
 mod inception_score;
 mod mmd;
+mod prd;
 mod precision_recall;
 
 pub use features::{Extractor, FeatureNetwork, Features};
 pub use frechet::{FeatureMoments, FeatureStatistics, frechet_distance};
 pub use inception_score::{InceptionScore, inception_score};
 pub use mmd::Mmd;
+pub use prd::PrdCurve;
 pub use precision_recall::{PrecisionRecall, precision_recall};

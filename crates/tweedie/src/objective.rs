@@ -140,6 +140,9 @@ pub enum ObjectiveConfig {
         time: TimeDistribution,
         /// Draws of (t, ε) per row.
         draws: usize,
+        /// Vectors of random signs, of the target `biased` alone.
+        #[serde(default = "one")]
+        probes: usize,
     },
     /// A head between β̃ and β by the variational bound of the chain, under a frozen score.
     VariationalBound {
@@ -182,7 +185,7 @@ impl Default for ObjectiveConfig {
 }
 
 /// The objectives that have a name, with the heads that they train.
-pub const PRESETS: [Preset; 11] = [
+pub const PRESETS: [Preset; 12] = [
     Preset::new("lm", "objective.kind = 'lm'", "Likelihood Matching"),
     Preset::new(
         "lm-paper",
@@ -220,6 +223,13 @@ pub const PRESETS: [Preset; 11] = [
         "Optimal Covariance Matching: a head fitted to the Jacobian of a frozen score",
     ),
     Preset::new(
+        "ocm-biased",
+        "objective = { kind = 'covariance-matching', target = 'biased' }\n\
+         model.head.structure = { low-rank = 0 }",
+        "What OCM replaces, its eq. 10, to be compared with: a diagonal head fitted to products \
+         with the same random signs throughout, hence biased",
+    ),
+    Preset::new(
         "npr",
         "objective = { kind = 'covariance-matching', target = 'residual' }",
         "A head fitted to the squared residual of a frozen score",
@@ -247,6 +257,10 @@ pub const PRESETS: [Preset; 11] = [
     ),
 ];
 
+fn one() -> usize {
+    1
+}
+
 /// Draws per datum and step.
 const MOST_DRAWS: usize = 10_000;
 
@@ -273,9 +287,15 @@ impl ObjectiveConfig {
                 let lm = LikelihoodMatching { transitions, form, time, grid, score };
                 Ok(Box::new(FixedHessian::new(lm, hessian)))
             }
-            &ObjectiveConfig::CovarianceMatching { target, time, draws } => {
+            &ObjectiveConfig::CovarianceMatching { target, time, draws, probes } => {
                 Error::check_count("objective.draws", draws, MOST_DRAWS)?;
-                Ok(Box::new(CovarianceMatching { target, time, draws }))
+                Error::check_count("objective.probes", probes, MOST_DRAWS)?;
+                if probes > 1 && target != Target::Biased {
+                    let problem = format!("{probes}, of a target that draws signs anew or none");
+                    let remedy = "leave it out, or set objective.target to biased (ocm-biased)";
+                    return Err(Error::config("objective.probes", problem, remedy));
+                }
+                Ok(Box::new(CovarianceMatching { target, time, draws, probes }))
             }
             &ObjectiveConfig::VariationalBound { draws, steps } => {
                 Error::check_count("objective.draws", draws, MOST_DRAWS)?;
@@ -310,6 +330,7 @@ impl ObjectiveConfig {
                 target,
                 time: TimeDistribution::Uniform,
                 draws: 1,
+                probes: 1,
             },
             ObjectiveConfig::VariationalBound { draws: 1, steps: StepDistribution::default() },
             ObjectiveConfig::Hybrid { draws: 1, lambda: 0.001, steps: StepDistribution::Uniform },
@@ -350,6 +371,7 @@ impl ObjectiveConfig {
             ObjectiveConfig::CovarianceMatching { target, .. } => {
                 let target = match target {
                     Target::Jacobian => "OCM",
+                    Target::Biased => "OCM's biased eq. 10, to be compared with",
                     Target::Residual => "NPR",
                     Target::SecondMoment => "SN",
                 };

@@ -65,6 +65,10 @@ pub trait Schedule: Debug + Send + Sync {
     fn steps(&self) -> usize {
         1000
     }
+    /// Whether the process is that chain, and not a process in continuous time that it stands for.
+    fn is_chain(&self) -> bool {
+        false
+    }
     /// `σ_t`.
     fn sigma(&self, t: f64) -> f64 {
         self.sigma2(t).sqrt()

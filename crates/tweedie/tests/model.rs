@@ -292,7 +292,12 @@ fn second_moments_are_learned() {
     let target = Target::SecondMoment;
     train(
         &model,
-        &ObjectiveConfig::CovarianceMatching { target, time: TimeDistribution::Uniform, draws: 1 },
+        &ObjectiveConfig::CovarianceMatching {
+            target,
+            time: TimeDistribution::Uniform,
+            draws: 1,
+            probes: 1,
+        },
         400,
     );
     let trained = error();
@@ -413,6 +418,7 @@ fn heads_belong_to_their_objectives() {
         target,
         time: TimeDistribution::Uniform,
         draws: 1,
+        probes: 1,
     };
     let (sn, npr, iddpm) = (
         matching(Target::SecondMoment),

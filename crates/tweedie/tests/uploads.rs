@@ -120,6 +120,7 @@ fn a_training_step_uploads_one_table() {
         target,
         time: TimeDistribution::Uniform,
         draws: 2,
+        probes: 1,
     };
     let posterior = HeadConfig::default();
     let diagonal = HeadConfig::diagonal;

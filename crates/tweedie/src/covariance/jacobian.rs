@@ -159,6 +159,34 @@ mod tests {
         assert_eq!(within.all().int64_value(&[]), 1);
     }
 
+    /// Row by row, the mean over 4000 seeds of one sign vector's estimate is the exact diagonal,
+    /// within four standard errors `√(Σ_{j≠i} G_ij²/4000)`. Nothing is held in `[0, 1]` here: with
+    /// all signs against it a coordinate reaches `G_ii ± Σ_{j≠i} |G_ij|`, within it.
+    #[test]
+    fn every_row_is_unbiased() {
+        let means = [[-0.5, 0.3, 0.0], [0.5, 0.0, 0.2]];
+        let mixture = GaussianMixture::new(&[0.4, 0.6], &means, &[0.3, 0.4]).unwrap();
+        let x = mixture.sample(6, Seed(5));
+        let oracle = Oracle::new(mixture, Arc::new(Vp::default()));
+        let times = Times::each(vec![0.1, 0.2, 0.3, 0.4, 0.5, 0.6]);
+        let q = Query::new(&x, &times);
+        let exact = oracle.moments(&q).cov;
+        let diagonal = exact.diagonal();
+        let others = exact.to_dense() - Tensor::diag_embed(&diagonal, 0, -2, -1);
+        let reach = sum_over(&others.abs(), 2);
+        let (least, most) = ((&diagonal - &reach).min(), (&diagonal + &reach).max());
+        assert!(least.double_value(&[]) > FLOOR && most.double_value(&[]) < 1.0, "{least} {most}");
+        let seeds = 4000;
+        let mut sum = diagonal.zeros_like();
+        for seed in 0..seeds {
+            sum += rademacher(&oracle, &q, 1, &mut Noise::new(Seed(seed), 0..6)).1.diagonal();
+        }
+        let error = (sum_over(&others.square(), 2) / seeds as f64).sqrt();
+        assert!(error.max().double_value(&[]) > 1e-4, "{error:?}");
+        let off = (sum / seeds as f64 - &diagonal).abs() / (error + 1e-13);
+        assert!(off.max().double_value(&[]) < 4.0, "{off}");
+    }
+
     /// Rows at one and the same `x_t` have signs of their own, and so has the next call; another
     /// seed has others; and a row is the same in any batch. The errors of many rows then average
     /// out, which those of common signs do not.

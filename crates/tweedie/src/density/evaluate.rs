@@ -30,7 +30,8 @@ choices! {
         Fd = "fd",
         /// Inception score of samples
         Is = "is",
-        /// Precision, recall, density and coverage of samples among as many training images
+        /// Precision, recall, density and coverage of samples among as many training images by
+        /// nearest neighbours, and PRD by clusters: F8, of recall, and F1/8, of precision
         Pr = "pr",
     }
 }

@@ -48,13 +48,16 @@ impl<'a> Grids<'a> {
     ) -> Result<Vec<f64>> {
         let schedule = self.density.run.schedule();
         let spacing = match self.spacing {
-            SpacingConfig::Laid(Spacing::Even) if self.levels => {
-                return even_trajectory(schedule, steps);
-            }
             SpacingConfig::Laid(spacing) => spacing,
             SpacingConfig::Dynamic => return self.dynamic(covariance, steps, watch),
         };
-        if !self.levels || steps == 1 {
+        if !self.levels {
+            return spacing.sampling_grid(schedule, steps);
+        }
+        if let Some(trajectory) = spacing.trajectory(schedule, steps) {
+            return trajectory;
+        }
+        if steps == 1 {
             return Ok(spacing.elbo_grid(schedule, steps));
         }
         let first = schedule.horizon() / schedule.steps() as f64;

@@ -1,5 +1,5 @@
 //! Samples of images as a network sees them: Fréchet distance, Inception score, precision and
-//! recall.
+//! recall of neighbourhoods and of clusters.
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,8 @@ use super::rows::remarks_on;
 use super::{Density, EvaluateOptions, Metric, SampleOptions};
 use crate::data::{Dataset, OutputFile, Purpose};
 use crate::metric::{
-    Extractor, FeatureMoments, FeatureStatistics, Features, frechet_distance, inception_score,
-    precision_recall,
+    Extractor, FeatureMoments, FeatureStatistics, Features, PrdCurve, frechet_distance,
+    inception_score, precision_recall,
 };
 use crate::model::Denoiser;
 use crate::run::DataRecord;
@@ -420,8 +420,8 @@ impl Drawn {
             add(network.score_name(), score.mean, Some(score.sd), options.samples, None);
         }
         if let Some(Reference { rows: Some(data), source, .. }) = reference {
-            let neighbours = options.neighbours;
-            let found = precision_recall(data, &Tensor::cat(&self.rows, 0), neighbours)?;
+            let (neighbours, samples) = (options.neighbours, Tensor::cat(&self.rows, 0));
+            let found = precision_recall(data, &samples, neighbours)?;
             let against = format!("as many images of {source}, {neighbours} neighbours");
             for (name, value) in [
                 ("precision", found.precision),
@@ -430,6 +430,14 @@ impl Drawn {
                 ("coverage", found.coverage),
             ] {
                 add(name, value, None, rows_of(data), Some(against.clone()));
+            }
+            let (clusters, runs) = (PrdCurve::CLUSTERS, PrdCurve::RUNS);
+            let seed = sampling.seed.derive("PRD");
+            let curve = PrdCurve::of_features(data, &samples, (clusters, runs), seed)?;
+            let against =
+                format!("as many images of {source}, {clusters} clusters, {runs} runs' mean");
+            for (name, beta) in [("PRD-F8", 8.0), ("PRD-F1/8", 0.125)] {
+                add(name, curve.f(beta), None, rows_of(data), Some(against.clone()));
             }
         }
         Ok(figures)

@@ -1,14 +1,15 @@
 //! Covariance heads by regression, under a frozen score: Optimal Covariance Matching, and what it
 //! is compared with.
 
-use tch::{Tensor, with_grad};
+use tch::{Kind, Tensor, with_grad};
 
 use super::pairs::{Pairs, times};
 use super::{Objective, Trains};
 use crate::choice::choices;
+use crate::covariance::jacobian;
 use crate::grid::TimeDistribution;
 use crate::model::Denoiser;
-use crate::noise::{Draw, Noise};
+use crate::noise::{Draw, Noise, Seed};
 use crate::posterior::NoiseMoments;
 use crate::query::Batch;
 use crate::tensor::{squared_norm, vector_jacobian_product};
@@ -22,6 +23,11 @@ choices! {
         /// a matrix of any structure. For a diagonal `G` it is Optimal Covariance Matching's `‖(g −
         /// 1) − v ⊙ σ²Hv‖²`.
         Jacobian = "jacobian",
+        /// What Optimal Covariance Matching replaces, its eq. 10, to be compared with: `‖diag G − 1 −
+        /// (1/M) Σ_m v_m ⊙ σ²Hv_m‖²` with the same `M` vectors of random signs for all rows and
+        /// times. Coordinate `i` of its minimiser is off by `(1/M) Σ_m Σ_{j≠i} v_mi v_mj G_ij`,
+        /// whose variance over the vectors is `(1/M) Σ_{j≠i} G_ij²`, whatever the data.
+        Biased = "biased",
         /// The squared residual `(ε − ε̂)²`, coordinate by coordinate (NPR, Bao et al. 2022): the
         /// diagonal of `Cov[ε|x_t]` plus the score's squared error, by noisier targets.
         Residual = "residual",
@@ -41,6 +47,20 @@ pub struct CovarianceMatching {
     pub time: TimeDistribution,
     /// Draws of (t, ε) per row.
     pub draws: usize,
+    /// Vectors `M` of [`Target::Biased`]; the other targets have none that stay.
+    pub probes: usize,
+}
+
+/// The vectors of [`Target::Biased`] are drawn from this seed.
+const FIXED: Seed = Seed(10);
+
+/// [`Target::Biased`]'s loss, `[b n]`, with the vectors `signs` `[m, d]`.
+fn biased(model: &dyn Denoiser, pairs: &Pairs, signs: &Tensor) -> Tensor {
+    let q = pairs.query();
+    let (_, products) = jacobian::products(model, &q, signs);
+    // v ⊙ Gv is 1 + v ⊙ σ²Hv
+    let target = (products * signs).mean_dim([1i64].as_slice(), false, None::<Kind>);
+    squared_norm(&(model.moments(&q).cov.diagonal() - target.detach()))
 }
 
 impl Objective for CovarianceMatching {
@@ -59,6 +79,13 @@ impl Objective for CovarianceMatching {
                 let moments = with_grad(|| model.moments(&pairs.query().at(&input)));
                 let product = vector_jacobian_product(&moments.noise, &input, &v, true) * sigma;
                 squared_norm(&(moments.cov.matvec(&v) - v + product))
+            }
+            Target::Biased => {
+                let shape = [self.probes as i64, x.size()[1]];
+                let signs = shape[0] * shape[1];
+                let mut fixed = Noise::new(FIXED, 0..1);
+                let signs = fixed.rademacher(signs as usize, x.kind(), x.device());
+                biased(model, &pairs, &signs.view(shape))
             }
             Target::Residual => {
                 let NoiseMoments { noise, cov, .. } = model.moments(&pairs.query());
@@ -95,10 +122,10 @@ mod tests {
     use super::*;
     use crate::likelihood::mean_and_error;
     use crate::model::Space;
-    use crate::noise::Seed;
     use crate::oracle::{GaussianMixture, Oracle};
     use crate::query::Query;
     use crate::schedule::{Schedule, SubVp, Ve, Vp};
+    use crate::sym_matrix::SymMatrix;
     use crate::tensor::to_vec;
 
     /// An oracle whose `G` is off by a multiple of the identity.
@@ -125,7 +152,8 @@ mod tests {
     }
 
     fn losses(target: Target, model: &dyn Denoiser, x0: &Tensor) -> Vec<f64> {
-        let matching = CovarianceMatching { target, time: TimeDistribution::Uniform, draws: 1 };
+        let matching =
+            CovarianceMatching { target, time: TimeDistribution::Uniform, draws: 1, probes: 1 };
         to_vec(&matching.loss(
             model,
             &Batch::of(x0),
@@ -149,6 +177,88 @@ mod tests {
         let x0 = oracle.mixture.sample(200, Seed(1));
         let off = losses(Target::Jacobian, &Shifted(oracle, 0.1), &x0);
         assert!(off.iter().all(|l| (l - 0.03).abs() < 1e-9), "{off:?}");
+    }
+
+    /// The foil of eq. 10 by the exact `G`: its loss at the exact diagonal is `‖b‖²` with
+    /// `b_i = (1/M) Σ_m Σ_{j≠i} v_mi v_mj G_ij`, so that its minimiser is off by `b`. Over all
+    /// vectors of signs of three coordinates `b` has the mean 0 and `‖b‖²` the mean
+    /// `(1/M) Σ_i Σ_{j≠i} G_ij²`, which only grows less with `M`.
+    #[test]
+    fn fixed_signs_move_the_minimiser() {
+        let oracle = oracle(Arc::new(Vp::default()));
+        let x0 = oracle.mixture.sample(50, Seed(1));
+        let mut noise = Noise::new(Seed(3), 0..50);
+        let t = times(TimeDistribution::Uniform, oracle.space().schedule(), 1, &mut noise);
+        let none = vec![[]; 50];
+        let (pairs, []) =
+            Pairs::draw(oracle.space().schedule(), &Batch::of(&x0), t, none, &mut noise);
+        let g = oracle.moments(&pairs.query()).cov.to_dense();
+        let others =
+            &g - Tensor::diag_embed(&oracle.moments(&pairs.query()).cov.diagonal(), 0, -2, -1);
+        let all: Vec<[f64; 3]> = (0..8)
+            .map(|bits| [0, 1, 2].map(|i| if bits >> i & 1 == 1 { 1.0 } else { -1.0 }))
+            .collect();
+        let variance = to_vec(&squared_norm(&others.view([50, 9])));
+        for probes in [1, 2] {
+            let mut mean = vec![0.0; 50];
+            let sets = all.len().pow(probes);
+            for set in 0..sets {
+                let signs: Vec<f64> =
+                    (0..probes).flat_map(|m| all[set / all.len().pow(m) % all.len()]).collect();
+                let signs = Tensor::from_slice(&signs).view([probes as i64, 3]);
+                let b = (&signs.unsqueeze(0) * signs.matmul(&others)).mean_dim(
+                    [1i64].as_slice(),
+                    false,
+                    None::<Kind>,
+                );
+                let (at, off) =
+                    (to_vec(&biased(&oracle, &pairs, &signs)), to_vec(&squared_norm(&b)));
+                for row in 0..50 {
+                    assert!((at[row] - off[row]).abs() < 1e-10, "{} {}", at[row], off[row]);
+                    mean[row] += at[row] / sets as f64;
+                }
+            }
+            for (mean, variance) in mean.iter().zip(&variance) {
+                let expected = variance / f64::from(probes);
+                assert!((mean - expected).abs() < 1e-10, "{probes}: {mean} {expected}");
+            }
+            assert!(variance.iter().fold(0.0f64, |a, &b| a.max(b)) > 0.05, "{variance:?}");
+        }
+    }
+
+    /// The slope of the loss in a common shift of the diagonal, at the exact one: of the foil
+    /// `−2 Σ_i b_i` on average, many standard errors from 0, of OCM's own none; the head is the
+    /// exact diagonal, with the same score.
+    #[test]
+    fn fresh_signs_do_not() {
+        struct OfDiagonal(Shifted);
+        impl Denoiser for OfDiagonal {
+            fn space(&self) -> &Space {
+                self.0.space()
+            }
+            fn noise(&self, q: &Query) -> Tensor {
+                self.0.noise(q)
+            }
+            fn moments(&self, q: &Query) -> NoiseMoments {
+                let NoiseMoments { noise, cov, .. } = self.0.moments(q);
+                NoiseMoments::new(noise, SymMatrix::Diagonal(cov.diagonal()))
+            }
+        }
+        let slope = |target| {
+            let h = 0.01;
+            let loss = |shift| {
+                let oracle = oracle(Arc::new(Vp::default()));
+                let x0 = oracle.mixture.sample(5000, Seed(1));
+                losses(target, &OfDiagonal(Shifted(oracle, shift)), &x0)
+            };
+            let differences: Vec<f64> =
+                loss(h).iter().zip(loss(-h)).map(|(a, b)| (a - b) / (2.0 * h)).collect();
+            mean_and_error(&differences)
+        };
+        let (own, foil) = (slope(Target::Jacobian), slope(Target::Biased));
+        println!("OCM {own:?}, eq. 10 {foil:?}");
+        assert!(own.0.abs() < 4.0 * own.1, "{own:?}");
+        assert!(foil.0.abs() > 20.0 * foil.1.max(own.1), "{foil:?}");
     }
 
     /// The losses on the residual and on the squared noise are least at the exact diagonal: their

@@ -282,9 +282,12 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
             Some(Parametrization::Interpolation) => {
                 ObjectiveConfig::VariationalBound { draws: 1, steps: StepDistribution::default() }
             }
-            Some(Parametrization::SecondMoment) => {
-                ObjectiveConfig::CovarianceMatching { target: Target::SecondMoment, time, draws: 1 }
-            }
+            Some(Parametrization::SecondMoment) => ObjectiveConfig::CovarianceMatching {
+                target: Target::SecondMoment,
+                time,
+                draws: 1,
+                probes: 1,
+            },
             Some(_) => ObjectiveConfig::default(),
             None => ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time, draws: 1 },
         },

@@ -254,10 +254,10 @@ impl Sampling {
     /// The increasing times of the steps, from 0 to the horizon; none for a sampler without steps.
     ///
     /// # Errors
-    /// If the spacing is one that is measured on data.
+    /// If the spacing is one that is measured on data, or the chain has not so many steps.
     pub fn grid(&self, schedule: &dyn Schedule) -> Result<Vec<f64>> {
         match self.sampler.method().has_steps() {
-            true => Ok(self.spacing.laid("sample.spacing")?.elbo_grid(schedule, self.steps)),
+            true => self.spacing.laid("sample.spacing")?.sampling_grid(schedule, self.steps),
             false => Ok(Vec::new()),
         }
     }

@@ -229,6 +229,9 @@ impl Schedule for Vp {
             _ => 1000,
         }
     }
+    fn is_chain(&self) -> bool {
+        matches!(self.beta, BetaSchedule::Tabulated { .. })
+    }
     fn log_snr(&self, t: f64) -> f64 {
         -self.beta.integral(t).exp_m1().ln()
     }
