@@ -44,6 +44,9 @@ pub struct Arguments {
     /// How to go from noise to data
     #[arg(long, default_value = "ancestral", value_parser = choice::<Sampler>())]
     sampler: Sampler,
+    /// Covariance of a reverse step [default: the head's]
+    #[arg(long, value_name = "WHICH", long_help = covariances(), help_heading = "Ancestral steps")]
+    covariance: Option<CovarianceConfig>,
     #[command(flatten)]
     ancestral: AncestralOptions,
     #[command(flatten)]
@@ -71,38 +74,37 @@ pub struct Arguments {
     common: Common,
 }
 
+/// What the sampler `ancestral` takes beside its covariance.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Ancestral steps")]
-struct AncestralOptions {
-    /// Covariance of a reverse step [default: the head's]
-    #[arg(long, value_name = "WHICH", long_help = covariances())]
-    covariance: Option<CovarianceConfig>,
+pub struct AncestralOptions {
     /// From 0 (DDIM) to 1 (ancestral) [default: 1]
     #[arg(long, value_name = "ETA")]
-    eta: Option<f64>,
+    pub eta: Option<f64>,
     /// What the last step puts out: the posterior mean, or a draw [default: noise; of images mean]
     #[arg(long, value_parser = choice::<LastStep>())]
-    last_step: Option<LastStep>,
+    pub last_step: Option<LastStep>,
     /// Hold the predicted clean image between black and white at every step; images alone
     #[arg(long)]
-    clip: bool,
+    pub clip: bool,
     /// The published end of a chain: the noise of the last step but one moves a pixel by at most Y
     /// of 255 levels in the mean (1 or 2), and the last step puts out its mean; images alone
     #[arg(long, value_name = "Y")]
-    clip_noise: Option<f64>,
+    pub clip_noise: Option<f64>,
 }
 
+/// What other samplers take.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Other samplers")]
-struct OtherOptions {
+pub struct OtherOptions {
     /// Langevin steps at each time, predictor-corrector [default: 1]
     #[arg(long, value_name = "STEPS")]
-    corrector_steps: Option<usize>,
+    pub corrector_steps: Option<usize>,
     /// Signal-to-noise ratio r of a Langevin step, predictor-corrector [default: 0.16]
     #[arg(long, value_name = "R")]
-    snr: Option<f64>,
+    pub snr: Option<f64>,
     #[command(flatten)]
-    solver: SolverArguments,
+    pub solver: SolverArguments,
 }
 
 impl Arguments {
@@ -113,7 +115,7 @@ impl Arguments {
             steps: self.steps,
             spacing: Some(self.spacing),
             class: self.class.clone(),
-            covariance: ancestral.covariance,
+            covariance: self.covariance,
             eta: ancestral.eta,
             last_step: ancestral.last_step,
             clip: ancestral.clip,

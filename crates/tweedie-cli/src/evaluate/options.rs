@@ -6,12 +6,13 @@ use clap::Args;
 use tweedie::covariance::CovarianceConfig;
 use tweedie::density::{Decoder, EvaluateOptions, ImageOptions, Metric};
 use tweedie::grid::SpacingConfig;
-use tweedie::sample::LastStep;
+use tweedie::sample::Sampler;
 
 use crate::choice::{choice, covariances};
 use crate::common::{Arithmetic, Common};
 use crate::flow::DequantizationArguments;
 use crate::reading::Reading;
+use crate::sample::{AncestralOptions, OtherOptions};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -20,6 +21,7 @@ Examples:
   tweedie evaluate runs/wine --data test.csv --metrics nll --steps 10,100,1000
   tweedie evaluate runs/wine --against runs/other
   tweedie evaluate runs/cifar --metrics fd,is,pr --inception pt_inception-2015-12-05-6726825d.pth
+  tweedie evaluate runs/wine --metrics mmd --sampler heun --steps 10,18
   tweedie evaluate runs/fashion --metrics fd --features .data/efficientnet-lite0-57934424.pth \\
     --samples 2000 --fewer-samples --save-reference fashion.npz")]
 pub struct Arguments {
@@ -44,6 +46,9 @@ pub struct Arguments {
     /// Covariances of a reverse step [default: of nll all that cost nothing, else learned]
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', long_help = covariances())]
     covariance: Vec<CovarianceConfig>,
+    /// How samples go from noise to data, of mmd, fd, is and pr: as `tweedie sample` draws them
+    #[arg(long, default_value = "ancestral", value_parser = choice::<Sampler>())]
+    sampler: Sampler,
     /// How steps are laid in time [default: angle; of levels the published even trajectory]
     #[arg(long, value_parser = choice::<SpacingConfig>())]
     spacing: Option<SpacingConfig>,
@@ -66,6 +71,10 @@ pub struct Arguments {
     pub(super) arithmetic: Arithmetic,
     #[command(flatten)]
     pub(super) common: Common,
+    #[command(flatten)]
+    ancestral: AncestralOptions,
+    #[command(flatten)]
+    others: OtherOptions,
     #[command(flatten)]
     images: ImageArguments,
     #[command(flatten)]
@@ -94,36 +103,23 @@ struct ImageArguments {
     /// Write the statistics of the reference's features, for --reference
     #[arg(long, value_name = "FILE.npz")]
     save_reference: Option<PathBuf>,
-    /// What the last step puts out: the posterior mean, or a draw [default: mean]
-    #[arg(long, value_name = "WHICH", value_parser = choice::<LastStep>())]
-    last_step: Option<LastStep>,
-    /// From 0 (DDIM) to 1 (ancestral)
-    #[arg(long, value_name = "ETA", default_value_t = ImageOptions::default().eta)]
-    eta: f64,
-    /// Hold the predicted clean image between black and white at every step
-    #[arg(long)]
-    clip: bool,
-    /// The published end of a chain: the noise of the last step but one moves a pixel by at most Y
-    /// of 255 levels in the mean (1 or 2), and the last step puts out its mean; images alone
-    #[arg(long, value_name = "Y")]
-    clip_noise: Option<f64>,
     /// Neighbours of precision, recall, density and coverage
     #[arg(long, value_name = "NUMBER", default_value_t = ImageOptions::default().neighbours)]
     neighbours: usize,
 }
 
 impl ImageArguments {
-    fn options(&self) -> ImageOptions {
+    fn options(&self, ancestral: &AncestralOptions) -> ImageOptions {
         ImageOptions {
             network: self.network.clone(),
             samples: self.samples,
             fewer_samples: self.fewer_samples,
             reference: self.reference.clone(),
             save_reference: self.save_reference.clone(),
-            last_step: self.last_step,
-            eta: self.eta,
-            clip: self.clip,
-            clip_noise: self.clip_noise,
+            last_step: ancestral.last_step,
+            eta: ancestral.eta,
+            clip: ancestral.clip,
+            clip_noise: ancestral.clip_noise,
             neighbours: self.neighbours,
         }
     }
@@ -136,6 +132,10 @@ impl Arguments {
             rows: self.rows,
             steps: self.steps.clone(),
             covariances: self.covariance.clone(),
+            sampler: self.sampler,
+            corrector_steps: self.others.corrector_steps,
+            snr: self.others.snr,
+            solver: self.others.solver.options(),
             spacing: self.spacing,
             decoder: self.decoder,
             ode: !self.no_ode,
@@ -143,7 +143,7 @@ impl Arguments {
             start_time: self.dequantization.start_time,
             seed: self.seed,
             batch_size: self.batch_size,
-            images: self.images.options(),
+            images: self.images.options(&self.ancestral),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! An evaluation as text and as JSON.
 
 use serde_json::{Value, json};
-use tweedie::density::{Difference, Evaluation, ImageFigure, Line};
-use tweedie::sample::Sampling;
+use tweedie::density::{Difference, Evaluation, ImageFigure, Line, Subject};
 
 use crate::json::clipped_json;
 
@@ -17,6 +16,12 @@ pub fn json(found: &Evaluation) -> Value {
         let mut of_line = json!({
             "name": name(line), "kind": line.kind(), "value": line.value, "std_error": line.error,
         });
+        if let Subject::Mmd { sampler, covariance, steps, samples } = line.subject {
+            of_line["sampler"] = json!(sampler);
+            of_line["steps"] = json!(steps);
+            of_line["covariance"] = json!(covariance);
+            of_line["samples"] = json!(samples);
+        }
         for (than, less) in line.differences() {
             if let Some(Difference { mean, error }) = less {
                 of_line[format!("minus_{than}")] = json!({ "mean": mean, "std_error": error });
@@ -99,22 +104,31 @@ fn table(lines: &[Line], unit: &str) -> Vec<String> {
 pub fn figures_json(figures: &[ImageFigure]) -> Value {
     let figure = |figure: &ImageFigure| {
         let sampling = &figure.sampling;
-        json!({
+        let mut answer = json!({
             "name": figure.name,
             "value": figure.value,
             "std_deviation": figure.sd,
-            "steps": sampling.steps,
-            "covariance": sampling.covariance.to_string(),
-            "last_step": sampling.last,
-            "eta": sampling.eta,
-            "clip": sampling.range.is_some(),
-            "clip_noise": sampling.clip_noise,
+            "sampler": sampling.sampler,
+            "steps": sampling.steps_taken(),
+            "covariance": sampling.covariance_taken(),
             "clipped": clipped_json(&figure.clipped),
             "samples": figure.samples,
             "reference": figure.reference,
             "features": figure.features,
             "clipped_levels": figure.clipped_levels,
-        })
+        });
+        let others = [
+            ("last_step", json!(sampling.last)),
+            ("eta", json!(sampling.eta)),
+            ("clip", json!(sampling.range.is_some())),
+            ("clip_noise", json!(sampling.clip_noise)),
+            ("corrector_steps", json!(sampling.corrector_steps)),
+            ("snr", json!(sampling.snr)),
+        ];
+        for (option, value) in others.into_iter().filter(|(option, _)| sampling.takes(option)) {
+            answer[option] = value;
+        }
+        answer
     };
     figures.iter().map(figure).collect()
 }
@@ -124,8 +138,7 @@ pub fn figures(figures: &[ImageFigure]) -> Vec<String> {
     let width = figures.iter().map(|f| f.name.chars().count()).max().unwrap_or(0);
     let line = |figure: &ImageFigure| {
         let ImageFigure { name, value, samples, features, .. } = figure;
-        let Sampling { steps, covariance, last, .. } = figure.sampling;
-        let parts = ImageFigure::PARTS;
+        let (parts, sampling) = (ImageFigure::PARTS, figure.sampling.in_words());
         let sd = figure.sd.map(|sd| format!(" ± {sd:.4} between {parts} parts"));
         let against = figure.reference.as_ref().map(|reference| format!(" against {reference}"));
         let (sd, against) = (sd.unwrap_or_default(), against.unwrap_or_default());
@@ -134,8 +147,8 @@ pub fn figures(figures: &[ImageFigure]) -> Vec<String> {
             clipped => format!("; {clipped} levels beyond 0…255 clipped"),
         };
         format!(
-            "{name:width$} {value:>10.4}{sd}  K = {steps}, {covariance}, last step {last}; \
-             {samples} samples{against}; {features}{clipped}"
+            "{name:width$} {value:>10.4}{sd}  {sampling}; {samples} samples{against}; \
+             {features}{clipped}"
         )
     };
     figures.iter().map(line).collect()

@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::images::{ImageFigure, ImageOptions, measure};
 use super::line::{Line, Subject};
 use super::score::check_dequantization;
-use super::{Density, ScoreOptions, TestRows};
+use super::{Density, SampleOptions, ScoreOptions, TestRows};
 use crate::choice::choices;
 use crate::covariance::CovarianceConfig;
 use crate::data::{Dataset, subset};
 use crate::dequantize::Dequantization;
 use crate::grid::SpacingConfig;
+use crate::likelihood::SolverOptions;
 use crate::noise::Seed;
-use crate::sample::{MOST_ROWS, MOST_STEPS};
+use crate::sample::{MOST_ROWS, MOST_STEPS, Sampler};
 use crate::watch::{Silent, Watch};
 use crate::{Error, Result};
 
@@ -67,6 +68,14 @@ pub struct EvaluateOptions {
     /// Covariances of a reverse step; by default, of `nll` all that cost nothing, else that of
     /// [`SampleOptions`](super::SampleOptions).
     pub covariances: Vec<CovarianceConfig>,
+    /// How samples go from noise to data.
+    pub sampler: Sampler,
+    /// As [`SampleOptions::corrector_steps`].
+    pub corrector_steps: Option<usize>,
+    /// As [`SampleOptions::snr`].
+    pub snr: Option<f64>,
+    /// The solver of samples by the probability flow.
+    pub solver: SolverOptions,
     /// How steps are laid in time; by default equal in the angle of signal and noise, of levels the
     /// published even trajectory.
     pub spacing: Option<SpacingConfig>,
@@ -93,6 +102,10 @@ impl Default for EvaluateOptions {
             rows: None,
             steps: vec![10, 25, 100],
             covariances: Vec::new(),
+            sampler: Sampler::default(),
+            corrector_steps: None,
+            snr: None,
+            solver: SolverOptions::default(),
             spacing: None,
             decoder: Decoder::default(),
             ode: true,
@@ -119,6 +132,28 @@ impl EvaluateOptions {
         }
         let noise = (self.dequantization, self.start_time);
         check_dequantization("evaluate", noise, false, "score rows with the estimator ode instead")
+    }
+
+    /// How samples are drawn with this covariance, where one is requested. Of
+    /// [`EvaluateOptions::steps`] the first are those of the chain.
+    pub(super) fn sampling(&self, covariance: Option<CovarianceConfig>) -> SampleOptions {
+        let ImageOptions { last_step, eta, clip, clip_noise, .. } = self.images;
+        let usual = SampleOptions::default();
+        SampleOptions {
+            sampler: self.sampler,
+            steps: self.steps.first().copied().unwrap_or(usual.steps),
+            spacing: self.spacing,
+            covariance,
+            eta,
+            last_step,
+            clip,
+            clip_noise,
+            corrector_steps: self.corrector_steps,
+            snr: self.snr,
+            solver: self.solver.clone(),
+            seed: self.seed,
+            ..usual
+        }
     }
 
     /// What is measured of `density`.
@@ -225,6 +260,7 @@ impl Density {
             self.prepare(covariance, batch, watch)?;
         }
         let metrics = options.metrics_of(self);
+        self.check_sampling(&metrics, options)?;
         let mut found = Evaluation {
             dim: self.run.data.scaling.dim(),
             images: self.is_of_images(),

@@ -7,6 +7,7 @@ use crate::grid::{Spacing, SpacingConfig, even_trajectory};
 use crate::likelihood::{Elbo, StepCosts};
 use crate::noise::Seed;
 use crate::run::level_rows;
+use crate::sample::Sampling;
 use crate::watch::{Remark, Watch};
 use crate::{Error, Result};
 
@@ -62,6 +63,14 @@ impl<'a> Grids<'a> {
         }
         let first = schedule.horizon() / schedule.steps() as f64;
         Ok(std::iter::once(0.0).chain(spacing.grid(schedule, steps - 1, first)).collect())
+    }
+
+    /// The grid of a chain; none for a sampler without steps.
+    pub fn of_chain(&mut self, sampling: &Sampling, watch: &mut dyn Watch) -> Result<Vec<f64>> {
+        match sampling.steps_taken() {
+            Some(steps) => self.of(sampling.covariance, steps, watch),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The one with the best bound on training rows.

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::grids::Grids;
 use super::rows::remarks_on;
-use super::{Density, EvaluateOptions, Metric, SampleOptions};
+use super::{Density, EvaluateOptions, Metric};
 use crate::data::{Dataset, OutputFile, Purpose};
 use crate::metric::{
     Extractor, FeatureMoments, FeatureStatistics, Features, PrdCurve, frechet_distance,
@@ -42,11 +42,11 @@ pub struct ImageOptions {
     pub save_reference: Option<PathBuf>,
     /// What the last step returns; by default the mean.
     pub last_step: Option<LastStep>,
-    /// From 0 (DDIM) to 1 (ancestral).
-    pub eta: f64,
+    /// From 0 (DDIM) to 1 (ancestral), the default.
+    pub eta: Option<f64>,
     /// Whether the predicted clean image is held between black and white at every step.
     pub clip: bool,
-    /// As [`SampleOptions::clip_noise`].
+    /// As [`SampleOptions::clip_noise`](super::SampleOptions::clip_noise).
     pub clip_noise: Option<f64>,
     /// Neighbours of precision, recall, density and coverage.
     pub neighbours: usize,
@@ -61,7 +61,7 @@ impl Default for ImageOptions {
             reference: None,
             save_reference: None,
             last_step: None,
-            eta: 1.0,
+            eta: None,
             clip: false,
             clip_noise: None,
             neighbours: 3,
@@ -166,7 +166,7 @@ impl Eye {
     }
 }
 
-/// Those of `metrics` that look at images, for each covariance and each number of steps.
+/// Those of `metrics` that look at images, for each of [`Density::samplings`].
 pub(super) fn measure(
     density: &Density,
     metrics: &[Metric],
@@ -184,15 +184,6 @@ pub(super) fn measure(
         let remedy = "fd, is and pr are of images: request nll or mmd";
         return Err(Error::config("evaluate.metrics", problem, remedy));
     };
-    let usual = SampleOptions {
-        last_step: images.last_step,
-        eta: Some(images.eta),
-        clip: images.clip,
-        clip_noise: images.clip_noise,
-        seed: options.seed,
-        ..SampleOptions::default()
-    };
-    usual.check()?;
     let network = images.check(&metrics)?;
     let out = images.save_reference.as_ref().map(OutputFile::create).transpose()?;
     let eye = Eye {
@@ -208,16 +199,12 @@ pub(super) fn measure(
         return Ok(figures);
     }
     let mut grids = Grids::new(density, "evaluate", options.spacing, false, batch);
-    for covariance in density.sampled_covariances(options) {
-        for &steps in &options.steps {
-            let grid = grids.of(covariance, steps, watch)?;
-            let cell = SampleOptions { steps, covariance: Some(covariance), ..usual.clone() };
-            let sampling = density.sampling(&cell);
-            let kept = reference.as_ref().and_then(|r| r.rows.as_ref()).map_or(0, rows_of);
-            let room = (images.samples, kept);
-            let drawn = draw(density, &sampling, &grid, &metrics, room, &eye, batch, watch)?;
-            figures.extend(drawn.figures(&metrics, reference.as_ref(), sampling, images, &eye)?);
-        }
+    for sampling in density.samplings(options) {
+        let grid = grids.of_chain(&sampling, watch)?;
+        let kept = reference.as_ref().and_then(|r| r.rows.as_ref()).map_or(0, rows_of);
+        let room = (images.samples, kept);
+        let drawn = draw(density, &sampling, &grid, &metrics, room, &eye, batch, watch)?;
+        figures.extend(drawn.figures(&metrics, reference.as_ref(), sampling, images, &eye)?);
     }
     let named = |figure: ImageFigure| {
         let name = density.in_its_precision(figure.name);
@@ -352,10 +339,9 @@ fn draw(
         clipped: Clipped::default(),
         clipped_levels: 0,
     };
-    let Sampling { covariance, steps, .. } = sampling;
-    let built = density.covariance(*covariance)?;
+    let built = density.covariance(sampling.covariance)?;
     let ground = Ground { model: density.model(), covariance: &*built, grid, class: None };
-    watch.begin(&format!("sample, {covariance}, K = {steps}"), samples as u64);
+    watch.begin(&format!("sample, {}", sampling.in_words()), samples as u64);
     let clipped = sampling.draw_each(&ground, (samples, batch), watch, |part, rows| {
         let values = run.data.scaling.inverse(&to_vec(&part));
         let beyond = |v: &&f64| !(0.0..=255.0).contains(*v);

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::covariance::CovarianceConfig;
 use crate::likelihood::{Claim, Flag, Summary, bits_per_dim, mean_and_error};
+use crate::sample::Sampler;
 
 /// What a line is about.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,10 +33,12 @@ pub enum Subject {
     },
     /// The maximum mean discrepancy of samples and test rows.
     Mmd {
-        /// The covariance of the sampler's steps.
-        covariance: CovarianceConfig,
-        /// Their number.
-        steps: usize,
+        /// What draws the samples.
+        sampler: Sampler,
+        /// The covariance of its steps, where it takes one.
+        covariance: Option<CovarianceConfig>,
+        /// Their number, where it steps down a grid.
+        steps: Option<usize>,
         /// Samples drawn.
         samples: usize,
     },
@@ -55,8 +58,13 @@ impl fmt::Display for Subject {
                 let plural = if *components == 1 { "" } else { "s" };
                 write!(f, "the model's base, {components} component{plural}")
             }
-            Subject::Mmd { covariance, steps, .. } => {
-                write!(f, "MMD², K = {steps}, {covariance} covariance")
+            Subject::Mmd { sampler, covariance, steps, .. } => {
+                f.write_str("MMD²")?;
+                if *sampler != Sampler::default() {
+                    write!(f, ", {sampler}")?;
+                }
+                steps.map_or(Ok(()), |steps| write!(f, ", K = {steps}"))?;
+                covariance.map_or(Ok(()), |covariance| write!(f, ", {covariance} covariance"))
             }
         }
     }

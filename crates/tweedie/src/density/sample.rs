@@ -105,19 +105,12 @@ impl Density {
         let batch = self.batch("sample.batch_size", options.batch_size, SampleOptions::BATCH)?;
         let class = options.class.as_ref().map(|name| self.run.data.class(name)).transpose()?;
         let sampling = self.sampling(options);
-        let method = sampling.sampler.method();
-        self.check_adaptive("sample.sampler", !method.has_steps())?;
-        if method.options().contains(&"covariance") {
-            self.prepare(sampling.covariance, batch, watch)?;
+        self.check_adaptive("sample.sampler", sampling.steps_taken().is_none())?;
+        if let Some(covariance) = sampling.covariance_taken() {
+            self.prepare(covariance, batch, watch)?;
         }
-        let grid = match method.has_steps() {
-            true => Grids::new(self, "sample", options.spacing, false, batch).of(
-                sampling.covariance,
-                sampling.steps,
-                watch,
-            )?,
-            false => Vec::new(),
-        };
+        let mut grids = Grids::new(self, "sample", options.spacing, false, batch);
+        let grid = grids.of_chain(&sampling, watch)?;
         self.draw(&sampling, &grid, class, (n, batch), watch)
     }
 

@@ -251,6 +251,34 @@ pub struct Sampling {
 }
 
 impl Sampling {
+    /// Whether the sampler takes this field of [`SampleOptions`].
+    pub fn takes(&self, option: &str) -> bool {
+        self.sampler.method().options().contains(&option)
+    }
+
+    /// The number of its steps, where the sampler steps down a grid.
+    pub fn steps_taken(&self) -> Option<usize> {
+        self.sampler.method().has_steps().then_some(self.steps)
+    }
+
+    /// The covariance of its steps, where the sampler takes one.
+    pub fn covariance_taken(&self) -> Option<CovarianceConfig> {
+        self.takes("covariance").then_some(self.covariance)
+    }
+
+    /// The sampler, where it is not the default, and what it has of steps, covariance and last
+    /// step, for people.
+    pub fn in_words(&self) -> String {
+        let usual = self.sampler == Sampler::default();
+        let parts = [
+            (!usual).then(|| self.sampler.to_string()),
+            self.steps_taken().map(|steps| format!("K = {steps}")),
+            self.covariance_taken().map(|covariance| covariance.to_string()),
+            self.takes("last_step").then(|| format!("last step {}", self.last)),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
     /// The increasing times of the steps, from 0 to the horizon; none for a sampler without steps.
     ///
     /// # Errors

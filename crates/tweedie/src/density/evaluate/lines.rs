@@ -2,20 +2,21 @@
 
 use tch::{Device, Kind};
 
-use super::{EvaluateOptions, Evaluation};
-use crate::Result;
+use super::{EvaluateOptions, Evaluation, Metric};
 use crate::baseline::{self, KernelDensity};
 use crate::covariance::CovarianceConfig;
 use crate::density::grids::Grids;
 use crate::density::score::{Part, dequantizer, score};
-use crate::density::{Claim, Density, Line, SampleOptions, Subject, TestRows};
+use crate::density::{Claim, Density, Line, Subject, TestRows};
 use crate::dequantize::Uniform;
 use crate::likelihood::{Estimation, Estimator};
 use crate::metric::Mmd;
 use crate::noise::Seed;
 use crate::run::{dequantized_from, parts_of, scaled_rows};
+use crate::sample::{Sampler, Sampling};
 use crate::tensor::to_vec;
 use crate::watch::Watch;
+use crate::{Error, Result};
 
 impl Density {
     /// The lines of log-likelihoods, with their differences.
@@ -158,7 +159,7 @@ impl Density {
         Ok((lines, undefined))
     }
 
-    /// A line of the maximum mean discrepancy for each covariance and each number of steps.
+    /// A line of the maximum mean discrepancy for each of [`Density::samplings`].
     pub(super) fn discrepancies(
         &self,
         (judged, rows): (&TestRows, &[usize]),
@@ -171,32 +172,67 @@ impl Density {
         let samples = rows.len().clamp(1000, 10_000);
         let mut grids = Grids::new(self, "evaluate", options.spacing, false, batch);
         let mut lines = Vec::new();
-        for covariance in self.sampled_covariances(options) {
-            for &steps in &options.steps {
-                let sampling = self.sampling(&SampleOptions {
-                    covariance: Some(covariance),
-                    steps,
-                    seed: options.seed,
-                    ..SampleOptions::default()
-                });
-                let grid = grids.of(covariance, steps, watch)?;
-                let drawn = self.draw(&sampling, &grid, None, (samples, batch), watch)?;
-                let drawn = drawn.0.to_kind(Kind::Double).to_device(Device::Cpu);
-                let value = Mmd::default().u_statistic(&drawn, &test);
-                lines.push(Line::of_distance(Subject::Mmd { covariance, steps, samples }, value));
-            }
+        for sampling in self.samplings(options) {
+            let grid = grids.of_chain(&sampling, watch)?;
+            let drawn = self.draw(&sampling, &grid, None, (samples, batch), watch)?;
+            let drawn = drawn.0.to_kind(Kind::Double).to_device(Device::Cpu);
+            let value = Mmd::default().u_statistic(&drawn, &test);
+            let subject = Subject::Mmd {
+                sampler: sampling.sampler,
+                covariance: sampling.covariance_taken(),
+                steps: sampling.steps_taken(),
+                samples,
+            };
+            lines.push(Line::of_distance(subject, value));
         }
         Ok(lines)
     }
 
-    /// The covariances that samples are drawn with.
-    pub(in crate::density) fn sampled_covariances(
+    /// How samples are drawn: with each covariance and each number of steps, where the sampler has
+    /// such.
+    pub(in crate::density) fn samplings(&self, options: &EvaluateOptions) -> Vec<Sampling> {
+        let usual = self.sampling(&options.sampling(None));
+        let covariances = match (usual.covariance_taken(), &options.covariances[..]) {
+            (Some(_), given @ [_, ..]) => given,
+            (_, _) => &[usual.covariance],
+        };
+        let steps = match usual.steps_taken() {
+            Some(_) => &options.steps[..],
+            None => &[usual.steps],
+        };
+        let with_steps = |covariance| {
+            let of = |&steps| Sampling { covariance, steps, ..usual.clone() };
+            steps.iter().map(of).collect::<Vec<_>>()
+        };
+        covariances.iter().flat_map(|&covariance| with_steps(covariance)).collect()
+    }
+
+    /// Refuses options of a sampler that nothing in `metrics` uses or that it does not take.
+    pub(super) fn check_sampling(
         &self,
+        metrics: &[Metric],
         options: &EvaluateOptions,
-    ) -> Vec<CovarianceConfig> {
-        match options.covariances.is_empty() {
-            true => vec![self.own_covariance()],
-            false => options.covariances.clone(),
+    ) -> Result<()> {
+        let draws = metrics.iter().any(|metric| *metric != Metric::Nll);
+        if !draws {
+            let given = options.sampler != Sampler::default();
+            let problem =
+                format!("{}, and nothing that is measured is of samples", options.sampler);
+            let remedy = match self.is_of_images() {
+                true => "leave it out, or give evaluate.metrics = fd, is, pr or mmd with it",
+                false => "leave it out, or give evaluate.metrics = mmd with it",
+            };
+            return match given {
+                true => Err(Error::config("evaluate.sampler", problem, remedy)),
+                false => Ok(()),
+            };
         }
+        // covariances may be those of log-likelihoods
+        let of_samples = !metrics.contains(&Metric::Nll);
+        let covariance = options.covariances.first().copied().filter(|_| of_samples);
+        let sampling = options.sampling(covariance);
+        sampling.check()?;
+        sampling.check_images(self.is_of_images(), &self.name())?;
+        self.check_adaptive("evaluate.sampler", !options.sampler.method().has_steps())
     }
 }
