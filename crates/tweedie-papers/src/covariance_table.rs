@@ -12,7 +12,8 @@ use crate::experiment::{Context, Experiment, settings};
 use crate::flag::named as by_name;
 use crate::images::arm::{data_config, run_name};
 use crate::images::judge::{Judge, Method};
-use crate::images::{self, Found, Settings, Unit, check_steps, measure, quick_steps};
+use crate::images::record::Quantity;
+use crate::images::{self, Found, Record, Settings, Unit, check_steps, measure, quick_steps};
 pub use crate::learner::{HeadObjective, Learner};
 use crate::outcome::Outcome;
 use crate::page::Page;
@@ -36,6 +37,8 @@ settings! {
         /// Heads that are trained on it.
         #[serde(with = "by_name")]
         pub train: Vec<Learner> = Vec::new(),
+        /// Trainings of each of these heads, and draws of its figures, each with its own seed.
+        pub repeats: usize = 1,
         /// Covariances that need no head.
         #[serde(with = "by_name")]
         pub covariances: Vec<CovarianceConfig> = covariances(),
@@ -49,7 +52,21 @@ struct Column {
     run: usize,
     name: String,
     method: Method,
+    /// Which training of the head it is, from 0.
+    repeat: usize,
 }
+
+/// What a covariance costs.
+struct Cost {
+    label: String,
+    /// Of the model, in millions.
+    parameters: f64,
+    /// Per row and step.
+    seconds: f64,
+}
+
+/// Between a head's name and the number of its training, from the second.
+const REPEAT: &str = ".seed";
 
 /// The covariances that need no head and few evaluations of the network.
 fn covariances() -> Vec<CovarianceConfig> {
@@ -84,6 +101,7 @@ impl Experiment for CovarianceTable {
         let (dir, device) = (context.out.join("runs"), context.device);
         let mut runs = vec![self.score(&dir, device)?];
         check_steps(&self.steps, runs[0].schedule())?;
+        Error::check_count("experiment.repeats", self.repeats, 1000)?;
         for path in &self.heads {
             runs.push(Run::load(path, device)?);
         }
@@ -106,26 +124,38 @@ impl Experiment for CovarianceTable {
         let mut rest = |what: &str, part: f64| progress(what, begin + (1.0 - begin) * part);
         let mut tasks = Tasks::new(columns.len(), &mut rest);
         let (mut records, mut sheets) = (Vec::new(), Vec::new());
-        for Column { run, name, method } in &columns {
+        for Column { run, name, method, repeat } in &columns {
             let (run, to) = ((name.as_str(), &runs[*run]), (&mut records, &mut sheets));
-            measure(&judge, run, &[*method], &self.steps, 0, &mut tasks, to)?;
+            let how = (&[*method][..], *repeat);
+            measure(&judge, run, how, &self.steps, 0, &mut tasks, to)?;
         }
         let costs = costs(&judge, &runs, &columns)?;
         self.outcome(&judge.found(records)?, &costs)
     }
 }
 
-/// Seconds per row and step of every covariance in an ancestral step, the least of some rounds. In
-/// turn, so that what else the machine does falls on all alike.
-fn costs(judge: &Judge, runs: &[Run], columns: &[Column]) -> Result<Vec<(String, f64)>> {
+/// What every covariance costs in an ancestral step, the least of some rounds. In turn, so that
+/// what else the machine does falls on all alike.
+fn costs(judge: &Judge, runs: &[Run], columns: &[Column]) -> Result<Vec<Cost>> {
     let timed = if judge.unit() == Unit::BitsPerDim { TIMED } else { TIMED_ROWS };
-    let columns = || columns.iter().filter(|column| column.method.has_likelihood());
-    let label = |column: &Column| format!("{}, {}", column.name, column.method.label());
-    let mut costs: Vec<_> = columns().map(|column| (label(column), f64::INFINITY)).collect();
+    let first = |column: &&Column| column.repeat == 0 && column.method.has_likelihood();
+    let columns: Vec<&Column> = columns.iter().filter(first).collect();
+    let cost = |column: &&Column| {
+        let model = &runs[column.run].model;
+        let head = column.method.covariance == CovarianceConfig::Own
+            || column.method.covariance == CovarianceConfig::Interpolated;
+        let size = if head { model.parameters().size() } else { model.score_size() };
+        Cost {
+            label: format!("{}, {}", column.name, column.method.label()),
+            parameters: size as f64 / 1e6,
+            seconds: f64::INFINITY,
+        }
+    };
+    let mut costs: Vec<Cost> = columns.iter().map(cost).collect();
     for _ in 0..ROUNDS {
-        for (column, (_, least)) in columns().zip(&mut costs) {
+        for (column, cost) in columns.iter().zip(&mut costs) {
             let seconds = judge.seconds_per_step(&runs[column.run], column.method, timed)?;
-            *least = least.min(seconds);
+            cost.seconds = cost.seconds.min(seconds);
         }
     }
     Ok(costs)
@@ -234,10 +264,9 @@ impl CovarianceTable {
         let head = |(run, own): (usize, &Run)| Some((run, own.model.head_covariance()?));
         of.extend(runs.iter().enumerate().filter_map(head));
         let column = |method: fn(CovarianceConfig) -> Method| {
-            move |&(run, covariance): &(usize, CovarianceConfig)| Column {
-                run,
-                name: run_name(runs[run].dir.path()),
-                method: method(covariance),
+            move |&(run, covariance): &(usize, CovarianceConfig)| {
+                let (name, repeat) = repeat_of(run_name(runs[run].dir.path()));
+                Column { run, name, method: method(covariance), repeat }
             }
         };
         let mut columns: Vec<Column> = of.iter().map(column(Method::ancestral)).collect();
@@ -249,37 +278,70 @@ impl CovarianceTable {
         Ok(columns)
     }
 
-    fn outcome(&self, found: &Found, costs: &[(String, f64)]) -> Result<Outcome> {
+    fn outcome(&self, found: &Found, costs: &[Cost]) -> Result<Outcome> {
         let distances = found.records.iter().filter_map(|r| Some(r.samples?.frechet));
         let limit = 1.1 * distances.fold(f64::INFINITY, f64::min);
         let least = found.names.map(|_| {
-            let table = self.least_steps(found, limit);
+            let table = self.least_steps(found, limit, costs);
             Page::new().with("limit", format!("{limit:.1}")).table("least steps", &table)
         });
-        let mut cost = Table::new(["", "ms", "ratio"]);
-        let plain = costs.first().map_or(f64::NAN, |first| first.1);
-        for (name, seconds) in costs {
-            let cells = [Cell::number(1e3 * seconds, 3), Cell::number(seconds / plain, 2)];
-            cost.push([name.as_str().into()].into_iter().chain(cells));
+        let mut cost = Table::new(["", "parameters, M", "ms", "ratio"]);
+        let plain = costs.first().map_or(f64::NAN, |first| first.seconds);
+        for Cost { label, parameters, seconds } in costs {
+            let cells = [(*parameters, 3), (1e3 * seconds, 3), (seconds / plain, 3)];
+            let cells = cells.map(|(value, digits)| Cell::number(value, digits));
+            cost.push([label.as_str().into()].into_iter().chain(cells));
         }
         let heads: Vec<String> = self.train.iter().map(Learner::to_string).collect();
         let trained = Page::new().with("heads", heads.join(", "));
+        let repeated = (self.repeats > 1 && !heads.is_empty()).then(|| {
+            let quantities = [Quantity::Likelihood].into_iter().chain(found.of_samples());
+            let tables = quantities.map(|of| {
+                Page::new().with("name", found.label(of)).table("over seeds", &found.over(of))
+            });
+            Page::new().each("quantities", tables)
+        });
         let page = Page::new()
             .when("trained", (!heads.is_empty()).then_some(trained))
             .when("least", least)
+            .when("repeated", repeated)
             .with("rounds", ROUNDS)
             .table("cost", &cost);
         let title = "Every covariance on one score";
         Ok(found.outcome(Self::NAME, "likelihood", title, page))
     }
 
-    /// For each covariance the fewest steps whose distance is at most `limit`.
-    fn least_steps(&self, found: &Found, limit: f64) -> Table {
-        let mut table = Table::new(["", "K"]);
-        for same in found.records.chunk_by(|a, b| a.label() == b.label()) {
-            let few = same.iter().find(|r| r.samples.is_some_and(|s| s.frechet <= limit));
-            table.push([same[0].label().into(), Cell::from(few.map(|r| r.steps))]);
+    /// For each covariance the fewest steps whose distance is at most `limit`, and so many times
+    /// what a step costs over the first covariance's.
+    fn least_steps(&self, found: &Found, limit: f64, costs: &[Cost]) -> Table {
+        let mut table = Table::new(["", "K", "distance", "ratio × K"]);
+        let plain = costs.first().map_or(f64::NAN, |first| first.seconds);
+        let first = |r: &&Record| r.repeat == 0;
+        let records: Vec<&Record> = found.records.iter().filter(first).collect();
+        for same in records.chunk_by(|a, b| a.label() == b.label()) {
+            let near = |r: &&&Record| r.samples.is_some_and(|s| s.frechet <= limit);
+            let few = same.iter().find(near);
+            // DDIM's step computes what DDPM's with the same covariance does
+            let ancestral = Method::ancestral(same[0].method.covariance);
+            let label = format!("{}, {}", same[0].arm, ancestral.label());
+            let ratio = costs.iter().find(|c| c.label == label).map(|c| c.seconds / plain);
+            let times = few.zip(ratio).map(|(r, ratio)| Cell::number(ratio * r.steps as f64, 1));
+            let distance = few.and_then(|r| Some(Cell::number(r.samples?.frechet, 2)));
+            table.push([
+                same[0].label().into(),
+                Cell::from(few.map(|r| r.steps)),
+                distance.into(),
+                times.into(),
+            ]);
         }
         table
+    }
+}
+
+/// The name of a head's run without the number of its training, and that number.
+fn repeat_of(run: String) -> (String, usize) {
+    match run.rsplit_once(REPEAT).and_then(|(name, n)| Some((name.to_string(), n.parse().ok()?))) {
+        Some(found) => found,
+        None => (run, 0),
     }
 }

@@ -102,7 +102,7 @@ impl FewSteps {
         for (run, name) in runs.iter().zip(names(&runs)) {
             let (methods, to) = (Method::of(run), (&mut records, &mut sheets));
             let run = (name.as_str(), run);
-            images::measure(&judge, run, &methods, &self.steps, self.sheet, &mut tasks, to)?;
+            images::measure(&judge, run, (&methods, 0), &self.steps, self.sheet, &mut tasks, to)?;
         }
         Ok((judge.found(records)?, sheets))
     }

@@ -206,12 +206,12 @@ pub(super) fn quick_steps(steps: Vec<usize>) -> Vec<usize> {
 /// Sheets of samples by the names of their files.
 pub(super) type Sheets = Vec<(String, Sheet)>;
 
-/// Measures `run` under `methods` in each number of `steps`: one task of `tasks`; with sheets of
-/// `sheet` samples, unless that is 0.
+/// Measures `run` under `methods` in each number of `steps`, for the so many-th time: one task of
+/// `tasks`; with sheets of `sheet` samples, unless that is 0.
 pub(super) fn measure(
     judge: &Judge,
     (name, run): (&str, &Run),
-    methods: &[Method],
+    (methods, repeat): (&[Method], usize),
     steps: &[usize],
     sheet: usize,
     tasks: &mut Tasks,
@@ -220,7 +220,7 @@ pub(super) fn measure(
     let (total, mut done) = (methods.len() * steps.len(), 0);
     for &method in methods {
         for &k in steps {
-            let (record, samples) = judge.measure(run, name, method, k, sheet)?;
+            let (record, samples) = judge.measure(run, name, (method, repeat), k, sheet)?;
             records.push(record);
             if sheet > 0 {
                 sheets.push((format!("samples-{name}-{}-{k}.png", method.name()), samples));
@@ -257,7 +257,7 @@ pub(super) fn study(
         };
         judge.check(&run)?;
         let to = (&mut records, &mut sheets);
-        measure(&judge, (&arm.name, &run), &methods(arm, &run), steps, sheet, &mut tasks, to)?;
+        measure(&judge, (&arm.name, &run), (&methods(arm, &run), 0), steps, sheet, &mut tasks, to)?;
         first = Some(judge);
     }
     let judge = first.ok_or_else(|| Error::config("arms", "none", "give at least one"))?;

@@ -13,7 +13,7 @@ use tweedie::data::{Dataset, Scaling, subset};
 use tweedie::grid::even_trajectory;
 use tweedie::likelihood::{Elbo, LogLikelihood};
 use tweedie::metric::{
-    Extractor, FeatureMoments, FeatureStatistics, InceptionScore, frechet_distance,
+    Extractor, FeatureMoments, FeatureStatistics, InceptionScore, PrdCurve, frechet_distance,
     inception_score, precision_recall,
 };
 use tweedie::model::Denoiser;
@@ -270,24 +270,29 @@ impl<'a> Judge<'a> {
         Ok(text.trim_end().into())
     }
 
-    /// Everything about `run`, called `arm`, under `method` in `steps` steps, and a sheet of the
-    /// first `sheet` samples, which must be images.
+    /// Everything about `run`, called `arm`, under a method in `steps` steps, and a sheet of the
+    /// first `sheet` samples, which must be images. Another number beside the method draws anew.
     pub fn measure(
         &self,
         run: &Run,
         arm: &str,
-        method: Method,
+        (method, repeat): (Method, usize),
         steps: usize,
         sheet: usize,
     ) -> Result<(Record, Sheet)> {
-        let nll = method.has_likelihood().then(|| self.nll(run, method, steps)).transpose()?;
+        let seed = match repeat {
+            0 => self.seed(),
+            repeat => self.seed().derive(&format!("repeat {repeat}")),
+        };
+        let nll = method.has_likelihood().then(|| self.nll(run, method, steps, seed));
+        let nll = nll.transpose()?;
         let wanted = if self.samples.is_some() { self.settings.samples.max(sheet) } else { sheet };
         let (samples, clipped) = match wanted {
             0 => (
                 Tensor::zeros([0, self.scaling.dim() as i64], (Kind::Double, Device::Cpu)),
                 Clipped::default(),
             ),
-            wanted => self.samples(run, method, steps, wanted)?,
+            wanted => self.samples(run, method, steps, (wanted, seed))?,
         };
         let Clipped { noise: Count { some, all }, .. } = clipped;
         let clipped = (all > 0).then(|| some as f64 / all as f64);
@@ -300,6 +305,7 @@ impl<'a> Judge<'a> {
             arm: arm.into(),
             method,
             steps,
+            repeat,
             nll,
             samples: figures.transpose()?,
             outside: (wanted > 0 && self.image.is_some()).then(|| self.outside(&samples)),
@@ -328,7 +334,17 @@ impl<'a> Judge<'a> {
             false => None,
         };
         let (precision, recall) = both.map(|both| (both.precision, both.recall)).unzip();
-        Ok(SampleFigures { frechet, score, precision, recall })
+        let prd = match n > PrdCurve::CLUSTERS as i64 {
+            true => {
+                let data = reference.features.narrow(0, 0, n);
+                let how = (PrdCurve::CLUSTERS, PrdCurve::RUNS);
+                let seed = self.seed().derive("clusters");
+                let curve = PrdCurve::of_features(&data, &seen.features, how, seed)?;
+                Some([curve.f(1.0 / 8.0), curve.f(8.0)])
+            }
+            false => None,
+        };
+        Ok(SampleFigures { frechet, score, precision, recall, prd })
     }
 
     /// The share of numbers beyond the levels' range.
@@ -339,7 +355,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The negative log-likelihood and its standard error over rows.
-    fn nll(&self, run: &Run, method: Method, steps: usize) -> Result<(f64, f64)> {
+    fn nll(&self, run: &Run, method: Method, steps: usize, seed: Seed) -> Result<(f64, f64)> {
         let covariance = run.model.covariance(method.covariance)?;
         let reverse = Reverse::new(&run.model, &*covariance, 1.0)?;
         let grid = self.grid(run, steps)?;
@@ -351,7 +367,7 @@ impl<'a> Judge<'a> {
             elbo = elbo.at_most(self.settings.terms);
         }
         let rows = Batch::of(&run.model.space().place(&self.rows));
-        let seed = self.seed().derive("bits");
+        let seed = seed.derive("bits");
         let mut estimate = elbo.in_batches(&rows, seed, self.settings.batch, &mut |_| Ok(()))?;
         estimate.shift(&self.offsets);
         Ok(match self.unit() {
@@ -392,7 +408,7 @@ impl<'a> Judge<'a> {
         (rows, steps): (usize, usize),
     ) -> Result<f64> {
         let begun = std::time::Instant::now();
-        drop(self.samples(run, method, steps, rows)?);
+        drop(self.samples(run, method, steps, (rows, self.seed()))?);
         Ok(begun.elapsed().as_secs_f64() / (rows * steps) as f64)
     }
 
@@ -402,9 +418,9 @@ impl<'a> Judge<'a> {
         run: &Run,
         method: Method,
         steps: usize,
-        n: usize,
+        (n, seed): (usize, Seed),
     ) -> Result<(Tensor, Clipped)> {
-        let (model, seed) = (&run.model, self.seed().derive("samples"));
+        let (model, seed) = (&run.model, seed.derive("samples"));
         let Method { covariance, eta } = method;
         let sampling = Sampling { covariance, eta, seed, ..self.sampling(run, steps) };
         let (covariance, grid) = (model.covariance(covariance)?, self.grid(run, steps)?);

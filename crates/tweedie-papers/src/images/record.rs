@@ -1,5 +1,6 @@
 //! What was measured of runs, as tables and curves over the number of steps.
 
+use tweedie::likelihood::mean_and_error;
 use tweedie_report::table::{Cell, Column, Table};
 
 use super::judge::Method;
@@ -38,6 +39,9 @@ pub struct SampleFigures {
     pub precision: Option<f64>,
     /// Their recall.
     pub recall: Option<f64>,
+    /// `F_1/8` and `F_8` of Sajjadi et al. (2018), their precision and recall, where there are more
+    /// samples than clusters.
+    pub prd: Option<[f64; 2]>,
 }
 
 /// What tables and curves are of.
@@ -53,12 +57,22 @@ pub(crate) enum Quantity {
     Precision,
     /// The recall of samples.
     Recall,
+    /// `F_1/8` of their precision and recall by clusters.
+    PrdPrecision,
+    /// `F_8`, the recall of the OCM paper's Tables 11 and 12.
+    PrdRecall,
 }
 
 impl Quantity {
     /// Those of samples.
-    const OF_SAMPLES: [Quantity; 4] =
-        [Quantity::Distance, Quantity::Score, Quantity::Precision, Quantity::Recall];
+    const OF_SAMPLES: [Quantity; 6] = [
+        Quantity::Distance,
+        Quantity::Score,
+        Quantity::Precision,
+        Quantity::Recall,
+        Quantity::PrdPrecision,
+        Quantity::PrdRecall,
+    ];
 
     /// Its name in files.
     pub(crate) fn file(self) -> &'static str {
@@ -68,14 +82,16 @@ impl Quantity {
             Quantity::Score => "inception-score",
             Quantity::Precision => "precision",
             Quantity::Recall => "recall",
+            Quantity::PrdPrecision => "prd-precision",
+            Quantity::PrdRecall => "prd-recall",
         }
     }
 
     /// Decimals on a page.
     fn decimals(self) -> usize {
         match self {
-            Quantity::Likelihood | Quantity::Precision | Quantity::Recall => 3,
             Quantity::Distance | Quantity::Score => 2,
+            _ => 3,
         }
     }
 }
@@ -89,6 +105,8 @@ pub struct Record {
     pub method: Method,
     /// `K`.
     pub steps: usize,
+    /// Which training and draw it is, from 0.
+    pub repeat: usize,
     /// Negative log-likelihood per row and its standard error; none for DDIM.
     pub nll: Option<Measured>,
     /// What was found of samples, where there are features.
@@ -116,6 +134,8 @@ impl Record {
             Quantity::Score => self.samples?.score,
             Quantity::Precision => self.samples?.precision.map(alone),
             Quantity::Recall => self.samples?.recall.map(alone),
+            Quantity::PrdPrecision => self.samples?.prd.map(|both| alone(both[0])),
+            Quantity::PrdRecall => self.samples?.prd.map(|both| alone(both[1])),
         }
     }
 
@@ -156,21 +176,29 @@ impl Found {
         };
         let mut columns: Vec<Column> = vec!["run".into()];
         columns.extend(extra.iter().map(|name| Column::from(*name)));
-        let rest = ["method".into(), "steps".into(), nll, "frechet_distance".into()];
+        let rest =
+            ["method".into(), "steps".into(), "repeat".into(), nll, "frechet_distance".into()];
         columns.extend(rest);
         columns.push(Column::from("inception_score").error("inception_score_sd"));
-        columns.extend(["precision", "recall", "outside", "noise_clipped"].map(Column::from));
+        let shares = ["precision", "recall", "prd_precision", "prd_recall"];
+        columns.extend(shares.into_iter().chain(["outside", "noise_clipped"]).map(Column::from));
         let mut table = Table::new(columns);
         for r in &self.records {
             let mut row = vec![r.arm.as_str().into()];
             row.extend(of(&r.arm));
-            row.extend([r.method.name().into(), r.steps.into(), measured(r.nll, 3)]);
+            row.extend([
+                r.method.name().into(),
+                r.steps.into(),
+                r.repeat.into(),
+                measured(r.nll, 3),
+            ]);
             let number = |v: Option<f64>| Cell::from(v.map(|v| Cell::number(v, 3)));
             let samples = r.samples;
             row.push(number(samples.map(|s| s.frechet)));
             row.push(measured(samples.and_then(|s| s.score), 3));
             row.push(number(samples.and_then(|s| s.precision)));
             row.push(number(samples.and_then(|s| s.recall)));
+            row.extend([0, 1].map(|i| number(samples.and_then(|s| s.prd).map(|both| both[i]))));
             row.extend([r.outside, r.clipped].map(number));
             table.push(row);
         }
@@ -193,7 +221,7 @@ impl Found {
     /// A line per run and method, a column per number of steps, of the records that `keep` picks;
     /// lines without a value are left out.
     pub(crate) fn by_steps(&self, of: Quantity, keep: impl Fn(&Record) -> bool) -> Table {
-        let lines = self.lines(|r| keep(r) && r.value(of).is_some());
+        let lines = self.lines(|r| r.repeat == 0 && keep(r) && r.value(of).is_some());
         let mut steps: Vec<usize> = Vec::new();
         for record in &self.records {
             if !steps.contains(&record.steps) {
@@ -206,9 +234,28 @@ impl Found {
         })
     }
 
+    /// Mean and standard deviation over the repeats of runs that have more than one.
+    pub(crate) fn over(&self, of: Quantity) -> Table {
+        let lines = self.lines(|r| r.value(of).is_some());
+        let repeated: Vec<_> =
+            lines.into_iter().filter(|(_, all)| all.iter().any(|r| r.repeat > 0)).collect();
+        let mut steps: Vec<usize> = Vec::new();
+        self.records.iter().for_each(|r| {
+            if !steps.contains(&r.steps) {
+                steps.push(r.steps);
+            }
+        });
+        grid("", &repeated, &named(steps, |k| format!("K = {k}")), |records, k| {
+            let same = records.iter().filter(|r| r.steps == *k);
+            let values: Vec<f64> = same.filter_map(|r| Some(r.value(of)?.0)).collect();
+            let (mean, error) = mean_and_error(&values);
+            measured(Some((mean, error * (values.len() as f64).sqrt())), of.decimals())
+        })
+    }
+
     /// Curves over the number of steps, one per run and method.
     fn curves(&self, title: &str, of: Quantity) -> String {
-        let lines = self.lines(|r| r.value(of).is_some());
+        let lines = self.lines(|r| r.repeat == 0 && r.value(of).is_some());
         let series = lines.into_iter().map(|(label, records)| {
             let point = |r: &&Record| Some((r.steps as f64, r.value(of)?));
             curve(label, records.iter().filter_map(point))
@@ -223,6 +270,8 @@ impl Found {
             (Quantity::Score, Some(SampleNames { score: Some(name), .. })) => name.into(),
             (Quantity::Precision, _) => "Precision (Kynkäänniemi et al. 2019)".into(),
             (Quantity::Recall, _) => "Recall (Kynkäänniemi et al. 2019)".into(),
+            (Quantity::PrdPrecision, _) => "Precision F₁⸝₈ (Sajjadi et al. 2018)".into(),
+            (Quantity::PrdRecall, _) => "Recall F₈ (Sajjadi et al. 2018)".into(),
             _ => format!("{}, ± s.e.", self.unit.label()),
         }
     }
