@@ -89,7 +89,7 @@ enum Command {
     Decode(encode::DecodeArguments),
     /// Judge a fitted density on test rows, beside classical densities
     Evaluate(evaluate::Arguments),
-    /// Figures and tables of the papers, beside the published values
+    /// Figures and tables of the papers; a page has the published values where there are any
     Experiment(experiment::Arguments),
     /// One self-contained HTML page about a run
     Report(report::Arguments),

@@ -44,6 +44,8 @@ settings! {
         pub covariances: Vec<CovarianceConfig> = covariances(),
         /// Numbers of sampling steps `K`.
         pub steps: Vec<usize> = vec![10, 25, 50, 100, 200, 1000],
+        /// Samples on a sheet of images, and images whose diagonals of G are drawn; 0: none.
+        pub sheet: usize = 0,
     }
 }
 
@@ -92,7 +94,7 @@ impl Experiment for CovarianceTable {
 
     fn quick(self) -> Self {
         let steps = quick_steps(self.steps);
-        CovarianceTable { images: self.images.quick(), steps, ..self }
+        CovarianceTable { images: self.images.quick(), steps, sheet: self.sheet.min(16), ..self }
     }
 
     /// Trains the heads in `out/runs` and judges every covariance.
@@ -127,10 +129,20 @@ impl Experiment for CovarianceTable {
         for Column { run, name, method, repeat } in &columns {
             let (run, to) = ((name.as_str(), &runs[*run]), (&mut records, &mut sheets));
             let how = (&[*method][..], *repeat);
-            measure(&judge, run, how, &self.steps, 0, &mut tasks, to)?;
+            let sheet = if judge.unit() == Unit::BitsPerDim { self.sheet } else { 0 };
+            measure(&judge, run, how, &self.steps, sheet, &mut tasks, to)?;
+        }
+        if self.sheet > 0 {
+            let first = |c: &&Column| c.repeat == 0 && c.method.has_likelihood();
+            for Column { run, name, method, .. } in columns.iter().filter(first) {
+                let diagonal = judge.diagonals(&runs[*run], *method, self.sheet)?;
+                let name = format!("diagonal-{name}-{}.png", method.name());
+                sheets.extend(diagonal.map(|sheet| (name, sheet)));
+            }
         }
         let costs = costs(&judge, &runs, &columns)?;
-        self.outcome(&judge.found(records)?, &costs)
+        let outcome = self.outcome(&judge.found(records)?, &costs)?;
+        Ok(Outcome { sheets, ..outcome })
     }
 }
 

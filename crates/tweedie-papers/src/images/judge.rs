@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 use super::record::{SampleFigures, SampleNames};
 use super::{Found, Record, Settings, Unit};
 use crate::page::Page;
-use tweedie::covariance::{CovarianceConfig, Reverse};
+use tweedie::covariance::{CovarianceConfig, Reverse, StepCovariance};
 use tweedie::data::{Dataset, Scaling, subset};
 use tweedie::grid::even_trajectory;
 use tweedie::likelihood::{Elbo, LogLikelihood};
@@ -17,8 +17,8 @@ use tweedie::metric::{
     inception_score, precision_recall,
 };
 use tweedie::model::Denoiser;
-use tweedie::noise::Seed;
-use tweedie::query::Batch;
+use tweedie::noise::{Noise, Seed};
+use tweedie::query::{Batch, Query, Times};
 use tweedie::run::{Run, level_rows, scaled_rows};
 use tweedie::sample::{Clipped, Ground, LastStep, SampleOptions, Sampling};
 use tweedie::tensor::{Count, to_vec};
@@ -427,6 +427,28 @@ impl<'a> Judge<'a> {
         let ground =
             Ground { model: model.own_mode(), covariance: &*covariance, grid: &grid, class: None };
         sampling.draw(&ground, (n, self.settings.batch), &mut Silent)
+    }
+
+    /// The diagonal of `G` of the first `n` test images, each with its noise at the time whose
+    /// signal-to-noise ratio is 1, as pictures from 0 (black) to 1 (white); nothing of tables, and
+    /// of a covariance that is of a step alone.
+    pub(crate) fn diagonals(&self, run: &Run, method: Method, n: usize) -> Result<Option<Sheet>> {
+        let (model, schedule) = (run.model.own_mode(), run.schedule());
+        let n = n.min(self.rows.size()[0] as usize);
+        if self.image.is_none() || n == 0 {
+            return Ok(None);
+        }
+        let t = Times::All(schedule.time_of_log_snr(0.0));
+        let x0 = model.space().place(&self.rows.narrow(0, 0, n as i64));
+        let mut noise = Noise::new(self.seed().derive("diagonals"), 0..n as u64);
+        let z = noise.normal(self.scaling.dim(), x0.kind(), x0.device());
+        let (alpha, sigma) = t.marginal(schedule, x0.device());
+        let xt = x0 * &alpha + z * &sigma;
+        let covariance = run.model.covariance(method.covariance)?;
+        let of = tch::no_grad(|| covariance.of(&model, &Query::new(&xt, &t), &mut noise).1);
+        let StepCovariance::Posterior(g) = of else { return Ok(None) };
+        let levels: Vec<f64> = to_vec(&g.diagonal()).iter().map(|g| 255.0 * g).collect();
+        Ok(Some(self.sheet(&levels)))
     }
 
     /// Levels of images in the network's units, image after image.
