@@ -43,8 +43,10 @@ pub(super) fn of_donor((config, data): &(RunConfig, DataRecord)) -> Layer {
     layer
 }
 
-/// What follows the data. Of images most of the range of log signal-to-noise ratios is finer than a
-/// level, so times are uniform in `t`; numbers of rows suit a U-Net's cost.
+/// What follows the data. Times of images are uniform in `t`, as DDPM and the Likelihood Matching
+/// paper draw them: of VP's range of log signal-to-noise ratios 11 % lie at noise below half a
+/// level, and 17 % below a level, where there is nothing to learn. Numbers of rows suit a U-Net's
+/// cost.
 pub(super) fn of_data(config: &RunConfig, record: &DataRecord) -> Layer {
     let mut layer = Layer::new();
     let Some(shape) = record.image else {
