@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
-use tweedie::data::{OutputFile, read_weights};
+use tweedie::choice::Choice;
+use tweedie::data::{OutputFile, read_numbers, read_weights};
 use tweedie::metric::{
     Extractor, FeatureMoments, FeatureNetwork, FeatureStatistics, PrecisionRecall,
     frechet_distance, precision_recall,
 };
+use tweedie::sample::Sampler;
 use tweedie::tensor::to_vec;
 
 fn at_reference(name: &str) -> PathBuf {
@@ -273,6 +275,42 @@ fn the_program_judges_samples() {
         "{answer}"
     );
     refused(&[&few[..], &["--metrics", "pr", "--reference", &saved]].concat(), "no images");
+
+    // every sampler, against the saved statistics, of the samples that `sample` draws
+    let against = FeatureStatistics::read(&saved).unwrap();
+    let network = Extractor::read(Path::new(&lite), Device::Cpu).unwrap();
+    for sampler in Sampler::all() {
+        let (name, steps) = (sampler.name(), sampler.method().has_steps());
+        let same = ["--sampler", name, "--steps", "2", "--seed", "3"];
+        let judge = ["evaluate", &run, "--inception", &lite, "--reference", &saved, "--json"];
+        let (code, answer, message) = call(&[&judge[..], &few, &same, &["--quiet"]].concat());
+        assert_eq!(code, Some(0), "{name}: {message}");
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let figures = answer["images"].as_array().unwrap();
+        assert_eq!((figures.len(), &figures[0]["sampler"]), (1, &serde_json::json!(name)));
+        let ancestral = name == "ancestral";
+        let shown = [("steps", steps), ("covariance", ancestral), ("eta", ancestral)];
+        for (option, shown) in shown {
+            assert_eq!(figures[0].get(option).is_some_and(|v| !v.is_null()), shown, "{answer}");
+        }
+        let rows = at("drawn.npy");
+        let sample = ["sample", &run, "-n", "12", "-o", &rows, "--quiet"];
+        let (code, _, message) = call(&[&sample[..], &same].concat());
+        assert_eq!(code, Some(0), "{name}: {message}");
+        let (_, levels) = read_numbers(&rows).unwrap();
+        let drawn = Tensor::from_slice(&levels).to_kind(Kind::Float).clamp(0.0, 255.0);
+        let drawn = drawn.view([-1, 1, 4, 4]);
+        let mut moments = FeatureMoments::new(network.network().dim());
+        moments.push(&network.features(&drawn).pooled);
+        let expected = frechet_distance(&moments.statistics("any").unwrap(), &against).unwrap();
+        let found = figures[0]["value"].as_f64().unwrap();
+        assert!((found / expected - 1.0).abs() < 1e-4, "{name}: {found}, {expected}");
+    }
+    let heun = ["--sampler", "heun"];
+    refused(&[&few[..], &heun, &["--covariance", "beta"]].concat(), "--sampler ancestral");
+    refused(&[&few[..], &heun, &["--eta", "0"]].concat(), "--eta: the sampler 'heun'");
+    refused(&[&few[..], &["--snr", "0.1"]].concat(), "--sampler predictor-corrector");
+    refused(&[&heun[..], &["--metrics", "nll"]].concat(), "--metrics fd, is, pr or mmd");
     let other = at("other.npz");
     std::fs::copy(at_reference("statistics.npz"), &other).unwrap();
     refused(&[&few[..], &["--reference", &other]].concat(), "12 features");

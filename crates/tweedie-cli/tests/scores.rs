@@ -7,6 +7,13 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tch::{Device, Tensor};
+use tweedie::choice::Choice;
+use tweedie::data::read_numbers;
+use tweedie::metric::Mmd;
+use tweedie::noise::Seed;
+use tweedie::run::{Run, scaled_rows};
+use tweedie::sample::Sampler;
 
 mod common;
 
@@ -750,6 +757,52 @@ fn a_part_of_the_rows_is_a_draw_and_differences_are_paired() {
         2,
         &["--against", "--metrics nll"],
     );
+}
+
+/// MMD² by any sampler is that of the samples that `sample` draws, against the test rows.
+#[test]
+fn discrepancies_are_of_the_samples_of_any_sampler() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("drawn.npy").display().to_string();
+    let run = Run::load(shared(), Device::Cpu).unwrap();
+    let (scaling, own) = (&run.data.scaling, run.prepared().unwrap());
+    let (test, _) = scaled_rows(&own.table, &own.split.test, scaling, Seed(5).derive("mmd"));
+    for sampler in Sampler::all() {
+        let (name, steps) = (sampler.name(), sampler.method().has_steps());
+        let same = ["--sampler", name, "--steps", "3", "--seed", "5", "--threads", "1", "--quiet"];
+        let judge = ["evaluate", shared(), "--metrics", "mmd", "--json"];
+        let answer = json(&succeed(&[&judge[..], &same].concat()));
+        let [line] = &answer["results"].as_array().unwrap()[..] else { panic!("{answer}") };
+        let (k, ancestral) = (if steps { ", K = 3" } else { "" }, name == "ancestral");
+        let expected = match ancestral {
+            true => format!("MMD²{k}, learned covariance"),
+            false => format!("MMD², {name}{k}"),
+        };
+        assert_eq!((&line["name"], &line["sampler"]), (&expected.into(), &name.into()));
+        assert_eq!((line["steps"].is_u64(), line["covariance"].is_string()), (steps, ancestral));
+        let sample = ["sample", shared(), "-n", "1000", "-o", &out];
+        succeed(&[&sample[..], &same].concat());
+        let raw: Vec<f32> = read_numbers(&out).unwrap().1.iter().map(|v| *v as f32).collect();
+        let (mut scaled, mut jacobians) = (Vec::new(), Vec::new());
+        scaling.forward_f64(&raw, || 0.5, &mut scaled, &mut jacobians);
+        let drawn = Tensor::from_slice(&scaled).view([1000, -1]);
+        let found = line["value"].as_f64().unwrap();
+        // samples go through the data's units in single precision
+        let gap = (Mmd::default().u_statistic(&drawn, &test) - found).abs();
+        assert!(gap < 1e-5 * found.abs().max(0.01), "{name}: {found}, off by {gap}");
+    }
+    let judge = ["evaluate", shared(), "--metrics", "mmd", "--threads", "1", "--sampler"];
+    let refused = |more: &[&str], words: &[&str]| fail(&[&judge[..], more].concat(), 2, words);
+    refused(&["heun", "--covariance", "beta"], &["--covariance: the sampler 'heun'"]);
+    refused(&["flow", "--eta", "0"], &["--eta", "--sampler ancestral"]);
+    refused(&["ancestral", "--rtol", "1e-3"], &["--rtol", "--sampler flow"]);
+    refused(&["ancestral", "--clip"], &["--clip", "run of a table"]);
+    let nll = ["evaluate", shared(), "--metrics", "nll", "--sampler", "heun"];
+    fail(&nll, 2, &["--sampler", "--metrics mmd"]);
+    // covariances are those of the log-likelihoods beside
+    let both = ["--metrics", "nll,mmd", "--covariance", "beta", "--sampler", "heun", "--no-ode"];
+    let text = succeed(&[&["evaluate", shared(), "--steps", "2", "--quiet"], &both[..]].concat());
+    assert!(text.contains("MMD², heun, K = 2") && text.contains("K = 2, beta"), "{text}");
 }
 
 /// A Gaussian that no covariance can be estimated for is left out, and reported so.

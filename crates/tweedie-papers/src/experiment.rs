@@ -429,8 +429,13 @@ mod tests {
         assert_eq!(found["config"]["train"]["ema"], 0.9);
         let found = settings("image-grid", &["images.network=paper", "images.size=[8,8]"]).unwrap();
         assert_eq!(found["images"]["network"]["shape"], serde_json::json!([3, 32, 32]));
+        for (crop, expected) in [("140", 140.into()), ("shorter", Value::from("shorter"))] {
+            let found = settings("few-steps", &[&format!("images.crop={crop}")]).unwrap();
+            assert_eq!(found["images"]["crop"], expected);
+        }
         for (set, words) in [
             ("trails=3", "trails"),
+            ("images.crop=wide", "images.crop"),
             ("recipe.width.x=3", "no setting"),
             ("trials=many", "many"),
             ("trials", "PATH=VALUE"),

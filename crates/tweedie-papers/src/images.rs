@@ -21,6 +21,7 @@ use crate::runs::Tasks;
 use arm::{Arm, Studio};
 use judge::{Judge, Method};
 pub use record::{Found, Record, Unit};
+use tweedie::data::Crop;
 use tweedie::grid::even_trajectory;
 use tweedie::metric::Extractor;
 use tweedie::model::UNetConfig;
@@ -36,6 +37,8 @@ settings! {
     pub struct Settings {
         /// Images to train on; the test images are split off from them unless `test` is given.
         pub data: String = String::new(),
+        /// The square in their middle that is kept of them, before they are brought to a size.
+        pub crop: Option<Crop> = None,
         /// The height and width that they are brought to.
         pub size: Option<[usize; 2]> = None,
         /// Test images of their own.

@@ -1,5 +1,5 @@
 //! Likelihood against sample quality: one small network under weightings `(g²/σ²)^p` between σ²
-//! (`p = 0`) and likelihood weighting (`p = 1`); ScoreFlow, §7 and Table 2.
+//! (`p = 0`) and likelihood weighting (`p = 1`); ScoreFlow, §5.3 and Table 2.
 
 use tch::{Device, Kind, Tensor};
 

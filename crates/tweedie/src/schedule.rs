@@ -77,7 +77,7 @@ pub trait Schedule: Debug + Send + Sync {
     fn log_snr(&self, t: f64) -> f64 {
         2.0 * self.alpha(t).ln() - self.sigma2(t).ln()
     }
-    /// The importance-sampled time of ScoreFlow §5: density ∝ `g²/σ²` on `[ε, T]`, by exact
+    /// The importance-sampled time of ScoreFlow, (12): density ∝ `g²/σ²` on `[ε, T]`, by exact
     /// inversion of its distribution function at `u ∈ [0, 1]`. Since `g²/σ² = −d ln(α²/σ²)/dt` for
     /// every linear drift, it is uniform in the log signal-to-noise ratio.
     fn importance_time(&self, u: f64) -> f64 {

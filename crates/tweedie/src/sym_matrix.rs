@@ -411,7 +411,7 @@ impl SymMatrix {
 
     /// `A^{½} x` with a square root `R`, `R Rᵀ = A`: symmetric except in low-rank form, where it is
     /// Lemma 6's `D^{½}(I + W Q diag(1/(1+√(1+λ))) Qᵀ Wᵀ)`, `WᵀW = Q Λ Qᵀ` (symmetric when `D` is
-    /// isotropic).
+    /// isotropic). Drawing takes no such root: [`SymMatrix::sample`].
     pub fn sqrt_matvec(&self, x: &Tensor) -> Tensor {
         match self {
             SymMatrix::Isotropic { .. } | SymMatrix::Diagonal(_) => self.sample(x),

@@ -193,7 +193,8 @@ impl<'a> Studio<'a> {
 /// The images as runs read them: split, unless the test images have a file of their own.
 pub(crate) fn data_config(settings: &Settings) -> DataConfig {
     let split = if settings.test.is_some() { [0.9, 0.1, 0.0] } else { [0.8, 0.1, 0.1] };
-    let table = TableOptions { size: settings.size, ..TableOptions::default() };
+    let (crop, size) = (settings.crop, settings.size);
+    let table = TableOptions { crop, size, ..TableOptions::default() };
     DataConfig { source: settings.data.clone(), split, table, ..DataConfig::default() }
 }
 

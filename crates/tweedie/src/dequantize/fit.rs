@@ -125,7 +125,7 @@ impl Hooks for Report<'_> {
 
 impl Variational {
     /// Maximises `E[bound(y) − ln q(y|x)]` over the levels `rows` of `table`, the model being
-    /// frozen (ScoreFlow, §6), with `draws` pairs (t, ε) per row. The parameters are the moving
+    /// frozen (ScoreFlow, (13)), with `draws` pairs (t, ε) per row. The parameters are the moving
     /// average in the end.
     ///
     /// # Errors

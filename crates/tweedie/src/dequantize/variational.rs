@@ -61,7 +61,7 @@ impl Default for VariationalConfig {
     }
 }
 
-/// `q(y|x)` of Flow++ (Ho et al. 2019, §3.1 and §3.3; ScoreFlow, §6): noise `e` goes through
+/// `q(y|x)` of Flow++ (Ho et al. 2019, §3.1 and §3.3; ScoreFlow, §5.2): noise `e` goes through
 /// steps and a sigmoid to a place in each level's bin, `y = lower + sigmoid(v) (upper − lower)`,
 /// and
 ///

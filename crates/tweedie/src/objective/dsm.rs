@@ -23,7 +23,7 @@ pub enum Weighting {
     /// `λ = g²` on the score: weight `g²/σ²` on the noise (ScoreFlow, eq. 8).
     Likelihood,
     /// Between the two, `λ = σ^{2(1−p)} g^{2p}`, `p` from 0 to 1: weight `(g²/σ²)^p` on the noise.
-    /// Trades likelihood for sample quality (ScoreFlow, §7).
+    /// Trades likelihood for sample quality (ScoreFlow, §5.3).
     Interpolated(f64),
     /// The weight on the noise as a table of `[t, w]`, `t` increasing and `w ≥ 0`; linear between,
     /// constant beyond.
