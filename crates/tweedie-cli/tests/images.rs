@@ -624,7 +624,8 @@ fn the_program_on_images() {
     assert!(std::fs::read_to_string(at("run/report.html")).unwrap().contains("data:image/png"));
 }
 
-/// Networks are chosen by name, over what a file says of another; shape and classes follow the data.
+/// Networks are chosen by name, over what a file says of another; shape and classes follow the
+/// data.
 #[test]
 fn networks_are_chosen_by_name() {
     let dir = tempfile::tempdir().unwrap();

@@ -413,9 +413,9 @@ fn presets_are_the_papers() {
 }
 
 /// Numbers of parameters: of DDPM++ those that tests/reference/ddpmpp.py counts in the published
-/// layers (about 62 million are published for 4 blocks); of Likelihood Matching's network and of that
-/// for a covariance of rank 0 those of diffusers' `UNet2DModel` (0.42.1) of these widths, with a
-/// time embedding of 512.
+/// layers (about 62 million are published for 4 blocks); of Likelihood Matching's network and of
+/// that for a covariance of rank 0 those of diffusers' `UNet2DModel` (0.42.1) of these widths, with
+/// a time embedding of 512.
 #[test]
 fn presets_have_the_published_sizes() {
     let size = |config: UNetConfig| config.size(0).unwrap();

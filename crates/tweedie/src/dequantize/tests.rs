@@ -130,8 +130,8 @@ fn uniform_and_variational_bound_and_training_helps() {
     assert!(variational > 0.4 * uniform, "{variational} of {uniform} are left");
 }
 
-/// Images of 2 × 2 pixels around level 20.25 or level 199.75, standard deviation 0.15: both kinds of
-/// steps learn where in its bin a level lies, and again most of what uniform noise loses is
+/// Images of 2 × 2 pixels around level 20.25 or level 199.75, standard deviation 0.15: both kinds
+/// of steps learn where in its bin a level lies, and again most of what uniform noise loses is
 /// recovered.
 #[test]
 fn convolutions_learn_from_images() {

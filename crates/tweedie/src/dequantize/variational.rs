@@ -68,9 +68,9 @@ impl Default for VariationalConfig {
 /// `ln q(y|x) = ln p(e) − Σ ln |d step| − Σ_j [ln sigmoid'(v_j) + ln(upper_j − lower_j)]`, exactly.
 ///
 /// A coupling changes one half of the elements given the other and the row:
-/// `e' = logit(F(e)) exp(a) + b`, `F` a mixture of logistic distribution functions. Everything is in
-/// log space; log-scales and `a` are held within ±3 by `3 tanh(·/3)`, so that no coupling stretches
-/// by more than `e⁶`. Of images the steps are Flow++'s; of tables they are such couplings alone
+/// `e' = logit(F(e)) exp(a) + b`, `F` a mixture of logistic distribution functions. Everything is
+/// in log space; log-scales and `a` are held within ±3 by `3 tanh(·/3)`, so that no coupling stretches by more
+/// than `e⁶`. Of images the steps are Flow++'s; of tables they are such couplings alone
 /// ([`Steps`]).
 ///
 /// `e` is standard logistic where Flow++ has a normal: steps start near the identity, so that `q`

@@ -78,8 +78,8 @@ impl Builder {
         index
     }
 
-    /// Adds a square convolution: weight `[outputs, inputs, size, size]` drawn `N(0, gain²/fan-in)`,
-    /// bias zero. Returns the index of the weight; the bias follows it.
+    /// Adds a square convolution: weight `[outputs, inputs, size, size]` drawn
+    /// `N(0, gain²/fan-in)`, bias zero. Returns the index of the weight; the bias follows it.
     pub fn convolution(
         &mut self,
         name: &str,

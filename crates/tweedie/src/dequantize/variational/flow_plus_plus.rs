@@ -12,11 +12,12 @@ use crate::noise::Seed;
 /// checkerboard (Ho et al. 2019, §3.1–3.3; score_flow, `dequantization_cifar10`), and all that
 /// they split by. The halves take turns as the one that changes. A step is
 ///
-/// - a normalisation, `e exp(s) + b` with a number of each for every element, which starts from data;
-/// - a product of each pixel's channels with a matrix for each half, near the identity at first, and
-///   left out where there is one channel, of which it would be a second scale;
-/// - a mixture-logistic coupling, by a network of a 3 × 3 convolution, gated blocks, each followed by
-///   attention over the pixels and both by layer norms, and a convolution.
+/// - a normalisation, `e exp(s) + b` with a number of each for every element, which starts from
+///   data;
+/// - a product of each pixel's channels with a matrix for each half, near the identity at first,
+///   and left out where there is one channel, of which it would be a second scale;
+/// - a mixture-logistic coupling, by a network of a 3 × 3 convolution, gated blocks, each followed
+///   by attention over the pixels and both by layer norms, and a convolution.
 ///
 /// The networks see the row through a context that they share: both halves of its levels through a
 /// convolution and three gated blocks. Where the width is odd the second half lacks a column, for

@@ -176,9 +176,9 @@ macro_rules! ddpm_plus_plus {
 ///   down and the second up, which are at the third resolution, no dropout, and another network for
 ///   the covariance.
 /// - `ddpm++`: what score_flow (Song et al. 2021) makes of its configurations
-///   `cifar10_ddpmpp_continuous` and, with 8 blocks, `cifar10_ddpmpp_deep_continuous`: the NCSN++ of
-///   score_sde with residual blocks of BigGAN's kind that change the resolution, and attention at
-///   16×16, the second resolution of images of 32×32. All of score_flow's configurations have
+///   `cifar10_ddpmpp_continuous` and, with 8 blocks, `cifar10_ddpmpp_deep_continuous`: the NCSN++
+///   of score_sde with residual blocks of BigGAN's kind that change the resolution, and attention
+///   at 16×16, the second resolution of images of 32×32. All of score_flow's configurations have
 ///   `fir = False`; score_sde's of NCSN++ have `True`, which is `resample = "residual-fir"`.
 pub const PRESETS: [Preset; 4] = [
     Preset::new("small", "model.network.kind = 'unet'", "Widths 32, 64, 64: for a CPU"),
