@@ -131,9 +131,10 @@ fn few_steps() {
     again();
     assert_eq!(modified(), before, "a finished run is not trained again");
 
-    let (lm, sm) = (at("out/runs/lm"), at("out/runs/sm"));
-    let by_name =
-        ["experiment", "few-steps", "--out", &at("named"), "--run", &lm, "--run", &sm, "--quick"];
+    let runs = ["lm-paper", "lm", "sm"].map(|run| at(&format!("out/runs/{run}")));
+    let named = at("named");
+    let mut by_name = vec!["experiment", "few-steps", "--out", &named, "--quick"];
+    runs.iter().for_each(|run| by_name.extend(["--run", run]));
     succeed(&[&by_name[..], &sizes[2..]].concat());
     let read = |name: &str| std::fs::read_to_string(at(name)).unwrap();
     assert_eq!(read("named/few-steps.csv"), read("out/few-steps.csv"));
