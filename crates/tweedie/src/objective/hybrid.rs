@@ -130,8 +130,8 @@ mod tests {
         })
     }
 
-    /// Row by row, on the same draws: `L_hybrid(λ) = L_simple + λ L_vlb` under every distribution of
-    /// the steps, `L_simple` being `λ = 0`.
+    /// Row by row, on the same draws: `L_hybrid(λ) = L_simple + λ L_vlb` under every distribution
+    /// of the steps, `L_simple` being `λ = 0`.
     #[test]
     fn is_the_sum_of_both() {
         for steps in [StepDistribution::Uniform, StepDistribution::Analytic] {
