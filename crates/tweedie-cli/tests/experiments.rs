@@ -176,7 +176,7 @@ fn few_steps() {
     );
     let other = at("other/runs/sm");
     refused(
-        &["experiment", "few-steps", "--out", &none, "--quick", "--run", &lm, "--run", &other],
+        &["experiment", "few-steps", "--out", &none, "--quick", "--run", &runs[1], "--run", &other],
         &["--run", "--test"],
     );
 }

@@ -198,8 +198,8 @@ pub fn even_trajectory(schedule: &dyn Schedule, steps: usize) -> Result<Vec<f64>
 
 /// The trajectory of `K` out of the chain's `N` steps by a power law: the times of the steps
 /// `round(1 + (N − 1) (k/(K − 1))^p)`, `k = 0 … K − 1`, after `t_0 = 0`; a step that would not be
-/// above the one before is the next above it. `p = 1` is even but for the rounding of halves, `p > 1`
-/// finer near the data.
+/// above the one before is the next above it. `p = 1` is even but for the rounding of halves,
+/// `p > 1` finer near the data.
 ///
 /// # Errors
 /// If `steps` is 0 or more than `N`, or `power` is not a positive number.
@@ -223,9 +223,9 @@ pub fn power_trajectory(schedule: &dyn Schedule, steps: usize, power: f64) -> Re
 
 /// DDIM's quadratic trajectory (Song et al. 2021, appendix D.2) as its published code has it: the
 /// times of the steps `⌊c k²⌋ + 1`, `k = 0 … K − 1`, after `t_0 = 0`, where `c` takes the last to
-/// `⌊0.8 N⌋ + 1`, not to `N`. It is `_choice_steps_quad_ddim` of Analytic-DPM's code, and of DDIM's,
-/// which counts steps from 0. A step that would not be above the one before is the next above it:
-/// for N = 1000 from K = 30 on, where those repeat the first.
+/// `⌊0.8 N⌋ + 1`, not to `N`. It is `_choice_steps_quad_ddim` of Analytic-DPM's code, and of
+/// DDIM's, which counts steps from 0. A step that would not be above the one before is the next
+/// above it: for N = 1000 from K = 30 on, where those repeat the first.
 ///
 /// # Errors
 /// If `steps` is 0 or more than `⌊0.8 N⌋ + 1`.

@@ -228,7 +228,8 @@ mod tests {
         Tensor::from_slice(&corners).view([n as i64, 6]) + noise
     }
 
-    /// Of six clusters that k-means finds, the curve is that of their shares, exactly, in every run.
+    /// Of six clusters that k-means finds, the curve is that of their shares, exactly, in every
+    /// run.
     #[test]
     fn clusters_that_are_there_are_found() {
         let (of_data, of_samples) = ([40, 30, 20, 10, 0, 100], [0, 60, 20, 70, 50, 0]);

@@ -23,10 +23,11 @@ choices! {
         /// a matrix of any structure. For a diagonal `G` it is Optimal Covariance Matching's `‖(g −
         /// 1) − v ⊙ σ²Hv‖²`.
         Jacobian = "jacobian",
-        /// What Optimal Covariance Matching replaces, its eq. 10, to be compared with: `‖diag G − 1 −
-        /// (1/M) Σ_m v_m ⊙ σ²Hv_m‖²` with the same `M` vectors of random signs for all rows and
-        /// times. Coordinate `i` of its minimiser is off by `(1/M) Σ_m Σ_{j≠i} v_mi v_mj G_ij`,
-        /// whose variance over the vectors is `(1/M) Σ_{j≠i} G_ij²`, whatever the data.
+        /// What Optimal Covariance Matching replaces, its eq. 10, to be compared with:
+        /// `‖diag G − 1 − (1/M) Σ_m v_m ⊙ σ²Hv_m‖²` with the same `M` vectors of random signs for
+        /// all rows and times. Coordinate `i` of its minimiser is off by
+        /// `(1/M) Σ_m Σ_{j≠i} v_mi v_mj G_ij`, whose variance over the vectors is
+        /// `(1/M) Σ_{j≠i} G_ij²`, whatever the data.
         Biased = "biased",
         /// The squared residual `(ε − ε̂)²`, coordinate by coordinate (NPR, Bao et al. 2022): the
         /// diagonal of `Cov[ε|x_t]` plus the score's squared error, by noisier targets.

@@ -14,9 +14,9 @@ use crate::tensor::squared_norm;
 /// `L_hybrid = L_simple + λ L_vlb` (Nichol & Dhariwal 2021, eq. 16): `L_simple = E‖ε − ε̂‖²` over
 /// steps that are uniform on the chain, and the bound of
 /// [`VariationalBound`](super::VariationalBound), in nats, its means detached. It trains the score
-/// by the first and the variances, with what they share of the network, by the second. The paper
-/// draws steps uniformly under this loss. Its code takes means over dimensions and the bound in
-/// bits, which is `λ/ln 2` here.
+/// by the first and the variances, with what they share of the network, by the second. The
+/// authors' runs of it (openai/improved-diffusion) draw steps uniformly. Their code takes means over
+/// dimensions and the bound in bits, which is `λ/ln 2` here.
 #[derive(Clone, Debug)]
 pub struct Hybrid {
     /// Draws of (step, ε) per row.
@@ -130,8 +130,8 @@ mod tests {
         })
     }
 
-    /// Row by row, on the same draws: `L_hybrid(λ) = L_simple + λ L_vlb` under every distribution of
-    /// the steps, `L_simple` being `λ = 0`.
+    /// Row by row, on the same draws: `L_hybrid(λ) = L_simple + λ L_vlb` under every distribution
+    /// of the steps, `L_simple` being `λ = 0`.
     #[test]
     fn is_the_sum_of_both() {
         for steps in [StepDistribution::Uniform, StepDistribution::Analytic] {

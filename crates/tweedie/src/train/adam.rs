@@ -52,8 +52,8 @@ impl Adam {
 mod tests {
     use super::*;
 
-    /// Four steps of `torch.optim.AdamW` of PyTorch 2.11.0 in f64, learning rates 0.1, 0.08, 0.06 and
-    /// 0.04, `weight_decay` 0.05; the third parameter has no gradient and decays alone.
+    /// Four steps of `torch.optim.AdamW` of PyTorch 2.11.0 in f64, learning rates 0.1, 0.08, 0.06
+    /// and 0.04, `weight_decay` 0.05; the third parameter has no gradient and decays alone.
     #[test]
     fn decoupled_decay_is_that_of_pytorch() {
         let adam = Adam::with_decay(0.05);
