@@ -26,8 +26,8 @@ use common::with_header;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 use tweedie::data::{
-    CellType, Dataset, Dequantize, Missing, OutputFile, TableOptions, read_numbers, read_weights,
-    write_table,
+    CellType, Crop, Dataset, Dequantize, Missing, OutputFile, TableOptions, read_numbers,
+    read_weights, write_table,
 };
 use tweedie::dequantize::VariationalConfig;
 use tweedie::metric::FeatureStatistics;
@@ -793,6 +793,23 @@ fn cifar() {
         words: &[],
         beside: Vec::new(),
         read: Box::new(read_table),
+    });
+}
+
+#[test]
+fn imagenet() {
+    let entries = vec![
+        ("data.npy".to_string(), npy_array("|u1", "False", "(2, 192)", &[7; 384])),
+        ("labels.npy".to_string(), npy_array("<i8", "False", "(2,)", &[1; 16])),
+    ];
+    let batch = |i| sound(&format!("train_data_batch_{i}.npz"), zip_of(&entries, i % 2 == 0));
+    let read = |dir: &Path, _: &str, choice: u64| read_table(dir, "", choice);
+    fuzz(Target {
+        name: "imagenet",
+        seeds: vec![batch(1), batch(2), batch(10)],
+        words: NPY_WORDS,
+        beside: (1..=10).map(batch).collect(),
+        read: Box::new(read),
     });
 }
 
