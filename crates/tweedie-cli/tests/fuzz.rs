@@ -797,6 +797,23 @@ fn cifar() {
 }
 
 #[test]
+fn imagenet() {
+    let entries = vec![
+        ("data.npy".to_string(), npy_array("|u1", "False", "(2, 192)", &[7; 384])),
+        ("labels.npy".to_string(), npy_array("<i8", "False", "(2,)", &[1; 16])),
+    ];
+    let batch = |i| sound(&format!("train_data_batch_{i}.npz"), zip_of(&entries, i % 2 == 0));
+    let read = |dir: &Path, _: &str, choice: u64| read_table(dir, "", choice);
+    fuzz(Target {
+        name: "imagenet",
+        seeds: vec![batch(1), batch(2), batch(10)],
+        words: NPY_WORDS,
+        beside: (1..=10).map(batch).collect(),
+        read: Box::new(read),
+    });
+}
+
+#[test]
 fn pictures() {
     let colours =
         image::RgbImage::from_fn(6, 5, |x, y| image::Rgb([(40 * x) as u8, (50 * y) as u8, 7]));
