@@ -286,7 +286,7 @@ mod tests {
             ("few-steps", "experiment.run", "--run"),
             ("few-steps --quick", "experiment.runs", "--run"),
             ("covariance-table", "experiment.run", "--run"),
-            ("covariance-table", "experiment.sheet", "experiment.sheet"),
+            ("image-grid", "experiment.sheet", "experiment.sheet"),
             ("image-grid", "experiment.rank", "--ranks"),
             ("consistency", "experiment.sample_sizes", "--sizes"),
             // a file, not a setting

@@ -628,9 +628,9 @@ fn mistakes_are_named_in_one_line() {
     );
     fail(&["train", "--data", &at("none.csv"), "--out", &at("r")], 2, &["none.csv"]);
     fail(
-        &["train", "--data", &data, "--out", &at("r"), "--transitions", "1"],
+        &["train", "--data", &data, "--out", &at("r"), "--transitions", "0"],
         2,
-        &["transitions", "T"],
+        &["--transitions", "0"],
     );
     fail(&["train", "--data", "mixture:none", "--out", &at("r")], 2, &["two-gaussians"]);
     fail(

@@ -800,7 +800,7 @@ fn consistency() {
     ];
     succeed(&[&command[..], &["--sizes", "30,40,50,60"]].concat());
     let table = rows(&dir.path().join("consistency.csv"));
-    assert_eq!(table.len(), 2 * 4 * 9 * 3);
+    assert_eq!(table.len(), 2 * 4 * 8 * 3);
     for row in &table {
         assert!(number(row, "rmse") > 0.0 && number(row, "efficiency") > 0.0, "{row:?}");
         if row["estimator"] == "maximum likelihood" {

@@ -46,8 +46,8 @@ pub struct Report {
     pub asymptotic: Vec<GradientNoise>,
 }
 
-/// Horizons of the quasi-likelihood, of 4, 9, 16 and 36 steps.
-const HORIZONS: [usize; 4] = [2, 3, 4, 6];
+/// Horizons of the quasi-likelihood, of 4, 9 and 25 steps.
+const HORIZONS: [usize; 3] = [2, 3, 5];
 
 /// Maximum likelihood, Likelihood Matching with `N` = 2, 5 and 10 transitions, score matching, and
 /// the quasi-likelihood of Theorem 2 with its growing horizons.

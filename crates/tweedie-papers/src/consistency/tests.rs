@@ -44,8 +44,8 @@ fn rates_are_those_of_the_theory() {
         std::fs::read_to_string(dir.path().join("consistency.csv")).unwrap()
     };
     assert_eq!(read(&one), read(&two));
-    // 2 settings, 4 sizes, 5 estimators, 3 groups and a head
-    assert_eq!(read(&one).lines().count(), 2 * 4 * 5 * 3 + 1);
+    // 2 settings, 4 sizes, 8 estimators, 3 groups and a head
+    assert_eq!(read(&one).lines().count(), 2 * 4 * 8 * 3 + 1);
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn every_arm_is_timed_and_written() {
         "{page}"
     );
     assert!(
-        page.contains("0.599 (2.06)") && page.contains("head only, r = 2, network of its own"),
+        page.contains("0.599 (2.06)") && page.contains("head only, r = 2, as the paper"),
         "{page}"
     );
     for figure in ["cost-training.svg", "cost-sampling.svg", "cost-memory.svg"] {

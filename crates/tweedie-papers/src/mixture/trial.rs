@@ -141,7 +141,6 @@ pub(super) fn fit(
         head: transitions.map(|_| HeadConfig::diagonal(Parametrization::Posterior)),
         prediction: recipe.prediction,
         finest_scale: recipe.finest_scale,
-        ..ModelConfig::default()
     }
     .init(base, Arc::new(Vp::default()), Device::Cpu, seed.derive("weights"))?;
     let objective = match transitions {
