@@ -26,6 +26,8 @@ settings! {
         /// `(x, t)` draws per datum of every estimator that averages over the noise, up to whole
         /// groups.
         pub draws: usize = 100,
+        /// Horizons `T` of Theorem 2's quasi-likelihood, of `T²` steps each.
+        pub horizons: Vec<usize> = vec![2, 3, 5],
         /// Data with which the variance of an estimator at `n → ∞` is computed.
         pub asymptotic_rows: usize = 64_000,
         /// The seed from which everything is drawn.
@@ -46,18 +48,18 @@ pub struct Report {
     pub asymptotic: Vec<GradientNoise>,
 }
 
-/// Horizons of the quasi-likelihood, of 4, 9 and 25 steps.
-const HORIZONS: [usize; 3] = [2, 3, 5];
-
-/// Maximum likelihood, Likelihood Matching with `N` = 2, 5 and 10 transitions, score matching, and
-/// the quasi-likelihood of Theorem 2 with its growing horizons.
-pub fn estimators() -> Vec<Estimator> {
-    let mut all = vec![Estimator::MaximumLikelihood];
-    all.extend([2, 5, 10].map(|n| Estimator::lm(Form::Path, n, Sampling::Balanced)));
-    all.push(Estimator::sm(ScoreWeight::Sigma2, Sampling::Balanced));
-    let sampling = Sampling::Balanced;
-    all.extend(HORIZONS.map(|horizon| Estimator::QuasiLikelihood { horizon, sampling }));
-    all
+impl Consistency {
+    /// Maximum likelihood, Likelihood Matching with `N` = 2, 5 and 10 transitions, score matching,
+    /// and the quasi-likelihood of Theorem 2 with its growing horizons.
+    pub fn estimators(&self) -> Vec<Estimator> {
+        let mut all = vec![Estimator::MaximumLikelihood];
+        all.extend([2, 5, 10].map(|n| Estimator::lm(Form::Path, n, Sampling::Balanced)));
+        all.push(Estimator::sm(ScoreWeight::Sigma2, Sampling::Balanced));
+        let sampling = Sampling::Balanced;
+        let quasi = |&horizon: &usize| Estimator::QuasiLikelihood { horizon, sampling };
+        all.extend(self.horizons.iter().map(quasi));
+        all
+    }
 }
 
 /// The same objective on independent draws, of which the asymptotic variance is defined.
@@ -105,19 +107,23 @@ impl Consistency {
         let Consistency { replicates, draws, asymptotic_rows: rows, .. } = *self;
         let mut asymptotic = Vec::new();
         for setting in SETTINGS.map(|setting| setting()) {
-            for estimator in estimators().into_iter().skip(1).map(independent) {
+            for estimator in self.estimators().into_iter().skip(1).map(independent) {
                 let line = format!("asymptotic variance, {}: {}", setting.name, estimator.name());
                 progress(&line, 0.0);
                 asymptotic.push(pool.install(|| measure(&setting, estimator, &vp, rows, seed)));
             }
         }
-        let blocks = blocks(&self.sample_sizes, replicates, draws, &estimators());
+        let blocks = blocks(&self.sample_sizes, replicates, draws, &self.estimators());
         let cells = run_all(&blocks, seed, &vp, &pool, progress);
         Ok(Report { experiment: self.clone(), cells, asymptotic })
     }
 
     fn check(&self) -> Result<()> {
         Error::check_count("experiment.asymptotic_rows", self.asymptotic_rows, 100_000_000)?;
+        if let Some(horizon) = self.horizons.iter().find(|horizon| !(2..=100).contains(*horizon)) {
+            let remedy = "give numbers from 2 to 100";
+            return Err(Error::config("experiment.horizons", horizon.to_string(), remedy));
+        }
         let remedy = "give at least four rising numbers from 20: there are seven parameters";
         check_rising("experiment.sample_sizes", &self.sample_sizes, (4, 20), remedy)?;
         check(self.replicates, self.draws)

@@ -4,7 +4,7 @@ use tweedie_report::plot::{Series, Style};
 use tweedie_report::table::{Cell as Entry, Digits, Table};
 
 use super::accuracy::{efficiency, inefficiency, rmse};
-use super::{Report, estimators, independent};
+use super::{Report, independent};
 use crate::layout::{LOG, Measured, chart, curve, grid, measured, named, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
@@ -77,7 +77,7 @@ impl Report {
 
     fn page(&self, setting: &Setting) -> Page {
         let sizes = named(self.experiment.sample_sizes.clone(), |n| format!("n = {n}"));
-        let rows = named(estimators(), Estimator::name);
+        let rows = named(self.experiment.estimators(), Estimator::name);
         let groups = GROUPS.iter().map(|(name, group)| {
             let errors = grid("", &rows, &sizes, |&estimator, &n| {
                 measured(self.at(setting, estimator, n).map(|c| rmse(c, group)), 4)
@@ -113,7 +113,7 @@ impl Report {
             true => format!("rate: {}", GROUPS[group].0),
             false => format!("efficiency at n = {largest}: {}", GROUPS[group].0),
         });
-        let rows = named(estimators(), Estimator::name);
+        let rows = named(self.experiment.estimators(), Estimator::name);
         grid("", &rows, &columns, |&estimator, &(group, rate)| {
             if rate {
                 return measured(Some(self.rate(setting, estimator, group)), 3);
@@ -131,7 +131,7 @@ impl Report {
             let cells = self.of(setting, estimator);
             curve(estimator.name(), cells.map(|c| (c.n as f64, rmse(c, group))))
         };
-        let mut series: Vec<Series> = estimators().into_iter().map(line).collect();
+        let mut series: Vec<Series> = self.experiment.estimators().into_iter().map(line).collect();
         if let Some(last) = self.of(setting, Estimator::MaximumLikelihood).last() {
             let (first, n) = (self.experiment.sample_sizes[0] as f64, last.n as f64);
             let level = 0.8 * rmse(last, group).0;

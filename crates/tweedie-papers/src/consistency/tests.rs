@@ -6,6 +6,7 @@ fn small(threads: usize) -> Consistency {
         replicates: 40,
         sample_sizes: vec![50, 100, 200, 400],
         draws: 20,
+        horizons: vec![3],
         asymptotic_rows: 3_200,
         threads: Some(threads),
         ..Consistency::default()
@@ -18,7 +19,7 @@ fn small(threads: usize) -> Consistency {
 #[test]
 fn rates_are_those_of_the_theory() {
     let report = small(1).measure(&mut |_, _| ()).unwrap();
-    for estimator in estimators() {
+    for estimator in small(1).estimators() {
         for group in 0..2 {
             let (rate, error) = report.rate(&separated(), estimator, group);
             assert!(
@@ -44,8 +45,8 @@ fn rates_are_those_of_the_theory() {
         std::fs::read_to_string(dir.path().join("consistency.csv")).unwrap()
     };
     assert_eq!(read(&one), read(&two));
-    // 2 settings, 4 sizes, 8 estimators, 3 groups and a head
-    assert_eq!(read(&one).lines().count(), 2 * 4 * 8 * 3 + 1);
+    // 2 settings, 4 sizes, 6 estimators, 3 groups and a head
+    assert_eq!(read(&one).lines().count(), 2 * 4 * 6 * 3 + 1);
 }
 
 #[test]
