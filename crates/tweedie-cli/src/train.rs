@@ -43,8 +43,8 @@ pub struct Arguments {
     /// flags win over it [default: none]
     #[arg(long, value_name = "FILE", conflicts_with = "recipe")]
     config: Option<PathBuf>,
-    /// The configuration of a paper's training by its name in recipes/, such as scoreflow-vp-cifar10
-    /// or ocm-cifar10-linear-small: as --config [default: none]
+    /// The configuration of a paper's training by its name in recipes/, such as
+    /// scoreflow-vp-cifar10 or ocm-cifar10-linear-small: as --config [default: none]
     #[arg(long, value_name = "NAME")]
     recipe: Option<String>,
     /// Set any option of a configuration, as train.ema=0.99 or model.network.blocks=2; wins over
