@@ -48,20 +48,6 @@ pub struct Report {
     pub asymptotic: Vec<GradientNoise>,
 }
 
-impl Consistency {
-    /// Maximum likelihood, Likelihood Matching with `N` = 2, 5 and 10 transitions, score matching,
-    /// and the quasi-likelihood of Theorem 2 with its growing horizons.
-    pub fn estimators(&self) -> Vec<Estimator> {
-        let mut all = vec![Estimator::MaximumLikelihood];
-        all.extend([2, 5, 10].map(|n| Estimator::lm(Form::Path, n, Sampling::Balanced)));
-        all.push(Estimator::sm(ScoreWeight::Sigma2, Sampling::Balanced));
-        let sampling = Sampling::Balanced;
-        let quasi = |&horizon: &usize| Estimator::QuasiLikelihood { horizon, sampling };
-        all.extend(self.horizons.iter().map(quasi));
-        all
-    }
-}
-
 /// The same objective on independent draws, of which the asymptotic variance is defined.
 fn independent(estimator: Estimator) -> Estimator {
     match estimator {
@@ -96,6 +82,18 @@ impl Experiment for Consistency {
 }
 
 impl Consistency {
+    /// Maximum likelihood, Likelihood Matching with `N` = 2, 5 and 10 transitions, score matching,
+    /// and the quasi-likelihood of Theorem 2 with its growing horizons.
+    pub fn estimators(&self) -> Vec<Estimator> {
+        let mut all = vec![Estimator::MaximumLikelihood];
+        all.extend([2, 5, 10].map(|n| Estimator::lm(Form::Path, n, Sampling::Balanced)));
+        all.push(Estimator::sm(ScoreWeight::Sigma2, Sampling::Balanced));
+        let sampling = Sampling::Balanced;
+        let quasi = |&horizon: &usize| Estimator::QuasiLikelihood { horizon, sampling };
+        all.extend(self.horizons.iter().map(quasi));
+        all
+    }
+
     /// Fits every estimator to every replicate.
     ///
     /// # Errors

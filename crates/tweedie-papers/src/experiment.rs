@@ -4,8 +4,8 @@
 //!
 //! A setting is named `experiment.PATH` in an error, such as `experiment.recipe.width`, and an
 //! element of a list as the list or in the singular: `experiment.rank` is one of `ranks`. What is
-//! requested beside the settings is `experiment.set` and `experiment.part`. A program with flags can
-//! call each by its flag.
+//! requested beside the settings is `experiment.set` and `experiment.part`. A program with flags
+//! can call each by its flag.
 
 use std::path::Path;
 

@@ -34,6 +34,7 @@
 mod bound;
 mod discrete;
 mod divergence;
+mod draws;
 mod dynamic;
 mod elbo;
 mod flow;

@@ -46,8 +46,8 @@ fn pairs() -> [(GaussianMixture, GaussianMixture); 2] {
     [line, plane]
 }
 
-/// Points of a regular grid `[n, d]` that holds all of `p_t` and `q_t`, and the volume of a cell. The
-/// trapezoidal rule on it is exact to rounding for integrands that are smooth and fall off as
+/// Points of a regular grid `[n, d]` that holds all of `p_t` and `q_t`, and the volume of a cell.
+/// The trapezoidal rule on it is exact to rounding for integrands that are smooth and fall off as
 /// Gaussians.
 fn cells(of: [&GaussianMixture; 2], schedule: &dyn Schedule, t: f64) -> (Tensor, f64) {
     let d = of[0].dim() as usize;

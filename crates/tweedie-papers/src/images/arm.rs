@@ -76,7 +76,13 @@ impl Arm {
     /// simulated paths of times uniform in `t`, score and Hessian together, a network for each, no
     /// base corrected.
     pub fn lm_paper(name: &str, transitions: usize, rank: i64) -> Arm {
-        let objective = paper_objective(transitions);
+        let objective = ObjectiveConfig::Lm {
+            transitions,
+            form: LmForm::Path,
+            time: TimeDistribution::Uniform,
+            grid: PathGrid::Random,
+            score: ScoreGradient::Joint,
+        };
         let (trunk, prediction) = (HeadTrunk::Separate, Prediction::Epsilon);
         Arm { rank, trunk, prediction, ..Arm::new(name, objective) }
     }
@@ -86,17 +92,6 @@ impl Arm {
         let (form, time) = (LmForm::default(), TimeDistribution::Uniform);
         let grid = PathGrid::Random;
         Arm::new(name, ObjectiveConfig::LmFixedHessian { transitions, form, time, grid, hessian })
-    }
-}
-
-/// The objective of the Likelihood Matching paper.
-pub(crate) fn paper_objective(transitions: usize) -> ObjectiveConfig {
-    ObjectiveConfig::Lm {
-        transitions,
-        form: LmForm::Path,
-        time: TimeDistribution::Uniform,
-        grid: PathGrid::Random,
-        score: ScoreGradient::Joint,
     }
 }
 

@@ -218,17 +218,22 @@ impl Found {
         lines
     }
 
-    /// A line per run and method, a column per number of steps, of the records that `keep` picks;
-    /// lines without a value are left out.
-    pub(crate) fn by_steps(&self, of: Quantity, keep: impl Fn(&Record) -> bool) -> Table {
-        let lines = self.lines(|r| r.repeat == 0 && keep(r) && r.value(of).is_some());
+    /// The numbers of steps, in the order of the records.
+    fn steps(&self) -> Vec<usize> {
         let mut steps: Vec<usize> = Vec::new();
         for record in &self.records {
             if !steps.contains(&record.steps) {
                 steps.push(record.steps);
             }
         }
-        grid("", &lines, &named(steps, |k| format!("K = {k}")), |records, k| {
+        steps
+    }
+
+    /// A line per run and method, a column per number of steps, of the records that `keep` picks;
+    /// lines without a value are left out.
+    pub(crate) fn by_steps(&self, of: Quantity, keep: impl Fn(&Record) -> bool) -> Table {
+        let lines = self.lines(|r| r.repeat == 0 && keep(r) && r.value(of).is_some());
+        grid("", &lines, &named(self.steps(), |k| format!("K = {k}")), |records, k| {
             let at = records.iter().find(|r| r.steps == *k);
             at.map(|record| record.cell(of)).into()
         })
@@ -239,13 +244,7 @@ impl Found {
         let lines = self.lines(|r| r.value(of).is_some());
         let repeated: Vec<_> =
             lines.into_iter().filter(|(_, all)| all.iter().any(|r| r.repeat > 0)).collect();
-        let mut steps: Vec<usize> = Vec::new();
-        self.records.iter().for_each(|r| {
-            if !steps.contains(&r.steps) {
-                steps.push(r.steps);
-            }
-        });
-        grid("", &repeated, &named(steps, |k| format!("K = {k}")), |records, k| {
+        grid("", &repeated, &named(self.steps(), |k| format!("K = {k}")), |records, k| {
             let same = records.iter().filter(|r| r.steps == *k);
             let values: Vec<f64> = same.filter_map(|r| Some(r.value(of)?.0)).collect();
             let (mean, error) = mean_and_error(&values);

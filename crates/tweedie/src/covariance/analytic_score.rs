@@ -13,8 +13,8 @@ use crate::query::Query;
 use crate::{Error, Result};
 
 /// `G = (1 − σ_t² E‖s‖²/d) I = (1 − E‖ε̂‖²/d) I` (Bao et al. 2022, Theorem 1, in our units),
-/// clamped to `[0, 1]`; how often is [`NoiseStatistics::clamped`]. Under a score that is wrong it is
-/// not the multiple of the identity of least divergence; that is [`Analytic`](super::Analytic).
+/// clamped to `[0, 1]`; how often is [`NoiseStatistics::clamped`]. Under a score that is wrong it
+/// is not the multiple of the identity of least divergence; that is [`Analytic`](super::Analytic).
 #[derive(Debug)]
 pub struct AnalyticScore {
     statistics: NoiseStatistics,

@@ -23,11 +23,11 @@ impl Dataset {
     /// [`Dataset::notes`] says. NPY arrays are 1-D (one column) or 2-D, C or Fortran order. Images
     /// are IDX files (compressed by gzip or not), CIFAR-10's binary batches or the folder of them,
     /// downsampled ImageNet's NPZ batches or the folder of them, NPY and NPZ arrays of unsigned
-    /// bytes `[n, H, W]`, `[n, H, W, C]` or `[n, C, H, W]`, and folders of PNG, JPEG, WebP, GIF, BMP and TIFF; their labels are CIFAR's, those of
-    /// `…-labels-idx1-ubyte` beside `…-images-idx3-ubyte`, the arrays `labels` or `y` of an NPZ,
-    /// and the names of sub-folders where every image lies in one. Of an NPZ with `x_train` and
-    /// `x_test`, or a folder of CIFAR-10's batches, [`TableOptions::purpose`] says which images are
-    /// meant.
+    /// bytes `[n, H, W]`, `[n, H, W, C]` or `[n, C, H, W]`, and folders of PNG, JPEG, WebP, GIF,
+    /// BMP and TIFF; their labels are CIFAR's, those of `…-labels-idx1-ubyte` beside
+    /// `…-images-idx3-ubyte`, the arrays `labels` or `y` of an NPZ, and the names of sub-folders
+    /// where every image lies in one. Of an NPZ with `x_train` and `x_test`, or a folder of
+    /// CIFAR-10's batches, [`TableOptions::purpose`] says which images are meant.
     ///
     /// # Errors
     /// Whatever in the file or the options cannot be used, with its place and the remedy.

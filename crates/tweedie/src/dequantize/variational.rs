@@ -69,9 +69,9 @@ impl Default for VariationalConfig {
 ///
 /// A coupling changes one half of the elements given the other and the row:
 /// `e' = logit(F(e)) exp(a) + b`, `F` a mixture of logistic distribution functions. Everything is
-/// in log space; log-scales and `a` are held within ±3 by `3 tanh(·/3)`, so that no
-/// coupling stretches by more than `e⁶`. Of images the steps are Flow++'s; of tables they are such couplings alone
-/// ([`Steps`]).
+/// in log space; log-scales and `a` are held within ±3 by `3 tanh(·/3)`, so that no coupling
+/// stretches by more than `e⁶`. Of images the steps are Flow++'s; of tables they are such couplings
+/// alone ([`Steps`]).
 ///
 /// `e` is standard logistic where Flow++ has a normal: steps start near the identity, so that `q`
 /// is near uniform before any training. Everything is computed in the kind of `e`: f32 in training,

@@ -1,11 +1,10 @@
 //! The bounds of ScoreFlow, Theorem 3 and its Corollary: by score matching, denoising or with a
 //! divergence.
 
-use tch::no_grad;
-
 use super::divergence::Divergence;
+use super::draws::LowerBound;
 use super::options::{Estimation, EstimatorMethod};
-use super::{Claim, Estimate, LogLikelihood, mean_and_error, without_number};
+use super::{Estimate, LogLikelihood};
 use crate::Result;
 use crate::gaussian::Gaussian;
 use crate::model::Denoiser;
@@ -100,28 +99,12 @@ impl<'a> ScoreMatchingBound<'a> {
 
 impl LogLikelihood for ScoreMatchingBound<'_> {
     fn log_likelihood(&self, batch: &Batch, seed: Seed, first_row: u64) -> Result<Estimate> {
-        let x = &batch.x;
-        let (rows, d) = (batch.len(), x.size()[1]);
+        let (x, d) = (&batch.x, batch.x.size()[1]);
         let schedule = self.model.space().schedule();
-        let mut noise = Noise::new(seed, first_row..first_row + rows as u64);
         let normalizer = schedule.importance_normalizer();
         let last = schedule.horizon();
-        let mut draws: Vec<Vec<f64>> = vec![Vec::with_capacity(self.draws); rows];
         let prior_ratio = schedule.alpha(last).powi(2) / schedule.sigma2(last);
-        no_grad(|| {
-            let prior = to_vec(&(squared_norm(x) * (-0.5 * prior_ratio)));
-            for _ in 0..self.draws {
-                let path = self.path(batch, &mut noise);
-                let decoder = self.decoder(batch, &mut noise);
-                for (row, all) in draws.iter_mut().enumerate() {
-                    all.push(prior[row] - 0.5 * normalizer * path[row] + decoder[row]);
-                }
-            }
-        });
-        let (mut values, std_errors): (Vec<f64>, Vec<f64>) =
-            draws.iter().map(|d| mean_and_error(d)).unzip();
-        let reason = "not finite; look for extreme values in the row, or in the model's weights";
-        let flags = without_number(&mut values, x, reason);
+        let prior = to_vec(&(squared_norm(x) * (-0.5 * prior_ratio)));
         let (form, products) = match self.divergence {
             None => (String::new(), 0),
             Some(divergence) => {
@@ -132,16 +115,19 @@ impl LogLikelihood for ScoreMatchingBound<'_> {
                 (format!(" with ∇·ε̂, {}", divergence.name(d)), products)
             }
         };
-        Ok(Estimate {
-            claim: Claim::LowerBound,
+        let bound = LowerBound {
             estimator: format!("score-matching bound{form}, {} draws", self.draws),
-            values,
-            offsets: vec![0.0; rows],
-            std_errors,
             draws: self.draws,
-            evaluations: (2 + products) as f64 * self.draws as f64,
-            flags,
-        })
+            evaluations: 2 + products,
+            otherwise: "not finite; look for extreme values in the row, or in the model's weights",
+        };
+        Ok(bound.estimate(batch, (seed, first_row), |noise| {
+            let (path, decoder) = (self.path(batch, noise), self.decoder(batch, noise));
+            let terms = prior.iter().zip(path).zip(decoder);
+            terms
+                .map(|((prior, path), decoder)| prior - 0.5 * normalizer * path + decoder)
+                .collect()
+        }))
     }
 }
 

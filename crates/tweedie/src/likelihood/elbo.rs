@@ -3,8 +3,9 @@
 use tch::{Tensor, no_grad};
 
 use super::discrete::DiscreteDecoder;
+use super::draws::LowerBound;
 use super::options::{Estimation, EstimatorMethod};
-use super::{Claim, Estimate, LogLikelihood, mean_and_error, without_number};
+use super::{Estimate, LogLikelihood};
 use crate::Result;
 use crate::covariance::{Reverse, StepCovariance};
 use crate::model::Denoiser;
@@ -13,6 +14,10 @@ use crate::posterior::ForwardBridge;
 use crate::query::{Batch, Query, Times, step_coefficients};
 use crate::sym_matrix::SymMatrix;
 use crate::tensor::{per_row, squared_norm, to_vec};
+
+/// Why a bound of Gaussian steps may be no number.
+pub(super) const NOT_POSITIVE: &str = "not finite: a covariance of this row is not positive \
+                                       definite, or the model is not finite there";
 
 /// `ln p(x_0) ≥ E[ln N(x_0; μ_0(x_{t_1}), C_0)] − Σ_i KL(q(x_s|x_t, x_0) ‖ p(x_s|x_t)) −
 /// KL(q(x_T|x_0) ‖ N(0, σ_T² I))` over the times `0 = t_0 < t_1 < … < t_K = T` (Ho et al. 2020, eq.
@@ -223,32 +228,16 @@ impl LogLikelihood for Elbo<'_> {
     }
 
     fn log_likelihood(&self, batch: &Batch, seed: Seed, first_row: u64) -> Result<Estimate> {
-        let (x, rows) = (&batch.x, batch.len());
-        let mut noise = Noise::new(seed, first_row..first_row + rows as u64);
-        let mass = self.mass_of_terms();
-        let mut draws: Vec<Vec<f64>> = vec![Vec::with_capacity(self.draws); rows];
-        no_grad(|| {
-            let prior = self.prior(x);
-            for _ in 0..self.draws {
-                let total = &prior + self.sum_of_terms(batch, mass.as_deref(), &mut noise);
-                draws.iter_mut().zip(to_vec(&total)).for_each(|(all, value)| all.push(value));
-            }
-        });
-        let (mut values, std_errors): (Vec<f64>, Vec<f64>) =
-            draws.iter().map(|d| mean_and_error(d)).unzip();
-        let reason = "not finite: a covariance of this row is not positive definite, or the model \
-                      is not finite there";
-        let flags = without_number(&mut values, x, reason);
-        Ok(Estimate {
-            claim: Claim::LowerBound,
+        let (prior, mass) = (self.prior(&batch.x), self.mass_of_terms());
+        let bound = LowerBound {
             estimator: self.name.clone(),
-            values,
-            offsets: vec![0.0; rows],
-            std_errors,
             draws: self.draws,
-            evaluations: (self.most_terms.min(self.grid.len() - 1) * self.draws) as f64,
-            flags,
-        })
+            evaluations: self.most_terms.min(self.grid.len() - 1),
+            otherwise: NOT_POSITIVE,
+        };
+        Ok(bound.estimate(batch, (seed, first_row), |noise| {
+            to_vec(&(&prior + self.sum_of_terms(batch, mass.as_deref(), noise)))
+        }))
     }
 }
 

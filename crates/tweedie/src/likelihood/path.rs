@@ -1,10 +1,12 @@
 //! The likelihood of simulated paths under the Gaussian reverse steps: the Likelihood Matching
 //! paper's negative log-likelihood.
 
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor};
 
+use super::draws::LowerBound;
+use super::elbo::NOT_POSITIVE;
 use super::options::{Estimation, EstimatorMethod};
-use super::{Claim, Elbo, Estimate, LogLikelihood, mean_and_error, without_number};
+use super::{Elbo, Estimate, LogLikelihood, elbo};
 use crate::Result;
 use crate::covariance::Reverse;
 use crate::gaussian::LN_2PI;
@@ -70,30 +72,14 @@ impl<'a> PathLikelihood<'a> {
 
 impl LogLikelihood for PathLikelihood<'_> {
     fn log_likelihood(&self, batch: &Batch, seed: Seed, first_row: u64) -> Result<Estimate> {
-        let rows = batch.len();
-        let mut noise = Noise::new(seed, first_row..first_row + rows as u64);
-        let mut paths: Vec<Vec<f64>> = vec![Vec::with_capacity(self.draws); rows];
-        no_grad(|| {
-            for _ in 0..self.draws {
-                let values = to_vec(&self.along_a_path(batch, &mut noise));
-                paths.iter_mut().zip(values).for_each(|(all, value)| all.push(value));
-            }
-        });
-        let (mut values, std_errors): (Vec<f64>, Vec<f64>) =
-            paths.iter().map(|of_row| mean_and_error(of_row)).unzip();
-        let reason = "not finite: a covariance of this row is not positive definite, or the model \
-                      is not finite there";
-        let flags = without_number(&mut values, &batch.x, reason);
-        Ok(Estimate {
-            claim: Claim::LowerBound,
+        let bound = LowerBound {
             estimator: self.name.clone(),
-            values,
-            offsets: vec![0.0; rows],
-            std_errors,
             draws: self.draws,
-            evaluations: ((self.grid.len() - 1) * self.draws) as f64,
-            flags,
-        })
+            evaluations: self.grid.len() - 1,
+            otherwise: NOT_POSITIVE,
+        };
+        Ok(bound
+            .estimate(batch, (seed, first_row), |noise| to_vec(&self.along_a_path(batch, noise))))
     }
 }
 
@@ -120,7 +106,7 @@ impl EstimatorMethod for Method {
     }
 
     fn evaluations(&self, settings: &Estimation) -> Option<usize> {
-        Some((settings.grid.len() - 1) * settings.draws)
+        elbo::Method.evaluations(settings)
     }
 
     fn build<'a>(

@@ -257,7 +257,6 @@ mod tests {
             mean_and_error(&differences)
         };
         let (own, foil) = (slope(Target::Jacobian), slope(Target::Biased));
-        println!("OCM {own:?}, eq. 10 {foil:?}");
         assert!(own.0.abs() < 4.0 * own.1, "{own:?}");
         assert!(foil.0.abs() > 20.0 * foil.1.max(own.1), "{foil:?}");
     }

@@ -127,7 +127,8 @@ mod tests {
     }
 
     /// On one transition from `ε` to `t`, row by row: with `H = I` its covariance is `B = 1 + ρσ²`
-    /// in units of its noise, so that `ℓ = ½ d ln B + ½ [(1−ρ) d + ρ ‖ε − ε̂‖²]/B` in marginal form.
+    /// in units of its noise, so that `ℓ = ½ d ln B + ½ [(1−ρ) d + ρ ‖ε − ε̂‖²]/B` in marginal
+    /// form.
     #[test]
     fn the_identity_is_what_the_paper_says() {
         let schedule: &dyn Schedule = &Vp::default();

@@ -14,8 +14,8 @@ use crate::tensor::squared_norm;
 /// `L_hybrid = L_simple + λ L_vlb` (Nichol & Dhariwal 2021, eq. 16): `L_simple = E‖ε − ε̂‖²` over
 /// steps that are uniform on the chain, and the bound of
 /// [`VariationalBound`](super::VariationalBound), in nats, its means detached. It trains the score
-/// by the first and the variances, with what they share of the network, by the second. The
-/// authors' runs of it (openai/improved-diffusion) draw steps uniformly. Their code takes means over
+/// by the first and the variances, with what they share of the network, by the second. The authors'
+/// runs of it (openai/improved-diffusion) draw steps uniformly. Their code takes means over
 /// dimensions and the bound in bits, which is `λ/ln 2` here.
 #[derive(Clone, Debug)]
 pub struct Hybrid {

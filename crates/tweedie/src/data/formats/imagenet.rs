@@ -1,8 +1,8 @@
 //! Downsampled ImageNet as its authors give it: NPZ batches, one by one or the folder of them.
 //!
 //! Chrabaszcz, Loshchilov & Hutter 2017, "A Downsampled Variant of ImageNet as an Alternative to
-//! the CIFAR datasets". A batch holds `data`, u8 `[n, 3 S²]`, an image's red plane, then its green and
-//! its blue one, line by line; `labels`, 1 to 1000; and the `mean` image, which is not read.
+//! the CIFAR datasets". A batch holds `data`, u8 `[n, 3 S²]`, an image's red plane, then its green
+//! and its blue one, line by line; `labels`, 1 to 1000; and the `mean` image, which is not read.
 
 use std::path::Path;
 
