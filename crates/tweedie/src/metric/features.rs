@@ -13,8 +13,11 @@ use crate::data::read_weights;
 use crate::{Error, Result};
 use layers::{Convolution, Layers, Weights};
 
-/// Images computed at once: more take memory and save no time.
-const BATCH: i64 = 32;
+/// Images computed at once: more take memory and save no time. On a processor a few images' layers
+/// stay in its cache, which is worth a factor of two.
+fn batch(device: Device) -> i64 {
+    if device.is_cuda() { 128 } else { 4 }
+}
 
 /// A network whose features are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +183,7 @@ impl Extractor {
         let part = |levels: &Tensor| {
             let levels =
                 levels.to_device(self.device).to_kind(Kind::Float).expand([-1, 3, -1, -1], false);
+            let levels = layers::channels_last(&levels);
             match self.network {
                 FeatureNetwork::Inception => {
                     let pooled = inception::pooled(&self.layers, &levels);
@@ -194,7 +198,7 @@ impl Extractor {
         };
         no_grad(|| {
             let (logits, pooled): (Vec<Tensor>, Vec<Tensor>) =
-                levels.split(BATCH, 0).iter().map(part).unzip();
+                levels.split(batch(self.device), 0).iter().map(part).unzip();
             Features { pooled: Tensor::cat(&pooled, 0), logits: Tensor::cat(&logits, 0) }
         })
     }

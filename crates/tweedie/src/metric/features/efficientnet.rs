@@ -47,7 +47,7 @@ pub(super) fn convolutions() -> Vec<Convolution> {
 
 /// The last hidden layer `[n, 1280]` of levels 0…255 `[n, 3, height, width]`.
 pub(super) fn pooled(layers: &Layers, levels: &Tensor) -> Tensor {
-    let layer = |name: &str, x: &Tensor| layers.apply(name, x).clamp(0.0, 6.0);
+    let layer = |name: &str, x: &Tensor| layers.apply(name, x).clamp_(0.0, 6.0);
     let x = (resized(levels, SIDE) - 127.0) / 128.0;
     let mut x = layer("_conv_stem", &x);
     let blocks: i64 = STAGES.iter().map(|stage| stage[0]).sum();

@@ -51,7 +51,7 @@ impl Convolution {
         let scale =
             gamma?.to_kind(Kind::Double) / (variance?.to_kind(Kind::Double) + EPSILON).sqrt();
         Ok(Layer {
-            weight: (weight * scale.view([-1, 1, 1, 1])).to_kind(Kind::Float),
+            weight: channels_last(&(weight * scale.view([-1, 1, 1, 1])).to_kind(Kind::Float)),
             bias: (beta?.to_kind(Kind::Double) - mean?.to_kind(Kind::Double) * scale)
                 .to_kind(Kind::Float),
             stride: self.stride,
@@ -95,6 +95,12 @@ impl Layer {
             }
         }
     }
+}
+
+/// `[n, channels, height, width]` with a pixel's channels side by side in memory, as which
+/// convolutions by few channels a group are twice as fast on a processor.
+pub(super) fn channels_last(x: &Tensor) -> Tensor {
+    x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
 /// Layers by the names of their convolutions.
