@@ -78,6 +78,10 @@ pub struct Arguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Ancestral steps")]
 pub struct AncestralOptions {
+    /// The signal-to-noise ratio α²/σ² above which steps have β̃ in place of --covariance, which
+    /// leaves grain in pictures there; inf: at none [default: inf; of images 30]
+    #[arg(long, value_name = "SNR")]
+    pub covariance_until: Option<f64>,
     /// From 0 (DDIM) to 1 (ancestral) [default: 1]
     #[arg(long, value_name = "ETA")]
     pub eta: Option<f64>,
@@ -116,6 +120,7 @@ impl Arguments {
             spacing: Some(self.spacing),
             class: self.class.clone(),
             covariance: self.covariance,
+            covariance_until: ancestral.covariance_until,
             eta: ancestral.eta,
             last_step: ancestral.last_step,
             clip: ancestral.clip,

@@ -117,6 +117,7 @@ impl ImageArguments {
             reference: self.reference.clone(),
             save_reference: self.save_reference.clone(),
             last_step: ancestral.last_step,
+            covariance_until: ancestral.covariance_until,
             eta: ancestral.eta,
             clip: ancestral.clip,
             clip_noise: ancestral.clip_noise,

@@ -119,6 +119,7 @@ pub fn figures_json(figures: &[ImageFigure]) -> Value {
         });
         let others = [
             ("last_step", json!(sampling.last)),
+            ("covariance_until", json!(sampling.covariance_until)),
             ("eta", json!(sampling.eta)),
             ("clip", json!(sampling.range.is_some())),
             ("clip_noise", json!(sampling.clip_noise)),

@@ -385,6 +385,7 @@ impl<'a> Judge<'a> {
             // the published chains of OCM and Analytic-DPM end in the mean; tables do too, so that
             // every distance of a page is of one protocol
             last_step: Some(LastStep::Mean),
+            covariance_until: Some(f64::INFINITY),
             clip_noise: Some(self.settings.clip_noise).filter(|levels| images && *levels > 0.0),
             ..SampleOptions::default()
         };

@@ -137,13 +137,14 @@ impl EvaluateOptions {
     /// How samples are drawn with this covariance, where one is requested. Of
     /// [`EvaluateOptions::steps`] the first are those of the chain.
     pub(super) fn sampling(&self, covariance: Option<CovarianceConfig>) -> SampleOptions {
-        let ImageOptions { last_step, eta, clip, clip_noise, .. } = self.images;
+        let ImageOptions { last_step, covariance_until, eta, clip, clip_noise, .. } = self.images;
         let usual = SampleOptions::default();
         SampleOptions {
             sampler: self.sampler,
             steps: self.steps.first().copied().unwrap_or(usual.steps),
             spacing: self.spacing,
             covariance,
+            covariance_until,
             eta,
             last_step,
             clip,

@@ -42,6 +42,8 @@ pub struct ImageOptions {
     pub save_reference: Option<PathBuf>,
     /// What the last step returns; by default the mean.
     pub last_step: Option<LastStep>,
+    /// As [`SampleOptions::covariance_until`](super::SampleOptions::covariance_until).
+    pub covariance_until: Option<f64>,
     /// From 0 (DDIM) to 1 (ancestral), the default.
     pub eta: Option<f64>,
     /// Whether the predicted clean image is held between black and white at every step.
@@ -61,6 +63,7 @@ impl Default for ImageOptions {
             reference: None,
             save_reference: None,
             last_step: None,
+            covariance_until: None,
             eta: None,
             clip: false,
             clip_noise: None,

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::{Chain, Clipped, SamplerMethod, Sampling, Step};
 use crate::choice::choices;
-use crate::covariance::{Covariance, Reverse};
+use crate::covariance::{BetaTilde, Covariance, Reverse};
 use crate::model::Denoiser;
 use crate::noise::Noise;
 use crate::query::{Query, Times};
@@ -31,6 +31,8 @@ pub struct Ancestral<'a> {
     reverse: Reverse<'a>,
     last: LastStep,
     limit: Option<Limit>,
+    /// The log signal-to-noise ratio up to which steps have the covariance.
+    until: f64,
     clipped: Cell<Clipped>,
 }
 
@@ -50,7 +52,7 @@ impl<'a> Ancestral<'a> {
         last: LastStep,
     ) -> Result<Ancestral<'a>> {
         let reverse = Reverse::new(model, covariance, eta)?;
-        Ok(Ancestral { reverse, last, limit: None, clipped: Cell::default() })
+        Ok(Ancestral { reverse, last, limit: None, until: f64::INFINITY, clipped: Cell::default() })
     }
 
     /// With `x̂_0` held in this range at every step (of images −1 to 1).
@@ -74,6 +76,16 @@ impl<'a> Ancestral<'a> {
         Ok(Ancestral { limit: Some(Limit { variance, until }), ..self })
     }
 
+    /// Steps to a signal-to-noise ratio `α²/σ²` above `snr` take the predicted clean row as certain:
+    /// their covariance is β̃.
+    ///
+    /// What the covariance's `G` adds there is uncertainty of fine detail, of which neighbouring
+    /// pixels share the sign. A diagonal, or one of low rank, draws it for each pixel by itself, and
+    /// what is left of that in a picture is grain.
+    pub fn covariance_until(self, snr: f64) -> Ancestral<'a> {
+        Ancestral { until: snr.ln(), ..self }
+    }
+
     fn count(&self, more: Clipped) {
         let mut clipped = self.clipped.get();
         clipped += more;
@@ -87,14 +99,17 @@ impl Step for Ancestral<'_> {
     }
 
     fn step(&self, q: &Query, s: f64, noise: &mut Noise) -> Tensor {
-        let to = Times::All(s);
-        let (predicted, covariance) = self.reverse.moments(q, noise);
+        let (schedule, to) = (self.model().space().schedule(), Times::All(s));
+        let (predicted, covariance) = match schedule.log_snr(s) > self.until {
+            true => BetaTilde.of(self.model(), q, noise),
+            false => self.reverse.moments(q, noise),
+        };
         let (predicted, clean) = self.reverse.hold(predicted, q);
         self.count(Clipped { clean, ..Clipped::default() });
         let mut found = self.reverse.distribution(q, &predicted, &covariance, &to);
         let mean_alone = match self.limit {
             Some(_) => s <= 0.0,
-            None => s <= self.model().space().schedule().epsilon() && self.last == LastStep::Mean,
+            None => s <= schedule.epsilon() && self.last == LastStep::Mean,
         };
         if mean_alone {
             return found.mean;
@@ -125,12 +140,13 @@ impl SamplerMethod for Method {
     }
 
     fn options(&self) -> &'static [&'static str] {
-        &["covariance", "eta", "last_step", "clip", "clip_noise"]
+        &["covariance", "covariance_until", "eta", "last_step", "clip", "clip_noise"]
     }
 
     fn draw(&self, sampling: &Sampling, chain: &Chain) -> Result<(Tensor, Clipped)> {
         let Sampling { eta, last, .. } = *sampling;
-        let mut step = Ancestral::new(chain.model, chain.covariance, eta, last)?;
+        let mut step = Ancestral::new(chain.model, chain.covariance, eta, last)?
+            .covariance_until(sampling.covariance_until);
         if let Some(levels) = sampling.clip_noise {
             step = step.clip_noise(levels, chain.grid[1])?;
         }
@@ -213,6 +229,34 @@ mod tests {
 
     /// x̂_0 of x_t = 3 and −0.1 at t = 0.01 is about those: one of two is outside, and the step is
     /// that of x̂_0 = 1.
+    /// To a signal-to-noise ratio above the limit a step has the variance of β̃, below it that of the
+    /// covariance.
+    #[test]
+    fn above_a_signal_to_noise_ratio_steps_have_beta_tilde() {
+        let vp = std::sync::Arc::new(Vp::default());
+        let data = Oracle::new(GaussianMixture::new(&[1.0], &[[0.0]], &[0.5]).unwrap(), vp.clone());
+        let x = Tensor::full([4000, 1], 0.2, (tch::Kind::Double, tch::Device::Cpu));
+        let t = Times::All(0.5);
+        let step = Ancestral::new(&data, Own, 1.0, LastStep::Noise).unwrap().covariance_until(30.0);
+        let limit = vp.time_of_log_snr(30f64.ln());
+        let variance_of = |reverse: &Reverse, s: f64| {
+            let mut streams = Noise::new(Seed(0), 0..4000);
+            reverse
+                .at(&Query::new(&x, &t), &Times::All(s), &mut streams)
+                .cov
+                .trace()
+                .double_value(&[0])
+        };
+        let [own, small] = [&Own as &dyn Covariance, &BetaTilde]
+            .map(|covariance| Reverse::new(&data, covariance, 1.0).unwrap());
+        for (s, expected) in [(0.9 * limit, &small), (1.1 * limit, &own)] {
+            let end = step.step(&Query::new(&x, &t), s, &mut Noise::new(Seed(1), 0..4000));
+            let (variance, expected) = (end.var(true).double_value(&[]), variance_of(expected, s));
+            assert!((variance / expected - 1.0).abs() < 4.0 * (2.0f64 / 4000.0).sqrt(), "{s}");
+            assert!(variance_of(&own, s) > 2.0 * variance_of(&small, s));
+        }
+    }
+
     #[test]
     fn clean_images_outside_are_counted() {
         let vp = Vp::default();

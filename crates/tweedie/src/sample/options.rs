@@ -98,6 +98,10 @@ pub struct SampleOptions {
     /// Covariance of a reverse step; by default what the model's head is for, without a head that
     /// of the base.
     pub covariance: Option<CovarianceConfig>,
+    /// The signal-to-noise ratio `α²/σ²` up to which steps have the covariance, and above which β̃
+    /// ([`super::Ancestral::covariance_until`]); by default infinite, of images
+    /// [`SampleOptions::COVARIANCE_UNTIL`].
+    pub covariance_until: Option<f64>,
     /// From 0 (DDIM) to 1 (ancestral), the default.
     pub eta: Option<f64>,
     /// What the last step returns; by default a draw, of images the mean.
@@ -130,6 +134,7 @@ impl Default for SampleOptions {
             spacing: None,
             class: None,
             covariance: None,
+            covariance_until: None,
             eta: None,
             last_step: None,
             clip: false,
@@ -147,6 +152,9 @@ impl SampleOptions {
     /// Rows of a table that are drawn at a time by default.
     pub const BATCH: usize = 4096;
 
+    /// The signal-to-noise ratio from which the covariance of a step puts grain into images.
+    pub const COVARIANCE_UNTIL: f64 = 30.0;
+
     /// Refuses what no model can be sampled with, and options of another sampler than the chosen
     /// one.
     ///
@@ -157,6 +165,7 @@ impl SampleOptions {
         given.extend(
             [
                 ("covariance", self.covariance.is_some()),
+                ("covariance_until", self.covariance_until.is_some()),
                 ("eta", self.eta.is_some()),
                 ("last_step", self.last_step.is_some()),
                 ("clip", self.clip),
@@ -171,6 +180,10 @@ impl SampleOptions {
         Error::check_count("sample.steps", self.steps, MOST_STEPS)?;
         if let Some(steps) = self.corrector_steps.filter(|steps| *steps > 0) {
             Error::check_count("sample.corrector_steps", steps, MOST_STEPS)?;
+        }
+        if let Some(snr) = self.covariance_until.filter(|snr| !(*snr > 0.0)) {
+            let remedy = "give a positive signal-to-noise ratio; inf is none";
+            return Err(Error::config("sample.covariance_until", format!("{snr}"), remedy));
         }
         if let Some(levels) = self.clip_noise {
             if !(levels > 0.0 && levels.is_finite()) {
@@ -202,13 +215,17 @@ impl SampleOptions {
 
     /// All that is left open decided for `model`, whose rows are `images` or those of a table.
     pub fn of(&self, model: &Model, images: bool) -> Sampling {
-        let last = if images { LastStep::Mean } else { LastStep::Noise };
+        let (last, until) = match images {
+            true => (LastStep::Mean, SampleOptions::COVARIANCE_UNTIL),
+            false => (LastStep::Noise, f64::INFINITY),
+        };
         let own = model.head_covariance().unwrap_or_default();
         Sampling {
             sampler: self.sampler,
             steps: self.steps,
             spacing: self.spacing.unwrap_or_default(),
             covariance: self.covariance.unwrap_or(own),
+            covariance_until: self.covariance_until.unwrap_or(until),
             eta: self.eta.unwrap_or(1.0),
             last: self.last_step.unwrap_or(last),
             range: self.clip.then_some((-1.0, 1.0)),
@@ -232,6 +249,8 @@ pub struct Sampling {
     pub spacing: SpacingConfig,
     /// Covariance of a reverse step.
     pub covariance: CovarianceConfig,
+    /// The signal-to-noise ratio up to which steps have it, and above which β̃.
+    pub covariance_until: f64,
     /// From 0 (DDIM) to 1 (ancestral).
     pub eta: f64,
     /// What the last step returns.
@@ -273,7 +292,12 @@ impl Sampling {
         let parts = [
             (!usual).then(|| self.sampler.to_string()),
             self.steps_taken().map(|steps| format!("K = {steps}")),
-            self.covariance_taken().map(|covariance| covariance.to_string()),
+            self.covariance_taken().map(|covariance| match self.covariance_until {
+                snr if snr.is_finite() && covariance != CovarianceConfig::BetaTilde => {
+                    format!("{covariance} up to an SNR of {snr}")
+                }
+                _ => covariance.to_string(),
+            }),
             self.takes("last_step").then(|| format!("last step {}", self.last)),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
