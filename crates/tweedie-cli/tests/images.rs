@@ -481,6 +481,12 @@ fn the_program_on_images() {
     succeed(&["sample", &run, "-n", "5", "--steps", "2", "-o", &at("sheet.png"), "--threads", "1"]);
     assert!(image::open(at("sheet.png")).unwrap().color().has_color());
     succeed(&["sample", &run, "-n", "5", "--steps", "2", "-o", &at("rows.npy"), "--threads", "1"]);
+    // an array of images, which is read as the run's own are
+    let array = std::fs::read(at("rows.npy")).unwrap();
+    let header = String::from_utf8_lossy(&array[..128]);
+    assert!(header.contains("|u1") && header.contains("(5, 3, 4, 4)"), "{header}");
+    let scores = succeed(&["score", &run, &at("rows.npy"), "--steps", "2", "--threads", "1"]);
+    assert!(scores.starts_with("5 rows"), "{scores}");
     // a draw of two steps leaves the levels, and is held between them
     let range = |rest: &[&str]| {
         let out = at("held.csv");

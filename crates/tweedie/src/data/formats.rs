@@ -27,6 +27,7 @@ use super::write::Frame;
 use crate::{Error, Result};
 
 pub(crate) use archive::{NpzReader, NpzWriter};
+pub(crate) use npy::write_images;
 
 /// The longest side that images can be brought to, in pixels.
 const MOST_PIXELS: usize = 4096;
@@ -250,6 +251,11 @@ impl TableFormat {
             let remedy = format!("end the name in {endings}, or give - for CSV on standard output");
             Error::config("out", problem, remedy)
         })
+    }
+
+    /// Whether such a file can hold images, as an array of their levels.
+    pub fn holds_images(self) -> bool {
+        matches!(self.0.holds, Holds::Either)
     }
 
     /// What separates the cells, where the format is one of text, which takes rows one by one.

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::grids::Grids;
 use super::{Density, SampleOptions};
-use crate::data::{CellType, OutputFile, TableFormat, write_table};
+use crate::data::{CellType, OutputFile, TableFormat, write_images, write_table};
 use crate::sample::{Clipped, Ground, MOST_ROWS, Sampling};
 use crate::tensor::to_vec;
 use crate::watch::{Silent, Watch};
@@ -38,7 +38,8 @@ impl Samples {
         Tensor::from_slice(&self.values).view([-1, self.columns.len() as i64])
     }
 
-    /// Writes a table: `.csv`, `.tsv`, `.parquet` or `.npy`.
+    /// Writes a table: `.csv`, `.tsv`, `.parquet` or `.npy`; of images `.npy` is an array of levels
+    /// in 0…255, `[n, H, W]` or `[n, 3, H, W]`, which is read as images again.
     ///
     /// # Errors
     /// [`Error::Config`] for another format; [`Error::Io`] if the file cannot be written.
@@ -52,7 +53,12 @@ impl Samples {
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn write_to(&self, out: OutputFile) -> Result<()> {
-        write_table(out, &self.columns, &self.types, &self.values)
+        match self.image {
+            Some(shape) if TableFormat::of(out.path())?.holds_images() => {
+                write_images(out, shape, &self.values)
+            }
+            _ => write_table(out, &self.columns, &self.types, &self.values),
+        }
     }
 }
 

@@ -339,6 +339,27 @@ pub(super) fn arrange(path: &Path, header: &Header, mut values: Vec<u8>) -> Resu
     Ok(Images::new([c, h, w], values))
 }
 
+/// Writes levels, held in 0…255, as an array of bytes `[n, H, W]` of grey images and
+/// `[n, 3, H, W]` of others, which is read as images again.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be written.
+pub fn write_images(mut out: OutputFile, shape: [usize; 3], levels: &[f64]) -> Result<()> {
+    use npyz::WriterBuilder;
+    let count = levels.len() / shape.iter().product::<usize>();
+    let sizes = [count, shape[0], shape[1], shape[2]].map(|size| size as u64);
+    let sizes = if shape[0] == 1 { [&sizes[..1], &sizes[2..]].concat() } else { sizes.to_vec() };
+    let path = out.path().to_owned();
+    let mut write = || {
+        let options = npyz::WriteOptions::<u8>::new().default_dtype().shape(&sizes);
+        let mut writer = options.writer(&mut out).begin_nd()?;
+        writer.extend(levels.iter().map(|level| level.round() as u8))?;
+        writer.finish()
+    };
+    write().map_err(Error::io(&path))?;
+    out.commit()
+}
+
 fn write(out: &mut OutputFile, frame: &Frame) -> std::io::Result<()> {
     use npyz::WriterBuilder;
     let shape = [frame.rows as u64, frame.types.len() as u64];
