@@ -42,6 +42,14 @@ pub struct Arguments {
     /// Hidden units, or channels, of the coupling networks [default: 64; 32 for images]
     #[arg(long, value_name = "W")]
     width: Option<i64>,
+    /// For images of even height and width, steps on halves of the channels of 2 × 2 blocks of
+    /// pixels, after the 4 on columns
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = DequantizeOptions::default().channel_couplings
+    )]
+    channel_couplings: usize,
     /// Held-out rows that the bound is reported on, at most [default: 2000; 32 images]
     #[arg(long, value_name = "ROWS")]
     validation_rows: Option<usize>,
@@ -68,6 +76,7 @@ impl Arguments {
             learning_rate: self.learning_rate,
             draws: self.draws,
             width: self.width,
+            channel_couplings: self.channel_couplings,
             validation_rows: self.validation_rows,
             validation_draws: self.validation_draws,
             replace: self.replace,

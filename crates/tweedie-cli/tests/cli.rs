@@ -317,6 +317,8 @@ fn levels_are_dequantised_as_asked() {
     let file = Path::new(&run).join("dequantizer.safetensors");
     let kept = bytes(&file);
     fail(&learn, 2, &["has a dequantiser", "--replace"]);
+    let couplings = ["--replace", "--channel-couplings", "2"];
+    fail(&[&learn[..], &couplings].concat(), 2, &["--channel-couplings", "for a table"]);
     assert_eq!(kept, bytes(&file));
 
     let uniform = score(&[])["mean"].as_f64().unwrap();
@@ -378,6 +380,10 @@ fn levels_of_images_are_dequantised_as_asked() {
         answer.starts_with("60 rows: ") && answer.contains("variational dequantisation"),
         "{answer}"
     );
+    let more = ["--channel-couplings", "2", "--replace"];
+    succeed(&[&learn[..], &["--validation-draws", "2", "--quiet"], &more].concat());
+    let further = score(&["--dequantization", "variational"]);
+    assert!(further.starts_with("60 rows: ") && further != answer, "{further}");
     let levels = ["score", &run, &data, "--estimator", "levels", "--dequantization", "variational"];
     fail(&levels, 2, &["--dequantization", "as they are"]);
     let levels = ["evaluate", &run, "--dequantization", "variational"];

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::score::{Part, score};
 use super::{Density, ScoreOptions};
 use crate::data::{Dataset, Split, subset};
-use crate::dequantize::{Dequantizer, Uniform, VariationalConfig};
+use crate::dequantize::{Dequantizer, Steps, Uniform, VariationalConfig};
 use crate::likelihood::{Estimate, Estimation, Estimator, mean_and_error};
 use crate::model::Denoiser;
 use crate::noise::Seed;
@@ -28,6 +28,9 @@ pub struct DequantizeOptions {
     pub draws: usize,
     /// Hidden units, or channels, of the coupling networks; by default 64, of images 32.
     pub width: Option<i64>,
+    /// For images of even height and width, steps on halves of the channels of 2 × 2 blocks of
+    /// pixels, after the 4 on columns ([`Steps::FlowPlusPlus`]).
+    pub channel_couplings: usize,
     /// Held-out rows that the bound is reported on, at most; by default 2000, of images 32.
     pub validation_rows: Option<usize>,
     /// Pairs (t, ε) per held-out row, at least 1.
@@ -46,6 +49,7 @@ impl Default for DequantizeOptions {
             learning_rate: 2e-3,
             draws: 4,
             width: None,
+            channel_couplings: 0,
             validation_rows: None,
             validation_draws: 100,
             replace: false,
@@ -121,7 +125,17 @@ impl Density {
         let seed = Seed(options.seed);
         let scaling = &run.data.scaling;
         let kind = VariationalConfig::usual(images);
-        let kind = VariationalConfig { width: options.width.unwrap_or(kind.width), ..kind };
+        let mut kind = VariationalConfig { width: options.width.unwrap_or(kind.width), ..kind };
+        match &mut kind.steps {
+            Steps::FlowPlusPlus { channel_couplings, .. } => {
+                *channel_couplings = options.channel_couplings;
+            }
+            Steps::Plain if options.channel_couplings > 0 => {
+                let problem = format!("{}, for a table", options.channel_couplings);
+                return Err(Error::config("dequantize.channel_couplings", problem, "give 0"));
+            }
+            Steps::Plain => {}
+        }
         let device = run.model.space().device;
         let dequantizer = kind.init(scaling, run.data.image, device, seed.derive("dequantiser"))?;
         // fails now, not after the training, where the directory cannot be written

@@ -24,14 +24,23 @@ pub enum Steps {
     #[default]
     Plain,
     /// Flow++'s, for images: normalisation, a 1 × 1 convolution where there are several channels,
-    /// and a coupling of even and odd columns by a network with gates and attention.
+    /// and a coupling by a network with gates and attention: of even and odd columns
+    /// ([`VariationalConfig::couplings`] steps), then of halves of the channels.
     #[serde(rename = "flow++")]
     FlowPlusPlus {
         /// Gated blocks of a coupling's network.
         blocks: usize,
         /// Heads of the attention that follows each of them; 0: no attention.
         heads: i64,
+        /// Further steps, on halves of the channels of 2 × 2 blocks of pixels, for images of even
+        /// height and width; 0 as in score_flow's `dequantization_cifar10`.
+        #[serde(default, skip_serializing_if = "is_none")]
+        channel_couplings: usize,
     },
+}
+
+fn is_none(steps: &usize) -> bool {
+    *steps == 0
 }
 
 impl Steps {
@@ -47,7 +56,7 @@ pub struct VariationalConfig {
     /// What steps are made of.
     #[serde(skip_serializing_if = "Steps::are_plain")]
     pub steps: Steps,
-    /// Coupling steps.
+    /// Coupling steps; of Flow++'s those on columns.
     pub couplings: usize,
     /// Logistic components of a coupling.
     pub components: i64,
@@ -124,7 +133,7 @@ impl VariationalConfig {
         match images {
             false => VariationalConfig::default(),
             true => VariationalConfig {
-                steps: Steps::FlowPlusPlus { blocks: 2, heads: 4 },
+                steps: Steps::FlowPlusPlus { blocks: 2, heads: 4, channel_couplings: 0 },
                 couplings: 4,
                 components: 8,
                 width: 32,
@@ -136,7 +145,8 @@ impl VariationalConfig {
     /// width), with weights drawn from `seed`.
     ///
     /// # Errors
-    /// If a number is 0, no column holds levels, or the steps are for images and rows are none.
+    /// If a number is 0 that must not be, no column holds levels, the steps are for images and rows
+    /// are none, or channels are to be split of images of odd height or width.
     pub fn init(
         &self,
         scaling: &Scaling,
@@ -170,11 +180,21 @@ impl VariationalConfig {
         Error::check_count("couplings", self.couplings, MOST)?;
         Error::check_count("components", self.components, MOST)?;
         Error::check_count("width", self.width, MOST)?;
-        let Steps::FlowPlusPlus { blocks, heads } = self.steps else { return Ok(()) };
+        let Steps::FlowPlusPlus { blocks, heads, channel_couplings } = self.steps else {
+            return Ok(());
+        };
         Error::check_count("couplings", self.couplings, MOST_STEPS)?;
         Error::check_count("blocks", blocks, MOST_STEPS)?;
-        if image.is_none() {
+        let Some([_, height, width]) = image else {
             return Err(Error::config("steps", "flow++, for a table", "give plain"));
+        };
+        if channel_couplings > 0 {
+            Error::check_count("channel_couplings", channel_couplings, MOST_STEPS)?;
+            if height % 2 != 0 || width % 2 != 0 {
+                let problem = format!("{channel_couplings}, for images of {height}×{width} pixels");
+                let remedy = "give 0, or images of even height and width";
+                return Err(Error::config("channel_couplings", problem, remedy));
+            }
         }
         if heads < 0 || heads > 0 && self.width % heads != 0 {
             let problem = format!("{} channels for {heads} heads of attention", self.width);
@@ -204,8 +224,9 @@ impl VariationalConfig {
     ) -> Flow {
         let image = image.map(|shape| shape.map(|n| n as i64));
         match (self.steps, image) {
-            (Steps::FlowPlusPlus { blocks, heads }, Some(image)) => {
-                Flow::FlowPlusPlus(FlowPlusPlus::new(self, blocks, heads, builder, image, seed))
+            (Steps::FlowPlusPlus { blocks, heads, channel_couplings }, Some(image)) => {
+                let numbers = (blocks, heads, channel_couplings);
+                Flow::FlowPlusPlus(FlowPlusPlus::new(self, numbers, builder, image, seed))
             }
             _ => {
                 let m = level_columns(scaling).size()[0];

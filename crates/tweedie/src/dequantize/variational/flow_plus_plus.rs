@@ -1,5 +1,7 @@
 //! The dequantising flow of Flow++ for images.
 
+mod split;
+
 use std::f64::consts::PI;
 
 use tch::{Kind, Tensor, no_grad};
@@ -7,27 +9,37 @@ use tch::{Kind, Tensor, no_grad};
 use super::{LAST_GAIN, VariationalConfig, mixture_logistic};
 use crate::model::{Builder, Parameters};
 use crate::noise::Seed;
+use split::{By, Split};
 
-/// Steps on the halves of an image, every second column each: what Flow++ and ScoreFlow call the
-/// checkerboard (Ho et al. 2019, §3.1–3.3; score_flow, `dequantization_cifar10`), and all that
-/// they split by. The halves take turns as the one that changes. A step is
+/// Steps on the halves of an image (Ho et al. 2019, §3.1–3.3): first on even and odd columns, what
+/// Flow++ and ScoreFlow call the checkerboard (score_flow, `dequantization_cifar10`, has no
+/// others), then, where there are any, on halves of the channels of 2 × 2 blocks of pixels
+/// ([`By`]). The halves take turns as the one that changes. A step is
 ///
 /// - a normalisation, `e exp(s) + b` with a number of each for every element, which starts from
 ///   data;
-/// - a product of each pixel's channels with a matrix for each half, near the identity at first,
-///   and left out where there is one channel, of which it would be a second scale;
+/// - a product of each pixel's channels with a matrix, near the identity at first: of columns one
+///   for each half, and none where there is one channel, of which it would be a second scale; of
+///   channels one for all;
 /// - a mixture-logistic coupling, by a network of a 3 × 3 convolution, gated blocks, each followed
 ///   by attention over the pixels and both by layer norms, and a convolution.
 ///
-/// The networks see the row through a context that they share: both halves of its levels through a
-/// convolution and three gated blocks. Where the width is odd the second half lacks a column, for
-/// which networks see zeros.
+/// The networks see the row through a context, one for all steps of a split: both halves of its
+/// levels through a convolution and three gated blocks. Where the width is odd the second half
+/// lacks a column, for which networks see zeros.
 #[derive(Debug)]
 pub(super) struct FlowPlusPlus {
     /// Channels, height and width.
     image: [i64; 3],
     components: i64,
     heads: i64,
+    stages: Vec<Stage>,
+}
+
+/// Steps of one split, and what they see of a row.
+#[derive(Debug)]
+struct Stage {
+    split: Split,
     context: (usize, Vec<Gated>),
     steps: Vec<Step>,
 }
@@ -36,8 +48,8 @@ pub(super) struct FlowPlusPlus {
 struct Step {
     /// Index of `s` `[1, c, h, w]`; `b` follows it.
     norm: usize,
-    /// What is added to the identity, for even and odd columns `[c, c]`.
-    mix: Option<[usize; 2]>,
+    /// What is added to the identity, for each of [`Split::matrices`].
+    mix: Vec<usize>,
     input: usize,
     blocks: Vec<Block>,
     output: usize,
@@ -62,7 +74,7 @@ struct Gated {
 
 #[derive(Debug)]
 struct Attention {
-    /// `[1, width, h, w/2]`.
+    /// `[1, width, …]`, a half's height and width.
     position: usize,
     /// To queries, keys and values.
     input: usize,
@@ -195,33 +207,35 @@ impl Attention {
     }
 }
 
-impl FlowPlusPlus {
-    pub fn new(
-        config: &VariationalConfig,
-        blocks: usize,
-        heads: i64,
-        builder: &mut Builder,
-        image: [i64; 3],
-        seed: Seed,
-    ) -> FlowPlusPlus {
-        let [channels, height, width] = image;
-        let maker = &mut Maker { builder, width: config.width, seed };
+impl Stage {
+    /// Steps by one split; the names of their parameters begin with `prefix`.
+    fn new(
+        split: Split,
+        prefix: &str,
+        steps: usize,
+        (config, blocks, heads): (&VariationalConfig, usize, i64),
+        maker: &mut Maker,
+    ) -> Stage {
+        let ([channels, height, width], seed) = (split.half(), maker.seed);
+        let inputs = [2 * channels, config.width];
         let context = (
-            maker.convolution("context.input", [2 * channels, config.width], 3, 1.0),
-            (0..CONTEXT_BLOCKS).map(|i| maker.gated(&format!("context.{i}"), false)).collect(),
+            maker.convolution(&format!("{prefix}context.input"), inputs, 3, 1.0),
+            (0..CONTEXT_BLOCKS)
+                .map(|i| maker.gated(&format!("{prefix}context.{i}"), false))
+                .collect(),
         );
         let step = |number: usize| {
-            let name = |part: &str| format!("step.{number}.{part}");
-            let norm =
-                maker.builder.constant(name("norm.scale"), &[1, channels, height, width], 0.0);
-            maker.builder.constant(name("norm.shift"), &[1, channels, height, width], 0.0);
-            let mix = (channels > 1).then(|| {
-                ["even", "odd"].map(|half| {
-                    let name = name(&format!("mix.{half}"));
-                    let seed = seed.derive(&name);
-                    maker.builder.normal(name, &[channels, channels], MIX_SD, seed)
-                })
-            });
+            let name = |part: &str| format!("{prefix}step.{number}.{part}");
+            let [c, h, w] = split.image;
+            let norm = maker.builder.constant(name("norm.scale"), &[1, c, h, w], 0.0);
+            maker.builder.constant(name("norm.shift"), &[1, c, h, w], 0.0);
+            let (names, size) = split.matrices();
+            let matrix = |part: &&str| {
+                let name = name(part);
+                let seed = seed.derive(&name);
+                maker.builder.normal(name, &[size, size], MIX_SD, seed)
+            };
+            let mix = names.iter().map(matrix).collect();
             let outputs = channels * (3 * config.components + 2);
             Step {
                 norm,
@@ -230,36 +244,59 @@ impl FlowPlusPlus {
                 blocks: (0..blocks)
                     .map(|i| {
                         let name = name(&format!("block.{i}"));
-                        let pixels = [height, (width + 1) / 2];
                         Block {
                             gated: maker.gated(&name, true),
                             norm: maker.layer_norm(&format!("{name}.norm")),
-                            attention: (heads > 0)
-                                .then(|| maker.attention(&format!("{name}.attention"), pixels)),
+                            attention: (heads > 0).then(|| {
+                                maker.attention(&format!("{name}.attention"), [height, width])
+                            }),
                         }
                     })
                     .collect(),
                 output: maker.convolution(&name("output"), [config.width, outputs], 3, LAST_GAIN),
             }
         };
-        let steps = (0..config.couplings).map(step).collect();
-        FlowPlusPlus { image, components: config.components, heads, context, steps }
+        let steps = (0..steps).map(step).collect();
+        Stage { split, context, steps }
     }
 
-    /// Even and odd columns.
-    fn split(x: &Tensor) -> [Tensor; 2] {
-        [0, 1].map(|first| x.slice(3, first, None, 2))
+    /// What the networks see of images of levels, `[n, width, …]` of a half's height and width.
+    fn context(&self, p: &Pass, images: &Tensor) -> Tensor {
+        let [first, second] = self.split.split(images);
+        let both = Tensor::cat(&[&first, &self.split.padded(&second)], 1);
+        let h = p.convolve(self.context.0, &both);
+        self.context.1.iter().fold(h, |h, block| block.apply(p, &h, None))
     }
 
-    /// A half with as many columns as the first, zeros where there is none.
-    fn padded(&self, half: &Tensor) -> Tensor {
-        half.constant_pad_nd([0, (self.image[2] + 1) / 2 - half.size()[3]])
+    /// The matrices of a step.
+    fn matrices(&self, p: &Pass, step: &Step) -> Vec<Tensor> {
+        let matrix = |index: &usize| {
+            let added = p.get(*index);
+            Tensor::eye(added.size()[0], (added.kind(), added.device())) + added
+        };
+        step.mix.iter().map(matrix).collect()
     }
+}
 
-    /// The image of these halves.
-    fn join(&self, halves: &[Tensor; 2]) -> Tensor {
-        let pairs = Tensor::stack(&[&halves[0], &self.padded(&halves[1])], 4).flatten(3, 4);
-        pairs.narrow(3, 0, self.image[2])
+impl FlowPlusPlus {
+    pub fn new(
+        config: &VariationalConfig,
+        (blocks, heads, channel_couplings): (usize, i64, usize),
+        builder: &mut Builder,
+        image: [i64; 3],
+        seed: Seed,
+    ) -> FlowPlusPlus {
+        let maker = &mut Maker { builder, width: config.width, seed };
+        let stages =
+            [(By::Columns, "", config.couplings), (By::Channels, "channels.", channel_couplings)];
+        let stages = stages
+            .into_iter()
+            .filter(|(.., steps)| *steps > 0)
+            .map(|(by, prefix, steps)| {
+                Stage::new(Split::new(by, image), prefix, steps, (config, blocks, heads), maker)
+            })
+            .collect();
+        FlowPlusPlus { image, components: config.components, heads, stages }
     }
 
     /// Levels `[n, m]` as images.
@@ -268,63 +305,60 @@ impl FlowPlusPlus {
         x.view([-1, channels, height, width])
     }
 
-    /// What the networks see of rows, `[n, width, h, w/2]`.
-    fn context(&self, p: &Pass, x: &Tensor) -> Tensor {
-        let [even, odd] = FlowPlusPlus::split(&self.images(x));
-        let h = p.convolve(self.context.0, &Tensor::cat(&[&even, &self.padded(&odd)], 1));
-        self.context.1.iter().fold(h, |h, block| block.apply(p, &h, None))
-    }
-
     /// As [`super::Variational::flow`].
     pub fn apply(&self, parameters: &Parameters, e: &Tensor, x: &Tensor) -> (Tensor, Tensor) {
         let p = &Pass { parameters, kind: e.kind() };
-        let context = self.context(p, x);
         let mut v = self.images(e);
         let mut log_det = Tensor::zeros([e.size()[0]], (e.kind(), e.device()));
-        for number in 0..self.steps.len() {
-            let (next, log_slope) = self.step(p, number, &v, &context);
-            (v, log_det) = (next, log_det + log_slope);
+        for stage in &self.stages {
+            let context = stage.context(p, &self.images(x));
+            for number in 0..stage.steps.len() {
+                let (next, log_slope) = self.step(p, (stage, number), &v, &context);
+                (v, log_det) = (next, log_det + log_slope);
+            }
         }
         (v.flatten(1, 3), log_det)
     }
 
     /// One step: the next image, and the log-determinant `[n]`, or `[]` where it is one for all.
-    fn step(&self, p: &Pass, number: usize, v: &Tensor, context: &Tensor) -> (Tensor, Tensor) {
-        let step = &self.steps[number];
+    fn step(
+        &self,
+        p: &Pass,
+        (stage, number): (&Stage, usize),
+        v: &Tensor,
+        context: &Tensor,
+    ) -> (Tensor, Tensor) {
+        let (split, step) = (&stage.split, &stage.steps[number]);
         let scale = p.get(step.norm);
         let mut log_det = scale.sum(None::<Kind>);
-        let mut halves = FlowPlusPlus::split(&(v * scale.exp() + p.get(step.norm + 1)));
-        for (half, index) in halves.iter_mut().zip(step.mix.iter().flatten()) {
-            let matrix = self.matrix(p, *index);
+        let halves = split.split(&(v * scale.exp() + p.get(step.norm + 1)));
+        let matrices = stage.matrices(p, step);
+        for (matrix, half) in matrices.iter().zip(&halves) {
             let pixels = half.size()[2] * half.size()[3];
             log_det = log_det + matrix.slogdet().1 * pixels as f64;
-            *half = product(&matrix, half);
         }
+        let mut halves = split.mix(halves, &matrices);
         let (given, changed) = (number % 2, 1 - number % 2);
-        let raw = self.network(p, step, &halves[given], context, halves[changed].size()[3]);
+        let columns = halves[changed].size()[3];
+        let raw = self.network(p, (stage, step), &halves[given], context, columns);
         let (moved, log_slope) = mixture_logistic(&halves[changed], &raw, self.components);
         halves[changed] = moved;
         (
-            self.join(&halves),
+            split.join(&halves),
             log_det + log_slope.sum_dim_intlist([1i64, 2, 3].as_slice(), false, None),
         )
-    }
-
-    fn matrix(&self, p: &Pass, index: usize) -> Tensor {
-        let added = p.get(index);
-        Tensor::eye(self.image[0], (added.kind(), added.device())) + added
     }
 
     /// Raw outputs `[n, c, h, columns, 3K + 2]` for the other half, which has so many columns.
     fn network(
         &self,
         p: &Pass,
-        step: &Step,
+        (stage, step): (&Stage, &Step),
         given: &Tensor,
         context: &Tensor,
         columns: i64,
     ) -> Tensor {
-        let mut h = p.convolve(step.input, &self.padded(given));
+        let mut h = p.convolve(step.input, &stage.split.padded(given));
         for block in &step.blocks {
             h = p.layer_norm(block.norm, &block.gated.apply(p, &h, Some(context)));
             if let Some(attention) = &block.attention {
@@ -332,13 +366,14 @@ impl FlowPlusPlus {
             }
         }
         let raw = p.convolve(step.output, &h).narrow(3, 0, columns);
-        raw.unflatten(1, [self.image[0], 3 * self.components + 2]).permute([0, 1, 3, 4, 2])
+        raw.unflatten(1, [stage.split.half()[0], 3 * self.components + 2]).permute([0, 1, 3, 4, 2])
     }
 
     /// Whether the normalisations are still as they were made.
     pub fn is_new(&self, parameters: &Parameters) -> bool {
         let zero = |index| parameters.get(index).abs().max().double_value(&[]) == 0.0;
-        self.steps.iter().all(|step| zero(step.norm) && zero(step.norm + 1))
+        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        steps.all(|step| zero(step.norm) && zero(step.norm + 1))
     }
 
     /// Sets each normalisation in turn so that over these `e` and `x` `[n, m]` every channel comes
@@ -348,20 +383,22 @@ impl FlowPlusPlus {
     /// noise of few rows in it, is by channel.
     pub fn start(&self, parameters: &Parameters, e: &Tensor, x: &Tensor) {
         let p = &Pass { parameters, kind: e.kind() };
-        let context = self.context(p, x);
         let mut v = self.images(e);
-        for (number, step) in self.steps.iter().enumerate() {
-            let over = [0i64, 2, 3].as_slice();
-            let variance = v.var_dim(over, false, true);
-            let scale = ((variance + 1e-6).log() - (PI * PI / 3.0).ln()) * -0.5;
-            let shift = -v.mean_dim(over, true, None::<Kind>) * scale.exp();
-            for (index, value) in [(step.norm, scale), (step.norm + 1, shift)] {
-                no_grad(|| {
-                    let mut of_elements = parameters.get(index).shallow_clone();
-                    of_elements.copy_(&value.expand_as(&of_elements));
-                });
+        for stage in &self.stages {
+            let context = stage.context(p, &self.images(x));
+            for (number, step) in stage.steps.iter().enumerate() {
+                let over = [0i64, 2, 3].as_slice();
+                let variance = v.var_dim(over, false, true);
+                let scale = ((variance + 1e-6).log() - (PI * PI / 3.0).ln()) * -0.5;
+                let shift = -v.mean_dim(over, true, None::<Kind>) * scale.exp();
+                for (index, value) in [(step.norm, scale), (step.norm + 1, shift)] {
+                    no_grad(|| {
+                        let mut of_elements = parameters.get(index).shallow_clone();
+                        of_elements.copy_(&value.expand_as(&of_elements));
+                    });
+                }
+                v = self.step(p, (stage, number), &v, &context).0;
             }
-            v = self.step(p, number, &v, &context).0;
         }
     }
 }
