@@ -317,8 +317,16 @@ mod tests {
     #[test]
     fn flags_set_options_of_a_configuration() {
         let complete = tweedie::run::Layer::of(&Default::default());
-        let optional =
-            ["validation", "delimiter", "decimal", "header", "crop", "size", "split_seed"];
+        let optional = [
+            "validation",
+            "delimiter",
+            "decimal",
+            "header",
+            "crop",
+            "size",
+            "split_seed",
+            "network",
+        ];
         for flag in FLAGS.iter().filter(|flag| !flag.path.is_empty()) {
             let leaf = flag.path.rsplit('.').next().unwrap();
             let known = complete.get(flag.path).is_some() || optional.contains(&leaf);

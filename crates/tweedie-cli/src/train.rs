@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 use tweedie::density::{Density, FitOptions};
 use tweedie::likelihood::bits_per_dim;
-use tweedie::run::{Layer, RunDir, Status};
+use tweedie::run::{KeepBy, Layer, RunDir, Status};
 use tweedie::train::StopReason;
 use tweedie::{Error, Result};
 
@@ -19,7 +19,7 @@ use crate::console::Console;
 use crate::recipe;
 pub use options::FLAGS;
 pub use watch::Fit;
-use words::{at_iteration, bound_in_words};
+use words::{at_iteration, figure_in_words};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -126,26 +126,31 @@ fn report(density: &Density, common: &Common) -> Result<()> {
     let (dir, record, quiet) = (&run.dir, &run.data, common.quiet);
     let Some(status) = dir.status()? else { return Ok(()) };
     let Status { ended, iteration, best_iteration, best, seconds } = status;
-    let (of_image, of_table) = match record.image {
-        Some(_) => (best.map(|nats| bits_per_dim(nats, record.scaling.dim())), None),
-        None => (None, best),
+    let by = run.config.keep.by;
+    let (of_image, of_table, distance) = match record.image {
+        _ if by == KeepBy::Distance => (None, None, best),
+        Some(_) => (best.map(|nats| bits_per_dim(nats, record.scaling.dim())), None, None),
+        None => (None, best, None),
     };
     let answer = json!({
         "run": dir.path(), "iterations": iteration, "seconds": seconds,
         "ended": ended.map_or_else(String::new, |ended| format!("{ended:?}")),
         "best_iteration": best_iteration, "validation_bound_network_units": of_table,
-        "validation_bits_per_dim": of_image,
+        "validation_bits_per_dim": of_image, "frechet_distance": distance,
     });
     common.print(&answer, dir.path().display());
     let reason = match ended {
+        Some(StopReason::EarlyStop) if by == KeepBy::Distance => {
+            " (the Fréchet distance no longer improved)"
+        }
         Some(StopReason::EarlyStop) => " (the validation bound no longer improved)",
         Some(StopReason::OutOfTime) => " (out of time)",
         _ => "",
     };
     say!(quiet, "{iteration} iterations in {seconds:.0} s{reason}");
     if let Some(best) = best {
-        let (at, bound) = (at_iteration(best_iteration), bound_in_words(record, best));
-        say!(quiet, "kept: the parameters of {at}, validation bound {bound}");
+        let (at, figure) = (at_iteration(best_iteration), figure_in_words(by, record, best));
+        say!(quiet, "kept: the parameters of {at}, {figure}");
     }
     Ok(())
 }

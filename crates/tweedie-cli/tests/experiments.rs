@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use tch::Tensor;
-use tweedie::metric::FeatureNetwork;
-use tweedie::noise::{Noise, Seed};
+
+mod common;
+use common::write_feature_network;
 
 fn tweedie(args: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_tweedie");
@@ -252,25 +253,7 @@ fn image_grid() {
     let dir = tempfile::tempdir().unwrap();
     write_images(&dir.path().join("images"));
     let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
-    let weights: Vec<(String, Tensor)> = FeatureNetwork::EfficientNetLite0
-        .tensors()
-        .into_iter()
-        .map(|(name, shape)| {
-            let count: i64 = shape.iter().product();
-            let noise = Noise::new(Seed(0).derive(&name), 0..1).normal(
-                count as usize,
-                tch::Kind::Float,
-                tch::Device::Cpu,
-            );
-            let value = if name.ends_with("running_var") {
-                noise.ones_like()
-            } else {
-                noise * (2.0 / (count / shape[0]) as f64).sqrt()
-            };
-            (name, value.view(&shape[..]))
-        })
-        .collect();
-    Tensor::write_safetensors(&weights, dir.path().join("features.safetensors")).unwrap();
+    write_feature_network(&dir.path().join("features.safetensors"));
     let (out, images, features) = (at("out"), at("images"), at("features.safetensors"));
     let command = [
         "experiment",

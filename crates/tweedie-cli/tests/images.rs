@@ -684,6 +684,112 @@ fn networks_are_chosen_by_name() {
     refused(&pictures, &["9 x 8 pixels", "multiples of 8 with --size"], &["--size", "9x8"]);
 }
 
+/// `--keep distance` keeps the parameters whose samples have the least Fréchet distance, of a whole
+/// model and of a head on a frozen score; stopped and resumed it ends in the same bits. The distance
+/// of the kept ones is what `evaluate` measures of as many samples in as many steps.
+#[test]
+fn parameters_are_kept_by_the_distance_of_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    std::fs::create_dir(at("pictures")).unwrap();
+    for i in 0..8u8 {
+        let pixel = |x: u32, y: u32| Rgb([i * 30, (x * 60) as u8, (y * 50) as u8 + i]);
+        RgbImage::from_fn(4, 4, pixel).save(dir.path().join(format!("pictures/{i}.png"))).unwrap();
+    }
+    let (pictures, features) = (at("pictures"), at("features.safetensors"));
+    common::write_feature_network(Path::new(&features));
+    let small = [
+        "model.network.widths=[8]",
+        "model.network.attention=[false]",
+        "model.network.middle_attention=false",
+        "train.validate_every=2",
+        "keep.samples=3",
+        "keep.steps=2",
+    ];
+    let set = small.iter().flat_map(|set| ["--set", *set]);
+    let set: Vec<&str> = set.collect();
+    let train = |out: &str, rest: &[&str]| {
+        let start = ["train", "--data", &pictures, "--out", out, "--threads", "1"];
+        let args = [&start[..], &["--batch-size", "4"], &set, rest].concat();
+        args.iter().map(ToString::to_string).collect::<Vec<String>>()
+    };
+    let run = |args: &[String]| succeed(&args.iter().map(String::as_str).collect::<Vec<&str>>());
+    let refuse = |args: &[String], words: &[&str]| {
+        fail(&args.iter().map(String::as_str).collect::<Vec<&str>>(), 2, words);
+    };
+    let lines = |run: &str| -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(Path::new(run).join("metrics.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let by = ["--keep", "distance", "--features", &features];
+    let sm = at("sm");
+    run(&train(&sm, &[&by[..], &["--objective", "sm", "--iterations", "6", "--json"]].concat()));
+    let head = ["--objective", "ocm", "--score-from", &sm];
+    let (whole, parts) = (at("whole"), at("parts"));
+    // shorter, then on to the same end, with a step size that does not follow the end
+    let head = [&by[..], &head, &["--set", "train.decay=false"]].concat();
+    run(&train(&whole, &[&head[..], &["--iterations", "6"]].concat()));
+    run(&train(&parts, &[&head[..], &["--iterations", "4"]].concat()));
+    succeed(&["train", "--out", &parts, "--resume", "--iterations", "6", "--threads", "1"]);
+    let bytes = |run: &str| std::fs::read(Path::new(run).join("ema.safetensors")).unwrap();
+    let figure = |line: &serde_json::Value| (line["iteration"].as_u64(), line["distance"].as_f64());
+    let mut kept_by = 0.0;
+    for run in [&sm, &whole] {
+        let lines: Vec<_> = lines(run).iter().map(figure).collect();
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        let least = lines.iter().min_by(|a, b| a.1.unwrap().total_cmp(&b.1.unwrap())).unwrap();
+        let status = std::fs::read(Path::new(run).join("status.json")).unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+        let kept = (status["best_iteration"].as_u64(), status["best"].as_f64());
+        assert_eq!(kept, *least, "{lines:?}");
+        kept_by = kept.1.unwrap();
+    }
+    let distances = |run: &str| lines(run).iter().map(figure).collect::<Vec<_>>();
+    assert_eq!(distances(&parts), distances(&whole));
+    assert_eq!(bytes(&parts), bytes(&whole));
+    // of the same noise
+    let seed = tweedie::noise::Seed(0).derive("distance").0.to_string();
+    let same = ["--samples", "3", "--fewer-samples", "--steps", "2", "--seed", &seed, "--json"];
+    let judge = ["evaluate", &whole, "--inception", &features, "--metrics", "fd", "--quiet"];
+    let (saved, short) = (at("saved.npz"), at("short"));
+    let judge = [&judge[..], &["--save-reference", &saved]].concat();
+    let answer: serde_json::Value =
+        serde_json::from_str(&succeed(&[&judge[..], &same].concat())).unwrap();
+    let again = answer["images"][0]["value"].as_f64().unwrap();
+    assert!((again / kept_by - 1.0).abs() < 1e-4, "{again}, {kept_by}");
+    // against the statistics instead of the images
+    let reference = format!("keep.reference={saved}");
+    run(&train(&short, &[&head[..], &["--iterations", "2", "--set", &reference]].concat()));
+    let [one, other] = [&short, &whole].map(|run| figure(&lines(run)[0]).1.unwrap());
+    assert!((one / other - 1.0).abs() < 1e-6, "{one}, {other}");
+    let status = |run: &str| -> serde_json::Value {
+        serde_json::from_str(&succeed(&["info", run, "--json"])).unwrap()
+    };
+    let about = status(&whole);
+    let words = "Fréchet distance of samples";
+    assert_eq!(
+        (&about["validation"]["what"], &about["validation"]["lower_is_better"]),
+        (&words.into(), &true.into())
+    );
+    assert!(about["validation"]["best"]["value"].as_f64().unwrap() > 0.0, "{about}");
+    assert!(succeed(&["info", &whole]).contains(words));
+    // what cannot be, before anything is written
+    let none = at("none");
+    refuse(
+        &train(&none, &["--keep", "distance"]),
+        &["--features (keep.network)", "none was given"],
+    );
+    let missing = [&by[..], &["--set", "keep.reference=missing.npz"]].concat();
+    refuse(&train(&none, &missing), &["missing.npz"]);
+    refuse(&train(&none, &["--features", &features]), &["--features", "--keep distance"]);
+    refuse(&train(&none, &[&by[..], &["--set", "keep.steps=0"]].concat()), &["keep.steps"]);
+    refuse(&train(&none, &["--keep", "distance", "--features", &pictures]), &["pictures"]);
+    let mixture =
+        ["train", "--data", "mixture:nine-gaussians", "--out", &none, "--iterations", "1"];
+    fail(&[&mixture[..], &by].concat(), 2, &["--keep (keep.by)", "a table"]);
+    assert!(!Path::new(&none).join("config.toml").exists());
+}
+
 /// A model conditioned on classes: trained, resumed, sampled by class, scored and evaluated; the
 /// mistakes around it.
 #[test]

@@ -749,6 +749,87 @@ fn a_stop_is_obeyed_anywhere_and_loses_nothing() {
     assert!(within > 3, "stops within a look: {within}");
 }
 
+/// Hooks whose distance is a known function of the iteration, and that keep the parameters each was
+/// of; they stop at the `n`-th query whether to.
+struct Known {
+    distance: fn(u64) -> f64,
+    stop: StopAt,
+    seen: Vec<(u64, f64, Tensor)>,
+    logged: Vec<Option<f64>>,
+}
+
+impl Hooks for Known {
+    fn metric(&mut self, metric: &Metric) -> tweedie::Result<()> {
+        self.logged.push(metric.distance);
+        Ok(())
+    }
+    fn distance(&mut self, model: &Model, iteration: u64) -> tweedie::Result<Option<f64>> {
+        let distance = (self.distance)(iteration);
+        self.seen.push((iteration, distance, model.parameters().flat().copy()));
+        Ok(Some(distance))
+    }
+    fn stop(&self) -> bool {
+        self.stop.stop()
+    }
+}
+
+/// Parameters are kept by the least of the distances that the hooks give, whatever the bound; those
+/// that are no number are passed over, patience counts from the least, and a training stopped
+/// anywhere ends, resumed, in the same bits.
+#[test]
+fn parameters_of_the_least_distance_are_kept() {
+    let judge = Validation::new(&rows(10), Seed(2)).in_batches_of(5);
+    let fit = |patience: u64, distance: fn(u64) -> f64, state: &mut Option<State>, at: u64| {
+        let config = TrainConfig {
+            iterations: 12,
+            batch_size: 4,
+            validate_every: 2,
+            warm_up: 1,
+            patience,
+            ..TrainConfig::default()
+        };
+        let (model, objective) = (small_model(), ObjectiveConfig::default().build().unwrap());
+        let stop = StopAt { at, ..StopAt::default() };
+        let mut hooks = Known { distance, stop, seen: Vec::new(), logged: Vec::new() };
+        let state = state.get_or_insert_with(|| State::new(&model));
+        let data = TensorRows::new(rows(50));
+        let ended = Trainer { config }
+            .fit(&model, &*objective, &data, Some(&judge), Seed(3), state, &mut hooks)
+            .unwrap();
+        (ended, model.parameters().flat().copy(), hooks)
+    };
+    let least_at = |state: &Option<State>| {
+        let best = state.as_ref().unwrap().best.as_ref().unwrap();
+        (best.iteration, best.value)
+    };
+    for (distance, at) in [
+        ((|i| (i as f64 - 4.0).powi(2)) as fn(u64) -> f64, 4),
+        (|i| (i as f64 - 8.0).powi(2), 8),
+        (|i| if i == 6 { f64::INFINITY } else { 20.0 - i as f64 }, 12),
+    ] {
+        let mut state = None;
+        let (ended, kept, hooks) = fit(0, distance, &mut state, 0);
+        assert_eq!((ended, least_at(&state)), (StopReason::Finished, (Some(at), distance(at))));
+        let seen: Vec<u64> = hooks.seen.iter().map(|seen| seen.0).collect();
+        assert_eq!(seen, [2, 4, 6, 8, 10, 12]);
+        let (_, _, parameters) = hooks.seen.iter().find(|seen| seen.0 == at).unwrap();
+        assert_eq!(kept, *parameters);
+        let logged: Vec<Option<f64>> = hooks.seen.iter().map(|seen| Some(seen.1)).collect();
+        assert_eq!(hooks.logged, logged);
+        let all = hooks.stop.queries.get();
+        for stop in (1..=all).step_by(97) {
+            let mut state = None;
+            assert_eq!(fit(0, distance, &mut state, stop).0, StopReason::Stopped, "{stop}");
+            let (ended, resumed, _) = fit(0, distance, &mut state, 0);
+            assert_eq!((ended, least_at(&state).0), (StopReason::Finished, Some(at)));
+            assert_eq!(resumed, kept, "stopped at {stop} of {all}");
+        }
+    }
+    let mut state = None;
+    let ended = fit(3, |i| (i as f64 - 4.0).powi(2), &mut state, 0).0;
+    assert_eq!((ended, state.unwrap().iteration), (StopReason::EarlyStop, 10));
+}
+
 /// A look that was cut short is kept with the run, through its files.
 #[test]
 fn a_pending_look_is_kept() {

@@ -273,6 +273,7 @@ impl CovarianceToy {
             arms.push(Arm { name, covariance, head: Some(network) });
         }
         arms.push(Arm::fixed("Analytic-DPM", CovarianceConfig::Analytic));
+        arms.push(Arm::fixed(OF_SCORE, CovarianceConfig::AnalyticScore));
         arms.push(Arm::fixed(
             &format!("Rademacher-{PROBES}"),
             CovarianceConfig::Rademacher(PROBES),
@@ -288,6 +289,8 @@ impl CovarianceToy {
     }
 }
 
+/// Analytic-DPM from the norm of the score, as its authors have it.
+const OF_SCORE: &str = "Analytic-DPM, of the score";
 /// The oracle's own `G`.
 const EXACT: &str = "exact G";
 /// That of a learned score's Jacobian, all of it.

@@ -10,9 +10,10 @@
 //! A value with commas in its name, as `K,K,…`, is a list; one as `HxW` has its numbers between
 //! `x`; any other for a setting that is a list is given once for each element; none at all makes a
 //! switch. `--name!` must be given. A line `= VALUE | help` below a flag is one of its possible
-//! values, `[Heading]` begins a group.
+//! values, the line `= NETWORKS` all of the library's U-Nets; `[Heading]` begins a group.
 
 use serde_json::Value;
+use tweedie::model::PRESETS;
 
 /// How often a flag is given, and how many values it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,13 @@ impl Flag {
                 group = heading.trim_end_matches(']').into();
             } else if let (Some(choice), Some(flag)) = (line.strip_prefix('='), flags.last_mut()) {
                 let (value, help) = choice.split_once(" | ").unwrap_or((choice, ""));
-                flag.choices.push((value.trim().into(), help.trim().into()));
+                match value.trim() {
+                    "NETWORKS" => {
+                        let named = PRESETS.iter().map(|one| (one.name.into(), one.help.into()));
+                        flag.choices.extend(named);
+                    }
+                    value => flag.choices.push((value.into(), help.trim().into())),
+                }
                 flag.default = flag.choices.first().map(|first| first.0.clone());
             } else if let Some(flag) = line.strip_prefix("--") {
                 flags.push(Flag::read(flag, &group, defaults));

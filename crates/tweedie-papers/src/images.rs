@@ -24,7 +24,7 @@ pub use record::{Found, Record, Unit};
 use tweedie::data::Crop;
 use tweedie::grid::even_trajectory;
 use tweedie::metric::Extractor;
-use tweedie::model::UNetConfig;
+use tweedie::model::{PRESETS, UNetConfig};
 use tweedie::run::Run;
 use tweedie::sample::IMAGES_AT_ONCE;
 use tweedie::schedule::{Schedule, ScheduleConfig};
@@ -88,17 +88,18 @@ pub fn tiny_network() -> UNetConfig {
     }
 }
 
-/// A network, or the name of one: `small`, of 1x32x32 images, or `paper`, of 3x32x32.
+/// A network, or the name of one of [`PRESETS`]: `small` of 1x32x32 images, any other of 3x32x32.
 pub(crate) fn network<'de, D: Deserializer<'de>>(
     from: D,
 ) -> std::result::Result<UNetConfig, D::Error> {
     match Value::deserialize(from)? {
-        Value::String(name) if name == "paper" => Ok(UNetConfig::paper([3, 32, 32])),
-        Value::String(name) if name == "small" => {
-            Ok(UNetConfig { shape: [1, 32, 32], ..UNetConfig::default() })
-        }
         Value::String(name) => {
-            Err(D::Error::custom(format!("no network {name:?}: give small or paper")))
+            let channels = if name == PRESETS[0].name { 1 } else { 3 };
+            let network = UNetConfig::of_name(&name).ok_or_else(|| {
+                let names = PRESETS.map(|preset| preset.name).join(", ");
+                D::Error::custom(format!("no network {name:?}: give one of {names}"))
+            })?;
+            Ok(UNetConfig { shape: [channels, 32, 32], ..network })
         }
         tree => UNetConfig::deserialize(tree).map_err(D::Error::custom),
     }

@@ -8,8 +8,9 @@ use tch::Device;
 use crate::experiment::Progress;
 use tweedie::model::Model;
 use tweedie::noise::Seed;
-use tweedie::run::{Prepared, Run, RunConfig, RunDir, Training};
+use tweedie::run::{Distance, Prepared, Run, RunConfig, RunDir, Training};
 use tweedie::train::{Hooks, Metric, State, StopReason, Trainer};
+use tweedie::watch::Silent;
 use tweedie::{Error, Result};
 
 /// Progress over tasks of like weight.
@@ -56,8 +57,8 @@ pub(super) fn trained(
     let training = if path.join("config.toml").exists() {
         let dir = RunDir::open(path)?;
         let mut stored = dir.config()?;
-        stored.data = stored.data.absolute();
-        if stored != (RunConfig { data: config.data.absolute(), ..config.clone() }) {
+        stored = stored.absolute();
+        if stored != config.absolute() {
             let problem = format!("{} holds a run with other settings", path.display());
             return Err(Error::config(
                 "fit.out",
@@ -73,10 +74,12 @@ pub(super) fn trained(
     let what = format!("training {name}");
     if state.iteration < config.train.iterations {
         let judge = prepared.judge(&config.train, seed);
+        let distance = prepared.distance(config, device, &mut Silent)?;
+        distance.as_ref().map_or(Ok(()), |distance| distance.check(&model))?;
         let trainer = Trainer { config: config.train.clone() };
         let (objective, rows) = (config.objective.build()?, prepared.training());
-        let mut keeper =
-            Keeper { dir: &dir, tasks, what: &what, iterations: config.train.iterations };
+        let (dir, iterations) = (&dir, config.train.iterations);
+        let mut keeper = Keeper { dir, tasks, what: &what, iterations, distance };
         let ended = trainer.fit(
             &model,
             &*objective,
@@ -100,6 +103,7 @@ struct Keeper<'a, 'b> {
     tasks: &'a mut Tasks<'b>,
     what: &'a str,
     iterations: u64,
+    distance: Option<Distance>,
 }
 
 impl Hooks for Keeper<'_, '_> {
@@ -109,6 +113,11 @@ impl Hooks for Keeper<'_, '_> {
 
     fn step(&mut self, iteration: u64) {
         self.tasks.part(self.what, iteration as f64 / self.iterations as f64);
+    }
+
+    fn distance(&mut self, model: &Model, _iteration: u64) -> Result<Option<f64>> {
+        let found = self.distance.as_ref().map(|distance| distance.of(model, &|| false));
+        Ok(found.transpose()?.flatten())
     }
 
     fn checkpoint(&mut self, model: &Model, state: &State) -> Result<()> {

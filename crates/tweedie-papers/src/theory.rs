@@ -65,6 +65,7 @@ impl Sampler {
             Sampler::Exact(CovarianceConfig::Own) => "exact full G".into(),
             Sampler::Exact(CovarianceConfig::Diagonal) => "exact diagonal of G".into(),
             Sampler::Exact(CovarianceConfig::Analytic) => "Analytic-DPM".into(),
+            Sampler::Exact(CovarianceConfig::AnalyticScore) => "Analytic-DPM, of the score".into(),
             Sampler::Exact(covariance) => covariance.label(),
             Sampler::Score(size) => format!("score off by {size}"),
             Sampler::Hessian(size) => format!("Hessian off by {size}"),
@@ -250,7 +251,7 @@ impl Theory {
                 Sampler::Score(size) => model.score = Some((&of_score, size)),
                 Sampler::Hessian(size) => model.hessian = Some((&of_hessian, size)),
             }
-            if covariance == CovarianceConfig::Analytic {
+            if covariance.lacks(None) {
                 let rows = mixture.sample(STATISTICS * self.rows, seed.derive("statistics"));
                 let (batch, seed) = (rows.size()[0] as usize, seed.derive("times"));
                 statistics = Some(NoiseStatistics::measure(&oracle, &rows, TIMES, batch, seed)?);
@@ -303,8 +304,9 @@ impl Theory {
 
 /// Those that are followed over `K`. In one dimension the diagonal is all there is.
 fn samplers(dim: i64) -> Vec<Sampler> {
-    use CovarianceConfig::{Analytic, Beta, BetaTilde, Diagonal, ZeroHessian};
-    let mut all: Vec<Sampler> = [BetaTilde, Beta, ZeroHessian, Analytic].map(Sampler::Exact).into();
+    use CovarianceConfig::{Analytic, AnalyticScore, Beta, BetaTilde, Diagonal, ZeroHessian};
+    let all = [BetaTilde, Beta, ZeroHessian, Analytic, AnalyticScore];
+    let mut all: Vec<Sampler> = all.map(Sampler::Exact).into();
     if dim > 1 {
         all.push(Sampler::Exact(Diagonal));
     }

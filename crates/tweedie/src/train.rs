@@ -56,8 +56,8 @@ pub use metric::Metric;
 pub(crate) use prefetch::{Stage, Staged};
 pub use rows::{Rows, TensorRows};
 pub use state::{Best, State};
-pub(crate) use trainer::Trainee;
 pub use trainer::Trainer;
+pub(crate) use trainer::{Seen, Trainee};
 pub use validation::Validation;
 
 /// What the caller of [`Trainer::fit`] is informed of, and decides.
@@ -72,6 +72,12 @@ pub trait Hooks {
     /// of [`Hooks::stop`] is repeated when the training is resumed.
     fn look(&mut self, _model: &Model, _iteration: u64) -> Result<()> {
         Ok(())
+    }
+    /// At every validation, on the moving average: a figure by which parameters are kept in place
+    /// of the validation bound, the less the better, such as the Fréchet distance of samples. None
+    /// by default, or given up because of [`Hooks::stop`]: then repeated as a look is.
+    fn distance(&mut self, _model: &Model, _iteration: u64) -> Result<Option<f64>> {
+        Ok(None)
     }
     /// The state to resume from.
     fn checkpoint(&mut self, _model: &Model, _state: &State) -> Result<()> {
@@ -94,7 +100,7 @@ impl Hooks for Silent {}
 pub enum StopReason {
     /// All iterations were done.
     Finished,
-    /// The validation bound no longer improved.
+    /// The figure that parameters are kept by no longer improved.
     EarlyStop,
     /// `max_seconds` were over.
     OutOfTime,

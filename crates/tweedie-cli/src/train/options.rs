@@ -11,7 +11,7 @@ use tweedie::data::{Crop, Marginals, Missing};
 use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{BaseKind, HeadStart, HeadTrunk, Parametrization, Precision};
 use tweedie::objective::{LmForm, ObjectiveConfig};
-use tweedie::run::{Layer, RunConfig};
+use tweedie::run::{KeepBy, Layer, RunConfig};
 use tweedie::{Error, Result};
 use tweedie::{model, objective, schedule};
 
@@ -262,6 +262,15 @@ pub const FLAGS: &[Flag] = &[
     flag(TRAINING, "patience", "train.patience", "P", Count,
         "Validations, one every 500 steps, without improvement before stopping; 0: never \
         [default: 10]"),
+    flag(TRAINING, "keep", "keep.by", "", Names(values::<KeepBy>),
+        "By what the kept parameters are chosen among those of the validations. Distance is of \
+        2048 samples in 20 steps (--set keep.samples=N, keep.steps, keep.covariance, keep.sampler, \
+        keep.spacing, keep.eta, keep.clip_noise) to the training images (or --set \
+        keep.reference=STATISTICS.npz, as `tweedie evaluate --save-reference` writes) [default: \
+        bound]"),
+    flag(TRAINING, "features", "keep.network", "FILE", Text,
+        "Weights of the network whose features --keep distance compares: pytorch-fid's, or \
+        EfficientNet-Lite0's [default: none]"),
     flag(TRAINING, "max-seconds", "train.max_seconds", "SECONDS", Number,
         "Stop after this many seconds, the fit of the base included; with --resume, this many \
         more; 0: no limit [default: 0]"),

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tweedie::Result;
 use tweedie::density::WatchFit;
-use tweedie::run::{DataRecord, Prepared, RunConfig, RunDir, Training};
+use tweedie::run::{DataRecord, KeepBy, Prepared, RunConfig, RunDir, Training};
 use tweedie::train::Metric;
 use tweedie_report::plot::Pictures;
 
-use super::words::{at_iteration, bound_in_words, describe, resumption};
+use super::words::{at_iteration, describe, figure_in_words, resumption};
 use crate::console::{Console, say};
 use crate::interrupt::{INTERRUPTED, exit_now, request_stop};
 use crate::progress::Progress;
@@ -66,7 +66,12 @@ impl Fit {
     /// Takes note of a validation. Where it has not improved for a while: in words, with the
     /// parameters that are kept.
     fn judge(&mut self, value: f64, iteration: u64) -> Option<String> {
-        if value.is_finite() && self.best.is_none_or(|(best, _)| value > best) {
+        let by = self.training.as_ref().map_or(KeepBy::Bound, |(config, _)| config.keep.by);
+        let better = |best: f64| match by {
+            KeepBy::Bound => value > best,
+            KeepBy::Distance => value < best,
+        };
+        if value.is_finite() && self.best.is_none_or(|(best, _)| better(best)) {
             (self.best, self.since_best) = (Some((value, Some(iteration))), 0);
             return None;
         }
@@ -80,7 +85,7 @@ impl Fit {
             0 => String::new(),
             patience => format!("; training stops after {patience}"),
         };
-        let (at, best) = (at_iteration(of), bound_in_words(record, best));
+        let (at, best) = (at_iteration(of), figure_in_words(by, record, best));
         Some(format!(
             "validation has not improved for {since} looks: the parameters of {at} ({best}) are \
              kept{patience}"
@@ -110,11 +115,14 @@ impl WatchFit for Console<'_> {
         if let Some(progress) = &mut self.progress {
             progress.note(&text);
         }
-        let (Some(value), Some((_, record))) = (metric.validation, &self.fit.training) else {
-            return;
-        };
-        let bound = bound_in_words(record, value);
-        text = format!("iteration {}, {text}, validation bound {bound}", metric.iteration);
+        let Some((config, record)) = &self.fit.training else { return };
+        let figures = [(KeepBy::Bound, metric.validation), (KeepBy::Distance, metric.distance)];
+        let kept_by = figures.iter().find(|(by, _)| *by == config.keep.by);
+        let Some(value) = kept_by.and_then(|(_, value)| *value) else { return };
+        let words = figures.iter().filter_map(|(by, value)| {
+            Some(format!(", {}", figure_in_words(*by, record, (*value)?)))
+        });
+        text = format!("iteration {}, {text}{}", metric.iteration, words.collect::<String>());
         if metric.skipped > 0 {
             text += &format!(", {} steps skipped", metric.skipped);
         }

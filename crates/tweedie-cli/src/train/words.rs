@@ -2,7 +2,7 @@
 
 use tweedie::data::{LEAST_GAIN, MarginalChoice, Marginals};
 use tweedie::likelihood::bits_per_dim;
-use tweedie::run::{DataRecord, Prepared, RunConfig, RunDir};
+use tweedie::run::{DataRecord, KeepBy, Prepared, RunConfig, RunDir};
 use tweedie::train::State;
 
 use crate::console::{say, say_left_out};
@@ -13,10 +13,18 @@ const MARGINALS_LISTED: usize = 24;
 
 /// A validation bound, nats per row, as people read it: of images in bits per dimension, where less
 /// is better.
-pub fn bound_in_words(record: &DataRecord, nats: f64) -> String {
+fn bound_in_words(record: &DataRecord, nats: f64) -> String {
     match record.image {
         Some(_) => format!("{:.4} bits/dim", bits_per_dim(nats, record.scaling.dim())),
         None => format!("{nats:.4} nats per row (network units)"),
+    }
+}
+
+/// A figure that parameters are kept by, as people read it.
+pub fn figure_in_words(by: KeepBy, record: &DataRecord, value: f64) -> String {
+    match by {
+        KeepBy::Bound => format!("validation bound {}", bound_in_words(record, value)),
+        KeepBy::Distance => format!("Fréchet distance {value:.4}"),
     }
 }
 

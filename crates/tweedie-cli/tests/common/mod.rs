@@ -2,9 +2,13 @@
 #![allow(dead_code)] // every test file uses a part
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+use tweedie::metric::FeatureNetwork;
+use tweedie::noise::{Noise, Seed};
 
 /// Runs the program.
 pub fn tweedie(args: &[&str]) -> Output {
@@ -66,4 +70,21 @@ pub fn with_header(header: &[u8], values: &[u8]) -> Vec<u8> {
         Some(join(&serde_json::to_vec(&parsed).ok()?))
     };
     mended().unwrap_or(file)
+}
+
+/// Writes an EfficientNet-Lite0 with random weights.
+pub fn write_feature_network(path: &Path) {
+    let weight = |(name, shape): (String, Vec<i64>)| {
+        let count: i64 = shape.iter().product();
+        let mut noise = Noise::new(Seed(0).derive(&name), 0..1);
+        let noise = noise.normal(count as usize, Kind::Float, Device::Cpu);
+        let value = match name.ends_with("running_var") {
+            true => noise.ones_like(),
+            false => noise * (2.0 / (count / shape[0]) as f64).sqrt(),
+        };
+        (name, value.view(&shape[..]))
+    };
+    let weights: Vec<(String, Tensor)> =
+        FeatureNetwork::EfficientNetLite0.tensors().into_iter().map(weight).collect();
+    Tensor::write_safetensors(&weights, path).unwrap();
 }

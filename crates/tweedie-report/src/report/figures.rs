@@ -72,8 +72,8 @@ fn validation(inputs: &ReportInputs) -> Markup {
         .max_by(|(_, a), (_, b)| (sign * a).total_cmp(&(sign * b)));
     let label = or(&inputs.validation_label, "validation");
     let mut caption = format!(
-        "The figure of held-out rows by which weights are chosen, of the averaged weights: \
-         {label}; {better} is better."
+        "The figure by which weights are chosen, of the averaged weights: {label}; {better} is \
+         better."
     );
     if let (Some((at, best)), Some((end, last))) = (best, points().next_back()) {
         let (value, iteration) = (short(best, 5), grouped(at as usize));

@@ -171,7 +171,7 @@ impl Findings<'_> {
         let losses = facts.metrics.iter().map(|m| MetricPoint {
             iteration: m.iteration,
             train_loss: m.loss,
-            validation: m.validation.map(|v| facts.validation(v)),
+            validation: facts.validation(m),
         });
         let data = self.rows.table.gather(&self.rows.rows);
         let sheets = self.pictures.map_or_else(Vec::new, |shown| self.sheets(shown, &data));

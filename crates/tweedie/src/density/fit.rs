@@ -22,7 +22,7 @@ use crate::data::Dataset;
 use crate::device;
 use crate::model::{Base, BaseKind, HeadStart, Model};
 use crate::noise::Seed;
-use crate::run::{DataRecord, Layer, Prepared, Run, RunConfig, RunDir, Training};
+use crate::run::{DataRecord, Distance, Layer, Prepared, Run, RunConfig, RunDir, Training};
 use crate::sample::SampleOptions;
 use crate::tensor::to_vec;
 use crate::train::{Hooks, Metric, State, StopReason, Trainer};
@@ -217,12 +217,13 @@ impl Fit<'_> {
         } else if config.base.kind == BaseKind::Mixture {
             watch.say(Remark::Progress("base: fitting mixtures of Gaussians".into()));
         }
+        let distance = prepared.distance(&config, device, watch)?;
         let seed = Seed(config.seed).derive("validation rows");
         let validation = prepared.validation_rows(config.train.validation_rows, seed);
         let training =
             Training::begin(out, &config, &prepared, &validation, donor.as_ref(), device)?;
         describe_base(&training.model, &config, &prepared.record, donor.is_some(), watch);
-        self.train(training, &config, &prepared, watch)
+        self.train(training, &config, &prepared, distance.as_ref(), watch)
     }
 
     /// The run in `out` from where it was left, to its end.
@@ -259,8 +260,9 @@ impl Fit<'_> {
         config.data = stored.data.absolute();
         let prepared = self.prepared(&config)?;
         watch.data(&prepared);
+        let distance = prepared.distance(&config, device, watch)?;
         let training = Training::resume(dir, &config, &prepared, "fit.resume", device)?;
-        self.train(training, &config, &prepared, watch)
+        self.train(training, &config, &prepared, distance.as_ref(), watch)
     }
 
     /// The training that is begun, to its end.
@@ -269,11 +271,13 @@ impl Fit<'_> {
         training: Training,
         config: &RunConfig,
         prepared: &Prepared,
+        distance: Option<&Distance>,
         watch: &mut dyn WatchFit,
     ) -> Result<Run> {
         let record = &prepared.record;
         watch.begun(&training, config, record);
         let Training { dir, model, mut state } = training;
+        distance.map_or(Ok(()), |distance| distance.check(&model))?;
         let seed = Seed(config.seed);
         let judge = prepared.judge(&config.train, seed);
         let trainer = Trainer { config: config.train.clone() };
@@ -281,7 +285,7 @@ impl Fit<'_> {
         let objective = config.objective.build()?;
         let rows = prepared.training();
         watch.begin("train", config.train.iterations);
-        let mut hooks = Keeper { dir: &dir, config, record, watch };
+        let mut hooks = Keeper { dir: &dir, config, record, distance, watch };
         let ended =
             trainer.fit(&model, &*objective, &rows, judge.as_ref(), seed, &mut state, &mut hooks);
         watch.end();
@@ -302,6 +306,7 @@ struct Keeper<'a> {
     dir: &'a RunDir,
     config: &'a RunConfig,
     record: &'a DataRecord,
+    distance: Option<&'a Distance>,
     watch: &'a mut dyn WatchFit,
 }
 
@@ -340,6 +345,11 @@ impl Hooks for Keeper<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn distance(&mut self, model: &Model, _iteration: u64) -> Result<Option<f64>> {
+        let found = self.distance.map(|distance| distance.of(model, &|| self.watch.stop()));
+        Ok(found.transpose()?.flatten())
     }
 
     fn checkpoint(&mut self, model: &Model, state: &State) -> Result<()> {

@@ -230,7 +230,9 @@ fn reference(
     watch: &mut dyn Watch,
 ) -> Result<Option<Reference>> {
     if let Some(path) = options.reference.as_deref().filter(|path| is_npz(path)) {
-        return read_statistics(path, &eye.extractor).map(Some);
+        let (statistics, source) = (eye.extractor.read_statistics(path)?, path.display());
+        let (statistics, source) = (Some(statistics), source.to_string());
+        return Ok(Some(Reference { statistics, rows: None, source }));
     }
     let pr = metrics.contains(&Metric::Pr);
     let moments = metrics.contains(&Metric::Fd) || options.save_reference.is_some();
@@ -266,27 +268,6 @@ fn reference(
         rows: (kept > 0).then(|| Tensor::cat(&some, 0)),
         source,
     }))
-}
-
-fn read_statistics(path: &Path, extractor: &Extractor) -> Result<Reference> {
-    let statistics = FeatureStatistics::read(path)?;
-    let network = extractor.network();
-    let found = match &statistics.features {
-        Some(name) if name != network.name() => Some(format!("are of {name:?}")),
-        _ if statistics.dim() != network.dim() => {
-            Some(format!("are of {} features", statistics.dim()))
-        }
-        _ => None,
-    };
-    if let Some(found) = found {
-        let problem = format!(
-            "its statistics {found}, the network given is {} with {}",
-            network.name(),
-            network.dim()
-        );
-        return Err(Error::data(path, problem, "give statistics of the same network's features"));
-    }
-    Ok(Reference { statistics: Some(statistics), rows: None, source: path.display().to_string() })
 }
 
 /// Images, which of them, and what they are for people.

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::FeatureStatistics;
 use crate::data::read_weights;
 use crate::{Error, Result};
 use layers::{Convolution, Layers, Weights};
@@ -163,6 +164,27 @@ impl Extractor {
         let bias = weights.take(&format!("{name}.bias"), &[classes])?;
         weights.finish()?;
         Ok(Extractor { network, layers, classifier: (matrix, bias), device })
+    }
+
+    /// Reads statistics of this network's features.
+    ///
+    /// # Errors
+    /// As [`FeatureStatistics::read`], and if they are of another network's features.
+    pub fn read_statistics(&self, path: &Path) -> Result<FeatureStatistics> {
+        let (statistics, network) = (FeatureStatistics::read(path)?, self.network);
+        let found = match &statistics.features {
+            Some(name) if name != network.name() => format!("are of {name:?}"),
+            _ if statistics.dim() != network.dim() => {
+                format!("are of {} features", statistics.dim())
+            }
+            _ => return Ok(statistics),
+        };
+        let problem = format!(
+            "its statistics {found}, the network given is {} with {}",
+            network.name(),
+            network.dim()
+        );
+        Err(Error::data(path, problem, "give statistics of the same network's features"))
     }
 
     /// Which network it is.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Layer;
+use super::{KeepConfig, Layer};
 use crate::Result;
 use crate::data::{ScalingOptions, TableOptions};
 use crate::model::{BaseConfig, ModelConfig};
@@ -87,9 +87,16 @@ pub struct RunConfig {
     pub objective: ObjectiveConfig,
     /// Steps, batches, step sizes and when to stop.
     pub train: TrainConfig,
+    /// By what the parameters that are kept are chosen.
+    pub keep: KeepConfig,
 }
 
 impl RunConfig {
+    /// The same with paths that hold from any working directory ([`DataConfig::absolute`]).
+    pub fn absolute(&self) -> RunConfig {
+        RunConfig { data: self.data.absolute(), keep: self.keep.absolute(), ..self.clone() }
+    }
+
     /// The configuration of a file, over the defaults.
     ///
     /// # Errors

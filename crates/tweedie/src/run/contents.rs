@@ -61,8 +61,7 @@ impl RunDir {
     /// Writes the configuration: last of all, after the first checkpoint, since a directory that
     /// has it is a run and can be resumed. Paths of data are written as absolute ones.
     pub fn write_config(&self, config: &RunConfig) -> Result<()> {
-        let config = RunConfig { data: config.data.absolute(), ..config.clone() };
-        self.write("config.toml", schema::stamped_config(&config.to_toml()).as_bytes())
+        self.write("config.toml", schema::stamped_config(&config.absolute().to_toml()).as_bytes())
     }
 
     /// The configuration.

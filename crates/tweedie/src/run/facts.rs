@@ -1,7 +1,7 @@
 //! The contents of a run directory without its weights.
 
 use super::status::ended;
-use super::{About, DataRecord, RunConfig, RunDir, Status};
+use super::{About, DataRecord, KeepBy, RunConfig, RunDir, Status};
 use crate::Result;
 use crate::choice::choices;
 use crate::likelihood::bits_per_dim;
@@ -30,7 +30,7 @@ pub struct Ending {
     pub outcome: Outcome,
     /// Steps done.
     pub iteration: u64,
-    /// The iteration whose weights are kept, and its validation bound as recorded.
+    /// The iteration whose weights are kept, and what they are kept by as recorded.
     pub best: Option<(u64, f64)>,
     /// Seconds of training.
     pub seconds: f64,
@@ -72,6 +72,7 @@ impl Facts {
     /// What a validation figure is, with its unit.
     pub fn validation_label(&self) -> &'static str {
         match self.levels {
+            _ if self.by_distance() => "Fréchet distance of samples",
             true => "bits per dimension",
             false => "bound, nats per row in the network's units",
         }
@@ -79,22 +80,35 @@ impl Facts {
 
     /// Whether a lower validation figure is better.
     pub fn lower_validation_is_better(&self) -> bool {
-        self.levels
+        self.levels || self.by_distance()
     }
 
-    /// A recorded validation bound in that unit.
-    pub fn validation(&self, recorded: f64) -> f64 {
-        if self.levels { bits_per_dim(recorded, self.data.scaling.dim()) } else { recorded }
+    fn by_distance(&self) -> bool {
+        self.config.keep.by == KeepBy::Distance
+    }
+
+    fn in_its_unit(&self, recorded: f64) -> f64 {
+        match self.levels && !self.by_distance() {
+            true => bits_per_dim(recorded, self.data.scaling.dim()),
+            false => recorded,
+        }
+    }
+
+    /// The figure that weights are kept by in a line of metrics, in that unit.
+    pub fn validation(&self, metric: &Metric) -> Option<f64> {
+        let by_distance = self.by_distance();
+        let recorded = if by_distance { metric.distance } else { metric.validation };
+        recorded.map(|recorded| self.in_its_unit(recorded))
     }
 
     /// The last validation of the training: its iteration and figure.
     pub fn last_validation(&self) -> Option<(u64, f64)> {
-        self.metrics.iter().rev().find_map(|m| Some((m.iteration, self.validation(m.validation?))))
+        self.metrics.iter().rev().find_map(|m| Some((m.iteration, self.validation(m)?)))
     }
 
     /// The validation of the weights that are kept.
     pub fn best_validation(&self) -> Option<(u64, f64)> {
-        self.ending.best.map(|(iteration, value)| (iteration, self.validation(value)))
+        self.ending.best.map(|(iteration, value)| (iteration, self.in_its_unit(value)))
     }
 }
 

@@ -66,7 +66,7 @@ impl RunDir {
         };
         let mut stored: toml::Table =
             toml::from_str(&String::from_utf8_lossy(&self.read("config.toml")?)).map_err(broken)?;
-        let config = super::RunConfig { data: config.data.absolute(), ..config.clone() };
+        let config = config.absolute();
         let mut new: toml::Table = toml::from_str(&config.to_toml()).map_err(broken)?;
         for &section in sections {
             if let Some(value) = new.remove(section) {

@@ -19,8 +19,8 @@ pub struct Status {
     pub iteration: u64,
     /// Steps done when the parameters in use were found, where validation chose them.
     pub best_iteration: Option<u64>,
-    /// The validation bound of those parameters, nats per row, as in
-    /// [`crate::train::Metric::validation`].
+    /// What those parameters are kept by: their validation bound, nats per row, as in
+    /// [`crate::train::Metric::validation`], or their [`crate::train::Metric::distance`].
     pub best: Option<f64>,
     /// Seconds of training.
     pub seconds: f64,

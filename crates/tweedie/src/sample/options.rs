@@ -362,11 +362,11 @@ impl Sampling {
         Ok((Tensor::cat(&parts, 0), clipped))
     }
 
-    /// `n` samples of a model that is being trained, `[n, d]`; once `stop` returns true the rest is
-    /// computed from zeros, and the result has to be thrown away.
+    /// `n` samples of a model that is being trained, `[n, d]`; once `stop` returns true the rest
+    /// of a batch is computed from zeros, and the result has to be thrown away.
     ///
     /// # Errors
-    /// As [`SamplerMethod::draw`].
+    /// As [`SamplerMethod::draw`], and [`Error::Interrupted`] between batches.
     pub fn draw_unless(
         &self,
         model: &Model,
@@ -378,6 +378,9 @@ impl Sampling {
         let covariance = model.covariance(self.covariance)?;
         let watched = crate::model::Watched::new(model, stop);
         sample_in_batches(n, batch, |rows| {
+            if rows.start > 0 && stop() {
+                return Err(Error::Interrupted("samples".into()));
+            }
             let condition = condition_of(model, None, rows.clone());
             let condition = condition.as_ref();
             let chain =

@@ -34,6 +34,10 @@ pub struct Metric {
     /// Standard error of the validation bound over rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_std_error: Option<f64>,
+    /// The Fréchet distance of the moving average's samples, where parameters are kept by it; less
+    /// is better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distance: Option<f64>,
     /// Adam's step size.
     pub learning_rate: f64,
     /// Seconds of training so far, resumed parts included.
@@ -101,6 +105,7 @@ impl Window {
             skipped_rows: lost_rows as u64,
             validation: None,
             validation_std_error: None,
+            distance: None,
             learning_rate,
             seconds: state.seconds,
             waited: std::mem::take(&mut self.waited),

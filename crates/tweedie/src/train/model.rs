@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Hooks, Rows, Stage, Staged, State, StopReason, Trainee, Trainer, Validation};
+use super::{Hooks, Rows, Seen, Stage, Staged, State, StopReason, Trainee, Trainer, Validation};
 use crate::model::{Denoiser, Mode, Model, Parameters, Precision};
 use crate::noise::Seed;
 use crate::objective::{Objective, Trains};
@@ -97,11 +97,13 @@ impl Trainee for ModelTraining<'_> {
         })
     }
 
-    fn look(&self, iteration: u64, hooks: &mut dyn Hooks) -> Result<Option<(f64, f64)>> {
+    fn look(&self, iteration: u64, hooks: &mut dyn Hooks) -> Result<Seen> {
         hooks.look(self.model, iteration)?;
         let stop = || hooks.stop();
         let bound = self.validation.map(|v| v.bound_until(self.model, self.precision, &stop));
-        Ok(bound.transpose()?.flatten())
+        let bound = bound.transpose()?.flatten();
+        let distance = if hooks.stop() { None } else { hooks.distance(self.model, iteration)? };
+        Ok(Seen { bound, distance })
     }
 
     fn save(&self, state: &State, hooks: &mut dyn Hooks) -> Result<()> {

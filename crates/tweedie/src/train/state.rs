@@ -8,7 +8,8 @@ use crate::model::{Model, Parameters};
 /// The best parameters so far by validation.
 #[derive(Debug)]
 pub struct Best {
-    /// Validation bound, nats per row.
+    /// The validation bound, nats per row, or where parameters are kept by
+    /// [`Hooks::distance`](super::Hooks::distance) that.
     pub value: f64,
     /// Steps done when it was found; unknown of a training that an earlier version began.
     pub iteration: Option<u64>,
@@ -64,9 +65,9 @@ impl State {
         })
     }
 
-    /// Takes note of a validation of the moving average.
-    pub(super) fn judge(&mut self, value: f64) {
-        if value.is_finite() && self.best.as_ref().is_none_or(|best| value > best.value) {
+    /// Takes note of a figure of the moving average; `better` says which of two is.
+    pub(super) fn judge(&mut self, value: f64, better: fn(&f64, &f64) -> bool) {
+        if value.is_finite() && self.best.as_ref().is_none_or(|best| better(&value, &best.value)) {
             self.best =
                 Some(Best { value, iteration: Some(self.iteration), parameters: self.ema.copy() });
             self.since_best = 0;

@@ -13,6 +13,15 @@ use crate::model::Parameters;
 use crate::noise::Seed;
 use crate::{Error, Result};
 
+/// What was found of parameters at a validation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    /// Mean and standard error of the validation bound, where there is one.
+    pub bound: Option<(f64, f64)>,
+    /// What they are kept by instead, the less the better ([`Hooks::distance`]).
+    pub distance: Option<f64>,
+}
+
 /// What is trained: parameters, and a loss of each row.
 pub(crate) trait Trainee {
     /// What it is called in messages.
@@ -48,13 +57,12 @@ pub(crate) trait Trainee {
         Ok(())
     }
 
-    /// Looks at the parameters as they are: mean and standard error of the validation bound, where
-    /// it has one. It is given up once the hooks want to stop.
+    /// Looks at the parameters as they are. It is given up once the hooks want to stop.
     ///
     /// # Errors
     /// Whatever ends the training.
-    fn look(&self, _iteration: u64, _hooks: &mut dyn Hooks) -> Result<Option<(f64, f64)>> {
-        Ok(None)
+    fn look(&self, _iteration: u64, _hooks: &mut dyn Hooks) -> Result<Seen> {
+        Ok(Seen::default())
     }
 
     /// Keeps the state to resume from.
@@ -181,18 +189,20 @@ impl Loop<'_> {
         let parameters = self.trainee.parameters();
         state.parameters.copy_(parameters.flat());
         parameters.assign(&state.ema);
-        let bound = self.trainee.look(state.iteration, hooks);
+        let seen = self.trainee.look(state.iteration, hooks);
         let stopped = hooks.stop();
         parameters.assign(&state.parameters);
-        let bound = bound?;
+        let Seen { bound, distance } = seen?;
         let Some(mut metric) = state.pending.take_if(|_| !stopped) else { return Ok(None) };
-        if let Some((value, error)) = bound {
-            metric.validation = Some(value);
-            metric.validation_std_error = Some(error);
-            state.judge(value);
+        (metric.validation, metric.validation_std_error) = bound.unzip();
+        metric.distance = distance;
+        match (distance, metric.validation) {
+            (Some(distance), _) => state.judge(distance, f64::lt),
+            (None, Some(bound)) => state.judge(bound, f64::gt),
+            (None, None) => (),
         }
         hooks.metric(&metric)?;
-        Ok(Some(bound.is_some()))
+        Ok(Some(bound.is_some() || distance.is_some()))
     }
 
     /// Hands the state to the trainee, the parameters in it.

@@ -9,6 +9,7 @@ use crate::{Error, Result};
 /// Refuses a configuration that cannot be trained, whatever the data.
 pub(super) fn check(config: &RunConfig, options: &FitOptions) -> Result<()> {
     config.train.check()?;
+    config.keep.check()?;
     config.base.check()?;
     let trains_score = config.objective.build()?.trains() != Trains::Head;
     if options.score_from.is_some() && trains_score {
@@ -74,8 +75,7 @@ pub(super) fn check_same(stored: &RunConfig, requested: &RunConfig) -> Result<()
     comparable.train.patience = stored.train.patience;
     comparable.train.checkpoint_seconds = stored.train.checkpoint_seconds;
     comparable.train.checkpoint_every = stored.train.checkpoint_every;
-    comparable.data = comparable.data.absolute();
-    let stored = RunConfig { data: stored.data.absolute(), ..stored.clone() };
+    let (stored, comparable) = (stored.absolute(), comparable.absolute());
     // of something of another kind all options differ
     let differences = stored.differences(&comparable);
     let kind = differences.iter().find(|(path, ..)| path.ends_with(".kind"));

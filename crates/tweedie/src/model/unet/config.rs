@@ -214,6 +214,11 @@ impl UNetConfig {
         UNetConfig { shape, blocks, ..UNetConfig::named(&PRESETS[2]) }
     }
 
+    /// The network of this name in [`PRESETS`], if there is one; its shape is the default.
+    pub fn of_name(name: &str) -> Option<UNetConfig> {
+        PRESETS.iter().find(|preset| preset.name == name).map(UNetConfig::named)
+    }
+
     /// What a preset sets, over the defaults.
     fn named(preset: &Preset) -> UNetConfig {
         #[derive(Deserialize)]
