@@ -685,8 +685,8 @@ fn networks_are_chosen_by_name() {
 }
 
 /// `--keep distance` keeps the parameters whose samples have the least Fréchet distance, of a whole
-/// model and of a head on a frozen score; stopped and resumed it ends in the same bits. The distance
-/// of the kept ones is what `evaluate` measures of as many samples in as many steps.
+/// model and of a head on a frozen score; ended early and resumed it comes to the same bits. The
+/// distance of the kept ones is what `evaluate` measures of as many samples in as many steps.
 #[test]
 fn parameters_are_kept_by_the_distance_of_samples() {
     let dir = tempfile::tempdir().unwrap();
