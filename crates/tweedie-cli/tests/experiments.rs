@@ -675,16 +675,16 @@ fn covariances_of_known_laws() {
             .collect::<Vec<_>>()
     };
     for score in ["true", "learned"] {
-        // seven heads, Analytic-DPM, Rademacher, β̃, β, G = I; and of the learned score its
+        // seven heads, Analytic-DPM in two forms, Rademacher, β̃, β, G = I; and of the learned score its
         // Jacobian; three times
         let errors = of("error", score);
-        assert_eq!(errors.len(), 3 * if score == "true" { 12 } else { 13 });
+        assert_eq!(errors.len(), 3 * if score == "true" { 13 } else { 14 });
         let zero = errors.iter().filter(|row| row["arm"].starts_with("β̃"));
         assert!(zero.clone().count() == 3 && zero.clone().all(|row| number(row, "mean") == 1.0));
         // β and I-DDPM are of ancestral steps; the exact G is sampled with the true score
         let of_law = usize::from(score == "true");
-        assert_eq!(of("mmd2-ddpm", score).len(), 12 + of_law);
-        assert_eq!(of("mmd2-ddim", score).len(), 10 + of_law);
+        assert_eq!(of("mmd2-ddpm", score).len(), 13 + of_law);
+        assert_eq!(of("mmd2-ddim", score).len(), 11 + of_law);
     }
     assert!(table.iter().all(|row| number(row, "mean").is_finite()));
     let page = std::fs::read_to_string(dir.path().join("covariance-toy.md")).unwrap();

@@ -271,7 +271,9 @@ fn the_program_judges_samples() {
         answer.lines().next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!((value / figures[0]["value"].as_f64().unwrap() - 1.0).abs() < 1e-3, "{answer}");
     assert!(
-        answer.contains("K = 1, learned, last step mean; 12 samples against 20 images of"),
+        answer.contains(
+            "K = 1, learned up to an SNR of 30, last step mean; 12 samples against 20 images of"
+        ),
         "{answer}"
     );
     refused(&[&few[..], &["--metrics", "pr", "--reference", &saved]].concat(), "no images");

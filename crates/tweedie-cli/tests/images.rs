@@ -484,7 +484,7 @@ fn the_program_on_images() {
     // an array of images, which is read as the run's own are
     let array = std::fs::read(at("rows.npy")).unwrap();
     let header = String::from_utf8_lossy(&array[..128]);
-    assert!(header.contains("|u1") && header.contains("(5, 3, 4, 4)"), "{header}");
+    assert!(header.contains("|u1") && header.contains("(5, 3, 4, 4"), "{header}");
     let scores = succeed(&["score", &run, &at("rows.npy"), "--steps", "2", "--threads", "1"]);
     assert!(scores.starts_with("5 rows"), "{scores}");
     // a draw of two steps leaves the levels, and is held between them

@@ -57,6 +57,9 @@ pub struct KeepConfig {
     /// As [`SampleOptions::covariance`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub covariance: Option<CovarianceConfig>,
+    /// As [`SampleOptions::covariance_until`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covariance_until: Option<f64>,
     /// As [`SampleOptions::eta`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eta: Option<f64>,
@@ -67,8 +70,16 @@ pub struct KeepConfig {
 
 impl Default for KeepConfig {
     fn default() -> KeepConfig {
-        let SampleOptions { sampler, steps, spacing, covariance, eta, clip_noise, .. } =
-            SampleOptions::default();
+        let SampleOptions {
+            sampler,
+            steps,
+            spacing,
+            covariance,
+            covariance_until,
+            eta,
+            clip_noise,
+            ..
+        } = SampleOptions::default();
         KeepConfig {
             by: KeepBy::Bound,
             network: None,
@@ -78,6 +89,7 @@ impl Default for KeepConfig {
             steps,
             spacing,
             covariance,
+            covariance_until,
             eta,
             clip_noise,
         }
@@ -87,9 +99,26 @@ impl Default for KeepConfig {
 impl KeepConfig {
     /// How samples are drawn.
     fn sampling(&self) -> SampleOptions {
-        let KeepConfig { sampler, steps, spacing, covariance, eta, clip_noise, .. } = *self;
-        let usual = SampleOptions::default();
-        SampleOptions { sampler, steps, spacing, covariance, eta, clip_noise, ..usual }
+        let KeepConfig {
+            sampler,
+            steps,
+            spacing,
+            covariance,
+            covariance_until,
+            eta,
+            clip_noise,
+            ..
+        } = *self;
+        SampleOptions {
+            sampler,
+            steps,
+            spacing,
+            covariance,
+            covariance_until,
+            eta,
+            clip_noise,
+            ..SampleOptions::default()
+        }
     }
 
     /// Refuses what cannot be, whatever the data.
