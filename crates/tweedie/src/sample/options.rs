@@ -99,8 +99,8 @@ pub struct SampleOptions {
     /// of the base.
     pub covariance: Option<CovarianceConfig>,
     /// The signal-to-noise ratio `α²/σ²` up to which steps have the covariance, and above which β̃
-    /// ([`super::Ancestral::covariance_until`]); by default infinite, of images
-    /// [`SampleOptions::COVARIANCE_UNTIL`].
+    /// ([`super::Ancestral::covariance_until`]); by default infinite, of images that end in the
+    /// mean [`SampleOptions::COVARIANCE_UNTIL`].
     pub covariance_until: Option<f64>,
     /// From 0 (DDIM) to 1 (ancestral), the default.
     pub eta: Option<f64>,
@@ -215,9 +215,11 @@ impl SampleOptions {
 
     /// All that is left open decided for `model`, whose rows are `images` or those of a table.
     pub fn of(&self, model: &Model, images: bool) -> Sampling {
-        let (last, until) = match images {
-            true => (LastStep::Mean, SampleOptions::COVARIANCE_UNTIL),
-            false => (LastStep::Noise, f64::INFINITY),
+        let last = if images { LastStep::Mean } else { LastStep::Noise };
+        let last = self.last_step.unwrap_or(last);
+        let until = match images && last == LastStep::Mean {
+            true => SampleOptions::COVARIANCE_UNTIL,
+            false => f64::INFINITY,
         };
         let own = model.head_covariance().unwrap_or_default();
         Sampling {
@@ -227,7 +229,7 @@ impl SampleOptions {
             covariance: self.covariance.unwrap_or(own),
             covariance_until: self.covariance_until.unwrap_or(until),
             eta: self.eta.unwrap_or(1.0),
-            last: self.last_step.unwrap_or(last),
+            last,
             range: self.clip.then_some((-1.0, 1.0)),
             clip_noise: self.clip_noise,
             corrector_steps: self.corrector_steps.unwrap_or(1),
