@@ -246,6 +246,8 @@ fn samplers_have_options_of_their_own() {
     refused(&["ancestral", "--clip-noise", "2"], &["--clip-noise", "table"]);
     refused(&["ancestral", "--clip-noise=-1"], &["--clip-noise", "positive"]);
     refused(&["dpm-solver", "--clip-noise", "2"], &["--clip-noise", "--sampler ancestral"]);
+    refused(&["ancestral", "--covariance-until=-1"], &["--covariance-until", "positive"]);
+    refused(&["heun", "--covariance-until", "30"], &["--covariance-until", "--sampler ancestral"]);
 }
 
 /// The steps with the best bound on training rows have a better one than even steps on rows of

@@ -757,11 +757,12 @@ fn parameters_are_kept_by_the_distance_of_samples() {
         serde_json::from_str(&succeed(&[&judge[..], &same].concat())).unwrap();
     let again = answer["images"][0]["value"].as_f64().unwrap();
     assert!((again / kept_by - 1.0).abs() < 1e-4, "{again}, {kept_by}");
-    // against the statistics instead of the images
+    // against the statistics instead of the images, whose features were computed in other batches:
+    // f32's rounding, in a covariance of three samples
     let reference = format!("keep.reference={saved}");
     run(&train(&short, &[&head[..], &["--iterations", "2", "--set", &reference]].concat()));
     let [one, other] = [&short, &whole].map(|run| figure(&lines(run)[0]).1.unwrap());
-    assert!((one / other - 1.0).abs() < 1e-6, "{one}, {other}");
+    assert!((one / other - 1.0).abs() < 1e-4, "{one}, {other}");
     let status = |run: &str| -> serde_json::Value {
         serde_json::from_str(&succeed(&["info", run, "--json"])).unwrap()
     };

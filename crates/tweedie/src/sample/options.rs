@@ -181,7 +181,7 @@ impl SampleOptions {
         if let Some(steps) = self.corrector_steps.filter(|steps| *steps > 0) {
             Error::check_count("sample.corrector_steps", steps, MOST_STEPS)?;
         }
-        if let Some(snr) = self.covariance_until.filter(|snr| !(*snr > 0.0)) {
+        if let Some(snr) = self.covariance_until.filter(|snr| snr.is_nan() || *snr <= 0.0) {
             let remedy = "give a positive signal-to-noise ratio; inf is none";
             return Err(Error::config("sample.covariance_until", format!("{snr}"), remedy));
         }
