@@ -518,12 +518,10 @@ pub(crate) fn levels_of(scaling: &Scaling, rows: &Tensor) -> Vec<f64> {
 
 /// What the network sees in images, of which the features of the first `keep` are kept.
 pub(crate) fn see(extractor: &Extractor, levels: &[f64], image: [usize; 3], keep: i64) -> Seen {
-    let [channels, height, width] = image.map(|n| n as i64);
     let mut moments = FeatureMoments::new(extractor.network().dim());
     let (mut features, mut probabilities, mut seen) = (Vec::new(), Vec::new(), 0);
-    for part in levels.chunks(BATCH * (channels * height * width) as usize) {
-        let images = Tensor::from_slice(part).to_kind(Kind::Float).to_device(Device::Cpu);
-        let found = extractor.features(&images.view([-1, channels, height, width]));
+    for part in levels.chunks(BATCH * image.iter().product::<usize>()) {
+        let found = extractor.features_of(part, image.map(|n| n as i64));
         moments.push(&found.pooled);
         let n = found.pooled.size()[0];
         features.push(found.pooled.narrow(0, 0, (keep - seen).clamp(0, n)));

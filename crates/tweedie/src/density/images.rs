@@ -160,8 +160,7 @@ struct Eye {
 
 impl Eye {
     fn look(&self, levels: &[f32]) -> Features {
-        let [channels, height, width] = self.shape;
-        self.extractor.features(&Tensor::from_slice(levels).view([-1, channels, height, width]))
+        self.extractor.features_of(levels, self.shape)
     }
 
     fn name(&self) -> &'static str {

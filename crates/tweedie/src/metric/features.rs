@@ -7,6 +7,7 @@ mod layers;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use tch::kind::Element;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::FeatureStatistics;
@@ -190,6 +191,16 @@ impl Extractor {
     /// Which network it is.
     pub fn network(&self) -> FeatureNetwork {
         self.network
+    }
+
+    /// Features of images of this number of channels, height and width, whose levels 0…255 follow
+    /// each other.
+    pub fn features_of<T: Element>(
+        &self,
+        levels: &[T],
+        [channels, height, width]: [i64; 3],
+    ) -> Features {
+        self.features(&Tensor::from_slice(levels).view([-1, channels, height, width]))
     }
 
     /// Features of images `[n, 1 or 3, height, width]` of levels 0…255, of any kind and device;

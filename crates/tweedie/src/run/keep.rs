@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::{Prepared, RunConfig};
 use crate::choice::choices;
@@ -70,28 +70,19 @@ pub struct KeepConfig {
 
 impl Default for KeepConfig {
     fn default() -> KeepConfig {
-        let SampleOptions {
-            sampler,
-            steps,
-            spacing,
-            covariance,
-            covariance_until,
-            eta,
-            clip_noise,
-            ..
-        } = SampleOptions::default();
+        let usual = SampleOptions::default();
         KeepConfig {
             by: KeepBy::Bound,
             network: None,
             reference: None,
             samples: 2048,
-            sampler,
-            steps,
-            spacing,
-            covariance,
-            covariance_until,
-            eta,
-            clip_noise,
+            sampler: usual.sampler,
+            steps: usual.steps,
+            spacing: None,
+            covariance: None,
+            covariance_until: None,
+            eta: None,
+            clip_noise: None,
         }
     }
 }
@@ -99,24 +90,14 @@ impl Default for KeepConfig {
 impl KeepConfig {
     /// How samples are drawn.
     fn sampling(&self) -> SampleOptions {
-        let KeepConfig {
-            sampler,
-            steps,
-            spacing,
-            covariance,
-            covariance_until,
-            eta,
-            clip_noise,
-            ..
-        } = *self;
         SampleOptions {
-            sampler,
-            steps,
-            spacing,
-            covariance,
-            covariance_until,
-            eta,
-            clip_noise,
+            sampler: self.sampler,
+            steps: self.steps,
+            spacing: self.spacing,
+            covariance: self.covariance,
+            covariance_until: self.covariance_until,
+            eta: self.eta,
+            clip_noise: self.clip_noise,
             ..SampleOptions::default()
         }
     }
@@ -216,7 +197,7 @@ impl Distance {
         for part in samples.split(self.batch as i64, 0) {
             let levels = self.scaling.inverse(&to_vec(&part)).into_iter();
             let levels: Vec<f32> = levels.map(|v| v.clamp(0.0, 255.0) as f32).collect();
-            moments.push(&features(&self.extractor, self.image, &levels));
+            moments.push(&self.extractor.features_of(&levels, self.image).pooled);
             if stop() {
                 return Ok(None);
             }
@@ -224,11 +205,6 @@ impl Distance {
         let statistics = moments.statistics(self.extractor.network().name())?;
         frechet_distance(&statistics, &self.reference).map(Some)
     }
-}
-
-/// `[n, d]`.
-fn features(extractor: &Extractor, [channels, height, width]: [i64; 3], levels: &[f32]) -> Tensor {
-    extractor.features(&Tensor::from_slice(levels).view([-1, channels, height, width])).pooled
 }
 
 impl Prepared {
@@ -281,7 +257,7 @@ impl Prepared {
         watch.begin("features of the training images", rows.len() as u64);
         for part in rows.chunks(batch) {
             check_stop(watch)?;
-            moments.push(&features(extractor, image, &self.table.gather(part)));
+            moments.push(&extractor.features_of(&self.table.gather(part), image).pooled);
             watch.progress(moments.count(), rows.len() as u64);
         }
         watch.end();
