@@ -204,6 +204,7 @@ impl Fit<'_> {
         }
         fit_to(&mut config, &prepared.record)?;
         watch.data(&prepared);
+        let distance = prepared.distance(&config, device, watch)?;
         let donor = options.score_from.as_ref();
         let mut donor =
             donor.map(|path| load_donor(path, &config, &prepared, device)).transpose()?;
@@ -217,7 +218,6 @@ impl Fit<'_> {
         } else if config.base.kind == BaseKind::Mixture {
             watch.say(Remark::Progress("base: fitting mixtures of Gaussians".into()));
         }
-        let distance = prepared.distance(&config, device, watch)?;
         let seed = Seed(config.seed).derive("validation rows");
         let validation = prepared.validation_rows(config.train.validation_rows, seed);
         let training =
