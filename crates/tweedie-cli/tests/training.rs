@@ -1065,4 +1065,6 @@ fn the_papers_own_likelihood_matching_is_one_switch() {
     refused(&["--transitions", "1", "--grid", "equidistant"], &["--transitions", "--grid random"]);
     let lm = ["--data", &data, "--out", "none", "--objective", "sm", "--form", "path"];
     fail(&[&["train"], &lm[..]].concat(), 2, &["--form", "--objective lm"]);
+    // I-DDPM's chain has steps, which no clock counts
+    refused(&["--objective", "iddpm", "--clock", "uniform"], &["--clock", "steps of the chain"]);
 }

@@ -242,7 +242,7 @@ pub const FLAGS: &[Flag] = &[
         "How the noise of a transition enters under lm [default: marginal]").sets(form),
     flag(TRAINING, "clock", "objective.time", "", Names(values::<TimeDistribution>),
         "The clock in which training times are uniform [default: log-snr; uniform for images and \
-        for sm]"),
+        for sm]").sets(clock),
     flag(TRAINING, "grid", "objective.grid", "", Names(values::<PathGrid>),
         "How a path's times are laid in it under lm [default: random]").sets(grid),
     flag(TRAINING, "iterations", "train.iterations", "I", Count,
@@ -334,6 +334,17 @@ fn form(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
 
 fn grid(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
     of_path("grid", value, below, layer)
+}
+
+fn clock(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
+    use ObjectiveConfig::{Hybrid, VariationalBound};
+    if matches!(below.objective, Hybrid { .. } | VariationalBound { .. }) {
+        let problem = "given with an objective that draws steps of the chain, not times";
+        let remedy = "leave it out, or give --set objective.steps=loss-aware";
+        return Err(Error::config("--clock", problem, remedy));
+    }
+    layer.set("objective.time", value.clone());
+    Ok(())
 }
 
 /// An option of Likelihood Matching's paths.
