@@ -33,6 +33,7 @@
 
 mod base;
 mod embedding;
+mod guided;
 mod head;
 mod headed;
 mod interpolant;
@@ -52,6 +53,7 @@ use crate::query::Query;
 use crate::schedule::Schedule;
 pub use base::{Base, BaseConfig, BaseKind};
 pub use embedding::TimeEmbedding;
+pub use guided::{Guidance, Guided, GuidedCovariance};
 pub use head::{HeadConfig, HeadStart, Parametrization, Structure};
 pub use headed::Headed;
 pub use interpolant::Interpolant;

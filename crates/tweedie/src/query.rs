@@ -139,6 +139,14 @@ impl Times {
         }
     }
 
+    /// The times of rows, and of the same rows once more after them.
+    pub fn twice(&self) -> Times {
+        match self {
+            Times::All(t) => Times::All(*t),
+            Times::Each(each) => Times::each([&each.times[..], &each.times[..]].concat()),
+        }
+    }
+
     /// The times of a range of rows.
     pub fn narrow(&self, rows: Range<usize>) -> Times {
         match self {
@@ -416,7 +424,10 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// The class of each row.
+    /// The class of a row of which none is given: the null class of classifier-free guidance.
+    pub const NULL: u32 = u32::MAX;
+
+    /// The class of each row, or [`Condition::NULL`].
     pub fn classes(classes: &[u32]) -> Condition {
         Condition { classes: classes.to_vec(), tensor: OnceCell::new() }
     }
@@ -431,15 +442,17 @@ impl Condition {
         self.classes.is_empty()
     }
 
-    /// The class of each row as `[b]`, for computation on `device`.
+    /// The class of each row as `[b]`, for computation on `device`; the null class comes after the
+    /// `known` ones.
     ///
     /// # Panics
-    /// Where a class is not one of `known`.
+    /// Where a class is not one of `known`, nor null.
     pub fn class_tensor(&self, known: i64, device: Device) -> &Tensor {
-        let fits = |&class: &u32| i64::from(class) < known;
+        let fits = |&class: &u32| i64::from(class) < known || class == Condition::NULL;
         assert!(self.classes.iter().all(fits), "{:?} for a model of {known} classes", self.classes);
         let tensor = self.tensor.get_or_init(|| {
-            let classes: Vec<i64> = self.classes.iter().map(|&class| class.into()).collect();
+            let index = |&class: &u32| i64::from(class).min(known);
+            let classes: Vec<i64> = self.classes.iter().map(index).collect();
             upload(&Tensor::from_slice(&classes), Kind::Int64, device)
         });
         assert_eq!(tensor.device(), device, "classes on one device");
@@ -453,6 +466,17 @@ impl Condition {
         }
         let class = |&row: &i64| self.classes[row as usize];
         Condition::classes(&rows.iter().map(class).collect::<Vec<u32>>())
+    }
+
+    /// Whether a row has the null class.
+    pub fn has_null(&self) -> bool {
+        self.classes.contains(&Condition::NULL)
+    }
+
+    /// That of these rows, then of as many rows of which nothing is given.
+    pub fn and_null(&self) -> Condition {
+        let null = std::iter::repeat_n(Condition::NULL, self.len());
+        Condition::classes(&self.classes.iter().copied().chain(null).collect::<Vec<u32>>())
     }
 
     /// What is given about a range of rows of the batch.
@@ -615,5 +639,8 @@ mod tests {
         let _ = condition.class_tensor(7, Device::Cpu);
         let repeated = condition.repeat(2);
         assert_eq!(to_vec(repeated.class_tensor(7, Device::Cpu)), [4.0, 4.0, 5.0, 5.0, 6.0, 6.0]);
+        let both = condition.and_null();
+        assert!(both.has_null() && !condition.has_null());
+        assert_eq!(to_vec(both.class_tensor(7, Device::Cpu)), [4.0, 5.0, 6.0, 7.0, 7.0, 7.0]);
     }
 }

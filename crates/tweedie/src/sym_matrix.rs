@@ -310,6 +310,72 @@ impl SymMatrix {
         (clamped, count)
     }
 
+    /// `(1 − w) A + w B`, `w ≥ 0`, of two matrices of one form, and how many of its `b·d` variances
+    /// were below 0. For `w > 1` it need not be positive semidefinite, and what is returned is: of
+    /// a dense matrix the eigenvalues are held at 0. Of the other forms every variance is the
+    /// combination's, held at 0, and of a low-rank form's combined factors the positive part is
+    /// kept, of their negative part the diagonal.
+    ///
+    /// # Panics
+    /// If the forms differ.
+    pub fn extrapolate(a: &SymMatrix, b: &SymMatrix, w: f64) -> (SymMatrix, Count) {
+        let mix = |a: &Tensor, b: &Tensor| a * (1.0 - w) + b * w;
+        let held = |u: Tensor| (u.clamp_min(0.0), Count::of(&u.lt(0.0)));
+        match (a, b) {
+            (SymMatrix::Isotropic { value: a, dim }, SymMatrix::Isotropic { value: b, .. }) => {
+                let (value, Count { some, all }) = held(mix(a, b));
+                let count = Count { some: some * *dim as u64, all: all * *dim as u64 };
+                (SymMatrix::Isotropic { value, dim: *dim }, count)
+            }
+            (SymMatrix::Diagonal(a), SymMatrix::Diagonal(b)) => {
+                let (diag, count) = held(mix(a, b));
+                (SymMatrix::Diagonal(diag), count)
+            }
+            (
+                SymMatrix::LowRank { diag: a, factor: fa },
+                SymMatrix::LowRank { diag: b, factor: fb },
+            ) => {
+                let factors = Tensor::cat(&[fa * (1.0 - w).abs().sqrt(), fb * w.sqrt()], 2);
+                if w <= 1.0 {
+                    let (diag, count) = held(mix(a, b));
+                    return (SymMatrix::low_rank(diag, factors), count);
+                }
+                // F S Fᵀ = Q (R S Rᵀ) Qᵀ = P − N with signs S: −1 for A's columns, 1 for B's
+                let ranks = [fa.size()[2], fb.size()[2]];
+                let like = (factors.kind(), factors.device());
+                let signs = Tensor::cat(
+                    &[-Tensor::ones([ranks[0]], like), Tensor::ones([ranks[1]], like)],
+                    0,
+                );
+                let (q, r) = Tensor::linalg_qr(&factors, "reduced");
+                let (values, vectors) = eigen_rows(&(&r * signs).matmul(&r.transpose(1, 2)));
+                let directions = q.matmul(&vectors);
+                let scaled = |values: Tensor| &directions * values.clamp_min(0.0).sqrt().unsqueeze(1);
+                // values rise: the positive ones, as many as B's columns at most, are the last
+                let kept = ranks[1].min(values.size()[1]);
+                let positive = scaled(values.shallow_clone());
+                let factor = positive.narrow(2, values.size()[1] - kept, kept);
+                let diag = mix(a, b) - squared_norm(&scaled(-&values));
+                let of_factor = squared_norm(&factor);
+                let variances = &diag + &of_factor;
+                // where the factor's variance alone is too large, it is brought down
+                let shrink = (variances.clamp_min(0.0) / of_factor).sqrt();
+                let shrink = shrink.where_self(&diag.lt(0.0), &diag.ones_like());
+                let factor = factor * column(&shrink);
+                let count = Count::of(&variances.lt(0.0));
+                (SymMatrix::low_rank(diag.clamp_min(0.0), factor), count)
+            }
+            (SymMatrix::Full(a), SymMatrix::Full(b)) => {
+                let mixed = mix(a, b);
+                let count = Count::of(&mixed.diagonal(0, 1, 2).lt(0.0));
+                let (values, vectors) = eigen_rows(&mixed);
+                let root = vectors * values.clamp_min(0.0).sqrt().unsqueeze(1);
+                (SymMatrix::Full(root.matmul(&root.transpose(1, 2))), count)
+            }
+            _ => panic!("a combination of matrices of two forms"),
+        }
+    }
+
     /// `A x`, `[b, d]`.
     pub fn matvec(&self, x: &Tensor) -> Tensor {
         match self {
@@ -571,6 +637,36 @@ mod tests {
                 let root = Tensor::cat(&columns, 0).transpose(0, 1);
                 let square = root.matmul(&root.transpose(0, 1)).unsqueeze(0);
                 close(&square, &a.to_dense(), 1e-10, "root");
+            }
+        }
+    }
+
+    /// A combination with weights from 0 is exact. One with a negative weight is semidefinite, has
+    /// the exact variances, or 0 for negative ones, which are counted; in dense form it is exact
+    /// where it is positive definite.
+    #[test]
+    fn combinations_are_exact_where_they_are_matrices_of_the_form() {
+        let (a, b) = (forms(11, 3, 6, 2), forms(29, 3, 6, 2));
+        for w in [0.0, 0.4, 1.0, 1.6, 5.0] {
+            for (a, b) in a.iter().zip(&b) {
+                let exact = a.to_dense() * (1.0 - w) + b.to_dense() * w;
+                let (found, held) = SymMatrix::extrapolate(a, b, w);
+                let dense = found.to_dense();
+                let least = eigenvalue_rows(&dense).min().double_value(&[]);
+                assert!(least > -1e-10, "w = {w}: an eigenvalue of {least}");
+                let diagonal = exact.diagonal(0, 1, 2);
+                assert_eq!(held, Count::of(&diagonal.lt(0.0)), "w = {w}");
+                if w <= 1.0 {
+                    close(&dense, &exact, 1e-12, "weights from 0");
+                } else if matches!(a, SymMatrix::Full(_)) {
+                    let definite = eigenvalue_rows(&exact).amin(-1, false).gt(0.0).nonzero();
+                    let rows = |x: &Tensor| x.index_select(0, &definite.squeeze_dim(-1));
+                    if definite.size()[0] > 0 {
+                        close(&rows(&dense), &rows(&exact), 1e-12, "definite");
+                    }
+                } else {
+                    close(&found.diagonal(), &diagonal.clamp_min(0.0), 1e-12, "variances");
+                }
             }
         }
     }

@@ -252,6 +252,9 @@ pub const FLAGS: &[Flag] = &[
     flag(TRAINING, "accumulation", "train.accumulation", "A", Count,
         "Batches whose gradients are averaged for one step: A times B rows in the memory of B \
         [default: 1]"),
+    flag(TRAINING, "label-dropout", "train.label_dropout", "SHARE", Number,
+        "Share of draws whose class is dropped, so that samples can be guided (sample --guidance); \
+        0.1 is usual [default: 0]"),
     flag(TRAINING, "precision", "train.precision", "", Names(values::<Precision>),
         "Products of weights and activations of a U-Net in f32 or bf16 (for GPUs) [default: f32]"),
     flag(TRAINING, "learning-rate", "train.learning_rate", "RATE", Number,

@@ -87,7 +87,13 @@ impl Trainee for Learner<'_> {
 
     /// Levels stay where they are: it is points that go to a device.
     fn stage(&self) -> Stage {
-        Stage { kind: Kind::Float, device: Device::Cpu, classes: self.classes, draws: Vec::new() }
+        Stage {
+            kind: Kind::Float,
+            device: Device::Cpu,
+            classes: self.classes,
+            label_dropout: 0.0,
+            draws: Vec::new(),
+        }
     }
 
     /// `ln q(y|x) − bound(y)`, nats per row up to a constant.

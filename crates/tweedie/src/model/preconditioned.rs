@@ -118,6 +118,14 @@ impl NetworkConfig {
         }
     }
 
+    /// Whether rows can have the null class besides, which classifier-free guidance takes.
+    pub fn has_null_class(&self) -> bool {
+        match self {
+            NetworkConfig::Mlp(_) => false,
+            NetworkConfig::UNet(config) => config.null_class,
+        }
+    }
+
     /// The same score with the head as it is by default: what two networks have in common whose
     /// scores are alike.
     pub fn score_only(&self) -> NetworkConfig {
@@ -308,6 +316,11 @@ impl Model {
     /// How many classes the model is conditioned on, each query giving those of its rows; 0: none.
     pub fn classes(&self) -> i64 {
         self.config.network.classes()
+    }
+
+    /// Whether rows can have the null class besides ([`crate::query::Condition::NULL`]).
+    pub fn has_null_class(&self) -> bool {
+        self.config.network.has_null_class()
     }
 
     /// The base distribution.

@@ -159,7 +159,7 @@ impl Trunk {
         let classes = (config.classes > 0).then(|| {
             let name = format!("{prefix}class_embedding.weight");
             let seed = maker.seed.derive(&name);
-            maker.builder.normal(name, &[config.classes, time], 1.0, seed)
+            maker.builder.normal(name, &[config.embedded_classes(), time], 1.0, seed)
         });
         let mut carried = first;
         let mut skips = vec![first];
@@ -374,6 +374,8 @@ impl Backbone for UNet {
         };
         let classes = (self.config.classes > 0).then(|| {
             let condition = q.condition.expect("the classes of rows of a model with classes");
+            let fits = self.config.null_class || !condition.has_null();
+            assert!(fits, "rows without a class, of a network without a null class");
             condition.class_tensor(self.config.classes, q.x.device())
         });
         let x = q.x.view([-1, c, h, w]);

@@ -26,6 +26,9 @@ pub struct TrainConfig {
     pub clip: f64,
     /// Decay of the exponential moving average of the parameters.
     pub ema: f64,
+    /// Share of draws whose class is dropped: these rows are trained on under the null class, which
+    /// classifier-free guidance takes (Ho & Salimans 2022); 0.1 is usual.
+    pub label_dropout: f64,
     /// Micro-batches per step, at most 100 000.
     pub accumulation: u64,
     /// What products of weights and activations are computed in while training.
@@ -56,6 +59,7 @@ impl Default for TrainConfig {
             warm_up: 200,
             clip: 1.0,
             ema: 0.999,
+            label_dropout: 0.0,
             accumulation: 1,
             precision: Precision::F32,
             validate_every: 500,
@@ -94,6 +98,13 @@ impl TrainConfig {
                 "train.weight_decay",
                 format!("{}", self.weight_decay),
                 "give a number from 0 (none) to below one over the step size; 0.01 is usual",
+            ));
+        }
+        if !(0.0..1.0).contains(&self.label_dropout) {
+            return Err(Error::config(
+                "train.label_dropout",
+                format!("{}", self.label_dropout),
+                "give a share from 0 (none) to below 1; 0.1 is usual",
             ));
         }
         let seconds = [

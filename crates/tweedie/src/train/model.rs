@@ -15,6 +15,7 @@ struct ModelTraining<'a> {
     validation: Option<&'a Validation>,
     precision: Precision,
     dropout: Seed,
+    label_dropout: f64,
 }
 
 impl Trainer {
@@ -43,8 +44,19 @@ impl Trainer {
             let problem = format!("a model of {known} classes, and rows {rows} labels");
             return Err(Error::config("data.classes", problem, "give both, or neither"));
         }
-        let (precision, dropout) = (self.config.precision, seed.derive("dropout"));
-        let training = ModelTraining { model, objective, validation, precision, dropout };
+        if self.config.label_dropout > 0.0 && !model.has_null_class() {
+            let problem = "classes are dropped, and the network has no null class";
+            let remedy = "give model.network.null_class";
+            return Err(Error::config("train.label_dropout", problem, remedy));
+        }
+        let training = ModelTraining {
+            model,
+            objective,
+            validation,
+            precision: self.config.precision,
+            dropout: seed.derive("dropout"),
+            label_dropout: self.config.label_dropout,
+        };
         self.train(&training, data, seed, state, hooks)
     }
 }
@@ -74,6 +86,7 @@ impl Trainee for ModelTraining<'_> {
             kind: space.kind,
             device: space.device,
             classes: self.model.classes(),
+            label_dropout: self.label_dropout,
             draws: self.objective.noise(space.dim as usize),
         }
     }

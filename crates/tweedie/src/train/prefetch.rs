@@ -29,6 +29,8 @@ pub(crate) struct Stage {
     pub device: Device,
     /// Of the model, where it is conditioned on any.
     pub classes: i64,
+    /// Share of rows whose class is dropped.
+    pub label_dropout: f64,
     /// What the objective draws for each row.
     pub draws: Vec<Draw>,
 }
@@ -38,10 +40,20 @@ impl Stage {
     fn batch(&self, data: &dyn Rows, order: &mut Order, seed: Seed, number: u64) -> Staged {
         let chosen = order.batch(number);
         let first = number * chosen.len() as u64;
-        let mut noise = Noise::new(seed.derive("noise"), first..first + chosen.len() as u64);
+        let rows = first..first + chosen.len() as u64;
+        let mut noise = Noise::new(seed.derive("noise"), rows.clone());
         let x = data.gather(&chosen, &mut noise, (self.kind, self.device));
         noise.stage(&self.draws, self.kind, self.device);
-        let condition = data.classes(&chosen).map(|classes| Condition::classes(&classes));
+        let condition = data.classes(&chosen).map(|mut classes| {
+            if self.label_dropout > 0.0 {
+                let draws = Noise::new(seed.derive("label dropout"), rows).uniform(1);
+                let dropped = draws.iter().map(|draw| *draw < self.label_dropout);
+                for (class, _) in classes.iter_mut().zip(dropped).filter(|(_, dropped)| *dropped) {
+                    *class = Condition::NULL;
+                }
+            }
+            Condition::classes(&classes)
+        });
         if let Some(condition) = &condition {
             condition.class_tensor(self.classes, self.device);
         }
@@ -109,7 +121,7 @@ mod tests {
     }
 
     fn stage() -> Stage {
-        Stage { kind: Kind::Double, device: Device::Cpu, classes: 10, draws: vec![Draw::Normal(2)] }
+        Stage { kind: Kind::Double, device: Device::Cpu, classes: 10, label_dropout: 0.0, draws: vec![Draw::Normal(2)] }
     }
 
     /// The bits of rows and of the noise that is left do not depend on the thread, nor on where it

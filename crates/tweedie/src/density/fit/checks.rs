@@ -57,6 +57,13 @@ pub(super) fn fit_to(config: &mut RunConfig, record: &DataRecord) -> Result<()> 
             "give it, and images of as many classes",
         ));
     }
+    if config.train.label_dropout > 0.0 {
+        if found == 0 {
+            let problem = "classes are dropped, and the data have none";
+            return Err(Error::config("train.label_dropout", problem, "give data.classes"));
+        }
+        network.null_class = true;
+    }
     let shape = shape.map(|n| n as i64);
     if network.shape != shape {
         let problem =

@@ -84,6 +84,8 @@ pub struct UNetConfig {
     pub scale_shift: bool,
     /// Classes to condition on; 0: none.
     pub classes: i64,
+    /// Whether there is a null class besides, of rows of which none is given.
+    pub null_class: bool,
     /// Whether cosines come before sines in the time embedding.
     pub cosine_first: bool,
     /// Subtracted from the number of frequencies in the time embedding's exponents.
@@ -128,6 +130,7 @@ impl Default for UNetConfig {
             rescale: false,
             scale_shift: false,
             classes: 0,
+            null_class: false,
             cosine_first: true,
             frequency_shift: 0.0,
             steps: 1000,
@@ -241,6 +244,11 @@ impl UNetConfig {
         self.shape.iter().product()
     }
 
+    /// The classes that have a row in the embedding, the null class among them.
+    pub(super) fn embedded_classes(&self) -> i64 {
+        self.classes + i64::from(self.null_class)
+    }
+
     pub(super) fn time_features(&self) -> i64 {
         4 * self.widths[0]
     }
@@ -351,6 +359,9 @@ impl UNetConfig {
             return bad("frequency_shift", format!("{}", self.frequency_shift), remedy);
         }
         match self.classes {
+            0 if self.null_class => {
+                bad("null_class", "true, without classes".into(), "give data.classes".into())
+            }
             0 => Ok(()),
             classes => Error::check_count("model.network.classes", classes, 1_000_000),
         }

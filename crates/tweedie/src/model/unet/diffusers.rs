@@ -244,7 +244,7 @@ impl TryFrom<&UNetConfig> for UNet2DModel {
             resnet_time_scale_shift: if config.scale_shift { "scale_shift" } else { "default" }
                 .into(),
             add_attention: config.middle_attention,
-            num_class_embeds: (config.classes > 0).then_some(config.classes),
+            num_class_embeds: (config.classes > 0).then(|| config.embedded_classes()),
             ..UNet2DModel::default()
         })
     }
