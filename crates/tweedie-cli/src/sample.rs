@@ -79,8 +79,8 @@ pub struct Arguments {
 #[command(next_help_heading = "Ancestral steps")]
 pub struct AncestralOptions {
     /// The signal-to-noise ratio α²/σ² above which steps have β̃ in place of --covariance, which
-    /// leaves grain in pictures there; inf: at none [default: inf; of images
-    /// whose last step is the mean 30]
+    /// leaves grain in pictures there; inf: at none [default: inf; of images whose last
+    /// step is the mean 5]
     #[arg(long, value_name = "SNR")]
     pub covariance_until: Option<f64>,
     /// From 0 (DDIM) to 1 (ancestral) [default: 1]

@@ -272,7 +272,7 @@ fn the_program_judges_samples() {
     assert!((value / figures[0]["value"].as_f64().unwrap() - 1.0).abs() < 1e-3, "{answer}");
     assert!(
         answer.contains(
-            "K = 1, learned up to an SNR of 30, last step mean; 12 samples against 20 images of"
+            "K = 1, learned up to an SNR of 5, last step mean; 12 samples against 20 images of"
         ),
         "{answer}"
     );

@@ -153,7 +153,7 @@ impl SampleOptions {
     pub const BATCH: usize = 4096;
 
     /// The signal-to-noise ratio from which the covariance of a step puts grain into images.
-    pub const COVARIANCE_UNTIL: f64 = 30.0;
+    pub const COVARIANCE_UNTIL: f64 = 5.0;
 
     /// Refuses what no model can be sampled with, and options of another sampler than the chosen
     /// one.
