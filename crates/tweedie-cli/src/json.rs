@@ -17,5 +17,9 @@ pub fn json_row(place: Place, more: Value) -> Value {
 /// What was clipped, for programs.
 pub fn clipped_json(clipped: &Clipped) -> Value {
     let of = |count: Count| json!({ "clipped": count.some, "of": count.all });
-    json!({ "clean": of(clipped.clean), "noise": of(clipped.noise) })
+    json!({
+        "clean": of(clipped.clean),
+        "noise": of(clipped.noise),
+        "guided": of(clipped.guided),
+    })
 }

@@ -8,6 +8,7 @@ use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
 use tweedie::density::SampleOptions;
 use tweedie::grid::SpacingConfig;
+use tweedie::model::GuidedCovariance;
 use tweedie::sample::{Clipped, LastStep, Sampler};
 
 use crate::choice::{choice, covariances};
@@ -49,6 +50,8 @@ pub struct Arguments {
     covariance: Option<CovarianceConfig>,
     #[command(flatten)]
     ancestral: AncestralOptions,
+    #[command(flatten)]
+    guidance: GuidanceOptions,
     #[command(flatten)]
     others: OtherOptions,
     /// How the steps are laid in time
@@ -98,6 +101,24 @@ pub struct AncestralOptions {
     pub clip_noise: Option<f64>,
 }
 
+/// Classifier-free guidance, of models trained with --label-dropout.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Guidance")]
+pub struct GuidanceOptions {
+    /// Lead samples towards their classes by classifier-free guidance of scale W, 1 being the class
+    /// alone and 1.5 to 4 usual; for models trained with --label-dropout. A guided model has no
+    /// likelihood [default: none]
+    #[arg(long, value_name = "W")]
+    pub guidance: Option<f64>,
+    /// The covariance of a guided step: that of the class, or (1 − W) times that without a class
+    /// and W times that of the class, the guided score's own [default: conditional]
+    #[arg(long, value_parser = choice::<GuidedCovariance>())]
+    pub guided_covariance: Option<GuidedCovariance>,
+    /// Guide the first N channels of images alone, as DiT's sampler does with 3 [default: all]
+    #[arg(long, value_name = "N")]
+    pub guided_channels: Option<usize>,
+}
+
 /// What other samplers take.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Other samplers")]
@@ -114,12 +135,15 @@ pub struct OtherOptions {
 
 impl Arguments {
     fn options(&self) -> SampleOptions {
-        let (ancestral, others) = (&self.ancestral, &self.others);
+        let (ancestral, others, guided) = (&self.ancestral, &self.others, &self.guidance);
         SampleOptions {
             sampler: self.sampler,
             steps: self.steps,
             spacing: Some(self.spacing),
             class: self.class.clone(),
+            guidance: guided.guidance,
+            guided_covariance: guided.guided_covariance,
+            guided_channels: guided.guided_channels,
             covariance: self.covariance,
             covariance_until: ancestral.covariance_until,
             eta: ancestral.eta,

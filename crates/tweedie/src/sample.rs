@@ -89,6 +89,8 @@ pub struct Clipped {
     pub clean: Count,
     /// Variances, over all steps with a limit.
     pub noise: Count,
+    /// Variances below 0 of the combined covariance under guidance.
+    pub guided: Count,
 }
 
 impl Clipped {
@@ -97,6 +99,7 @@ impl Clipped {
         let kinds = [
             (self.clean, "numbers of the predicted clean images"),
             (self.noise, "variances of the last step but one"),
+            (self.guided, "variances of guided steps, which were below 0"),
         ];
         let held = kinds.into_iter().filter(|(count, _)| count.all > 0);
         held.map(|(count, what)| format!("clipped: {count} {what}")).collect()
@@ -107,6 +110,7 @@ impl AddAssign for Clipped {
     fn add_assign(&mut self, other: Clipped) {
         self.clean += other.clean;
         self.noise += other.noise;
+        self.guided += other.guided;
     }
 }
 

@@ -350,7 +350,8 @@ impl SymMatrix {
                 let (q, r) = Tensor::linalg_qr(&factors, "reduced");
                 let (values, vectors) = eigen_rows(&(&r * signs).matmul(&r.transpose(1, 2)));
                 let directions = q.matmul(&vectors);
-                let scaled = |values: Tensor| &directions * values.clamp_min(0.0).sqrt().unsqueeze(1);
+                let scaled =
+                    |values: Tensor| &directions * values.clamp_min(0.0).sqrt().unsqueeze(1);
                 // values rise: the positive ones, as many as B's columns at most, are the last
                 let kept = ranks[1].min(values.size()[1]);
                 let positive = scaled(values.shallow_clone());

@@ -12,7 +12,7 @@ use crate::choice::{choice, covariances};
 use crate::common::{Arithmetic, Common};
 use crate::flow::DequantizationArguments;
 use crate::reading::Reading;
-use crate::sample::{AncestralOptions, OtherOptions};
+use crate::sample::{AncestralOptions, GuidanceOptions, OtherOptions};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -74,6 +74,8 @@ pub struct Arguments {
     #[command(flatten)]
     ancestral: AncestralOptions,
     #[command(flatten)]
+    guidance: GuidanceOptions,
+    #[command(flatten)]
     others: OtherOptions,
     #[command(flatten)]
     images: ImageArguments,
@@ -109,7 +111,7 @@ struct ImageArguments {
 }
 
 impl ImageArguments {
-    fn options(&self, ancestral: &AncestralOptions) -> ImageOptions {
+    fn options(&self, ancestral: &AncestralOptions, guided: &GuidanceOptions) -> ImageOptions {
         ImageOptions {
             network: self.network.clone(),
             samples: self.samples,
@@ -118,6 +120,9 @@ impl ImageArguments {
             save_reference: self.save_reference.clone(),
             last_step: ancestral.last_step,
             covariance_until: ancestral.covariance_until,
+            guidance: guided.guidance,
+            guided_covariance: guided.guided_covariance,
+            guided_channels: guided.guided_channels,
             eta: ancestral.eta,
             clip: ancestral.clip,
             clip_noise: ancestral.clip_noise,
@@ -144,7 +149,7 @@ impl Arguments {
             start_time: self.dequantization.start_time,
             seed: self.seed,
             batch_size: self.batch_size,
-            images: self.images.options(&self.ancestral),
+            images: self.images.options(&self.ancestral, &self.guidance),
         }
     }
 }

@@ -111,6 +111,7 @@ pub fn figures_json(figures: &[ImageFigure]) -> Value {
             "sampler": sampling.sampler,
             "steps": sampling.steps_taken(),
             "covariance": sampling.covariance_taken(),
+            "guidance": sampling.guidance,
             "clipped": clipped_json(&figure.clipped),
             "samples": figure.samples,
             "reference": figure.reference,

@@ -138,11 +138,15 @@ impl EvaluateOptions {
     /// [`EvaluateOptions::steps`] the first are those of the chain.
     pub(super) fn sampling(&self, covariance: Option<CovarianceConfig>) -> SampleOptions {
         let ImageOptions { last_step, covariance_until, eta, clip, clip_noise, .. } = self.images;
+        let ImageOptions { guidance, guided_covariance, guided_channels, .. } = self.images;
         let usual = SampleOptions::default();
         SampleOptions {
             sampler: self.sampler,
             steps: self.steps.first().copied().unwrap_or(usual.steps),
             spacing: self.spacing,
+            guidance,
+            guided_covariance,
+            guided_channels,
             covariance,
             covariance_until,
             eta,

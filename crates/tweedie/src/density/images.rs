@@ -14,7 +14,7 @@ use crate::metric::{
     Extractor, FeatureMoments, FeatureStatistics, Features, PrdCurve, frechet_distance,
     inception_score, precision_recall,
 };
-use crate::model::Denoiser;
+use crate::model::{Denoiser, GuidedCovariance};
 use crate::run::DataRecord;
 use crate::sample::{Clipped, Ground, LastStep, MOST_ROWS, Sampling};
 use crate::tensor::to_vec;
@@ -44,6 +44,12 @@ pub struct ImageOptions {
     pub last_step: Option<LastStep>,
     /// As [`SampleOptions::covariance_until`](super::SampleOptions::covariance_until).
     pub covariance_until: Option<f64>,
+    /// As [`SampleOptions::guidance`](super::SampleOptions::guidance).
+    pub guidance: Option<f64>,
+    /// As [`SampleOptions::guided_covariance`](super::SampleOptions::guided_covariance).
+    pub guided_covariance: Option<GuidedCovariance>,
+    /// As [`SampleOptions::guided_channels`](super::SampleOptions::guided_channels).
+    pub guided_channels: Option<usize>,
     /// From 0 (DDIM) to 1 (ancestral), the default.
     pub eta: Option<f64>,
     /// Whether the predicted clean image is held between black and white at every step.
@@ -64,6 +70,9 @@ impl Default for ImageOptions {
             save_reference: None,
             last_step: None,
             covariance_until: None,
+            guidance: None,
+            guided_covariance: None,
+            guided_channels: None,
             eta: None,
             clip: false,
             clip_noise: None,

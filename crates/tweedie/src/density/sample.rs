@@ -108,6 +108,7 @@ impl Density {
         Error::check_count("sample.n", n, MOST_ROWS)?;
         options.check()?;
         options.check_images(self.is_of_images(), &self.name())?;
+        options.check_model(&self.run.model)?;
         let batch = self.batch("sample.batch_size", options.batch_size, SampleOptions::BATCH)?;
         let class = options.class.as_ref().map(|name| self.run.data.class(name)).transpose()?;
         let sampling = self.sampling(options);

@@ -274,7 +274,7 @@ mod tests {
         assert!((end[0] - 1.0).abs() < 1e-12 && (end[1] + 0.1).abs() < 0.01, "{end:?}");
         assert_eq!(
             step.clipped(),
-            Clipped { clean: Count { some: 1, all: 2 }, noise: Count::default() }
+            Clipped { clean: Count { some: 1, all: 2 }, ..Clipped::default() }
         );
     }
 

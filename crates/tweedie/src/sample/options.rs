@@ -11,10 +11,11 @@ use crate::choice::check_taken;
 use crate::covariance::{Covariance, CovarianceConfig};
 use crate::grid::SpacingConfig;
 use crate::likelihood::SolverOptions;
-use crate::model::{Denoiser, InMode, Model};
+use crate::model::{Denoiser, Guidance, Guided, GuidedCovariance, InMode, Model};
 use crate::noise::Seed;
 use crate::query::Condition;
 use crate::schedule::Schedule;
+use crate::tensor::Count;
 use crate::watch::{Watch, check_stop};
 use crate::{Error, Result};
 
@@ -95,6 +96,12 @@ pub struct SampleOptions {
     pub spacing: Option<SpacingConfig>,
     /// The class of all samples, by name or number; by default all classes in turn, from 0.
     pub class: Option<String>,
+    /// The scale `w` of classifier-free guidance ([`Guided`]); by default none, which is 1.
+    pub guidance: Option<f64>,
+    /// The covariance of a guided step; by default that of the class.
+    pub guided_covariance: Option<GuidedCovariance>,
+    /// The first channels of images, which alone are guided (DiT's sampler has 3); by default all.
+    pub guided_channels: Option<usize>,
     /// Covariance of a reverse step; by default what the model's head is for, without a head that
     /// of the base.
     pub covariance: Option<CovarianceConfig>,
@@ -133,6 +140,9 @@ impl Default for SampleOptions {
             steps: 20,
             spacing: None,
             class: None,
+            guidance: None,
+            guided_covariance: None,
+            guided_channels: None,
             covariance: None,
             covariance_until: None,
             eta: None,
@@ -185,6 +195,7 @@ impl SampleOptions {
             let remedy = "give a positive signal-to-noise ratio; inf is none";
             return Err(Error::config("sample.covariance_until", format!("{snr}"), remedy));
         }
+        self.check_guidance()?;
         if let Some(levels) = self.clip_noise {
             if !(levels > 0.0 && levels.is_finite()) {
                 let remedy = "give a positive number of levels: 1 and 2 are usual";
@@ -196,6 +207,55 @@ impl SampleOptions {
             }
         }
         self.solver.check("sample.solver")
+    }
+
+    fn check_guidance(&self) -> Result<()> {
+        let Some(scale) = self.guidance else {
+            let given = [
+                ("guided_covariance", self.guided_covariance.is_some()),
+                ("guided_channels", self.guided_channels.is_some()),
+            ];
+            return match given.iter().find(|(_, given)| *given) {
+                None => Ok(()),
+                Some((name, _)) => {
+                    let problem = "given without guidance";
+                    Err(Error::config(format!("sample.{name}"), problem, "give sample.guidance"))
+                }
+            };
+        };
+        if !(scale >= 0.0 && scale.is_finite()) {
+            let remedy = "give a number from 0: 1 is the class alone, 1.5 to 4 are usual";
+            return Err(Error::config("sample.guidance", format!("{scale}"), remedy));
+        }
+        Ok(())
+    }
+
+    /// Refuses guidance of a model that cannot be guided.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the option's path.
+    pub fn check_model(&self, model: &Model) -> Result<()> {
+        if self.guidance.is_some() && !model.has_null_class() {
+            let (problem, remedy) = match model.classes() {
+                0 => ("the model has no classes", "leave it out, or train with data.classes"),
+                _ => (
+                    "the model was trained with all of its labels, and has no null class",
+                    "leave it out, or train with train.label_dropout",
+                ),
+            };
+            return Err(Error::config("sample.guidance", problem, remedy));
+        }
+        let image = model.config().network.image();
+        match (self.guided_channels, image) {
+            (Some(channels), Some([most, ..])) => {
+                Error::check_count("sample.guided_channels", channels, most)
+            }
+            (Some(_), None) => {
+                let problem = "the model is of a table";
+                Err(Error::config("sample.guided_channels", problem, "leave it out"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses options of images for a model of a table, which `run` is called by.
@@ -222,10 +282,17 @@ impl SampleOptions {
             false => f64::INFINITY,
         };
         let own = model.head_covariance().unwrap_or_default();
+        let pixels = model.config().network.image().map(|[_, height, width]| height * width);
+        let guidance = self.guidance.map(|scale| Guidance {
+            scale,
+            covariance: self.guided_covariance.unwrap_or_default(),
+            columns: self.guided_channels.zip(pixels).map(|(n, pixels)| (n * pixels) as i64),
+        });
         Sampling {
             sampler: self.sampler,
             steps: self.steps,
             spacing: self.spacing.unwrap_or_default(),
+            guidance,
             covariance: self.covariance.unwrap_or(own),
             covariance_until: self.covariance_until.unwrap_or(until),
             eta: self.eta.unwrap_or(1.0),
@@ -249,6 +316,8 @@ pub struct Sampling {
     pub steps: usize,
     /// How they are laid in time.
     pub spacing: SpacingConfig,
+    /// Classifier-free guidance, where there is any.
+    pub guidance: Option<Guidance>,
     /// Covariance of a reverse step.
     pub covariance: CovarianceConfig,
     /// The signal-to-noise ratio up to which steps have it, and above which β̃.
@@ -301,6 +370,12 @@ impl Sampling {
                 _ => covariance.to_string(),
             }),
             self.takes("last_step").then(|| format!("last step {}", self.last)),
+            self.guidance.map(|guidance| match guidance.covariance {
+                GuidedCovariance::Combined if self.covariance_taken().is_some() => {
+                    format!("guidance {}, combined covariance", guidance.scale)
+                }
+                _ => format!("guidance {}", guidance.scale),
+            }),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
@@ -331,18 +406,21 @@ impl Sampling {
     ) -> Result<Clipped> {
         let mut clipped = Clipped::default();
         let Ground { model, covariance, grid, class } = *ground;
+        let guided = self.guidance.map(|guidance| Guided::new(&model, guidance));
+        let sampled: &dyn Denoiser = guided.as_ref().map_or(&model, |guided| guided);
         let batch = batch.max(1);
         for start in (0..n.max(1)).step_by(batch) {
             let rows = start as u64..start.saturating_add(batch).min(n) as u64;
             check_stop(watch)?;
             let condition = condition_of(model.model(), class, rows.clone());
             let condition = condition.as_ref();
-            let chain = Chain { model: &model, covariance, grid, rows: rows.clone(), condition };
+            let chain = Chain { model: sampled, covariance, grid, rows: rows.clone(), condition };
             let (part, held) = self.sampler.method().draw(self, &chain)?;
             clipped += held;
             each(part, rows.clone())?;
             watch.progress(rows.end, n as u64);
         }
+        clipped.guided = guided.map_or_else(Count::default, |guided| guided.held());
         Ok(clipped)
     }
 

@@ -121,7 +121,13 @@ mod tests {
     }
 
     fn stage() -> Stage {
-        Stage { kind: Kind::Double, device: Device::Cpu, classes: 10, label_dropout: 0.0, draws: vec![Draw::Normal(2)] }
+        Stage {
+            kind: Kind::Double,
+            device: Device::Cpu,
+            classes: 10,
+            label_dropout: 0.0,
+            draws: vec![Draw::Normal(2)],
+        }
     }
 
     /// The bits of rows and of the noise that is left do not depend on the thread, nor on where it

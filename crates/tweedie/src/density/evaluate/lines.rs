@@ -214,6 +214,11 @@ impl Density {
         options: &EvaluateOptions,
     ) -> Result<()> {
         let draws = metrics.iter().any(|metric| *metric != Metric::Nll);
+        if options.images.guidance.is_some() && metrics.contains(&Metric::Nll) {
+            let problem = "a guided model is no distribution, and has no likelihood";
+            let remedy = "leave it out, or give evaluate.metrics = fd, is or pr";
+            return Err(Error::config("evaluate.images.guidance", problem, remedy));
+        }
         if !draws {
             let given = options.sampler != Sampler::default();
             let problem =
@@ -233,6 +238,7 @@ impl Density {
         let sampling = options.sampling(covariance);
         sampling.check()?;
         sampling.check_images(self.is_of_images(), &self.name())?;
+        sampling.check_model(&self.run.model)?;
         self.check_adaptive("evaluate.sampler", !options.sampler.method().has_steps())
     }
 }
