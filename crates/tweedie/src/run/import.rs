@@ -212,6 +212,9 @@ fn of_pixels(network: &NetworkConfig) -> bool {
     network.image().is_some_and(|[channels, ..]| [1, 3].contains(&channels))
 }
 
+/// More numbers than the latents of any image that a DiT is of: the size is in no weight's shape.
+const MOST_LATENTS: i64 = 1 << 20;
+
 /// The columns of latents, which are what the network takes.
 fn latent_columns(dim: i64) -> Scaling {
     let column = |i| ScaledColumn {
@@ -244,6 +247,9 @@ impl Found {
         let dim = shape.iter().product::<usize>() as i64;
         let mut remarks = Vec::new();
         if latents {
+            if dim > MOST_LATENTS {
+                return Err(cannot_compute(source, format!("latents of {dim} numbers")));
+            }
             let [channels, height, width] = shape;
             let whose = match &autoencoder {
                 Some(path) => format!("the autoencoder {}", path.display()),

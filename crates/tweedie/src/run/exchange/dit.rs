@@ -227,11 +227,11 @@ fn split_head(found: &mut Tensors, config: &DitConfig) {
         let outputs = 2 * channels * pixels;
         let fits = |values: &&Tensor| values.size().first() == Some(&outputs);
         if let Some(values) = found.get(&linear).filter(fits) {
-            let of_pixels = values.view([pixels, 2 * channels, -1]);
             let rest = &values.size()[1..];
+            let of_pixels = values.reshape([&[pixels, 2 * channels], rest].concat());
             let [score, head] = [0, channels].map(|start| {
-                let shape = [&[pixels * channels], rest].concat();
-                of_pixels.narrow(1, start, channels).reshape(shape)
+                let part = of_pixels.narrow(1, start, channels);
+                part.reshape([&[pixels * channels], rest].concat())
             });
             found.insert(format!("head.{linear}"), head);
             found.insert(linear, score);
