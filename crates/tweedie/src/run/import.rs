@@ -36,6 +36,7 @@ const SAMPLING: &str = "scheduler.json";
 const PIPELINES: [&str; 4] = ["DDPMPipeline", "DDIMPipeline", "PNDMPipeline", DIT];
 /// The pipeline of a diffusion transformer.
 const DIT: &str = "DiTPipeline";
+
 /// What is read of a `model_index.json` or a `config.json`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -193,9 +194,10 @@ pub fn import_dit_checkpoint(
     let net = read_dit_checkpoint(file, heads, device)?;
     let network = NetworkConfig::Dit(net.config().clone());
     let latents = !of_pixels(&network);
-    let variance_type =
-        if net.parameters().size() > net.score_size() { "learned_range" } else { "" };
-    let sampling = Sampling { variance_type: variance_type.into(), ..Sampling::own() };
+    let sampling = match net.parameters().size() > net.score_size() {
+        true => Sampling { variance_type: "learned_range".into(), ..Sampling::own() },
+        false => Sampling::own(),
+    };
     let scheduler = Scheduler { sampling, ..Scheduler::default() };
     let assumed = vec![format!("a checkpoint has no {SCHEDULER}: {DDPM}")];
     let (labels, autoencoder) = (None, None);
@@ -235,7 +237,6 @@ impl Found {
         device: Device,
     ) -> Result<Option<String>> {
         let Found { net, mut network, scheduler, labels, latents, autoencoder, mut assumed } = self;
-        let dir = source;
         let (schedule, prediction) =
             scheduler.meaning().map_err(|what| cannot_compute(path, what))?;
         let (score_size, all) = (net.score_size(), net.parameters().size());
@@ -262,7 +263,7 @@ impl Found {
             assumed.push(format!("{}; the autoencoder is not read", remarks[0]));
         }
         let remark = assumed.into_iter().reduce(|a, b| format!("{a}; {b}"));
-        let source = dir.display().to_string();
+        let (dir, source) = (source, source.display().to_string());
         let numbers = || (0..network.classes()).map(|class| class.to_string()).collect();
         let classes: Vec<String> = labels.unwrap_or_else(numbers);
         let exported = read_head(&dir.join(HEAD), &network)?;
