@@ -37,7 +37,7 @@ pub struct Common {
 /// What samples and likelihoods are computed in.
 #[derive(Args, Clone, Debug)]
 pub struct Arithmetic {
-    /// Products of weights and activations of a U-Net in f32, or in bf16, for GPUs
+    /// Products of weights and activations of a network for images in f32, or in bf16, for GPUs
     #[arg(long, default_value = "f32", value_parser = choice::<Precision>())]
     precision: Precision,
 }

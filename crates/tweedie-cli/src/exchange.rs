@@ -1,12 +1,12 @@
-//! `tweedie import` and `tweedie export`: models of diffusers.
+//! `tweedie import` and `tweedie export`: models of diffusers, and published DiTs.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use tweedie::Result;
 use tweedie::data::{Crop, TableOptions};
 use tweedie::run::{self, DataConfig, Run};
+use tweedie::{Error, Result};
 
 use crate::Common;
 
@@ -14,14 +14,19 @@ use crate::Common;
 #[command(after_help = "\
 Examples:
   tweedie import ddpm-cifar10-32 --out runs/ddpm
+  tweedie import DiT-XL-2-256x256.pt --out runs/dit
   tweedie train --data pictures/ --size 32x32 --out runs/ddpm-lm --score-from runs/ddpm --mode head
   tweedie sample runs/ddpm -n 16 --steps 50 --covariance beta -o sheet.png")]
 pub struct ImportArguments {
-    /// Folder of a DDPMPipeline, a DDIMPipeline or a UNet2DModel, with safetensors weights
+    /// Folder of a DDPMPipeline, a DDIMPipeline, a DiTPipeline, a UNet2DModel or a
+    /// DiTTransformer2DModel, with safetensors weights; or a checkpoint of the published DiT
     dir: PathBuf,
     /// The run directory to make
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
+    /// Heads of attention of a checkpoint [default: those of the published DiT of its width]
+    #[arg(long, value_name = "N")]
+    heads: Option<i64>,
     /// The images that the model is of: what `evaluate` and the analytic covariance read of them
     #[arg(long, value_name = "IMAGES")]
     data: Option<String>,
@@ -56,7 +61,15 @@ pub struct ExportArguments {
 
 pub fn import(arguments: &ImportArguments) -> Result<()> {
     let device = arguments.common.prepare()?;
-    let remark = run::import(&arguments.dir, &arguments.out, device)?;
+    let (from, out, heads) = (&arguments.dir, &arguments.out, arguments.heads);
+    let remark = match (from.is_file(), heads) {
+        (true, _) => run::import_dit_checkpoint(from, heads, out, device)?,
+        (false, None) => run::import(from, out, device)?,
+        (false, Some(heads)) => {
+            let remedy = "leave it out: a folder's config.json says it";
+            return Err(Error::config("--heads", format!("{heads}, of a folder"), remedy));
+        }
+    };
     if let Some(remark) = remark {
         say!(arguments.common.quiet, "note: {remark}");
     }

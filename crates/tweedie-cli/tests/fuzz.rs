@@ -34,7 +34,7 @@ use tweedie::metric::FeatureStatistics;
 use tweedie::model::{Denoiser, MlpConfig, NetworkConfig, UNetConfig};
 use tweedie::noise::Seed;
 use tweedie::query::{Query, Times};
-use tweedie::run::{Prepared, Run, RunConfig, Training, import, write_unet};
+use tweedie::run::{Prepared, Run, RunConfig, Training, import, import_dit_checkpoint, write_unet};
 
 /// What one input may take.
 const MOST_SECONDS: f64 = 20.0;
@@ -847,11 +847,13 @@ fn pictures() {
     fuzz(Target { name: "pictures", seeds, words, beside: Vec::new(), read: Box::new(read) });
 }
 
+fn fixture(name: &str) -> Vec<u8> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference");
+    std::fs::read(root.join(name)).unwrap()
+}
+
 fn reference(name: &str) -> Vec<u8> {
-    std::fs::read(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference/metrics").join(name),
-    )
-    .unwrap()
+    fixture(&format!("metrics/{name}"))
 }
 
 /// Reads weights and every number of them.
@@ -893,12 +895,16 @@ fn safetensors_files() {
 
 #[test]
 fn checkpoints() {
-    let seeds =
-        vec![sound("a.pth", reference("state.pth")), sound("a.pth", reference("state-legacy.pth"))];
+    let seeds = vec![
+        sound("a.pth", reference("state.pth")),
+        sound("a.pth", reference("state-legacy.pth")),
+        sound("a.pth", fixture("dit/original/checkpoint.pt")),
+    ];
     let words = &[
         "ctorch._utils\n_rebuild_tensor_v2\n",
         "ctorch\nFloatStorage\n",
         "ccollections\nOrderedDict\n",
+        "cargparse\nNamespace\n",
         "cos\nsystem\n",
         "\u{1}",
         "(",
@@ -1120,4 +1126,46 @@ fn diffusers_folders() {
         "\"sample_size\": [4, 4],",
     ];
     fuzz(Target { name: "diffusers", seeds, words, beside, read: Box::new(import) });
+}
+
+#[test]
+fn transformers() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let good = |imported: bool| {
+        let _ = std::fs::remove_dir_all(&out);
+        imported
+    };
+    let folder = ["config.json", "diffusion_pytorch_model.safetensors"];
+    let mut seeds: Vec<_> = folder
+        .map(|name| sound(&format!("transformer/{name}"), fixture(&format!("dit/patch-4/{name}"))))
+        .into();
+    let index = json!({ "_class_name": "DiTPipeline", "id2label": { "0": "a", "1": "b" } });
+    seeds.push(sound("model_index.json", index.to_string()));
+    let scheduler = json!({ "_class_name": "DDIMScheduler", "num_train_timesteps": 10 });
+    seeds.push(sound("scheduler/scheduler_config.json", scheduler.to_string()));
+    let words = &[
+        "\"out_channels\": 6,",
+        "\"sample_size\": 4096,",
+        "\"patch_size\": 1,",
+        "\"num_layers\": 1000,",
+        "\"num_embeds_ada_norm\": null,",
+        "16384",
+        "null",
+        "0",
+        "-1",
+        "[0,18446744073709551615]",
+        "\"shape\":[]",
+    ];
+    let read = |dir: &Path, _: &str, _: u64| good(import(dir, &out, Device::Cpu).is_ok());
+    let beside = seeds.clone();
+    fuzz(Target { name: "dit", seeds, words, beside, read: Box::new(read) });
+
+    let seeds = vec![sound("a.pt", fixture("dit/original/checkpoint.pt"))];
+    let read = |dir: &Path, name: &str, _: u64| {
+        good(import_dit_checkpoint(&dir.join(name), Some(2), &out, Device::Cpu).is_ok())
+    };
+    let words = &["M\u{1}\0", "K\u{8}", "K\0", "(", "t", "R", "h\0", "ema"];
+    let beside = Vec::new();
+    fuzz(Target { name: "dit-checkpoint", seeds, words, beside, read: Box::new(read) });
 }

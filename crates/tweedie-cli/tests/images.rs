@@ -10,7 +10,7 @@ use common::{fail, succeed};
 use image::{GrayImage, Luma, Rgb, RgbImage, RgbaImage};
 use proptest::prelude::*;
 use tweedie::data::{Crop, Dataset, Purpose, TableOptions};
-use tweedie::model::{HeadTrunk, NetworkConfig, UNetConfig};
+use tweedie::model::{DitConfig, HeadTrunk, NetworkConfig, UNetConfig};
 
 fn read(path: &Path) -> tweedie::Result<Dataset> {
     Dataset::read_with(path, &TableOptions::default())
@@ -553,13 +553,22 @@ fn the_program_on_images() {
     };
     let original = Path::new(folder).join("diffusion_pytorch_model.safetensors");
     assert_eq!(tensors(&Path::new(&at("pipeline")).join(weights)), tensors(&original));
-    // the head comes back with the score
+    // the head comes back with the score, also as earlier versions wrote it, which knew U-Nets alone
     let again = at("again");
-    succeed(&["import", &at("pipeline"), "--out", &again]);
-    assert_eq!(
-        tensors(&Path::new(&with_head).join("ema.safetensors")),
-        tensors(&Path::new(&again).join("ema.safetensors"))
-    );
+    let comes_back = |out: &str| {
+        succeed(&["import", &at("pipeline"), "--out", out]);
+        assert_eq!(
+            tensors(&Path::new(&with_head).join("ema.safetensors")),
+            tensors(&Path::new(out).join("ema.safetensors"))
+        );
+    };
+    comes_back(&again);
+    let part = Path::new(&at("pipeline")).join("covariance_head/config.json");
+    let text = std::fs::read_to_string(&part).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["network"].as_object_mut().unwrap().remove("kind").unwrap();
+    std::fs::write(&part, config.to_string()).unwrap();
+    comes_back(&at("of-earlier"));
     let draws = |run: &str| {
         succeed(&[
             "sample",
@@ -682,6 +691,109 @@ fn networks_are_chosen_by_name() {
     let words = ["--network", "a table, for which the network is a perceptron", "leave it out"];
     refused(&table, &words, &[]);
     refused(&pictures, &["9 x 8 pixels", "multiples of 8 with --size"], &["--size", "9x8"]);
+}
+
+/// A diffusion transformer takes the U-Net's place by name: shape and classes follow the data, a
+/// head is trained on its frozen score, and it is sampled, described and written for diffusers. A
+/// patch that does not divide the images is refused with both.
+#[test]
+fn a_transformer_takes_the_unets_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    for i in 0..20u8 {
+        let folder = dir.path().join(["pictures/a", "pictures/b"][usize::from(i % 2)]);
+        std::fs::create_dir_all(&folder).unwrap();
+        let pixel = |x: u32, y: u32| Luma([(i * 12) ^ (x * 8 + y) as u8]);
+        GrayImage::from_fn(8, 8, pixel).save(folder.join(format!("{i}.png"))).unwrap();
+    }
+    let (pictures, run, head) = (at("pictures"), at("run"), at("head"));
+    let train = ["train", "--data", &pictures, "--iterations", "2", "--batch-size", "2"];
+    let train = [&train[..], &["--set", "train.validation_rows=2", "--threads", "1"]].concat();
+    let small = ["width=8", "blocks=1", "heads=2", "frequency_shift=1.0"]
+        .map(|option| format!("model.network.{option}"));
+    let mut options = vec!["--network", "dit-tiny", "--classes", "--quiet", "--rank", "1"];
+    options.extend(["--label-dropout", "0.5"]);
+    options.extend(small.iter().flat_map(|option| ["--set", option]));
+    let file = "[schedule]\nkind = 'discrete'\n[model]\nprediction = 'epsilon'\n";
+    std::fs::write(at("epsilon.toml"), file).unwrap();
+    let config = at("epsilon.toml");
+    let args = [&train[..], &options, &["--out", &run, "--config", &config]].concat();
+    common::succeed(&args);
+    let loaded = tweedie::run::Run::load(&run, tch::Device::Cpu).unwrap();
+    let NetworkConfig::Dit(network) = &loaded.config.model.network else { panic!() };
+    let expected = DitConfig {
+        shape: [1, 8, 8],
+        classes: 2,
+        null_class: true,
+        width: 8,
+        blocks: 1,
+        heads: 2,
+        frequency_shift: 1.0,
+        ..DitConfig::default()
+    };
+    assert_eq!(network, &expected);
+
+    let mode = ["--score-from", &run, "--mode", "head", "--rank", "0", "--classes", "--quiet"];
+    common::succeed(&[&train[..], &mode, &["--out", &head]].concat());
+    let of_head = tweedie::run::Run::load(&head, tch::Device::Cpu).unwrap();
+    let score = |run: &tweedie::run::Run| {
+        let flat = run.model.parameters().flat();
+        flat.narrow(0, 0, run.model.score_size())
+    };
+    assert_eq!(score(&of_head), score(&loaded));
+    common::succeed(&["sample", &head, "-n", "3", "--steps", "2", "-o", &at("sheet.png")]);
+    let info = common::succeed(&["info", &head]);
+    assert!(info.contains("DiT, 1 blocks of width 8, patches of 4 x 4"), "{info}");
+    samples_are_guided(&at, &head, &pictures);
+    common::succeed(&["export", &head, "--out", &at("folder")]);
+    let again = at("again");
+    common::succeed(&["import", &at("folder"), "--out", &again]);
+    let again = tweedie::run::Run::load(&again, tch::Device::Cpu).unwrap();
+    assert_eq!(again.model.parameters().flat(), of_head.model.parameters().flat());
+
+    let refused = |size: &str, words: &[&str]| {
+        let more = ["--out", &at("refused"), "--network", "dit-tiny", "--size", size];
+        common::fail(&[&train[..], &more].concat(), 2, words);
+    };
+    refused("9x8", &["4 x 4 for images of 9 x 8 pixels", "multiples of 4 with --size"]);
+    let file = at("folder/transformer/config.json");
+    common::fail(&["import", &file, "--out", &at("refused")], 2, &["config.json"]);
+    let folder = at("folder");
+    let heads = ["import", &folder, "--out", &at("refused"), "--heads", "2"];
+    common::fail(&heads, 2, &["--heads", "leave it out"]);
+}
+
+/// Samples of the run `head` under guidance: scale 1 is the class alone, the covariance matters, and
+/// what cannot be guided, or asks a guided model for a likelihood, is refused.
+fn samples_are_guided(at: &dyn Fn(&str) -> String, head: &str, pictures: &str) {
+    let sample = |name: &str, flags: &[&str]| {
+        let file = at(name);
+        let args = ["sample", head, "-n", "4", "--steps", "3", "-o", &file];
+        common::succeed(&[&args[..], flags].concat());
+        std::fs::read(file).unwrap()
+    };
+    let plain = sample("plain.npy", &[]);
+    let guided = |name: &str, covariance: &str| {
+        let flags = ["--guidance", "3", "--guided-covariance", covariance];
+        sample(name, &[&flags[..], &["--covariance-until", "inf"]].concat())
+    };
+    assert_ne!(guided("w.npy", "conditional"), plain);
+    assert_ne!(guided("c.npy", "combined"), guided("d.npy", "conditional"));
+    let file = at("none.npy");
+    let refused = |run: &str, flags: &[&str], words: &[&str]| {
+        common::fail(&[&["sample", run, "-o", &file], flags].concat(), 2, words);
+    };
+    refused(head, &["--guidance", "-1"], &["--guidance", "from 0"]);
+    refused(head, &["--guided-channels", "1"], &["--guided-channels", "give --guidance"]);
+    refused(head, &["--guidance", "2", "--guided-channels", "2"], &["--guided-channels", "to 1"]);
+    let nll = ["evaluate", head, "--data", pictures, "--guidance", "2"];
+    common::fail(&nll, 2, &["--guidance", "no likelihood"]);
+    let train = ["train", "--data", pictures, "--network", "dit-tiny", "--out", &at("labels")];
+    let train = [&train[..], &["--iterations", "1", "--batch-size", "2", "--quiet"]].concat();
+    let dropped = [&train[..], &["--label-dropout", "0.1"]].concat();
+    common::fail(&dropped, 2, &["--label-dropout", "give --classes"]);
+    common::succeed(&[&train[..], &["--classes"]].concat());
+    refused(&at("labels"), &["--guidance", "2"], &["--guidance", "train with --label-dropout"]);
 }
 
 /// `--keep distance` keeps the parameters whose samples have the least Fréchet distance, of a whole

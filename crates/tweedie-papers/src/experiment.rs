@@ -344,7 +344,7 @@ fn as_before(before: &Value, text: &str) -> Value {
 mod tests {
     use super::*;
     use tweedie::choice::Choice;
-    use tweedie::model::{HeadTrunk, PRESETS, UNetConfig};
+    use tweedie::model::{HeadTrunk, UNetConfig};
 
     /// Every experiment can be described: its manual has its parts, and each of its flags with its
     /// default lays the default over the default.
@@ -431,7 +431,7 @@ mod tests {
         assert_eq!(found["config"]["train"]["ema"], 0.9);
         let found = settings("image-grid", &["images.network=paper", "images.size=[8,8]"]).unwrap();
         assert_eq!(found["images"]["network"]["shape"], serde_json::json!([3, 32, 32]));
-        for preset in &PRESETS {
+        for preset in UNetConfig::presets() {
             let of = |path: &str, set: &str| {
                 let found = settings(path, &[&format!("{set}={}", preset.name)]).unwrap();
                 set.split('.').fold(&found, |tree, name| &tree[name]).clone()
@@ -447,7 +447,7 @@ mod tests {
             }
         }
         let unknown = settings("cost", &["network=large"]).unwrap_err().to_string();
-        assert!(PRESETS.iter().all(|preset| unknown.contains(preset.name)), "{unknown}");
+        assert!(UNetConfig::presets().all(|preset| unknown.contains(preset.name)), "{unknown}");
         for (crop, expected) in [("140", 140.into()), ("shorter", Value::from("shorter"))] {
             let found = settings("few-steps", &[&format!("images.crop={crop}")]).unwrap();
             assert_eq!(found["images"]["crop"], expected);

@@ -13,7 +13,7 @@
 //! values, the line `= NETWORKS` all of the library's U-Nets; `[Heading]` begins a group.
 
 use serde_json::Value;
-use tweedie::model::PRESETS;
+use tweedie::model::UNetConfig;
 
 /// How often a flag is given, and how many values it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,8 @@ impl Flag {
                 let (value, help) = choice.split_once(" | ").unwrap_or((choice, ""));
                 match value.trim() {
                     "NETWORKS" => {
-                        let named = PRESETS.iter().map(|one| (one.name.into(), one.help.into()));
+                        let named =
+                            UNetConfig::presets().map(|one| (one.name.into(), one.help.into()));
                         flag.choices.extend(named);
                     }
                     value => flag.choices.push((value.into(), help.trim().into())),

@@ -24,7 +24,7 @@ pub use record::{Found, Record, Unit};
 use tweedie::data::Crop;
 use tweedie::grid::even_trajectory;
 use tweedie::metric::Extractor;
-use tweedie::model::{PRESETS, UNetConfig};
+use tweedie::model::UNetConfig;
 use tweedie::run::Run;
 use tweedie::sample::IMAGES_AT_ONCE;
 use tweedie::schedule::{Schedule, ScheduleConfig};
@@ -88,15 +88,16 @@ pub fn tiny_network() -> UNetConfig {
     }
 }
 
-/// A network, or the name of one of [`PRESETS`]: `small` of 1x32x32 images, any other of 3x32x32.
+/// A U-Net, or the name of one: `small` of 1x32x32 images, any other of 3x32x32.
 pub(crate) fn network<'de, D: Deserializer<'de>>(
     from: D,
 ) -> std::result::Result<UNetConfig, D::Error> {
     match Value::deserialize(from)? {
         Value::String(name) => {
-            let channels = if name == PRESETS[0].name { 1 } else { 3 };
+            let channels = if name == "small" { 1 } else { 3 };
             let network = UNetConfig::of_name(&name).ok_or_else(|| {
-                let names = PRESETS.map(|preset| preset.name).join(", ");
+                let names: Vec<&str> = UNetConfig::presets().map(|preset| preset.name).collect();
+                let names = names.join(", ");
                 D::Error::custom(format!("no network {name:?}: give one of {names}"))
             })?;
             Ok(UNetConfig { shape: [channels, 32, 32], ..network })

@@ -102,8 +102,11 @@ pub fn preprocessing(data: &DataRecord) -> String {
     let named = |which: &dyn Fn(&ScaledColumn) -> bool| -> Vec<&str> {
         columns.iter().filter(|c| which(c)).map(|c| c.column.name.as_str()).collect()
     };
+    let same = ColumnScaling::Affine { shift: 0.0, scale: 1.0 };
+    let affine = |c: &ScaledColumn| matches!(c.map, ColumnScaling::Affine { .. });
     let parts = [
-        ("standardised", named(&|c| matches!(c.map, ColumnScaling::Affine { .. }))),
+        ("taken as they are", named(&|c| c.map == same)),
+        ("standardised", named(&|c| affine(c) && c.map != same)),
         ("gaussianised by a spline", named(&|c| matches!(c.map, ColumnScaling::Gaussianize(_)))),
         ("dequantised", named(&|c| c.grid.is_some())),
     ];

@@ -32,15 +32,18 @@
 //! ```
 
 mod base;
+mod dit;
 mod embedding;
 mod guided;
 mod head;
 mod headed;
 mod interpolant;
+mod layers;
 mod mlp;
 mod noise_statistics;
 mod parameters;
 mod preconditioned;
+mod presets;
 mod unet;
 mod watched;
 
@@ -52,7 +55,9 @@ use crate::posterior::NoiseMoments;
 use crate::query::Query;
 use crate::schedule::Schedule;
 pub use base::{Base, BaseConfig, BaseKind};
-pub use embedding::TimeEmbedding;
+pub(crate) use dit::Named;
+pub use dit::{DiTTransformer2DModel, Dit, DitConfig};
+pub use embedding::{Position, TimeEmbedding};
 pub use guided::{Guidance, Guided, GuidedCovariance};
 pub use head::{HeadConfig, HeadStart, Parametrization, Structure};
 pub use headed::Headed;
@@ -64,7 +69,8 @@ pub use parameters::{Entry, Parameters};
 pub use preconditioned::{
     Backbone, InMode, Mode, Model, ModelConfig, NetworkConfig, Outputs, Precision, Prediction,
 };
-pub use unet::{HeadBody, PRESETS, Position, Resample, UNet, UNet2DModel, UNetConfig, Weights};
+pub use presets::PRESETS;
+pub use unet::{HeadBody, Resample, UNet, UNet2DModel, UNetConfig, Weights};
 pub use watched::Watched;
 
 /// Where a model lives: what rows it takes, and the forward process that they belong to.

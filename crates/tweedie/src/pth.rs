@@ -33,7 +33,8 @@ const MOST_AXES: usize = 64;
 const MOST_ELEMENTS: i64 = 1 << 48;
 
 /// The tensors of a checkpoint by name, on the CPU: what `torch.save` made of a dictionary of
-/// tensors (a state dict), in either of its layouts. Those that shared a storage share it again.
+/// tensors (a state dict), in either of its layouts. Those that shared a storage share it again. Of
+/// what a training saved, a dictionary with such a dictionary under `ema`, they are those of `ema`.
 ///
 /// A checkpoint is a pickle, a program: here it is not run. Its instructions are followed as far as
 /// they build dictionaries of tensors, and whatever else it names is refused.

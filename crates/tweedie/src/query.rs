@@ -527,6 +527,20 @@ impl<'a> Query<'a> {
         Query { condition, ..self }
     }
 
+    /// The rows' classes `[b]`, for a network with `known` classes and, if `null`, the null class
+    /// after them; none where it has none.
+    ///
+    /// # Panics
+    /// If the classes are missing, or one is not of the network's.
+    pub(crate) fn classes(&self, known: i64, null: bool) -> Option<&'a Tensor> {
+        (known > 0).then(|| {
+            let condition = self.condition.expect("the classes of rows of a model with classes");
+            let fits = null || !condition.has_null();
+            assert!(fits, "rows without a class, for a network without a null class");
+            condition.class_tensor(known, self.x.device())
+        })
+    }
+
     /// The same question about other values of the rows, `[b, d]`.
     pub fn at<'b>(&self, x: &'b Tensor) -> Query<'b>
     where

@@ -7,8 +7,8 @@ use tch::{Device, Kind, Tensor};
 use tweedie::covariance::{Covariance, CovarianceConfig};
 use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{
-    Base, Denoiser, HeadConfig, HeadStart, Model, ModelConfig, NetworkConfig, Parametrization,
-    UNetConfig,
+    Base, Denoiser, DitConfig, HeadConfig, HeadStart, Model, ModelConfig, NetworkConfig,
+    Parametrization, UNetConfig,
 };
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::{
@@ -26,7 +26,7 @@ const ROWS: u64 = 6;
 const CLASSES: i64 = 3;
 
 /// A table's model on a mixture, and an image's on classes, with such a head.
-fn models(head: Option<HeadConfig>) -> [Model; 2] {
+fn models(head: Option<HeadConfig>) -> [Model; 3] {
     let make = |network, base| {
         let config = ModelConfig { network, head, ..ModelConfig::default() };
         let mut model = config.init(base, Arc::new(Vp::default()), Device::Cpu, Seed(1)).unwrap();
@@ -53,9 +53,19 @@ fn models(head: Option<HeadConfig>) -> [Model; 2] {
         classes: CLASSES,
         ..UNetConfig::default()
     };
+    let dit = DitConfig {
+        shape: [1, 4, 4],
+        patch: 2,
+        width: 8,
+        blocks: 1,
+        heads: 2,
+        classes: CLASSES,
+        ..DitConfig::default()
+    };
     [
         make(NetworkConfig::default(), Base::Mixture(mixture.unwrap())),
         make(NetworkConfig::UNet(unet), Base::standard(16)),
+        make(NetworkConfig::Dit(dit), Base::standard(16)),
     ]
 }
 

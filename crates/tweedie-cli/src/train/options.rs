@@ -218,7 +218,8 @@ pub const FLAGS: &[Flag] = &[
     flag(MODEL, "paper-literal", "model.head.parametrization", "", Switch,
         "Take H = ReLU(U) + VVᵀ as the paper's text does [default: false]").sets(paper_literal),
     flag(MODEL, "network", "model.network.kind", "", Presets(&model::PRESETS),
-        "The U-Net, for images [default: small]").sets(network),
+        "The network for images, a U-Net or a DiT (diffusion transformer) [default: small]")
+        .sets(network),
     flag(MODEL, "width", "model.network.width", "W", Count,
         "Hidden units, for tables [default: 128]"),
     flag(MODEL, "depth", "model.network.depth", "L", Count,
@@ -256,7 +257,8 @@ pub const FLAGS: &[Flag] = &[
         "Share of draws whose class is dropped, so that samples can be guided (sample --guidance); \
         0.1 is usual [default: 0]"),
     flag(TRAINING, "precision", "train.precision", "", Names(values::<Precision>),
-        "Products of weights and activations of a U-Net in f32 or bf16 (for GPUs) [default: f32]"),
+        "Products of weights and activations of a network for images in f32 or bf16 (for GPUs) \
+        [default: f32]"),
     flag(TRAINING, "learning-rate", "train.learning_rate", "RATE", Number,
         "Adam's step size after 200 steps, from where it falls along a cosine [default: 0.003; \
         0.001 for images]"),

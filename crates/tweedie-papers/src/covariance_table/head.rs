@@ -11,21 +11,24 @@ use tweedie::run::RunConfig;
 /// Transitions of a path of Likelihood Matching: pairs (x_t, t) of a row.
 const TRANSITIONS: usize = 4;
 
-/// The run that trains a head on the score of `score`. On a U-Net it sits on the last features,
-/// with a residual block of its own, and starts from the analytic covariance; on a network for rows
-/// it is a network of its own, and starts from the base. Times are uniform in `t` for images and in
-/// the log signal-to-noise ratio for tables; every head takes as many pairs (x_t, t) per step.
+/// The run that trains a head on the score of `score`. On a network for images it sits on the last
+/// features, those of a U-Net with a residual block of its own, and starts from the analytic
+/// covariance; on a network for rows it is a network of its own, and starts from the base. Times
+/// are uniform in `t` for images and in the log signal-to-noise ratio for tables; every head takes
+/// as many pairs (x_t, t) per step.
 pub(super) fn run_of(learner: Learner, score: &RunConfig, settings: &Settings) -> RunConfig {
     let mut head = learner.head();
-    let (network, time) = match score.model.network.score_only() {
+    let network = score.model.network.score_only();
+    // I-DDPM's outputs correct no G
+    if network.image().is_some() && learner.by != HeadObjective::Iddpm {
+        head.start = HeadStart::Analytic;
+    }
+    let (network, time) = match network {
         NetworkConfig::UNet(network) => {
-            // I-DDPM's outputs correct no G
-            if learner.by != HeadObjective::Iddpm {
-                head.start = HeadStart::Analytic;
-            }
             let network = UNetConfig { head_body: HeadBody::Complex, ..network };
             (NetworkConfig::UNet(network), TimeDistribution::Uniform)
         }
+        NetworkConfig::Dit(_) => (network, TimeDistribution::Uniform),
         NetworkConfig::Mlp(network) => {
             let network = MlpConfig { head_trunk: HeadTrunk::Separate, ..network };
             (NetworkConfig::Mlp(network), TimeDistribution::LogSnr)

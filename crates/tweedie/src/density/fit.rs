@@ -196,7 +196,7 @@ impl Fit<'_> {
         let mut config = resolve(&below, &FitOptions { layers: known, ..options.clone() })?;
         check(&config, options)?;
         let prepared = self.prepared(&config)?;
-        below.insert(1, of_data(&config, &prepared.record));
+        below.insert(1, of_data(&config, &prepared.record, options));
         config = resolve(&below, options)?;
         if starts_measured(&config, options) {
             below[0].set("model.head.start", HeadStart::Analytic.to_string());

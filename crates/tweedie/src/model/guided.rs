@@ -215,7 +215,7 @@ mod tests {
         let times = Times::each(vec![0.05, 0.2, 0.4, 0.8]);
         let condition = Condition::classes(&[0, 1, 1, 0]);
         let q = Query::new(&x, &times).given(Some(&condition));
-        for scale in [0.0, 0.5, 1.0, 1.7] {
+        for scale in [0.0, 0.5, 1.0, 1.2] {
             let guided = Guided::new(&model, guidance(scale));
             let found = guided.moments(&q);
             let (noise, exact) = jacobian::full(&guided, &q);

@@ -135,16 +135,25 @@ impl Builder {
 
     /// Zeroes the first `count` entries along `dim` of the parameter at `index`.
     pub fn zero_first(&mut self, index: usize, dim: i64, count: i64) {
-        if self.counting {
-            return;
+        let shape = self.entries[index].shape.clone();
+        self.zero_first_of(index, &shape, dim, count);
+    }
+
+    /// Zeroes the first `count` entries along `dim` of the parameter at `index`, seen as `shape`.
+    pub fn zero_first_of(&mut self, index: usize, shape: &[i64], dim: i64, count: i64) {
+        if !self.counting {
+            let _ = self.values[index].view(shape).narrow(dim, 0, count).zero_();
         }
-        let shape = &self.entries[index].shape;
-        let _ = self.values[index].view(&shape[..]).narrow(dim, 0, count).zero_();
     }
 
     /// Number of elements so far.
     pub fn size(&self) -> i64 {
         self.size
+    }
+
+    /// Where everything is to lie.
+    pub fn into_entries(self) -> Vec<Entry> {
+        self.entries
     }
 
     /// The parameters, on `device`.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::base::Base;
+use super::dit::DitConfig;
 use super::head::{HeadConfig, HeadStart, LEAST};
 use super::mlp::MlpConfig;
 use super::parameters::Parameters;
@@ -75,6 +76,8 @@ pub enum NetworkConfig {
     Mlp(MlpConfig),
     /// A U-Net for images.
     UNet(UNetConfig),
+    /// A diffusion transformer for images.
+    Dit(DitConfig),
 }
 
 impl Default for NetworkConfig {
@@ -86,7 +89,11 @@ impl Default for NetworkConfig {
 impl NetworkConfig {
     /// Every kind as it is by default.
     pub fn kinds() -> Vec<NetworkConfig> {
-        vec![NetworkConfig::Mlp(MlpConfig::default()), NetworkConfig::UNet(UNetConfig::default())]
+        vec![
+            NetworkConfig::Mlp(MlpConfig::default()),
+            NetworkConfig::UNet(UNetConfig::default()),
+            NetworkConfig::Dit(DitConfig::default()),
+        ]
     }
 
     /// What it is, in words.
@@ -99,6 +106,9 @@ impl NetworkConfig {
                 let widths: Vec<String> = config.widths.iter().map(i64::to_string).collect();
                 format!("U-Net, widths {}", widths.join(", "))
             }
+            NetworkConfig::Dit(DitConfig { blocks, width, patch, .. }) => {
+                format!("DiT, {blocks} blocks of width {width}, patches of {patch} x {patch}")
+            }
         }
     }
 
@@ -106,7 +116,8 @@ impl NetworkConfig {
     pub fn image(&self) -> Option<[usize; 3]> {
         match self {
             NetworkConfig::Mlp(_) => None,
-            NetworkConfig::UNet(config) => Some(config.shape.map(|n| n as usize)),
+            NetworkConfig::UNet(UNetConfig { shape, .. })
+            | NetworkConfig::Dit(DitConfig { shape, .. }) => Some(shape.map(|n| n as usize)),
         }
     }
 
@@ -115,6 +126,35 @@ impl NetworkConfig {
         match self {
             NetworkConfig::Mlp(_) => 0,
             NetworkConfig::UNet(config) => config.classes,
+            NetworkConfig::Dit(config) => config.classes,
+        }
+    }
+
+    /// Steps of the discrete process among which it embeds a time; none of a network for rows.
+    pub fn steps(&self) -> Option<i64> {
+        match self {
+            NetworkConfig::Mlp(_) => None,
+            NetworkConfig::UNet(config) => Some(config.steps),
+            NetworkConfig::Dit(config) => Some(config.steps),
+        }
+    }
+
+    /// Gives a network for images so many [`NetworkConfig::steps`].
+    pub(crate) fn set_steps(&mut self, steps: i64) {
+        match self {
+            NetworkConfig::Mlp(_) => (),
+            NetworkConfig::UNet(config) => config.steps = steps,
+            NetworkConfig::Dit(config) => config.steps = steps,
+        }
+    }
+
+    /// How many classes a network for images is to be conditioned on, and whether there is a null
+    /// class besides; none of one for rows.
+    pub(crate) fn classes_mut(&mut self) -> Option<(&mut i64, &mut bool)> {
+        match self {
+            NetworkConfig::Mlp(_) => None,
+            NetworkConfig::UNet(config) => Some((&mut config.classes, &mut config.null_class)),
+            NetworkConfig::Dit(config) => Some((&mut config.classes, &mut config.null_class)),
         }
     }
 
@@ -123,6 +163,7 @@ impl NetworkConfig {
         match self {
             NetworkConfig::Mlp(_) => false,
             NetworkConfig::UNet(config) => config.null_class,
+            NetworkConfig::Dit(config) => config.null_class,
         }
     }
 
@@ -140,6 +181,12 @@ impl NetworkConfig {
                 head_blocks: 1,
                 ..config.clone()
             }),
+            NetworkConfig::Dit(config) => NetworkConfig::Dit(DitConfig {
+                head_trunk: HeadTrunk::Shared,
+                head_width: config.width,
+                head_blocks: 1,
+                ..config.clone()
+            }),
         }
     }
 
@@ -150,6 +197,7 @@ impl NetworkConfig {
         match self {
             NetworkConfig::Mlp(config) => config.size(schedule, dim, outputs),
             NetworkConfig::UNet(config) => config.size(outputs / dim),
+            NetworkConfig::Dit(config) => config.size(outputs / dim),
         }
     }
 
@@ -163,29 +211,25 @@ impl NetworkConfig {
         seed: Seed,
     ) -> Result<Box<dyn Backbone>> {
         let outputs = head.map_or(0, |head| head.outputs(dim));
-        match self {
-            NetworkConfig::Mlp(config) => {
-                Ok(Box::new(config.build(schedule, dim, outputs, device, seed)?))
+        if let Some(shape) = self.image() {
+            let pixels = shape.iter().try_fold(1, |pixels: usize, &n| pixels.checked_mul(n));
+            if pixels != Some(dim as usize) {
+                let problem = format!("{shape:?} for rows of {dim} numbers");
+                let remedy = "give channels, height and width";
+                return Err(Error::config("model.network.shape", problem, remedy));
             }
-            NetworkConfig::UNet(config) => {
-                if config.dim() != dim {
-                    let problem = format!("{:?} for rows of {dim} numbers", config.shape);
-                    return Err(Error::config(
-                        "model.network.shape",
-                        problem,
-                        "give channels, height and width",
-                    ));
-                }
-                if head.is_some_and(|head| head.structure == Structure::Full) {
-                    return Err(Error::config(
-                        "model.head.structure",
-                        "full for images",
-                        "give a rank from 0",
-                    ));
-                }
-                Ok(Box::new(config.init(outputs / dim, device, seed)?))
+            if head.is_some_and(|head| head.structure == Structure::Full) {
+                let remedy = "give a rank from 0";
+                return Err(Error::config("model.head.structure", "full for images", remedy));
             }
         }
+        Ok(match self {
+            NetworkConfig::Mlp(config) => {
+                Box::new(config.build(schedule, dim, outputs, device, seed)?)
+            }
+            NetworkConfig::UNet(config) => Box::new(config.init(outputs / dim, device, seed)?),
+            NetworkConfig::Dit(config) => Box::new(config.init(outputs / dim, device, seed)?),
+        })
     }
 }
 
@@ -366,7 +410,7 @@ impl Model {
     /// If the network computes in f32 alone.
     pub fn in_mode(&self, mode: Mode) -> Result<InMode<'_>> {
         if mode.precision != Precision::F32 && !self.backbone.has_half() {
-            let remedy = "leave it out: only the U-Net for images computes in bf16";
+            let remedy = "leave it out: only networks for images compute in bf16";
             return Err(Error::config("train.precision", "bf16, for a network on a table", remedy));
         }
         Ok(InMode { model: self, mode })

@@ -10,19 +10,21 @@ mod config;
 mod diffusers;
 mod layers;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::HeadTrunk;
+use super::embedding::Positional;
 use super::head::FACTOR_GAIN;
+use super::layers::{Conv, Linear, Pass};
 use super::parameters::{Builder, Parameters};
-use super::{Backbone, Mode, Outputs, Precision};
+use super::{Backbone, Mode, Outputs};
 use crate::Result;
 use crate::noise::Seed;
 use crate::query::{Coefficient, Query};
 use crate::schedule::Schedule;
-pub use config::{HeadBody, PRESETS, Position, Resample, UNetConfig, Weights};
+pub use config::{HeadBody, Resample, UNetConfig, Weights};
 pub use diffusers::UNet2DModel;
-use layers::{Attention, Conv, Linear, Maker, Norm, Pass, ResBlock, Resampling, positional};
+use layers::{Attention, Maker, Norm, ResBlock, Resampling};
 
 impl UNetConfig {
     /// The network with `head` raw head outputs per pixel and channel (none if 0). The ε output
@@ -225,7 +227,12 @@ impl Trunk {
         position: &Coefficient,
         classes: Option<&Tensor>,
     ) -> (Tensor, Tensor) {
-        let time = positional(position, self.features, config, x);
+        let positional = Positional {
+            size: self.features,
+            cosine_first: config.cosine_first,
+            shift: config.frequency_shift,
+        };
+        let time = positional.features(position, x);
         let mut time = self.time[1].apply(p, &self.time[0].apply(p, &time).silu());
         if let (Some(index), Some(classes)) = (self.classes, classes) {
             time = time + p.parameters.get(index).index_select(0, classes);
@@ -334,12 +341,7 @@ impl UNet {
             // activations are
             tch::manual_seed(seed.0 as i64);
         }
-        let products = match mode.precision {
-            Precision::F32 => self.parameters.flat().kind(),
-            Precision::Bf16 => Kind::BFloat16,
-        };
-        let training = mode.dropout.is_some();
-        let p = &Pass { parameters: &self.parameters, products, training };
+        let p = &Pass::new(&self.parameters, mode);
         let (features, time) = self.trunk.apply(&self.config, p, x, position, classes);
         let noise = self.score.apply(p, &features);
         let head = self.head.as_ref().filter(|_| with_head).map(|head| {
@@ -367,17 +369,8 @@ impl UNet {
 impl Backbone for UNet {
     fn forward(&self, q: &Query, schedule: &dyn Schedule, mode: Mode, with_head: bool) -> Outputs {
         let [c, h, w] = self.config.shape;
-        let time = q.times.time(schedule, q.x.device());
-        let position = match self.config.position {
-            Position::Step => time * self.config.steps as f64 - 1.0,
-            Position::Continuous => time * (self.config.steps - 1) as f64,
-        };
-        let classes = (self.config.classes > 0).then(|| {
-            let condition = q.condition.expect("the classes of rows of a model with classes");
-            let fits = self.config.null_class || !condition.has_null();
-            assert!(fits, "rows without a class, of a network without a null class");
-            condition.class_tensor(self.config.classes, q.x.device())
-        });
+        let position = self.config.position.of(q.times, schedule, self.config.steps, q.x.device());
+        let classes = q.classes(self.config.classes, self.config.null_class);
         let x = q.x.view([-1, c, h, w]);
         let (noise, head) = self.images(&x, &position, classes, mode, with_head);
         Outputs { noise: noise.flatten(1, 3), head: head.map(|head| head.flatten(1, 3)) }

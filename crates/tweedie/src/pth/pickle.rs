@@ -1,7 +1,7 @@
 //! The pickles in PyTorch's checkpoints, read without running anything.
 //!
 //! A pickle is a program for a stack machine. Of its instructions only those are known that build
-//! (ordered) dictionaries of tensors; what it may name stands in one list ([`Global::named`]), and
+//! (ordered) dictionaries of tensors, and the options of a training beside them; what it may name stands in one list ([`Global::named`]), and
 //! none of it is called: a tensor is noted as a view of a storage. Instructions: Python's
 //! `pickletools`, protocols 0 to 5.
 
@@ -37,6 +37,8 @@ enum Global {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
+    /// Options of a training: seen as an empty dictionary.
+    Namespace,
     Storage(Kind),
 }
 
@@ -46,6 +48,7 @@ impl Global {
             ("collections", "OrderedDict") => Global::OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2") => Global::RebuildTensor,
             ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
+            ("argparse", "Namespace") => Global::Namespace,
             ("torch", "DoubleStorage") => Global::Storage(Kind::Double),
             ("torch", "FloatStorage") => Global::Storage(Kind::Float),
             ("torch", "HalfStorage") => Global::Storage(Kind::Half),
@@ -84,6 +87,9 @@ pub(super) struct View<'a> {
     pub size: Vec<i64>,
     pub stride: Vec<i64>,
 }
+
+/// Where a training keeps the average of its parameters, which are the ones to use.
+const AVERAGE: &str = "ema";
 
 /// What a pickle builds.
 pub(super) struct Pickle<'a> {
@@ -126,11 +132,16 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The tensors by name of the dictionary that it is.
+    /// The tensors by name of the dictionary that it is, or of that under [`AVERAGE`] in it.
     pub fn tensors(&self) -> Problem<Vec<(&'a str, &View<'a>)>> {
         let Object::Dict(pairs) = &self.objects[self.root] else {
             return Err("holds no dictionary of tensors (a state dict)".into());
         };
+        let average = pairs.iter().find_map(|&(key, value)| match &self.objects[value] {
+            Object::Dict(pairs) if self.text(key) == Some(AVERAGE) => Some(pairs),
+            _ => None,
+        });
+        let pairs = average.unwrap_or(pairs);
         let named = |&(key, value): &(Id, Id)| {
             let name = self.text(key).ok_or("has a tensor whose name is not text")?;
             match &self.objects[value] {

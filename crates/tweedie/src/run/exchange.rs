@@ -1,17 +1,21 @@
-//! Networks exchanged with diffusers: the folder that `UNet2DModel.save_pretrained` writes.
+//! Networks exchanged with diffusers: the folders that `save_pretrained` writes.
+
+mod dit;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::{Setup, parameter_bytes};
 use super::write_json;
 use crate::data::{OutputFile, read_safetensors};
-use crate::model::{Backbone, Entry, UNet, UNet2DModel, UNetConfig};
+use crate::model::{Backbone, Entry, Parameters, UNet, UNet2DModel, UNetConfig};
 use crate::noise::Seed;
 use crate::{Error, Result};
+pub use dit::{read_dit, read_dit_checkpoint, write_dit};
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
@@ -73,13 +77,23 @@ pub fn write_unet(net: &UNet, dir: &Path) -> Result<()> {
     let model = UNet2DModel::try_from(net.config()).map_err(|what| {
         Error::config("export", format!("diffusers has no {what}"), "export a network without them")
     })?;
-    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
     let parameters = net.parameters();
     let score: Vec<Entry> =
         parameters.entries().iter().filter(|e| e.offset < net.score_size()).cloned().collect();
-    let weights = parameter_bytes(&score, parameters.flat(), &Setup::default(), &[]);
+    write_folder(dir, &model, &score, parameters)
+}
+
+/// Writes a configuration and, beside it, the `parameters` at `entries`.
+fn write_folder(
+    dir: &Path,
+    config: &impl Serialize,
+    entries: &[Entry],
+    parameters: &Parameters,
+) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    let weights = parameter_bytes(entries, parameters.flat(), &Setup::default(), &[]);
     OutputFile::create(dir.join(WEIGHTS))?.finish(&weights)?;
-    write_json(&dir.join(CONFIG), &model)
+    write_json(&dir.join(CONFIG), config)
 }
 
 /// Flat parameters in the order of `entries`, each found by its name in one of the `files` of
@@ -222,7 +236,7 @@ fn weight_files(dir: &Path) -> Result<Vec<String>> {
     Err(Error::checkpoint(
         dir,
         format!("has no {WEIGHTS}"),
-        "give the unet folder of a diffusers model",
+        "give the unet or transformer folder of a diffusers model",
     ))
 }
 

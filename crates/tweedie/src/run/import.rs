@@ -1,24 +1,29 @@
 //! Models of diffusers as runs: imported, they are sampled, scored and given a covariance head like
 //! any other; exported, diffusers' pipelines load them.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use super::checkpoint::{Setup, parameter_bytes};
 use super::contents::{base_from_json, base_to_json};
-use super::exchange::{cannot_compute, check_size, read_json, read_tensors, read_unet, write_unet};
+use super::exchange::{
+    cannot_compute, check_size, read_dit, read_dit_checkpoint, read_json, read_tensors, read_unet,
+    write_dit, write_unet,
+};
+use super::scheduler::{LAWS, PREDICTIONS, Sampling, Scheduler};
 use super::{DataConfig, DataRecord, Run, RunConfig, RunDir, write_json};
 use crate::covariance::NoiseStatistics;
-use crate::data::{OutputFile, Scaling};
+use crate::data::{Column, ColumnKind, ColumnScaling, OutputFile, ScaledColumn, Scaling};
 use crate::model::{
-    Backbone, Base, BaseConfig, BaseKind, Entry, HeadConfig, HeadStart, Model, ModelConfig,
-    NetworkConfig, Parametrization, Prediction, UNetConfig,
+    Backbone, Base, BaseConfig, BaseKind, DiTTransformer2DModel, Entry, HeadConfig, HeadStart,
+    Model, ModelConfig, NetworkConfig, Parametrization, UNetConfig,
 };
 use crate::noise::Seed;
 use crate::objective::{ObjectiveConfig, StepDistribution, Target, Weighting};
-use crate::schedule::{ScheduleConfig, StepLaw};
+use crate::schedule::ScheduleConfig;
 use crate::train::{State, StopReason};
 use crate::{Error, Result};
 
@@ -27,168 +32,29 @@ const SCHEDULER: &str = "scheduler_config.json";
 /// Where an imported run keeps how its pipeline samples.
 const SAMPLING: &str = "scheduler.json";
 
-/// The fields of diffusers' DDPM scheduler that say how it samples, and nothing of what was
-/// trained. What a scheduler leaves out is diffusers' default.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-struct Sampling {
-    clip_sample: bool,
-    clip_sample_range: f64,
-    thresholding: bool,
-    dynamic_thresholding_ratio: f64,
-    sample_max_value: f64,
-    timestep_spacing: String,
-    steps_offset: i64,
-    #[serde(deserialize_with = "null_or_variance")]
-    variance_type: String,
-}
+/// Pipelines of a network and a scheduler, without text; the last is of latents.
+const PIPELINES: [&str; 4] = ["DDPMPipeline", "DDIMPipeline", "PNDMPipeline", DIT];
+/// The pipeline of a diffusion transformer.
+const DIT: &str = "DiTPipeline";
 
-/// Schedulers of other samplers have no variance and say so.
-fn null_or_variance<'de, D: serde::Deserializer<'de>>(
-    from: D,
-) -> std::result::Result<String, D::Error> {
-    let given: Option<String> = Option::deserialize(from)?;
-    Ok(given.unwrap_or_else(|| Sampling::default().variance_type))
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Sampling {
-            clip_sample: true,
-            clip_sample_range: 1.0,
-            thresholding: false,
-            dynamic_thresholding_ratio: 0.995,
-            sample_max_value: 1.0,
-            timestep_spacing: "leading".into(),
-            steps_offset: 0,
-            variance_type: "fixed_small".into(),
-        }
-    }
-}
-
-impl Sampling {
-    /// That of a network trained here: as this crate's ancestral sampler, unclipped.
-    fn own() -> Sampling {
-        Sampling { clip_sample: false, ..Sampling::default() }
-    }
-
-    /// That of an exported score, which has no variances of its own beside it.
-    fn of_score(self) -> Sampling {
-        match self.variance_type.starts_with("learned") {
-            true => Sampling { variance_type: Sampling::default().variance_type, ..self },
-            false => self,
-        }
-    }
-}
-
-/// The fields of diffusers' DDPM and DDIM schedulers that say what was trained.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default)]
-struct Scheduler {
-    #[serde(rename = "_class_name")]
-    class_name: String,
-    num_train_timesteps: usize,
-    beta_start: f64,
-    beta_end: f64,
-    beta_schedule: String,
-    trained_betas: Option<Vec<f64>>,
-    prediction_type: String,
-    rescale_betas_zero_snr: bool,
-    #[serde(flatten)]
-    sampling: Sampling,
-}
-
-impl Default for Scheduler {
-    fn default() -> Self {
-        Scheduler {
-            class_name: "DDPMScheduler".into(),
-            num_train_timesteps: 1000,
-            beta_start: 1e-4,
-            beta_end: 0.02,
-            beta_schedule: "linear".into(),
-            trained_betas: None,
-            prediction_type: "epsilon".into(),
-            rescale_betas_zero_snr: false,
-            sampling: Sampling::default(),
-        }
-    }
-}
-
-/// Pipelines of a U-Net and a scheduler, without text or latents.
-const PIPELINES: [&str; 3] = ["DDPMPipeline", "DDIMPipeline", "PNDMPipeline"];
-/// Samplers of the same discrete variance-preserving process.
-const SCHEDULERS: [&str; 6] = [
-    "DDPMScheduler",
-    "DDIMScheduler",
-    "PNDMScheduler",
-    "DPMSolverMultistepScheduler",
-    "DPMSolverSinglestepScheduler",
-    "UniPCMultistepScheduler",
-];
-
-/// The first entry of `model_index.json`.
+/// What is read of a `model_index.json` or a `config.json`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Index {
     #[serde(rename = "_class_name")]
     class_name: String,
+    /// The names of classes by their numbers.
+    id2label: Option<BTreeMap<String, String>>,
 }
 
-const LAWS: [(&str, StepLaw); 3] = [
-    ("linear", StepLaw::Linear),
-    ("scaled_linear", StepLaw::ScaledLinear),
-    ("squaredcos_cap_v2", StepLaw::Cosine),
-];
-const PREDICTIONS: [(&str, Prediction); 3] = [
-    ("epsilon", Prediction::Epsilon),
-    ("v_prediction", Prediction::V),
-    ("sample", Prediction::Sample),
-];
-
-impl Scheduler {
-    /// The forward process and what the network's output predicts; an error is what of it there is
-    /// not here.
-    fn meaning(&self) -> std::result::Result<(ScheduleConfig, Prediction), String> {
-        if !SCHEDULERS.contains(&&*self.class_name) {
-            return Err(format!("a {}, whose process is another", self.class_name));
-        }
-        if self.trained_betas.is_some() {
-            return Err("trained_betas".into());
-        }
-        if self.rescale_betas_zero_snr {
-            return Err(
-                "rescale_betas_zero_snr: its last step has no signal, hence no density".into()
-            );
-        }
-        let law = LAWS.iter().find(|(name, _)| *name == self.beta_schedule);
-        let (_, law) = law.ok_or_else(|| format!("the beta_schedule {}", self.beta_schedule))?;
-        let prediction = PREDICTIONS.iter().find(|(name, _)| *name == self.prediction_type);
-        let (_, prediction) =
-            prediction.ok_or_else(|| format!("the prediction_type {}", self.prediction_type))?;
-        let schedule = ScheduleConfig::Discrete {
-            steps: self.num_train_timesteps,
-            law: *law,
-            beta_start: self.beta_start,
-            beta_end: self.beta_end,
-        };
-        Ok((schedule, *prediction))
-    }
-
-    /// What has to be assumed of a network's second half of outputs, where it has one (`doubled`);
-    /// an error is what of it there is not here.
-    fn variances(&self, doubled: bool) -> std::result::Result<Option<String>, String> {
-        match (&*self.sampling.variance_type, doubled) {
-            ("learned_range", true) => Ok(None),
-            ("learned_range", false) => {
-                Err("the variance_type learned_range, of a network without it".into())
-            }
-            ("learned", _) => {
-                Err("the variance_type learned, which is not held between β̃ and β".into())
-            }
-            (_, false) => Ok(None),
-            (_, true) => Ok(Some(
-                "the second half of the network's outputs is taken as learned_range".into(),
-            )),
+impl Index {
+    /// The names of so many classes; none if each has none of its own.
+    fn labels(&self, classes: i64) -> std::result::Result<Option<Vec<String>>, String> {
+        let Some(labels) = self.id2label.as_ref().filter(|_| classes > 0) else { return Ok(None) };
+        let of = |class: i64| labels.get(&class.to_string()).cloned();
+        match labels.len() as i64 == classes {
+            true => Ok((0..classes).map(of).collect()),
+            false => Err(format!("names {} classes of {classes}", labels.len())),
         }
     }
 }
@@ -199,7 +65,8 @@ impl Scheduler {
 #[serde(deny_unknown_fields)]
 struct Head {
     /// The whole network: what the head sits on, and its own layers.
-    network: UNetConfig,
+    #[serde(deserialize_with = "network_or_unet")]
+    network: NetworkConfig,
     /// What its outputs mean.
     head: HeadConfig,
     /// The base that they correct.
@@ -210,148 +77,285 @@ struct Head {
     start: Option<NoiseStatistics>,
 }
 
+/// Earlier versions knew U-Nets alone and wrote no kind.
+fn network_or_unet<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<NetworkConfig, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Network(NetworkConfig),
+        UNet(UNetConfig),
+    }
+    Ok(match Written::deserialize(from)? {
+        Written::Network(network) => network,
+        Written::UNet(network) => NetworkConfig::UNet(network),
+    })
+}
+
 /// The folder of the covariance head in a pipeline; diffusers leaves it alone.
 const HEAD: &str = "covariance_head";
 const HEAD_CONFIG: &str = "config.json";
 const HEAD_WEIGHTS: &str = "covariance_head.safetensors";
 
-/// Makes a run at `out` of the diffusers model at `dir`: the folder of a `DDPMPipeline` or
-/// `DDIMPipeline`, or that of a `UNet2DModel` alone, which is taken to predict ε under DDPM's
-/// schedule. It maps pixel levels 0…255 to `[−1, 1]`, as diffusers does. Classes, where it has any,
-/// have numbers for names. It has a covariance head where [`export`] put one beside the score, or
-/// where the network has variances of its own (`learned_range`), for
-/// [`crate::covariance::Interpolated`]. Returns a remark about what had to be assumed.
+/// A network that was read, and what is known of it.
+struct Found {
+    net: Box<dyn Backbone>,
+    network: NetworkConfig,
+    scheduler: Scheduler,
+    /// The names of the classes, where they have names.
+    labels: Option<Vec<String>>,
+    /// Whether the images are an autoencoder's latents.
+    latents: bool,
+    /// The folder of that autoencoder, where it is there.
+    autoencoder: Option<PathBuf>,
+    /// What had to be assumed.
+    assumed: Vec<String>,
+}
+
+/// Makes a run at `out` of the diffusers model at `dir`: the folder of a `DDPMPipeline`, a
+/// `DDIMPipeline` or a `DiTPipeline`, or that of a `UNet2DModel` or a `DiTTransformer2DModel`
+/// alone, which is taken to predict ε under DDPM's schedule. It maps pixel levels 0…255 to `[−1,
+/// 1]`, as diffusers does. Classes have the names in the pipeline's `id2label`, else numbers. It
+/// has a covariance head where [`export`] put one beside the score, or where the network has
+/// variances of its own (`learned_range`), for [`crate::covariance::Interpolated`]. Returns a
+/// remark about what had to be assumed.
+///
+/// A DiT of a `DiTPipeline`, or of other numbers of channels than 1 and 3, is of an autoencoder's
+/// latents, real numbers that are taken as they are: a table with a column for each. The
+/// autoencoder is not read.
 ///
 /// # Errors
-/// As [`read_unet`]; and for a scheduler that has no equal here, or a run that is there already.
+/// As [`read_unet`] and [`read_dit`]; and for a scheduler that has no equal here, or a run that is
+/// there already.
 pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> {
-    let index = dir.join("model_index.json");
-    let pipeline = index.exists();
-    if pipeline {
-        let Index { class_name } = read_json(&index, "give the folder of a diffusers pipeline")?;
-        if !PIPELINES.contains(&&*class_name) {
-            let remedy = format!("only {} can be imported", PIPELINES.join(", "));
-            return Err(Error::checkpoint(&index, format!("is of a {class_name:?}"), remedy));
-        }
+    let index_path = dir.join("model_index.json");
+    let pipeline = index_path.exists();
+    let index = match pipeline {
+        true => read_json(&index_path, "give the folder of a diffusers pipeline")?,
+        false => Index::default(),
+    };
+    if pipeline && !PIPELINES.contains(&&*index.class_name) {
+        let remedy = format!("only {} can be imported", PIPELINES.join(", "));
+        let problem = format!("is of a {:?}", index.class_name);
+        return Err(Error::checkpoint(&index_path, problem, remedy));
     }
     // parts have folders of their own, or, in old pipelines, lie side by side
     let part =
         |name: &str| if dir.join(name).is_dir() { dir.join(name) } else { dir.to_path_buf() };
-    let (unet, path) = (part("unet"), part("scheduler").join(SCHEDULER));
-    let (scheduler, remark) = match pipeline || path.exists() {
-        true => (read_json::<Scheduler>(&path, "give the folder of a diffusers pipeline")?, None),
+    let path = part("scheduler").join(SCHEDULER);
+    let mut assumed = Vec::new();
+    let scheduler = match pipeline || path.exists() {
+        true => read_json::<Scheduler>(&path, "give the folder of a diffusers pipeline")?,
         false => {
-            let remark =
-                format!("no {SCHEDULER}: taken as predicting ε under DDPM's linear schedule");
-            (Scheduler { sampling: Sampling::own(), ..Scheduler::default() }, Some(remark))
+            assumed.push(format!("no {SCHEDULER}: {DDPM}"));
+            Scheduler { sampling: Sampling::own(), ..Scheduler::default() }
         }
     };
-    let (schedule, prediction) = scheduler.meaning().map_err(|what| cannot_compute(&path, what))?;
-    let net = read_unet(&unet, device)?;
-    let (score_size, all) = (net.score_size(), net.parameters().size());
-    let assumed =
-        scheduler.variances(all > score_size).map_err(|what| cannot_compute(&path, what))?;
-    let remark = [remark, assumed].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
-    let mut network = net.config().clone();
-    network.steps = scheduler.num_train_timesteps as i64;
-    let dim = network.dim();
-    let image = network.shape.map(|n| n as usize);
-    let source = dir.display().to_string();
-    let classes: Vec<String> = (0..network.classes).map(|class| class.to_string()).collect();
-    let exported = read_head(&dir.join(HEAD), &network)?;
-    let beside = exported.is_some();
-    let (base_kind, base) = match &exported {
-        Some(part) => (part.base_kind, base_of(part, &dir.join(HEAD))?),
-        None => (BaseKind::Isotropic, Base::standard(dim)),
-    };
-    let own = HeadConfig::diagonal(Parametrization::Interpolation);
-    let (network, head, start) = match exported {
-        Some(Head { network, head, start, .. }) => (network, Some(head), start),
-        None => (network, (all > score_size).then_some(own), None),
-    };
-    let time = crate::grid::TimeDistribution::Uniform;
-    let config = RunConfig {
-        data: DataConfig {
-            source: source.clone(),
-            classes: !classes.is_empty(),
-            ..DataConfig::default()
-        },
-        schedule,
-        base: BaseConfig { kind: base_kind, ..BaseConfig::default() },
-        objective: match head.map(|head| head.parametrization) {
-            Some(Parametrization::Interpolation) => {
-                ObjectiveConfig::VariationalBound { draws: 1, steps: StepDistribution::default() }
-            }
-            Some(Parametrization::SecondMoment) => ObjectiveConfig::CovarianceMatching {
-                target: Target::SecondMoment,
-                time,
-                draws: 1,
-                probes: 1,
-            },
-            Some(_) => ObjectiveConfig::default(),
-            None => ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time, draws: 1 },
-        },
-        model: ModelConfig {
-            network: NetworkConfig::UNet(network),
-            head,
-            prediction,
-            ..ModelConfig::default()
-        },
-        ..RunConfig::default()
-    };
-    let record = DataRecord {
-        source,
-        scaling: Scaling::Pixels(dim as usize),
-        marginals: Vec::new(),
-        image: Some(image),
-        classes,
-        rows: [0; 3],
-        split_seed: 0,
-        dropped: [0; 2],
-        fingerprint: String::new(),
-        remarks: Vec::new(),
-    };
-    // what cannot be is refused before anything is made or written
-    if beside {
-        let weights = dir.join(HEAD).join(HEAD_WEIGHTS);
-        let bytes = std::fs::metadata(&weights).map_err(Error::io(&weights))?.len();
-        let of_head = config.model.size(&*config.schedule.build()?, dim)? - score_size;
-        check_size(&dir.join(HEAD).join(HEAD_CONFIG), of_head, (bytes / 4) as i64)?;
-    }
-    let model = config.model.init(base, config.schedule.build()?, device, Seed(0))?;
-    let first = |length: i64| net.parameters().flat().narrow(0, 0, length);
-    let parameters = match beside {
+    let is_dit = index.class_name == DIT
+        || dir.join("transformer").is_dir()
+        || read_json::<Index>(&dir.join("config.json"), "")
+            .is_ok_and(|config| DiTTransformer2DModel::is_class(&config.class_name));
+    // what the scheduler cannot be is said before weights are read
+    scheduler.meaning().map_err(|what| cannot_compute(&path, what))?;
+    let (net, network): (Box<dyn Backbone>, _) = match is_dit {
         true => {
-            let entries = head_entries(&model);
-            let head =
-                read_tensors(&dir.join(HEAD), &[HEAD_WEIGHTS.into()], &entries)?.to_device(device);
-            vec![first(score_size), head]
+            let net = read_dit(&part("transformer"), device)?;
+            let network = NetworkConfig::Dit(net.config().clone());
+            (Box::new(net), network)
         }
-        false => vec![first(all)],
+        false => {
+            let net = read_unet(&part("unet"), device)?;
+            let network = NetworkConfig::UNet(net.config().clone());
+            (Box::new(net), network)
+        }
     };
-    model.parameters().assign(&Tensor::cat(&parameters, 0));
-    let run = RunDir::create(out)?;
-    run.write_setup(&record, model.base(), &config)?;
-    if let Some(start) = &start {
-        run.write_head_start(start)?;
+    let labels = index.labels(network.classes()).map_err(|what| {
+        Error::checkpoint(&index_path, what, "leave id2label out, or complete it")
+    })?;
+    let autoencoder = Some(dir.join("vae")).filter(|vae| vae.is_dir());
+    let latents = is_dit && (pipeline || autoencoder.is_some() || !of_pixels(&network));
+    let found = Found { net, network, scheduler, labels, latents, autoencoder, assumed };
+    found.into_run(&path, dir, out, device)
+}
+
+/// Makes a run at `out` of the published checkpoint of a diffusion transformer, as
+/// [`read_dit_checkpoint`] reads it; otherwise as [`import`]. It is taken to predict ε under DDPM's
+/// linear schedule of 1000 steps, a second half of outputs to give variances as I-DDPM's.
+///
+/// # Errors
+/// As [`read_dit_checkpoint`]; and for a run that is there already.
+pub fn import_dit_checkpoint(
+    file: &Path,
+    heads: Option<i64>,
+    out: &Path,
+    device: Device,
+) -> Result<Option<String>> {
+    let net = read_dit_checkpoint(file, heads, device)?;
+    let network = NetworkConfig::Dit(net.config().clone());
+    let latents = !of_pixels(&network);
+    let sampling = match net.parameters().size() > net.score_size() {
+        true => Sampling { variance_type: "learned_range".into(), ..Sampling::own() },
+        false => Sampling::own(),
+    };
+    let scheduler = Scheduler { sampling, ..Scheduler::default() };
+    let assumed = vec![format!("a checkpoint has no {SCHEDULER}: {DDPM}")];
+    let (labels, autoencoder) = (None, None);
+    let found =
+        Found { net: Box::new(net), network, scheduler, labels, latents, autoencoder, assumed };
+    found.into_run(file, file, out, device)
+}
+
+/// What is assumed where no scheduler is given.
+const DDPM: &str = "taken as predicting ε under DDPM's linear schedule";
+
+/// Whether its images have as many channels as pictures.
+fn of_pixels(network: &NetworkConfig) -> bool {
+    network.image().is_some_and(|[channels, ..]| [1, 3].contains(&channels))
+}
+
+/// More numbers than the latents of any image that a DiT is of: the size is in no weight's shape.
+const MOST_LATENTS: i64 = 1 << 20;
+
+/// The columns of latents, which are what the network takes.
+fn latent_columns(dim: i64) -> Scaling {
+    let column = |i| ScaledColumn {
+        column: Column { name: format!("z{i}"), kind: ColumnKind::Float },
+        grid: None,
+        map: ColumnScaling::Affine { shift: 0.0, scale: 1.0 },
+    };
+    Scaling::Columns((1..=dim).map(column).collect())
+}
+
+impl Found {
+    /// The run at `out` of what was read from `source`, its scheduler from `path`.
+    fn into_run(
+        self,
+        path: &Path,
+        source: &Path,
+        out: &Path,
+        device: Device,
+    ) -> Result<Option<String>> {
+        let Found { net, mut network, scheduler, labels, latents, autoencoder, mut assumed } = self;
+        let (schedule, prediction) =
+            scheduler.meaning().map_err(|what| cannot_compute(path, what))?;
+        let (score_size, all) = (net.score_size(), net.parameters().size());
+        assumed.extend(
+            scheduler.variances(all > score_size).map_err(|what| cannot_compute(path, what))?,
+        );
+        network.set_steps(scheduler.num_train_timesteps as i64);
+        let shape = network.image().expect("a network for images");
+        let dim = shape.iter().product::<usize>() as i64;
+        let mut remarks = Vec::new();
+        if latents {
+            if dim > MOST_LATENTS {
+                return Err(cannot_compute(source, format!("latents of {dim} numbers")));
+            }
+            let [channels, height, width] = shape;
+            let whose = match &autoencoder {
+                Some(path) => format!("the autoencoder {}", path.display()),
+                None => "an autoencoder".into(),
+            };
+            remarks.push(format!(
+                "rows are latents of {whose}, {channels} x {height} x {width} real numbers, times \
+                 its scaling factor; likelihoods are of latents, never of pixels"
+            ));
+            assumed.push(format!("{}; the autoencoder is not read", remarks[0]));
+        }
+        let remark = assumed.into_iter().reduce(|a, b| format!("{a}; {b}"));
+        let (dir, source) = (source, source.display().to_string());
+        let numbers = || (0..network.classes()).map(|class| class.to_string()).collect();
+        let classes: Vec<String> = labels.unwrap_or_else(numbers);
+        let exported = read_head(&dir.join(HEAD), &network)?;
+        let beside = exported.is_some();
+        let (base_kind, base) = match &exported {
+            Some(part) => (part.base_kind, base_of(part, &dir.join(HEAD))?),
+            None => (BaseKind::Isotropic, Base::standard(dim)),
+        };
+        let own = HeadConfig::diagonal(Parametrization::Interpolation);
+        let (network, head, start) = match exported {
+            Some(Head { network, head, start, .. }) => (network, Some(head), start),
+            None => (network, (all > score_size).then_some(own), None),
+        };
+        let time = crate::grid::TimeDistribution::Uniform;
+        let config = RunConfig {
+            data: DataConfig {
+                source: source.clone(),
+                classes: !classes.is_empty(),
+                ..DataConfig::default()
+            },
+            schedule,
+            base: BaseConfig { kind: base_kind, ..BaseConfig::default() },
+            objective: match head.map(|head| head.parametrization) {
+                Some(Parametrization::Interpolation) => ObjectiveConfig::VariationalBound {
+                    draws: 1,
+                    steps: StepDistribution::default(),
+                },
+                Some(Parametrization::SecondMoment) => ObjectiveConfig::CovarianceMatching {
+                    target: Target::SecondMoment,
+                    time,
+                    draws: 1,
+                    probes: 1,
+                },
+                Some(_) => ObjectiveConfig::default(),
+                None => ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time, draws: 1 },
+            },
+            model: ModelConfig { network, head, prediction, ..ModelConfig::default() },
+            ..RunConfig::default()
+        };
+        let record = DataRecord {
+            source,
+            scaling: if latents { latent_columns(dim) } else { Scaling::Pixels(dim as usize) },
+            marginals: Vec::new(),
+            image: (!latents).then_some(shape),
+            classes,
+            rows: [0; 3],
+            split_seed: 0,
+            dropped: [0; 2],
+            fingerprint: String::new(),
+            remarks,
+        };
+        // what cannot be is refused before anything is made or written
+        if beside {
+            let weights = dir.join(HEAD).join(HEAD_WEIGHTS);
+            let bytes = std::fs::metadata(&weights).map_err(Error::io(&weights))?.len();
+            let of_head = config.model.size(&*config.schedule.build()?, dim)? - score_size;
+            check_size(&dir.join(HEAD).join(HEAD_CONFIG), of_head, (bytes / 4) as i64)?;
+        }
+        let model = config.model.init(base, config.schedule.build()?, device, Seed(0))?;
+        let first = |length: i64| net.parameters().flat().narrow(0, 0, length);
+        let parameters = match beside {
+            true => {
+                let entries = head_entries(&model);
+                let head = read_tensors(&dir.join(HEAD), &[HEAD_WEIGHTS.into()], &entries)?
+                    .to_device(device);
+                vec![first(score_size), head]
+            }
+            false => vec![first(all)],
+        };
+        model.parameters().assign(&Tensor::cat(&parameters, 0));
+        let run = RunDir::create(out)?;
+        run.write_setup(&record, model.base(), &config)?;
+        if let Some(start) = &start {
+            run.write_head_start(start)?;
+        }
+        run.write_json(SAMPLING, &scheduler.sampling)?;
+        let state = State::new(&model);
+        run.checkpoint(&model, &state)?;
+        run.write_config(&config)?;
+        run.finish(&state, StopReason::Finished)?;
+        Ok(remark)
     }
-    run.write_json(SAMPLING, &scheduler.sampling)?;
-    let state = State::new(&model);
-    run.checkpoint(&model, &state)?;
-    run.write_config(&config)?;
-    run.finish(&state, StopReason::Finished)?;
-    Ok(remark)
 }
 
 /// The covariance head on the score network `score` that `dir` describes, where there is such a
 /// folder.
-fn read_head(dir: &Path, score: &UNetConfig) -> Result<Option<Head>> {
+fn read_head(dir: &Path, score: &NetworkConfig) -> Result<Option<Head>> {
     if !dir.is_dir() {
         return Ok(None);
     }
     let path = dir.join(HEAD_CONFIG);
     let head: Head = read_json(&path, "export the run again")?;
-    let alike = |network: &UNetConfig| NetworkConfig::UNet(network.clone()).score_only();
     let asks = head.head.start == HeadStart::Analytic;
     if asks != head.start.is_some()
         || head.start.as_ref().is_some_and(|start| start.problem().is_some())
@@ -359,7 +363,7 @@ fn read_head(dir: &Path, score: &UNetConfig) -> Result<Option<Head>> {
         let problem = "lacks what the head corrects, or has it damaged";
         return Err(Error::checkpoint(&path, problem, "export the run again"));
     }
-    if alike(&head.network) != alike(score) {
+    if head.network.score_only() != score.score_only() {
         let problem = "is of a head on another network";
         return Err(Error::checkpoint(&path, problem, "leave the folders of an export together"));
     }
@@ -387,21 +391,26 @@ pub(super) fn keep_sampling(donor: &RunDir, dir: &RunDir) -> Result<()> {
     }
 }
 
-/// Writes the score network of `run` at `out` as a `DDPMPipeline`, and its covariance head, where
-/// it has one, in a folder beside, which [`import`] reads. How the pipeline samples (`clip_sample`
-/// among others) is as it was where the score was imported; of a score trained here samples are not
-/// clipped. Diffusers has no pipeline that passes classes on: a network with classes is written
-/// without an index, for `UNet2DModel.from_pretrained`.
+/// Writes the score network of `run` at `out` as a `DDPMPipeline` or, a DiT of latents, as a
+/// `DiTPipeline`, and its covariance head, where it has one, in a folder beside, which [`import`]
+/// reads. How the pipeline samples (`clip_sample` among others) is as it was where the score was
+/// imported; of a score trained here samples are not clipped. Diffusers has no pipeline that passes
+/// classes on to a U-Net, and none of a DiT on pixels: these are written without an index, for
+/// `UNet2DModel.from_pretrained` and `DiTTransformer2DModel.from_pretrained`. A `DiTPipeline` is
+/// written without its autoencoder, which `from_pretrained` takes as `vae`.
 ///
 /// # Errors
-/// If the network is not a U-Net that predicts ε, v or x_0 under a discrete schedule, or files
+/// If the network is not of images and predicts ε, v or x_0 under a discrete schedule, or files
 /// cannot be written.
 pub fn export(run: &Run, out: &Path) -> Result<()> {
     let cannot = |problem: &str, remedy: &str| Error::config("export", problem, remedy);
-    let NetworkConfig::UNet(network) = &run.config.model.network else {
-        return Err(cannot("the network of this run is not a U-Net", "export a run on images"));
+    let network = &run.config.model.network;
+    let Some(shape) = network.image() else {
+        let problem = "the network of this run is neither a U-Net nor a DiT";
+        return Err(cannot(problem, "export a run on images"));
     };
-    if run.data.image != Some(network.shape.map(|n| n as usize)) {
+    let latents = matches!(network, NetworkConfig::Dit(_)) && run.data.image.is_none();
+    if !latents && run.data.image != Some(shape) {
         return Err(cannot(
             "the rows of this run are not images of its network's shape",
             "export a run on images",
@@ -420,7 +429,7 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
         let remedy = "train with schedule.kind = \"discrete\" in a configuration file";
         return Err(cannot("the run's schedule is not a discrete chain", remedy));
     };
-    if network.steps != steps as i64 {
+    if network.steps() != Some(steps as i64) {
         return Err(cannot(
             "the network's steps are not the schedule's",
             "give both the same number",
@@ -440,17 +449,26 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
         sampling,
         ..Scheduler::default()
     };
-    let net = network.init(0, Device::Cpu, Seed(0))?;
-    let score: Tensor = run.model.parameters().flat().narrow(0, 0, net.score_size());
-    net.parameters().assign(&score.to_device(Device::Cpu));
-    let index = serde_json::json!({
-        "_class_name": "DDPMPipeline",
-        "scheduler": ["diffusers", "DDPMScheduler"],
-        "unet": ["diffusers", "UNet2DModel"],
-    });
+    let score = |net: &dyn Backbone| {
+        let own = run.model.parameters().flat().narrow(0, 0, net.score_size());
+        net.parameters().assign(&own.to_device(Device::Cpu));
+    };
+    // what diffusers has no equal of is refused before anything is written
+    match network {
+        NetworkConfig::Dit(network) => {
+            let net = network.init(0, Device::Cpu, Seed(0))?;
+            score(&net);
+            write_dit(&net, &out.join("transformer"))?;
+        }
+        NetworkConfig::UNet(network) => {
+            let net = network.init(0, Device::Cpu, Seed(0))?;
+            score(&net);
+            write_unet(&net, &out.join("unet"))?;
+        }
+        NetworkConfig::Mlp(_) => unreachable!("a network for images"),
+    }
     let scheduler_dir = out.join("scheduler");
     std::fs::create_dir_all(&scheduler_dir).map_err(Error::io(&scheduler_dir))?;
-    write_unet(&net, &out.join("unet"))?;
     write_json(&scheduler_dir.join(SCHEDULER), &scheduler)?;
     if let Some(head) = &run.config.model.head {
         let dir = out.join(HEAD);
@@ -467,8 +485,23 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
         let part = Head { network: network.clone(), head: *head, base_kind, base, start };
         write_json(&dir.join(HEAD_CONFIG), &part)?;
     }
-    if network.classes > 0 {
-        return Ok(());
-    }
+    let classes = run.data.classes.iter();
+    let labels: BTreeMap<String, &String> =
+        classes.enumerate().map(|(class, name)| (class.to_string(), name)).collect();
+    let index = match network {
+        NetworkConfig::UNet(_) if network.classes() == 0 => serde_json::json!({
+            "_class_name": "DDPMPipeline",
+            "scheduler": ["diffusers", "DDPMScheduler"],
+            "unet": ["diffusers", "UNet2DModel"],
+        }),
+        NetworkConfig::Dit(_) if latents => serde_json::json!({
+            "_class_name": DIT,
+            "id2label": labels,
+            "scheduler": ["diffusers", "DDPMScheduler"],
+            "transformer": ["diffusers", "DiTTransformer2DModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        }),
+        _ => return Ok(()),
+    };
     write_json(&out.join("model_index.json"), &index)
 }

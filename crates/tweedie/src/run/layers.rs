@@ -285,6 +285,7 @@ fn at_fault(mut tree: Layer, layers: &[&Layer], error: toml::de::Error) -> Error
                 let network = path.starts_with("model.network.").then(|| {
                     match tree.get("model.network.kind").and_then(Value::as_str) {
                         Some("unet") => "the network is a U-Net: ",
+                        Some("dit") => "the network is a DiT: ",
                         Some("mlp") => "the network is a perceptron: ",
                         _ => "",
                     }

@@ -155,6 +155,32 @@ mod tests {
         });
     }
 
+    /// Of the draws the share that is given loses its class, 3000 draws at three standard errors;
+    /// rows and their noise are those of a training that drops none.
+    #[test]
+    fn labels_are_dropped() {
+        let (seed, order) = (Seed(3), || Order::new(10, 10, Seed(1)));
+        let dropping = Stage { label_dropout: 0.2, ..stage() };
+        let (mut ours, mut others, mut dropped) = (order(), order(), 0);
+        for number in 0..300 {
+            let mut staged = dropping.batch(&Numbered, &mut ours, seed, number);
+            let mut plain = stage().batch(&Numbered, &mut others, seed, number);
+            let classes = |staged: &Staged| {
+                let condition = staged.batch.condition.as_ref().expect("classes");
+                crate::tensor::to_vec(condition.class_tensor(10, Device::Cpu))
+            };
+            for (class, own) in classes(&staged).into_iter().zip(classes(&plain)) {
+                assert!(class == own || class == 10.0);
+                dropped += usize::from(class == 10.0);
+            }
+            assert!(staged.batch.x.equal(&plain.batch.x));
+            let normal = |staged: &mut Staged| staged.noise.normal(2, Kind::Double, Device::Cpu);
+            assert_eq!(normal(&mut staged), normal(&mut plain));
+        }
+        let (mean, sd) = (600.0, (3000.0 * 0.2 * 0.8f64).sqrt());
+        assert!((dropped as f64 - mean).abs() < 3.0 * sd, "{dropped}");
+    }
+
     /// A loop that ends early is not held up by batches that nobody takes: without an end this test
     /// hangs.
     #[test]

@@ -1,7 +1,6 @@
 //! What cannot be fitted, or gone on with.
 
 use super::FitOptions;
-use crate::model::NetworkConfig;
 use crate::objective::Trains;
 use crate::run::{DataRecord, RunConfig};
 use crate::{Error, Result};
@@ -28,27 +27,29 @@ pub(super) fn check(config: &RunConfig, options: &FitOptions) -> Result<()> {
     config.model.head.as_ref().map_or(Ok(()), |head| config.objective.check_head(head))
 }
 
-/// Refuses another network than the data are for, and conditions a U-Net on their classes.
+/// Refuses another network than the data are for, and conditions one for images on their classes.
 pub(super) fn fit_to(config: &mut RunConfig, record: &DataRecord) -> Result<()> {
+    let own = config.model.network.image();
+    let network = &mut config.model.network;
     let Some(shape) = record.image else {
-        if matches!(config.model.network, NetworkConfig::UNet(_)) {
+        if own.is_some() {
             let problem = "the data are a table, for which the network is a perceptron, and the \
-                           configured one is a U-Net";
+                           configured one is for images";
             let remedy = "leave it out, or give images as data.source";
             return Err(Error::config("model.network.kind", problem, remedy));
         }
         return Ok(());
     };
-    let NetworkConfig::UNet(network) = &mut config.model.network else {
-        let problem = "the data are images, for which the network is a U-Net, and the configured \
-                       one is a perceptron";
-        let remedy = "give kind = \"unet\" there, or leave the section out";
+    let (Some(own), Some((requested, null_class))) = (own, network.classes_mut()) else {
+        let problem = "the data are images, for which the network is a U-Net or a DiT, and the \
+                       configured one is a perceptron";
+        let remedy = "give kind = \"unet\" or \"dit\" there, or leave the section out";
         return Err(Error::config("model.network", problem, remedy));
     };
-    let (requested, found) = (network.classes, record.classes.len() as i64);
-    if requested == 0 {
-        network.classes = found;
-    } else if requested != found {
+    let found = record.classes.len() as i64;
+    if *requested == 0 {
+        *requested = found;
+    } else if *requested != found {
         let problem =
             format!("the network is conditioned on {requested} classes, the data have {found}");
         return Err(Error::config(
@@ -62,12 +63,10 @@ pub(super) fn fit_to(config: &mut RunConfig, record: &DataRecord) -> Result<()> 
             let problem = "classes are dropped, and the data have none";
             return Err(Error::config("train.label_dropout", problem, "give data.classes"));
         }
-        network.null_class = true;
+        *null_class = true;
     }
-    let shape = shape.map(|n| n as i64);
-    if network.shape != shape {
-        let problem =
-            format!("the network takes images of {:?}, the data are {shape:?}", network.shape);
+    if own != shape {
+        let problem = format!("the network takes images of {own:?}, the data are {shape:?}");
         let remedy = "bring the images to the network's size with data.table.size";
         return Err(Error::config("model.network.shape", problem, remedy));
     }

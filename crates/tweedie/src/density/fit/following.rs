@@ -45,9 +45,9 @@ pub(super) fn of_donor((config, data): &(RunConfig, DataRecord)) -> Layer {
 
 /// What follows the data. Times of images are uniform in `t`, as DDPM and the Likelihood Matching
 /// paper draw them: of VP's range of log signal-to-noise ratios 11 % lie at noise below half a
-/// level, and 17 % below a level, where there is nothing to learn. Numbers of rows suit a U-Net's
-/// cost.
-pub(super) fn of_data(config: &RunConfig, record: &DataRecord) -> Layer {
+/// level, and 17 % below a level, where there is nothing to learn. Numbers of rows suit the cost of
+/// networks for images, of which it is a U-Net unless `options` have another kind.
+pub(super) fn of_data(config: &RunConfig, record: &DataRecord, options: &FitOptions) -> Layer {
     let mut layer = Layer::new();
     let Some(shape) = record.image else {
         let usual = RunConfig::default().model.head.map(|head| head.structure);
@@ -62,13 +62,15 @@ pub(super) fn of_data(config: &RunConfig, record: &DataRecord) -> Layer {
             .set("objective.kind", "lm")
             .set("objective.time", TimeDistribution::Uniform.to_string());
     }
+    let requested = options.layers.iter().rev().find_map(|layer| layer.get("model.network.kind"));
+    let kind = requested.and_then(toml::Value::as_str).filter(|kind| *kind == "dit");
     let shape: Vec<toml::Value> = shape.into_iter().map(|n| (n as i64).into()).collect();
     layer
         .set("train.batch_size", 16)
         .set("train.learning_rate", 1e-3)
         .set("train.validation_rows", 128)
         .set("base.kind", BaseKind::Isotropic.to_string())
-        .set("model.network.kind", "unet")
+        .set("model.network.kind", kind.unwrap_or("unet"))
         .set("model.network.shape", shape);
     layer
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::choice::{Preset, choices};
-use crate::model::{HeadTrunk, NetworkConfig};
+use crate::model::{HeadTrunk, NetworkConfig, PRESETS, Position};
 use crate::{Error, Result};
 
 /// What a covariance head makes of the features it sits on.
@@ -26,16 +26,6 @@ choices! {
         Residual = "residual",
         /// A residual block, of which both branches are resampled by the filter (1, 3, 3, 1)
         ResidualFir = "residual-fir",
-    }
-}
-
-choices! {
-    /// What the time embedding is of.
-    pub enum Position = Step {
-        /// The step of the discrete process, `t steps − 1`
-        Step = "step",
-        /// The time itself, `t (steps − 1)`: 999 t of 1000 steps (Song et al. 2021)
-        Continuous = "continuous",
     }
 }
 
@@ -145,97 +135,27 @@ impl Default for UNetConfig {
     }
 }
 
-/// DDPM++ with so many blocks.
-macro_rules! ddpm_plus_plus {
-    ($blocks:literal) => {
-        concat!(
-            "[model.network]\n\
-             kind = 'unet'\n\
-             widths = [128, 256, 256, 256]\n\
-             blocks = ",
-            $blocks,
-            "\n\
-             attention = [false, true, false, false]\n\
-             attention_up_last = true\n\
-             resample = 'residual'\n\
-             groups = 32\n\
-             group_channels = 4\n\
-             norm_epsilon = 1e-6\n\
-             dropout = 0.1\n\
-             rescale = true\n\
-             cosine_first = false\n\
-             frequency_shift = 1.0\n\
-             position = 'continuous'\n\
-             weights = 'fan-average'\n\
-             head_widths = [64, 128, 128, 128]"
-        )
-    };
-}
-
-/// The U-Nets that have a name; shape and classes follow the data. What they leave out is as by
-/// default.
-///
-/// - `paper`: Likelihood Matching's, for images of 32×32 and more: attention in the third block
-///   down and the second up, which are at the third resolution, no dropout, and another network for
-///   the covariance.
-/// - `ddpm++`: what score_flow (Song et al. 2021) makes of its configurations
-///   `cifar10_ddpmpp_continuous` and, with 8 blocks, `cifar10_ddpmpp_deep_continuous`: the NCSN++
-///   of score_sde with residual blocks of BigGAN's kind that change the resolution, and attention
-///   at 16×16, the second resolution of images of 32×32. All of score_flow's configurations have
-///   `fir = False`; score_sde's of NCSN++ have `True`, which is `resample = "residual-fir"`.
-pub const PRESETS: [Preset; 4] = [
-    Preset::new("small", "model.network.kind = 'unet'", "Widths 32, 64, 64: for a CPU"),
-    Preset::new(
-        "paper",
-        "[model.network]\n\
-         kind = 'unet'\n\
-         widths = [128, 256, 256, 512]\n\
-         blocks = 2\n\
-         attention = [false, false, true, false]\n\
-         groups = 32\n\
-         head_trunk = 'separate'\n\
-         head_widths = [64, 128, 128, 128]",
-        "Likelihood Matching's: widths 128, 256, 256, 512, and 64, 128, 128, 128 for the \
-         covariance; for a GPU",
-    ),
-    Preset::new(
-        "ddpm++",
-        ddpm_plus_plus!(4),
-        "ScoreFlow's DDPM++: widths 128, 256, 256, 256, 4 blocks each; for a GPU",
-    ),
-    Preset::new("ddpm++-deep", ddpm_plus_plus!(8), "The same with 8 blocks each; for a GPU"),
-];
-
 impl UNetConfig {
     /// The network of the Likelihood Matching paper, `paper` of [`PRESETS`].
     pub fn paper(shape: [i64; 3]) -> UNetConfig {
-        UNetConfig { shape, ..UNetConfig::named(&PRESETS[1]) }
+        UNetConfig { shape, ..UNetConfig::of_name("paper").expect("a preset") }
     }
 
     /// ScoreFlow's DDPM++ with so many `blocks`, `ddpm++` of [`PRESETS`].
     pub fn ddpm_plus_plus(shape: [i64; 3], blocks: i64) -> UNetConfig {
-        UNetConfig { shape, blocks, ..UNetConfig::named(&PRESETS[2]) }
+        UNetConfig { shape, blocks, ..UNetConfig::of_name("ddpm++").expect("a preset") }
     }
 
-    /// The network of this name in [`PRESETS`], if there is one; its shape is the default.
+    /// The names and descriptions of those [`PRESETS`] that are U-Nets.
+    pub fn presets() -> impl Iterator<Item = &'static Preset> {
+        PRESETS.iter().filter(|preset| UNetConfig::of_name(preset.name).is_some())
+    }
+
+    /// The U-Net of this name in [`PRESETS`], if there is one; its shape is the default.
     pub fn of_name(name: &str) -> Option<UNetConfig> {
-        PRESETS.iter().find(|preset| preset.name == name).map(UNetConfig::named)
-    }
-
-    /// What a preset sets, over the defaults.
-    fn named(preset: &Preset) -> UNetConfig {
-        #[derive(Deserialize)]
-        struct Tree {
-            model: Model,
-        }
-        #[derive(Deserialize)]
-        struct Model {
-            network: NetworkConfig,
-        }
-        let tree: Tree = toml::from_str(preset.options).expect("options as TOML");
-        match tree.model.network {
-            NetworkConfig::UNet(config) => config,
-            NetworkConfig::Mlp(_) => unreachable!("networks of images"),
+        match NetworkConfig::of_name(name)? {
+            NetworkConfig::UNet(config) => Some(config),
+            _ => None,
         }
     }
 

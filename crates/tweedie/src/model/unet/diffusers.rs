@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Position, Resample, UNetConfig};
-use crate::model::HeadTrunk;
+use super::{Resample, UNetConfig};
+use crate::model::{HeadTrunk, Position};
 
 /// `sample_size`: one number for squares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

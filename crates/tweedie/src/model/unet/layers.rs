@@ -1,27 +1,11 @@
 //! Layers of the U-Net on images `[b, C, H, W]`. Parameters have diffusers' names and shapes.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::{Resample, UNetConfig, Weights};
-use crate::model::parameters::{Builder, Parameters};
+use crate::model::layers::{Conv, Linear, Pass, attention};
+use crate::model::parameters::Builder;
 use crate::noise::Seed;
-use crate::query::Coefficient;
-
-/// One pass through a network: its parameters and how it is to compute.
-#[derive(Clone, Copy)]
-pub(super) struct Pass<'a> {
-    pub parameters: &'a Parameters,
-    /// The kind that products of weights and activations are computed in.
-    pub products: Kind,
-    /// Whether activations are dropped.
-    pub training: bool,
-}
-
-impl Pass<'_> {
-    fn get(&self, index: usize) -> &Tensor {
-        self.parameters.get(index)
-    }
-}
 
 /// Adds layers to a buffer of parameters.
 pub(super) struct Maker<'a> {
@@ -116,40 +100,6 @@ impl Maker<'_> {
             heads: channels / per_head,
             scale: self.config.residual_scale(),
         }
-    }
-}
-
-/// `x Wᵀ + b`; the bias follows the weight.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Linear(usize);
-
-impl Linear {
-    pub fn apply(self, p: &Pass, x: &Tensor) -> Tensor {
-        let kind = p.products;
-        x.to_kind(kind).linear(&p.get(self.0).to_kind(kind), Some(p.get(self.0 + 1).to_kind(kind)))
-    }
-}
-
-/// A square convolution; the bias follows the weight.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Conv {
-    /// Index of the weight.
-    pub weight: usize,
-    pub stride: i64,
-    pub padding: i64,
-}
-
-impl Conv {
-    pub fn apply(self, p: &Pass, x: &Tensor) -> Tensor {
-        let kind = p.products;
-        x.to_kind(kind).conv2d(
-            &p.get(self.weight).to_kind(kind),
-            Some(p.get(self.weight + 1).to_kind(kind)),
-            [self.stride, self.stride],
-            [self.padding, self.padding],
-            [1, 1],
-            1,
-        )
     }
 }
 
@@ -292,42 +242,9 @@ impl Attention {
             layer.apply(p, &pixels).view([b, -1, self.heads, c / self.heads]).transpose(1, 2)
         };
         let (query, key, value) = (split(self.query), split(self.key), split(self.value));
-        let mixed = Tensor::scaled_dot_product_attention(
-            &query,
-            &key,
-            &value,
-            None::<Tensor>,
-            0.0,
-            false,
-            None,
-            false,
-        );
+        let mixed = attention(&query, &key, &value);
         let mixed = mixed.transpose(1, 2).reshape([b, -1, c]);
         let h = self.output.apply(p, &mixed).transpose(1, 2).reshape([b, c, height, width]);
         rescaled(h + x, self.scale)
     }
-}
-
-/// Sines and cosines of `position` (diffusers' `Timesteps`): `[b, size]`, or `[1, size]` of one
-/// position for all rows, in the kind and on the device of `like`.
-pub(super) fn positional(
-    position: &Coefficient,
-    size: i64,
-    config: &UNetConfig,
-    like: &Tensor,
-) -> Tensor {
-    let double = (Kind::Double, like.device());
-    let half = size / 2;
-    let step = -(10_000f64.ln()) / (half as f64 - config.frequency_shift);
-    let frequencies = (Tensor::arange(half, double) * step).exp();
-    let angles = match position {
-        Coefficient::All(position) => frequencies.unsqueeze(0) * *position,
-        Coefficient::Each(position) => position * frequencies,
-    };
-    let (sines, cosines) = (angles.sin(), angles.cos());
-    let features = match config.cosine_first {
-        true => Tensor::cat(&[cosines, sines], 1),
-        false => Tensor::cat(&[sines, cosines], 1),
-    };
-    features.constant_pad_nd([0, size % 2]).to_kind(like.kind())
 }

@@ -142,7 +142,18 @@ impl<'a> Machine<'a> {
                 let (arguments, function) = (self.pop()?, self.pop()?);
                 self.reduce(function, arguments)?;
             }
-            // attributes of an OrderedDict (a state dict's `_metadata`): of no use here
+            // a new object of a class
+            0x81 => {
+                let (arguments, class) = (self.pop()?, self.pop()?);
+                match (&self.objects[class], self.tuple(arguments)?) {
+                    (Object::Global(Global::Namespace), []) => {
+                        self.push(Object::Dict(Vec::new()))?
+                    }
+                    _ => return Err("makes an object that tensors do not need".into()),
+                }
+            }
+            // attributes of an OrderedDict (a state dict's `_metadata`) or of options: of no use
+            // here
             b'b' => {
                 self.pop()?;
                 if !matches!(self.top()?, Object::Dict(_)) {
