@@ -66,8 +66,11 @@ impl Reference {
 
     /// That of a run's ε̂.
     fn error_of_run(&self, run: &Run) -> f64 {
+        // the number after the classes is the null class
+        let known = run.model.classes();
+        let class = |&c: &i64| if c == known { Condition::NULL } else { c as u32 };
         let classes: Vec<u32> =
-            Vec::<i64>::try_from(&self.classes).unwrap().iter().map(|&c| c as u32).collect();
+            Vec::<i64>::try_from(&self.classes).unwrap().iter().map(class).collect();
         let condition = Condition::classes(&classes);
         let x = self.sample.flatten(1, 3);
         let q = Query::new(&x, &self.times);
