@@ -707,8 +707,11 @@ fn a_transformer_takes_the_unets_place() {
         GrayImage::from_fn(8, 8, pixel).save(folder.join(format!("{i}.png"))).unwrap();
     }
     let (pictures, run, head) = (at("pictures"), at("run"), at("head"));
-    let train = ["train", "--data", &pictures, "--iterations", "2", "--batch-size", "2"];
+    let train = ["train", "--data", &pictures, "--iterations", "8", "--batch-size", "2"];
     let train = [&train[..], &["--set", "train.validation_rows=2", "--threads", "1"]].concat();
+    // fast, so that classes come to matter
+    let fast = ["--learning-rate", "0.05", "--set", "train.warm_up=1"];
+    let train = [&train[..], &fast].concat();
     let small = ["width=8", "blocks=1", "heads=2", "frequency_shift=1.0"]
         .map(|option| format!("model.network.{option}"));
     let mut options = vec!["--network", "dit-tiny", "--classes", "--quiet", "--rank", "1"];
@@ -783,7 +786,7 @@ fn samples_are_guided(at: &dyn Fn(&str) -> String, head: &str, pictures: &str) {
     let refused = |run: &str, flags: &[&str], words: &[&str]| {
         common::fail(&[&["sample", run, "-o", &file], flags].concat(), 2, words);
     };
-    refused(head, &["--guidance", "-1"], &["--guidance", "from 0"]);
+    refused(head, &["--guidance=-1"], &["--guidance", "from 0"]);
     refused(head, &["--guided-channels", "1"], &["--guided-channels", "give --guidance"]);
     refused(head, &["--guidance", "2", "--guided-channels", "2"], &["--guided-channels", "to 1"]);
     let nll = ["evaluate", head, "--data", pictures, "--guidance", "2"];
@@ -793,7 +796,7 @@ fn samples_are_guided(at: &dyn Fn(&str) -> String, head: &str, pictures: &str) {
     let dropped = [&train[..], &["--label-dropout", "0.1"]].concat();
     common::fail(&dropped, 2, &["--label-dropout", "give --classes"]);
     common::succeed(&[&train[..], &["--classes"]].concat());
-    refused(&at("labels"), &["--guidance", "2"], &["--guidance", "train with --label-dropout"]);
+    refused(&at("labels"), &["--guidance", "2"], &["--guidance", "train with train.label_dropout"]);
 }
 
 /// `--keep distance` keeps the parameters whose samples have the least Fréchet distance, of a whole
