@@ -964,6 +964,13 @@ fn the_program_with_classes() {
     );
     refuse(&["score", &out, &flat, "--steps", "2"], &["flat", "no labels"]);
     succeed(&["evaluate", &out, "--steps", "2", "--metrics", "nll,mmd", "--rows", "3"]);
+    // measured on training rows under their classes, and what a head on this score starts from
+    succeed(&[&sample[..], &["--covariance", "analytic"]].concat());
+    let head = at("of-score");
+    let of_score = ["train", "--data", &pets, "--classes", "--score-from", &out, "--mode", "head"];
+    succeed(&[&of_score[..], &["--out", &head, "--iterations", "1", "--rank", "0"]].concat());
+    let config = std::fs::read_to_string(at("of-score/config.toml")).unwrap();
+    assert!(config.contains("start = \"analytic\""), "{config}");
     succeed(&["report", &out, "--steps", "2", "-n", "4", "--rows", "2"]);
     for (args, word) in [
         (["--data", &flat, "--classes"], "no labels"),

@@ -20,6 +20,7 @@ use tweedie::covariance::{Covariance, CovarianceConfig, CovarianceSources, Noise
 use tweedie::model::{Denoiser, Headed, Model};
 use tweedie::noise::Seed;
 use tweedie::oracle::Oracle;
+use tweedie::query::Batch;
 use tweedie::schedule::ScheduleConfig;
 use tweedie::{Error, Result};
 
@@ -254,7 +255,7 @@ impl CovarianceToy {
         let (times, of_trial) = (STATISTICS.0, (STATISTICS.1 / self.trials).max(2));
         let count = of_trial * self.trials;
         let rows = rows.narrow(0, 0, count as i64);
-        NoiseStatistics::measure(score, &rows, times, count, seed.derive("statistics"))
+        NoiseStatistics::measure(score, &Batch::of(&rows), times, count, seed.derive("statistics"))
     }
 
     fn arms(

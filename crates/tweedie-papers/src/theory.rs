@@ -26,6 +26,7 @@ use tweedie::covariance::{
 };
 use tweedie::noise::Seed;
 use tweedie::oracle::{GaussianMixture, Oracle};
+use tweedie::query::Batch;
 use tweedie::{Error, Result};
 
 settings! {
@@ -254,7 +255,8 @@ impl Theory {
             if covariance.lacks(None) {
                 let rows = mixture.sample(STATISTICS * self.rows, seed.derive("statistics"));
                 let (batch, seed) = (rows.size()[0] as usize, seed.derive("times"));
-                statistics = Some(NoiseStatistics::measure(&oracle, &rows, TIMES, batch, seed)?);
+                statistics =
+                    Some(NoiseStatistics::measure(&oracle, &Batch::of(&rows), TIMES, batch, seed)?);
             }
             let statistics = statistics.as_ref();
             let sources = CovarianceSources { statistics, ..CovarianceSources::default() };

@@ -65,7 +65,7 @@ fn an_untrained_model_is_its_base() {
 fn a_head_starts_from_what_was_measured() {
     let data = rows(200);
     let oracle = Oracle::new(mixture(), Arc::new(Vp::default()));
-    let measured = NoiseStatistics::measure(&oracle, &data, 50, 100, Seed(2)).unwrap();
+    let measured = NoiseStatistics::measure(&oracle, &Batch::of(&data), 50, 100, Seed(2)).unwrap();
     let vp = Vp::default();
     let t: Vec<f64> = (0..20).map(|i| vp.importance_time(i as f64 / 19.0)).collect();
     let times = Times::each(t.clone());

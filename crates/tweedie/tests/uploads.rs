@@ -33,6 +33,7 @@ fn models(head: Option<HeadConfig>) -> [Model; 3] {
         let rows =
             Noise::new(Seed(2), 0..20).normal(model.space().dim as usize, Kind::Float, Device::Cpu);
         if model.classes() == 0 {
+            let rows = Batch::of(&rows);
             let measured =
                 tweedie::covariance::NoiseStatistics::measure(&model, &rows, 5, 20, Seed(3));
             model.set_noise_statistics(measured.unwrap());

@@ -7,7 +7,7 @@ use tch::{Device, Tensor, no_grad};
 use super::interpolant::between;
 use super::{Denoiser, Interpolant};
 use crate::noise::{Noise, Seed};
-use crate::query::{Query, Times};
+use crate::query::{Batch, Query, Times};
 use crate::statistics::mean_and_error;
 use crate::tensor::{squared_norm, to_vec};
 use crate::{Error, Result};
@@ -35,19 +35,19 @@ pub struct NoiseStatistics {
 }
 
 impl NoiseStatistics {
-    /// Measures `model` at `times` times on data `[n, d]` in its units, each datum with noise of
-    /// its own at each time, `batch` rows at a time.
+    /// Measures `model` at `times` times on data in its units, given their classes where it is
+    /// conditioned on any, each datum with noise of its own at each time, `batch` rows at a time.
     ///
     /// # Errors
     /// With fewer than two times or rows, or if the model is not finite.
     pub fn measure(
         model: &dyn Denoiser,
-        rows: &Tensor,
+        rows: &Batch,
         times: usize,
         batch: usize,
         seed: Seed,
     ) -> Result<NoiseStatistics> {
-        let (n, d) = rows.size2().expect("rows [n, d]");
+        let (n, d) = rows.x.size2().expect("rows [n, d]");
         if times < 2 || n < 2 {
             let problem = format!("{times} times and {n} rows");
             return Err(Error::config("analytic covariance", problem, "give at least two of each"));
@@ -67,12 +67,13 @@ impl NoiseStatistics {
             let (mut errors, mut norms) = (Vec::new(), Vec::new());
             for start in (0..n).step_by(batch.max(1)) {
                 let count = (batch as i64).min(n - start);
-                let x0 = space.place(&rows.narrow(0, start, count));
+                let part = rows.narrow(start as usize..(start + count) as usize);
+                let (x0, condition) = (space.place(&part.x), part.condition.as_ref());
                 let numbers = start as u64..(start + count) as u64;
                 let z = Noise::new(seed, numbers).normal(d as usize, x0.kind(), x0.device());
                 let times = Times::All(t);
                 let xt = x0 * schedule.alpha(t) + &z * schedule.sigma(t);
-                let noise = no_grad(|| model.noise(&Query::new(&xt, &times)));
+                let noise = no_grad(|| model.noise(&Query::new(&xt, &times).given(condition)));
                 let per_column =
                     |of: &Tensor| to_vec(&squared_norm(of)).into_iter().map(|v| v / d as f64);
                 norms.extend(per_column(&noise).map(|norm| 1.0 - norm));
@@ -198,7 +199,8 @@ mod tests {
             let rows = make().mixture.sample(4000, Seed(1));
             for (c, b) in [(1.0, 0.0), (0.8, 0.0), (1.3, 0.0), (1.0, 0.4), (0.9, -0.3)] {
                 let model = Wrong { oracle: make(), c, b };
-                let found = NoiseStatistics::measure(&model, &rows, 12, 4000, Seed(2)).unwrap();
+                let found =
+                    NoiseStatistics::measure(&model, &Batch::of(&rows), 12, 4000, Seed(2)).unwrap();
                 let mut apart = 0.0f64;
                 for i in 0..12 {
                     let snr = found.log_snr[i].exp() * v;
@@ -227,7 +229,7 @@ mod tests {
         let rows = oracle.mixture.sample(500, Seed(1));
         // Γ_s = 1 − 2.25 (1 − Γ*), below 0 where Γ* is less than 5/9
         let model = Wrong { oracle, c: 1.5, b: 0.0 };
-        let found = NoiseStatistics::measure(&model, &rows, 20, 500, Seed(2)).unwrap();
+        let found = NoiseStatistics::measure(&model, &Batch::of(&rows), 20, 500, Seed(2)).unwrap();
         let below = found.of_score.iter().filter(|g| **g < 0.0).count();
         // Γ is 1 where nearly nothing is known of the noise, and its estimate on either side of it
         let above = found.mean.iter().filter(|g| **g > 1.0).count();
@@ -259,8 +261,12 @@ mod tests {
                 schedule.clone(),
             );
             let rows = oracle.mixture.sample(4000, Seed(1));
-            let found = NoiseStatistics::measure(&oracle, &rows, 200, 1000, Seed(2)).unwrap();
-            assert_eq!(found, NoiseStatistics::measure(&oracle, &rows, 200, 333, Seed(2)).unwrap());
+            let found =
+                NoiseStatistics::measure(&oracle, &Batch::of(&rows), 200, 1000, Seed(2)).unwrap();
+            assert_eq!(
+                found,
+                NoiseStatistics::measure(&oracle, &Batch::of(&rows), 200, 333, Seed(2)).unwrap()
+            );
             let exact = |t: f64| {
                 let signal = schedule.alpha(t).powi(2) * v;
                 signal / (signal + schedule.sigma2(t))

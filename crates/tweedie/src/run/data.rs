@@ -13,6 +13,7 @@ use crate::data::{
 use crate::dequantize::Uniform;
 use crate::noise::Seed;
 use crate::oracle::named;
+use crate::query::{Batch, Condition};
 use crate::train::{TrainConfig, Validation};
 use crate::{Error, Result};
 
@@ -239,6 +240,18 @@ impl Prepared {
     /// are, `[n, d]`.
     pub fn training_rows(&self, limit: usize, seed: Seed) -> Tensor {
         scaled_rows(&self.table, &self.some_training(limit), &self.record.scaling, seed).0
+    }
+
+    /// The rows of [`Prepared::training_rows`] with their classes, where a model is conditioned on
+    /// them.
+    pub fn training_batch(&self, limit: usize, seed: Seed) -> Batch {
+        let rows = self.some_training(limit);
+        let (x, _) = scaled_rows(&self.table, &rows, &self.record.scaling, seed);
+        let condition = self.table.labels.as_ref().map(|labels| {
+            let classes: Vec<u32> = rows.iter().map(|&row| labels.of_rows[row]).collect();
+            Condition::classes(&classes)
+        });
+        Batch::of(&x).given(condition)
     }
 
     /// As [`Prepared::training_rows`], in parts of few rows one after the other.

@@ -52,8 +52,7 @@ impl Run {
     /// with the run, where its directory can be written; what was kept before is replaced.
     ///
     /// # Errors
-    /// If the training data cannot be found or have changed, or the run is conditioned on
-    /// classes.
+    /// If the training data cannot be found or have changed, or the model is not finite.
     pub fn measure_noise(&mut self, batch: usize) -> Result<Measured> {
         let measured = self.measured_noise(batch)?;
         self.model.set_noise_statistics(measured.statistics.clone());
@@ -82,7 +81,7 @@ impl Run {
     /// directory can be written.
     ///
     /// # Errors
-    /// If the run is conditioned on classes, or not finite.
+    /// If the model is not finite.
     pub fn statistics_for(&self, prepared: &Prepared, batch: usize) -> Result<NoiseStatistics> {
         if let Some(measured) = self.model.noise_statistics() {
             return Ok(measured.clone());
@@ -108,7 +107,7 @@ impl Run {
     /// once.
     ///
     /// # Errors
-    /// If the run is conditioned on classes, or not finite.
+    /// If the model is not finite.
     pub fn measure_for_head(
         &mut self,
         prepared: &Prepared,
@@ -136,13 +135,9 @@ impl Run {
         prepared: &Prepared,
         batch: usize,
     ) -> Result<NoiseStatistics> {
-        if self.model.classes() > 0 {
-            let problem = "measured on data, of a model conditioned on classes";
-            return Err(Error::config("covariance", problem, "take another"));
-        }
         let seed = Seed(self.config.seed).derive("noise statistics");
-        let rows =
-            prepared.training_rows(statistics_rows(self.data.scaling.dim()), seed.derive("rows"));
+        let limit = statistics_rows(self.data.scaling.dim());
+        let rows = prepared.training_batch(limit, seed.derive("rows"));
         NoiseStatistics::measure(model, &rows, STATISTICS_TIMES, batch, seed)
     }
 }

@@ -81,5 +81,4 @@ pub(super) fn starts_measured(config: &RunConfig, options: &FitOptions) -> bool 
     options.score_from.is_some()
         && config.base.kind == BaseKind::Isotropic
         && config.model.head.is_some_and(|head| head.corrects())
-        && config.model.network.classes() == 0
 }
