@@ -76,6 +76,7 @@ mod write;
 pub use append::{ImageScores, append_columns};
 pub use column::{CellType, Column, ColumnKind, Values};
 pub use dataset::Dataset;
+pub(crate) use digest::hash_words;
 pub(crate) use formats::{NpzReader, NpzWriter, write_images};
 pub use formats::{TableFormat, image_formats, table_endings, table_formats};
 pub use labels::Labels;

@@ -62,6 +62,7 @@ pub use parameters::{Entry, Parameters};
 pub use preconditioned::{
     Backbone, InMode, Mode, Model, ModelConfig, NetworkConfig, Outputs, Precision, Prediction,
 };
+pub(crate) use unet::layers;
 pub use unet::{HeadBody, PRESETS, Position, Resample, UNet, UNet2DModel, UNetConfig, Weights};
 pub use watched::Watched;
 

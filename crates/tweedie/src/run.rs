@@ -86,6 +86,9 @@ pub use config::{DataConfig, RunConfig};
 pub use data::Prepared;
 pub use dir::RunDir;
 use dir::write_json;
+pub(crate) use exchange::{
+    arranged, cannot_compute, check_size, read_json, read_named, weight_files,
+};
 pub use exchange::{read_unet, write_unet};
 pub use facts::{Ending, Facts, Outcome};
 pub use import::{export, import};

@@ -1,4 +1,5 @@
-//! Layers of the U-Net on images `[b, C, H, W]`. Parameters have diffusers' names and shapes.
+//! Layers of the U-Net and of autoencoders on images `[b, C, H, W]`. Parameters have diffusers' names
+//! and shapes.
 
 use tch::{Kind, Tensor};
 
@@ -9,7 +10,7 @@ use crate::query::Coefficient;
 
 /// One pass through a network: its parameters and how it is to compute.
 #[derive(Clone, Copy)]
-pub(super) struct Pass<'a> {
+pub(crate) struct Pass<'a> {
     pub parameters: &'a Parameters,
     /// The kind that products of weights and activations are computed in.
     pub products: Kind,
@@ -24,7 +25,7 @@ impl Pass<'_> {
 }
 
 /// Adds layers to a buffer of parameters.
-pub(super) struct Maker<'a> {
+pub(crate) struct Maker<'a> {
     pub builder: &'a mut Builder,
     pub config: &'a UNetConfig,
     pub seed: Seed,
@@ -32,12 +33,12 @@ pub(super) struct Maker<'a> {
 
 impl Maker<'_> {
     /// A weight `[outputs, inputs, …]` of mean 0 and variance `gain²/fan-in`, or at most the
-    /// inverse of the mean of both fans, and a bias of zeros.
+    /// inverse of the mean of both fans.
     fn weight(&mut self, name: &str, shape: &[i64], gain: f64) -> usize {
         let (weight, seed) = (format!("{name}.weight"), self.seed.derive(name));
         let pixels: i64 = shape[2..].iter().product();
         let fan_in = shape[1] * pixels;
-        let index = match self.config.weights {
+        match self.config.weights {
             Weights::FanIn => {
                 self.builder.normal(weight, shape, gain / (fan_in as f64).sqrt(), seed)
             }
@@ -45,18 +46,28 @@ impl Maker<'_> {
                 let fans = 0.5 * (fan_in + shape[0] * pixels) as f64;
                 self.builder.uniform(weight, shape, gain.min(1.0) / fans.sqrt(), seed)
             }
-        };
+        }
+    }
+
+    /// [`Maker::weight`] and a bias of zeros.
+    fn weight_and_bias(&mut self, name: &str, shape: &[i64], gain: f64) -> usize {
+        let index = self.weight(name, shape, gain);
         self.builder.constant(format!("{name}.bias"), &shape[..1], 0.0);
         index
     }
 
     pub fn linear(&mut self, name: &str, inputs: i64, outputs: i64, gain: f64) -> Linear {
-        Linear(self.weight(name, &[outputs, inputs], gain))
+        Linear(self.weight_and_bias(name, &[outputs, inputs], gain))
     }
 
     pub fn conv(&mut self, name: &str, inputs: i64, outputs: i64, size: i64, gain: f64) -> Conv {
-        let weight = self.weight(name, &[outputs, inputs, size, size], gain);
-        Conv { weight, stride: 1, padding: size / 2 }
+        let weight = self.weight_and_bias(name, &[outputs, inputs, size, size], gain);
+        Conv { weight, bias: true, stride: 1, padding: size / 2 }
+    }
+
+    pub fn conv_without_bias(&mut self, name: &str, inputs: i64, outputs: i64, size: i64) -> Conv {
+        let weight = self.weight(name, &[outputs, inputs, size, size], 1.0);
+        Conv { weight, bias: false, stride: 1, padding: size / 2 }
     }
 
     pub fn norm(&mut self, name: &str, channels: i64) -> Norm {
@@ -69,6 +80,11 @@ impl Maker<'_> {
         self.resampling_block(name, inputs, outputs, None)
     }
 
+    /// A block of a network that knows no time, as autoencoders are.
+    pub fn timeless_block(&mut self, name: &str, inputs: i64, outputs: i64) -> ResBlock {
+        self.block(name, [inputs, outputs], None, false)
+    }
+
     /// A block to another resolution; its shortcut has a convolution whatever its channels.
     pub fn resampling_block(
         &mut self,
@@ -77,12 +93,24 @@ impl Maker<'_> {
         outputs: i64,
         resampling: Option<Resampling>,
     ) -> ResBlock {
+        self.block(name, [inputs, outputs], resampling, true)
+    }
+
+    fn block(
+        &mut self,
+        name: &str,
+        [inputs, outputs]: [i64; 2],
+        resampling: Option<Resampling>,
+        timed: bool,
+    ) -> ResBlock {
         let time_outputs = if self.config.scale_shift { 2 * outputs } else { outputs };
         let time_inputs = self.config.time_features();
         ResBlock {
             norm1: self.norm(&format!("{name}.norm1"), inputs),
             conv1: self.conv(&format!("{name}.conv1"), inputs, outputs, 3, 1.4),
-            time: self.linear(&format!("{name}.time_emb_proj"), time_inputs, time_outputs, 1.0),
+            time: timed.then(|| {
+                self.linear(&format!("{name}.time_emb_proj"), time_inputs, time_outputs, 1.0)
+            }),
             norm2: self.norm(&format!("{name}.norm2"), outputs),
             // the block starts as the identity
             conv2: self.conv(&format!("{name}.conv2"), outputs, outputs, 3, 0.0),
@@ -121,7 +149,7 @@ impl Maker<'_> {
 
 /// `x Wᵀ + b`; the bias follows the weight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Linear(usize);
+pub(crate) struct Linear(usize);
 
 impl Linear {
     pub fn apply(self, p: &Pass, x: &Tensor) -> Tensor {
@@ -130,11 +158,12 @@ impl Linear {
     }
 }
 
-/// A square convolution; the bias follows the weight.
+/// A square convolution; the bias, if any, follows the weight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Conv {
+pub(crate) struct Conv {
     /// Index of the weight.
     pub weight: usize,
+    pub bias: bool,
     pub stride: i64,
     pub padding: i64,
 }
@@ -144,7 +173,7 @@ impl Conv {
         let kind = p.products;
         x.to_kind(kind).conv2d(
             &p.get(self.weight).to_kind(kind),
-            Some(p.get(self.weight + 1).to_kind(kind)),
+            self.bias.then(|| p.get(self.weight + 1).to_kind(kind)),
             [self.stride, self.stride],
             [self.padding, self.padding],
             [1, 1],
@@ -155,7 +184,7 @@ impl Conv {
 
 /// Group normalisation; the bias follows the weight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Norm {
+pub(crate) struct Norm {
     weight: usize,
     groups: i64,
     epsilon: f64,
@@ -177,7 +206,7 @@ impl Norm {
 
 /// To another resolution, without parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Resampling {
+pub(crate) enum Resampling {
     /// The mean of 2 × 2 pixels.
     Mean,
     /// Each pixel four times.
@@ -230,11 +259,12 @@ impl Resampling {
 /// Group norm, SiLU and convolution twice, the time in between, around a shortcut; where it changes
 /// the resolution, before the first convolution and on the shortcut (Brock et al. 2019).
 #[derive(Clone, Debug)]
-pub(super) struct ResBlock {
+pub(crate) struct ResBlock {
     resampling: Option<Resampling>,
     norm1: Norm,
     conv1: Conv,
-    time: Linear,
+    /// None of a network that knows no time.
+    time: Option<Linear>,
     norm2: Norm,
     conv2: Conv,
     shortcut: Option<Conv>,
@@ -244,19 +274,24 @@ pub(super) struct ResBlock {
 }
 
 impl ResBlock {
-    /// `time` `[b, features]`, after its own SiLU.
-    pub fn apply(&self, p: &Pass, x: &Tensor, time: &Tensor) -> Tensor {
+    /// `time` `[b, features]`, after its own SiLU; none of a network that knows no time.
+    pub fn apply(&self, p: &Pass, x: &Tensor, time: Option<&Tensor>) -> Tensor {
         let resampled = |x: Tensor| match self.resampling {
             Some(resampling) => resampling.apply(&x),
             None => x,
         };
         let h = self.conv1.apply(p, &resampled(self.norm1.apply(p, x).silu()));
-        let time = self.time.apply(p, time).unsqueeze(-1).unsqueeze(-1);
-        let h = if self.scale_shift {
-            let parts = time.chunk(2, 1);
-            self.norm2.apply(p, &h) * (&parts[0] + 1.0) + &parts[1]
-        } else {
-            self.norm2.apply(p, &(h + time))
+        let time = self
+            .time
+            .zip(time)
+            .map(|(layer, time)| layer.apply(p, time).unsqueeze(-1).unsqueeze(-1));
+        let h = match time {
+            None => self.norm2.apply(p, &h),
+            Some(time) if self.scale_shift => {
+                let parts = time.chunk(2, 1);
+                self.norm2.apply(p, &h) * (&parts[0] + 1.0) + &parts[1]
+            }
+            Some(time) => self.norm2.apply(p, &(h + time)),
         };
         let h = self.conv2.apply(p, &h.silu().dropout(self.dropout, p.training));
         let x = resampled(x.shallow_clone());
@@ -274,7 +309,7 @@ fn rescaled(x: Tensor, scale: f64) -> Tensor {
 
 /// Self-attention over pixels around a shortcut.
 #[derive(Clone, Debug)]
-pub(super) struct Attention {
+pub(crate) struct Attention {
     norm: Norm,
     query: Linear,
     key: Linear,
@@ -310,7 +345,7 @@ impl Attention {
 
 /// Sines and cosines of `position` (diffusers' `Timesteps`): `[b, size]`, or `[1, size]` of one
 /// position for all rows, in the kind and on the device of `like`.
-pub(super) fn positional(
+pub(crate) fn positional(
     position: &Coefficient,
     size: i64,
     config: &UNetConfig,
