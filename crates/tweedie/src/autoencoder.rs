@@ -8,6 +8,7 @@
 //!
 //! They compute in f32 whatever their files are in, so that `force_upcast` asks for nothing.
 
+mod encode;
 mod kl;
 mod tiny;
 
@@ -15,12 +16,14 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::data::hash_words;
+use crate::data::{LatentsOf, hash_words};
 use crate::model::layers::Pass;
 use crate::model::{Builder, Parameters, UNetConfig};
 use crate::noise::Seed;
 use crate::run::{arranged, cannot_compute, check_size, read_json, read_named, weight_files};
+use crate::tensor::to_vec;
 use crate::{Error, Result};
+pub use encode::{EncodeImages, Encoded};
 use kl::Kl;
 use tiny::Tiny;
 
@@ -321,6 +324,58 @@ impl Autoencoder {
         };
         let parts: Vec<Tensor> = no_grad(|| latents.split(at_once, 0).iter().map(part).collect());
         Tensor::cat(&parts, 0)
+    }
+
+    /// What latents of images of this shape are of, for their file and for records.
+    pub fn latents_of(&self, image: [usize; 3]) -> LatentsOf {
+        let Sizes { scale, shift, .. } = self.sizes;
+        LatentsOf { vae: self.name.clone(), digest: self.digest.clone(), scale, shift, image }
+    }
+
+    /// Refuses to decode latents of another autoencoder.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names both.
+    pub fn check_of(&self, of: &LatentsOf) -> Result<()> {
+        if of.digest == self.digest {
+            return Ok(());
+        }
+        let problem = format!(
+            "the latents are of the autoencoder {} ({}), this is {} ({})",
+            of.vae, of.digest, self.name, self.digest
+        );
+        Err(Error::config("latents.vae", problem, "give the one they were encoded by"))
+    }
+
+    /// Levels, row after row, of latents `[C, h, w]`, row after row; whole or in tiles of so many.
+    ///
+    /// # Errors
+    /// As [`Autoencoder::image_shape`], and for a side that no tile has.
+    pub fn decode_values(
+        &self,
+        latents: &[f64],
+        shape: [usize; 3],
+        tile: Option<usize>,
+    ) -> Result<Vec<f64>> {
+        self.image_shape(shape)?;
+        if let Some(side) = tile.filter(|side| *side == 0 || !side.is_multiple_of(4)) {
+            let problem = format!("{side} latents");
+            return Err(Error::config("latents.tile", problem, "give a multiple of 4, as 64"));
+        }
+        let [channels, height, width] = shape.map(|n| n as i64);
+        let mut levels = Vec::new();
+        // a few at a time: all as doubles beside all as singles would be twice the memory
+        let dim = (channels * height * width) as usize;
+        let at_once = self.at_once(height * width * self.sizes.factor.pow(2)) as usize;
+        for part in latents.chunks((at_once * dim).max(1)) {
+            let z = Tensor::from_slice(part).view([-1, channels, height, width]);
+            let images = match tile {
+                Some(side) => self.decode_in_tiles(&z, side),
+                None => self.decode(&z),
+            };
+            levels.extend(to_vec(&images));
+        }
+        Ok(levels)
     }
 
     /// Levels of the encoder's own outputs.

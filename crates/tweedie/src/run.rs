@@ -95,7 +95,6 @@ pub use import::{export, import};
 pub use keep::{Distance, KeepBy, KeepConfig};
 pub use layers::Layer;
 pub use record::DataRecord;
-use record::in_words;
 pub(crate) use rows::parts_of;
 pub use rows::{TableRows, dequantized_from, dequantized_rows, level_rows, scaled_rows};
 use statistics::STATISTICS;
@@ -164,7 +163,7 @@ impl Run {
         let prepared = Prepared::read(&data, self.config.seed)?;
         let record = prepared.record;
         if record.image != self.data.image || record.scaling != self.data.scaling {
-            let (found, own) = (in_words(record.image), in_words(self.data.image));
+            let (found, own) = (record.in_words(), self.data.in_words());
             let problem = format!("{} holds {found}, the model is of {own}", data.source);
             return Err(Error::config(
                 "data.source",
@@ -224,7 +223,7 @@ impl Run {
 
     /// The sampler of this run where nothing else is requested.
     pub fn default_sampler(&self) -> Sampling {
-        SampleOptions::default().of(&self.model, self.data.image.is_some())
+        SampleOptions::default().of(&self.model, self.data.levels().is_some())
     }
 
     /// The schedule of the run.

@@ -22,7 +22,8 @@ impl Dataset {
             hash = column.name.bytes().fold(hash, |hash, byte| hash_word(hash, byte.into()));
             hash = hash_word(hash, u64::from(column.kind == ColumnKind::Integer));
         }
-        let hash = (0..self.rows()).fold(hash, |hash, i| hash_row(hash, &self.row(i)));
+        let hash = (0..self.rows())
+            .fold(hash, |hash, i| hash_row(hash_row(hash, &self.row(i)), self.deviations(i)));
         let labels = self.labels.iter().flat_map(|labels| &labels.of_rows);
         format!("{:016x}", labels.fold(hash, |hash, &label| hash_word(hash, label.into())))
     }

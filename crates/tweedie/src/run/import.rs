@@ -304,6 +304,7 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
         scaling: Scaling::Pixels(dim as usize),
         marginals: Vec::new(),
         image: Some(image),
+        latents: None,
         classes,
         rows: [0; 3],
         split_seed: 0,
