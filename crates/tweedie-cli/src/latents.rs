@@ -189,6 +189,7 @@ fn decode(arguments: &DecodeArguments) -> Result<()> {
     check_output("--out", out, &[&arguments.latents], &arguments.vae, common.json)?;
     let vae = Autoencoder::read(&arguments.vae, device)?;
     let latents = Samples::read_latents(&arguments.latents, &vae)?;
+    latents.latents.as_ref().map_or(Ok(()), |of| vae.check_of(of))?;
     let shape = vae.image_shape(latents.image.unwrap_or_default())?;
     let output = Output::of(format, out, || Ok(Pictures::images(shape)))?;
     let images = latents.decoded(&vae, arguments.tile)?;

@@ -135,7 +135,8 @@ pub(super) fn read(path: &Path, options: &TableOptions) -> Result<Option<Dataset
     };
     let shape = [channels, height, width];
     let dim = shape.iter().try_fold(1usize, |dim, &n| dim.checked_mul(n));
-    let dim = dim.filter(|dim| (1..=MOST_LEVELS).contains(dim) && n > 0);
+    let dim =
+        dim.filter(|dim| (1..=MOST_LEVELS).contains(dim) && n > 0 && n.checked_mul(*dim).is_some());
     let dim = dim.ok_or_else(|| wrong(format!("its latents have the shape {found:?}")))?;
     if let Some((option, _)) = options.of_images().into_iter().find(|(_, given)| *given) {
         let problem = format!("{} holds latents, which have one size", path.display());

@@ -162,7 +162,7 @@ impl NpzReader {
         };
         let decode = |header: &Header, values: &mut dyn Read| {
             let &[count] = &header.shape[..] else { return Err(wrong()) };
-            let (width, length) = header.text().ok_or_else(wrong)?;
+            let (width, length) = header.text().filter(|text| text.1 > 0).ok_or_else(wrong)?;
             let mut texts = Vec::new();
             let mut bytes = vec![0; length * width];
             for _ in 0..count {
