@@ -92,7 +92,8 @@ pub struct AncestralOptions {
     /// From 0 (DDIM) to 1 (ancestral) [default: 1]
     #[arg(long, value_name = "ETA")]
     pub eta: Option<f64>,
-    /// What the last step puts out: the posterior mean, or a draw [default: noise; of images mean]
+    /// What the last step puts out: the posterior mean, or a draw [default: noise; of images and
+    /// latents mean]
     #[arg(long, value_parser = choice::<LastStep>())]
     pub last_step: Option<LastStep>,
     /// Hold the predicted clean image between black and white at every step; images alone

@@ -46,7 +46,7 @@ pub struct Autoencoder {
 }
 
 enum Network {
-    Kl(Kl),
+    Kl(Box<Kl>),
     Tiny(Tiny),
 }
 
@@ -111,7 +111,7 @@ impl Autoencoder {
                 let config: kl::Config = read_json(&file, REMEDY)?;
                 config.check().map_err(refuse)?;
                 let network = Kl::new(&config, &mut builder);
-                (Network::Kl(network), config.sizes())
+                (Network::Kl(Box::new(network)), config.sizes())
             }
             "AutoencoderTiny" => {
                 let config: tiny::Config = read_json(&file, REMEDY)?;

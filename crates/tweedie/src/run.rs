@@ -171,6 +171,11 @@ impl Run {
                 "give images of its shape, or bring them to it with data.table.size",
             ));
         }
+        let vae = |record: &DataRecord| record.latents.as_ref().map(|of| of.digest.clone());
+        if self.data.latents.is_some() && vae(&record) != vae(&self.data) {
+            let problem = format!("{} holds latents of another autoencoder", data.source);
+            return Err(Error::config("data.source", problem, "give those of the model's own"));
+        }
         if record.classes.len() != self.data.classes.len() {
             let problem = format!(
                 "{} holds {} classes, the model has {}",
@@ -223,7 +228,7 @@ impl Run {
 
     /// The sampler of this run where nothing else is requested.
     pub fn default_sampler(&self) -> Sampling {
-        SampleOptions::default().of(&self.model, self.data.levels().is_some())
+        SampleOptions::default().of(&self.model, self.data.image.is_some())
     }
 
     /// The schedule of the run.

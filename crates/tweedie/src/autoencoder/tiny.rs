@@ -327,8 +327,11 @@ impl Half {
     /// Channels in and out.
     fn ends(&self) -> [i64; 2] {
         let inputs = self.shape(0, "weight").and_then(|shape| shape.get(1).copied());
-        let last = (0..self.count()).filter_map(|i| self.shape(i, "bias"));
-        [inputs.unwrap_or(0), last.last().and_then(|shape| shape.first().copied()).unwrap_or(0)]
+        let mut last = (0..self.count()).filter_map(|i| self.shape(i, "bias"));
+        [
+            inputs.unwrap_or(0),
+            last.next_back().and_then(|shape| shape.first().copied()).unwrap_or(0),
+        ]
     }
 
     /// One more than the last layer's number.

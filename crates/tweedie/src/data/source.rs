@@ -16,7 +16,7 @@ pub struct ImageSource(Kind);
 
 enum Kind {
     Folder(Pictures),
-    Whole(Dataset),
+    Whole(Box<Dataset>),
 }
 
 /// Images of one part of a source.
@@ -45,7 +45,7 @@ impl ImageSource {
             let problem = format!("holds {what}, and no images");
             return Err(Error::data(path, problem, "give images"));
         }
-        Ok(ImageSource(Kind::Whole(images)))
+        Ok(ImageSource(Kind::Whole(Box::new(images))))
     }
 
     /// The number of images, files that cannot be decoded among them.

@@ -159,7 +159,7 @@ impl EvaluateOptions {
 
     /// What is measured of `density`.
     pub fn metrics_of(&self, density: &Density) -> Vec<Metric> {
-        match (self.metrics.is_empty(), self.images.network.is_some(), density.is_of_images()) {
+        match (self.metrics.is_empty(), self.images.network.is_some(), density.is_large()) {
             (false, ..) => self.metrics.clone(),
             (_, true, _) => vec![Metric::Fd],
             (_, _, true) => vec![Metric::Nll],

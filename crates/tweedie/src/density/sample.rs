@@ -86,7 +86,7 @@ impl Samples {
             types: vec![CellType::Integer; dim],
             image: Some(image),
             latents: None,
-            clipped: self.clipped.clone(),
+            clipped: self.clipped,
         })
     }
 
@@ -204,6 +204,6 @@ impl Density {
 
     /// `options` with everything decided for this density.
     pub(super) fn sampling(&self, options: &SampleOptions) -> Sampling {
-        options.of(&self.run.model, self.is_of_images())
+        options.of(&self.run.model, self.is_large())
     }
 }
