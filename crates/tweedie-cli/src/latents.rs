@@ -46,6 +46,7 @@ pub struct VaeArguments {
 impl VaeArguments {
     /// The autoencoder, where one is given.
     pub fn open(&self, device: Device) -> Result<Option<Autoencoder>> {
+        Autoencoder::check_tile(self.tile)?;
         self.vae.as_ref().map(|path| Autoencoder::read(path, device)).transpose()
     }
 }
@@ -187,6 +188,7 @@ fn decode(arguments: &DecodeArguments) -> Result<()> {
         return Err(Error::config("--out", "latents are decoded to images", "give .png or .npy"));
     }
     check_output("--out", out, &[&arguments.latents], &arguments.vae, common.json)?;
+    Autoencoder::check_tile(arguments.tile)?;
     let vae = Autoencoder::read(&arguments.vae, device)?;
     let latents = Samples::read_latents(&arguments.latents, &vae)?;
     latents.latents.as_ref().map_or(Ok(()), |of| vae.check_of(of))?;

@@ -347,6 +347,20 @@ impl Autoencoder {
         Err(Error::config("latents.vae", problem, "give the one they were encoded by"))
     }
 
+    /// Refuses a side that no tile has ([`Autoencoder::decode_in_tiles`]).
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is no multiple of 4.
+    pub fn check_tile(tile: Option<usize>) -> Result<()> {
+        match tile.filter(|side| *side == 0 || !side.is_multiple_of(4)) {
+            Some(side) => {
+                let problem = format!("{side} latents");
+                Err(Error::config("latents.tile", problem, "give a multiple of 4, as 64"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Levels, row after row, of latents `[C, h, w]`, row after row; whole or in tiles of so many.
     ///
     /// # Errors
@@ -358,10 +372,7 @@ impl Autoencoder {
         tile: Option<usize>,
     ) -> Result<Vec<f64>> {
         self.image_shape(shape)?;
-        if let Some(side) = tile.filter(|side| *side == 0 || !side.is_multiple_of(4)) {
-            let problem = format!("{side} latents");
-            return Err(Error::config("latents.tile", problem, "give a multiple of 4, as 64"));
-        }
+        Autoencoder::check_tile(tile)?;
         let [channels, height, width] = shape.map(|n| n as i64);
         let mut levels = Vec::new();
         // a few at a time: all as doubles beside all as singles would be twice the memory

@@ -12,8 +12,9 @@ use crate::data::{ImageSource, LatentsWriter, OutputFile};
 use crate::watch::{Watch, check_stop};
 use crate::{Error, Result};
 
-/// Images that are decoded, encoded and kept at a time.
+/// Images that are decoded, encoded and kept at a time, at most, and pixels of them.
 const PART: usize = 256;
+const PIXELS: usize = 1 << 22;
 
 /// How images become latents.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -84,14 +85,15 @@ impl Autoencoder {
         let output = OutputFile::create(out)?;
         drop(output);
         let dim = arrays.len() * shape.iter().product::<usize>();
-        let mut part = PartFile::open(out, &header, dim)?;
+        let at_once = (PIXELS / (height * width)).clamp(1, PART);
+        let mut part = PartFile::open(out, &header, dim, at_once)?;
         let (all, resumed) = (source.count(), part.numbers.len());
         let mut corrupt = 0;
         watch.begin("encode", all as u64);
-        for start in (part.next()..all).step_by(PART) {
+        for start in (part.next()..all).step_by(at_once) {
             watch.progress(start as u64, all as u64);
             check_stop(watch)?;
-            let images = source.read(start..all.min(start + PART))?;
+            let images = source.read(start..all.min(start + at_once))?;
             corrupt += images.corrupt;
             if !images.numbers.is_empty() {
                 part.push(&images.numbers, &self.rows(&images.levels, options))?;
@@ -159,12 +161,14 @@ struct PartFile {
     start: u64,
     /// Numbers in a record.
     dim: usize,
+    /// Images of a part of the source.
+    at_once: usize,
     /// The numbers of the images that are done.
     numbers: Vec<usize>,
 }
 
 impl PartFile {
-    fn open(out: &Path, header: &Header, dim: usize) -> Result<PartFile> {
+    fn open(out: &Path, header: &Header, dim: usize, at_once: usize) -> Result<PartFile> {
         let mut name = out.file_name().unwrap_or_default().to_owned();
         name.push(".part");
         let path = out.with_file_name(name);
@@ -202,8 +206,8 @@ impl PartFile {
         }
         drop(reader);
         // the last part may be cut off
-        let last = numbers.last().map_or(0, |number| number / PART);
-        numbers.retain(|number| number / PART < last);
+        let last = numbers.last().map_or(0, |number| number / at_once);
+        numbers.retain(|number| number / at_once < last);
         let record = 8 + 4 * dim as u64;
         file.set_len(start + numbers.len() as u64 * record).map_err(Error::io(&path))?;
         if !whole {
@@ -212,12 +216,12 @@ impl PartFile {
             file.write_all(line.as_bytes()).map_err(Error::io(&path))?;
         }
         file.seek(SeekFrom::End(0)).map_err(Error::io(&path))?;
-        Ok(PartFile { path, file, start, dim, numbers })
+        Ok(PartFile { path, file, start, dim, at_once, numbers })
     }
 
     /// The first image that is not done.
     fn next(&self) -> usize {
-        self.numbers.last().map_or(0, |last| (last / PART + 1) * PART)
+        self.numbers.last().map_or(0, |last| (last / self.at_once + 1) * self.at_once)
     }
 
     /// Adds the rows `[n, dim]` of the images of these numbers.
