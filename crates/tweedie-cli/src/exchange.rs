@@ -27,6 +27,10 @@ pub struct ImportArguments {
     /// Heads of attention of a checkpoint [default: those of the published DiT of its width]
     #[arg(long, value_name = "N")]
     heads: Option<i64>,
+    /// The autoencoder whose latents a DiT is of, as of `tweedie latents` [default: the folder vae of
+    /// a DiTPipeline]
+    #[arg(long, value_name = "VAE")]
+    vae: Option<PathBuf>,
     /// The images that the model is of: what `evaluate` and the analytic covariance read of them
     #[arg(long, value_name = "IMAGES")]
     data: Option<String>,
@@ -62,9 +66,10 @@ pub struct ExportArguments {
 pub fn import(arguments: &ImportArguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let (from, out, heads) = (&arguments.dir, &arguments.out, arguments.heads);
+    let vae = arguments.vae.as_deref();
     let remark = match (from.is_file(), heads) {
-        (true, _) => run::import_dit_checkpoint(from, heads, out, device)?,
-        (false, None) => run::import(from, out, device)?,
+        (true, _) => run::import_dit_checkpoint(from, heads, vae, out, device)?,
+        (false, None) => run::import(from, vae, out, device)?,
         (false, Some(heads)) => {
             let remedy = "leave it out: a folder's config.json says it";
             return Err(Error::config("--heads", format!("{heads}, of a folder"), remedy));

@@ -22,7 +22,7 @@ use crate::train::FLAGS;
 
 /// Options whose flag is neither in the table of `tweedie train` nor called as their path ends. A
 /// path that ends in a dot stands for all below it.
-const OTHERS: [(&str, &str); 21] = [
+const OTHERS: [(&str, &str); 24] = [
     ("fit.out", "--out"),
     ("fit.resume", "--resume"),
     ("fit.config", "--config"),
@@ -39,6 +39,9 @@ const OTHERS: [(&str, &str); 21] = [
     ("evaluate.ode", "--no-ode"),
     ("evaluate.images.network", "--inception"),
     ("decode.class", "--class"),
+    ("latents.vae", "--vae"),
+    ("latents.flip", "--flip"),
+    ("latents.tile", "--tile"),
     ("encode.check", "--no-check"),
     ("dequantize.data", "--data"),
     ("experiment.set", "--set"),

@@ -34,6 +34,7 @@ mod flow;
 mod info;
 mod interrupt;
 mod json;
+mod latents;
 mod memory;
 mod output;
 mod pace;
@@ -87,6 +88,8 @@ enum Command {
     Encode(encode::EncodeArguments),
     /// Latents of the probability flow to rows: `encode` undone
     Decode(encode::DecodeArguments),
+    /// Images to latents of an autoencoder, to train on, and latents to images
+    Latents(latents::Arguments),
     /// Judge a fitted density on test rows, beside classical densities
     Evaluate(evaluate::Arguments),
     /// Figures and tables of the papers; a page has the published values where there are any
@@ -119,7 +122,7 @@ fn main() -> ExitCode {
     // a training ends in its own way: it saves first
     match cli.command {
         Command::Train(_) => (),
-        Command::Dequantize(_) => interrupt::stop_when_interrupted(),
+        Command::Dequantize(_) | Command::Latents(_) => interrupt::stop_when_interrupted(),
         _ => interrupt::end_when_interrupted(),
     }
     let result = std::panic::catch_unwind(|| match cli.command {
@@ -129,6 +132,7 @@ fn main() -> ExitCode {
         Command::Dequantize(arguments) => dequantize::run(&arguments),
         Command::Encode(arguments) => encode::encode(&arguments),
         Command::Decode(arguments) => encode::decode(&arguments),
+        Command::Latents(arguments) => latents::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Experiment(arguments) => experiment::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),

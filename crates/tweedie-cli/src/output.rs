@@ -2,17 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use tweedie::data::{OutputFile, TableFormat};
+use tweedie::data::{OutputFile, TableFormat, table_endings};
 use tweedie::density::{Density, Samples};
 use tweedie::{Error, Result};
 use tweedie_report::plot::Pictures;
 
+use crate::latents::is_npz;
 use crate::pictures::pictures;
 
 /// What samples are written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Table,
+    /// An NPZ of latents.
+    Latents,
     Sheet,
     Folder,
 }
@@ -28,6 +31,7 @@ impl Format {
     pub fn of_file(out: &Path) -> Result<Format> {
         match out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
             true => Ok(Format::Sheet),
+            false if is_npz(out) => Ok(Format::Latents),
             false => TableFormat::of(out).map(|_| Format::Table),
         }
     }
@@ -49,9 +53,22 @@ impl Output {
         density: &Density,
         given: Option<&str>,
     ) -> Result<Output> {
-        let shown = || pictures(density, given);
+        if format == Format::Latents && density.run().data.latents.is_none() {
+            let problem = format!("{} is for latents, and the run is of none", out.display());
+            let remedy = format!("end the name in {}", table_endings());
+            return Err(Error::config("--out", problem, remedy));
+        }
+        Output::of(format, out, || pictures(density, given))
+    }
+
+    /// Opens `out` for pictures of the shape that `shown` says, where it is for pictures.
+    pub fn of(
+        format: Format,
+        out: &Path,
+        shown: impl FnOnce() -> Result<Pictures>,
+    ) -> Result<Output> {
         Ok(match format {
-            Format::Table => Output::Table(OutputFile::create(out)?),
+            Format::Table | Format::Latents => Output::Table(OutputFile::create(out)?),
             Format::Sheet => Output::Sheet(shown()?, OutputFile::create(out)?),
             Format::Folder => Output::Folder(shown()?, new_folder(out)?),
         })

@@ -7,7 +7,12 @@ use tweedie_report::plot::Pictures;
 /// How rows of `density` are shown: its images, or grey pictures of the shape `given`.
 pub fn pictures(density: &Density, given: Option<&str>) -> Result<Pictures> {
     let data = &density.run().data;
-    if let (Some(shape), None) = (data.image, given) {
+    if data.latents.is_some() && given.is_none() {
+        let problem = "the run is of latents, which are no pictures";
+        let remedy = "give the autoencoder they are of, or an --out that ends in .npz";
+        return Err(Error::config("latents.vae", problem, remedy));
+    }
+    if let (Some(shape), None) = (data.levels(), given) {
         return Ok(Pictures::images(shape));
     }
     let (height, width) = picture_shape(given, data.scaling.dim())?;

@@ -4,18 +4,20 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
 use tweedie::density::SampleOptions;
 use tweedie::grid::SpacingConfig;
 use tweedie::model::GuidedCovariance;
 use tweedie::sample::{Clipped, LastStep, Sampler};
+use tweedie::{Error, Result};
+use tweedie_report::plot::Pictures;
 
 use crate::choice::{choice, covariances};
 use crate::common::{Arithmetic, Common};
 use crate::console::{Console, say};
 use crate::flow::SolverArguments;
 use crate::json::clipped_json;
+use crate::latents::VaeArguments;
 use crate::output::{Format, Output, check_output};
 use crate::terminal::print_json;
 
@@ -28,7 +30,9 @@ Examples:
   tweedie sample runs/digits -n 64 --steps 20 -o digits.png
   tweedie sample runs/digits -n 1000 --steps 20 -o digits/
   tweedie sample runs/digits -n 64 --steps 20 --clip --clip-noise 2 -o digits.png
-  tweedie sample runs/digits -n 16 --class 3 -o threes.png")]
+  tweedie sample runs/digits -n 16 --class 3 -o threes.png
+  tweedie sample runs/latents -n 1000 -o latents.npz
+  tweedie sample runs/latents -n 16 --vae sd-vae-ft-mse -o sheet.png")]
 pub struct Arguments {
     /// The run directory
     run: PathBuf,
@@ -67,10 +71,12 @@ pub struct Arguments {
     /// Height and width of one picture, for a PNG sheet or a folder of PNGs [default: square]
     #[arg(long, value_name = "HxW")]
     shape: Option<String>,
-    /// Where to write: .csv, .tsv, .parquet, .npy (of images an array of bytes), .png for a sheet of
-    /// pictures, or a new folder, its name with a slash at the end, for a PNG of each
+    /// Where to write: .csv, .tsv, .parquet, .npy (of images an array of bytes), .npz of latents, .png
+    /// for a sheet of pictures, or a new folder, its name with a slash at the end, for a PNG of each
     #[arg(short, long, value_name = "FILE|DIR/")]
     out: PathBuf,
+    #[command(flatten)]
+    latents: VaeArguments,
     #[command(flatten)]
     arithmetic: Arithmetic,
     #[command(flatten)]
@@ -89,7 +95,8 @@ pub struct AncestralOptions {
     /// From 0 (DDIM) to 1 (ancestral) [default: 1]
     #[arg(long, value_name = "ETA")]
     pub eta: Option<f64>,
-    /// What the last step puts out: the posterior mean, or a draw [default: noise; of images mean]
+    /// What the last step puts out: the posterior mean, or a draw [default: noise; of images and
+    /// latents mean]
     #[arg(long, value_parser = choice::<LastStep>())]
     pub last_step: Option<LastStep>,
     /// Hold the predicted clean image between black and white at every step; images alone
@@ -166,9 +173,29 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (out, n, format) = (&*arguments.out, arguments.n, Format::of(&arguments.out)?);
     check_output("--out", out, &[], &arguments.run, common.json)?;
     let (density, remarks) = arguments.arithmetic.load(common, &arguments.run, device)?;
-    let output = Output::open(format, out, &density, arguments.shape.as_deref())?;
+    let vae = arguments.latents.open(device)?;
+    let output = match &vae {
+        None => Output::open(format, out, &density, arguments.shape.as_deref())?,
+        Some(vae) => {
+            let data = &density.run().data;
+            let bad = |problem: &str, remedy| Err(Error::config("latents.vae", problem, remedy));
+            let (Some(of), Some(shape)) = (&data.latents, data.image) else {
+                return bad("the run is not of latents", "leave it out");
+            };
+            vae.check_of(of)?;
+            if format == Format::Latents {
+                return bad("an .npz holds latents, which are not decoded", "leave it out");
+            }
+            let image = vae.image_shape(shape)?;
+            Output::of(format, out, || Ok(Pictures::images(image)))?
+        }
+    };
     let samples = density.sample_with(n, &options, &mut Console::new(quiet))?;
     samples.clipped.lines().iter().for_each(|line| say(quiet, line));
+    let samples = match &vae {
+        Some(vae) => samples.decoded(vae, arguments.latents.tile)?,
+        None => samples,
+    };
     output.write(&samples, quiet)?;
     if common.json {
         let mut answer = json!({ "samples": n, "steps": options.steps, "out": out });

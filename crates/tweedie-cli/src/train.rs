@@ -127,7 +127,7 @@ fn report(density: &Density, common: &Common) -> Result<()> {
     let Some(status) = dir.status()? else { return Ok(()) };
     let Status { ended, iteration, best_iteration, best, seconds } = status;
     let by = run.config.keep.by;
-    let (of_image, of_table, distance) = match record.image {
+    let (of_image, of_table, distance) = match record.levels() {
         _ if by == KeepBy::Distance => (None, None, best),
         Some(_) => (best.map(|nats| bits_per_dim(nats, record.scaling.dim())), None, None),
         None => (None, best, None),

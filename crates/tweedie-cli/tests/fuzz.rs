@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use common::with_header;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
+use tweedie::autoencoder::Autoencoder;
 use tweedie::data::{
     CellType, Crop, Dataset, Dequantize, Missing, OutputFile, TableOptions, read_numbers,
     read_weights, write_table,
@@ -758,6 +759,75 @@ fn npz() {
 }
 
 #[test]
+fn latents() {
+    let values: Vec<u8> = (0..24).flat_map(|i| (0.25 * i as f32).to_le_bytes()).collect();
+    let array = |name: &str, kind: &str, shape: &str, values: &[u8]| {
+        (format!("{name}.npy"), npy_array(kind, "False", shape, values))
+    };
+    let text = |name: &str, text: &str| {
+        let letters: Vec<u8> = text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+        array(name, &format!("<U{}", letters.len() / 4), "()", &letters)
+    };
+    let image = [3i64, 8, 8].map(i64::to_le_bytes).concat();
+    let entries = vec![
+        array("latents", "<f4", "(3, 2, 2, 2)", &values),
+        text("vae", "toy"),
+        text("digest", "0123456789abcdef"),
+        array("scale", "<f8", "()", &0.5f64.to_le_bytes()),
+        array("shift", "<f8", "()", &0f64.to_le_bytes()),
+        array("image", "<i8", "(3,)", &image),
+        array("std", "<f4", "(3, 2, 2, 2)", &values),
+        array("labels", "<i8", "(3,)", &[0; 24]),
+        array("classes", "<U1", "(2,)", &[97, 0, 0, 0, 98, 0, 0, 0]),
+    ];
+    let seeds =
+        vec![sound("a.npz", zip_of(&entries, true)), sound("a.npz", zip_of(&entries[..6], false))];
+    fuzz(Target {
+        name: "latents",
+        seeds,
+        words: NPY_WORDS,
+        beside: Vec::new(),
+        read: Box::new(read_table),
+    });
+}
+
+#[test]
+fn autoencoders() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference/autoencoder");
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let weights = "diffusion_pytorch_model.safetensors";
+    let files = |name: &str| {
+        ["config.json", weights].map(|file| sound(file, read(&format!("{name}/{file}")))).to_vec()
+    };
+    let words = &[
+        "null",
+        "true",
+        "16384",
+        "[]",
+        "\"norm_num_groups\": 0,",
+        "\"layers_per_block\": 9,",
+        "\"latent_channels\": -1,",
+        "\"AutoencoderTiny\"",
+    ];
+    let load = |dir: &Path, _: &str, _: u64| Autoencoder::read(dir, Device::Cpu).is_ok();
+    for name in ["kl", "tiny"] {
+        let (seeds, beside, read) = (files(name), files(name), Box::new(load));
+        fuzz(Target { name: "autoencoder", seeds, words, beside, read });
+    }
+    let halves = ["tiny_encoder.pth", "tiny_decoder.pth"];
+    let halves = halves.map(|name| sound(name, read(&format!("tiny-halves/{name}")))).to_vec();
+    let load =
+        |dir: &Path, name: &str, _: u64| Autoencoder::read(dir.join(name), Device::Cpu).is_ok();
+    fuzz(Target {
+        name: "autoencoder-halves",
+        seeds: halves.clone(),
+        words: &["1.conv.0.weight", "pool.0.weight", "900000.weight"],
+        beside: halves,
+        read: Box::new(load),
+    });
+}
+
+#[test]
 fn idx() {
     let images =
         [&[0, 0, 8, 3, 0, 0, 0, 6, 0, 0, 0, 4, 0, 0, 0, 4][..], &(0..96).collect::<Vec<u8>>()]
@@ -1095,7 +1165,7 @@ fn diffusers_folders() {
         if parts {
             std::fs::rename(&here, &away).unwrap();
         }
-        let good = import(dir, &out, Device::Cpu).is_ok();
+        let good = import(dir, None, &out, Device::Cpu).is_ok();
         if parts {
             std::fs::rename(&away, &here).unwrap();
         }
@@ -1157,13 +1227,13 @@ fn transformers() {
         "[0,18446744073709551615]",
         "\"shape\":[]",
     ];
-    let read = |dir: &Path, _: &str, _: u64| good(import(dir, &out, Device::Cpu).is_ok());
+    let read = |dir: &Path, _: &str, _: u64| good(import(dir, None, &out, Device::Cpu).is_ok());
     let beside = seeds.clone();
     fuzz(Target { name: "dit", seeds, words, beside, read: Box::new(read) });
 
     let seeds = vec![sound("a.pt", fixture("dit/original/checkpoint.pt"))];
     let read = |dir: &Path, name: &str, _: u64| {
-        good(import_dit_checkpoint(&dir.join(name), Some(2), &out, Device::Cpu).is_ok())
+        good(import_dit_checkpoint(&dir.join(name), Some(2), None, &out, Device::Cpu).is_ok())
     };
     let words = &["M\u{1}\0", "K\u{8}", "K\0", "(", "t", "R", "h\0", "ema"];
     let beside = Vec::new();

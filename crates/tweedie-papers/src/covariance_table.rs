@@ -202,7 +202,7 @@ impl CovarianceTable {
         }
         let path = runs.join(SCORE);
         if !path.join("config.toml").exists() {
-            import(&self.run, &path, device)?;
+            import(&self.run, None, &path, device)?;
         }
         let mut score = Run::load(&path, device)?;
         score.give_data(data_config(&self.images))?;

@@ -89,7 +89,7 @@ impl FewSteps {
         let load = |path| Run::load(path, context.device);
         let runs: Vec<Run> = self.runs.iter().map(load).collect::<Result<_>>()?;
         for run in &runs {
-            if run.data.image.is_none() {
+            if run.data.levels().is_none() {
                 let problem = format!("{} is of a table", run.dir.path().display());
                 return Err(Error::config("experiment.runs", problem, "give runs of images"));
             }

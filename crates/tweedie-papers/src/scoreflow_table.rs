@@ -159,7 +159,7 @@ impl Experiment for ScoreflowTable {
         for seed in (0..self.seeds).map(|i| self.config.seed + i) {
             let prepared = Prepared::read(&self.config.data, seed)?;
             let judge = Judge::new(self, device, &prepared, (extractor.as_ref(), Seed(seed)))?;
-            (report.rows, report.bits) = (judge.rows.len(), prepared.record.image.is_some());
+            (report.rows, report.bits) = (judge.rows.len(), prepared.record.levels().is_some());
             report.network = extractor.as_ref().map(Extractor::network);
             let each = schedules().into_iter().flat_map(|p| Training::ALL.map(|t| (p.clone(), t)));
             for (process, training) in each {
@@ -226,7 +226,7 @@ impl<'a> Judge<'a> {
         prepared: &'a Prepared,
         (extractor, seed): (Option<&'a Extractor>, Seed),
     ) -> Result<Judge<'a>> {
-        if extractor.is_some() && prepared.record.image.is_none() {
+        if extractor.is_some() && prepared.record.levels().is_none() {
             let problem = "given with a table";
             let remedy = "leave it out: it is for images";
             return Err(Error::config("experiment.features", problem, remedy));
@@ -293,9 +293,9 @@ impl<'a> Judge<'a> {
             ..TrainConfig::default()
         };
         let seed = self.seed.derive("dequantiser");
-        let dequantizer = VariationalConfig::usual(run.data.image.is_some()).init(
+        let dequantizer = VariationalConfig::usual(run.data.levels().is_some()).init(
             &run.data.scaling,
-            run.data.image,
+            run.data.levels(),
             self.device,
             seed,
         )?;
@@ -326,7 +326,7 @@ impl<'a> Judge<'a> {
         let nll = score(&ProbabilityFlow::new(&run.model).keep_unsolved(true))?;
         let bound = score(&ScoreMatchingBound::new(&run.model, self.experiment.draws))?;
         let unit =
-            if run.data.image.is_some() { 1.0 / (rows.x.size()[1] as f64 * LN_2) } else { 1.0 };
+            if run.data.levels().is_some() { 1.0 / (rows.x.size()[1] as f64 * LN_2) } else { 1.0 };
         let cost = |values: &[f64]| {
             let (mean, error) = mean_and_error(values);
             (-mean * unit, error * unit)
@@ -347,7 +347,7 @@ fn statistics(
     prepared: &Prepared,
     rows: &Tensor,
 ) -> Result<FeatureStatistics> {
-    match (extractor, prepared.record.image) {
+    match (extractor, prepared.record.levels()) {
         (Some(extractor), Some(image)) => {
             let levels = levels_of(&prepared.record.scaling, rows);
             let seen = see(extractor, &levels, image, 0);

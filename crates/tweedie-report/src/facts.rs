@@ -75,9 +75,15 @@ pub fn lines(facts: &Facts) -> Vec<(String, String)> {
 fn source(data: &DataRecord) -> String {
     const NAMED: usize = 12;
     let source = if data.source.is_empty() { "unknown".into() } else { data.source.clone() };
-    let what = match data.image {
-        Some([channels, height, width]) => format!("images of {channels} × {height} × {width}"),
-        None => {
+    let what = match (data.image, &data.latents) {
+        (Some([channels, height, width]), None) => {
+            format!("images of {channels} × {height} × {width}")
+        }
+        (Some([channels, height, width]), Some(of)) => format!(
+            "latents of {channels} × {height} × {width} by the autoencoder {} ({}), scale {}",
+            of.vae, of.digest, of.scale
+        ),
+        (None, _) => {
             let names = data.names();
             let more = match names.len().saturating_sub(NAMED) {
                 0 => String::new(),
@@ -95,6 +101,9 @@ fn source(data: &DataRecord) -> String {
 
 /// How raw values become the network's.
 pub fn preprocessing(data: &DataRecord) -> String {
+    if data.latents.is_some() {
+        return "latents as they are".into();
+    }
     if data.image.is_some() {
         return "levels with uniform noise in their bins, brought to [−1, 1]".into();
     }

@@ -60,6 +60,7 @@ mod digest;
 mod formats;
 mod images;
 mod labels;
+mod latents;
 mod options;
 mod output;
 mod place;
@@ -68,6 +69,7 @@ mod read;
 mod refusals;
 mod remarks;
 mod scaling;
+mod source;
 mod split;
 mod survey;
 mod weights;
@@ -76,9 +78,12 @@ mod write;
 pub use append::{ImageScores, append_columns};
 pub use column::{CellType, Column, ColumnKind, Values};
 pub use dataset::Dataset;
+pub(crate) use digest::hash_words;
 pub(crate) use formats::{NpzReader, NpzWriter, write_images};
 pub use formats::{TableFormat, image_formats, table_endings, table_formats};
 pub use labels::Labels;
+pub use latents::LatentsOf;
+pub(crate) use latents::{LatentsWriter, read_latents, write_latents};
 pub use options::{Crop, Found, LeftOut, Missing, Purpose, TableOptions};
 pub use output::{Abandoned, OutputFile, abandon_outputs};
 pub use place::Place;
@@ -87,6 +92,7 @@ pub use scaling::{
     ColumnScaling, Dequantize, Grid, LEAST_GAIN, MarginalChoice, Marginals, ScaledColumn, Scaling,
     ScalingOptions, Spline,
 };
+pub use source::{ImagePart, ImageSource};
 pub use split::{Split, subset};
 pub(crate) use weights::read_safetensors;
 pub use weights::read_weights;

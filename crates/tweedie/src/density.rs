@@ -101,7 +101,7 @@ impl Density {
     pub fn import(folder: impl AsRef<Path>, device: Device) -> Result<Density> {
         let dir = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
         let path = dir.path().join("run");
-        crate::run::import(folder.as_ref(), &path, device)?;
+        crate::run::import(folder.as_ref(), None, &path, device)?;
         Ok(Density::in_temporary(Run::load(path, device)?, dir))
     }
 
@@ -170,8 +170,13 @@ impl Density {
         self.run.data.read_table(path.as_ref(), &self.run.config.data.table)
     }
 
-    /// Whether rows are images.
+    /// Whether rows are images of levels 0…255, and not latents of images.
     pub fn is_of_images(&self) -> bool {
+        self.run.data.levels().is_some()
+    }
+
+    /// Whether rows are as large as images, which latents are too.
+    fn is_large(&self) -> bool {
         self.run.data.image.is_some()
     }
 
@@ -179,7 +184,7 @@ impl Density {
     /// [`crate::sample::IMAGES_AT_ONCE`] images.
     fn batch(&self, field: &str, requested: Option<usize>, usual: usize) -> Result<usize> {
         let images = crate::sample::IMAGES_AT_ONCE;
-        let batch = requested.unwrap_or(if self.is_of_images() { images } else { usual });
+        let batch = requested.unwrap_or(if self.is_large() { images } else { usual });
         Error::check_count(field, batch, crate::sample::MOST_ROWS)?;
         Ok(batch)
     }

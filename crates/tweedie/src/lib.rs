@@ -59,6 +59,7 @@
 //! Start with `docs/architecture.md` for the map of the crate, `docs/equations.md` for where each
 //! equation lives, and `examples/` for complete programs.
 
+pub mod autoencoder;
 pub mod baseline;
 pub mod choice;
 pub mod covariance;

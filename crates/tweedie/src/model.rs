@@ -38,7 +38,7 @@ mod guided;
 mod head;
 mod headed;
 mod interpolant;
-mod layers;
+pub(crate) mod layers;
 mod mlp;
 mod noise_statistics;
 mod parameters;
@@ -70,6 +70,7 @@ pub use preconditioned::{
     Backbone, InMode, Mode, Model, ModelConfig, NetworkConfig, Outputs, Precision, Prediction,
 };
 pub use presets::PRESETS;
+pub(crate) use unet::layers as unet_layers;
 pub use unet::{HeadBody, Resample, UNet, UNet2DModel, UNetConfig, Weights};
 pub use watched::Watched;
 

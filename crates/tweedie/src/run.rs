@@ -87,13 +87,15 @@ pub use config::{DataConfig, RunConfig};
 pub use data::Prepared;
 pub use dir::RunDir;
 use dir::write_json;
+pub(crate) use exchange::{
+    arranged, cannot_compute, check_size, read_json, read_named, weight_files,
+};
 pub use exchange::{read_dit, read_dit_checkpoint, read_unet, write_dit, write_unet};
 pub use facts::{Ending, Facts, Outcome};
 pub use import::{export, import, import_dit_checkpoint};
 pub use keep::{Distance, KeepBy, KeepConfig};
 pub use layers::Layer;
 pub use record::DataRecord;
-use record::in_words;
 pub(crate) use rows::parts_of;
 pub use rows::{TableRows, dequantized_from, dequantized_rows, level_rows, scaled_rows};
 use statistics::STATISTICS;
@@ -162,13 +164,18 @@ impl Run {
         let prepared = Prepared::read(&data, self.config.seed)?;
         let record = prepared.record;
         if record.image != self.data.image || record.scaling != self.data.scaling {
-            let (found, own) = (in_words(record.image), in_words(self.data.image));
+            let (found, own) = (record.in_words(), self.data.in_words());
             let problem = format!("{} holds {found}, the model is of {own}", data.source);
             return Err(Error::config(
                 "data.source",
                 problem,
                 "give images of its shape, or bring them to it with data.table.size",
             ));
+        }
+        let vae = |record: &DataRecord| record.latents.as_ref().map(|of| of.digest.clone());
+        if self.data.latents.is_some() && vae(&record) != vae(&self.data) {
+            let problem = format!("{} holds latents of another autoencoder", data.source);
+            return Err(Error::config("data.source", problem, "give those of the model's own"));
         }
         if record.classes.len() != self.data.classes.len() {
             let problem = format!(

@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
+use tweedie::autoencoder::Autoencoder;
 use tweedie::choice::Choice;
+use tweedie::density::{Density, SampleOptions};
 use tweedie::model::{
     Backbone, Base, Denoiser, Dit, DitConfig, HeadConfig, HeadTrunk, Mode, ModelConfig,
     NetworkConfig, PRESETS, Precision, Prediction, Structure,
@@ -248,12 +250,12 @@ fn a_pipeline_is_a_run_of_latents() {
     };
     scheduler("");
     index("{\"0\": \"tench\"}");
-    let refused = import(&at("pipe"), &at("run"), Device::Cpu).unwrap_err().to_string();
+    let refused = import(&at("pipe"), None, &at("run"), Device::Cpu).unwrap_err().to_string();
     assert!(refused.contains("names 1 classes of 5") && !at("run").exists(), "{refused}");
     let names = ["tench, Tinca tinca", "goldfish", "crane", "hen", "crane"];
     let labels: std::collections::BTreeMap<usize, &str> = names.into_iter().enumerate().collect();
     index(&serde_json::to_string(&labels).unwrap());
-    let remark = import(&at("pipe"), &at("run"), Device::Cpu).unwrap().unwrap();
+    let remark = import(&at("pipe"), None, &at("run"), Device::Cpu).unwrap().unwrap();
     for part in ["learned_range", "pipe/vae", "4 x 8 x 8", "not read"] {
         assert!(remark.contains(part), "no '{part}' in: {remark}");
     }
@@ -264,7 +266,7 @@ fn a_pipeline_is_a_run_of_latents() {
     assert_eq!((run.data.names().len(), run.data.scaling.level_columns().len()), (256, 0));
 
     export(&run, &at("exported")).unwrap();
-    import(&at("exported"), &at("again"), Device::Cpu).unwrap();
+    import(&at("exported"), None, &at("again"), Device::Cpu).unwrap();
     let again = Run::load(at("again"), Device::Cpu).unwrap();
     assert_eq!(
         (&again.config.model, &again.config.schedule, &again.data.classes),
@@ -274,24 +276,56 @@ fn a_pipeline_is_a_run_of_latents() {
     assert!(of.error_of_run(&again) < 1e-5);
 }
 
+/// With its autoencoder a DiT is a run of that one's latents, which can be sampled under guidance
+/// and decoded.
+#[test]
+fn a_transformer_of_an_autoencoders_latents() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/reference/autoencoder/kl");
+    let vae = Autoencoder::read(path, Device::Cpu).unwrap();
+    let remark = import(&folder("patch-4"), Some(path.as_ref()), &at("run"), Device::Cpu);
+    let remark = remark.unwrap().unwrap();
+    assert!(remark.contains("never of pixels") && !remark.contains("not read"), "{remark}");
+    let run = Run::load(at("run"), Device::Cpu).unwrap();
+    assert!(reference("patch-4").error_of_run(&run) < 1e-5);
+    let of = run.data.latents.as_ref().unwrap();
+    assert_eq!((run.data.image, of.digest.as_str()), (Some([3, 16, 16]), vae.digest()));
+    let density = Density::load(at("run")).unwrap();
+    let options = SampleOptions { steps: 2, guidance: Some(2.0), ..SampleOptions::default() };
+    let samples = density.sample(2, &options).unwrap();
+    let images = samples.decoded(&vae, None).unwrap();
+    assert_eq!(images.image, Some(of.image));
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/reference/autoencoder/tiny");
+    let other = Autoencoder::read(other, Device::Cpu).unwrap();
+    assert!(samples.decoded(&other, None).is_err());
+
+    // exported and read with the same autoencoder, it is the same
+    export(&run, &at("exported")).unwrap();
+    import(&at("exported"), Some(path.as_ref()), &at("again"), Device::Cpu).unwrap();
+    let again = Run::load(at("again"), Device::Cpu).unwrap();
+    assert_eq!((again.data.latents, again.data.image), (run.data.latents, run.data.image));
+}
+
 /// A DiT on pixels alone is a run on images; a published checkpoint is one, too, or of latents, and
 /// is not exported to diffusers, whose frequencies of time are others.
 #[test]
 fn networks_alone_are_runs() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let remark = import(&folder("patch-4"), &at("run"), Device::Cpu).unwrap().unwrap();
+    let remark = import(&folder("patch-4"), None, &at("run"), Device::Cpu).unwrap().unwrap();
     assert!(remark.contains("no scheduler_config.json"), "{remark}");
     let run = Run::load(at("run"), Device::Cpu).unwrap();
     assert!(reference("patch-4").error_of_run(&run) < 1e-5);
     assert_eq!((run.data.image, run.data.classes.len()), (Some([3, 16, 16]), 2));
     export(&run, &at("out")).unwrap();
     assert!(at("out/transformer/config.json").exists() && !at("out/model_index.json").exists());
-    assert_eq!(import(&at("out"), &at("again"), Device::Cpu).unwrap(), None);
+    assert_eq!(import(&at("out"), None, &at("again"), Device::Cpu).unwrap(), None);
     let again = Run::load(at("again"), Device::Cpu).unwrap();
     assert_eq!(again.data.image, run.data.image);
 
-    let remark = import_dit_checkpoint(&checkpoint(), HEADS, &at("latents"), Device::Cpu).unwrap();
+    let remark =
+        import_dit_checkpoint(&checkpoint(), HEADS, None, &at("latents"), Device::Cpu).unwrap();
     assert!(remark.unwrap().contains("linear schedule"));
     let run = Run::load(at("latents"), Device::Cpu).unwrap();
     assert!(reference(ORIGINAL).error_of_run(&run) < 1e-5);

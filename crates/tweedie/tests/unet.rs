@@ -145,16 +145,16 @@ fn imported_variances_step_as_in_diffusers() {
         std::fs::write(at("pipe/scheduler/scheduler_config.json"), text).unwrap();
     };
     scheduler("learned");
-    let refused = import(&at("pipe"), &at("refused"), Device::Cpu).unwrap_err().to_string();
+    let refused = import(&at("pipe"), None, &at("refused"), Device::Cpu).unwrap_err().to_string();
     assert!(refused.contains("variance_type learned"), "{refused}");
     scheduler("fixed_small");
-    let remark = import(&at("pipe"), &at("assumed"), Device::Cpu).unwrap();
+    let remark = import(&at("pipe"), None, &at("assumed"), Device::Cpu).unwrap();
     assert!(remark.is_some_and(|remark| remark.contains("learned_range")));
     scheduler("learned_range");
-    assert_eq!(import(&at("pipe"), &at("run"), Device::Cpu).unwrap(), None);
+    assert_eq!(import(&at("pipe"), None, &at("run"), Device::Cpu).unwrap(), None);
     let run = Run::load(at("run"), Device::Cpu).unwrap();
     export(&run, &at("exported")).unwrap();
-    import(&at("exported"), &at("again"), Device::Cpu).unwrap();
+    import(&at("exported"), None, &at("again"), Device::Cpu).unwrap();
 
     let (sample, noise) = (of("sample").unwrap().flatten(1, 3), of("noise").unwrap().flatten(1, 3));
     let (to, from) = (Times::each(vec![0.003, 0.871]), Times::each(vec![0.004, 0.872]));
@@ -183,7 +183,7 @@ fn imported_variances_step_as_in_diffusers() {
     std::fs::copy(folder("plain").join("config.json"), at("pipe/unet/config.json")).unwrap();
     let weights = "diffusion_pytorch_model.safetensors";
     std::fs::copy(folder("plain").join(weights), at("pipe/unet").join(weights)).unwrap();
-    let refused = import(&at("pipe"), &at("refused"), Device::Cpu).unwrap_err().to_string();
+    let refused = import(&at("pipe"), None, &at("refused"), Device::Cpu).unwrap_err().to_string();
     assert!(refused.contains("without it") && !at("refused").exists(), "{refused}");
 }
 
@@ -459,7 +459,7 @@ fn imported_pipelines_predict_noise() {
     for prediction in ["epsilon", "v_prediction", "sample"] {
         scheduler(&format!("\"prediction_type\": \"{prediction}\""));
         let run = at(prediction);
-        assert_eq!(import(&at("pipe"), &run, Device::Cpu).unwrap(), None);
+        assert_eq!(import(&at("pipe"), None, &run, Device::Cpu).unwrap(), None);
         let run = Run::load(&run, Device::Cpu).unwrap();
         let (alpha, sigma) = times.marginal(run.schedule(), Device::Cpu);
         let ours = run.model.noise(&q);
@@ -474,7 +474,7 @@ fn imported_pipelines_predict_noise() {
 
         export(&run, &at("exported")).unwrap();
         let again = at(&format!("{prediction}-again"));
-        import(&at("exported"), &again, Device::Cpu).unwrap();
+        import(&at("exported"), None, &again, Device::Cpu).unwrap();
         let again = Run::load(&again, Device::Cpu).unwrap();
         assert_eq!(
             (&again.config.model, &again.config.schedule),
@@ -498,7 +498,8 @@ fn imported_pipelines_predict_noise() {
         } else if what == "LDMPipeline" {
             index(what);
         }
-        let message = import(&at("pipe"), &at("refused"), Device::Cpu).unwrap_err().to_string();
+        let message =
+            import(&at("pipe"), None, &at("refused"), Device::Cpu).unwrap_err().to_string();
         assert!(message.contains(what), "no '{what}' in: {message}");
         assert!(!at("refused").exists());
     }
@@ -511,7 +512,7 @@ fn imported_pipelines_predict_noise() {
     std::fs::write(at("flat/model_index.json"), "{\"_class_name\": \"DDPMPipeline\"}").unwrap();
     std::fs::write(at("flat/scheduler_config.json"), "{\"_class_name\": \"DDPMScheduler\"}")
         .unwrap();
-    assert_eq!(import(&at("flat"), &at("of-flat"), Device::Cpu).unwrap(), None);
+    assert_eq!(import(&at("flat"), None, &at("of-flat"), Device::Cpu).unwrap(), None);
 }
 
 /// A network with classes is a model that is given them: for each row what diffusers computes,
@@ -524,7 +525,7 @@ fn imported_classes_are_given() {
         (of("sample").unwrap().flatten(1, 3), of("output").unwrap().flatten(1, 3));
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    import(&folder("classes"), &at("run"), Device::Cpu).unwrap();
+    import(&folder("classes"), None, &at("run"), Device::Cpu).unwrap();
     let run = Run::load(at("run"), Device::Cpu).unwrap();
     assert_eq!((run.model.classes(), run.data.classes.len()), (5, 5));
     let times = Times::each(vec![0.004, 0.872]);
@@ -569,7 +570,7 @@ fn imported_classes_are_given() {
     // diffusers' pipelines pass no classes on: its network and its scheduler are exported
     export(&run, &at("out")).unwrap();
     assert!(at("out/unet/config.json").exists() && !at("out/model_index.json").exists());
-    assert_eq!(import(&at("out"), &at("again"), Device::Cpu).unwrap(), None);
+    assert_eq!(import(&at("out"), None, &at("again"), Device::Cpu).unwrap(), None);
     let again = Run::load(at("again"), Device::Cpu).unwrap();
     assert_eq!(again.model.noise(&q.given(Some(&Condition::classes(&[4, 1])))), ours);
 }

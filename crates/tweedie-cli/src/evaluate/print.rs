@@ -50,7 +50,10 @@ pub fn text(found: &Evaluation) -> Vec<String> {
     let (head, column) = match found.images {
         true => (format!("{rows} images; {unit}; less is better"), "bits"),
         false => {
-            let unit = "log-likelihoods in nats per row, the data's own units";
+            let unit = match found.latents {
+                true => "log-likelihoods in nats per row of latents",
+                false => "log-likelihoods in nats per row, the data's own units",
+            };
             (format!("{rows} rows; {unit}"), "nats")
         }
     };

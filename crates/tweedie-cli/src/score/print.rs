@@ -66,10 +66,13 @@ pub fn json(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Value {
         "kind": estimate.claim, "estimator": estimate.estimator, "draws": estimate.draws,
         "evaluations_per_row": estimate.evaluations, "flagged": estimate.flags.len(),
         "flags": flags.collect::<Vec<_>>(), "finite": finite, "minus_infinity": minus_infinity,
-        "unsolved": unsolved, "unit": "nats per row, data units",
+        "unsolved": unsolved, "unit": match table.latents_of() {
+            Some(_) => "nats per row of latents",
+            None => "nats per row, data units",
+        },
         "anomalies": listed.collect::<Vec<_>>(),
     });
-    if table.image().is_some() {
+    if table.levels().is_some() {
         answer["bits_per_dim"] = scores.bits_per_dim().into();
     }
     answer
@@ -89,7 +92,7 @@ pub fn text(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Vec<String
         0.0 => String::new(),
         offset => format!("; offset {offset:+.4}, the data's units"),
     };
-    if table.image().is_some() {
+    if table.levels().is_some() {
         more = format!("; {:.4} bits per dimension{more}", scores.bits_per_dim());
     }
     if minus_infinity > 0 {
@@ -98,8 +101,9 @@ pub fn text(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Vec<String
     if unsolved > 0 {
         more += &format!("; {unsolved} more rows not solved");
     }
+    let of = if table.latents_of().is_some() { " of latents" } else { "" };
     let mut lines = vec![format!(
-        "{finite} rows: {}{error} nats per row ({}; {}{more}; {:.0} network evaluations per row)",
+        "{finite} rows: {}{error} nats per row{of} ({}; {}{more}; {:.0} network evaluations per row)",
         nats(mean),
         scores.estimate.estimator,
         scores.claim(),

@@ -157,7 +157,8 @@ const TRAINING: &str = "Training";
 pub const FLAGS: &[Flag] = &[
     flag("", "data", "data.source", "FILE|DIR|mixture:NAME", Text,
         "A table (CSV, TSV, Parquet, NPY), images (a folder, IDX, NPY, NPZ, CIFAR-10's or \
-        downsampled ImageNet's batches), or mixture:NAME"),
+        downsampled ImageNet's batches), latents (what `tweedie latents encode` wrote), or \
+         mixture:NAME"),
     flag("", "seed", "seed", "S", Count, "Seed of everything random but the split [default: 0]"),
 
     flag(DATA, "columns", "data.table.columns", "A,B,…", List,
@@ -193,7 +194,8 @@ pub const FLAGS: &[Flag] = &[
         "Condition the model on the images' classes: sub-folders, or the labels of IDX, NPZ and \
         CIFAR-10 [default: false]"),
     flag(DATA, "flip", "data.flip", "", Switch,
-        "Mirror training images, left to right, in half of their draws [default: false]"),
+        "Mirror training images, left to right, in half of their draws; of latents, which were \
+         encoded with --flip, take those of the mirrored images [default: false]"),
     flag(DATA, "validation", "data.validation", "FILE", Text,
         "Validation rows from a file of their own [default: a share of --data]").sets(validation),
     flag(DATA, "split", "data.split", "A,B,C", Numbers,

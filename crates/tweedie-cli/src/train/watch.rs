@@ -137,7 +137,7 @@ impl WatchFit for Console<'_> {
 
     /// A sheet of the samples.
     fn samples(&mut self, dir: &RunDir, iteration: u64, levels: &[f64]) -> Result<()> {
-        let shape = self.fit.training.as_ref().and_then(|(_, record)| record.image);
+        let shape = self.fit.training.as_ref().and_then(|(_, record)| record.levels());
         let Some(shape) = shape else { return Ok(()) };
         dir.write_sheet(iteration, &Pictures::images(shape).square(levels).png())
     }

@@ -14,8 +14,9 @@ const MARGINALS_LISTED: usize = 24;
 /// A validation bound, nats per row, as people read it: of images in bits per dimension, where less
 /// is better.
 fn bound_in_words(record: &DataRecord, nats: f64) -> String {
-    match record.image {
+    match record.levels() {
         Some(_) => format!("{:.4} bits/dim", bits_per_dim(nats, record.scaling.dim())),
+        None if record.latents.is_some() => format!("{nats:.4} nats per row of latents"),
         None => format!("{nats:.4} nats per row (network units)"),
     }
 }
@@ -90,13 +91,26 @@ pub fn describe(prepared: &Prepared, quiet: bool) {
     }
     let record = &prepared.record;
     let ([train, validation, test], classes) = (record.rows, &record.classes);
-    let (what, undecoded) = match record.image {
-        Some([channels, height, width]) => {
+    let (what, undecoded) = match (record.image, &record.latents) {
+        (Some([channels, height, width]), Some(of)) => {
+            let drawn = match prepared.table.is_drawn_from() {
+                true => ", drawn anew from the encoder's Gaussians at every use",
+                false => "",
+            };
+            let [_, high, wide] = of.image;
+            let what = format!(
+                "latents of {channels} x {height} x {width}, of images of {high} x {wide} pixels by \
+                 {} ({}){drawn}",
+                of.vae, of.digest
+            );
+            (what, "images that cannot be decoded")
+        }
+        (Some([channels, height, width]), None) => {
             let colours = if channels == 1 { "grey" } else { "colour" };
             let what = format!("{colours} images of {height} x {width} pixels");
             (what, "images that cannot be decoded")
         }
-        None => (format!("{} columns", record.scaling.dim()), "rows with missing cells"),
+        (None, _) => (format!("{} columns", record.scaling.dim()), "rows with missing cells"),
     };
     say!(quiet, "data: {what}; {train} training, {validation} validation, {test} test rows");
     describe_marginals(&record.marginals, quiet);

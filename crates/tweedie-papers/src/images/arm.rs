@@ -113,7 +113,7 @@ impl<'a> Studio<'a> {
         arms: &[Arm],
     ) -> Result<Studio<'a>> {
         let prepared = Prepared::read(&data_config(settings), settings.seed)?;
-        if prepared.record.image.is_none() {
+        if prepared.record.levels().is_none() {
             let problem = format!("{} is a table", settings.data);
             return Err(Error::config(
                 "experiment.images.data",
@@ -149,7 +149,7 @@ impl<'a> Studio<'a> {
 
     fn config(&self, arm: &Arm) -> Result<RunConfig> {
         let settings = self.settings;
-        let shape = self.prepared.record.image.expect("images").map(|n| n as i64);
+        let shape = self.prepared.record.levels().expect("images").map(|n| n as i64);
         let draws = arm.objective.build()?.draws();
         if settings.pairs < draws {
             let problem = format!("{} pairs per step are fewer than N = {draws}", settings.pairs);

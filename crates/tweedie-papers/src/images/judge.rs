@@ -164,7 +164,7 @@ impl<'a> Judge<'a> {
         extractor: Option<Extractor>,
     ) -> Result<Judge<'a>> {
         check_classes(run)?;
-        let (scaling, image) = (run.data.scaling.clone(), run.data.image);
+        let (scaling, image) = (run.data.scaling.clone(), run.data.levels());
         let (table, rows) = test_rows(run, settings.test.as_deref())?;
         let seed = Seed(settings.seed).derive("judge").derive("test rows");
         let features = match (image, extractor) {
@@ -205,7 +205,7 @@ impl<'a> Judge<'a> {
     pub fn check(&self, run: &Run) -> Result<()> {
         check_classes(run)?;
         let path = run.dir.path().display();
-        if run.data.image != self.image || run.data.scaling != self.scaling {
+        if run.data.levels() != self.image || run.data.scaling != self.scaling {
             let problem = format!("{path} is of other data: of another shape, or scaled otherwise");
             return Err(Error::config("experiment.run", problem, "give runs of the same data"));
         }

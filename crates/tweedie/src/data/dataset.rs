@@ -7,12 +7,13 @@ use super::column::{CellType, Column, ColumnKind, Values};
 use super::formats::text::Layout;
 use super::images::Images;
 use super::labels::Labels;
+use super::latents::{Latents, LatentsOf, Points, latent_columns};
 use super::options::{Found, LeftOut, TableOptions};
 use super::output::OutputFile;
 use super::place::{FileRows, Place};
 use super::split::permutation;
 use super::write::{Frame, write_frame};
-use crate::noise::Seed;
+use crate::noise::{Noise, Seed};
 use crate::{Error, Result};
 
 /// Rows with names, types and classes, and what is known of the file that they came from.
@@ -53,6 +54,7 @@ pub(super) enum Content {
         shape: [usize; 3],
         levels: Vec<u8>,
     },
+    Latents(Latents),
 }
 
 impl Dataset {
@@ -125,6 +127,37 @@ impl Dataset {
             return Err(Error::data("images", problem, "give one level for each pixel"));
         }
         Ok(Dataset::of_content(Content::Images { shape, levels }))
+    }
+
+    /// Latents made in memory, of the same channels, height and width, row after row; of Gaussians
+    /// their means and standard deviations, from which every use of a row in a training draws anew.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if there is no whole row, or a number is not finite.
+    pub fn latents(
+        shape: [usize; 3],
+        of: LatentsOf,
+        mean: Vec<f32>,
+        std: Option<Vec<f32>>,
+    ) -> Result<Dataset> {
+        let dim: usize = shape.iter().product();
+        let right = |values: &[f32]| {
+            !values.is_empty()
+                && dim > 0
+                && values.len().is_multiple_of(dim)
+                && values.len() == mean.len()
+                && values.iter().all(|value| value.is_finite())
+        };
+        if !(right(&mean) && std.as_deref().is_none_or(right)) {
+            let problem = format!("{} numbers are not whole latents of {shape:?}", mean.len());
+            return Err(Error::data("latents", problem, "give finite numbers, one for each place"));
+        }
+        let points = Points { mean, std };
+        Ok(Dataset::of_latents(Latents { shape, of, points, mirrored: None }))
+    }
+
+    pub(super) fn of_latents(latents: Latents) -> Dataset {
+        Dataset::of_content(Content::Latents(latents))
     }
 
     fn of_content(content: Content) -> Dataset {
@@ -220,6 +253,7 @@ impl Dataset {
         let memory = match &*self.content {
             Content::Table(_) => "table",
             Content::Images { .. } => "images",
+            Content::Latents(_) => "latents",
         };
         if self.source.as_os_str().is_empty() { Path::new(memory) } else { &self.source }
     }
@@ -229,30 +263,55 @@ impl Dataset {
         match &*self.content {
             Content::Table(columns) => columns.first().map_or(0, |(_, values)| values.len()),
             Content::Images { levels, .. } => levels.len() / self.dim(),
+            Content::Latents(latents) => latents.points.mean.len() / self.dim(),
         }
     }
 
-    /// The number of columns of a table, or of levels of an image.
+    /// The number of columns of a table, of levels of an image, or of latents.
     pub fn dim(&self) -> usize {
         match &*self.content {
             Content::Table(columns) => columns.len(),
             Content::Images { shape, .. } => shape.iter().product(),
+            Content::Latents(latents) => latents.dim(),
         }
     }
 
-    /// Channels, height and width, where rows are images.
+    /// Channels, height and width, where rows are images or latents of images.
     pub fn image(&self) -> Option<[usize; 3]> {
         match &*self.content {
             Content::Table(_) => None,
             Content::Images { shape, .. } => Some(*shape),
+            Content::Latents(latents) => Some(latents.shape),
+        }
+    }
+
+    /// What the rows are latents of, where they are.
+    pub fn latents_of(&self) -> Option<&LatentsOf> {
+        self.own_latents().map(|latents| &latents.of)
+    }
+
+    /// Whether there are latents of the mirrored images too.
+    pub fn has_mirrored(&self) -> bool {
+        self.own_latents().is_some_and(|latents| latents.mirrored.is_some())
+    }
+
+    /// Whether rows are Gaussians, from which every use draws.
+    pub fn is_drawn_from(&self) -> bool {
+        self.own_latents().is_some_and(|latents| latents.points.std.is_some())
+    }
+
+    fn own_latents(&self) -> Option<&Latents> {
+        match &*self.content {
+            Content::Latents(latents) => Some(latents),
+            _ => None,
         }
     }
 
     /// The levels of images, 0…255, image by image, channel by channel, line by line.
     pub fn levels(&self) -> Option<&[u8]> {
         match &*self.content {
-            Content::Table(_) => None,
             Content::Images { levels, .. } => Some(levels),
+            _ => None,
         }
     }
 
@@ -262,10 +321,11 @@ impl Dataset {
         self.table().get(k).map(|(_, values)| values)
     }
 
-    /// The names and kinds of the columns; those of images are `p1`, `p2`, ….
+    /// The names and kinds of the columns; those of images are `p1`, `p2`, …, of latents `z1`, ….
     pub fn columns(&self) -> Vec<Column> {
         match &*self.content {
             Content::Images { .. } => pixel_columns(self.dim()),
+            Content::Latents(_) => latent_columns(self.dim()),
             Content::Table(columns) => {
                 let column = |(name, values): &(String, Values)| Column {
                     name: name.clone(),
@@ -285,6 +345,7 @@ impl Dataset {
     pub(super) fn cell_types(&self) -> Vec<CellType> {
         match &*self.content {
             Content::Images { .. } => vec![CellType::Integer; self.dim()],
+            Content::Latents(_) => vec![CellType::Single; self.dim()],
             Content::Table(columns) => columns.iter().map(|(_, v)| v.cell_type()).collect(),
         }
     }
@@ -293,7 +354,7 @@ impl Dataset {
     pub(super) fn table(&self) -> &[(String, Values)] {
         match &*self.content {
             Content::Table(columns) => columns,
-            Content::Images { .. } => &[],
+            _ => &[],
         }
     }
 
@@ -301,7 +362,7 @@ impl Dataset {
     pub(super) fn table_mut(&mut self) -> Option<&mut Vec<(String, Values)>> {
         match Arc::make_mut(&mut self.content) {
             Content::Table(columns) => Some(columns),
-            Content::Images { .. } => None,
+            _ => None,
         }
     }
 
@@ -326,11 +387,34 @@ impl Dataset {
                 let image = |&i: &usize| &levels[i * dim..(i + 1) * dim];
                 rows.iter().flat_map(image).map(|&level| level.into()).collect()
             }
+            Content::Latents(latents) => {
+                rows.iter().flat_map(|&i| latents.row(i)).copied().collect()
+            }
             Content::Table(columns) => {
                 let row = |&i: &usize| columns.iter().map(move |(_, v)| v.get(i) as f32);
                 rows.iter().flat_map(row).collect()
             }
         }
+    }
+
+    /// As [`Dataset::gather`], of Gaussians a draw by the rows' streams of `noise` instead of their
+    /// means. With `mirror` half of the draws of latents are those of the mirrored images, where
+    /// there are any.
+    ///
+    /// # Panics
+    /// As [`Dataset::gather`], and if there are not as many streams as rows.
+    pub(crate) fn draw(&self, rows: &[usize], mirror: bool, noise: &mut Noise) -> Vec<f32> {
+        match self.own_latents() {
+            Some(latents) => latents.draw(rows, mirror, noise),
+            None => self.gather(rows),
+        }
+    }
+
+    /// The standard deviations of row `i`, where rows are Gaussians.
+    pub(super) fn deviations(&self, i: usize) -> &[f32] {
+        let dim = self.dim();
+        let std = self.own_latents().and_then(|latents| latents.points.std.as_deref());
+        std.map_or(&[], |std| &std[i * dim..(i + 1) * dim])
     }
 
     /// All values in single precision, row-major `[rows, dim]`.
@@ -381,6 +465,7 @@ impl Dataset {
                 let levels = rows.iter().flat_map(image).copied().collect();
                 Content::Images { shape: *shape, levels }
             }
+            Content::Latents(latents) => Content::Latents(latents.take(rows)),
         };
         let files = self.files.is_empty().then(Vec::new);
         Dataset {
@@ -431,6 +516,7 @@ impl Dataset {
             Content::Images { levels, .. } => {
                 super::column::Cell::Integer(levels[row * self.dim() + k].into())
             }
+            Content::Latents(latents) => super::column::Cell::Real(latents.row(row)[k].into()),
         }
     }
 
@@ -461,6 +547,7 @@ impl Dataset {
                 }
                 levels.truncate(rows.len() * dim);
             }
+            Content::Latents(latents) => *latents = latents.take(rows),
         }
         self.labels = self.labels.as_ref().map(|labels| labels.take(rows));
         if !self.files.is_empty() {

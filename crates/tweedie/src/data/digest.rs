@@ -3,6 +3,9 @@
 use super::Dataset;
 use super::column::ColumnKind;
 
+/// What a digest starts from: FNV's offset.
+const START: u64 = 0xcbf2_9ce4_8422_2325;
+
 impl Dataset {
     /// How many rows equal an earlier row, in single precision.
     pub fn duplicate_rows(&self) -> usize {
@@ -13,13 +16,14 @@ impl Dataset {
     /// every platform and in every version, different (but for chance, 2⁻⁶⁴) for different ones.
     /// Not for secrets.
     pub fn fingerprint(&self) -> String {
-        let mut hash = hash_word(0xcbf2_9ce4_8422_2325, self.rows() as u64);
+        let mut hash = hash_word(START, self.rows() as u64);
         for column in self.columns() {
             hash = hash_word(hash, column.name.len() as u64);
             hash = column.name.bytes().fold(hash, |hash, byte| hash_word(hash, byte.into()));
             hash = hash_word(hash, u64::from(column.kind == ColumnKind::Integer));
         }
-        let hash = (0..self.rows()).fold(hash, |hash, i| hash_row(hash, &self.row(i)));
+        let hash = (0..self.rows())
+            .fold(hash, |hash, i| hash_row(hash_row(hash, &self.row(i)), self.deviations(i)));
         let labels = self.labels.iter().flat_map(|labels| &labels.of_rows);
         format!("{:016x}", labels.fold(hash, |hash, &label| hash_word(hash, label.into())))
     }
@@ -52,6 +56,11 @@ impl Dataset {
         self.file_rows.drop(&duplicates);
         self.dropped_duplicates = duplicates.len();
     }
+}
+
+/// A digest of these words, 16 hexadecimal digits, as [`Dataset::fingerprint`] has them.
+pub(crate) fn hash_words(words: impl Iterator<Item = u64>) -> String {
+    format!("{:016x}", words.fold(START, hash_word))
 }
 
 fn hash_word(hash: u64, word: u64) -> u64 {

@@ -26,7 +26,9 @@ use super::output::OutputFile;
 use super::write::Frame;
 use crate::{Error, Result};
 
-pub(crate) use archive::{NpzReader, NpzWriter};
+pub(crate) use archive::{NpzReader, NpzStream, NpzWriter};
+pub(super) use folder::Pictures;
+pub(super) use npy::read_array;
 pub(crate) use npy::write_images;
 
 /// The longest side that images can be brought to, in pixels.
@@ -170,6 +172,11 @@ pub(super) fn read(
         return Err(Error::config(option, problem, "leave it out, or give images"));
     }
     Ok(images)
+}
+
+/// Whether `path` is a folder of image files, which can be read a part at a time.
+pub(super) fn is_folder_of_pictures(path: &Path) -> Result<bool> {
+    Ok(detect(path)?.name == folder::FORMAT.name)
 }
 
 /// Whether a file is certain to hold images and no table.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::collect::Collector;
 use super::options::{Missing, Purpose, TableOptions};
-use super::{Dataset, formats};
+use super::{Dataset, formats, latents};
 use crate::{Error, Result};
 
 impl Dataset {
@@ -27,21 +27,29 @@ impl Dataset {
     /// BMP and TIFF; their labels are CIFAR's, those of `…-labels-idx1-ubyte` beside
     /// `…-images-idx3-ubyte`, the arrays `labels` or `y` of an NPZ, and the names of sub-folders
     /// where every image lies in one. Of an NPZ with `x_train` and `x_test`, or a folder of
-    /// CIFAR-10's batches, [`TableOptions::purpose`] says which images are meant.
+    /// CIFAR-10's batches, [`TableOptions::purpose`] says which images are meant. NPZ files of
+    /// latents are those that `tweedie latents encode` writes.
     ///
     /// # Errors
     /// Whatever in the file or the options cannot be used, with its place and the remedy.
     pub fn read_with(path: impl AsRef<Path>, options: &TableOptions) -> Result<Dataset> {
-        let mut collector = Collector::new(path.as_ref(), options);
-        let images = formats::read(path.as_ref(), options, &mut collector)?;
-        let mut data = match images {
-            Some(images) => Dataset::of_image_files(path.as_ref(), images, options)?,
-            None => collector.finish()?,
+        let mut data = match latents::read(path.as_ref(), options)? {
+            Some(latents) => latents,
+            None => Dataset::read_rows(path.as_ref(), options)?,
         };
         if options.unique {
             data.drop_duplicates();
         }
         Ok(data)
+    }
+
+    /// A table or images, equal rows among them.
+    fn read_rows(path: &Path, options: &TableOptions) -> Result<Dataset> {
+        let mut collector = Collector::new(path, options);
+        match formats::read(path, options, &mut collector)? {
+            Some(images) => Dataset::of_image_files(path, images, options),
+            None => collector.finish(),
+        }
     }
 }
 

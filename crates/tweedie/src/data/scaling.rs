@@ -11,6 +11,7 @@ use tch::Tensor;
 use super::column::Column;
 use super::dataset::pixel_columns;
 use super::images::MOST_LEVELS;
+use super::latents::latent_columns;
 use crate::{Error, Result};
 
 pub use fit::{Dequantize, ScalingOptions};
@@ -75,12 +76,16 @@ pub enum Scaling {
     Columns(Vec<ScaledColumn>),
     /// So many pixel levels 0…255, dequantised, to `[−1, 1]`.
     Pixels(usize),
+    /// So many latents, as they are.
+    Latents(usize),
 }
 
 /// Half the range of levels: a pixel's shift and scale.
 const HALF: f64 = 127.5;
 /// The map of a pixel.
 static PIXEL: ColumnScaling = ColumnScaling::Affine { shift: HALF, scale: HALF };
+/// The map of a latent.
+static LATENT: ColumnScaling = ColumnScaling::Affine { shift: 0.0, scale: 1.0 };
 const LEVELS: Grid = Grid { bin: 1.0, origin: 0.0 };
 
 /// How a scaling is written.
@@ -88,6 +93,7 @@ const LEVELS: Grid = Grid { bin: 1.0, origin: 0.0 };
 #[serde(untagged)]
 enum Stored {
     Pixels { pixels: usize },
+    Latents { latents: usize },
     Columns { columns: Vec<ScaledColumn> },
 }
 
@@ -95,6 +101,7 @@ impl From<Scaling> for Stored {
     fn from(scaling: Scaling) -> Stored {
         match scaling {
             Scaling::Pixels(pixels) => Stored::Pixels { pixels },
+            Scaling::Latents(latents) => Stored::Latents { latents },
             Scaling::Columns(columns) => Stored::Columns { columns },
         }
     }
@@ -108,6 +115,10 @@ impl TryFrom<Stored> for Scaling {
             Stored::Pixels { pixels } => {
                 Error::check_count("pixels", pixels, MOST_LEVELS)?;
                 return Ok(Scaling::Pixels(pixels));
+            }
+            Stored::Latents { latents } => {
+                Error::check_count("latents", latents, MOST_LEVELS)?;
+                return Ok(Scaling::Latents(latents));
             }
             Stored::Columns { columns } => columns,
         };
@@ -143,25 +154,25 @@ impl Scaling {
     pub fn dim(&self) -> usize {
         match self {
             Scaling::Columns(columns) => columns.len(),
-            Scaling::Pixels(pixels) => *pixels,
+            Scaling::Pixels(n) | Scaling::Latents(n) => *n,
         }
     }
 
-    /// The columns of a table; none of images.
+    /// The columns of a table; none of images and latents.
     pub fn columns(&self) -> &[ScaledColumn] {
         match self {
             Scaling::Columns(columns) => columns,
-            Scaling::Pixels(_) => &[],
+            _ => &[],
         }
     }
 
-    /// The names of the columns; those of pixels are `p1`, `p2`, ….
+    /// The names of the columns; those of pixels are `p1`, `p2`, …, those of latents `z1`, ….
     pub fn names(&self) -> Vec<String> {
+        let named = |columns: Vec<Column>| columns.into_iter().map(|column| column.name).collect();
         match self {
             Scaling::Columns(columns) => columns.iter().map(|c| c.column.name.clone()).collect(),
-            Scaling::Pixels(pixels) => {
-                pixel_columns(*pixels).into_iter().map(|column| column.name).collect()
-            }
+            Scaling::Pixels(pixels) => named(pixel_columns(*pixels)),
+            Scaling::Latents(latents) => named(latent_columns(*latents)),
         }
     }
 
@@ -173,6 +184,7 @@ impl Scaling {
         match self {
             Scaling::Columns(columns) => &columns[k].map,
             Scaling::Pixels(_) => &PIXEL,
+            Scaling::Latents(_) => &LATENT,
         }
     }
 
@@ -185,6 +197,7 @@ impl Scaling {
         match self {
             Scaling::Columns(columns) => columns[k].grid,
             Scaling::Pixels(_) => Some(LEVELS),
+            Scaling::Latents(_) => None,
         }
     }
 

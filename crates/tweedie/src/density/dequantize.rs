@@ -137,7 +137,8 @@ impl Density {
             Steps::Plain => {}
         }
         let device = run.model.space().device;
-        let dequantizer = kind.init(scaling, run.data.image, device, seed.derive("dequantiser"))?;
+        let dequantizer =
+            kind.init(scaling, run.data.levels(), device, seed.derive("dequantiser"))?;
         // fails now, not after the training, where the directory cannot be written
         run.dir.output("dequantizer.safetensors")?;
         let Rows { train: (table, train), held_out: (other, held_out) } = self.rows_for(data)?;

@@ -163,7 +163,7 @@ impl EvaluateOptions {
 
     /// What is measured of `density`.
     pub fn metrics_of(&self, density: &Density) -> Vec<Metric> {
-        match (self.metrics.is_empty(), self.images.network.is_some(), density.is_of_images()) {
+        match (self.metrics.is_empty(), self.images.network.is_some(), density.is_large()) {
             (false, ..) => self.metrics.clone(),
             (_, true, _) => vec![Metric::Fd],
             (_, _, true) => vec![Metric::Nll],
@@ -191,6 +191,8 @@ pub struct Evaluation {
     pub dim: usize,
     /// Whether they are images.
     pub images: bool,
+    /// Whether rows are latents of images.
+    pub latents: bool,
     /// Whether their levels are scored as probabilities.
     pub levels: bool,
     /// The noise within their bins.
@@ -215,6 +217,7 @@ impl Evaluation {
                 "bits per dimension, levels 0…255 dequantised (densities per level), one draw per \
                  step"
             }
+            (false, _) if self.latents => "nats per row of latents",
             (false, _) => "nats per row, data units",
         };
         match self.dequantization {
@@ -269,6 +272,7 @@ impl Density {
         let mut found = Evaluation {
             dim: self.run.data.scaling.dim(),
             images: self.is_of_images(),
+            latents: self.run.data.latents.is_some(),
             levels: options.of_levels(self),
             dequantization: options.dequantization,
             figures: measure(self, &metrics, options, batch, watch)?,

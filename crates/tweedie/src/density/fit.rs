@@ -323,7 +323,7 @@ impl Hooks for Keeper<'_> {
 
     /// Images: samples of the same noise every time.
     fn look(&mut self, model: &Model, iteration: u64) -> Result<()> {
-        if self.record.image.is_none() {
+        if self.record.levels().is_none() {
             return Ok(());
         }
         let stop = || self.watch.stop();

@@ -190,8 +190,9 @@ pub(super) fn measure(
     if metrics.is_empty() && images.save_reference.is_none() {
         return Ok(Vec::new());
     }
-    let Some(shape) = run.data.image else {
-        let problem = format!("{} is a run of a table", density.name());
+    let Some(shape) = run.data.levels() else {
+        let what = if run.data.latents.is_some() { "latents" } else { "a table" };
+        let problem = format!("{} is a run of {what}", density.name());
         let remedy = "fd, is and pr are of images: request nll or mmd";
         return Err(Error::config("evaluate.metrics", problem, remedy));
     };

@@ -82,12 +82,12 @@ impl Density {
 
     /// All rows of a data set with the columns of this density, to judge it on.
     pub(super) fn all_of(&self, table: Dataset) -> TestRows {
-        let own = if self.is_of_images() { None } else { self.run.prepared() };
+        let own = if self.is_large() { None } else { self.run.prepared() };
         let reference = own.and_then(|own| self.reference(&own));
         TestRows { rows: (0..table.rows()).collect(), table, reference }
     }
 
-    /// What classical densities are fitted to. None for images, where the full covariance and all
+    /// What classical densities are fitted to. None for images and latents, where the full covariance and all
     /// distances cost more than the network.
     fn reference(&self, own: &Prepared) -> Option<(Tensor, Tensor)> {
         let (run, seed) = (&self.run, Seed(self.run.config.seed));
@@ -101,7 +101,7 @@ impl Density {
             let validation = own.validation_rows(BANDWIDTH_ROWS, seed.derive("validation rows"));
             (train, validation.to_kind(Kind::Double))
         };
-        (!self.is_of_images()).then(fit)
+        (!self.is_large()).then(fit)
     }
 
     /// Brings the test rows of two densities to those that both have.

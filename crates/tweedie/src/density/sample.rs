@@ -6,7 +6,11 @@ use tch::Tensor;
 
 use super::grids::Grids;
 use super::{Density, SampleOptions};
-use crate::data::{CellType, OutputFile, TableFormat, write_images, write_table};
+use crate::autoencoder::Autoencoder;
+use crate::data::{
+    CellType, LatentsOf, OutputFile, TableFormat, read_latents, write_images, write_latents,
+    write_table,
+};
 use crate::sample::{Clipped, Ground, MOST_ROWS, Sampling};
 use crate::tensor::to_vec;
 use crate::watch::{Silent, Watch};
@@ -21,8 +25,10 @@ pub struct Samples {
     pub columns: Vec<String>,
     /// How each column is written: as the training data were.
     pub types: Vec<CellType>,
-    /// Channels, height and width, where rows are images.
+    /// Channels, height and width, where rows are images or latents of images.
     pub image: Option<[usize; 3]>,
+    /// What rows are latents of, where they are.
+    pub latents: Option<LatentsOf>,
     /// What was clipped on the way.
     pub clipped: Clipped,
 }
@@ -38,13 +44,62 @@ impl Samples {
         Tensor::from_slice(&self.values).view([-1, self.columns.len() as i64])
     }
 
+    /// Latents in a file: what [`Samples::write`] or [`Autoencoder::encode_images`] wrote, of
+    /// Gaussians their means, or an NPY array `[n, C, h, w]` of latents, taken to be those of `vae`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the file holds anything else.
+    pub fn read_latents(path: &Path, vae: &Autoencoder) -> Result<Samples> {
+        let (values, shape, of) = read_latents(path)?;
+        let dim = shape.iter().product();
+        let of = match of {
+            Some(of) => of,
+            None => vae.latents_of(vae.image_shape(shape)?),
+        };
+        Ok(Samples {
+            values,
+            columns: (1..=dim).map(|i| format!("z{i}")).collect(),
+            types: vec![CellType::Single; dim],
+            image: Some(shape),
+            latents: Some(of),
+            clipped: Clipped::default(),
+        })
+    }
+
+    /// The images that samples of latents are decoded to, whole or in tiles of so many latents
+    /// ([`Autoencoder::decode_in_tiles`]).
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the rows are no latents, or of another autoencoder.
+    pub fn decoded(&self, vae: &Autoencoder, tile: Option<usize>) -> Result<Samples> {
+        let (Some(of), Some(shape)) = (&self.latents, self.image) else {
+            let remedy = "leave it out: it is for runs of latents";
+            return Err(Error::config("latents.vae", "the rows are no latents", remedy));
+        };
+        vae.check_of(of)?;
+        let values = vae.decode_values(&self.values, shape, tile)?;
+        let image = vae.image_shape(shape)?;
+        let dim = image.iter().product();
+        Ok(Samples {
+            values,
+            columns: (1..=dim).map(|i| format!("p{i}")).collect(),
+            types: vec![CellType::Integer; dim],
+            image: Some(image),
+            latents: None,
+            clipped: self.clipped,
+        })
+    }
+
     /// Writes a table: `.csv`, `.tsv`, `.parquet` or `.npy`; of images `.npy` is an array of levels
-    /// in 0…255, `[n, H, W]` or `[n, 3, H, W]`, which is read as images again.
+    /// in 0…255, `[n, H, W]` or `[n, 3, H, W]`, which is read as images again, and of latents
+    /// `.npz` is a file of latents.
     ///
     /// # Errors
     /// [`Error::Config`] for another format; [`Error::Io`] if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        TableFormat::of(path.as_ref())?;
+        if !self.are_latents(path.as_ref()) {
+            TableFormat::of(path.as_ref())?;
+        }
         self.write_to(OutputFile::create(path)?)
     }
 
@@ -53,12 +108,21 @@ impl Samples {
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn write_to(&self, out: OutputFile) -> Result<()> {
-        match self.image {
-            Some(shape) if TableFormat::of(out.path())?.holds_images() => {
+        match (self.image, &self.latents) {
+            (Some(shape), Some(of)) if self.are_latents(out.path()) => {
+                write_latents(out, shape, of, &self.values)
+            }
+            (Some(shape), None) if TableFormat::of(out.path())?.holds_images() => {
                 write_images(out, shape, &self.values)
             }
             _ => write_table(out, &self.columns, &self.types, &self.values),
         }
+    }
+
+    /// Whether they are written to `path` as a file of latents.
+    fn are_latents(&self, path: &Path) -> bool {
+        let named = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"));
+        named && self.latents.is_some()
     }
 }
 
@@ -94,6 +158,7 @@ impl Density {
             columns: data.names(),
             types: data.cell_types(),
             image: data.image,
+            latents: data.latents.clone(),
             clipped,
         }
     }
@@ -140,6 +205,6 @@ impl Density {
 
     /// `options` with everything decided for this density.
     pub(super) fn sampling(&self, options: &SampleOptions) -> Sampling {
-        options.of(&self.run.model, self.is_of_images())
+        options.of(&self.run.model, self.is_large())
     }
 }

@@ -286,7 +286,8 @@ impl Density {
     ) -> Result<(usize, CovarianceConfig)> {
         let method = options.estimator.method();
         if method.scores_levels() && !self.is_of_images() {
-            let problem = format!("{}, of a run on a table", method.name());
+            let what = if self.run.data.latents.is_some() { "latents" } else { "a table" };
+            let problem = format!("{}, of a run on {what}", method.name());
             let remedy = "give elbo, bound, bound-sm or ode";
             return Err(Error::config("score.estimator", problem, remedy));
         }

@@ -67,7 +67,7 @@ impl DitConfig {
         self.check()?;
         let mut builder = Builder::counting();
         self.lay_out(&mut builder, 0, Seed(0));
-        Ok(builder.into_entries())
+        Ok(builder.entries().to_vec())
     }
 
     /// The fixed features of the patches' places, `[1, n, width]`.
@@ -260,7 +260,7 @@ impl Trunk {
         });
         let blocks =
             (0..blocks).map(|i| Block::new(maker, &format!("{prefix}blocks.{i}"), width)).collect();
-        let patches = Conv { weight, stride: patch, padding: 0 };
+        let patches = Conv { weight, bias: true, stride: patch, padding: 0 };
         Trunk { patches, time, classes, blocks, width, places: OnceCell::new() }
     }
 

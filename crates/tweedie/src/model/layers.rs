@@ -7,7 +7,7 @@ use super::{Mode, Precision};
 
 /// One pass through a network: its parameters and how it is to compute.
 #[derive(Clone, Copy)]
-pub(super) struct Pass<'a> {
+pub(crate) struct Pass<'a> {
     pub parameters: &'a Parameters,
     /// The kind that products of weights and activations are computed in.
     pub products: Kind,
@@ -32,7 +32,7 @@ impl Pass<'_> {
 
 /// `x Wᵀ + b`; the bias follows the weight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Linear(pub usize);
+pub(crate) struct Linear(pub usize);
 
 impl Linear {
     pub fn apply(self, p: &Pass, x: &Tensor) -> Tensor {
@@ -41,11 +41,12 @@ impl Linear {
     }
 }
 
-/// A square convolution; the bias follows the weight.
+/// A square convolution; the bias, if any, follows the weight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Conv {
+pub(crate) struct Conv {
     /// Index of the weight.
     pub weight: usize,
+    pub bias: bool,
     pub stride: i64,
     pub padding: i64,
 }
@@ -55,7 +56,7 @@ impl Conv {
         let kind = p.products;
         x.to_kind(kind).conv2d(
             &p.get(self.weight).to_kind(kind),
-            Some(p.get(self.weight + 1).to_kind(kind)),
+            self.bias.then(|| p.get(self.weight + 1).to_kind(kind)),
             [self.stride, self.stride],
             [self.padding, self.padding],
             [1, 1],

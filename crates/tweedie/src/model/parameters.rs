@@ -151,9 +151,18 @@ impl Builder {
         self.size
     }
 
-    /// Where everything is to lie.
-    pub fn into_entries(self) -> Vec<Entry> {
-        self.entries
+    /// The parameters with these values, whose device they are on, whatever was drawn for them.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn over(self, flat: Tensor) -> Parameters {
+        assert_eq!(flat.size(), [self.size], "values of parameters");
+        Parameters::over(flat, self.entries)
+    }
+
+    /// What was added so far.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// The parameters, on `device`.

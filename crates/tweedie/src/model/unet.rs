@@ -8,7 +8,7 @@
 
 mod config;
 mod diffusers;
-mod layers;
+pub(crate) mod layers;
 
 use tch::{Device, Tensor};
 
@@ -119,7 +119,7 @@ impl Resize {
         match self {
             Resize::Conv(conv) if config.pad_end => conv.apply(p, &x.constant_pad_nd([0, 1, 0, 1])),
             Resize::Conv(conv) => conv.apply(p, x),
-            Resize::Block(block) => block.apply(p, x, time),
+            Resize::Block(block) => block.apply(p, x, Some(time)),
         }
     }
 
@@ -129,7 +129,7 @@ impl Resize {
                 let (_, _, height, width) = x.size4().expect("an image");
                 conv.apply(p, &x.upsample_nearest2d([2 * height, 2 * width], None, None))
             }
-            Resize::Block(block) => block.apply(p, x, time),
+            Resize::Block(block) => block.apply(p, x, Some(time)),
         }
     }
 }
@@ -239,7 +239,7 @@ impl Trunk {
         }
         let time = time.silu();
         let block = |(block, attention): &(ResBlock, Option<Attention>), x: &Tensor| {
-            let x = block.apply(p, x, &time);
+            let x = block.apply(p, x, Some(&time));
             attention.as_ref().map_or_else(|| x.shallow_clone(), |attention| attention.apply(p, &x))
         };
         let mut h = self.input.apply(p, x);
@@ -255,11 +255,11 @@ impl Trunk {
             }
         }
         let (first, attention, second) = &self.middle;
-        h = first.apply(p, &h, &time);
+        h = first.apply(p, &h, Some(&time));
         if let Some(attention) = attention {
             h = attention.apply(p, &h);
         }
-        h = second.apply(p, &h, &time);
+        h = second.apply(p, &h, Some(&time));
         for level in &self.up {
             for part in &level.blocks {
                 h = block(
@@ -357,7 +357,7 @@ impl UNet {
             // training
             let features = features.contiguous();
             match &head.block {
-                Some(block) => head.output.apply(p, &block.apply(p, &features, &time)),
+                Some(block) => head.output.apply(p, &block.apply(p, &features, Some(&time))),
                 None => head.output.apply(p, &features),
             }
         });

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::record::into_classes;
+use super::record::{in_words, into_classes};
 use super::{
     DataConfig, DataRecord, TableRows, dequantized_from, level_rows, parts_of, scaled_rows,
 };
@@ -114,10 +114,18 @@ impl Prepared {
                 }
             }
         } else if !fits_images(&config.scaling) {
-            let problem =
-                "the data are images, whose levels are dequantised and brought to [−1, 1]";
+            let problem = match table.latents_of() {
+                Some(_) => "the data are latents, which are taken as they are",
+                None => "the data are images, whose levels are dequantised and brought to [−1, 1]",
+            };
             let remedy = "leave out data.scaling.dequantize and data.scaling.marginals";
             return Err(Error::config("data.scaling", problem, remedy));
+        }
+        if config.flip && table.latents_of().is_some() && !table.has_mirrored() {
+            let problem = "the latents of a mirrored image are not the mirrored latents, and the \
+                           data hold none of mirrored images";
+            let remedy = "encode the images with latents.flip, or leave it out";
+            return Err(Error::config("data.flip", problem, remedy));
         }
         let classes = classes_of(&table, config)?;
         into_classes(&mut table, &classes)?;
@@ -127,9 +135,10 @@ impl Prepared {
             let remedy = "give more rows or a larger training share";
             return Err(Error::config("data.split", problem, remedy));
         }
-        let (scaling, marginals, remarks) = match table.image() {
-            Some(_) => (Scaling::Pixels(table.dim()), Vec::new(), Vec::new()),
-            None => {
+        let (scaling, marginals, remarks) = match (table.levels(), table.latents_of()) {
+            (Some(_), _) => (Scaling::Pixels(table.dim()), Vec::new(), Vec::new()),
+            (_, Some(_)) => (Scaling::Latents(table.dim()), Vec::new(), Vec::new()),
+            _ => {
                 let (scaling, marginals) = Scaling::choose(&table, &split.train, &config.scaling)?;
                 let far = table.far_values(&scaling)?;
                 let remarks = [far, table.remarks(&config.scaling.dequantize)].concat();
@@ -141,9 +150,19 @@ impl Prepared {
                 purpose: Purpose::Validation,
                 ..config.table.of_columns(&table.names())
             };
-            let mut table = Dataset::read_with(path, &options)?;
-            into_classes(&mut table, &classes)?;
-            Ok::<_, Error>(table)
+            let mut other = Dataset::read_with(path, &options)?;
+            let of = |data: &Dataset| {
+                (data.image(), data.latents_of().map(|latents| latents.digest.clone()))
+            };
+            if of(&other) != of(&table) {
+                let words = |data: &Dataset| in_words(data.image(), data.latents_of());
+                let (found, own) = (words(&other), words(&table));
+                let problem = format!("holds {found}, the training data are {own}");
+                let remedy = "give data of the same kind and shape, latents of one autoencoder";
+                return Err(Error::data(path, problem, remedy));
+            }
+            into_classes(&mut other, &classes)?;
+            Ok::<_, Error>(other)
         };
         let validation = config.validation.as_ref().map(read).transpose()?;
         let held_out = validation.as_ref().map_or(split.validation.len(), Dataset::rows);
@@ -152,6 +171,7 @@ impl Prepared {
             scaling,
             marginals,
             image: table.image(),
+            latents: table.latents_of().cloned(),
             classes,
             rows: [split.train.len(), held_out, split.test.len()],
             split_seed: seed,
@@ -220,7 +240,7 @@ impl Prepared {
             return None;
         }
         let limit = config.validation_rows;
-        let judge = match self.record.image {
+        let judge = match self.record.levels() {
             Some(_) => Validation::of_levels(&self.validation_levels(limit), seed)
                 .in_batches_of(config.batch_size),
             None => {

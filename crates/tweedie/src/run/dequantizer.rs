@@ -125,7 +125,7 @@ impl RunDir {
         let config = checkpoint::about(&bytes, CONFIG).map_err(broken)?;
         let config: VariationalConfig = serde_json::from_str(&config)
             .map_err(|e| broken(format!("has a configuration that cannot be read: {e}")))?;
-        let needed = config.size(&data.scaling, data.image)?;
+        let needed = config.size(&data.scaling, data.levels())?;
         if needed.saturating_mul(2) as u64 > bytes.len() as u64 {
             return Err(broken(format!(
                 "holds {} bytes and its configuration has {needed} parameters",
@@ -133,7 +133,7 @@ impl RunDir {
             )));
         }
         // the seed is of weights that are overwritten
-        let dequantizer = config.init(&data.scaling, data.image, device, Seed(0))?;
+        let dequantizer = config.init(&data.scaling, data.levels(), device, Seed(0))?;
         let flat = checkpoint::read_parameters(&bytes, dequantizer.parameters(), &self.setup()?)
             .map_err(broken)?;
         dequantizer.parameters().assign(&flat.to_device(device));

@@ -27,14 +27,14 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// The contents of a JSON file.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path, remedy: &str) -> Result<T> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, remedy: &str) -> Result<T> {
     serde_json::from_slice(&read(path)?).map_err(|e| {
         Error::checkpoint(path, format!("is not the configuration expected here ({e})"), remedy)
     })
 }
 
 /// The error of a model with something that this crate does not have.
-pub(super) fn cannot_compute(path: &Path, what: impl std::fmt::Display) -> Error {
+pub(crate) fn cannot_compute(path: &Path, what: impl std::fmt::Display) -> Error {
     let remedy = "this cannot be computed here; choose another model";
     Error::checkpoint(path, format!("has {what}"), remedy)
 }
@@ -103,7 +103,7 @@ pub(super) fn read_tensors(dir: &Path, files: &[String], entries: &[Entry]) -> R
 }
 
 /// Refuses a configuration whose network is larger than the weights beside it, up to as much again.
-pub(super) fn check_size(config: &Path, needed: i64, found: i64) -> Result<()> {
+pub(crate) fn check_size(config: &Path, needed: i64, found: i64) -> Result<()> {
     if needed / 2 > found {
         let problem = format!(
             "describes a network of {needed} parameters, and the weights beside it hold {found}"
@@ -137,7 +137,7 @@ fn split_head(found: &mut BTreeMap<String, Tensor>, channels: i64) {
 }
 
 /// The tensors of the `files` of `dir` by their names of today.
-fn read_named(dir: &Path, files: &[String]) -> Result<BTreeMap<String, Tensor>> {
+pub(crate) fn read_named(dir: &Path, files: &[String]) -> Result<BTreeMap<String, Tensor>> {
     let mut found: BTreeMap<String, Tensor> = BTreeMap::new();
     for name in files {
         let path = dir.join(name);
@@ -154,7 +154,11 @@ fn read_named(dir: &Path, files: &[String]) -> Result<BTreeMap<String, Tensor>> 
 }
 
 /// The tensors of `dir`, flat and in the order of `entries`.
-fn arranged(dir: &Path, mut found: BTreeMap<String, Tensor>, entries: &[Entry]) -> Result<Tensor> {
+pub(crate) fn arranged(
+    dir: &Path,
+    mut found: BTreeMap<String, Tensor>,
+    entries: &[Entry],
+) -> Result<Tensor> {
     let wrong = |problem: String| {
         Error::checkpoint(dir, problem, "give a folder whose files belong together")
     };
@@ -190,7 +194,7 @@ fn arranged(dir: &Path, mut found: BTreeMap<String, Tensor>, entries: &[Entry]) 
 }
 
 /// The files that hold the weights.
-fn weight_files(dir: &Path) -> Result<Vec<String>> {
+pub(crate) fn weight_files(dir: &Path) -> Result<Vec<String>> {
     if dir.join(WEIGHTS).exists() {
         return Ok(vec![WEIGHTS.into()]);
     }

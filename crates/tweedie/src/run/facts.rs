@@ -64,7 +64,7 @@ impl Facts {
             (dir.about()?, dir.config()?, dir.data()?, dir.metrics()?);
         let status = dir.status()?;
         // runs without it judged images by the density of dequantised pixels in the network's units
-        let levels = data.image.is_some() && status.is_some();
+        let levels = data.levels().is_some() && status.is_some();
         let ending = Ending::of(status, &config, &data, &metrics);
         Ok(Facts { about, config, data, metrics, ending, levels })
     }

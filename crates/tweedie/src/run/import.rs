@@ -15,6 +15,7 @@ use super::exchange::{
 };
 use super::scheduler::{LAWS, PREDICTIONS, Sampling, Scheduler};
 use super::{DataConfig, DataRecord, Run, RunConfig, RunDir, write_json};
+use crate::autoencoder::Autoencoder;
 use crate::covariance::NoiseStatistics;
 use crate::data::{Column, ColumnKind, ColumnScaling, OutputFile, ScaledColumn, Scaling};
 use crate::model::{
@@ -122,13 +123,19 @@ struct Found {
 /// remark about what had to be assumed.
 ///
 /// A DiT of a `DiTPipeline`, or of other numbers of channels than 1 and 3, is of an autoencoder's
-/// latents, real numbers that are taken as they are: a table with a column for each. The
-/// autoencoder is not read.
+/// latents, real numbers that are taken as they are. The autoencoder is that at `vae`, or else the
+/// pipeline's own; where neither can be read the latents are a table with a column for each, and
+/// the run can be sampled alone.
 ///
 /// # Errors
 /// As [`read_unet`] and [`read_dit`]; and for a scheduler that has no equal here, or a run that is
 /// there already.
-pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> {
+pub fn import(
+    dir: &Path,
+    vae: Option<&Path>,
+    out: &Path,
+    device: Device,
+) -> Result<Option<String>> {
     let index_path = dir.join("model_index.json");
     let pipeline = index_path.exists();
     let index = match pipeline {
@@ -173,8 +180,10 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
     let labels = index.labels(network.classes()).map_err(|what| {
         Error::checkpoint(&index_path, what, "leave id2label out, or complete it")
     })?;
-    let autoencoder = Some(dir.join("vae")).filter(|vae| vae.is_dir());
-    let latents = is_dit && (pipeline || autoencoder.is_some() || !of_pixels(&network));
+    let own = Some(dir.join("vae")).filter(|vae| vae.is_dir());
+    let autoencoder = vae.map(Path::to_path_buf).or(own);
+    let latents =
+        vae.is_some() || is_dit && (pipeline || autoencoder.is_some() || !of_pixels(&network));
     let found = Found { net, network, scheduler, labels, latents, autoencoder, assumed };
     found.into_run(&path, dir, out, device)
 }
@@ -188,19 +197,20 @@ pub fn import(dir: &Path, out: &Path, device: Device) -> Result<Option<String>> 
 pub fn import_dit_checkpoint(
     file: &Path,
     heads: Option<i64>,
+    vae: Option<&Path>,
     out: &Path,
     device: Device,
 ) -> Result<Option<String>> {
     let net = read_dit_checkpoint(file, heads, device)?;
     let network = NetworkConfig::Dit(net.config().clone());
-    let latents = !of_pixels(&network);
+    let latents = vae.is_some() || !of_pixels(&network);
     let sampling = match net.parameters().size() > net.score_size() {
         true => Sampling { variance_type: "learned_range".into(), ..Sampling::own() },
         false => Sampling::own(),
     };
     let scheduler = Scheduler { sampling, ..Scheduler::default() };
     let assumed = vec![format!("a checkpoint has no {SCHEDULER}: {DDPM}")];
-    let (labels, autoencoder) = (None, None);
+    let (labels, autoencoder) = (None, vae.map(Path::to_path_buf));
     let found =
         Found { net: Box::new(net), network, scheduler, labels, latents, autoencoder, assumed };
     found.into_run(file, file, out, device)
@@ -246,21 +256,34 @@ impl Found {
         network.set_steps(scheduler.num_train_timesteps as i64);
         let shape = network.image().expect("a network for images");
         let dim = shape.iter().product::<usize>() as i64;
-        let mut remarks = Vec::new();
+        let (mut remarks, mut of) = (Vec::new(), None);
         if latents {
             if dim > MOST_LATENTS {
                 return Err(cannot_compute(source, format!("latents of {dim} numbers")));
             }
             let [channels, height, width] = shape;
-            let whose = match &autoencoder {
-                Some(path) => format!("the autoencoder {}", path.display()),
-                None => "an autoencoder".into(),
+            let vae = autoencoder.as_ref().map(|path| (path, Autoencoder::read(path, device)));
+            let (whose, unread) = match vae {
+                Some((_, Ok(vae))) => {
+                    of = Some(vae.latents_of(vae.image_shape(shape)?));
+                    (format!("the autoencoder {}", vae.name()), None)
+                }
+                Some((path, Err(error))) => {
+                    (format!("the autoencoder {}", path.display()), Some(format!(": {error}")))
+                }
+                None => ("an autoencoder".into(), Some(String::new())),
             };
             remarks.push(format!(
                 "rows are latents of {whose}, {channels} x {height} x {width} real numbers, times \
                  its scaling factor; likelihoods are of latents, never of pixels"
             ));
-            assumed.push(format!("{}; the autoencoder is not read", remarks[0]));
+            assumed.push(match unread {
+                Some(why) => format!(
+                    "{}; the autoencoder is not read, so that the run can be sampled alone{why}",
+                    remarks[0]
+                ),
+                None => remarks[0].clone(),
+            });
         }
         let remark = assumed.into_iter().reduce(|a, b| format!("{a}; {b}"));
         let (dir, source) = (source, source.display().to_string());
@@ -305,9 +328,14 @@ impl Found {
         };
         let record = DataRecord {
             source,
-            scaling: if latents { latent_columns(dim) } else { Scaling::Pixels(dim as usize) },
+            scaling: match (latents, &of) {
+                (false, _) => Scaling::Pixels(dim as usize),
+                (true, Some(_)) => Scaling::Latents(dim as usize),
+                (true, None) => latent_columns(dim),
+            },
             marginals: Vec::new(),
-            image: (!latents).then_some(shape),
+            image: (!latents || of.is_some()).then_some(shape),
+            latents: of,
             classes,
             rows: [0; 3],
             split_seed: 0,
@@ -409,7 +437,8 @@ pub fn export(run: &Run, out: &Path) -> Result<()> {
         let problem = "the network of this run is neither a U-Net nor a DiT";
         return Err(cannot(problem, "export a run on images"));
     };
-    let latents = matches!(network, NetworkConfig::Dit(_)) && run.data.image.is_none();
+    let is_dit = matches!(network, NetworkConfig::Dit(_));
+    let latents = run.data.latents.is_some() || is_dit && run.data.image.is_none();
     if !latents && run.data.image != Some(shape) {
         return Err(cannot(
             "the rows of this run are not images of its network's shape",

@@ -223,9 +223,11 @@ impl Prepared {
         let keep = &config.keep;
         keep.check()?;
         let (KeepBy::Distance, Some(network)) = (keep.by, &keep.network) else { return Ok(None) };
-        let Some(image) = self.record.image.map(|shape| shape.map(|n| n as i64)) else {
+        let Some(image) = self.record.levels().map(|shape| shape.map(|n| n as i64)) else {
             let remedy = "leave it out: it is for images";
-            return Err(Error::config("keep.by", "distance, and the data are a table", remedy));
+            let what = if self.record.latents.is_some() { "latents" } else { "a table" };
+            let problem = format!("distance, and the data are {what}");
+            return Err(Error::config("keep.by", problem, remedy));
         };
         let extractor = Extractor::read(network, device)?;
         let batch = config.train.batch_size;

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{CellType, ColumnKind, Dataset, MarginalChoice, Purpose, Scaling, TableOptions};
+use crate::data::{
+    CellType, ColumnKind, Dataset, LatentsOf, MarginalChoice, Purpose, Scaling, TableOptions,
+};
 use crate::model::NetworkConfig;
 use crate::{Error, Result};
 
@@ -19,9 +21,12 @@ pub struct DataRecord {
     /// [`Marginals::Auto`](crate::data::Marginals::Auto).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marginals: Vec<MarginalChoice>,
-    /// Channels, height and width, where rows are images.
+    /// Channels, height and width, where rows are images, or latents of images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<[usize; 3]>,
+    /// What rows are latents of, where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latents: Option<LatentsOf>,
     /// The classes that the model is conditioned on; none: it is not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
@@ -44,16 +49,37 @@ impl DataRecord {
         self.scaling.names()
     }
 
+    /// Channels, height and width, where rows are images of levels 0…255: their likelihoods are
+    /// probabilities of levels, in bits per dimension.
+    pub fn levels(&self) -> Option<[usize; 3]> {
+        self.image.filter(|_| self.latents.is_none())
+    }
+
+    /// What rows are, in words.
+    pub(super) fn in_words(&self) -> String {
+        in_words(self.image, self.latents.as_ref())
+    }
+
     /// What of a record from a file cannot be.
     pub(super) fn check(&self) -> std::result::Result<(), String> {
         if self.scaling.dim() == 0 {
             return Err("has no columns".into());
         }
-        let Some(shape) = self.image else { return Ok(()) };
+        let Some(shape) = self.image else {
+            return match self.latents {
+                Some(_) => Err("is of latents without a shape".into()),
+                None => Ok(()),
+            };
+        };
         let pixels = shape.iter().try_fold(1usize, |pixels, &n| pixels.checked_mul(n));
         if pixels != Some(self.scaling.dim()) {
             let columns = self.scaling.dim();
-            return Err(format!("has {}, and {columns} columns", in_words(self.image)));
+            return Err(format!("has {}, and {columns} columns", self.in_words()));
+        }
+        if self.latents.is_some() || matches!(self.scaling, Scaling::Latents(_)) {
+            let latents = matches!(self.scaling, Scaling::Latents(_)) && self.latents.is_some();
+            let wrong = "is of latents, and does not say of which or how they are scaled";
+            return if latents { Ok(()) } else { Err(wrong.into()) };
         }
         match self.scaling.level_columns().len() == self.scaling.dim() {
             true => Ok(()),
@@ -63,8 +89,10 @@ impl DataRecord {
 
     /// How samples are written: as the columns were.
     pub fn cell_types(&self) -> Vec<CellType> {
-        let Scaling::Columns(columns) = &self.scaling else {
-            return vec![CellType::Integer; self.scaling.dim()];
+        let columns = match &self.scaling {
+            Scaling::Columns(columns) => columns,
+            Scaling::Pixels(pixels) => return vec![CellType::Integer; *pixels],
+            Scaling::Latents(latents) => return vec![CellType::Single; *latents],
         };
         let types = columns.iter().map(|c| match (c.column.kind, &c.grid) {
             (ColumnKind::Integer, Some(_)) => CellType::Integer,
@@ -79,8 +107,9 @@ impl DataRecord {
         match own == shape {
             true => Ok(()),
             false => {
-                let (image, own) = (in_words(self.image), in_words(Some(own)));
-                Err(format!("has {image}, the network is of {own}"))
+                let [channels, height, width] = own;
+                let image = self.in_words();
+                Err(format!("has {image}, the network is of {channels} × {height} × {width}"))
             }
         }
     }
@@ -113,9 +142,18 @@ impl DataRecord {
     /// [`Error::Data`] if rows are of another kind or shape, [`Error::Config`] if a column is
     /// missing.
     pub fn conform(&self, mut data: Dataset) -> Result<Dataset> {
-        if data.image() != self.image {
-            let (found, own) = (in_words(data.image()), in_words(self.image));
-            let problem = format!("holds {found}, the run is of {own}");
+        let problem = match (data.latents_of(), &self.latents) {
+            (found, own) if data.image() != self.image || found.is_some() != own.is_some() => {
+                let (found, own) = (in_words(data.image(), found), self.in_words());
+                Some(format!("holds {found}, the run is of {own}"))
+            }
+            (Some(found), Some(own)) if found.digest != own.digest => Some(format!(
+                "holds latents of the autoencoder {} ({}), the run is of those of {} ({})",
+                found.vae, found.digest, own.vae, own.digest
+            )),
+            _ => None,
+        };
+        if let Some(problem) = problem {
             let remedy = "give data of the same kind and shape";
             return Err(Error::data(data.called(), problem, remedy));
         }
@@ -141,10 +179,11 @@ impl DataRecord {
     }
 }
 
-/// What rows are: images of this shape, or those of a table.
-pub(super) fn in_words(image: Option<[usize; 3]>) -> String {
+/// What rows are: images or latents of this shape, or those of a table.
+pub(super) fn in_words(image: Option<[usize; 3]>, latents: Option<&LatentsOf>) -> String {
+    let what = if latents.is_some() { "latents" } else { "images" };
     match image {
-        Some([channels, height, width]) => format!("images of {channels} × {height} × {width}"),
+        Some([channels, height, width]) => format!("{what} of {channels} × {height} × {width}"),
         None => "a table".into(),
     }
 }

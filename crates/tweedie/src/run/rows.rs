@@ -20,7 +20,8 @@ pub(crate) fn parts_of(rows: usize, dim: usize) -> impl Iterator<Item = Range<us
 }
 
 /// Rows of a table in the network's units `[n, d]` (f64) and `ln |d scaled/d raw|` per row,
-/// dequantised uniformly. Dequantisation draws from stream `i` of `seed` for the `i`-th of `rows`.
+/// dequantised uniformly, latents drawn from their Gaussians. Both draw from stream `i` of a seed
+/// for the `i`-th of `rows`.
 pub fn scaled_rows(
     table: &Dataset,
     rows: &[usize],
@@ -50,8 +51,10 @@ pub fn dequantized_from(
     seed: Seed,
     first: u64,
 ) -> Dequantized {
-    let levels = table.gather(rows);
-    dequantizer.dequantize(&levels, &mut Noise::new(seed, first..first + rows.len() as u64))
+    let numbers = first..first + rows.len() as u64;
+    let of_latents = &mut Noise::new(seed.derive("latents"), numbers.clone());
+    let levels = table.draw(rows, false, of_latents);
+    dequantizer.dequantize(&levels, &mut Noise::new(seed, numbers))
 }
 
 /// As [`scaled_rows`] at the centres of the bins of dequantised columns, `[n, d]`: what a decoder
@@ -69,7 +72,8 @@ pub struct TableRows<'a> {
     pub(super) table: &'a Dataset,
     pub(super) rows: &'a [usize],
     pub(super) scaling: &'a Scaling,
-    /// The width of images that are mirrored in half of their draws.
+    /// The width of images that are mirrored in half of their draws; of latents those of the
+    /// mirrored images take their place.
     pub(super) mirrored: Option<usize>,
 }
 
@@ -102,7 +106,7 @@ impl Rows for TableRows<'_> {
             let uniform = noise.uniform_on(self.scaling.dim(), kind, device);
             return Scaling::pixels_forward(&levels, &uniform);
         }
-        let raw = self.table.gather(&chosen);
+        let raw = self.table.draw(&chosen, self.mirrored.is_some(), noise);
         let mut scaled = Vec::with_capacity(raw.len());
         self.scaling.forward(&raw, uniforms(self.scaling, noise), &mut scaled);
         let scaled = Tensor::from_slice(&scaled).view([rows.len() as i64, -1]);

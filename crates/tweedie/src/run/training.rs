@@ -128,7 +128,7 @@ impl Training {
         let memory = state.memory.as_ref();
         (config.objective.build()?.restore(model.space(), memory))
             .map_err(|problem| dir.damaged("state.safetensors", problem))?;
-        if prepared.record.image.is_some()
+        if prepared.record.levels().is_some()
             && state.best.as_ref().is_some_and(|best| best.iteration.is_none())
         {
             // an earlier version judged images by another bound

@@ -111,7 +111,7 @@ pub struct SampleOptions {
     pub covariance_until: Option<f64>,
     /// From 0 (DDIM) to 1 (ancestral), the default.
     pub eta: Option<f64>,
-    /// What the last step returns; by default a draw, of images the mean.
+    /// What the last step returns; by default a draw, of images and their latents the mean.
     pub last_step: Option<LastStep>,
     /// Whether the predicted clean image is held between black and white at every step.
     pub clip: bool,
@@ -267,13 +267,14 @@ impl SampleOptions {
         match given.iter().find(|(_, given)| *given && !images) {
             None => Ok(()),
             Some((path, _)) => {
-                let problem = format!("{run} is a run of a table");
+                let problem = format!("{run} is a run of a table or of latents");
                 Err(Error::config(*path, problem, "leave it out: it is for images"))
             }
         }
     }
 
-    /// All that is left open decided for `model`, whose rows are `images` or those of a table.
+    /// All that is left open decided for `model`, whose rows are `images`, or their latents, or those
+    /// of a table.
     pub fn of(&self, model: &Model, images: bool) -> Sampling {
         let last = if images { LastStep::Mean } else { LastStep::Noise };
         let last = self.last_step.unwrap_or(last);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 
-use zip::write::SimpleFileOptions;
+use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::npy::{self, Header};
@@ -106,6 +106,74 @@ impl NpzReader {
         self.array(name, decode)
     }
 
+    /// The shape of an array; nothing if it is not there.
+    ///
+    /// # Errors
+    /// If its header is damaged.
+    pub fn shape(&mut self, name: &str) -> Result<Option<Vec<usize>>> {
+        self.array(name, |header, _| Ok(header.shape.clone()))
+    }
+
+    /// The numbers of an array of this shape in single precision, read part by part.
+    ///
+    /// # Errors
+    /// If the array is damaged, of another shape, or in Fortran order.
+    pub fn singles(&mut self, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
+        let path = self.path.clone();
+        let wrong = |problem: String| {
+            Error::data(
+                &path,
+                format!("its array '{name}' {problem}"),
+                "write the file again with numpy.savez",
+            )
+        };
+        let decode = |header: &Header, values: &mut dyn Read| {
+            if header.shape != shape || header.fortran && shape.len() > 1 {
+                let order = if header.fortran { " in Fortran order" } else { "" };
+                return Err(wrong(format!(
+                    "has the shape {:?}{order}, expected {shape:?}",
+                    header.shape
+                )));
+            }
+            let number = header.number().ok_or_else(|| header.unsupported(&path))?;
+            let mut numbers = Vec::new();
+            let mut part = vec![0; number.size << 16];
+            let count: usize = shape.iter().product();
+            while numbers.len() < count {
+                let bytes = part.len().min((count - numbers.len()) * number.size);
+                let part = &mut part[..bytes];
+                values.read_exact(part).map_err(|e| wrong(format!("cannot be read ({e})")))?;
+                let items = part.chunks_exact(number.size);
+                numbers.extend(items.map(|item| number.decode(item).value() as f32));
+            }
+            Ok(numbers)
+        };
+        self.array(name, decode)
+    }
+
+    /// The texts of an array of one axis; nothing if it is not there.
+    ///
+    /// # Errors
+    /// If it is damaged or holds no texts.
+    pub fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>> {
+        let path = self.path.clone();
+        let wrong = || {
+            Error::data(&path, format!("its array '{name}' holds no texts"), "write the file again")
+        };
+        let decode = |header: &Header, values: &mut dyn Read| {
+            let &[count] = &header.shape[..] else { return Err(wrong()) };
+            let (width, length) = header.text().filter(|text| text.1 > 0).ok_or_else(wrong)?;
+            let mut texts = Vec::new();
+            let mut bytes = vec![0; length * width];
+            for _ in 0..count {
+                values.read_exact(&mut bytes).map_err(|_| wrong())?;
+                texts.push(text_of(&bytes, width).ok_or_else(wrong)?);
+            }
+            Ok(texts)
+        };
+        self.array(name, decode)
+    }
+
     /// The text of an array without axes; nothing if it is not there.
     ///
     /// # Errors
@@ -120,13 +188,7 @@ impl NpzReader {
                 header.text().filter(|_| header.shape.is_empty()).ok_or_else(wrong)?;
             let mut bytes = vec![0; length * width];
             values.read_exact(&mut bytes).map_err(|_| wrong())?;
-            let character = |item: &[u8]| {
-                let mut word = [0; 4];
-                word[..width].copy_from_slice(item);
-                char::from_u32(u32::from_le_bytes(word)).ok_or_else(wrong)
-            };
-            let text: String = bytes.chunks_exact(width).map(character).collect::<Result<_>>()?;
-            Ok(text.trim_end_matches('\0').to_string())
+            text_of(&bytes, width).ok_or_else(wrong)
         };
         self.array(name, decode)
     }
@@ -153,6 +215,93 @@ impl NpzReader {
     }
 }
 
+/// A text of so many bytes per character, padded with zeros.
+fn text_of(bytes: &[u8], width: usize) -> Option<String> {
+    let character = |item: &[u8]| {
+        let mut word = [0; 4];
+        word[..width].copy_from_slice(item);
+        char::from_u32(u32::from_le_bytes(word))
+    };
+    let text: String = bytes.chunks_exact(width.max(1)).map(character).collect::<Option<_>>()?;
+    Some(text.trim_end_matches('\0').to_string())
+}
+
+/// Everything of an NPY array before its values, which start at a multiple of 64, after one line.
+fn header_of(kind: &str, shape: &[usize]) -> Vec<u8> {
+    let shape: String = shape.iter().map(|n| format!("{n}, ")).collect();
+    let header =
+        format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}", shape.trim_end());
+    let width = (10 + header.len() + 1).next_multiple_of(64) - 10 - 1;
+    let header = format!("{header:width$}\n");
+    let length = (header.len() as u16).to_le_bytes();
+    [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes()].concat()
+}
+
+fn letters_of(text: &str) -> Vec<u8> {
+    text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect()
+}
+
+/// An NPZ archive that is written to its file as it grows, uncompressed.
+pub(crate) struct NpzStream {
+    path: PathBuf,
+    zip: ZipWriter<StreamWriter<OutputFile>>,
+}
+
+impl NpzStream {
+    pub fn new(out: OutputFile) -> NpzStream {
+        NpzStream { path: out.path().to_owned(), zip: ZipWriter::new_stream(out) }
+    }
+
+    pub fn text(&mut self, name: &str, value: &str) -> Result<()> {
+        let letters = letters_of(value);
+        self.bytes(name, &format!("<U{}", letters.len() / 4), &[], letters)
+    }
+
+    pub fn texts(&mut self, name: &str, values: &[String]) -> Result<()> {
+        let longest = values.iter().map(|text| text.chars().count()).max().unwrap_or(0).max(1);
+        let padded = values.iter().flat_map(|text| {
+            let mut letters = letters_of(text);
+            letters.resize(4 * longest, 0);
+            letters
+        });
+        self.bytes(name, &format!("<U{longest}"), &[values.len()], padded)
+    }
+
+    pub fn bytes(
+        &mut self,
+        name: &str,
+        kind: &str,
+        shape: &[usize],
+        values: impl IntoIterator<Item = u8>,
+    ) -> Result<()> {
+        let values = values.into_iter().collect();
+        self.parts(name, kind, shape, std::iter::once(Ok(values)))
+    }
+
+    /// An array whose bytes come part by part.
+    pub fn parts(
+        &mut self,
+        name: &str,
+        kind: &str,
+        shape: &[usize],
+        parts: impl Iterator<Item = Result<Vec<u8>>>,
+    ) -> Result<()> {
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let started = self.zip.start_file(format!("{name}.npy"), options.large_file(true));
+        started.map_err(|e| Error::io(&self.path)(e.into()))?;
+        for part in std::iter::once(Ok(header_of(kind, shape))).chain(parts) {
+            self.zip.write_all(&part?).map_err(Error::io(&self.path))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the archive and gives the file its name.
+    pub fn finish(self) -> Result<()> {
+        let out = self.zip.finish().map_err(|e| Error::io(self.path)(e.into()))?;
+        out.into_inner().commit()
+    }
+}
+
 /// An NPZ archive in memory, uncompressed.
 pub(crate) struct NpzWriter(ZipWriter<Cursor<Vec<u8>>>);
 
@@ -175,30 +324,17 @@ impl NpzWriter {
     }
 
     pub fn text(&mut self, name: &str, value: &str) {
-        let letters: Vec<u8> = value.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+        let letters = letters_of(value);
         self.array(name, &format!("<U{}", letters.len() / 4), &[], &letters);
     }
 
     fn array(&mut self, name: &str, kind: &str, shape: &[usize], values: &[u8]) {
-        let shape: String = shape.iter().map(|n| format!("{n}, ")).collect();
-        let header = format!(
-            "{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}",
-            shape.trim_end()
-        );
-        // the values start at a multiple of 64, after one line
-        let width = (10 + header.len() + 1).next_multiple_of(64) - 10 - 1;
-        let header = format!("{header:width$}\n");
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
         let in_memory = "a file in memory takes all bytes";
         self.0
             .start_file(format!("{name}.npy"), options.large_file(values.len() > 1 << 31))
             .expect(in_memory);
-        for part in [
-            b"\x93NUMPY\x01\x00",
-            &(header.len() as u16).to_le_bytes()[..],
-            header.as_bytes(),
-            values,
-        ] {
+        for part in [&header_of(kind, shape)[..], values] {
             self.0.write_all(part).expect(in_memory);
         }
     }

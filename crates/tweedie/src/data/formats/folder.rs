@@ -54,6 +54,53 @@ fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
                       or a table";
         return Err(Error::data(dir, problem, remedy));
     }
+    let Decodings { stack, pictures, corrupt, mut notes } = decodings(files, options)?;
+    if pictures.is_empty() {
+        return Err(Error::data(
+            dir,
+            "none of its images can be decoded",
+            "give a folder of images",
+        ));
+    }
+    let classes: Option<Vec<String>> =
+        pictures.iter().map(|(file, _)| class_of(dir, file)).collect();
+    if let Some(classes) = &classes {
+        let seen: BTreeSet<&String> = classes.iter().collect();
+        let empty: Vec<&String> = folders.iter().filter(|folder| !seen.contains(folder)).collect();
+        if let Some(first) = empty.first() {
+            let what = "folders without images that are read".into();
+            left_out.push(LeftOut { what, count: empty.len(), first: first.to_string() });
+        }
+        let part = |name: &&String| PARTS.contains(&&*name.to_lowercase());
+        if seen.iter().all(part) {
+            let names = seen.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+            let what =
+                "are read as classes of one data set: give the folder of the part that is meant";
+            notes.push(format!("the folders {names} {what}"));
+        }
+    }
+    let below = |file: &Path| file.strip_prefix(dir).unwrap_or(file).display().to_string();
+    let files = pictures.iter().map(|(file, _)| below(file)).collect();
+    Ok(Images {
+        labels: classes.map(|classes| Labels::of_names(&classes)),
+        files,
+        corrupt,
+        left_out,
+        notes,
+        ..Images::new(stack.shape, stack.levels)
+    })
+}
+
+/// Images of files, and what was found on the way.
+struct Decodings {
+    stack: Stack,
+    pictures: Vec<(PathBuf, About)>,
+    corrupt: usize,
+    notes: Vec<String>,
+}
+
+/// The images of `files`; none where none can be decoded and such files are left out.
+fn decodings(files: Vec<PathBuf>, options: &TableOptions) -> Result<Decodings> {
     let headers: Vec<Decoded<Header>> = files.par_iter().map(|path| header(path)).collect();
     let sizes =
         files.iter().zip(&headers).filter_map(|(path, h)| h.as_ref().ok().map(|h| (path, h)));
@@ -85,13 +132,6 @@ fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
         };
         return Err(Error::data(path, format!("cannot be decoded: {why}{more}"), remedy));
     }
-    if pictures.is_empty() {
-        return Err(Error::data(
-            dir,
-            "none of its images can be decoded",
-            "give a folder of images",
-        ));
-    }
     let mut notes = Vec::new();
     check_depth(&pictures, &mut notes)?;
     let count = |what: fn(&About) -> bool| pictures.iter().filter(|(_, p)| what(p)).count();
@@ -102,34 +142,73 @@ fn read(dir: &Path, options: &TableOptions) -> Result<Images> {
     if animated > 0 {
         notes.push(format!("of {animated} animations the first frame is taken"));
     }
+    Ok(Decodings { stack, pictures, corrupt: broken.len(), notes })
+}
 
-    let classes: Option<Vec<String>> =
-        pictures.iter().map(|(file, _)| class_of(dir, file)).collect();
-    if let Some(classes) = &classes {
-        let seen: BTreeSet<&String> = classes.iter().collect();
-        let empty: Vec<&String> = folders.iter().filter(|folder| !seen.contains(folder)).collect();
-        if let Some(first) = empty.first() {
-            let what = "folders without images that are read".into();
-            left_out.push(LeftOut { what, count: empty.len(), first: first.to_string() });
-        }
-        let part = |name: &&String| PARTS.contains(&&*name.to_lowercase());
-        if seen.iter().all(part) {
-            let names = seen.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-            let what =
-                "are read as classes of one data set: give the folder of the part that is meant";
-            notes.push(format!("the folders {names} {what}"));
-        }
+/// The image files below a folder, to be read a part at a time.
+pub(in crate::data) struct Pictures {
+    dir: PathBuf,
+    files: Vec<PathBuf>,
+    /// Channels, height and width, as far as headers say.
+    pub shape: [usize; 3],
+    pub left_out: Vec<LeftOut>,
+    options: TableOptions,
+}
+
+impl Pictures {
+    /// Reads all headers.
+    ///
+    /// # Errors
+    /// If images are of different sizes that are not brought to one, or there are none.
+    pub fn open(dir: &Path, options: &TableOptions) -> Result<Pictures> {
+        let Found { files, left_out, .. } = found_below(dir)?;
+        let headers: Vec<Decoded<Header>> = files.par_iter().map(|path| header(path)).collect();
+        let sizes = || {
+            files.iter().zip(&headers).filter_map(|(file, h)| h.as_ref().ok().map(|h| (file, h)))
+        };
+        let Some((first, Header { width, height, .. })) = sizes().next() else {
+            let problem = "holds no image that can be decoded";
+            return Err(Error::data(dir, problem, "give a folder of images"));
+        };
+        check_sizes(sizes(), options)?;
+        let kept = options.cropped(first, [*height, *width])?;
+        let [height, width] = options.size.unwrap_or(kept);
+        let channels = if sizes().any(|(_, header)| header.coloured) { 3 } else { 1 };
+        let shape = [channels, height, width];
+        let (dir, options) = (dir.to_owned(), options.clone());
+        Ok(Pictures { dir, shape, left_out, options, files })
     }
-    let below = |file: &Path| file.strip_prefix(dir).unwrap_or(file).display().to_string();
-    let files = pictures.iter().map(|(file, _)| below(file)).collect();
-    Ok(Images {
-        labels: classes.map(|classes| Labels::of_names(&classes)),
-        files,
-        corrupt: broken.len(),
-        left_out,
-        notes,
-        ..Images::new(stack.shape, stack.levels)
-    })
+
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Shape and levels of the images numbered `range`, and the number of each: files that cannot
+    /// be decoded are left out where that is requested.
+    pub fn read(&self, range: std::ops::Range<usize>) -> Result<(Images, Vec<usize>)> {
+        let files = &self.files[range.clone()];
+        let Decodings { stack, pictures, corrupt, notes } =
+            decodings(files.to_vec(), &self.options)?;
+        let mut numbers = range;
+        let number = |(file, _): &(PathBuf, About)| numbers.find(|&i| self.files[i] == *file);
+        let numbers = pictures.iter().filter_map(number).collect();
+        let images = Images { corrupt, notes, ..Images::new(stack.shape, stack.levels) };
+        Ok((images, numbers))
+    }
+
+    /// The name of the sub-folder that image `i` lies in, if it lies in one.
+    pub fn class(&self, i: usize) -> Option<String> {
+        class_of(&self.dir, &self.files[i])
+    }
+
+    /// The names and lengths of the files, which tell whether they are the same ones.
+    pub fn listing(&self) -> impl Iterator<Item = u64> {
+        self.files.iter().flat_map(|file| {
+            let name = file.strip_prefix(&self.dir).unwrap_or(file).to_string_lossy().into_owned();
+            let length = std::fs::metadata(file).map_or(0, |file| file.len());
+            name.into_bytes().into_iter().map(u64::from).chain([u64::MAX, length])
+        })
+    }
 }
 
 /// Levels of images of one size that come one by one: grey until one has colours.

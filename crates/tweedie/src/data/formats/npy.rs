@@ -300,6 +300,23 @@ pub(super) fn read_values(path: &Path, header: &Header, file: &mut impl Read) ->
     Ok(values)
 }
 
+/// Shape and numbers of the array in a file, in C order.
+pub(in crate::data) fn read_array(path: &Path) -> Result<(Vec<usize>, Vec<f64>)> {
+    let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
+    let header = read_header(path, &mut file)?;
+    if header.fortran && header.shape.len() > 1 {
+        return Err(Error::data(path, "is in Fortran order", "save numpy.ascontiguousarray of it"));
+    }
+    let values = read_values(path, &header, &mut file)?;
+    let number = header.number().ok_or_else(|| header.unsupported(path))?;
+    let items = values.chunks_exact(number.size);
+    let values: Vec<f64> = items.map(|item| number.decode(item).value()).collect();
+    match values.iter().find(|value| !value.is_finite()) {
+        Some(value) => Err(Error::data(path, format!("holds {value}"), "give finite numbers")),
+        None => Ok((header.shape, values)),
+    }
+}
+
 /// Pixels in the order of the array's axes brought to images, channels, lines, pixels: in place,
 /// but of an array in Fortran order.
 pub(super) fn arrange(path: &Path, header: &Header, mut values: Vec<u8>) -> Result<Images> {

@@ -104,7 +104,7 @@ impl Density {
                 lines.push(Line { name: found.estimator, flags: found.flags, ..line });
             }
         }
-        if options.ode && !self.is_of_images() {
+        if options.ode && !self.is_large() {
             let flow = Estimation { keep_unsolved: true, ..Estimation::stepless(Estimator::Ode) };
             let found = score(self, part, &flow, seed, batch, watch)?;
             let doubted = found.doubted();

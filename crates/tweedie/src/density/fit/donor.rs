@@ -8,7 +8,7 @@ use super::WatchFit;
 use crate::covariance::Spectrum;
 use crate::model::{ModelConfig, Structure};
 use crate::noise::Seed;
-use crate::run::{Prepared, Run, RunConfig};
+use crate::run::{DataRecord, Prepared, Run, RunConfig};
 use crate::watch::Remark;
 use crate::{Error, Result};
 
@@ -36,6 +36,11 @@ pub(super) fn load_donor(
     if donor.data.scaling != prepared.record.scaling {
         let remedy = "train on the same data with the same options data and data.split_seed";
         return bad("was trained on other columns or scaled otherwise", remedy);
+    }
+    let vae = |record: &DataRecord| record.latents.as_ref().map(|of| of.digest.clone());
+    if vae(&donor.data) != vae(&prepared.record) {
+        let remedy = "train on latents of the same autoencoder";
+        return bad("was trained on other latents", remedy);
     }
     let mut names = donor.data.classes.iter().enumerate();
     // an imported model knows its classes by number

@@ -1,4 +1,5 @@
-//! Layers of the U-Net on images `[b, C, H, W]`. Parameters have diffusers' names and shapes.
+//! Layers of the U-Net and of autoencoders on images `[b, C, H, W]`. Parameters have diffusers' names
+//! and shapes.
 
 use tch::Tensor;
 
@@ -8,7 +9,7 @@ use crate::model::parameters::Builder;
 use crate::noise::Seed;
 
 /// Adds layers to a buffer of parameters.
-pub(super) struct Maker<'a> {
+pub(crate) struct Maker<'a> {
     pub builder: &'a mut Builder,
     pub config: &'a UNetConfig,
     pub seed: Seed,
@@ -16,12 +17,12 @@ pub(super) struct Maker<'a> {
 
 impl Maker<'_> {
     /// A weight `[outputs, inputs, …]` of mean 0 and variance `gain²/fan-in`, or at most the
-    /// inverse of the mean of both fans, and a bias of zeros.
+    /// inverse of the mean of both fans.
     fn weight(&mut self, name: &str, shape: &[i64], gain: f64) -> usize {
         let (weight, seed) = (format!("{name}.weight"), self.seed.derive(name));
         let pixels: i64 = shape[2..].iter().product();
         let fan_in = shape[1] * pixels;
-        let index = match self.config.weights {
+        match self.config.weights {
             Weights::FanIn => {
                 self.builder.normal(weight, shape, gain / (fan_in as f64).sqrt(), seed)
             }
@@ -29,18 +30,28 @@ impl Maker<'_> {
                 let fans = 0.5 * (fan_in + shape[0] * pixels) as f64;
                 self.builder.uniform(weight, shape, gain.min(1.0) / fans.sqrt(), seed)
             }
-        };
+        }
+    }
+
+    /// [`Maker::weight`] and a bias of zeros.
+    fn weight_and_bias(&mut self, name: &str, shape: &[i64], gain: f64) -> usize {
+        let index = self.weight(name, shape, gain);
         self.builder.constant(format!("{name}.bias"), &shape[..1], 0.0);
         index
     }
 
     pub fn linear(&mut self, name: &str, inputs: i64, outputs: i64, gain: f64) -> Linear {
-        Linear(self.weight(name, &[outputs, inputs], gain))
+        Linear(self.weight_and_bias(name, &[outputs, inputs], gain))
     }
 
     pub fn conv(&mut self, name: &str, inputs: i64, outputs: i64, size: i64, gain: f64) -> Conv {
-        let weight = self.weight(name, &[outputs, inputs, size, size], gain);
-        Conv { weight, stride: 1, padding: size / 2 }
+        let weight = self.weight_and_bias(name, &[outputs, inputs, size, size], gain);
+        Conv { weight, bias: true, stride: 1, padding: size / 2 }
+    }
+
+    pub fn conv_without_bias(&mut self, name: &str, inputs: i64, outputs: i64, size: i64) -> Conv {
+        let weight = self.weight(name, &[outputs, inputs, size, size], 1.0);
+        Conv { weight, bias: false, stride: 1, padding: size / 2 }
     }
 
     pub fn norm(&mut self, name: &str, channels: i64) -> Norm {
@@ -53,6 +64,11 @@ impl Maker<'_> {
         self.resampling_block(name, inputs, outputs, None)
     }
 
+    /// A block of a network that knows no time, as autoencoders are.
+    pub fn timeless_block(&mut self, name: &str, inputs: i64, outputs: i64) -> ResBlock {
+        self.block(name, [inputs, outputs], None, false)
+    }
+
     /// A block to another resolution; its shortcut has a convolution whatever its channels.
     pub fn resampling_block(
         &mut self,
@@ -61,12 +77,24 @@ impl Maker<'_> {
         outputs: i64,
         resampling: Option<Resampling>,
     ) -> ResBlock {
+        self.block(name, [inputs, outputs], resampling, true)
+    }
+
+    fn block(
+        &mut self,
+        name: &str,
+        [inputs, outputs]: [i64; 2],
+        resampling: Option<Resampling>,
+        timed: bool,
+    ) -> ResBlock {
         let time_outputs = if self.config.scale_shift { 2 * outputs } else { outputs };
         let time_inputs = self.config.time_features();
         ResBlock {
             norm1: self.norm(&format!("{name}.norm1"), inputs),
             conv1: self.conv(&format!("{name}.conv1"), inputs, outputs, 3, 1.4),
-            time: self.linear(&format!("{name}.time_emb_proj"), time_inputs, time_outputs, 1.0),
+            time: timed.then(|| {
+                self.linear(&format!("{name}.time_emb_proj"), time_inputs, time_outputs, 1.0)
+            }),
             norm2: self.norm(&format!("{name}.norm2"), outputs),
             // the block starts as the identity
             conv2: self.conv(&format!("{name}.conv2"), outputs, outputs, 3, 0.0),
@@ -105,7 +133,7 @@ impl Maker<'_> {
 
 /// Group normalisation; the bias follows the weight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Norm {
+pub(crate) struct Norm {
     weight: usize,
     groups: i64,
     epsilon: f64,
@@ -127,7 +155,7 @@ impl Norm {
 
 /// To another resolution, without parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Resampling {
+pub(crate) enum Resampling {
     /// The mean of 2 × 2 pixels.
     Mean,
     /// Each pixel four times.
@@ -180,11 +208,12 @@ impl Resampling {
 /// Group norm, SiLU and convolution twice, the time in between, around a shortcut; where it changes
 /// the resolution, before the first convolution and on the shortcut (Brock et al. 2019).
 #[derive(Clone, Debug)]
-pub(super) struct ResBlock {
+pub(crate) struct ResBlock {
     resampling: Option<Resampling>,
     norm1: Norm,
     conv1: Conv,
-    time: Linear,
+    /// None of a network that knows no time.
+    time: Option<Linear>,
     norm2: Norm,
     conv2: Conv,
     shortcut: Option<Conv>,
@@ -194,19 +223,24 @@ pub(super) struct ResBlock {
 }
 
 impl ResBlock {
-    /// `time` `[b, features]`, after its own SiLU.
-    pub fn apply(&self, p: &Pass, x: &Tensor, time: &Tensor) -> Tensor {
+    /// `time` `[b, features]`, after its own SiLU; none of a network that knows no time.
+    pub fn apply(&self, p: &Pass, x: &Tensor, time: Option<&Tensor>) -> Tensor {
         let resampled = |x: Tensor| match self.resampling {
             Some(resampling) => resampling.apply(&x),
             None => x,
         };
         let h = self.conv1.apply(p, &resampled(self.norm1.apply(p, x).silu()));
-        let time = self.time.apply(p, time).unsqueeze(-1).unsqueeze(-1);
-        let h = if self.scale_shift {
-            let parts = time.chunk(2, 1);
-            self.norm2.apply(p, &h) * (&parts[0] + 1.0) + &parts[1]
-        } else {
-            self.norm2.apply(p, &(h + time))
+        let time = self
+            .time
+            .zip(time)
+            .map(|(layer, time)| layer.apply(p, time).unsqueeze(-1).unsqueeze(-1));
+        let h = match time {
+            None => self.norm2.apply(p, &h),
+            Some(time) if self.scale_shift => {
+                let parts = time.chunk(2, 1);
+                self.norm2.apply(p, &h) * (&parts[0] + 1.0) + &parts[1]
+            }
+            Some(time) => self.norm2.apply(p, &(h + time)),
         };
         let h = self.conv2.apply(p, &h.silu().dropout(self.dropout, p.training));
         let x = resampled(x.shallow_clone());
@@ -224,7 +258,7 @@ fn rescaled(x: Tensor, scale: f64) -> Tensor {
 
 /// Self-attention over pixels around a shortcut.
 #[derive(Clone, Debug)]
-pub(super) struct Attention {
+pub(crate) struct Attention {
     norm: Norm,
     query: Linear,
     key: Linear,
