@@ -107,9 +107,8 @@ impl DataRecord {
         match own == shape {
             true => Ok(()),
             false => {
-                let [channels, height, width] = own;
-                let image = self.in_words();
-                Err(format!("has {image}, the network is of {channels} × {height} × {width}"))
+                let (image, own) = (self.in_words(), in_words(Some(own), self.latents.as_ref()));
+                Err(format!("has {image}, the network is of {own}"))
             }
         }
     }
