@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use tweedie::autoencoder::Autoencoder;
 use tweedie::data::{Crop, TableOptions};
 use tweedie::run::{self, DataConfig, Run};
 use tweedie::{Error, Result};
@@ -66,10 +67,12 @@ pub struct ExportArguments {
 pub fn import(arguments: &ImportArguments) -> Result<()> {
     let device = arguments.common.prepare()?;
     let (from, out, heads) = (&arguments.dir, &arguments.out, arguments.heads);
-    let vae = arguments.vae.as_deref();
+    let vae = Autoencoder::of_pipeline(from, arguments.vae.as_deref(), device)?;
+    let of_shape = vae.as_ref().map(|vae| |shape| vae.of_shape(shape));
+    let latents_of = of_shape.as_ref().map(|of| of as _);
     let remark = match (from.is_file(), heads) {
-        (true, _) => run::import_dit_checkpoint(from, heads, vae, out, device)?,
-        (false, None) => run::import(from, vae, out, device)?,
+        (true, _) => run::import_dit_checkpoint(from, heads, latents_of, out, device)?,
+        (false, None) => run::import(from, latents_of, out, device)?,
         (false, Some(heads)) => {
             let remedy = "leave it out: a folder's config.json says it";
             return Err(Error::config("--heads", format!("{heads}, of a folder"), remedy));

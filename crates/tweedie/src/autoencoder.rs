@@ -326,10 +326,33 @@ impl Autoencoder {
         Tensor::cat(&parts, 0)
     }
 
+    /// The autoencoder at `given`, or else the one in the folder `vae` of the pipeline at `dir`;
+    /// none where there is neither.
+    ///
+    /// # Errors
+    /// As [`Autoencoder::read`].
+    pub fn of_pipeline(
+        dir: &Path,
+        given: Option<&Path>,
+        device: Device,
+    ) -> Result<Option<Autoencoder>> {
+        let own = Some(dir.join("vae")).filter(|vae| vae.join("config.json").is_file());
+        let path = given.map(Path::to_path_buf).or(own);
+        path.map(|path| Autoencoder::read(path, device)).transpose()
+    }
+
     /// What latents of images of this shape are of, for their file and for records.
     pub fn latents_of(&self, image: [usize; 3]) -> LatentsOf {
         let Sizes { scale, shift, .. } = self.sizes;
         LatentsOf { vae: self.name.clone(), digest: self.digest.clone(), scale, shift, image }
+    }
+
+    /// What latents of this shape are of.
+    ///
+    /// # Errors
+    /// If it has latents of other channels.
+    pub fn of_shape(&self, latents: [usize; 3]) -> Result<LatentsOf> {
+        Ok(self.latents_of(self.image_shape(latents)?))
     }
 
     /// Refuses to decode latents of another autoencoder.

@@ -37,6 +37,7 @@ use std::sync::Arc;
 
 use tch::Device;
 
+use crate::autoencoder::Autoencoder;
 use crate::covariance::{Covariance, CovarianceConfig, NoiseStatistics};
 use crate::data::Dataset;
 pub use crate::likelihood::Claim;
@@ -94,14 +95,19 @@ impl Density {
         Density { temporary: Some(Arc::new(dir)), ..Density::of(run) }
     }
 
-    /// The density that a model of diffusers is: see [`crate::run::import`]. Not saved.
+    /// The density that a model of diffusers is: see [`crate::run::import`]; that of latents is of
+    /// those of the autoencoder in its folder `vae`. Not saved.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if the folder holds no model that can be computed here.
     pub fn import(folder: impl AsRef<Path>, device: Device) -> Result<Density> {
         let dir = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
         let path = dir.path().join("run");
-        crate::run::import(folder.as_ref(), None, &path, device)?;
+        let folder = folder.as_ref();
+        let vae = Autoencoder::of_pipeline(folder, None, device)?;
+        let of_shape = vae.as_ref().map(|vae| |shape| vae.of_shape(shape));
+        let latents_of = of_shape.as_ref().map(|of| of as _);
+        crate::run::import(folder, latents_of, &path, device)?;
         Ok(Density::in_temporary(Run::load(path, device)?, dir))
     }
 

@@ -92,7 +92,7 @@ pub(crate) use exchange::{
 };
 pub use exchange::{read_dit, read_dit_checkpoint, read_unet, write_dit, write_unet};
 pub use facts::{Ending, Facts, Outcome};
-pub use import::{export, import, import_dit_checkpoint};
+pub use import::{LatentsOfShape, export, import, import_dit_checkpoint};
 pub use keep::{Distance, KeepBy, KeepConfig};
 pub use layers::Layer;
 pub use record::DataRecord;

@@ -2,7 +2,7 @@
 //! any other; exported, diffusers' pipelines load them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -15,9 +15,10 @@ use super::exchange::{
 };
 use super::scheduler::{LAWS, PREDICTIONS, Sampling, Scheduler};
 use super::{DataConfig, DataRecord, Run, RunConfig, RunDir, write_json};
-use crate::autoencoder::Autoencoder;
 use crate::covariance::NoiseStatistics;
-use crate::data::{Column, ColumnKind, ColumnScaling, OutputFile, ScaledColumn, Scaling};
+use crate::data::{
+    Column, ColumnKind, ColumnScaling, LatentsOf, OutputFile, ScaledColumn, Scaling,
+};
 use crate::model::{
     Backbone, Base, BaseConfig, BaseKind, DiTTransformer2DModel, Entry, HeadConfig, HeadStart,
     Model, ModelConfig, NetworkConfig, Parametrization, UNetConfig,
@@ -99,6 +100,9 @@ const HEAD: &str = "covariance_head";
 const HEAD_CONFIG: &str = "config.json";
 const HEAD_WEIGHTS: &str = "covariance_head.safetensors";
 
+/// What latents of this shape, channels, height and width, are of.
+pub type LatentsOfShape<'a> = Option<&'a dyn Fn([usize; 3]) -> Result<LatentsOf>>;
+
 /// A network that was read, and what is known of it.
 struct Found {
     net: Box<dyn Backbone>,
@@ -108,8 +112,6 @@ struct Found {
     labels: Option<Vec<String>>,
     /// Whether the images are an autoencoder's latents.
     latents: bool,
-    /// The folder of that autoencoder, where it is there.
-    autoencoder: Option<PathBuf>,
     /// What had to be assumed.
     assumed: Vec<String>,
 }
@@ -123,16 +125,16 @@ struct Found {
 /// remark about what had to be assumed.
 ///
 /// A DiT of a `DiTPipeline`, or of other numbers of channels than 1 and 3, is of an autoencoder's
-/// latents, real numbers that are taken as they are. The autoencoder is that at `vae`, or else the
-/// pipeline's own; where neither can be read the latents are a table with a column for each, and
-/// the run can be sampled alone.
+/// latents, real numbers that are taken as they are; `latents_of` says of which, given their shape
+/// ([`crate::autoencoder::Autoencoder::of_shape`]). Where it is not given the latents are a table
+/// with a column for each, and the run can be sampled alone.
 ///
 /// # Errors
 /// As [`read_unet`] and [`read_dit`]; and for a scheduler that has no equal here, or a run that is
 /// there already.
 pub fn import(
     dir: &Path,
-    vae: Option<&Path>,
+    latents_of: LatentsOfShape,
     out: &Path,
     device: Device,
 ) -> Result<Option<String>> {
@@ -180,12 +182,9 @@ pub fn import(
     let labels = index.labels(network.classes()).map_err(|what| {
         Error::checkpoint(&index_path, what, "leave id2label out, or complete it")
     })?;
-    let own = Some(dir.join("vae")).filter(|vae| vae.is_dir());
-    let autoencoder = vae.map(Path::to_path_buf).or(own);
-    let latents =
-        vae.is_some() || is_dit && (pipeline || autoencoder.is_some() || !of_pixels(&network));
-    let found = Found { net, network, scheduler, labels, latents, autoencoder, assumed };
-    found.into_run(&path, dir, out, device)
+    let latents = latents_of.is_some() || is_dit && (pipeline || !of_pixels(&network));
+    let found = Found { net, network, scheduler, labels, latents, assumed };
+    found.into_run(&path, dir, latents_of, out, device)
 }
 
 /// Makes a run at `out` of the published checkpoint of a diffusion transformer, as
@@ -197,23 +196,21 @@ pub fn import(
 pub fn import_dit_checkpoint(
     file: &Path,
     heads: Option<i64>,
-    vae: Option<&Path>,
+    latents_of: LatentsOfShape,
     out: &Path,
     device: Device,
 ) -> Result<Option<String>> {
     let net = read_dit_checkpoint(file, heads, device)?;
     let network = NetworkConfig::Dit(net.config().clone());
-    let latents = vae.is_some() || !of_pixels(&network);
+    let latents = latents_of.is_some() || !of_pixels(&network);
     let sampling = match net.parameters().size() > net.score_size() {
         true => Sampling { variance_type: "learned_range".into(), ..Sampling::own() },
         false => Sampling::own(),
     };
     let scheduler = Scheduler { sampling, ..Scheduler::default() };
     let assumed = vec![format!("a checkpoint has no {SCHEDULER}: {DDPM}")];
-    let (labels, autoencoder) = (None, vae.map(Path::to_path_buf));
-    let found =
-        Found { net: Box::new(net), network, scheduler, labels, latents, autoencoder, assumed };
-    found.into_run(file, file, out, device)
+    let found = Found { net: Box::new(net), network, scheduler, labels: None, latents, assumed };
+    found.into_run(file, file, latents_of, out, device)
 }
 
 /// What is assumed where no scheduler is given.
@@ -243,10 +240,11 @@ impl Found {
         self,
         path: &Path,
         source: &Path,
+        latents_of: LatentsOfShape,
         out: &Path,
         device: Device,
     ) -> Result<Option<String>> {
-        let Found { net, mut network, scheduler, labels, latents, autoencoder, mut assumed } = self;
+        let Found { net, mut network, scheduler, labels, latents, mut assumed } = self;
         let (schedule, prediction) =
             scheduler.meaning().map_err(|what| cannot_compute(path, what))?;
         let (score_size, all) = (net.score_size(), net.parameters().size());
@@ -262,28 +260,20 @@ impl Found {
                 return Err(cannot_compute(source, format!("latents of {dim} numbers")));
             }
             let [channels, height, width] = shape;
-            let vae = autoencoder.as_ref().map(|path| (path, Autoencoder::read(path, device)));
-            let (whose, unread) = match vae {
-                Some((_, Ok(vae))) => {
-                    of = Some(vae.latents_of(vae.image_shape(shape)?));
-                    (format!("the autoencoder {}", vae.name()), None)
-                }
-                Some((path, Err(error))) => {
-                    (format!("the autoencoder {}", path.display()), Some(format!(": {error}")))
-                }
-                None => ("an autoencoder".into(), Some(String::new())),
+            of = latents_of.map(|of| of(shape)).transpose()?;
+            let whose = match &of {
+                Some(of) => format!("the autoencoder {}", of.vae),
+                None => "an autoencoder".into(),
             };
             remarks.push(format!(
                 "rows are latents of {whose}, {channels} x {height} x {width} real numbers, times \
                  its scaling factor; likelihoods are of latents, never of pixels"
             ));
-            assumed.push(match unread {
-                Some(why) => format!(
-                    "{}; the autoencoder is not read, so that the run can be sampled alone{why}",
-                    remarks[0]
-                ),
-                None => remarks[0].clone(),
-            });
+            let alone = match of {
+                Some(_) => "",
+                None => "; no autoencoder was given, so that the run can be sampled alone",
+            };
+            assumed.push(format!("{}{alone}", remarks[0]));
         }
         let remark = assumed.into_iter().reduce(|a, b| format!("{a}; {b}"));
         let (dir, source) = (source, source.display().to_string());
