@@ -575,6 +575,21 @@ fn imported_classes_are_given() {
     assert_eq!(again.model.noise(&q.given(Some(&Condition::classes(&[4, 1])))), ours);
 }
 
+/// The null class is exported as the last class, and is the null class again when read.
+#[test]
+fn the_null_class_comes_back() {
+    let config = UNetConfig { classes: 4, null_class: true, ..tiny() };
+    let net = config.init(0, Device::Cpu, Seed(4)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    write_unet(&net, dir.path()).unwrap();
+    let text = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
+    let fields: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(fields["num_class_embeds"], 5);
+    let again = read_unet(dir.path(), Device::Cpu).unwrap();
+    assert_eq!((again.config().classes, again.config().null_class), (4, true));
+    assert_eq!(again.parameters().flat(), net.parameters().flat());
+}
+
 /// bf16 products, as in autocast: outputs within bf16's 8 bits, gradients in f32 and close in
 /// direction.
 #[test]

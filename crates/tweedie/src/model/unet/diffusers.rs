@@ -46,6 +46,9 @@ pub struct UNet2DModel {
     add_attention: bool,
     class_embed_type: Option<String>,
     num_class_embeds: Option<i64>,
+    /// Whether the last class is the null class: ours, which diffusers passes over.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    null_class: bool,
 }
 
 impl Default for UNet2DModel {
@@ -85,6 +88,7 @@ impl Default for UNet2DModel {
             add_attention: true,
             class_embed_type: None,
             num_class_embeds: None,
+            null_class: false,
         }
     }
 }
@@ -193,7 +197,8 @@ impl TryFrom<&UNet2DModel> for UNetConfig {
             dropout: model.dropout,
             rescale: false,
             scale_shift,
-            classes: model.num_class_embeds.unwrap_or(0),
+            classes: model.num_class_embeds.unwrap_or(0) - i64::from(model.null_class),
+            null_class: model.null_class,
             cosine_first: model.flip_sin_to_cos,
             frequency_shift: model.freq_shift,
             pad_end: model.downsample_padding == 0,
@@ -245,6 +250,7 @@ impl TryFrom<&UNetConfig> for UNet2DModel {
                 .into(),
             add_attention: config.middle_attention,
             num_class_embeds: (config.classes > 0).then(|| config.embedded_classes()),
+            null_class: config.null_class,
             ..UNet2DModel::default()
         })
     }
