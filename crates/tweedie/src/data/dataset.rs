@@ -417,6 +417,12 @@ impl Dataset {
         std.map_or(&[], |std| &std[i * dim..(i + 1) * dim])
     }
 
+    /// The classes of the rows `rows`, where they are labelled.
+    pub(crate) fn classes_of(&self, rows: &[usize]) -> Option<Vec<u32>> {
+        let labels = self.labels.as_ref()?;
+        Some(rows.iter().map(|&row| labels.of_rows[row]).collect())
+    }
+
     /// All values in single precision, row-major `[rows, dim]`.
     pub fn values(&self) -> Vec<f32> {
         self.gather(&(0..self.rows()).collect::<Vec<_>>())

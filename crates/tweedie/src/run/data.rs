@@ -267,11 +267,8 @@ impl Prepared {
     pub fn training_batch(&self, limit: usize, seed: Seed) -> Batch {
         let rows = self.some_training(limit);
         let (x, _) = scaled_rows(&self.table, &rows, &self.record.scaling, seed);
-        let condition = self.table.labels.as_ref().map(|labels| {
-            let classes: Vec<u32> = rows.iter().map(|&row| labels.of_rows[row]).collect();
-            Condition::classes(&classes)
-        });
-        Batch::of(&x).given(condition)
+        let classes = self.table.classes_of(&rows);
+        Batch::of(&x).given(classes.map(|classes| Condition::classes(&classes)))
     }
 
     /// As [`Prepared::training_rows`], in parts of few rows one after the other.

@@ -114,7 +114,6 @@ impl Rows for TableRows<'_> {
     }
 
     fn classes(&self, rows: &[usize]) -> Option<Vec<u32>> {
-        let labels = self.table.labels.as_ref()?;
-        Some(rows.iter().map(|&row| labels.of_rows[self.rows[row]]).collect())
+        self.table.classes_of(&rows.iter().map(|&row| self.rows[row]).collect::<Vec<usize>>())
     }
 }

@@ -36,6 +36,12 @@ pub(crate) struct NpzReader {
     archive: ZipArchive<BufReader<File>>,
 }
 
+/// What is wrong with the array `name` of the file at `path`.
+fn wrong_array(path: &Path, name: &str, problem: &str) -> Error {
+    let problem = format!("its array '{name}' {problem}");
+    Error::data(path, problem, "write the file again with numpy.savez")
+}
+
 impl NpzReader {
     pub fn open(path: &Path) -> Result<NpzReader> {
         let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
@@ -62,13 +68,7 @@ impl NpzReader {
         most: usize,
     ) -> Result<Option<Vec<f64>>> {
         let path = self.path.clone();
-        let wrong = |problem: String| {
-            Error::data(
-                &path,
-                format!("its array '{name}' {problem}"),
-                "write the file again with numpy.savez",
-            )
-        };
+        let wrong = |problem: String| wrong_array(&path, name, &problem);
         let decode = |header: &Header, values: &mut dyn Read| {
             let shape = &header.shape;
             let fits = shape.len() == axes.len()
@@ -120,13 +120,7 @@ impl NpzReader {
     /// If the array is damaged, of another shape, or in Fortran order.
     pub fn singles(&mut self, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
         let path = self.path.clone();
-        let wrong = |problem: String| {
-            Error::data(
-                &path,
-                format!("its array '{name}' {problem}"),
-                "write the file again with numpy.savez",
-            )
-        };
+        let wrong = |problem: String| wrong_array(&path, name, &problem);
         let decode = |header: &Header, values: &mut dyn Read| {
             if header.shape != shape || header.fortran && shape.len() > 1 {
                 let order = if header.fortran { " in Fortran order" } else { "" };

@@ -61,8 +61,7 @@ fn score_batches(
     let Part { table, rows, dequantizer } = part;
     let (method, n) = (settings.estimator.method(), rows.len());
     let repeats = method.repeats(settings);
-    let classes: Option<Vec<u32>> =
-        table.labels.as_ref().map(|labels| rows.iter().map(|&row| labels.of_rows[row]).collect());
+    let classes = table.classes_of(rows);
     let (run, model) = (&density.run, density.model());
     let estimator = settings.build(&model)?;
     let total = (n * repeats) as u64;
