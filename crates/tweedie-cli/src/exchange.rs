@@ -28,8 +28,8 @@ pub struct ImportArguments {
     /// Heads of attention of a checkpoint [default: those of the published DiT of its width]
     #[arg(long, value_name = "N")]
     heads: Option<i64>,
-    /// The autoencoder whose latents a DiT is of, as of `tweedie latents` [default: the folder vae of
-    /// a DiTPipeline]
+    /// The autoencoder whose latents a DiT is of, as of `tweedie latents` [default: the folder vae
+    /// of a DiTPipeline]
     #[arg(long, value_name = "VAE")]
     vae: Option<PathBuf>,
     /// The images that the model is of: what `evaluate` and the analytic covariance read of them

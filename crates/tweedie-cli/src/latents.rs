@@ -56,8 +56,8 @@ impl VaeArguments {
 The file is an NPZ of `latents` [n, C, h, w] (f4), scaled as the autoencoder's configuration says; \
 of AutoencoderKL, whose encoder gives Gaussians, they are means, and `std` their standard \
 deviations, from which a training draws anew at every use. With --flip the latents of the mirrored \
-images stand beside them as `mirrored`, and `tweedie train --flip` draws from both. What is done is \
-kept in FILE.part: after a kill or Ctrl-C the same command goes on.
+images stand beside them as `mirrored`, and `tweedie train --flip` draws from both. What is done \
+is kept in FILE.part: after a kill or Ctrl-C the same command goes on.
 
 Examples:
   tweedie latents encode photos/ --vae sd-vae-ft-mse --crop shorter --size 256x256 -o latents.npz

@@ -71,8 +71,9 @@ pub struct Arguments {
     /// Height and width of one picture, for a PNG sheet or a folder of PNGs [default: square]
     #[arg(long, value_name = "HxW")]
     shape: Option<String>,
-    /// Where to write: .csv, .tsv, .parquet, .npy (of images an array of bytes), .npz of latents, .png
-    /// for a sheet of pictures, or a new folder, its name with a slash at the end, for a PNG of each
+    /// Where to write: .csv, .tsv, .parquet, .npy (of images an array of bytes), .npz of latents,
+    /// .png for a sheet of pictures, or a new folder, its name with a slash at the end, for a PNG of
+    /// each
     #[arg(short, long, value_name = "FILE|DIR/")]
     out: PathBuf,
     #[command(flatten)]

@@ -553,7 +553,8 @@ fn the_program_on_images() {
     };
     let original = Path::new(folder).join("diffusion_pytorch_model.safetensors");
     assert_eq!(tensors(&Path::new(&at("pipeline")).join(weights)), tensors(&original));
-    // the head comes back with the score, also as earlier versions wrote it, which knew U-Nets alone
+    // the head comes back with the score, also as earlier versions wrote it, which knew U-Nets
+    // alone
     let again = at("again");
     let comes_back = |out: &str| {
         succeed(&["import", &at("pipeline"), "--out", out]);
@@ -766,8 +767,8 @@ fn a_transformer_takes_the_unets_place() {
     common::fail(&heads, 2, &["--heads", "leave it out"]);
 }
 
-/// Samples of the run `head` under guidance: scale 1 is the class alone, the covariance matters, and
-/// what cannot be guided, or asks a guided model for a likelihood, is refused.
+/// Samples of the run `head` under guidance: they are others, the covariance matters, and what
+/// cannot be guided, or asks a guided model for a likelihood, is refused.
 fn samples_are_guided(at: &dyn Fn(&str) -> String, head: &str, pictures: &str) {
     let sample = |name: &str, flags: &[&str]| {
         let file = at(name);

@@ -103,7 +103,8 @@ pub fn text(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Vec<String
     }
     let of = if table.latents_of().is_some() { " of latents" } else { "" };
     let mut lines = vec![format!(
-        "{finite} rows: {}{error} nats per row{of} ({}; {}{more}; {:.0} network evaluations per row)",
+        "{finite} rows: {}{error} nats per row{of} ({}; {}{more}; {:.0} network evaluations per \
+         row)",
         nats(mean),
         scores.estimate.estimator,
         scores.claim(),

@@ -99,8 +99,8 @@ pub fn describe(prepared: &Prepared, quiet: bool) {
             };
             let [_, high, wide] = of.image;
             let what = format!(
-                "latents of {channels} x {height} x {width}, of images of {high} x {wide} pixels by \
-                 {} ({}){drawn}",
+                "latents of {channels} x {height} x {width}, of images of {high} x {wide} pixels \
+                 by {} ({}){drawn}",
                 of.vae, of.digest
             );
             (what, "images that cannot be decoded")

@@ -87,8 +87,8 @@ impl Density {
         TestRows { rows: (0..table.rows()).collect(), table, reference }
     }
 
-    /// What classical densities are fitted to. None for images and latents, where the full covariance and all
-    /// distances cost more than the network.
+    /// What classical densities are fitted to. None for images and latents, where the full
+    /// covariance and all distances cost more than the network.
     fn reference(&self, own: &Prepared) -> Option<(Tensor, Tensor)> {
         let (run, seed) = (&self.run, Seed(self.run.config.seed));
         let fit = || {

@@ -45,7 +45,8 @@ impl Samples {
     }
 
     /// Latents in a file: what [`Samples::write`] or [`Autoencoder::encode_images`] wrote, of
-    /// Gaussians their means, or an NPY array `[n, C, h, w]` of latents, taken to be those of `vae`.
+    /// Gaussians their means, or an NPY array `[n, C, h, w]` of latents, taken to be those of
+    /// `vae`.
     ///
     /// # Errors
     /// [`Error::Data`] if the file holds anything else.

@@ -1,9 +1,9 @@
 //! The pickles in PyTorch's checkpoints, read without running anything.
 //!
 //! A pickle is a program for a stack machine. Of its instructions only those are known that build
-//! (ordered) dictionaries of tensors, and the options of a training beside them; what it may name stands in one list ([`Global::named`]), and
-//! none of it is called: a tensor is noted as a view of a storage. Instructions: Python's
-//! `pickletools`, protocols 0 to 5.
+//! (ordered) dictionaries of tensors, and the options of a training beside them; what it may name
+//! stands in one list ([`Global::named`]), and none of it is called: a tensor is noted as a view of
+//! a storage. Instructions: Python's `pickletools`, protocols 0 to 5.
 
 mod machine;
 

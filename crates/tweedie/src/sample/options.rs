@@ -273,8 +273,8 @@ impl SampleOptions {
         }
     }
 
-    /// All that is left open decided for `model`, whose rows are `images`, or their latents, or those
-    /// of a table.
+    /// All that is left open decided for `model`, whose rows are `images`, or their latents, or
+    /// those of a table.
     pub fn of(&self, model: &Model, images: bool) -> Sampling {
         let last = if images { LastStep::Mean } else { LastStep::Noise };
         let last = self.last_step.unwrap_or(last);

@@ -1,5 +1,5 @@
-//! Layers of the U-Net and of autoencoders on images `[b, C, H, W]`. Parameters have diffusers' names
-//! and shapes.
+//! Layers of the U-Net and of autoencoders on images `[b, C, H, W]`. Parameters have diffusers'
+//! names and shapes.
 
 use tch::Tensor;
 
