@@ -796,6 +796,10 @@ fn samples_are_guided(at: &dyn Fn(&str) -> String, head: &str, pictures: &str) {
     let train = [&train[..], &["--iterations", "1", "--batch-size", "2", "--quiet"]].concat();
     let dropped = [&train[..], &["--label-dropout", "0.1"]].concat();
     common::fail(&dropped, 2, &["--label-dropout", "give --classes"]);
+    let table = ["train", "--data", "mixture:nine-gaussians", "--out", &file];
+    let dropped = [&table[..], &["--label-dropout", "0.1"]].concat();
+    common::fail(&dropped, 2, &["--label-dropout", "images with classes"]);
+    assert!(!std::path::Path::new(&file).exists());
     common::succeed(&[&train[..], &["--classes"]].concat());
     refused(&at("labels"), &["--guidance", "2"], &["--guidance", "train with train.label_dropout"]);
 }

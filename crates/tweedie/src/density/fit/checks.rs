@@ -29,6 +29,15 @@ pub(super) fn check(config: &RunConfig, options: &FitOptions) -> Result<()> {
 
 /// Refuses another network than the data are for, and conditions one for images on their classes.
 pub(super) fn fit_to(config: &mut RunConfig, record: &DataRecord) -> Result<()> {
+    let drops = config.train.label_dropout > 0.0;
+    if drops && record.classes.is_empty() {
+        let problem = "classes are dropped, and the data have none";
+        let remedy = match record.image {
+            Some(_) => "give data.classes",
+            None => "leave it out: it is for images with classes",
+        };
+        return Err(Error::config("train.label_dropout", problem, remedy));
+    }
     let own = config.model.network.image();
     let network = &mut config.model.network;
     let Some(shape) = record.image else {
@@ -58,13 +67,7 @@ pub(super) fn fit_to(config: &mut RunConfig, record: &DataRecord) -> Result<()> 
             "give it, and images of as many classes",
         ));
     }
-    if config.train.label_dropout > 0.0 {
-        if found == 0 {
-            let problem = "classes are dropped, and the data have none";
-            return Err(Error::config("train.label_dropout", problem, "give data.classes"));
-        }
-        *null_class = true;
-    }
+    *null_class |= drops;
     if own != shape {
         let problem = format!("the network takes images of {own:?}, the data are {shape:?}");
         let remedy = "bring the images to the network's size with data.table.size";
