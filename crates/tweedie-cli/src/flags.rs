@@ -22,7 +22,7 @@ use crate::train::FLAGS;
 
 /// Options whose flag is neither in the table of `tweedie train` nor called as their path ends. A
 /// path that ends in a dot stands for all below it.
-const OTHERS: [(&str, &str); 24] = [
+const OTHERS: [(&str, &str); 25] = [
     ("fit.out", "--out"),
     ("fit.resume", "--resume"),
     ("fit.config", "--config"),
@@ -38,6 +38,7 @@ const OTHERS: [(&str, &str); 24] = [
     ("evaluate.covariances", "--covariance"),
     ("evaluate.ode", "--no-ode"),
     ("evaluate.images.network", "--inception"),
+    ("evaluate.images.vae", "--vae"),
     ("decode.class", "--class"),
     ("latents.vae", "--vae"),
     ("latents.flip", "--flip"),

@@ -153,14 +153,27 @@ fn few_steps() {
     let slow =
         ["experiment", "few-steps", "--out", &none, "--data", &at("images"), "--steps", "10,2000"];
     refused(&slow, &["--steps", "2000", "1 to 1000"]);
-    write_images(&dir.path().join("t-images-idx3-ubyte"));
-    let labels = [[0, 0, 8, 1, 0, 0, 0, 60].to_vec(), (0..60).map(|i| i % 2).collect()].concat();
-    std::fs::write(at("t-labels-idx1-ubyte"), labels).unwrap();
-    let classes = at("classes");
-    let images = at("t-images-idx3-ubyte");
+    // likelihoods of a run with classes are of each image under its own
+    for (name, first) in [("t", 0), ("swapped", 1)] {
+        write_images(&dir.path().join(format!("{name}-images-idx3-ubyte")));
+        let labels = (0..60).map(|i| (i + first) % 2);
+        let labels = [0, 0, 8, 1, 0, 0, 0, 60].into_iter().chain(labels);
+        std::fs::write(at(&format!("{name}-labels-idx1-ubyte")), labels.collect::<Vec<u8>>())
+            .unwrap();
+    }
+    let (classes, images) = (at("classes"), at("t-images-idx3-ubyte"));
     let train = ["train", "--data", &images, "--out", &classes, "--classes", "--batch-size", "2"];
-    succeed(&[&train[..], &["--iterations", "1"]].concat());
-    experiment(&["--run", &classes], &["--run", "classes"]);
+    let fast = ["--learning-rate", "0.05", "--set", "train.warm_up=1", "--iterations", "8"];
+    succeed(&[&train[..], &fast].concat());
+    let bits = |name: &str| {
+        let (out, test) = (at(name), at(&format!("{name}-images-idx3-ubyte")));
+        let few = ["experiment", "few-steps", "--out", &out, "--quick", "--run", &classes];
+        succeed(&[&few[..], &["--test", &test, "--steps", "2", "--rows", "60"]].concat());
+        let table = rows(&dir.path().join(format!("{name}/few-steps.csv")));
+        table[0]["bits_per_dim"].clone()
+    };
+    assert_ne!(bits("t"), bits("swapped"));
+    experiment(&["--run", &classes, "--run", &runs[2]], &["--run", "sm", "other classes"]);
     let table: String = (0..30).map(|i| format!("{i},{}\n", i * i % 17)).collect();
     std::fs::write(at("table.csv"), format!("a,b\n{table}")).unwrap();
     experiment(&["--data", &at("table.csv")], &["--data", "table"]);

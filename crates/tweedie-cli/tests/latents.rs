@@ -5,8 +5,13 @@ mod common;
 
 use std::path::Path;
 
-use common::{fail, succeed, tweedie};
+use common::{fail, succeed, tweedie, write_feature_network};
 use serde_json::Value;
+use tch::Device;
+use tweedie::autoencoder::Autoencoder;
+use tweedie::data::Dataset;
+use tweedie::density::{Density, SampleOptions};
+use tweedie::metric::{Extractor, FeatureMoments, frechet_distance};
 
 fn reference(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference/autoencoder");
@@ -176,6 +181,103 @@ fn a_run_of_latents_from_images_to_images() {
 /// The configuration for images of 3 × 8 × 8.
 fn record_free(config: &str) -> String {
     std::fs::read_to_string(config).unwrap().replace("[2, 4, 4]", "[3, 8, 8]")
+}
+
+/// Distances of samples of latents are of the images that they are decoded to, against images of
+/// any size; and so are those of the experiment on guidance, over scales and over steps.
+#[test]
+fn figures_of_decoded_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (images, latents, run, vae) = (at("images"), at("z.npz"), at("run"), reference("kl"));
+    let (features, pixels) = (at("features.safetensors"), at("pixels"));
+    pictures(&images);
+    write_feature_network(Path::new(&features));
+    succeed(&["latents", "encode", &images, "--vae", &vae, "-o", &latents, "--quiet"]);
+    let config = "[model.network]\nkind = \"unet\"\nshape = [2, 4, 4]\nwidths = [8, 8]\n\
+                  attention = [false, false]\nhead_widths = [8, 8]\n";
+    std::fs::write(at("small.toml"), config).unwrap();
+    let config = at("small.toml");
+    let train = ["train", "--config", &config, "--batch-size", "4", "--iterations", "3", "--quiet"];
+    let train = [&train[..], &["--data", &latents, "--threads", "1", "--classes"]].concat();
+    let rest = ["--objective", "sm", "--label-dropout", "0.3", "--out", &run];
+    succeed(&[&train[..], &rest].concat());
+
+    let evaluate = ["evaluate", &run, "--metrics", "fd,pr", "--samples", "30", "--fewer-samples"];
+    let evaluate = [&evaluate[..], &["--steps", "3", "--features", &features, "--json"]].concat();
+    let guided = ["--guidance", "2", "--reference", &images];
+    let full = [&evaluate[..], &guided, &["--vae", &vae]].concat();
+    let answer: Value = serde_json::from_str(&succeed(&full)).unwrap();
+    let found = answer["images"][0]["value"].as_f64().unwrap();
+    assert_eq!(answer["images"][0]["name"], "FD-EfficientNetLite0");
+
+    // the same by hand
+    let density = Density::load(&run).unwrap();
+    let options = SampleOptions { steps: 3, guidance: Some(2.0), ..SampleOptions::default() };
+    let vae_read = Autoencoder::read(&vae, Device::Cpu).unwrap();
+    let decoded = density.sample(30, &options).unwrap().decoded(&vae_read, None).unwrap();
+    let data = Dataset::read(&images).unwrap();
+    let extractor = Extractor::read(Path::new(&features), Device::Cpu).unwrap();
+    let statistics = |levels: &[f64]| {
+        let held: Vec<f64> = levels.iter().map(|level| level.clamp(0.0, 255.0)).collect();
+        let features = extractor.features_of(&held, [3, 8, 8]).pooled;
+        FeatureMoments::of(&features).statistics(extractor.network().name()).unwrap()
+    };
+    let of_data: Vec<f64> = data.values().into_iter().map(f64::from).collect();
+    let expected = frechet_distance(&statistics(&decoded.values), &statistics(&of_data)).unwrap();
+    assert!((found - expected).abs() < 1e-4 * expected, "{found} against {expected}");
+
+    let refused = |more: &[&str], words: &[&str]| {
+        fail(&[&evaluate[..], more].concat(), 2, words);
+    };
+    refused(&["--reference", &images], &["latents", "--vae"]);
+    refused(&["--vae", &vae], &["--reference", "run of latents"]);
+    refused(&["--vae", &reference("kl-plain"), "--reference", &images], &["--vae", "kl-plain"]);
+    let mut grey = vec![0u8, 0, 8, 3, 0, 0, 0, 30, 0, 0, 0, 8, 0, 0, 0, 8];
+    grey.extend((0..30 * 64).map(|i: u32| (i * i % 251) as u8));
+    std::fs::write(at("grey-images-idx3-ubyte"), grey).unwrap();
+    let grey = at("grey-images-idx3-ubyte");
+    refused(&["--vae", &vae, "--reference", &grey], &["no images of 3 × 8 × 8"]);
+
+    let out = at("out");
+    let experiment = ["experiment", "guidance", "--out", &out, "--train", "ocm"];
+    let budget = ["--iterations", "2", "--batch-size", "4", "--samples", "21", "--reference", "21"];
+    let experiment = [&experiment[..], &budget, &["--features", &features]].concat();
+    let scales = ["--guidance", "1.5,3", "--at-steps", "2", "--steps", "2,3", "--sheet", "4"];
+    let scales = [&scales[..], &["--covariances", "beta-tilde"]].concat();
+    let of_run = [&experiment[..], &scales, &["--run", &run, "--test", &latents]].concat();
+    fail(&of_run, 2, &["--features", "--vae"]);
+    let both = ["--guided-covariance", "conditional,combined", "--vae", &vae];
+    let said = succeed(&[&of_run[..], &both].concat());
+    let page = std::fs::read_to_string(at("out/guidance.md")).unwrap();
+    for words in [
+        "|  | w = 1.5 | w = 3 |",
+        "|  | K = 2 | K = 3 |",
+        "| ocm, learned G, combined |",
+        "| ocm, DDIM, learned G |",
+        "Recall F₈ (Sajjadi et al. 2018)",
+        "both decoded from latents",
+    ] {
+        assert!(page.contains(words), "no {words:?} in {page}");
+    }
+    assert!(!page.contains("Nats per row"), "{page}");
+    assert!(said.contains("guidance.md"), "{said}");
+    let table = std::fs::read_to_string(at("out/guidance.csv")).unwrap();
+    // β̃, DDIM, and OCM's two steps with two covariances, at (w, K) = (1.5, 2), (3, 2) and (1.5, 3)
+    assert_eq!(table.lines().count(), 1 + 3 * (2 + 4), "{table}");
+    let sheet = image::open(at("out/samples-ocm-learned-w1.5-combined-2.png")).unwrap();
+    assert!(sheet.color().has_color());
+
+    // of pixels without a null class
+    std::fs::write(&config, record_free(&config)).unwrap();
+    let train = ["train", "--config", &config, "--batch-size", "4", "--iterations", "3", "--quiet"];
+    let rest = ["--data", &images, "--threads", "1", "--classes", "--out", &pixels];
+    succeed(&[&train[..], &rest, &["--objective", "sm"]].concat());
+    let of_pixels = [&experiment[..], &["--run", &pixels]].concat();
+    fail(&of_pixels, 2, &["--run", "no null class"]);
+    fail(&[&of_pixels[..], &["--guidance=-1"]].concat(), 2, &["--guidance", "from 0"]);
+    let channels = [&of_run[..], &["--vae", &vae, "--guided-channels", "3"]].concat();
+    fail(&channels, 2, &["--guided-channels", "to 2"]);
 }
 
 /// AutoencoderTiny gives points: no standard deviations; IDX files are images as well.

@@ -2,25 +2,19 @@
 //! likelihood and Fréchet distance over the number of steps, with DDPM's and DDIM's steps, and what
 //! a step costs. The score is a run's, of images or of a table, or a diffusers model's.
 
-mod head;
-
-use std::path::{Path, PathBuf};
-
-use tch::Device;
+use std::path::PathBuf;
 
 use crate::experiment::{Context, Experiment, settings};
 use crate::flag::named as by_name;
-use crate::images::arm::{data_config, run_name};
-use crate::images::judge::{Judge, Method};
+use crate::images::judge::Method;
 use crate::images::record::Quantity;
-use crate::images::{self, Found, Record, Settings, Unit, check_steps, measure, quick_steps};
+use crate::images::shared_score::{Column, Contest, Cost, ROUNDS, SharedScore, cost_table, costs};
+use crate::images::{self, Found, Record, Settings, Unit, measure, quick_steps};
 pub use crate::learner::{HeadObjective, Learner};
 use crate::outcome::Outcome;
 use crate::page::Page;
-use crate::runs::{Tasks, trained};
-use head::run_of;
+use crate::runs::Tasks;
 use tweedie::covariance::CovarianceConfig;
-use tweedie::run::{Run, RunConfig, import};
 use tweedie::{Error, Result};
 use tweedie_report::table::{Cell, Table};
 
@@ -49,41 +43,11 @@ settings! {
     }
 }
 
-/// One covariance: the run that has it, and its name there.
-struct Column {
-    run: usize,
-    name: String,
-    method: Method,
-    /// Which training of the head it is, from 0.
-    repeat: usize,
-}
-
-/// What a covariance costs.
-struct Cost {
-    label: String,
-    /// Of the model, in millions.
-    parameters: f64,
-    /// Per row and step.
-    seconds: f64,
-}
-
-/// Between a head's name and the number of its training, from the second.
-const REPEAT: &str = ".seed";
-
 /// The covariances that need no head and few evaluations of the network.
 fn covariances() -> Vec<CovarianceConfig> {
     use CovarianceConfig::{Analytic, Beta, BetaTilde, Rademacher, ZeroHessian};
     vec![BetaTilde, Beta, ZeroHessian, Analytic, Rademacher(1)]
 }
-
-/// Images of a timing, and its steps.
-const TIMED: (usize, usize) = (16, 5);
-/// Rows of a table's, whose steps are quick.
-const TIMED_ROWS: (usize, usize) = (1000, 5);
-/// Times that each is timed.
-const ROUNDS: usize = 5;
-/// The run of an imported score.
-const SCORE: &str = "score";
 
 impl Experiment for CovarianceTable {
     const NAME: &'static str = "covariance-table";
@@ -99,29 +63,9 @@ impl Experiment for CovarianceTable {
 
     /// Trains the heads in `out/runs` and judges every covariance.
     fn run(&self, context: &mut Context) -> Result<Outcome> {
-        let extractor = self.images.extractor(context)?;
-        let (dir, device) = (context.out.join("runs"), context.device);
-        let mut runs = vec![self.score(&dir, device)?];
-        check_steps(&self.steps, runs[0].schedule())?;
         Error::check_count("experiment.repeats", self.repeats, 1000)?;
-        for path in &self.heads {
-            runs.push(Run::load(path, device)?);
-        }
-        self.check_heads(&runs)?;
-        // what is wrong with the test rows is found before anything is trained
-        let judge = Judge::new(&self.images, &runs[0], extractor)?;
-        let mut begin = 0.0;
-        if !self.train.is_empty() {
-            let progress = &mut context.progress;
-            self.train(&dir, device, &mut runs, &mut |what, part| progress(what, 0.5 * part))?;
-            begin = 0.5;
-        }
-        let lacking = runs[0].model.noise_statistics();
-        if self.covariances.iter().any(|covariance| covariance.lacks(lacking)) {
-            runs[0].measure_noise(self.images.batch)?;
-        }
-        runs.iter().try_for_each(|run| judge.check(run))?;
-        let columns = self.columns(&runs)?;
+        let Contest { judge, runs, columns, begin } =
+            self.shared().prepare(&self.steps, context, |_| Ok(()))?;
         let progress = &mut context.progress;
         let mut rest = |what: &str, part: f64| progress(what, begin + (1.0 - begin) * part);
         let mut tasks = Tasks::new(columns.len(), &mut rest);
@@ -146,148 +90,15 @@ impl Experiment for CovarianceTable {
     }
 }
 
-/// What every covariance costs in an ancestral step, the least of some rounds. In turn, so that
-/// what else the machine does falls on all alike.
-fn costs(judge: &Judge, runs: &[Run], columns: &[Column]) -> Result<Vec<Cost>> {
-    let timed = if judge.unit() == Unit::BitsPerDim { TIMED } else { TIMED_ROWS };
-    let first = |column: &&Column| column.repeat == 0 && column.method.has_likelihood();
-    let columns: Vec<&Column> = columns.iter().filter(first).collect();
-    let cost = |column: &&Column| {
-        let model = &runs[column.run].model;
-        let head = column.method.covariance == CovarianceConfig::Own
-            || column.method.covariance == CovarianceConfig::Interpolated;
-        let size = if head { model.parameters().size() } else { model.score_size() };
-        Cost {
-            label: format!("{}, {}", column.name, column.method.label()),
-            parameters: size as f64 / 1e6,
-            seconds: f64::INFINITY,
-        }
-    };
-    let mut costs: Vec<Cost> = columns.iter().map(cost).collect();
-    for _ in 0..ROUNDS {
-        for (column, cost) in columns.iter().zip(&mut costs) {
-            let seconds = judge.seconds_per_step(&runs[column.run], column.method, timed)?;
-            cost.seconds = cost.seconds.min(seconds);
-        }
-    }
-    Ok(costs)
-}
-
 impl CovarianceTable {
-    /// The run whose score is everybody's: the one given, or one made of a diffusers model in
-    /// `runs`, with the data given.
-    fn score(&self, runs: &Path, device: Device) -> Result<Run> {
-        let data = &self.images.data;
-        if self.run.join("config.toml").exists() || !self.run.is_dir() {
-            if !data.is_empty() {
-                let problem = format!("{} is a run, which has its data", self.run.display());
-                return Err(Error::config(
-                    "experiment.images.data",
-                    problem,
-                    "leave it out, or give experiment.images.test",
-                ));
-            }
-            return Run::load(&self.run, device);
+    fn shared(&self) -> SharedScore<'_> {
+        SharedScore {
+            settings: &self.images,
+            run: &self.run,
+            heads: &self.heads,
+            train: &self.train,
+            covariances: &self.covariances,
         }
-        if data.is_empty() {
-            let problem = format!(
-                "{} is no run, and a diffusers model has no data of its own",
-                self.run.display()
-            );
-            return Err(Error::config(
-                "experiment.images.data",
-                problem,
-                "give a run, or the images that the model is of",
-            ));
-        }
-        let path = runs.join(SCORE);
-        if !path.join("config.toml").exists() {
-            import(&self.run, None, &path, device)?;
-        }
-        let mut score = Run::load(&path, device)?;
-        score.give_data(data_config(&self.images))?;
-        Ok(score)
-    }
-
-    /// Trains the heads in `dir`, or goes on with them, or finds them finished, and adds their
-    /// runs.
-    fn train(
-        &self,
-        dir: &Path,
-        device: Device,
-        runs: &mut Vec<Run>,
-        progress: crate::experiment::Progress,
-    ) -> Result<()> {
-        let prepared = runs[0].prepared().ok_or_else(|| {
-            Error::config(
-                "experiment.train",
-                runs[0].no_data(),
-                "restore the data, or give trained experiment.heads",
-            )
-        })?;
-        let configs: Vec<RunConfig> = self
-            .train
-            .iter()
-            .map(|&learner| run_of(learner, &runs[0].config, &self.images))
-            .collect();
-        configs.iter().try_for_each(|config| config.train.check())?;
-        if configs.iter().any(|config| config.model.starts_from_measurement())
-            && runs[0].model.noise_statistics().is_none()
-        {
-            runs[0].measure_noise(self.images.batch)?;
-        }
-        let score = &runs[0];
-        let mut tasks = Tasks::new(configs.len(), progress);
-        let mut heads = Vec::new();
-        for (learner, config) in self.train.iter().zip(&configs) {
-            let (name, donor) = (learner.to_string(), Some(score));
-            let path = dir.join(&name);
-            heads.push(trained(&path, config, &prepared, donor, device, &name, &mut tasks)?);
-        }
-        runs.extend(heads);
-        Ok(())
-    }
-
-    /// Refuses a head on another score.
-    fn check_heads(&self, runs: &[Run]) -> Result<()> {
-        let score = |run: &Run| run.model.parameters().flat().narrow(0, 0, run.model.score_size());
-        let own = score(&runs[0]);
-        for (run, path) in runs[1..].iter().zip(&self.heads) {
-            let (problem, remedy) = if run.model.config().head.is_none() {
-                ("has no covariance head", "give runs of lm, ocm, npr, sn or iddpm")
-            } else if run.model.score_size() != own.size()[0] || !score(run).equal(&own) {
-                ("has another score", "train heads on the run's score, fit.score_from = RUN")
-            } else {
-                continue;
-            };
-            return Err(Error::config(
-                "experiment.heads",
-                format!("{} {problem}", path.display()),
-                remedy,
-            ));
-        }
-        Ok(())
-    }
-
-    /// Every covariance, DDPM's steps first; those of a step, β and I-DDPM's, have no others.
-    fn columns(&self, runs: &[Run]) -> Result<Vec<Column>> {
-        let mut of: Vec<(usize, CovarianceConfig)> =
-            self.covariances.iter().map(|&c| (0, c)).collect();
-        let head = |(run, own): (usize, &Run)| Some((run, own.model.head_covariance()?));
-        of.extend(runs.iter().enumerate().filter_map(head));
-        let column = |method: fn(CovarianceConfig) -> Method| {
-            move |&(run, covariance): &(usize, CovarianceConfig)| {
-                let (name, repeat) = repeat_of(run_name(runs[run].dir.path()));
-                Column { run, name, method: method(covariance), repeat }
-            }
-        };
-        let mut columns: Vec<Column> = of.iter().map(column(Method::ancestral)).collect();
-        for &(run, covariance) in &of {
-            if !runs[run].model.covariance(covariance)?.is_of_a_step() {
-                columns.push(column(Method::ddim)(&(run, covariance)));
-            }
-        }
-        Ok(columns)
     }
 
     fn outcome(&self, found: &Found, costs: &[Cost]) -> Result<Outcome> {
@@ -297,13 +108,6 @@ impl CovarianceTable {
             let table = self.least_steps(found, limit, costs);
             Page::new().with("limit", format!("{limit:.1}")).table("least steps", &table)
         });
-        let mut cost = Table::new(["", "parameters, M", "ms", "ratio"]);
-        let plain = costs.first().map_or(f64::NAN, |first| first.seconds);
-        for Cost { label, parameters, seconds } in costs {
-            let cells = [(*parameters, 3), (1e3 * seconds, 3), (seconds / plain, 3)];
-            let cells = cells.map(|(value, digits)| Cell::number(value, digits));
-            cost.push([label.as_str().into()].into_iter().chain(cells));
-        }
         let heads: Vec<String> = self.train.iter().map(Learner::to_string).collect();
         let trained = Page::new().with("heads", heads.join(", "));
         let repeated = (self.repeats > 1 && !heads.is_empty()).then(|| {
@@ -318,7 +122,7 @@ impl CovarianceTable {
             .when("least", least)
             .when("repeated", repeated)
             .with("rounds", ROUNDS)
-            .table("cost", &cost);
+            .table("cost", &cost_table(costs));
         let title = "Every covariance on one score";
         Ok(found.outcome(Self::NAME, "likelihood", title, page))
     }
@@ -347,13 +151,5 @@ impl CovarianceTable {
             ]);
         }
         table
-    }
-}
-
-/// The name of a head's run without the number of its training, and that number.
-fn repeat_of(run: String) -> (String, usize) {
-    match run.rsplit_once(REPEAT).and_then(|(name, n)| Some((name.to_string(), n.parse().ok()?))) {
-        Some(found) => found,
-        None => (run, 0),
     }
 }

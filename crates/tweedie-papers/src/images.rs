@@ -7,6 +7,7 @@
 pub mod arm;
 pub mod judge;
 pub(crate) mod record;
+pub(crate) mod shared_score;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,6 +72,9 @@ settings! {
         /// Weights of the network whose features Fréchet distances are of; without them there are
         /// none.
         pub features: Option<PathBuf> = None,
+        /// Of a run of latents: the autoencoder that decodes samples, and test latents that they
+        /// are compared with, to images.
+        pub vae: Option<PathBuf> = None,
         /// The seed of everything random.
         pub seed: u64 = 0,
     }

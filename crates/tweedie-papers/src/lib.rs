@@ -10,6 +10,7 @@ pub mod estimators;
 pub mod experiment;
 pub mod few_steps;
 pub mod flag;
+pub mod guidance;
 mod headed;
 pub mod hessian_ablation;
 pub mod image_grid;
@@ -34,7 +35,7 @@ pub mod weighting_variance;
 use experiment::Entry;
 
 /// Every experiment: a new one is a file and a line here.
-pub static ALL: [Entry; 15] = [
+pub static ALL: [Entry; 16] = [
     Entry::of::<mixture::Mixture>(),
     Entry::of::<parameter_estimation::ParameterEstimation>(),
     Entry::of::<cost::Cost>(),
@@ -42,6 +43,7 @@ pub static ALL: [Entry; 15] = [
     Entry::of::<hessian_ablation::HessianAblation>(),
     Entry::of::<image_grid::ImageGrid>(),
     Entry::of::<covariance_table::CovarianceTable>(),
+    Entry::of::<guidance::GuidedSampling>(),
     Entry::of::<covariance_toy::CovarianceToy>(),
     Entry::of::<rademacher::Rademacher>(),
     Entry::of::<scoreflow_table::ScoreflowTable>(),

@@ -9,12 +9,13 @@ use serde::{Deserialize, Deserializer};
 use tch::{Device, Tensor};
 
 use crate::experiment::{Context, Experiment, settings};
-use crate::images::judge::{levels_of, see};
+use crate::images::judge::{Levels, see};
 use crate::layout::{Measured, differences, measured, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
 use crate::runs::{Tasks, trained};
 use crate::weighting::Training;
+use tweedie::autoencoder::ImageView;
 use tweedie::data::{Marginals, subset};
 use tweedie::dequantize::{Dequantized, Dequantizer, Uniform, Variational, VariationalConfig};
 use tweedie::likelihood::{LogLikelihood, ProbabilityFlow, ScoreMatchingBound, mean_and_error};
@@ -349,8 +350,8 @@ fn statistics(
 ) -> Result<FeatureStatistics> {
     match (extractor, prepared.record.levels()) {
         (Some(extractor), Some(image)) => {
-            let levels = levels_of(&prepared.record.scaling, rows);
-            let seen = see(extractor, &levels, image, 0);
+            let view = ImageView::of(&prepared.record, None)?.expect("images");
+            let seen = see(extractor, &Levels::of(&view, rows)?.held, image, 0);
             seen.moments.statistics(extractor.network().name())
         }
         _ => FeatureMoments::of(rows).statistics("rows"),

@@ -11,6 +11,7 @@
 mod encode;
 mod kl;
 mod tiny;
+mod view;
 
 use std::path::{Path, PathBuf};
 
@@ -20,12 +21,15 @@ use crate::data::{LatentsOf, hash_words};
 use crate::model::layers::Pass;
 use crate::model::{Builder, Parameters, UNetConfig};
 use crate::noise::Seed;
-use crate::run::{arranged, cannot_compute, check_size, read_json, read_named, weight_files};
+use crate::run::{
+    arranged, cannot_compute, check_size, import, read_json, read_named, weight_files,
+};
 use crate::tensor::to_vec;
 use crate::{Error, Result};
 pub use encode::{EncodeImages, Encoded};
 use kl::Kl;
 use tiny::Tiny;
+pub use view::ImageView;
 
 const CONFIG: &str = "config.json";
 /// Where the autoencoder lies in the folder of a pipeline.
@@ -34,6 +38,22 @@ const REMEDY: &str = "give the vae folder of a diffusers model (AutoencoderKL or
                       AutoencoderTiny), or TAESD's file of an encoder, its decoder beside it";
 /// Pixels that are encoded or decoded at a time, but for those of one image.
 const PIXELS: [i64; 2] = [1 << 18, 1 << 21];
+
+/// As [`import`], latents being of the autoencoder at `vae`, or else of that in the folder's own
+/// `vae`.
+///
+/// # Errors
+/// As [`import`] and [`Autoencoder::read`].
+pub fn import_pipeline(
+    dir: &Path,
+    vae: Option<&Path>,
+    out: &Path,
+    device: Device,
+) -> Result<Option<String>> {
+    let vae = Autoencoder::of_pipeline(dir, vae, device)?;
+    let of_shape = vae.as_ref().map(|vae| |shape| vae.of_shape(shape));
+    import(dir, of_shape.as_ref().map(|of| of as _), out, device)
+}
 
 /// An autoencoder with its weights, which are not trained here.
 pub struct Autoencoder {

@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use tch::Device;
 
-use crate::autoencoder::Autoencoder;
+use crate::autoencoder::import_pipeline;
 use crate::covariance::{Covariance, CovarianceConfig, NoiseStatistics};
 use crate::data::Dataset;
 pub use crate::likelihood::Claim;
@@ -103,11 +103,7 @@ impl Density {
     pub fn import(folder: impl AsRef<Path>, device: Device) -> Result<Density> {
         let dir = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
         let path = dir.path().join("run");
-        let folder = folder.as_ref();
-        let vae = Autoencoder::of_pipeline(folder, None, device)?;
-        let of_shape = vae.as_ref().map(|vae| |shape| vae.of_shape(shape));
-        let latents_of = of_shape.as_ref().map(|of| of as _);
-        crate::run::import(folder, latents_of, &path, device)?;
+        import_pipeline(folder.as_ref(), None, &path, device)?;
         Ok(Density::in_temporary(Run::load(path, device)?, dir))
     }
 

@@ -102,6 +102,10 @@ struct ImageArguments {
     /// [default: all training images of the run]
     #[arg(long, value_name = "STATS.npz|DATA")]
     reference: Option<PathBuf>,
+    /// Of a run of latents: decode samples to images by this autoencoder, the one that the latents
+    /// are of; --reference gives images to compare them with
+    #[arg(long, value_name = "VAE")]
+    vae: Option<PathBuf>,
     /// Write the statistics of the reference's features, for --reference
     #[arg(long, value_name = "FILE.npz")]
     save_reference: Option<PathBuf>,
@@ -117,6 +121,7 @@ impl ImageArguments {
             samples: self.samples,
             fewer_samples: self.fewer_samples,
             reference: self.reference.clone(),
+            vae: self.vae.clone(),
             save_reference: self.save_reference.clone(),
             last_step: ancestral.last_step,
             covariance_until: ancestral.covariance_until,

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 use super::record::{SampleFigures, SampleNames};
 use super::{Found, Record, Settings, Unit};
 use crate::page::Page;
+use tweedie::autoencoder::{Autoencoder, ImageView};
 use tweedie::covariance::{CovarianceConfig, Reverse, StepCovariance};
 use tweedie::data::{Dataset, Scaling, subset};
 use tweedie::grid::even_trajectory;
@@ -16,9 +17,9 @@ use tweedie::metric::{
     Extractor, FeatureMoments, FeatureStatistics, InceptionScore, PrdCurve, frechet_distance,
     inception_score, precision_recall,
 };
-use tweedie::model::Denoiser;
+use tweedie::model::{Denoiser, Guidance, GuidedCovariance};
 use tweedie::noise::{Noise, Seed};
-use tweedie::query::{Batch, Query, Times};
+use tweedie::query::{Batch, Condition, Query, Times};
 use tweedie::run::{Run, level_rows, scaled_rows};
 use tweedie::sample::{Clipped, Ground, LastStep, SampleOptions, Sampling};
 use tweedie::tensor::{Count, to_vec};
@@ -33,6 +34,8 @@ pub struct Method {
     pub covariance: CovarianceConfig,
     /// 1: ancestral; 0: DDIM, which has no likelihood of this kind.
     pub eta: f64,
+    /// Classifier-free guidance, under which nothing has a likelihood.
+    pub guidance: Option<Guidance>,
 }
 
 impl Method {
@@ -49,12 +52,12 @@ impl Method {
 
     /// DDPM's steps, `η = 1`.
     pub const fn ancestral(covariance: CovarianceConfig) -> Method {
-        Method { covariance, eta: 1.0 }
+        Method { covariance, eta: 1.0, guidance: None }
     }
 
     /// DDIM's steps, `η = 0`: with another covariance than β̃ they draw `x_0` from its posterior.
     pub const fn ddim(covariance: CovarianceConfig) -> Method {
-        Method { covariance, eta: 0.0 }
+        Method { covariance, eta: 0.0, guidance: None }
     }
 
     /// What a run can be sampled by: all four, or without a head that gives `G` all but the
@@ -65,26 +68,55 @@ impl Method {
         learned.then_some(Method::LEARNED).into_iter().chain(free).collect()
     }
 
+    /// The same under guidance.
+    pub fn guided(self, guidance: Guidance) -> Method {
+        Method { guidance: Some(guidance), ..self }
+    }
+
+    /// Whether it is DDPM's.
+    pub fn is_ancestral(self) -> bool {
+        self.eta == 1.0
+    }
+
     /// Whether it has a likelihood.
     pub fn has_likelihood(self) -> bool {
-        self.eta == 1.0
+        self.is_ancestral() && self.guidance.is_none()
+    }
+
+    /// What it is at any scale of guidance, in tables.
+    pub fn label_without_scale(self) -> String {
+        let step = match (self.is_ancestral(), self.covariance) {
+            (true, covariance) => covariance.label(),
+            (false, CovarianceConfig::BetaTilde) => "DDIM".into(),
+            (false, covariance) => format!("DDIM, {}", covariance.label()),
+        };
+        match self.guidance {
+            Some(Guidance { covariance: GuidedCovariance::Combined, .. }) => {
+                format!("{step}, combined")
+            }
+            _ => step,
+        }
     }
 
     /// Its name in tables.
     pub fn label(self) -> String {
-        match (self.has_likelihood(), self.covariance) {
-            (true, covariance) => covariance.label(),
-            (false, CovarianceConfig::BetaTilde) => "DDIM".into(),
-            (false, covariance) => format!("DDIM, {}", covariance.label()),
-        }
+        let step = self.label_without_scale();
+        self.guidance.map_or(step.clone(), |guidance| format!("{step}, w = {}", guidance.scale))
     }
 
     /// Its name in files.
     pub fn name(self) -> String {
-        match (self.has_likelihood(), self.covariance) {
+        let step = match (self.is_ancestral(), self.covariance) {
             (true, covariance) => covariance.to_string(),
             (false, CovarianceConfig::BetaTilde) => "ddim".into(),
             (false, covariance) => format!("ddim-{covariance}"),
+        };
+        match self.guidance {
+            None => step,
+            Some(Guidance { scale, covariance: GuidedCovariance::Conditional, .. }) => {
+                format!("{step}-w{scale}")
+            }
+            Some(Guidance { scale, covariance, .. }) => format!("{step}-w{scale}-{covariance}"),
         }
     }
 }
@@ -94,12 +126,20 @@ pub struct Judge<'a> {
     settings: &'a Settings,
     /// What the runs must be of.
     scaling: Scaling,
-    /// Channels, height and width, where rows are images.
+    /// Channels, height and width, where rows are images of levels.
     image: Option<[usize; 3]>,
+    /// Whether rows are latents of images.
+    latents: bool,
+    /// What is looked at, where rows are images or are decoded to them.
+    view: Option<ImageView>,
+    /// The names of the classes that the runs must be conditioned on.
+    classes: Vec<String>,
     /// The data that the runs must be of, unless the test rows have a file of their own.
     split: Option<(String, u64, [f64; 3])>,
     /// In network units, `[n, d]`: levels of images at their bins' centres.
     rows: Tensor,
+    /// The classes of the rows, where the runs are conditioned on them.
+    condition: Option<Condition>,
     /// What brings the rows' log-densities to the data's units; of levels nothing.
     offsets: Vec<f64>,
     samples: Option<(Features, Reference)>,
@@ -139,13 +179,13 @@ impl Features {
         }
     }
 
-    /// What is seen in rows in the network's units, images at their levels; of `most` of them the
-    /// features themselves are kept.
-    fn see(&self, rows: &Tensor, most: i64, judged: &Judge) -> Seen {
+    /// What is seen in rows in the network's units, or in their levels where they are images; of
+    /// `most` of them the features themselves are kept.
+    fn see(&self, rows: &Tensor, levels: Option<&Levels>, most: i64) -> Seen {
         let keep = most.min(rows.size()[0]);
-        match (self, judged.image) {
-            (Features::Network(extractor), Some(image)) => {
-                see(extractor, &judged.levels(rows), image, keep)
+        match (self, levels) {
+            (Features::Network(extractor), Some(levels)) => {
+                see(extractor, levels.first(rows.size()[0] as usize), levels.shape, keep)
             }
             _ => {
                 let features = rows.narrow(0, 0, keep);
@@ -155,19 +195,52 @@ impl Features {
     }
 }
 
+/// Levels of images, image after image.
+pub(crate) struct Levels {
+    /// Held in 0…255.
+    pub(crate) held: Vec<f64>,
+    /// The share that was no level before.
+    outside: f64,
+    shape: [usize; 3],
+}
+
+impl Levels {
+    /// Of rows `[n, d]` in the network's units.
+    pub(crate) fn of(view: &ImageView, rows: &Tensor) -> Result<Levels> {
+        let mut held = view.levels(rows)?;
+        let outside = held.iter().filter(|level| !(-0.5..=255.5).contains(*level)).count();
+        let outside = outside as f64 / held.len() as f64;
+        held.iter_mut().for_each(|level| *level = level.clamp(0.0, 255.0));
+        Ok(Levels { held, outside, shape: view.shape() })
+    }
+
+    /// Those of the first `n` images.
+    fn first(&self, n: usize) -> &[f64] {
+        &self.held[..n * self.shape.iter().product::<usize>()]
+    }
+}
+
 impl<'a> Judge<'a> {
     /// Reads the test rows of `run`: those given, or the run's own. `extractor` is what Fréchet
-    /// distances of images are of; those of tables are of their columns.
+    /// distances of images are of, and of latents with their autoencoder; those of tables are of
+    /// their columns.
     pub fn new(
         settings: &'a Settings,
         run: &Run,
         extractor: Option<Extractor>,
     ) -> Result<Judge<'a>> {
-        check_classes(run)?;
         let (scaling, image) = (run.data.scaling.clone(), run.data.levels());
+        let device = run.model.space().device;
+        let vae = settings.vae.as_ref().map(|path| Autoencoder::read(path, device)).transpose()?;
+        let view = ImageView::of(&run.data, vae)?;
         let (table, rows) = test_rows(run, settings.test.as_deref())?;
         let seed = Seed(settings.seed).derive("judge").derive("test rows");
-        let features = match (image, extractor) {
+        let features = match (run.data.image, extractor) {
+            (Some(_), Some(_)) if view.is_none() => {
+                let problem = format!("{} is of latents", run.dir.path().display());
+                let remedy = "give experiment.images.vae, the autoencoder that they are of";
+                return Err(Error::config("experiment.images.features", problem, remedy));
+            }
             (Some(_), extractor) => extractor.map(Features::Network),
             (None, None) => Some(Features::Columns),
             (None, Some(_)) => {
@@ -188,23 +261,41 @@ impl<'a> Judge<'a> {
             None => Tensor::zeros([0, scaling.dim() as i64], (Kind::Double, Device::Cpu)),
         };
         let rows = subset(&rows, settings.rows, seed);
+        let classes = run.data.classes.clone();
+        let condition = table.classes_of(&rows).map(|classes| Condition::classes(&classes));
         let (rows, offsets) = in_network_units(&rows);
         let split = settings.test.is_none().then(|| split_of(run));
-        let mut judge = Judge { settings, scaling, image, split, rows, offsets, samples: None };
-        judge.samples = features
+        let samples = features
             .map(|features| {
-                let Seen { moments, features: kept, .. } = features.see(&reference, MOST, &judge);
+                let levels = view.as_ref().map(|view| Levels::of(view, &reference)).transpose()?;
+                let seen = features.see(&reference, levels.as_ref(), MOST);
+                let Seen { moments, features: kept, .. } = seen;
                 let statistics = moments.statistics(features.name())?;
                 Ok::<_, Error>((features, Reference { statistics, features: kept }))
             })
             .transpose()?;
-        Ok(judge)
+        Ok(Judge {
+            settings,
+            scaling,
+            image,
+            latents: run.data.latents.is_some(),
+            view,
+            classes,
+            split,
+            rows,
+            condition,
+            offsets,
+            samples,
+        })
     }
 
     /// Refuses a run of other data, or one for which test rows were training rows.
     pub fn check(&self, run: &Run) -> Result<()> {
-        check_classes(run)?;
         let path = run.dir.path().display();
+        if run.data.classes != self.classes {
+            let problem = format!("{path} is conditioned on other classes than the first run");
+            return Err(Error::config("experiment.run", problem, "give runs of the same classes"));
+        }
         if run.data.levels() != self.image || run.data.scaling != self.scaling {
             let problem = format!("{path} is of other data: of another shape, or scaled otherwise");
             return Err(Error::config("experiment.run", problem, "give runs of the same data"));
@@ -236,16 +327,19 @@ impl<'a> Judge<'a> {
     /// What was measured, and how.
     pub(crate) fn found(&self, records: Vec<Record>) -> Result<Found> {
         let (unit, names) = (self.unit(), self.sample_names());
-        Ok(Found { records, unit, protocol: self.protocol()?, names })
+        let protocol = self.protocol(records.iter().any(|record| record.nll.is_some()))?;
+        Ok(Found { records, unit, protocol, names })
     }
 
-    /// The protocol, for a page.
-    ///
-    /// # Errors
-    /// Never but by a mistake in the template.
-    pub fn protocol(&self) -> Result<String> {
+    /// The protocol, for a page; that of likelihoods where there are any.
+    fn protocol(&self, likelihoods: bool) -> Result<String> {
         let Settings { terms, clip_noise, .. } = self.settings;
         let part = |there: bool| there.then(Page::new);
+        let grid = match self.latents {
+            true => "the even trajectory of OCM and Analytic-DPM",
+            false => "the grid even in the angle of signal and noise",
+        };
+        let decoded = self.view.as_ref().is_some_and(ImageView::is_decoded);
         let distance = self.samples.as_ref().map(|(features, reference)| {
             let network = match features {
                 Features::Network(extractor) => Some(extractor.network().name()),
@@ -255,19 +349,28 @@ impl<'a> Judge<'a> {
                 .with("name", self.sample_names().map_or("", |names| names.distance))
                 .with("reference", reference.statistics.count.unwrap_or(0))
                 .with("neighbours", NEIGHBOURS)
-                .when("network", network.map(|name| Page::new().with("network name", name)))
+                .when(
+                    "network",
+                    network.map(|name| {
+                        let of = if decoded { ", both decoded from latents" } else { "" };
+                        Page::new().with("network name", name).with("decoded", of)
+                    }),
+                )
                 .when("columns", part(network.is_none()))
         });
         let text = Page::new()
             .with("rows", self.rows.size()[0])
-            .when("images", part(self.image.is_some()))
-            .when("table", part(self.image.is_none()))
-            .when("terms", part(*terms > 0))
+            .when("images", part(likelihoods && self.image.is_some()))
+            .when(
+                "table",
+                (likelihoods && self.image.is_none()).then(|| Page::new().with("grid", grid)),
+            )
+            .when("terms", part(likelihoods && *terms > 0))
             .when("clipped", part(self.image.is_some() && *clip_noise > 0.0))
             .when("no distance", part(distance.is_none()))
             .when("distance", distance)
             .fill(include_str!("protocol.md"), &self.settings.tree()?)?;
-        Ok(text.trim_end().into())
+        Ok(text.trim().into())
     }
 
     /// Everything about `run`, called `arm`, under a method in `steps` steps, and a sheet of the
@@ -296,9 +399,13 @@ impl<'a> Judge<'a> {
         };
         let Clipped { noise: Count { some, all }, .. } = clipped;
         let clipped = (all > 0).then(|| some as f64 / all as f64);
+        let view = self.view.as_ref().filter(|_| wanted > 0);
+        let levels = view.map(|view| Levels::of(view, &samples)).transpose()?;
         let figures = self.samples.as_ref().map(|(features, reference)| {
+            // a sheet may show more of them
             let judged = samples.narrow(0, 0, self.settings.samples as i64);
-            let seen = features.see(&judged, reference.features.size()[0], self);
+            let levels = levels.as_ref();
+            let seen = features.see(&judged, levels, reference.features.size()[0]);
             self.figures(&seen, features.name(), reference)
         });
         let record = Record {
@@ -308,10 +415,11 @@ impl<'a> Judge<'a> {
             repeat,
             nll,
             samples: figures.transpose()?,
-            outside: (wanted > 0 && self.image.is_some()).then(|| self.outside(&samples)),
+            outside: levels.as_ref().map(|levels| levels.outside),
             clipped,
         };
-        Ok((record, self.sheet(&self.levels(&samples.narrow(0, 0, sheet as i64)))))
+        let shown = levels.as_ref().map_or(&[][..], |levels| levels.first(sheet));
+        Ok((record, self.sheet(shown)))
     }
 
     /// Samples beside the reference: precision and recall of as many of both.
@@ -347,13 +455,6 @@ impl<'a> Judge<'a> {
         Ok(SampleFigures { frechet, score, precision, recall, prd })
     }
 
-    /// The share of numbers beyond the levels' range.
-    fn outside(&self, samples: &Tensor) -> f64 {
-        let levels = self.scaling.inverse(&to_vec(samples));
-        let outside = levels.iter().filter(|level| !(-0.5..=255.5).contains(*level)).count();
-        outside as f64 / levels.len() as f64
-    }
-
     /// The negative log-likelihood and its standard error over rows.
     fn nll(&self, run: &Run, method: Method, steps: usize, seed: Seed) -> Result<(f64, f64)> {
         let covariance = run.model.covariance(method.covariance)?;
@@ -366,7 +467,7 @@ impl<'a> Judge<'a> {
         if self.settings.terms > 0 {
             elbo = elbo.at_most(self.settings.terms);
         }
-        let rows = Batch::of(&run.model.space().place(&self.rows));
+        let rows = Batch::of(&run.model.space().place(&self.rows)).given(self.condition.clone());
         let seed = seed.derive("bits");
         let mut estimate = elbo.in_batches(&rows, seed, self.settings.batch, &mut |_| Ok(()))?;
         estimate.shift(&self.offsets);
@@ -379,25 +480,25 @@ impl<'a> Judge<'a> {
     /// How samples are drawn in `steps` steps: as the library does by default, but for what the
     /// protocol fixes.
     fn sampling(&self, run: &Run, steps: usize) -> Sampling {
-        let images = self.image.is_some();
+        let levels = self.image.is_some();
         let options = SampleOptions {
             steps,
             // the published chains of OCM and Analytic-DPM end in the mean; tables do too, so that
             // every distance of a page is of one protocol
             last_step: Some(LastStep::Mean),
             covariance_until: Some(f64::INFINITY),
-            clip_noise: Some(self.settings.clip_noise).filter(|levels| images && *levels > 0.0),
+            clip_noise: Some(self.settings.clip_noise).filter(|most| levels && *most > 0.0),
             ..SampleOptions::default()
         };
-        options.of(&run.model, images)
+        options.of(&run.model, levels || self.latents)
     }
 
-    /// The times of `steps` steps, for likelihoods and for samples: of images the even trajectory
-    /// that OCM and Analytic-DPM publish, of tables the library's default.
+    /// The times of `steps` steps, for likelihoods and for samples: of images and latents the even
+    /// trajectory that OCM and Analytic-DPM publish, of tables the library's default.
     fn grid(&self, run: &Run, steps: usize) -> Result<Vec<f64>> {
-        match self.image {
-            Some(_) => even_trajectory(run.schedule(), steps),
-            None => self.sampling(run, steps).grid(run.schedule()),
+        match self.image.is_some() || self.latents {
+            true => even_trajectory(run.schedule(), steps),
+            false => self.sampling(run, steps).grid(run.schedule()),
         }
     }
 
@@ -422,8 +523,8 @@ impl<'a> Judge<'a> {
         (n, seed): (usize, Seed),
     ) -> Result<(Tensor, Clipped)> {
         let (model, seed) = (&run.model, seed.derive("samples"));
-        let Method { covariance, eta } = method;
-        let sampling = Sampling { covariance, eta, seed, ..self.sampling(run, steps) };
+        let Method { covariance, eta, guidance } = method;
+        let sampling = Sampling { covariance, eta, guidance, seed, ..self.sampling(run, steps) };
         let (covariance, grid) = (model.covariance(covariance)?, self.grid(run, steps)?);
         let ground =
             Ground { model: model.own_mode(), covariance: &*covariance, grid: &grid, class: None };
@@ -446,34 +547,24 @@ impl<'a> Judge<'a> {
         let (alpha, sigma) = t.marginal(schedule, x0.device());
         let xt = x0 * &alpha + z * &sigma;
         let covariance = run.model.covariance(method.covariance)?;
-        let of = tch::no_grad(|| covariance.of(&model, &Query::new(&xt, &t), &mut noise).1);
+        let condition = self.condition.as_ref().map(|all| all.narrow(0..n));
+        let q = Query::new(&xt, &t).given(condition.as_ref());
+        let of = tch::no_grad(|| covariance.of(&model, &q, &mut noise).1);
         let StepCovariance::Posterior(g) = of else { return Ok(None) };
         let levels: Vec<f64> = to_vec(&g.diagonal()).iter().map(|g| 255.0 * g).collect();
         Ok(Some(self.sheet(&levels)))
     }
 
-    /// Levels of images in the network's units, image after image.
-    fn levels(&self, rows: &Tensor) -> Vec<f64> {
-        levels_of(&self.scaling, rows)
-    }
-
+    /// Images of levels on a sheet.
     fn sheet(&self, levels: &[f64]) -> Sheet {
-        let images = levels.len() / self.scaling.dim();
-        let image = self.image.unwrap_or([1, 1, self.scaling.dim()]);
+        let image = self.view.as_ref().map_or([1, 1, 1], ImageView::shape);
+        let images = levels.len() / image.iter().product::<usize>();
         sheet_of(levels, image, (images as f64).sqrt().ceil() as usize, (0.0, 255.0))
     }
 
     fn seed(&self) -> Seed {
         Seed(self.settings.seed).derive("judge")
     }
-}
-
-fn check_classes(run: &Run) -> Result<()> {
-    if run.model.classes() > 0 {
-        let problem = format!("{} is conditioned on classes", run.dir.path().display());
-        return Err(Error::config("experiment.run", problem, "give runs without classes"));
-    }
-    Ok(())
 }
 
 /// What decides which rows are test rows.
@@ -509,12 +600,6 @@ const BATCH: usize = 32;
 const MOST: i64 = 10_000;
 /// Neighbours that precision and recall are of, as published.
 const NEIGHBOURS: usize = 3;
-
-/// Levels of images `[n, d]` in the network's units, image after image.
-pub(crate) fn levels_of(scaling: &Scaling, rows: &Tensor) -> Vec<f64> {
-    let levels = scaling.inverse(&to_vec(rows));
-    levels.into_iter().map(|level| level.clamp(0.0, 255.0)).collect()
-}
 
 /// What the network sees in images, of which the features of the first `keep` are kept.
 pub(crate) fn see(extractor: &Extractor, levels: &[f64], image: [usize; 3], keep: i64) -> Seen {

@@ -1,10 +1,11 @@
 //! What was measured of runs, as tables and curves over the number of steps.
 
 use tweedie::likelihood::mean_and_error;
+use tweedie_report::plot::Scale;
 use tweedie_report::table::{Cell, Column, Table};
 
 use super::judge::Method;
-use crate::layout::{LOG, Measured, chart, curve, grid, measured, named};
+use crate::layout::{LINEAR, LOG, Measured, chart, curve, grid, measured, named};
 use crate::outcome::Outcome;
 use crate::page::Page;
 
@@ -125,6 +126,16 @@ impl Record {
         format!("{}, {}", self.arm, self.method.label())
     }
 
+    /// The run's name and what the method is at any scale of guidance.
+    pub(crate) fn label_without_scale(&self) -> String {
+        format!("{}, {}", self.arm, self.method.label_without_scale())
+    }
+
+    /// The scale of guidance.
+    pub(crate) fn scale(&self) -> Option<f64> {
+        self.method.guidance.map(|guidance| guidance.scale)
+    }
+
     /// A quantity with its error; NaN for one without.
     pub(crate) fn value(&self, of: Quantity) -> Option<Measured> {
         let alone = |value: f64| (value, f64::NAN);
@@ -207,9 +218,18 @@ impl Found {
 
     /// Runs and methods in the order of the records that `keep` picks, each with its records.
     fn lines(&self, keep: impl Fn(&Record) -> bool) -> Vec<(String, Vec<&Record>)> {
+        self.lines_by(Record::label, keep)
+    }
+
+    /// What `label` says of the records that `keep` picks, each with its records, in their order.
+    fn lines_by(
+        &self,
+        label: impl Fn(&Record) -> String,
+        keep: impl Fn(&Record) -> bool,
+    ) -> Vec<(String, Vec<&Record>)> {
         let mut lines: Vec<(String, Vec<&Record>)> = Vec::new();
         for record in self.records.iter().filter(|record| keep(record)) {
-            let label = record.label();
+            let label = label(record);
             match lines.iter_mut().find(|line| line.0 == label) {
                 Some(line) => line.1.push(record),
                 None => lines.push((label, vec![record])),
@@ -220,23 +240,23 @@ impl Found {
 
     /// The numbers of steps, in the order of the records.
     fn steps(&self) -> Vec<usize> {
-        let mut steps: Vec<usize> = Vec::new();
-        for record in &self.records {
-            if !steps.contains(&record.steps) {
-                steps.push(record.steps);
-            }
-        }
-        steps
+        different(self.records.iter().map(|record| record.steps))
     }
 
     /// A line per run and method, a column per number of steps, of the records that `keep` picks;
     /// lines without a value are left out.
     pub(crate) fn by_steps(&self, of: Quantity, keep: impl Fn(&Record) -> bool) -> Table {
         let lines = self.lines(|r| r.repeat == 0 && keep(r) && r.value(of).is_some());
-        grid("", &lines, &named(self.steps(), |k| format!("K = {k}")), |records, k| {
-            let at = records.iter().find(|r| r.steps == *k);
-            at.map(|record| record.cell(of)).into()
-        })
+        let columns = named(self.steps(), |k| format!("K = {k}"));
+        grid("", &lines, &columns, |records, k| cell_of(records, of, |r| r.steps == *k))
+    }
+
+    /// A line per run and method, a column per scale of guidance, of the records that `keep` picks.
+    pub(crate) fn by_scales(&self, of: Quantity, keep: impl Fn(&Record) -> bool) -> Table {
+        let lines = self.lines_by(Record::label_without_scale, |r| keep(r) && r.scale().is_some());
+        let scales = self.records.iter().filter(|r| keep(r)).filter_map(Record::scale);
+        let columns = named(different(scales), |w| format!("w = {w}"));
+        grid("", &lines, &columns, |records, w| cell_of(records, of, |r| r.scale() == Some(*w)))
     }
 
     /// Mean and standard deviation over the repeats of runs that have more than one.
@@ -252,14 +272,41 @@ impl Found {
         })
     }
 
-    /// Curves over the number of steps, one per run and method.
-    fn curves(&self, title: &str, of: Quantity) -> String {
-        let lines = self.lines(|r| r.repeat == 0 && r.value(of).is_some());
+    /// Curves over the number of steps, one per run and method, of the records that `keep` picks.
+    pub(crate) fn curves(
+        &self,
+        title: &str,
+        of: Quantity,
+        keep: impl Fn(&Record) -> bool,
+    ) -> String {
+        let lines = self.lines(|r| r.repeat == 0 && keep(r) && r.value(of).is_some());
+        self.chart(title, of, ("sampling steps K", LOG), lines, |r| Some(r.steps as f64))
+    }
+
+    /// Curves over the scale of guidance, one per run and method, of the records that `keep` picks.
+    pub(crate) fn curves_over_scales(
+        &self,
+        title: &str,
+        of: Quantity,
+        keep: impl Fn(&Record) -> bool,
+    ) -> String {
+        let lines = self.lines_by(Record::label_without_scale, keep);
+        self.chart(title, of, ("scale of guidance w", LINEAR), lines, Record::scale)
+    }
+
+    fn chart(
+        &self,
+        title: &str,
+        of: Quantity,
+        (x_label, scales): (&str, [Scale; 2]),
+        lines: Vec<(String, Vec<&Record>)>,
+        x: impl Fn(&Record) -> Option<f64>,
+    ) -> String {
         let series = lines.into_iter().map(|(label, records)| {
-            let point = |r: &&Record| Some((r.steps as f64, r.value(of)?));
+            let point = |r: &&Record| Some((x(r)?, r.value(of)?));
             curve(label, records.iter().filter_map(point))
         });
-        chart(title, ["sampling steps K", &self.label(of)], LOG, series.collect())
+        chart(title, [x_label, &self.label(of)], scales, series.collect())
     }
 
     /// What a quantity is called in headings and legends.
@@ -288,13 +335,13 @@ impl Found {
     pub(crate) fn outcome(&self, name: &str, likelihood: &str, title: &str, page: Page) -> Outcome {
         let page = page.table("likelihood", &self.by_steps(Quantity::Likelihood, |_| true));
         let page = self.with_samples(page, |_| true).with("unit", self.unit.label());
-        let curves = self.curves(title, Quantity::Likelihood);
+        let curves = self.curves(title, Quantity::Likelihood, |_| true);
         let outcome = Outcome::new(name, self.table(&[], |_| Vec::new()), page)
             .figure(format!("{name}-{likelihood}.svg"), curves);
         outcome.figures(
             self.of_samples()
                 .into_iter()
-                .map(|of| (format!("{name}-{}.svg", of.file()), self.curves(title, of))),
+                .map(|of| (format!("{name}-{}.svg", of.file()), self.curves(title, of, |_| true))),
         )
     }
 
@@ -308,4 +355,20 @@ impl Found {
         page.with("protocol", &self.protocol)
             .each("distance", self.of_samples().into_iter().map(part))
     }
+}
+
+/// Each item once, in the order of the first of each.
+fn different<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut found: Vec<T> = Vec::new();
+    for item in items {
+        if !found.contains(&item) {
+            found.push(item);
+        }
+    }
+    found
+}
+
+/// The quantity of the first of `records` that `pick` picks.
+fn cell_of(records: &[&Record], of: Quantity, pick: impl Fn(&Record) -> bool) -> Cell {
+    records.iter().find(|r| pick(r)).map(|record| record.cell(of)).into()
 }

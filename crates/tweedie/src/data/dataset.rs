@@ -418,7 +418,7 @@ impl Dataset {
     }
 
     /// The classes of the rows `rows`, where they are labelled.
-    pub(crate) fn classes_of(&self, rows: &[usize]) -> Option<Vec<u32>> {
+    pub fn classes_of(&self, rows: &[usize]) -> Option<Vec<u32>> {
         let labels = self.labels.as_ref()?;
         Some(rows.iter().map(|&row| labels.of_rows[row]).collect())
     }

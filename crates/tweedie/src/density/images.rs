@@ -9,7 +9,8 @@ use tch::{Device, Kind, Tensor};
 use super::grids::Grids;
 use super::rows::remarks_on;
 use super::{Density, EvaluateOptions, Metric};
-use crate::data::{Dataset, OutputFile, Purpose};
+use crate::autoencoder::{Autoencoder, ImageView};
+use crate::data::{Crop, Dataset, OutputFile, Purpose, TableOptions};
 use crate::metric::{
     Extractor, FeatureMoments, FeatureStatistics, Features, PrdCurve, frechet_distance,
     inception_score, precision_recall,
@@ -17,7 +18,6 @@ use crate::metric::{
 use crate::model::{Denoiser, GuidedCovariance};
 use crate::run::DataRecord;
 use crate::sample::{Clipped, Ground, LastStep, MOST_ROWS, Sampling};
-use crate::tensor::to_vec;
 use crate::watch::{Remark, Watch};
 use crate::{Error, Result};
 
@@ -36,8 +36,11 @@ pub struct ImageOptions {
     /// large.
     pub fewer_samples: bool,
     /// What samples are compared with: images, or statistics of features in an `.npz` file; by
-    /// default all training images of the run.
+    /// default all training images of the run. Images beside samples that are decoded from latents
+    /// are brought to the size of these, the square in their middle where that is one.
     pub reference: Option<PathBuf>,
+    /// Of a run of latents: the autoencoder that decodes samples to images.
+    pub vae: Option<PathBuf>,
     /// Where the statistics of the reference's features are written.
     pub save_reference: Option<PathBuf>,
     /// What the last step returns; by default the mean.
@@ -67,6 +70,7 @@ impl Default for ImageOptions {
             samples: PROTOCOL,
             fewer_samples: false,
             reference: None,
+            vae: None,
             save_reference: None,
             last_step: None,
             covariance_until: None,
@@ -161,15 +165,15 @@ struct Reference {
     source: String,
 }
 
-/// A network, and images of one shape.
+/// A network, and the images that rows are.
 struct Eye {
     extractor: Extractor,
-    shape: [i64; 3],
+    view: ImageView,
 }
 
 impl Eye {
     fn look(&self, levels: &[f32]) -> Features {
-        self.extractor.features_of(levels, self.shape)
+        self.extractor.features_of(levels, self.view.shape().map(|n| n as i64))
     }
 
     fn name(&self) -> &'static str {
@@ -190,18 +194,19 @@ pub(super) fn measure(
     if metrics.is_empty() && images.save_reference.is_none() {
         return Ok(Vec::new());
     }
-    let Some(shape) = run.data.levels() else {
-        let what = if run.data.latents.is_some() { "latents" } else { "a table" };
+    let device = run.model.space().device;
+    let vae = images.vae.as_ref().map(|path| Autoencoder::read(path, device)).transpose()?;
+    let Some(view) = ImageView::of(&run.data, vae)? else {
+        let (what, remedy) = match run.data.latents {
+            Some(_) => ("latents", "give evaluate.images.vae, their autoencoder"),
+            None => ("a table", "fd, is and pr are of images: request nll or mmd"),
+        };
         let problem = format!("{} is a run of {what}", density.name());
-        let remedy = "fd, is and pr are of images: request nll or mmd";
         return Err(Error::config("evaluate.metrics", problem, remedy));
     };
     let network = images.check(&metrics)?;
     let out = images.save_reference.as_ref().map(OutputFile::create).transpose()?;
-    let eye = Eye {
-        extractor: Extractor::read(network, run.model.space().device)?,
-        shape: shape.map(|n| n as i64),
-    };
+    let eye = Eye { extractor: Extractor::read(network, device)?, view };
     let reference = reference(density, &metrics, images, &eye, batch, watch)?;
     if let (Some(out), Some(Reference { statistics: Some(statistics), .. })) = (out, &reference) {
         statistics.write(out)?;
@@ -248,7 +253,8 @@ fn reference(
     if !moments && !pr {
         return Ok(None);
     }
-    let (table, rows, source) = reference_images(density, options.reference.as_deref(), watch)?;
+    let given = options.reference.as_deref();
+    let (table, rows, source) = reference_images(density, given, &eye.view, watch)?;
     let n = rows.len();
     let kept = if pr { n.min(options.samples) } else { 0 };
     // evenly from first to last
@@ -283,22 +289,51 @@ fn reference(
 fn reference_images(
     density: &Density,
     given: Option<&Path>,
+    view: &ImageView,
     watch: &mut dyn Watch,
 ) -> Result<(Dataset, Vec<usize>, String)> {
     let run = &density.run;
     if let Some(path) = given {
-        // whatever their classes
-        let record = DataRecord { classes: Vec::new(), ..run.data.clone() };
-        let table = record.read_table_for(Purpose::Training, path, &run.config.data.table)?;
+        let table = match view.is_decoded() {
+            true => images_of_shape(path, view.shape())?,
+            false => {
+                // whatever their classes
+                let record = DataRecord { classes: Vec::new(), ..run.data.clone() };
+                record.read_table_for(Purpose::Training, path, &run.config.data.table)?
+            }
+        };
         remarks_on(&table).into_iter().for_each(|remark| watch.say(remark));
         let rows = (0..table.rows()).collect();
         return Ok((table, rows, path.display().to_string()));
     }
+    let remedy = "give images or statistics with evaluate.images.reference";
+    let lacking = |problem| Err(Error::config("evaluate.images.reference", problem, remedy));
+    if view.is_decoded() {
+        return lacking(format!("{} is a run of latents, not of their images", density.name()));
+    }
     match run.prepared() {
         Some(own) => Ok((own.table, own.split.train, "the training set".into())),
-        None => {
-            let remedy = "give images or statistics with evaluate.images.reference";
-            Err(Error::config("evaluate.images.reference", run.no_data(), remedy))
+        None => lacking(run.no_data()),
+    }
+}
+
+/// The images at `path` brought to `shape`.
+fn images_of_shape(path: &Path, shape: [usize; 3]) -> Result<Dataset> {
+    let [_, height, width] = shape;
+    let crop = (height == width).then_some(Crop::Shorter);
+    let options = TableOptions {
+        crop,
+        size: Some([height, width]),
+        purpose: Purpose::Training,
+        ..TableOptions::default()
+    };
+    let table = Dataset::read_with(path, &options)?;
+    match table.image() == Some(shape) && table.latents_of().is_none() {
+        true => Ok(table),
+        false => {
+            let [channels, ..] = shape;
+            let problem = format!("holds no images of {channels} × {height} × {width}");
+            Err(Error::data(path, problem, "give images like those that samples are decoded to"))
         }
     }
 }
@@ -324,7 +359,6 @@ fn draw(
     batch: usize,
     watch: &mut dyn Watch,
 ) -> Result<Drawn> {
-    let run = &density.run;
     let mut drawn = Drawn {
         moments: FeatureMoments::new(eye.extractor.network().dim()),
         probabilities: Vec::new(),
@@ -336,7 +370,7 @@ fn draw(
     let ground = Ground { model: density.model(), covariance: &*built, grid, class: None };
     watch.begin(&format!("sample, {}", sampling.in_words()), samples as u64);
     let clipped = sampling.draw_each(&ground, (samples, batch), watch, |part, rows| {
-        let values = run.data.scaling.inverse(&to_vec(&part));
+        let values = eye.view.levels(&part)?;
         let beyond = |v: &&f64| !(0.0..=255.0).contains(*v);
         drawn.clipped_levels += values.iter().filter(beyond).count() as u64;
         let levels: Vec<f32> = values.iter().map(|v| v.clamp(0.0, 255.0) as f32).collect();

@@ -253,7 +253,7 @@ impl Prepared {
     /// The classes of [`Prepared::validation_rows`], where the model is conditioned on any.
     pub fn validation_classes(&self, limit: usize) -> Option<Vec<u32>> {
         let (table, rows) = self.held_out(limit);
-        table.labels.as_ref().map(|l| rows.iter().map(|&row| l.of_rows[row]).collect())
+        table.classes_of(&rows)
     }
 
     /// At most `limit` training rows in the network's units, drawn as [`Prepared::validation_rows`]
