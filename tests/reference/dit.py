@@ -11,6 +11,10 @@ files, and reference.safetensors: `sample`, `timestep`, `class_labels` (of which
 The folder `original` is of the published DiT (Peebles & Xie 2023), computed here from its formulas, with the names of its state
 dict: checkpoint.pt is what its training saves, `model`, `ema`, `opt` and `args`, and reference.safetensors is of `ema`.
 
+guided.safetensors is of a DiTPipeline with the transformer patch-2 under classifier-free guidance at scale 4: `noise` and
+`class_labels`, and `latents` after 4 steps of DDIM. diffusers guides all channels; `of_three` is what the published sampler gives,
+which guides three. `mean` and `variance` are of one of its ancestral steps, with the learned variances of the class.
+
     peers/bin/python tests/reference/dit.py --read FOLDER
 
 compares with the references what `tweedie export` wrote at FOLDER of a run imported from one of them.
@@ -23,7 +27,9 @@ import sys
 
 import numpy
 import torch
-from diffusers import DiTTransformer2DModel
+from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, DiTPipeline, DiTTransformer2DModel
+from diffusers.pipelines.dit import pipeline_dit
+from diffusers.schedulers import scheduling_ddpm
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
@@ -142,6 +148,50 @@ def original():
     save_file(tensors, HERE / "original" / "reference.safetensors")
 
 
+SCALE, STEPS, GUIDED = 4.0, 4, 3
+
+
+def of_three(model, x, labels, t):
+    """The published network under guidance: outputs of the first rows, under their classes; the others are theirs under none."""
+    n, null = len(x), torch.full_like(labels, model.config.num_embeds_ada_norm)
+    outputs = model(torch.cat([x, x]), t.expand(2 * n), class_labels=torch.cat([labels, null])).sample
+    class_, none = outputs.split(n)
+    return torch.cat([none[:, :GUIDED] + SCALE * (class_ - none)[:, :GUIDED], class_[:, GUIDED:]], 1)
+
+
+def guided():
+    transformer = DiTTransformer2DModel.from_pretrained(HERE / "patch-2").eval()
+    options = dict(clip_sample=False, num_train_timesteps=1000, beta_schedule="linear")
+    scheduler = DDIMScheduler(**options)
+    torch.manual_seed(5)
+    vae = AutoencoderKL(latent_channels=4, block_out_channels=(4,), norm_num_groups=2)
+    pipeline = DiTPipeline(transformer, vae, scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    noise, labels, seen = torch.randn(2, 4, 8, 8), torch.tensor([1, 4]), []
+    pipeline_dit.randn_tensor = lambda *_, **__: noise
+    decode, vae.decode = vae.decode, lambda latents: (seen.append(latents), decode(latents))[1]
+    # the pipeline's null class is 1000, whatever the number of classes
+    forward, null = transformer.forward, transformer.config.num_embeds_ada_norm
+    transformer.forward = lambda x, timestep, class_labels: forward(x, timestep=timestep, class_labels=class_labels.clamp(max=null))
+    pipeline(labels.tolist(), guidance_scale=SCALE, num_inference_steps=STEPS, output_type="np")
+    tensors = dict(noise=noise, class_labels=labels, latents=seen[0] * vae.config.scaling_factor)
+    transformer.forward = forward
+    with torch.no_grad():
+        x = noise
+        for t in scheduler.timesteps:
+            x = scheduler.step(of_three(transformer, x, labels, t)[:, :4], t, x).prev_sample
+        tensors["of_three"] = x
+        ancestral = DDPMScheduler(**options, variance_type="learned_range", timestep_spacing="leading")
+        ancestral.set_timesteps(STEPS)
+        t, outputs = ancestral.timesteps[1], of_three(transformer, noise, labels, ancestral.timesteps[1])
+        steps = []
+        for constant in (0.0, 1.0):
+            scheduling_ddpm.randn_tensor = lambda shape, **_: torch.full(shape, constant)
+            steps.append(ancestral.step(outputs, t, noise).prev_sample)
+        tensors |= dict(mean=steps[0], variance=(steps[1] - steps[0]).square())
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, HERE / "guided.safetensors")
+
+
 def read(folder):
     model = DiTTransformer2DModel.from_pretrained(folder / "transformer").eval()
     for name in CONFIGS:
@@ -163,6 +213,7 @@ def main():
         torch.manual_seed(number)
         of_diffusers(name, config)
     original()
+    guided()
 
 
 main()

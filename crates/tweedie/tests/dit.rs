@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 use tweedie::autoencoder::Autoencoder;
 use tweedie::choice::Choice;
+use tweedie::covariance::{BetaTilde, Interpolated, Reverse};
 use tweedie::density::{Density, SampleOptions};
 use tweedie::model::{
-    Backbone, Base, Denoiser, Dit, DitConfig, HeadConfig, HeadTrunk, Mode, ModelConfig,
-    NetworkConfig, PRESETS, Precision, Prediction, Structure,
+    Backbone, Base, Denoiser, Dit, DitConfig, Guidance, Guided, GuidedCovariance, HeadConfig,
+    HeadTrunk, Mode, ModelConfig, NetworkConfig, PRESETS, Precision, Prediction, Structure,
 };
 use tweedie::noise::{Noise, Seed};
 use tweedie::query::{Coefficient, Condition, Query, Times};
 use tweedie::run::{
     Run, export, import, import_dit_checkpoint, read_dit, read_dit_checkpoint, write_dit,
 };
+use tweedie::sample::{Ancestral, LastStep, Step};
 use tweedie::schedule::Vp;
 
 /// With variances and in several files, of an ε alone, and the published network.
@@ -273,6 +275,53 @@ fn a_pipeline_is_a_run_of_latents() {
     );
     assert_eq!(again.model.parameters().flat(), run.model.parameters().flat());
     assert!(of.error_of_run(&again) < 1e-5);
+}
+
+/// Samples under guidance at scale 4 are those of a `DiTPipeline`, which guides all channels, and of
+/// the published sampler, which guides three; and so are the mean and the variance of an ancestral
+/// step with the network's own variances, which are the class's.
+#[test]
+fn guided_steps_equal_a_pipelines() {
+    let tensors = Tensor::read_safetensors(folder("guided.safetensors")).unwrap();
+    let of = |name: &str| tensors.iter().find(|(n, _)| n == name).unwrap().1.shallow_clone();
+    let dir = tempfile::tempdir().unwrap();
+    import(&folder("patch-2"), None, &dir.path().join("run"), Device::Cpu).unwrap();
+    let run = Run::load(dir.path().join("run"), Device::Cpu).unwrap();
+    let classes: Vec<u32> =
+        Vec::<i64>::try_from(of("class_labels")).unwrap().into_iter().map(|c| c as u32).collect();
+    let condition = Condition::classes(&classes);
+    let rows = |name: &str| of(name).flatten(1, 3);
+    let guided = |channels: i64| {
+        let guidance = Guidance {
+            scale: 4.0,
+            covariance: GuidedCovariance::Conditional,
+            columns: Some(channels * 64),
+        };
+        Guided::new(&run.model, guidance)
+    };
+    let mut streams = Noise::new(Seed(0), 0..2);
+    for (name, channels) in [("latents", 4), ("of_three", 3)] {
+        let model = guided(channels);
+        let step = Ancestral::new(&model, BetaTilde, 0.0, LastStep::Mean).unwrap();
+        let mut x = rows("noise");
+        // diffusers' timesteps 750, 500, 250 and 0
+        for pair in [0.751, 0.501, 0.251, 0.001, 0.0].windows(2) {
+            let at = Times::All(pair[0]);
+            let q = Query::new(&x, &at).given(Some(&condition));
+            x = tch::no_grad(|| step.step(&q, pair[1], &mut streams));
+        }
+        let error = gap(&x, &rows(name));
+        println!("{name}: {error:.1e}");
+        assert!(error < 1e-5, "{name}: {error}");
+    }
+    let model = guided(3);
+    let reverse = Reverse::new(&model, Interpolated, 1.0).unwrap();
+    let (x, t) = (rows("noise"), Times::All(0.501));
+    let q = Query::new(&x, &t).given(Some(&condition));
+    let found = tch::no_grad(|| reverse.at(&q, &Times::All(0.251), &mut streams));
+    let errors = [gap(&found.mean, &rows("mean")), gap(&found.cov.diagonal(), &rows("variance"))];
+    println!("an ancestral step's mean and variance: {errors:?}");
+    assert!(errors.iter().all(|error| *error < 1e-5), "{errors:?}");
 }
 
 /// With its autoencoder a DiT is a run of that one's latents, which can be sampled under guidance
