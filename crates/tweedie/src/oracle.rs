@@ -29,8 +29,9 @@ use tch::{Kind, Tensor};
 pub use crate::mixture::{GaussianMixture, MixtureParameters, StudentTMixture, named};
 use crate::model::{Denoiser, Space};
 use crate::posterior::NoiseMoments;
-use crate::query::Query;
+use crate::query::{Query, Times};
 use crate::schedule::Schedule;
+use crate::sym_matrix::SymMatrix;
 
 /// A mixture under a forward process: the exact model, in f64.
 #[derive(Debug)]
@@ -46,6 +47,60 @@ impl Oracle {
         let device = mixture.device();
         let space = Space { dim: mixture.dim(), schedule, kind: Kind::Double, device };
         Oracle { mixture, space }
+    }
+}
+
+/// A mixture for each class, and one for rows of none: a conditional model whose score and moments
+/// are exact, for what is conditioned on classes or guided towards them.
+pub struct ClassOracle {
+    each: Vec<Oracle>,
+    null: Oracle,
+}
+
+impl ClassOracle {
+    /// The mixture of each class, from 0, and that of the null class, all of one dimension.
+    pub fn new(
+        each: Vec<GaussianMixture>,
+        null: GaussianMixture,
+        schedule: Arc<dyn Schedule>,
+    ) -> ClassOracle {
+        let each = each.into_iter().map(|law| Oracle::new(law, schedule.clone())).collect();
+        ClassOracle { each, null: Oracle::new(null, schedule) }
+    }
+
+    /// `f` of the rows of each class, put together in the rows' order; rows of which nothing is
+    /// given have the null class.
+    fn of_each(&self, q: &Query, f: impl Fn(&Oracle, &Query) -> Tensor) -> Tensor {
+        let Some(condition) = q.condition else { return f(&self.null, q) };
+        let classes = condition.class_tensor(self.each.len() as i64, q.x.device());
+        let (mut order, mut parts) = (Vec::new(), Vec::new());
+        for (class, oracle) in self.each.iter().chain([&self.null]).enumerate() {
+            let rows = classes.eq(class as i64).nonzero().squeeze_dim(-1);
+            let numbers = Vec::<i64>::try_from(&rows).expect("numbers of rows");
+            if numbers.is_empty() {
+                continue;
+            }
+            let times = Times::each(numbers.iter().map(|&i| q.times.get(i as usize)).collect());
+            parts.push(f(oracle, &Query::new(&q.x.index_select(0, &rows), &times)));
+            order.extend(numbers);
+        }
+        let order = Tensor::from_slice(&order).argsort(0, false).to_device(q.x.device());
+        Tensor::cat(&parts, 0).index_select(0, &order)
+    }
+}
+
+impl Denoiser for ClassOracle {
+    fn space(&self) -> &Space {
+        self.null.space()
+    }
+
+    fn noise(&self, q: &Query) -> Tensor {
+        self.of_each(q, |oracle, q| oracle.noise(q))
+    }
+
+    fn moments(&self, q: &Query) -> NoiseMoments {
+        let full = self.of_each(q, |oracle, q| oracle.moments(q).cov.to_dense());
+        NoiseMoments::new(self.noise(q), SymMatrix::Full(full))
     }
 }
 

@@ -5,7 +5,7 @@ use tch::{Tensor, no_grad};
 use super::jacobian;
 use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
-use crate::query::{Query, Times};
+use crate::query::{Batch, Query, Times};
 use crate::tensor::{sum_last, to_vec};
 use crate::{Error, Result};
 
@@ -25,7 +25,7 @@ pub struct Spectrum {
 pub const MOST_COLUMNS: i64 = 1024;
 
 impl Spectrum {
-    /// Of `model` at `points` points: rows of data `[n, d]` in its units in turn, at times even in
+    /// Of `model` at `points` points: rows of data (`[n, d]` in its units) in turn, at times even in
     /// the log signal-to-noise ratio.
     ///
     /// # Errors
@@ -33,11 +33,11 @@ impl Spectrum {
     /// finite.
     pub fn measure(
         model: &dyn Denoiser,
-        rows: &Tensor,
+        rows: &Batch,
         points: usize,
         seed: Seed,
     ) -> Result<Spectrum> {
-        let (n, d) = rows.size2().expect("rows [n, d]");
+        let (n, d) = rows.x.size2().expect("rows [n, d]");
         if d > MOST_COLUMNS {
             let problem = format!(
                 "auto, of rows of {d} columns: the spectrum takes as many products of the network"
@@ -52,13 +52,15 @@ impl Spectrum {
             .map(|i| schedule.importance_time((i as f64 + 0.5) / points as f64))
             .collect();
         let drawn: Vec<i64> = (0..points as i64).map(|i| i % n).collect();
-        let x0 = rows.index_select(0, &Tensor::from_slice(&drawn).to_device(rows.device()));
-        let x0 = space.place(&x0);
+        let picked = Tensor::from_slice(&drawn).to_device(rows.x.device());
+        let x0 = space.place(&rows.x.index_select(0, &picked));
+        let condition = rows.condition.as_ref().map(|all| all.rows(&drawn));
         let z = Noise::new(seed, 0..points as u64).normal(d as usize, x0.kind(), x0.device());
         let times = Times::each(t);
         let (alpha, sigma) = times.marginal(schedule, x0.device());
         let x = &x0 * &alpha + z * &sigma;
-        let values = no_grad(|| jacobian::eigenvalues(model, &Query::new(&x, &times))).flip([1]);
+        let q = Query::new(&x, &times).given(condition.as_ref());
+        let values = no_grad(|| jacobian::eigenvalues(model, &q)).flip([1]);
         if values.isfinite().all().int64_value(&[]) == 0 {
             let remedy = "train the score longer at a lower learning rate";
             return Err(Error::numeric("the score's Jacobian is not finite", remedy));
@@ -93,7 +95,8 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::oracle::{GaussianMixture, MixtureParameters, Oracle};
+    use crate::oracle::{ClassOracle, GaussianMixture, MixtureParameters, Oracle};
+    use crate::query::Condition;
     use crate::schedule::{Schedule, Vp};
 
     /// For N(0, a I + v vᵀ + w wᵀ) every `G` is isotropic plus rank 2, and what smaller ranks leave
@@ -118,7 +121,7 @@ mod tests {
         });
         let oracle = Oracle::new(law.unwrap(), Arc::new(Vp::default()));
         let rows = oracle.mixture.sample(5, Seed(1));
-        let found = Spectrum::measure(&oracle, &rows, 40, Seed(2)).unwrap();
+        let found = Spectrum::measure(&oracle, &Batch::of(&rows), 40, Seed(2)).unwrap();
         assert_eq!(found.rank(1e-8), 2);
         assert!(found.left(2) < 1e-9 && found.left(99) == 0.0, "{found:?}");
         let schedule = Vp::default();
@@ -136,5 +139,21 @@ mod tests {
         let exact = ((0..40).map(of_time).sum::<f64>() / 40.0).sqrt();
         assert!((found.left(1) - exact).abs() < 1e-8, "{} {exact}", found.left(1));
         assert!(found.rank(exact * 1.01) == 1 && found.rank(exact * 0.99) == 2);
+    }
+
+    /// Rows are taken under their classes, of which one here has more than a rank-one `G`.
+    #[test]
+    fn rows_have_their_classes() {
+        let law = |sd: f64| GaussianMixture::new(&[1.0], &[[0.0, 0.0, 0.0]], &[sd]).unwrap();
+        let spread =
+            GaussianMixture::new(&[0.5, 0.5], &[[-1.0, 0.0, 0.0], [1.0, 0.5, 0.0]], &[0.2, 0.2]);
+        let laws = vec![law(0.5), spread.unwrap()];
+        let model = ClassOracle::new(laws, law(1.0), Arc::new(Vp::default()));
+        let rows = law(0.7).sample(5, Seed(1));
+        let left = |class: u32| {
+            let rows = Batch::of(&rows).given(Some(Condition::classes(&[class; 5])));
+            Spectrum::measure(&model, &rows, 20, Seed(2)).unwrap().left(0)
+        };
+        assert!(left(0) < 1e-9 && left(1) > 0.01, "{} {}", left(0), left(1));
     }
 }

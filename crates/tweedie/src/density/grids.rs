@@ -6,6 +6,7 @@ use crate::data::subset;
 use crate::grid::{Spacing, SpacingConfig, even_trajectory};
 use crate::likelihood::{Elbo, StepCosts};
 use crate::noise::Seed;
+use crate::query::{Batch, Condition};
 use crate::run::level_rows;
 use crate::sample::Sampling;
 use crate::watch::{Remark, Watch};
@@ -95,10 +96,6 @@ impl<'a> Grids<'a> {
         let run = &self.density.run;
         let schedule = run.schedule();
         let field = format!("{}.spacing", self.section);
-        if run.model.classes() > 0 {
-            let problem = "dynamic, of a model conditioned on classes";
-            return Err(Error::config(field, problem, "take another"));
-        }
         let times = match self.levels {
             true => even_trajectory(schedule, TIMES.min(schedule.steps()))?,
             false => Spacing::Angle.elbo_grid(schedule, TIMES),
@@ -110,12 +107,14 @@ impl<'a> Grids<'a> {
         let seed = Seed(run.config.seed).derive("dynamic spacing");
         let rows = match self.levels {
             true => {
-                let train = &prepared.split.train;
-                level_rows(&prepared.table, &subset(train, ROWS, seed), &run.data.scaling)
+                let rows = subset(&prepared.split.train, ROWS, seed);
+                let classes = prepared.table.classes_of(&rows);
+                let levels = level_rows(&prepared.table, &rows, &run.data.scaling);
+                Batch::of(&levels).given(classes.map(|classes| Condition::classes(&classes)))
             }
-            false => prepared.training_rows(ROWS, seed.derive("rows")),
+            false => prepared.training_batch(ROWS, seed.derive("rows")),
         };
-        let (n, m) = (rows.size()[0], times.len() - 1);
+        let (n, m) = (rows.x.size()[0], times.len() - 1);
         watch.say(Remark::Progress(format!(
             "measuring the bound's terms, {covariance}, at {m} times on {n} training rows"
         )));

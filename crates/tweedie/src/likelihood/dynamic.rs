@@ -1,11 +1,11 @@
 //! The trajectory of `K` steps with the best bound, by dynamic programming over the terms of the
 //! ELBO.
 
-use tch::{Tensor, no_grad};
+use tch::no_grad;
 
 use super::Elbo;
 use crate::noise::{Noise, Seed};
-use crate::query::{Query, Times};
+use crate::query::{Batch, Query, Times};
 use crate::{Error, Result};
 
 /// What a step between any two of some times takes from the ELBO, nats per row. A bound is a sum of
@@ -20,20 +20,20 @@ pub struct StepCosts {
 
 impl StepCosts {
     /// The terms of `elbo` between all pairs of `times` (increasing, from 0), each averaged over
-    /// `rows` `[n, d]` (in the network's units, of levels at their bins' centres) with one draw of
-    /// `x_t` per row and time, `batch` rows at a time. The grid of `elbo` plays no part. One
+    /// `rows` (`[n, d]` in the network's units, of levels at their bins' centres) with one draw of
+    /// `x_t` per row and time, `batch` of them at a time. The grid of `elbo` plays no part. One
     /// evaluation of the model at each `x_t` serves all steps from `t`. A mean that is not finite
     /// costs infinitely much.
     pub fn measure(
         elbo: &Elbo,
-        rows: &Tensor,
+        rows: &Batch,
         times: &[f64],
         batch: usize,
         seed: Seed,
     ) -> StepCosts {
         assert!(times.len() > 1 && times[0] == 0.0, "times of steps start at 0");
         assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "times of steps increase");
-        let (n, d) = rows.size2().expect("rows [n, d]");
+        let (n, d) = rows.x.size2().expect("rows [n, d]");
         let space = elbo.model().space();
         let schedule = space.schedule();
         let of_time = |j: usize| -> Vec<f64> {
@@ -42,12 +42,15 @@ impl StepCosts {
             let mut sums = vec![0.0; j];
             for start in (0..n).step_by(batch.max(1)) {
                 let count = (batch.max(1) as i64).min(n - start);
-                let x0 = space.place(&rows.narrow(0, start, count));
+                let x0 = space.place(&rows.x.narrow(0, start, count));
                 let numbers = start as u64..(start + count) as u64;
+                let condition = rows.condition.as_ref();
+                let condition =
+                    condition.map(|all| all.narrow(start as usize..(start + count) as usize));
                 let mut streams = Noise::new(seed, numbers);
                 let z = streams.normal(d as usize, x0.kind(), x0.device());
                 let xt = &x0 * schedule.alpha(t) + z * schedule.sigma(t);
-                let q = Query::new(&xt, &at);
+                let q = Query::new(&xt, &at).given(condition.as_ref());
                 let (noise, covariance) = elbo.moments(&q, &mut streams);
                 for (sum, &s) in sums.iter_mut().zip(times) {
                     let term = elbo.step_term(&x0, &q, &noise, &covariance, &Times::All(s));
@@ -107,7 +110,6 @@ impl StepCosts {
 
 #[cfg(test)]
 mod tests {
-    use crate::query::Batch;
     use std::sync::Arc;
 
     use super::*;
@@ -115,7 +117,8 @@ mod tests {
     use crate::grid::{even_trajectory, power_trajectory};
     use crate::likelihood::mean_and_error;
     use crate::model::Denoiser;
-    use crate::oracle::{GaussianMixture, Oracle};
+    use crate::oracle::{ClassOracle, GaussianMixture, Oracle};
+    use crate::query::Condition;
     use crate::schedule::{Schedule, ScheduleConfig, StepLaw};
     use crate::tensor::to_vec;
 
@@ -149,7 +152,8 @@ mod tests {
         let times = even_trajectory(data.space().schedule(), 8).unwrap();
         for covariance in CovarianceConfig::free() {
             let built = covariance.build(&Default::default()).unwrap();
-            let costs = StepCosts::measure(&elbo(&data, &*built), &rows, &times, 20, Seed(2));
+            let costs =
+                StepCosts::measure(&elbo(&data, &*built), &Batch::of(&rows), &times, 20, Seed(2));
             for steps in 1..=8usize {
                 let grid = costs.trajectory(steps).unwrap();
                 assert_eq!((grid.len(), grid[0], grid[steps]), (steps + 1, 0.0, 1.0));
@@ -179,7 +183,13 @@ mod tests {
         );
         let rows = data.mixture.sample(20_000, Seed(1));
         let times = even_trajectory(&*schedule, 5).unwrap();
-        let costs = StepCosts::measure(&elbo(&data, &BetaTilde), &rows, &times, 20_000, Seed(2));
+        let costs = StepCosts::measure(
+            &elbo(&data, &BetaTilde),
+            &Batch::of(&rows),
+            &times,
+            20_000,
+            Seed(2),
+        );
         for j in 2..=5usize {
             for i in 1..j {
                 let forward = crate::posterior::ForwardBridge::new(&*schedule, times[i], times[j]);
@@ -205,7 +215,8 @@ mod tests {
         let schedule = data.space().schedule();
         let times = even_trajectory(schedule, 100).unwrap();
         let training = data.mixture.sample(300, Seed(1));
-        let costs = StepCosts::measure(&elbo(&data, &Beta), &training, &times, 300, Seed(2));
+        let costs =
+            StepCosts::measure(&elbo(&data, &Beta), &Batch::of(&training), &times, 300, Seed(2));
         let best = costs.trajectory(10).unwrap();
         let rows = data.mixture.sample(2000, Seed(3));
         let bound = |grid: &[f64]| {
@@ -225,7 +236,8 @@ mod tests {
             assert!(gain > 4.0 * error, "power {power}: {gain} ± {error}");
         }
         // the table's terms are those of the bound
-        let terms = StepCosts::measure(&elbo(&data, &Beta), &rows, &times, 700, Seed(5));
+        let terms =
+            StepCosts::measure(&elbo(&data, &Beta), &Batch::of(&rows), &times, 700, Seed(5));
         let prior =
             to_vec(&rows.square().sum_dim_intlist([1].as_slice(), false, None::<tch::Kind>));
         let ratio = schedule.alpha(1.0).powi(2) / schedule.sigma2(1.0);
@@ -250,8 +262,13 @@ mod tests {
         let levels = |seed, n| levels(seed, n).clamp(-1.0, 1.0);
         let elbo = |grid| Elbo::of_levels(Reverse::new(&data, Beta, 1.0).unwrap(), grid, 1);
         let times = even_trajectory(&*schedule, 100).unwrap();
-        let costs =
-            StepCosts::measure(&elbo(vec![0.0, 1.0]), &levels(1, 300), &times, 300, Seed(2));
+        let costs = StepCosts::measure(
+            &elbo(vec![0.0, 1.0]),
+            &Batch::of(&levels(1, 300)),
+            &times,
+            300,
+            Seed(2),
+        );
         let (best, even) = (costs.trajectory(6).unwrap(), even_trajectory(&*schedule, 6).unwrap());
         let rows = levels(3, 2000);
         let bound = |grid| elbo(grid).log_likelihood(&Batch::of(&rows), Seed(4), 0).unwrap().values;
@@ -259,5 +276,30 @@ mod tests {
         let (gain, error) = mean_and_error(&gains);
         println!("levels: gains {gain} ± {error} nats");
         assert!(gain > 4.0 * error, "{gain} ± {error}");
+    }
+
+    /// Rows are judged under their classes: costs of rows of two classes are the mean of those of
+    /// each, which differ, and do not depend on how many are computed at a time.
+    #[test]
+    fn rows_have_their_classes() {
+        let law = |mean: f64, sd: f64| GaussianMixture::new(&[1.0], &[[mean, 0.5]], &[sd]).unwrap();
+        let null = GaussianMixture::new(&[0.5, 0.5], &[[-1.0, 0.5], [1.0, 0.5]], &[0.4, 0.8]);
+        let laws = vec![law(-1.0, 0.4), law(1.0, 0.8)];
+        let model = ClassOracle::new(laws, null.unwrap(), chain(50));
+        let x = law(0.2, 0.7).sample(40, Seed(1));
+        let times = [0.0, 0.1, 0.4, 1.0];
+        let total = |classes: &[u32], batch| {
+            let rows = Batch::of(&x).given(Some(Condition::classes(classes)));
+            let costs = StepCosts::measure(&elbo(&model, &Beta), &rows, &times, batch, Seed(2));
+            costs.total(&times)
+        };
+        let mixed: Vec<u32> = (0..40).map(|i| i % 2).collect();
+        let other: Vec<u32> = (0..40).map(|i| 1 - i % 2).collect();
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
+        assert!(near(total(&mixed, 40), total(&mixed, 7)));
+        let each = [total(&[0; 40], 40), total(&[1; 40], 40)];
+        assert!(!near(each[0], each[1]));
+        let both = [total(&mixed, 40), total(&other, 40)];
+        assert!(near(both[0] + both[1], each[0] + each[1]), "{both:?} {each:?}");
     }
 }

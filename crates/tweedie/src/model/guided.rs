@@ -126,81 +126,38 @@ mod tests {
     use std::sync::Arc;
 
     use statrs::distribution::{ContinuousCDF, Normal};
-    use tch::Device;
 
     use super::*;
     use crate::covariance::{Own, jacobian};
     use crate::grid::Spacing;
     use crate::noise::Seed;
-    use crate::oracle::{GaussianMixture, Oracle};
+    use crate::oracle::{ClassOracle, GaussianMixture};
     use crate::posterior::bridge;
     use crate::query::{Condition, Times};
     use crate::sample::{Ancestral, Heun, LastStep, run_chain};
     use crate::schedule::{Schedule, Vp};
     use crate::tensor::to_vec;
 
-    /// Two classes, and the mixture of both as the null class.
-    struct Classes {
-        each: [Oracle; 2],
-        null: Oracle,
+    /// Two classes by their components' weights, means and standard deviations, and the mixture of
+    /// both as the null class.
+    fn two_classes<const D: usize, const N: usize>(
+        classes: [([f64; N], [[f64; D]; N], [f64; N]); 2],
+    ) -> ClassOracle {
+        let mixture = |weights: &[f64], means: &[[f64; D]], sds: &[f64]| {
+            GaussianMixture::new(weights, means, sds).unwrap()
+        };
+        let [(wa, ma, sa), (wb, mb, sb)] = classes;
+        let halves: Vec<f64> = [wa, wb].concat().iter().map(|w| 0.5 * w).collect();
+        let each = vec![mixture(&wa, &ma, &sa), mixture(&wb, &mb, &sb)];
+        let null = mixture(&halves, &[ma, mb].concat(), &[sa, sb].concat());
+        ClassOracle::new(each, null, Arc::new(Vp::default()))
     }
 
-    impl Classes {
-        /// Each class by its components' weights, means and standard deviations.
-        fn new<const D: usize, const N: usize>(
-            classes: [([f64; N], [[f64; D]; N], [f64; N]); 2],
-        ) -> Classes {
-            let oracle = |weights: &[f64], means: &[[f64; D]], sds: &[f64]| {
-                let mixture = GaussianMixture::new(weights, means, sds).unwrap();
-                Oracle::new(mixture, Arc::new(Vp::default()))
-            };
-            let [(wa, ma, sa), (wb, mb, sb)] = classes;
-            let halves: Vec<f64> = [wa, wb].concat().iter().map(|w| 0.5 * w).collect();
-            Classes {
-                each: [oracle(&wa, &ma, &sa), oracle(&wb, &mb, &sb)],
-                null: oracle(&halves, &[ma, mb].concat(), &[sa, sb].concat()),
-            }
-        }
-
-        fn in_the_plane() -> Classes {
-            Classes::new([
-                ([0.4, 0.6], [[-1.5, 0.3], [-0.4, 1.0]], [0.4, 0.7]),
-                ([0.7, 0.3], [[1.2, -0.6], [0.5, 0.7]], [0.3, 0.5]),
-            ])
-        }
-
-        /// `f` of the rows of each class, put together in the rows' order.
-        fn each(&self, q: &Query, f: impl Fn(&Oracle, &Query) -> Tensor) -> Tensor {
-            let classes = q.condition.expect("classes").class_tensor(2, Device::Cpu);
-            let (mut order, mut parts) = (Vec::new(), Vec::new());
-            for (class, oracle) in self.each.iter().chain([&self.null]).enumerate() {
-                let rows = classes.eq(class as i64).nonzero().squeeze_dim(-1);
-                let numbers: Vec<i64> = to_vec(&rows).iter().map(|row| *row as i64).collect();
-                if numbers.is_empty() {
-                    continue;
-                }
-                let times = Times::each(numbers.iter().map(|&i| q.times.get(i as usize)).collect());
-                parts.push(f(oracle, &Query::new(&q.x.index_select(0, &rows), &times)));
-                order.extend(numbers);
-            }
-            let order = Tensor::from_slice(&order).argsort(0, false);
-            Tensor::cat(&parts, 0).index_select(0, &order)
-        }
-    }
-
-    impl Denoiser for Classes {
-        fn space(&self) -> &Space {
-            self.null.space()
-        }
-
-        fn noise(&self, q: &Query) -> Tensor {
-            self.each(q, |oracle, q| oracle.noise(q))
-        }
-
-        fn moments(&self, q: &Query) -> NoiseMoments {
-            let full = self.each(q, |oracle, q| oracle.moments(q).cov.to_dense());
-            NoiseMoments::new(self.noise(q), SymMatrix::Full(full))
-        }
+    fn in_the_plane() -> ClassOracle {
+        two_classes([
+            ([0.4, 0.6], [[-1.5, 0.3], [-0.4, 1.0]], [0.4, 0.7]),
+            ([0.7, 0.3], [[1.2, -0.6], [0.5, 0.7]], [0.3, 0.5]),
+        ])
     }
 
     fn guidance(scale: f64) -> Guidance {
@@ -210,7 +167,7 @@ mod tests {
     /// `G_w` is the second Tweedie moment of the guided score: `I − σ ∂ε̂_w/∂x` by autograd.
     #[test]
     fn the_combined_covariance_is_the_guided_scores() {
-        let model = Classes::in_the_plane();
+        let model = in_the_plane();
         let x = Tensor::from_slice2(&[[0.3, -0.2], [-1.0, 0.8], [1.4, 0.1], [0.0, 0.5]]);
         let times = Times::each(vec![0.05, 0.2, 0.4, 0.8]);
         let condition = Condition::classes(&[0, 1, 1, 0]);
@@ -240,7 +197,7 @@ mod tests {
     /// Columns that are not guided are the class's.
     #[test]
     fn the_first_columns_alone() {
-        let model = Classes::in_the_plane();
+        let model = in_the_plane();
         let x = Tensor::from_slice2(&[[0.3, -0.2], [-1.0, 0.8]]);
         let times = Times::All(0.3);
         let condition = Condition::classes(&[0, 1]);
@@ -253,8 +210,8 @@ mod tests {
     }
 
     /// A pair of Gaussians on the line.
-    fn pair() -> Classes {
-        Classes::new([([1.0], [[-0.8]], [0.6]), ([1.0], [[0.9]], [0.5])])
+    fn pair() -> ClassOracle {
+        two_classes([([1.0], [[-0.8]], [0.6]), ([1.0], [[0.9]], [0.5])])
     }
 
     /// The largest gap between the distribution of `samples` and `cdf`, times √n.

@@ -73,13 +73,9 @@ pub(super) fn choose_rank(
     watch: &mut dyn WatchFit,
 ) -> Result<()> {
     let Some(head) = &mut config.model.head else { return Ok(()) };
-    if donor.model.classes() > 0 {
-        let problem = "auto, of a score conditioned on classes";
-        return Err(Error::config("model.head.structure", problem, "give a number"));
-    }
     let seed = Seed(config.seed).derive("spectrum");
     let points = (SPECTRUM_NUMBERS / donor.data.scaling.dim()).clamp(10, 200);
-    let rows = prepared.training_rows(points, seed.derive("rows"));
+    let rows = prepared.training_batch(points, seed.derive("rows"));
     let spectrum = Spectrum::measure(&donor.model, &rows, points, seed)?;
     let rank = spectrum.rank(LEFT).min(MOST_RANK);
     let percent = |r| format!("{:.0} %", 100.0 * spectrum.left(r));
