@@ -746,6 +746,10 @@ fn a_transformer_takes_the_unets_place() {
     };
     assert_eq!(score(&of_head), score(&loaded));
     common::succeed(&["sample", &head, "-n", "3", "--steps", "2", "-o", &at("sheet.png")]);
+    let dynamic = ["--spacing", "dynamic", "--threads", "1", "--quiet"];
+    common::succeed(&[&["evaluate", &head, "--steps", "2", "--rows", "2"], &dynamic[..]].concat());
+    let auto = [&mode[..4], &["--rank", "auto", "--classes", "--quiet"]].concat();
+    common::succeed(&[&train[..], &auto, &["--out", &at("auto")]].concat());
     let info = common::succeed(&["info", &head]);
     assert!(info.contains("DiT, 1 blocks of width 8, patches of 4 x 4"), "{info}");
     samples_are_guided(&at, &head, &pictures);
@@ -958,10 +962,7 @@ fn the_program_with_classes() {
     let sample = ["sample", &out, "-n", "3", "--steps", "2", "-o", &at("x.npy")];
     succeed(&[&sample[..], &["--class", "dog"]].concat());
     refuse(&[&sample[..], &["--class", "eel"]].concat(), &["eel", "cat, dog"]);
-    refuse(
-        &[&sample[..], &["--spacing", "dynamic"]].concat(),
-        &["--spacing", "classes", "another"],
-    );
+    succeed(&[&sample[..], &["--spacing", "dynamic"]].concat());
     assert!(
         succeed(&["score", &out, &pets, "--steps", "2", "--draws", "1"])
             .0

@@ -92,8 +92,15 @@ fn a_run_of_latents_from_images_to_images() {
     let picture = image::open(at("pictures/000000.png")).unwrap();
     assert_eq!((picture.width(), picture.height()), (8, 8));
     assert!(sheet.width() >= 16 && sheet.color().has_color());
-    // no classes, which the run is conditioned on
-    fail(&["score", &run, &at("samples.npz"), "--steps", "2"], 2, &["no labels"]);
+    // samples have their classes, in turn; latents of one folder have none
+    let score = ["--steps", "2", "--threads", "1", "--quiet"];
+    succeed(&[&["score", &run, &at("samples.npz")], &score[..]].concat());
+    let labels = Dataset::read(at("samples.npz")).unwrap().labels.unwrap();
+    let names = ["cats", "dogs"].map(String::from);
+    assert_eq!((&labels.names[..], &labels.of_rows[..]), (&names[..], &[0, 1, 0, 1][..]));
+    let (cats, flat) = (at("images/cats"), at("cats.npz"));
+    succeed(&["latents", "encode", &cats, "--vae", &vae, "-o", &flat, "--quiet"]);
+    fail(&["score", &run, &flat, "--steps", "2"], 2, &["no labels"]);
 
     // the same samples are decoded by hand
     let decode = ["latents", "decode", &at("samples.npz"), "--vae", &vae, "--quiet"];

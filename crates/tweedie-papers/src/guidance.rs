@@ -46,8 +46,8 @@ settings! {
         pub scale_over_steps: f64 = 1.5,
         /// What a head's covariance is under guidance.
         pub guided_covariances: Vec<GuidedCovariance> = vec![GuidedCovariance::Conditional],
-        /// The first channels, which alone are guided.
-        pub guided_channels: Option<usize> = None,
+        /// The first channels, which alone are guided; 0: all.
+        pub guided_channels: usize = 0,
         /// Samples on a sheet of images; 0: none.
         pub sheet: usize = 0,
     }
@@ -143,9 +143,9 @@ impl GuidedSampling {
             let remedy = "give a run with classes, trained with label dropout";
             return Err(Error::config("experiment.run", problem, remedy));
         }
-        match (self.guided_channels, score.data.image) {
-            (Some(n), Some([most, ..])) => {
-                Error::check_count("experiment.guided_channels", n, most)
+        match score.data.image {
+            Some([most, ..]) if self.guided_channels > 0 => {
+                Error::check_count("experiment.guided_channels", self.guided_channels, most)
             }
             _ => Ok(()),
         }
@@ -153,7 +153,7 @@ impl GuidedSampling {
 
     fn guidance(&self, scale: f64, covariance: GuidedCovariance, run: &Run) -> Guidance {
         let pixels = run.data.image.map_or(1, |[_, height, width]| height * width);
-        let columns = self.guided_channels.map(|n| (n * pixels) as i64);
+        let columns = (self.guided_channels > 0).then(|| (self.guided_channels * pixels) as i64);
         Guidance { scale, covariance, columns }
     }
 

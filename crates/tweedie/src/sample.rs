@@ -50,6 +50,7 @@ pub use dpm_solver::DpmSolver;
 pub use euler_maruyama::EulerMaruyama;
 pub use flow::FlowSampler;
 pub use heun::Heun;
+pub(crate) use options::class_of_rows;
 pub use options::{
     Chain, Ground, IMAGES_AT_ONCE, MOST_ROWS, MOST_STEPS, SampleOptions, SamplerMethod, Sampling,
 };

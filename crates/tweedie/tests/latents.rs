@@ -235,6 +235,7 @@ fn files_that_are_no_latents_are_refused() {
         types: vec![tweedie::data::CellType::Single; 4],
         image: Some([1, 2, 2]),
         latents: Some(of()),
+        labels: None,
         clipped: Default::default(),
     };
     samples.write(&path).unwrap();

@@ -261,13 +261,14 @@ impl LatentsWriter {
 /// [`Error::Io`] if the file cannot be written.
 pub(crate) fn write_latents(
     out: OutputFile,
-    shape: [usize; 3],
-    of: &LatentsOf,
+    (shape, of): ([usize; 3], &LatentsOf),
     values: &[f64],
+    labels: Option<&Labels>,
 ) -> Result<()> {
     let dim = shape.iter().product::<usize>();
     let mut file = LatentsWriter::begin(out, of)?;
     let bytes = |row: &[f64]| Ok(row.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect());
     file.array("latents", values.len() / dim, shape, values.chunks_exact(dim).map(bytes))?;
+    labels.map_or(Ok(()), |labels| file.labels(labels))?;
     file.finish()
 }

@@ -182,7 +182,7 @@ impl Density {
             Ok(())
         })?;
         let scaled = Tensor::from_slice(&scaled).view_as(z);
-        Ok(self.in_data_units(&scaled, Clipped::default()))
+        Ok(self.in_data_units(&scaled, latents.classes.clone(), Clipped::default()))
     }
 
     /// `f` of the flow, each row under its class where there are any, and of rows of `x`, in

@@ -8,10 +8,10 @@ use super::grids::Grids;
 use super::{Density, SampleOptions};
 use crate::autoencoder::Autoencoder;
 use crate::data::{
-    CellType, LatentsOf, OutputFile, TableFormat, read_latents, write_images, write_latents,
-    write_table,
+    CellType, Labels, LatentsOf, OutputFile, TableFormat, read_latents, write_images,
+    write_latents, write_table,
 };
-use crate::sample::{Clipped, Ground, MOST_ROWS, Sampling};
+use crate::sample::{Clipped, Ground, MOST_ROWS, Sampling, class_of_rows};
 use crate::tensor::to_vec;
 use crate::watch::{Silent, Watch};
 use crate::{Error, Result};
@@ -29,6 +29,8 @@ pub struct Samples {
     pub image: Option<[usize; 3]>,
     /// What rows are latents of, where they are.
     pub latents: Option<LatentsOf>,
+    /// The classes that they are of, where the model is conditioned on any.
+    pub labels: Option<Labels>,
     /// What was clipped on the way.
     pub clipped: Clipped,
 }
@@ -63,6 +65,7 @@ impl Samples {
             types: vec![CellType::Single; dim],
             image: Some(shape),
             latents: Some(of),
+            labels: None,
             clipped: Clipped::default(),
         })
     }
@@ -87,13 +90,14 @@ impl Samples {
             types: vec![CellType::Integer; dim],
             image: Some(image),
             latents: None,
+            labels: self.labels.clone(),
             clipped: self.clipped,
         })
     }
 
     /// Writes a table: `.csv`, `.tsv`, `.parquet` or `.npy`; of images `.npy` is an array of levels
     /// in 0…255, `[n, H, W]` or `[n, 3, H, W]`, which is read as images again, and of latents
-    /// `.npz` is a file of latents.
+    /// `.npz` is a file of latents with their classes.
     ///
     /// # Errors
     /// [`Error::Config`] for another format; [`Error::Io`] if the file cannot be written.
@@ -111,7 +115,7 @@ impl Samples {
     pub fn write_to(&self, out: OutputFile) -> Result<()> {
         match (self.image, &self.latents) {
             (Some(shape), Some(of)) if self.are_latents(out.path()) => {
-                write_latents(out, shape, of, &self.values)
+                write_latents(out, (shape, of), &self.values, self.labels.as_ref())
             }
             (Some(shape), None) if TableFormat::of(out.path())?.holds_images() => {
                 write_images(out, shape, &self.values)
@@ -148,18 +152,27 @@ impl Density {
         watch: &mut dyn Watch,
     ) -> Result<Samples> {
         let (scaled, clipped) = self.sample_scaled(n, options, watch)?;
-        Ok(self.in_data_units(&scaled, clipped))
+        let class = options.class.as_ref().map(|name| self.run.data.class(name)).transpose()?;
+        let classes = class_of_rows(&self.run.model, class, 0..n as u64);
+        Ok(self.in_data_units(&scaled, classes, clipped))
     }
 
     /// Rows `[n, d]` in the network's units as samples in the data's own.
-    pub(super) fn in_data_units(&self, scaled: &Tensor, clipped: Clipped) -> Samples {
+    pub(super) fn in_data_units(
+        &self,
+        scaled: &Tensor,
+        classes: Option<Vec<u32>>,
+        clipped: Clipped,
+    ) -> Samples {
         let data = &self.run.data;
+        let names = data.classes.clone();
         Samples {
             values: data.scaling.inverse(&to_vec(scaled)),
             columns: data.names(),
             types: data.cell_types(),
             image: data.image,
             latents: data.latents.clone(),
+            labels: classes.map(|of_rows| Labels { names, of_rows }),
             clipped,
         }
     }

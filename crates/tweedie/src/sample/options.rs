@@ -471,10 +471,19 @@ impl Sampling {
     }
 }
 
-/// What the samples with these numbers are conditioned on: `class`, or all of the model's classes
-/// in turn.
+/// What the samples with these numbers are conditioned on.
 fn condition_of(model: &Model, class: Option<u32>, rows: Range<u64>) -> Option<Condition> {
+    class_of_rows(model, class, rows).map(|classes| Condition::classes(&classes))
+}
+
+/// The classes of the samples with these numbers: `class`, or all of the model's in turn; none of a
+/// model without any.
+pub(crate) fn class_of_rows(
+    model: &Model,
+    class: Option<u32>,
+    rows: Range<u64>,
+) -> Option<Vec<u32>> {
     let classes = model.classes() as u64;
     let class = |row| class.unwrap_or((row % classes) as u32);
-    (classes > 0).then(|| Condition::classes(&rows.map(class).collect::<Vec<u32>>()))
+    (classes > 0).then(|| rows.map(class).collect())
 }
