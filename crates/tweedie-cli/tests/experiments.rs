@@ -518,7 +518,8 @@ fn covariance_table() {
         "2,3",
     ];
     let few = ["--rows", "2", "--covariances", "beta-tilde,beta,analytic,rademacher-2"];
-    succeed(&[&command[..], &few[..], &["--run", &score]].concat());
+    let until = ["--covariance-until", "5", "--sheet", "4"];
+    succeed(&[&command[..], &few[..], &until, &["--run", &score]].concat());
     let table = rows(&dir.path().join("out/covariance-table.csv"));
     let bits: Vec<(&str, &str)> = table
         .iter()
@@ -538,6 +539,14 @@ fn covariance_table() {
         page.contains("| ocm, learned G |") && page.contains("Cost of a sampling step"),
         "{page}"
     );
+    // with the covariance in the early steps alone samples are others, and have no likelihood
+    let sheet = |name: &str| std::fs::read(at(&format!("out/samples-ocm-{name}-3.png"))).unwrap();
+    assert_ne!(sheet("learned"), sheet("learned-until-5"));
+    assert_ne!(sheet("ddim-learned"), sheet("ddim-learned-until-5"));
+    let limited = table.iter().filter(|row| row["method"].ends_with("-until-5"));
+    assert_eq!(limited.filter(|row| row["bits_per_dim"].is_empty()).count(), 4);
+    let wrong = [&command[..], &["--run", &score, "--covariance-until=-1"]].concat();
+    refused(&wrong, &["--covariance-until", "as 5"]);
     refused(&[&command[..], &few[..], &["--run", &other]].concat(), &["--head", "another score"]);
 }
 

@@ -36,6 +36,9 @@ settings! {
         /// Covariances that need no head.
         #[serde(with = "by_name")]
         pub covariances: Vec<CovarianceConfig> = covariances(),
+        /// The signal-to-noise ratio up to which samples have the covariance of heads in further
+        /// columns, and above which β̃; 0: no such columns.
+        pub covariance_until: f64 = 0.0,
         /// Numbers of sampling steps `K`.
         pub steps: Vec<usize> = vec![10, 25, 50, 100, 200, 1000],
         /// Samples on a sheet of images, and images whose diagonals of G are drawn; 0: none.
@@ -64,8 +67,22 @@ impl Experiment for CovarianceTable {
     /// Trains the heads in `out/runs` and judges every covariance.
     fn run(&self, context: &mut Context) -> Result<Outcome> {
         Error::check_count("experiment.repeats", self.repeats, 1000)?;
-        let Contest { judge, runs, columns, begin } =
+        if self.covariance_until.is_nan() || self.covariance_until < 0.0 {
+            let problem = self.covariance_until.to_string();
+            let remedy = "give a signal-to-noise ratio, as 5, or 0 for none";
+            return Err(Error::config("experiment.covariance_until", problem, remedy));
+        }
+        let Contest { judge, runs, mut columns, begin } =
             self.shared().prepare(&self.steps, context, |_| Ok(()))?;
+        if self.covariance_until > 0.0 {
+            let heads = columns.iter().filter(|c| c.method.covariance == CovarianceConfig::Own);
+            let limited = heads.map(|column| {
+                let method = column.method.until(self.covariance_until);
+                Column { method, ..column.clone() }
+            });
+            let limited: Vec<Column> = limited.collect();
+            columns.extend(limited);
+        }
         let progress = &mut context.progress;
         let mut rest = |what: &str, part: f64| progress(what, begin + (1.0 - begin) * part);
         let mut tasks = Tasks::new(columns.len(), &mut rest);

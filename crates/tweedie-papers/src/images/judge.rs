@@ -36,6 +36,9 @@ pub struct Method {
     pub eta: f64,
     /// Classifier-free guidance, under which nothing has a likelihood.
     pub guidance: Option<Guidance>,
+    /// The signal-to-noise ratio up to which samples have the covariance, and above which β̃
+    /// ([`SampleOptions::covariance_until`]); a likelihood knows no such limit.
+    pub until: Option<f64>,
 }
 
 impl Method {
@@ -52,12 +55,12 @@ impl Method {
 
     /// DDPM's steps, `η = 1`.
     pub const fn ancestral(covariance: CovarianceConfig) -> Method {
-        Method { covariance, eta: 1.0, guidance: None }
+        Method { covariance, eta: 1.0, guidance: None, until: None }
     }
 
     /// DDIM's steps, `η = 0`: with another covariance than β̃ they draw `x_0` from its posterior.
     pub const fn ddim(covariance: CovarianceConfig) -> Method {
-        Method { covariance, eta: 0.0, guidance: None }
+        Method { covariance, eta: 0.0, guidance: None, until: None }
     }
 
     /// What a run can be sampled by: all four, or without a head that gives `G` all but the
@@ -73,6 +76,11 @@ impl Method {
         Method { guidance: Some(guidance), ..self }
     }
 
+    /// The same up to a signal-to-noise ratio.
+    pub fn until(self, snr: f64) -> Method {
+        Method { until: Some(snr), ..self }
+    }
+
     /// Whether it is DDPM's.
     pub fn is_ancestral(self) -> bool {
         self.eta == 1.0
@@ -80,7 +88,7 @@ impl Method {
 
     /// Whether it has a likelihood.
     pub fn has_likelihood(self) -> bool {
-        self.is_ancestral() && self.guidance.is_none()
+        self.is_ancestral() && self.guidance.is_none() && self.until.is_none()
     }
 
     /// What it is at any scale of guidance, in tables.
@@ -90,6 +98,7 @@ impl Method {
             (false, CovarianceConfig::BetaTilde) => "DDIM".into(),
             (false, covariance) => format!("DDIM, {}", covariance.label()),
         };
+        let step = self.until.map_or(step.clone(), |snr| format!("{step} to SNR {snr}"));
         match self.guidance {
             Some(Guidance { covariance: GuidedCovariance::Combined, .. }) => {
                 format!("{step}, combined")
@@ -111,6 +120,7 @@ impl Method {
             (false, CovarianceConfig::BetaTilde) => "ddim".into(),
             (false, covariance) => format!("ddim-{covariance}"),
         };
+        let step = self.until.map_or(step.clone(), |snr| format!("{step}-until-{snr}"));
         match self.guidance {
             None => step,
             Some(Guidance { scale, covariance: GuidedCovariance::Conditional, .. }) => {
@@ -313,6 +323,11 @@ impl<'a> Judge<'a> {
         if self.image.is_some() { Unit::BitsPerDim } else { Unit::NatsPerRow }
     }
 
+    /// Whether rows are as large as images, which latents are too.
+    pub(crate) fn is_large(&self) -> bool {
+        self.image.is_some() || self.latents
+    }
+
     /// What the figures of samples are called, where there are any.
     pub fn sample_names(&self) -> Option<SampleNames> {
         self.samples.as_ref().map(|(features, _)| match features {
@@ -486,7 +501,6 @@ impl<'a> Judge<'a> {
             // the published chains of OCM and Analytic-DPM end in the mean; tables do too, so that
             // every distance of a page is of one protocol
             last_step: Some(LastStep::Mean),
-            covariance_until: Some(f64::INFINITY),
             clip_noise: Some(self.settings.clip_noise).filter(|most| levels && *most > 0.0),
             ..SampleOptions::default()
         };
@@ -496,7 +510,7 @@ impl<'a> Judge<'a> {
     /// The times of `steps` steps, for likelihoods and for samples: of images and latents the even
     /// trajectory that OCM and Analytic-DPM publish, of tables the library's default.
     fn grid(&self, run: &Run, steps: usize) -> Result<Vec<f64>> {
-        match self.image.is_some() || self.latents {
+        match self.is_large() {
             true => even_trajectory(run.schedule(), steps),
             false => self.sampling(run, steps).grid(run.schedule()),
         }
@@ -523,8 +537,10 @@ impl<'a> Judge<'a> {
         (n, seed): (usize, Seed),
     ) -> Result<(Tensor, Clipped)> {
         let (model, seed) = (&run.model, seed.derive("samples"));
-        let Method { covariance, eta, guidance } = method;
-        let sampling = Sampling { covariance, eta, guidance, seed, ..self.sampling(run, steps) };
+        let Method { covariance, eta, guidance, until } = method;
+        let covariance_until = until.unwrap_or(f64::INFINITY);
+        let own = self.sampling(run, steps);
+        let sampling = Sampling { covariance, covariance_until, eta, guidance, seed, ..own };
         let (covariance, grid) = (model.covariance(covariance)?, self.grid(run, steps)?);
         let ground =
             Ground { model: model.own_mode(), covariance: &*covariance, grid: &grid, class: None };

@@ -9,7 +9,7 @@ use tch::Device;
 
 use super::arm::{data_config, run_name};
 use super::judge::{Judge, Method};
-use super::{Settings, Unit, check_steps};
+use super::{Settings, check_steps};
 use crate::experiment::Context;
 use crate::learner::Learner;
 use crate::runs::{Tasks, trained};
@@ -74,8 +74,11 @@ pub(crate) struct Contest<'a> {
 /// What every covariance costs in an ancestral step, the least of some rounds. In turn, so that
 /// what else the machine does falls on all alike.
 pub(crate) fn costs(judge: &Judge, runs: &[Run], columns: &[Column]) -> Result<Vec<Cost>> {
-    let timed = if judge.unit() == Unit::BitsPerDim { TIMED } else { TIMED_ROWS };
-    let first = |column: &&Column| column.repeat == 0 && column.method.is_ancestral();
+    let timed = if judge.is_large() { TIMED } else { TIMED_ROWS };
+    let first = |column: &&Column| {
+        let Column { repeat, method, .. } = column;
+        *repeat == 0 && method.is_ancestral() && method.until.is_none()
+    };
     let columns: Vec<&Column> = columns.iter().filter(first).collect();
     let cost = |column: &&Column| {
         let model = &runs[column.run].model;
