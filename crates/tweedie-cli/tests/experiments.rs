@@ -539,6 +539,23 @@ fn covariance_table() {
         page.contains("| ocm, learned G |") && page.contains("Cost of a sampling step"),
         "{page}"
     );
+    // each training of a head has its seed
+    let again = at("again");
+    let repeated = ["experiment", "covariance-table", "--out", &again, "--quick", "--steps", "2"];
+    let trained = ["--train", "ocm", "--repeats", "2", "--iterations", "2", "--rows", "2"];
+    succeed(&[&repeated[..], &trained, &["--run", &score, "--covariances", "beta"]].concat());
+    let config = |run: &str| std::fs::read_to_string(at(&format!("again/runs/{run}/config.toml")));
+    assert!(config("ocm").unwrap().contains("seed = 0"));
+    assert!(config("ocm.seed1").unwrap().contains("seed = 1"));
+    let both = rows(&dir.path().join("again/covariance-table.csv"));
+    let bits = |repeat: &str| {
+        let learned =
+            |row: &&BTreeMap<String, String>| row["method"] == "learned" && row["repeat"] == repeat;
+        both.iter().find(learned).unwrap_or_else(|| panic!("{both:?}"))["bits_per_dim"].clone()
+    };
+    assert_ne!(bits("0"), bits("1"));
+    let page = std::fs::read_to_string(at("again/covariance-table.md")).unwrap();
+    assert!(page.contains("## Over 2 seeds") && page.contains("| ocm, learned G | "), "{page}");
     // with the covariance in the early steps alone samples are others, and have no likelihood
     let sheet = |name: &str| std::fs::read(at(&format!("out/samples-ocm-{name}-3.png"))).unwrap();
     assert_ne!(sheet("learned"), sheet("learned-until-5"));

@@ -114,6 +114,7 @@ impl CovarianceTable {
             run: &self.run,
             heads: &self.heads,
             train: &self.train,
+            repeats: self.repeats,
             covariances: &self.covariances,
         }
     }

@@ -78,6 +78,7 @@ impl Experiment for GuidedSampling {
             run: &self.run,
             heads: &self.heads,
             train: &self.train,
+            repeats: 1,
             covariances: &self.covariances,
         };
         let mut steps = self.steps.clone();

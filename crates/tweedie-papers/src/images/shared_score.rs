@@ -58,6 +58,8 @@ pub(crate) struct SharedScore<'a> {
     pub run: &'a Path,
     pub heads: &'a [PathBuf],
     pub train: &'a [Learner],
+    /// Trainings of each of these.
+    pub repeats: usize,
     pub covariances: &'a [CovarianceConfig],
 }
 
@@ -200,13 +202,19 @@ impl<'a> SharedScore<'a> {
                 "restore the data, or give trained experiment.heads",
             )
         })?;
-        let configs: Vec<RunConfig> = self
-            .train
-            .iter()
-            .map(|&learner| run_of(learner, &runs[0].config, self.settings))
-            .collect();
-        configs.iter().try_for_each(|config| config.train.check())?;
-        if configs.iter().any(|config| config.model.starts_from_measurement())
+        let of_seed = |repeat: usize| {
+            let name = move |learner: &Learner| match repeat {
+                0 => learner.to_string(),
+                repeat => format!("{learner}{REPEAT}{repeat}"),
+            };
+            let own = &runs[0].config;
+            let config = RunConfig { seed: own.seed + repeat as u64, ..own.clone() };
+            let run = move |learner| (name(learner), run_of(*learner, &config, self.settings));
+            self.train.iter().map(run)
+        };
+        let configs: Vec<(String, RunConfig)> = (0..self.repeats).flat_map(of_seed).collect();
+        configs.iter().try_for_each(|(_, config)| config.train.check())?;
+        if configs.iter().any(|(_, config)| config.model.starts_from_measurement())
             && runs[0].model.noise_statistics().is_none()
         {
             runs[0].measure_noise(self.settings.batch)?;
@@ -214,10 +222,9 @@ impl<'a> SharedScore<'a> {
         let score = &runs[0];
         let mut tasks = Tasks::new(configs.len(), progress);
         let mut heads = Vec::new();
-        for (learner, config) in self.train.iter().zip(&configs) {
-            let (name, donor) = (learner.to_string(), Some(score));
-            let path = dir.join(&name);
-            heads.push(trained(&path, config, &prepared, donor, device, &name, &mut tasks)?);
+        for (name, config) in &configs {
+            let (path, donor) = (dir.join(name), Some(score));
+            heads.push(trained(&path, config, &prepared, donor, device, name, &mut tasks)?);
         }
         runs.extend(heads);
         Ok(())
