@@ -9,7 +9,7 @@ use crate::flag::named as by_name;
 use crate::images::judge::Method;
 use crate::images::record::Quantity;
 use crate::images::shared_score::{Column, Contest, Cost, ROUNDS, SharedScore, cost_table, costs};
-use crate::images::{self, Found, Record, Settings, Unit, measure, quick_steps};
+use crate::images::{self, Found, Record, Settings, measure, quick_steps};
 pub use crate::learner::{HeadObjective, Learner};
 use crate::outcome::Outcome;
 use crate::page::Page;
@@ -90,7 +90,7 @@ impl Experiment for CovarianceTable {
         for Column { run, name, method, repeat } in &columns {
             let (run, to) = ((name.as_str(), &runs[*run]), (&mut records, &mut sheets));
             let how = (&[*method][..], *repeat);
-            let sheet = if judge.unit() == Unit::BitsPerDim { self.sheet } else { 0 };
+            let sheet = if judge.has_pictures() { self.sheet } else { 0 };
             measure(&judge, run, how, &self.steps, sheet, &mut tasks, to)?;
         }
         if self.sheet > 0 {

@@ -88,6 +88,7 @@ impl Experiment for GuidedSampling {
         let progress = &mut context.progress;
         let mut rest = |what: &str, part: f64| progress(what, begin + (1.0 - begin) * part);
         let lines = self.lines(&columns);
+        let sheet = if judge.has_pictures() { self.sheet } else { 0 };
         let mut tasks = Tasks::new(2 * lines.len(), &mut rest);
         let (mut records, mut sheets) = (Vec::new(), Vec::new());
         for &(Column { run, name, method, .. }, covariance) in &lines {
@@ -101,7 +102,7 @@ impl Experiment for GuidedSampling {
             for (methods, steps) in [(&scales[..], &[self.steps_over_scales][..]), (&fixed, &steps)]
             {
                 let (run, to) = ((name.as_str(), &runs[*run]), (&mut records, &mut sheets));
-                measure(&judge, run, (methods, 0), steps, self.sheet, &mut tasks, to)?;
+                measure(&judge, run, (methods, 0), steps, sheet, &mut tasks, to)?;
             }
         }
         let timed: Vec<Column> = lines
@@ -120,19 +121,18 @@ impl Experiment for GuidedSampling {
 
 impl GuidedSampling {
     fn check(&self) -> Result<()> {
-        let bad = |setting: &str, given: String, remedy: &str| {
-            Err(Error::config(format!("experiment.{setting}"), given, remedy))
-        };
+        let none = |setting, remedy| Err(Error::config(setting, "none", remedy));
         if self.scales.is_empty() {
-            return bad("scales", "none".into(), "give at least one");
+            return none("experiment.scales", "give at least one");
         }
         if self.guided_covariances.is_empty() {
-            return bad("guided_covariances", "none".into(), "give conditional, combined or both");
+            return none("experiment.guided_covariances", "give conditional, combined or both");
         }
-        let all = self.scales.iter().map(|w| ("scales", w));
-        for (setting, w) in all.chain([("scale_over_steps", &self.scale_over_steps)]) {
+        let all = self.scales.iter().map(|w| ("experiment.scales", w));
+        for (setting, w) in all.chain([("experiment.scale_over_steps", &self.scale_over_steps)]) {
             if !(*w >= 0.0 && w.is_finite()) {
-                return bad(setting, w.to_string(), "give numbers from 0: 1.5 to 4 are usual");
+                let remedy = "give numbers from 0: 1.5 to 4 are usual";
+                return Err(Error::config(setting, w.to_string(), remedy));
             }
         }
         Ok(())

@@ -323,6 +323,11 @@ impl<'a> Judge<'a> {
         if self.image.is_some() { Unit::BitsPerDim } else { Unit::NatsPerRow }
     }
 
+    /// Whether rows are images, or latents with the autoencoder that decodes them.
+    pub(crate) fn has_pictures(&self) -> bool {
+        self.view.is_some()
+    }
+
     /// Whether rows are as large as images, which latents are too.
     pub(crate) fn is_large(&self) -> bool {
         self.image.is_some() || self.latents
