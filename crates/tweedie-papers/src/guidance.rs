@@ -56,7 +56,7 @@ settings! {
 impl Experiment for GuidedSampling {
     const NAME: &'static str = "guidance";
     const TEXT: &'static str = include_str!("guidance.md");
-    const SHARED_FLAGS: &'static [&'static str] = &[images::BUDGET];
+    const SHARED_FLAGS: &'static [&'static str] = &[images::TRAINING, images::SAMPLES];
     const SEED: &'static str = "images.seed";
     const QUICK_LIMITS_FLAGS: bool = true;
 

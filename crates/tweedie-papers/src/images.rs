@@ -112,8 +112,16 @@ pub(crate) fn network<'de, D: Deserializer<'de>>(
 
 /// Flags: which images, and which network is trained on them.
 pub(crate) const IMAGES: &str = include_str!("images/flags.txt");
-/// Flags: what a training takes, and how runs are judged.
-pub(crate) const BUDGET: &str = include_str!("images/budget_flags.txt");
+/// Flags: what a training takes.
+pub(crate) const TRAINING: &str = include_str!("images/training_flags.txt");
+/// Flags: how samples are judged.
+pub(crate) const SAMPLES: &str = include_str!("images/sample_flags.txt");
+/// Flags: what a training takes, and how likelihoods and samples are judged.
+pub(crate) const BUDGET: &str = concat!(
+    include_str!("images/training_flags.txt"),
+    include_str!("images/likelihood_flags.txt"),
+    include_str!("images/sample_flags.txt")
+);
 
 impl Settings {
     /// The same with a tiny network and few iterations, test images and samples: to see that it
