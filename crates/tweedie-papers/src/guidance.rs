@@ -128,14 +128,8 @@ impl GuidedSampling {
         if self.guided_covariances.is_empty() {
             return none("experiment.guided_covariances", "give conditional, combined or both");
         }
-        let all = self.scales.iter().map(|w| ("experiment.scales", w));
-        for (setting, w) in all.chain([("experiment.scale_over_steps", &self.scale_over_steps)]) {
-            if !(*w >= 0.0 && w.is_finite()) {
-                let remedy = "give numbers from 0: 1.5 to 4 are usual";
-                return Err(Error::config(setting, w.to_string(), remedy));
-            }
-        }
-        Ok(())
+        self.scales.iter().try_for_each(|w| Guidance::check_scale("experiment.scales", *w))?;
+        Guidance::check_scale("experiment.scale_over_steps", self.scale_over_steps)
     }
 
     fn check_model(&self, score: &Run) -> Result<()> {
@@ -144,18 +138,20 @@ impl GuidedSampling {
             let remedy = "give a run with classes, trained with label dropout";
             return Err(Error::config("experiment.run", problem, remedy));
         }
-        match score.data.image {
-            Some([most, ..]) if self.guided_channels > 0 => {
-                Error::check_count("experiment.guided_channels", self.guided_channels, most)
+        match (self.guided_channels(), score.model.config().network.image()) {
+            (Some(n), Some([most, ..])) => {
+                Error::check_count("experiment.guided_channels", n, most)
             }
             _ => Ok(()),
         }
     }
 
     fn guidance(&self, scale: f64, covariance: GuidedCovariance, run: &Run) -> Guidance {
-        let pixels = run.data.image.map_or(1, |[_, height, width]| height * width);
-        let columns = (self.guided_channels > 0).then(|| (self.guided_channels * pixels) as i64);
-        Guidance { scale, covariance, columns }
+        Guidance::new(scale, covariance, self.guided_channels(), &run.model.config().network)
+    }
+
+    fn guided_channels(&self) -> Option<usize> {
+        Some(self.guided_channels).filter(|n| *n > 0)
     }
 
     /// Every column, a head's once for each of its covariances under guidance: others know but one.

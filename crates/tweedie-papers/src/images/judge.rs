@@ -272,7 +272,7 @@ impl<'a> Judge<'a> {
         };
         let rows = subset(&rows, settings.rows, seed);
         let classes = run.data.classes.clone();
-        let condition = table.classes_of(&rows).map(|classes| Condition::classes(&classes));
+        let condition = table.condition_of(&rows);
         let (rows, offsets) = in_network_units(&rows);
         let split = settings.test.is_none().then(|| split_of(run));
         let samples = features

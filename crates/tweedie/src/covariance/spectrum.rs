@@ -141,7 +141,7 @@ mod tests {
         assert!(found.rank(exact * 1.01) == 1 && found.rank(exact * 0.99) == 2);
     }
 
-    /// Rows are taken under their classes, of which one here has more than a rank-one `G`.
+    /// Rows are taken under their classes, of which here one has an isotropic `G`, the other not.
     #[test]
     fn rows_have_their_classes() {
         let law = |sd: f64| GaussianMixture::new(&[1.0], &[[0.0, 0.0, 0.0]], &[sd]).unwrap();

@@ -14,6 +14,7 @@ use super::place::{FileRows, Place};
 use super::split::permutation;
 use super::write::{Frame, write_frame};
 use crate::noise::{Noise, Seed};
+use crate::query::Condition;
 use crate::{Error, Result};
 
 /// Rows with names, types and classes, and what is known of the file that they came from.
@@ -417,8 +418,13 @@ impl Dataset {
         std.map_or(&[], |std| &std[i * dim..(i + 1) * dim])
     }
 
+    /// The rows `rows` as what a model is conditioned on, where they are labelled.
+    pub fn condition_of(&self, rows: &[usize]) -> Option<Condition> {
+        self.classes_of(rows).map(|classes| Condition::classes(&classes))
+    }
+
     /// The classes of the rows `rows`, where they are labelled.
-    pub fn classes_of(&self, rows: &[usize]) -> Option<Vec<u32>> {
+    pub(crate) fn classes_of(&self, rows: &[usize]) -> Option<Vec<u32>> {
         let labels = self.labels.as_ref()?;
         Some(rows.iter().map(|&row| labels.of_rows[row]).collect())
     }

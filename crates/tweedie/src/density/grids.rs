@@ -6,7 +6,7 @@ use crate::data::subset;
 use crate::grid::{Spacing, SpacingConfig, even_trajectory};
 use crate::likelihood::{Elbo, StepCosts};
 use crate::noise::Seed;
-use crate::query::{Batch, Condition};
+use crate::query::Batch;
 use crate::run::level_rows;
 use crate::sample::Sampling;
 use crate::watch::{Remark, Watch};
@@ -108,9 +108,8 @@ impl<'a> Grids<'a> {
         let rows = match self.levels {
             true => {
                 let rows = subset(&prepared.split.train, ROWS, seed);
-                let classes = prepared.table.classes_of(&rows);
                 let levels = level_rows(&prepared.table, &rows, &run.data.scaling);
-                Batch::of(&levels).given(classes.map(|classes| Condition::classes(&classes)))
+                Batch::of(&levels).given(prepared.table.condition_of(&rows))
             }
             false => prepared.training_batch(ROWS, seed.derive("rows")),
         };

@@ -151,8 +151,20 @@ impl Density {
         options: &SampleOptions,
         watch: &mut dyn Watch,
     ) -> Result<Samples> {
-        let (scaled, clipped) = self.sample_scaled(n, options, watch)?;
+        Error::check_count("sample.n", n, MOST_ROWS)?;
+        options.check()?;
+        options.check_images(self.is_of_images(), &self.name())?;
+        options.check_model(&self.run.model)?;
+        let batch = self.batch("sample.batch_size", options.batch_size, SampleOptions::BATCH)?;
         let class = options.class.as_ref().map(|name| self.run.data.class(name)).transpose()?;
+        let sampling = self.sampling(options);
+        self.check_adaptive("sample.sampler", sampling.steps_taken().is_none())?;
+        if let Some(covariance) = sampling.covariance_taken() {
+            self.prepare(covariance, batch, watch)?;
+        }
+        let mut grids = Grids::new(self, "sample", options.spacing, false, batch);
+        let grid = grids.of_chain(&sampling, watch)?;
+        let (scaled, clipped) = self.draw(&sampling, &grid, class, (n, batch), watch)?;
         let classes = class_of_rows(&self.run.model, class, 0..n as u64);
         Ok(self.in_data_units(&scaled, classes, clipped))
     }
@@ -175,29 +187,6 @@ impl Density {
             labels: classes.map(|of_rows| Labels { names, of_rows }),
             clipped,
         }
-    }
-
-    /// `n` samples in the network's units, `[n, d]`.
-    pub(super) fn sample_scaled(
-        &self,
-        n: usize,
-        options: &SampleOptions,
-        watch: &mut dyn Watch,
-    ) -> Result<(Tensor, Clipped)> {
-        Error::check_count("sample.n", n, MOST_ROWS)?;
-        options.check()?;
-        options.check_images(self.is_of_images(), &self.name())?;
-        options.check_model(&self.run.model)?;
-        let batch = self.batch("sample.batch_size", options.batch_size, SampleOptions::BATCH)?;
-        let class = options.class.as_ref().map(|name| self.run.data.class(name)).transpose()?;
-        let sampling = self.sampling(options);
-        self.check_adaptive("sample.sampler", sampling.steps_taken().is_none())?;
-        if let Some(covariance) = sampling.covariance_taken() {
-            self.prepare(covariance, batch, watch)?;
-        }
-        let mut grids = Grids::new(self, "sample", options.spacing, false, batch);
-        let grid = grids.of_chain(&sampling, watch)?;
-        self.draw(&sampling, &grid, class, (n, batch), watch)
     }
 
     /// `n` samples in the network's units, `[n, d]`, over the times of `grid`.

@@ -6,12 +6,13 @@ use std::cell::Cell;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{Denoiser, Space};
+use super::{Denoiser, NetworkConfig, Space};
 use crate::choice::choices;
 use crate::posterior::{HeadOutput, NoiseMoments};
 use crate::query::Query;
 use crate::sym_matrix::SymMatrix;
 use crate::tensor::Count;
+use crate::{Error, Result};
 
 choices! {
     /// The covariance of a guided step.
@@ -34,6 +35,34 @@ pub struct Guidance {
     pub covariance: GuidedCovariance,
     /// The first columns that are guided, the others having the class alone; `None`: all.
     pub columns: Option<i64>,
+}
+
+impl Guidance {
+    /// Of the first `channels` of the images of `network` alone; `None`: of all.
+    pub fn new(
+        scale: f64,
+        covariance: GuidedCovariance,
+        channels: Option<usize>,
+        network: &NetworkConfig,
+    ) -> Guidance {
+        let pixels = network.image().map(|[_, height, width]| height * width);
+        let columns = channels.zip(pixels).map(|(n, pixels)| (n * pixels) as i64);
+        Guidance { scale, covariance, columns }
+    }
+
+    /// Refuses a scale that leads nowhere, as the setting at this path.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is negative or not finite.
+    pub fn check_scale(setting: &str, scale: f64) -> Result<()> {
+        match scale >= 0.0 && scale.is_finite() {
+            true => Ok(()),
+            false => {
+                let remedy = "give a number from 0: 1 is the class alone, 1.5 to 4 are usual";
+                Err(Error::config(setting, scale.to_string(), remedy))
+            }
+        }
+    }
 }
 
 /// A model under guidance: `ε̂_w = ε̂_∅ + w (ε̂_c − ε̂_∅)`, hence the score

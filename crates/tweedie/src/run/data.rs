@@ -13,7 +13,7 @@ use crate::data::{
 use crate::dequantize::Uniform;
 use crate::noise::Seed;
 use crate::oracle::named;
-use crate::query::{Batch, Condition};
+use crate::query::Batch;
 use crate::train::{TrainConfig, Validation};
 use crate::{Error, Result};
 
@@ -267,8 +267,7 @@ impl Prepared {
     pub fn training_batch(&self, limit: usize, seed: Seed) -> Batch {
         let rows = self.some_training(limit);
         let (x, _) = scaled_rows(&self.table, &rows, &self.record.scaling, seed);
-        let classes = self.table.classes_of(&rows);
-        Batch::of(&x).given(classes.map(|classes| Condition::classes(&classes)))
+        Batch::of(&x).given(self.table.condition_of(&rows))
     }
 
     /// As [`Prepared::training_rows`], in parts of few rows one after the other.

@@ -223,11 +223,7 @@ impl SampleOptions {
                 }
             };
         };
-        if !(scale >= 0.0 && scale.is_finite()) {
-            let remedy = "give a number from 0: 1 is the class alone, 1.5 to 4 are usual";
-            return Err(Error::config("sample.guidance", format!("{scale}"), remedy));
-        }
-        Ok(())
+        Guidance::check_scale("sample.guidance", scale)
     }
 
     /// Refuses guidance of a model that cannot be guided.
@@ -283,11 +279,9 @@ impl SampleOptions {
             false => f64::INFINITY,
         };
         let own = model.head_covariance().unwrap_or_default();
-        let pixels = model.config().network.image().map(|[_, height, width]| height * width);
-        let guidance = self.guidance.map(|scale| Guidance {
-            scale,
-            covariance: self.guided_covariance.unwrap_or_default(),
-            columns: self.guided_channels.zip(pixels).map(|(n, pixels)| (n * pixels) as i64),
+        let guidance = self.guidance.map(|scale| {
+            let covariance = self.guided_covariance.unwrap_or_default();
+            Guidance::new(scale, covariance, self.guided_channels, &model.config().network)
         });
         Sampling {
             sampler: self.sampler,
