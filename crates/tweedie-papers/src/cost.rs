@@ -17,7 +17,7 @@ use crate::experiment::{Context, Experiment, Progress, settings};
 use crate::images::{network, tiny_network};
 use crate::outcome::Outcome;
 use arm::{Arm, Rig, Trained};
-use tweedie::model::{HeadTrunk, UNetConfig};
+use tweedie::model::{HeadTrunk, NetworkConfig, UNetConfig};
 use tweedie::noise::Seed;
 use tweedie::{Error, Result};
 use tweedie_report::plot::quantile;
@@ -27,7 +27,7 @@ settings! {
     pub struct Cost {
         /// The network; what its head sits on is varied.
         #[serde(deserialize_with = "network")]
-        pub network: UNetConfig = UNetConfig { shape: [1, 32, 32], ..UNetConfig::default() },
+        pub network: NetworkConfig = NetworkConfig::UNet(UNetConfig::default()),
         /// Pairs (x_t, t) per iteration, and samples per chain.
         pub pairs: usize = 32,
         /// Likelihood Matching's transitions `N`: its iterations take `pairs / N` images.
@@ -50,7 +50,7 @@ impl Experiment for Cost {
 
     fn quick(self) -> Self {
         Cost {
-            network: UNetConfig { shape: self.network.shape, ..tiny_network() },
+            network: tiny_network().for_images(self.shape(), HeadTrunk::Detached),
             rounds: self.rounds.min(3),
             pairs: self.pairs.min(2 * self.transitions),
             ..self
@@ -251,12 +251,17 @@ impl Cost {
         if self.ranks.is_empty() {
             return Err(Error::config("experiment.ranks", "none", "give ranks, such as 0,1,4,16"));
         }
-        let dim: i64 = self.network.shape.iter().product();
+        let dim: i64 = self.shape().iter().product();
         if let Some(rank) = self.ranks.iter().find(|rank| !(0..=dim).contains(*rank)) {
             let remedy = format!("give a rank from 0 to the number of columns, {dim}, or full");
             return Err(Error::config("experiment.ranks", format!("{rank}"), remedy));
         }
         self.network.check()
+    }
+
+    /// Channels, height and width of the images.
+    fn shape(&self) -> [i64; 3] {
+        self.network.image().expect("a network for images").map(|n| n as i64)
     }
 
     fn seed(&self) -> Seed {

@@ -344,7 +344,7 @@ fn as_before(before: &Value, text: &str) -> Value {
 mod tests {
     use super::*;
     use tweedie::choice::Choice;
-    use tweedie::model::{HeadTrunk, UNetConfig};
+    use tweedie::model::{HeadTrunk, NetworkConfig, PRESETS};
 
     /// Every experiment can be described: its manual has its parts, and each of its flags with its
     /// default lays the default over the default.
@@ -431,23 +431,23 @@ mod tests {
         assert_eq!(found["config"]["train"]["ema"], 0.9);
         let found = settings("image-grid", &["images.network=paper", "images.size=[8,8]"]).unwrap();
         assert_eq!(found["images"]["network"]["shape"], serde_json::json!([3, 32, 32]));
-        for preset in UNetConfig::presets() {
+        for preset in &PRESETS {
             let of = |path: &str, set: &str| {
                 let found = settings(path, &[&format!("{set}={}", preset.name)]).unwrap();
                 set.split('.').fold(&found, |tree, name| &tree[name]).clone()
             };
-            let network = UNetConfig::of_name(preset.name).unwrap();
+            let network = NetworkConfig::of_name(preset.name).unwrap();
             let shape = if preset.name == "small" { [1, 32, 32] } else { [3, 32, 32] };
-            let network = serde_json::to_value(UNetConfig { shape, ..network }).unwrap();
+            for head_trunk in HeadTrunk::all() {
+                network.clone().for_images(shape, head_trunk).check().unwrap();
+            }
+            let network = network.for_images(shape, HeadTrunk::Detached);
+            let network = serde_json::to_value(network).unwrap();
             assert_eq!(of("cost", "network"), network);
             assert_eq!(of("image-grid", "images.network"), network);
-            for head_trunk in HeadTrunk::all() {
-                let network: UNetConfig = serde_json::from_value(network.clone()).unwrap();
-                UNetConfig { head_trunk, ..network }.check().unwrap();
-            }
         }
         let unknown = settings("cost", &["network=large"]).unwrap_err().to_string();
-        assert!(UNetConfig::presets().all(|preset| unknown.contains(preset.name)), "{unknown}");
+        assert!(PRESETS.iter().all(|preset| unknown.contains(preset.name)), "{unknown}");
         for (crop, expected) in [("140", 140.into()), ("shorter", Value::from("shorter"))] {
             let found = settings("few-steps", &[&format!("images.crop={crop}")]).unwrap();
             assert_eq!(found["images"]["crop"], expected);

@@ -10,10 +10,10 @@
 //! A value with commas in its name, as `K,K,…`, is a list; one as `HxW` has its numbers between
 //! `x`; any other for a setting that is a list is given once for each element; none at all makes a
 //! switch. `--name!` must be given. A line `= VALUE | help` below a flag is one of its possible
-//! values, the line `= NETWORKS` all of the library's U-Nets; `[Heading]` begins a group.
+//! values, the line `= NETWORKS` all networks for images; `[Heading]` begins a group.
 
 use serde_json::Value;
-use tweedie::model::UNetConfig;
+use tweedie::model::PRESETS;
 
 /// How often a flag is given, and how many values it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +63,7 @@ impl Flag {
                 let (value, help) = choice.split_once(" | ").unwrap_or((choice, ""));
                 match value.trim() {
                     "NETWORKS" => {
-                        let named =
-                            UNetConfig::presets().map(|one| (one.name.into(), one.help.into()));
+                        let named = PRESETS.iter().map(|one| (one.name.into(), one.help.into()));
                         flag.choices.extend(named);
                     }
                     value => flag.choices.push((value.into(), help.trim().into())),

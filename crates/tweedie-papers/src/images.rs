@@ -25,7 +25,7 @@ pub use record::{Found, Record, Unit};
 use tweedie::data::Crop;
 use tweedie::grid::even_trajectory;
 use tweedie::metric::Extractor;
-use tweedie::model::UNetConfig;
+use tweedie::model::{HeadTrunk, NetworkConfig, PRESETS, UNetConfig};
 use tweedie::run::Run;
 use tweedie::sample::IMAGES_AT_ONCE;
 use tweedie::schedule::{Schedule, ScheduleConfig};
@@ -46,7 +46,7 @@ settings! {
         pub test: Option<PathBuf> = None,
         /// The network of every arm, or its name; its shape follows the images, its head the arm.
         #[serde(deserialize_with = "network")]
-        pub network: UNetConfig = UNetConfig::default(),
+        pub network: NetworkConfig = NetworkConfig::UNet(UNetConfig::default()),
         /// Steps of the optimiser, equal for all arms.
         pub iterations: u64 = 5_000,
         /// Pairs (x_t, t) per step, equal for all arms: with `N` draws per image a step takes
@@ -81,33 +81,60 @@ settings! {
 }
 
 /// A network so small that it shows nothing but that everything runs.
-pub fn tiny_network() -> UNetConfig {
-    UNetConfig {
+pub fn tiny_network() -> NetworkConfig {
+    NetworkConfig::UNet(UNetConfig {
         widths: vec![8, 8],
         attention: vec![false, false],
         middle_attention: false,
         groups: 4,
         head_widths: vec![4, 4],
         ..UNetConfig::default()
+    })
+}
+
+/// A network for images, or the name of one: `small` of 1x32x32 images, any other of 3x32x32.
+pub(crate) fn network<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<NetworkConfig, D::Error> {
+    let network = match Value::deserialize(from)? {
+        Value::String(name) => {
+            let channels = if name == "small" { 1 } else { 3 };
+            let network = NetworkConfig::of_name(&name).ok_or_else(|| {
+                let names = PRESETS.map(|preset| preset.name).join(", ");
+                D::Error::custom(format!("no network {name:?}: give one of {names}"))
+            })?;
+            network.for_images([channels, 32, 32], HeadTrunk::Detached)
+        }
+        tree => NetworkConfig::deserialize(tree).map_err(D::Error::custom)?,
+    };
+    match network.image() {
+        Some(_) => Ok(network),
+        None => Err(D::Error::custom("a network for rows of a table: give one for images")),
     }
 }
 
-/// A U-Net, or the name of one: `small` of 1x32x32 images, any other of 3x32x32.
-pub(crate) fn network<'de, D: Deserializer<'de>>(
-    from: D,
-) -> std::result::Result<UNetConfig, D::Error> {
-    match Value::deserialize(from)? {
-        Value::String(name) => {
-            let channels = if name == "small" { 1 } else { 3 };
-            let network = UNetConfig::of_name(&name).ok_or_else(|| {
-                let names: Vec<&str> = UNetConfig::presets().map(|preset| preset.name).collect();
-                let names = names.join(", ");
-                D::Error::custom(format!("no network {name:?}: give one of {names}"))
-            })?;
-            Ok(UNetConfig { shape: [channels, 32, 32], ..network })
-        }
-        tree => UNetConfig::deserialize(tree).map_err(D::Error::custom),
-    }
+/// What a network for images is, and the one that a covariance has where it has its own.
+pub(crate) fn in_words(network: &NetworkConfig) -> String {
+    let of_resolutions = |widths: &[i64], blocks: i64| {
+        let widths: Vec<String> = widths.iter().map(i64::to_string).collect();
+        format!("widths {} with {blocks} blocks each", widths.join(", "))
+    };
+    let (score, own) = match network {
+        NetworkConfig::UNet(config) => (
+            format!(
+                "U-Net, {}, dropout {}",
+                of_resolutions(&config.widths, config.blocks),
+                config.dropout
+            ),
+            of_resolutions(&config.head_widths, config.head_blocks),
+        ),
+        NetworkConfig::Dit(config) => (
+            network.describe(),
+            format!("{} blocks of width {}", config.head_blocks, config.head_width),
+        ),
+        NetworkConfig::Mlp(_) => return network.describe(),
+    };
+    format!("{score}; a covariance network of its own has {own}")
 }
 
 /// Flags: which images, and which network is trained on them.
@@ -197,7 +224,8 @@ impl Settings {
 
     /// The budget and the network, for a page.
     pub(super) fn describe(&self) -> Result<String> {
-        let text = Page::new().fill(include_str!("images/budget.md"), &self.tree()?)?;
+        let page = Page::new().with("network", in_words(&self.network));
+        let text = page.fill(include_str!("images/budget.md"), &self.tree()?)?;
         Ok(text.trim_end().into())
     }
 }

@@ -11,8 +11,7 @@ use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
 use tweedie::grid::{PathGrid, Spacing, TimeDistribution};
 use tweedie::model::{
-    Base, Denoiser, HeadConfig, HeadTrunk, Model, ModelConfig, NetworkConfig, Prediction,
-    Structure, UNetConfig,
+    Base, Denoiser, HeadConfig, HeadTrunk, Model, ModelConfig, Prediction, Structure,
 };
 use tweedie::noise::Noise;
 use tweedie::objective::{LmForm, Objective, ObjectiveConfig, ScoreGradient, Weighting};
@@ -81,13 +80,13 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new(experiment: &Cost, arm: Arm, device: Device) -> Result<Rig> {
-        let network = UNetConfig { head_trunk: arm.trunk, ..experiment.network.clone() };
-        let (dim, seed) = (network.dim(), experiment.seed());
+        let shape = experiment.shape();
+        let network = experiment.network.clone().for_images(shape, arm.trunk);
+        let (dim, seed) = (shape.iter().product(), experiment.seed());
         let head = arm.rank.map(|rank| HeadConfig {
             structure: Structure::LowRank(rank),
             ..HeadConfig::default()
         });
-        let network = NetworkConfig::UNet(network);
         let prediction = match arm.is_paper() {
             true => Prediction::Epsilon,
             false => Prediction::Correction,

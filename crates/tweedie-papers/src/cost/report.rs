@@ -4,6 +4,7 @@ use tch::Device;
 
 use super::arm::Trained;
 use super::{Measured, Report, Timing};
+use crate::images::in_words;
 use crate::layout::{LINEAR, chart, table};
 use crate::outcome::Outcome;
 use crate::page::Page;
@@ -17,12 +18,13 @@ impl Report {
     /// `cost.csv`, the page and the figures.
     pub fn outcome(&self, device: Device) -> Outcome {
         let e = &self.experiment;
-        let [channels, height, width] = e.network.shape;
+        let [channels, height, width] = e.shape();
         let part = |there: bool| there.then(Page::new);
         let page = Page::new()
             .with("device", format!("{device:?}"))
             .with("threads", tch::get_num_threads())
             .with("shape", format!("{channels} × {height} × {width}"))
+            .with("network", in_words(&e.network))
             .with("images", e.pairs / e.transitions)
             .table("ours", &self.page_table())
             .when("memory", part(self.memory_known()))

@@ -1,14 +1,14 @@
 use super::*;
 
 fn tiny() -> Cost {
-    let network = UNetConfig {
+    let network = NetworkConfig::UNet(UNetConfig {
         shape: [1, 8, 8],
         widths: vec![8, 8],
         attention: vec![false, false],
         head_widths: vec![4, 4],
         groups: 4,
         ..UNetConfig::default()
-    };
+    });
     Cost { network, pairs: 4, transitions: 2, ranks: vec![0, 2], rounds: 2, ..Cost::default() }
 }
 

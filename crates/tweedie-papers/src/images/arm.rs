@@ -8,8 +8,8 @@ use tch::Device;
 use tweedie::data::TableOptions;
 use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{
-    BaseConfig, BaseKind, HeadConfig, HeadStart, HeadTrunk, ModelConfig, NetworkConfig, Prediction,
-    Structure, UNetConfig,
+    BaseConfig, BaseKind, HeadConfig, HeadStart, HeadTrunk, ModelConfig, Prediction,
+    Structure,
 };
 use tweedie::objective::{Hessian, LmForm, ObjectiveConfig, ScoreGradient, Weighting};
 use tweedie::run::{DataConfig, Prepared, Run, RunConfig};
@@ -141,10 +141,7 @@ impl<'a> Studio<'a> {
             let remedy = format!("give a rank from 0 to the number of pixels and channels, {dim}");
             return Err(Error::config("experiment.rank", format!("{}", arm.rank), remedy));
         }
-        match &config.model.network {
-            NetworkConfig::UNet(network) => network.check(),
-            _ => Ok(()),
-        }
+        config.model.network.check()
     }
 
     fn config(&self, arm: &Arm) -> Result<RunConfig> {
@@ -159,7 +156,7 @@ impl<'a> Studio<'a> {
                 "give more, or fewer experiment.transitions",
             ));
         }
-        let network = UNetConfig { shape, head_trunk: arm.trunk, ..settings.network.clone() };
+        let network = settings.network.clone().for_images(shape, arm.trunk);
         let head = arm.objective.trains_head().then(|| HeadConfig {
             structure: Structure::LowRank(arm.rank),
             // on a frozen score what was measured of it is the better start
@@ -171,7 +168,7 @@ impl<'a> Studio<'a> {
             data: data_config(settings),
             base: BaseConfig { kind: BaseKind::Isotropic, ..BaseConfig::default() },
             model: ModelConfig {
-                network: NetworkConfig::UNet(network),
+                network,
                 head,
                 prediction: arm.prediction,
                 ..ModelConfig::default()

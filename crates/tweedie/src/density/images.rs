@@ -90,6 +90,23 @@ impl ImageOptions {
         self.reference.as_deref().is_some_and(is_npz)
     }
 
+    /// Refuses files that nothing looks at.
+    fn check_unused(&self) -> Result<()> {
+        let files = [
+            ("evaluate.images.network", &self.network),
+            ("evaluate.images.reference", &self.reference),
+            ("evaluate.images.vae", &self.vae),
+        ];
+        match files.into_iter().find_map(|(path, file)| Some((path, file.as_ref()?))) {
+            None => Ok(()),
+            Some((path, file)) => Err(Error::config(
+                path,
+                format!("{}, and no metric that looks at images", file.display()),
+                "request fd, is or pr",
+            )),
+        }
+    }
+
     /// Refuses requests that contradict each other.
     fn check(&self, metrics: &[Metric]) -> Result<&Path> {
         let bad = |path: &str, problem: String, remedy: &str| {
@@ -192,7 +209,7 @@ pub(super) fn measure(
     let metrics: Vec<Metric> = metrics.iter().copied().filter(|m| m.is_of_images()).collect();
     let (run, images) = (&density.run, &options.images);
     if metrics.is_empty() && images.save_reference.is_none() {
-        return Ok(Vec::new());
+        return images.check_unused().map(|()| Vec::new());
     }
     let device = run.model.space().device;
     let vae = images.vae.as_ref().map(|path| Autoencoder::read(path, device)).transpose()?;

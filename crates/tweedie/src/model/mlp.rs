@@ -99,7 +99,7 @@ const MOST_UNITS: usize = 10_000;
 const MOST_BLOCKS: usize = 1000;
 
 impl MlpConfig {
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.frequencies > MOST_FREQUENCIES {
             let problem = format!("{}", self.frequencies);
             return Err(Error::config(

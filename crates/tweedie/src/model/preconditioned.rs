@@ -139,6 +139,32 @@ impl NetworkConfig {
         }
     }
 
+    /// The same for images of this shape, with a covariance head on `trunk`; a network for rows of a
+    /// table stays as it is.
+    pub fn for_images(self, shape: [i64; 3], head_trunk: HeadTrunk) -> NetworkConfig {
+        match self {
+            NetworkConfig::Mlp(_) => self,
+            NetworkConfig::UNet(config) => {
+                NetworkConfig::UNet(UNetConfig { shape, head_trunk, ..config })
+            }
+            NetworkConfig::Dit(config) => {
+                NetworkConfig::Dit(DitConfig { shape, head_trunk, ..config })
+            }
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the path of the first field that cannot be.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            NetworkConfig::Mlp(config) => config.check(),
+            NetworkConfig::UNet(config) => config.check(),
+            NetworkConfig::Dit(config) => config.check(),
+        }
+    }
+
     /// Gives a network for images so many [`NetworkConfig::steps`].
     pub(crate) fn set_steps(&mut self, steps: i64) {
         match self {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::choice::{Preset, choices};
-use crate::model::{HeadTrunk, NetworkConfig, PRESETS, Position};
+use crate::choice::choices;
+use crate::model::{HeadTrunk, NetworkConfig, Position};
 use crate::{Error, Result};
 
 /// What a covariance head makes of the features it sits on.
@@ -136,22 +136,17 @@ impl Default for UNetConfig {
 }
 
 impl UNetConfig {
-    /// The network of the Likelihood Matching paper, `paper` of [`PRESETS`].
+    /// The network of the Likelihood Matching paper, `paper` of [`PRESETS`](crate::model::PRESETS).
     pub fn paper(shape: [i64; 3]) -> UNetConfig {
         UNetConfig { shape, ..UNetConfig::of_name("paper").expect("a preset") }
     }
 
-    /// ScoreFlow's DDPM++ with so many `blocks`, `ddpm++` of [`PRESETS`].
+    /// ScoreFlow's DDPM++ with so many `blocks`, `ddpm++` of [`PRESETS`](crate::model::PRESETS).
     pub fn ddpm_plus_plus(shape: [i64; 3], blocks: i64) -> UNetConfig {
         UNetConfig { shape, blocks, ..UNetConfig::of_name("ddpm++").expect("a preset") }
     }
 
-    /// The names and descriptions of those [`PRESETS`] that are U-Nets.
-    pub fn presets() -> impl Iterator<Item = &'static Preset> {
-        PRESETS.iter().filter(|preset| UNetConfig::of_name(preset.name).is_some())
-    }
-
-    /// The U-Net of this name in [`PRESETS`], if there is one; its shape is the default.
+    /// The U-Net of this name in [`PRESETS`](crate::model::PRESETS), if there is one; its shape is the default.
     pub fn of_name(name: &str) -> Option<UNetConfig> {
         match NetworkConfig::of_name(name)? {
             NetworkConfig::UNet(config) => Some(config),
