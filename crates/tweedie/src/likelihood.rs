@@ -49,7 +49,7 @@ use tch::Tensor;
 use crate::Result;
 use crate::choice::methods;
 use crate::noise::Seed;
-use crate::query::Batch;
+use crate::query::{Batch, Cells, Condition, Role};
 pub use crate::statistics::mean_and_error;
 use crate::statistics::median;
 use crate::tensor::to_vec;
@@ -292,13 +292,32 @@ pub trait LogLikelihood {
     /// the result depends on how rows are cut into batches by rounding alone.
     fn log_likelihood(&self, batch: &Batch, seed: Seed, first_row: u64) -> Result<Estimate>;
 
+    /// As [`LogLikelihood::log_likelihood`]; of rows with cells `ln p` of their targets given the
+    /// rest, without the constant that every number which is no target adds ([`Cells`]).
+    fn of_targets(&self, batch: &Batch, seed: Seed, first_row: u64) -> Result<Estimate> {
+        let mut estimate = self.log_likelihood(batch, seed, first_row)?;
+        let cells = batch.condition.as_ref().and_then(Condition::as_cells);
+        if let Some(cells) = cells.filter(|cells| !cells.are_all_targets()) {
+            let nothing = Cells::nothing(cells.layout().clone(), 1);
+            let d = nothing.layout().numbers;
+            let x = Tensor::zeros([1, d as i64], (batch.x.kind(), batch.x.device()));
+            let row = Batch::of(&x).given(Some(Condition::cells(nothing)));
+            let constant = self.log_likelihood(&row, seed, 0)?.values[0] / d as f64;
+            for (value, roles) in estimate.values.iter_mut().zip(cells.roles().chunks_exact(d)) {
+                let others = roles.iter().filter(|&&role| role != Role::Target).count();
+                *value -= constant * others as f64;
+            }
+        }
+        Ok(estimate)
+    }
+
     /// Whether rows are levels at the centres of their bins, scored as probabilities, and not
     /// points of a density.
     fn scores_levels(&self) -> bool {
         false
     }
 
-    /// As [`LogLikelihood::log_likelihood`], `size` rows at a time, reporting to `progress` the
+    /// As [`LogLikelihood::of_targets`], `size` rows at a time, reporting to `progress` the
     /// rows done, whose error ends the work. At least one batch is computed, be it empty.
     fn in_batches(
         &self,
@@ -310,7 +329,7 @@ pub trait LogLikelihood {
         let (count, size) = (rows.len(), size.max(1));
         let mut part = |start: usize| {
             let end = start.saturating_add(size).min(count);
-            let estimate = self.log_likelihood(&rows.narrow(start..end), seed, start as u64)?;
+            let estimate = self.of_targets(&rows.narrow(start..end), seed, start as u64)?;
             progress(end)?;
             Ok(estimate)
         };

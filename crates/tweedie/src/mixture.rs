@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod mixed;
 pub mod named;
 mod student_t;
 
@@ -44,6 +45,7 @@ use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
 use crate::tensor::{sum_last, sum_over, to_vec};
 use crate::{Error, Result};
+pub use mixed::{MixedMixture, MixedParameters};
 pub use student_t::StudentTMixture;
 
 /// `Σ_k π_k N(m_k, S_k)` with full covariances, in f64.
@@ -204,6 +206,16 @@ impl GaussianMixture {
         self.means.size()[1]
     }
 
+    /// `ln π_k`, `[K]`.
+    pub(crate) fn log_weights(&self) -> &Tensor {
+        &self.log_weights
+    }
+
+    /// `m_k`, `[K, d]`.
+    pub(crate) fn means(&self) -> &Tensor {
+        &self.means
+    }
+
     /// `S_k`, `[K, d, d]`.
     pub fn covariances(&self) -> Tensor {
         (&self.vectors * self.values.unsqueeze(1)).matmul(&self.vectors.transpose(1, 2))
@@ -277,8 +289,14 @@ impl GaussianMixture {
     }
 
     /// `x` `[b, d]` seen from every component; `alpha` `[b]`, and `α_t²` and `σ_t²`, `[b]` or, of
-    /// equal times, `[1]`.
-    fn at(&self, x: &Tensor, alpha: &Tensor, alpha2: &Tensor, sigma2: &Tensor) -> Components {
+    /// equal times, `[1]`; `ln π_k`, `[K]` or `[b, K]`.
+    fn at(
+        &self,
+        x: &Tensor,
+        alpha: &Tensor,
+        [alpha2, sigma2]: [&Tensor; 2],
+        log_weights: &Tensor,
+    ) -> Components {
         let (k, d) = (self.components(), self.dim());
         let turn = &self.rotation().turn;
         let centred = Tensor::cat(&[x, &alpha.unsqueeze(-1)], 1).matmul(turn).view([-1, k, d]);
@@ -288,7 +306,7 @@ impl GaussianMixture {
         let scaled = &centred / &total;
         let quad = sum_last(&(centred * &scaled));
         let log_det = sum_last(&total.log());
-        let log_joint = &self.log_weights - (quad + log_det + d as f64 * LN_2PI) * 0.5;
+        let log_joint = log_weights - (quad + log_det + d as f64 * LN_2PI) * 0.5;
         let log_density = log_joint.logsumexp([-1i64].as_slice(), false);
         let weights = (&log_joint - log_density.unsqueeze(-1)).exp();
         Components {
@@ -332,15 +350,17 @@ impl GaussianMixture {
 
     /// `ln p_t(x_t)` of the diffused distribution, nats, `[b]`.
     pub fn log_density_at(&self, x: &Tensor, schedule: &dyn Schedule, times: &Times) -> Tensor {
-        self.diffused(x, schedule, times, |at| [at.log_density]).remove(0)
+        self.diffused(x, schedule, times, None, |at| [at.log_density]).remove(0)
     }
 
-    /// What `f` makes of the components at `x_t`, block of rows by block.
+    /// What `f` makes of the components at `x_t`, block of rows by block; `ln π_k` of each row,
+    /// `[b, K]`, where rows have their own.
     fn diffused<const N: usize>(
         &self,
         x: &Tensor,
         schedule: &dyn Schedule,
         times: &Times,
+        log_weights: Option<&Tensor>,
         f: impl Fn(Components) -> [Tensor; N],
     ) -> Vec<Tensor> {
         assert_eq!(x.size()[1], self.dim(), "columns of rows of a mixture");
@@ -360,13 +380,28 @@ impl GaussianMixture {
                 Times::All(_) => x.shallow_clone(),
                 Times::Each(_) => part(x),
             };
-            f(self.at(&part(x), &part(&alpha), &of_times(&alpha2), &of_times(&sigma2)))
+            let own = log_weights.map(part);
+            let log_weights = own.as_ref().unwrap_or(&self.log_weights);
+            let squares = [&of_times(&alpha2), &of_times(&sigma2)];
+            f(self.at(&part(x), &part(&alpha), squares, log_weights))
         })
     }
 
     /// `ε̂ = E[ε|x_t]`, exact, `[b, d]`.
     pub fn noise(&self, x: &Tensor, schedule: &dyn Schedule, times: &Times) -> Tensor {
-        self.diffused(x, schedule, times, |at| [self.mean_noise(&at)]).remove(0)
+        self.noise_given(x, schedule, times, None)
+    }
+
+    /// As [`GaussianMixture::noise`], each row with weights of its own: `ln π_k`, up to a constant,
+    /// `[b, K]`.
+    fn noise_given(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        times: &Times,
+        log_weights: Option<&Tensor>,
+    ) -> Tensor {
+        self.diffused(x, schedule, times, log_weights, |at| [self.mean_noise(&at)]).remove(0)
     }
 
     /// `ε̂`: every component's part turned back and added up in one product.
@@ -386,11 +421,22 @@ impl GaussianMixture {
     /// `ε̂` and the exact `G = Cov[ε|x_t]`, dense: within components plus between them, hence
     /// `⪰ 0`.
     pub fn moments(&self, x: &Tensor, schedule: &dyn Schedule, times: &Times) -> NoiseMoments {
+        self.moments_given(x, schedule, times, None)
+    }
+
+    /// As [`GaussianMixture::moments`], each row with weights of its own.
+    fn moments_given(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        times: &Times,
+        log_weights: Option<&Tensor>,
+    ) -> NoiseMoments {
         let d = self.dim();
         // v vᵀ of every eigenvector, `[K d, d²]`
         let rows = &self.rotation().back;
         let squares = (rows.unsqueeze(2) * rows.unsqueeze(1)).flatten(1, 2);
-        let mut parts = self.diffused(x, schedule, times, |at| {
+        let mut parts = self.diffused(x, schedule, times, log_weights, |at| {
             let (noise, apart) = self.noises(&at);
             let root = apart.permute([1, 2, 0]) * at.weights.sqrt().unsqueeze(1);
             let between = root.matmul(&root.transpose(1, 2));
@@ -408,8 +454,19 @@ impl GaussianMixture {
         schedule: &dyn Schedule,
         times: &Times,
     ) -> NoiseMoments {
+        self.moments_diagonal_given(x, schedule, times, None)
+    }
+
+    /// As [`GaussianMixture::moments_diagonal`], each row with weights of its own.
+    fn moments_diagonal_given(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        times: &Times,
+        log_weights: Option<&Tensor>,
+    ) -> NoiseMoments {
         let squared = self.vectors.square().transpose(1, 2).reshape([-1, self.dim()]);
-        let mut parts = self.diffused(x, schedule, times, |at| {
+        let mut parts = self.diffused(x, schedule, times, log_weights, |at| {
             let (noise, apart) = self.noises(&at);
             let between = sum_over(&(apart.square() * at.weights.transpose(0, 1).unsqueeze(-1)), 0);
             let within = (&at.shrunk * at.weights.unsqueeze(-1)).flatten(1, 2).matmul(&squared);
@@ -430,7 +487,7 @@ impl GaussianMixture {
     ) -> (Tensor, Tensor, Tensor) {
         let (alpha, sigma2) = (schedule.alpha(t), schedule.sigma2(t));
         let responsibilities =
-            self.diffused(x, schedule, &Times::All(t), |at| [at.weights]).remove(0);
+            self.diffused(x, schedule, &Times::All(t), None, |at| [at.weights]).remove(0);
         let covariances = self.covariances();
         let identity = Tensor::eye(self.dim(), F64);
         // gain = α S (α² S + σ² I)⁻¹

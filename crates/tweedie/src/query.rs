@@ -22,6 +22,8 @@
 //! assert!((q.x.double_value(&[1, 0]) - expected).abs() < 1e-12);
 //! ```
 
+mod cells;
+
 use std::cell::OnceCell;
 use std::ops::{Add, Div, Mul, Neg, Range, Sub};
 
@@ -29,6 +31,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::schedule::Schedule;
 use crate::tensor::upload;
+pub use cells::{CellLayout, CellTensors, Cells, Role};
 
 /// The times of a batch of rows.
 #[derive(Debug)]
@@ -415,12 +418,18 @@ fn shaped(coefficient: &Coefficient, like: &Tensor) -> Tensor {
     coefficient.rows(like).view(&shape[..])
 }
 
-/// What is given about the rows of a batch: today their classes.
-#[derive(Debug, Default)]
-pub struct Condition {
-    classes: Vec<u32>,
-    /// The classes as `[b]`, made at their first use.
-    tensor: OnceCell<Tensor>,
+/// What is given about the rows of a batch: the classes of images, or cells of a table.
+#[derive(Debug)]
+pub struct Condition(Given);
+
+#[derive(Debug)]
+enum Given {
+    Classes {
+        of_rows: Vec<u32>,
+        /// The classes as `[b]`, made at their first use.
+        tensor: OnceCell<Tensor>,
+    },
+    Cells(Cells),
 }
 
 impl Condition {
@@ -429,34 +438,84 @@ impl Condition {
 
     /// The class of each row, or [`Condition::NULL`].
     pub fn classes(classes: &[u32]) -> Condition {
-        Condition { classes: classes.to_vec(), tensor: OnceCell::new() }
+        Condition(Given::Classes { of_rows: classes.to_vec(), tensor: OnceCell::new() })
+    }
+
+    /// The cells of rows of a table with numbers and categories.
+    pub fn cells(cells: Cells) -> Condition {
+        Condition(Given::Cells(cells))
+    }
+
+    /// The cells, of rows of a table with numbers and categories.
+    pub fn as_cells(&self) -> Option<&Cells> {
+        match &self.0 {
+            Given::Classes { .. } => None,
+            Given::Cells(cells) => Some(cells),
+        }
     }
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.classes.len()
+        match &self.0 {
+            Given::Classes { of_rows, .. } => of_rows.len(),
+            Given::Cells(cells) => cells.len(),
+        }
     }
 
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
-        self.classes.is_empty()
+        self.len() == 0
+    }
+
+    /// The class of each row; of cells of a table there are none.
+    fn of_rows(&self) -> &[u32] {
+        match &self.0 {
+            Given::Classes { of_rows, .. } => of_rows,
+            Given::Cells(_) => panic!("classes of rows of a table"),
+        }
     }
 
     /// The class of each row as `[b]`, for computation on `device`; the null class comes after the
     /// `known` ones.
     ///
     /// # Panics
-    /// Where a class is not one of `known`, nor null.
+    /// Where a class is not one of `known`, nor null; of cells of a table.
     pub fn class_tensor(&self, known: i64, device: Device) -> &Tensor {
+        let Given::Classes { of_rows, tensor } = &self.0 else {
+            panic!("classes of rows of a table")
+        };
         let fits = |&class: &u32| i64::from(class) < known || class == Condition::NULL;
-        assert!(self.classes.iter().all(fits), "{:?} for a model of {known} classes", self.classes);
-        let tensor = self.tensor.get_or_init(|| {
+        assert!(of_rows.iter().all(fits), "{of_rows:?} for a model of {known} classes");
+        let tensor = tensor.get_or_init(|| {
             let index = |&class: &u32| i64::from(class).min(known);
-            let classes: Vec<i64> = self.classes.iter().map(index).collect();
+            let classes: Vec<i64> = of_rows.iter().map(index).collect();
             upload(&Tensor::from_slice(&classes), Kind::Int64, device)
         });
         assert_eq!(tensor.device(), device, "classes on one device");
         tensor
+    }
+
+    /// Brings what a model takes to `device`, before its first use; a model with so many `known`
+    /// classes.
+    pub(crate) fn place(&self, known: i64, device: Device) {
+        match &self.0 {
+            Given::Classes { .. } => {
+                self.class_tensor(known, device);
+            }
+            Given::Cells(cells) => {
+                cells.tensors(device);
+            }
+        }
+    }
+
+    /// The same with the null class for those rows of which `dropped` is true.
+    ///
+    /// # Panics
+    /// Of cells of a table.
+    pub(crate) fn without(&self, dropped: impl Fn(usize) -> bool) -> Condition {
+        let class =
+            |(row, &class): (usize, &u32)| if dropped(row) { Condition::NULL } else { class };
+        Condition::classes(&self.of_rows().iter().enumerate().map(class).collect::<Vec<u32>>())
     }
 
     /// What is given about these rows of the batch.
@@ -464,32 +523,46 @@ impl Condition {
         if rows.len() == self.len() && rows.iter().enumerate().all(|(i, &row)| i as i64 == row) {
             return self.clone();
         }
-        let class = |&row: &i64| self.classes[row as usize];
-        Condition::classes(&rows.iter().map(class).collect::<Vec<u32>>())
+        self.of(rows.iter().map(|&row| row as usize))
+    }
+
+    /// What is given about these rows, in this order.
+    fn of(&self, rows: impl Iterator<Item = usize> + Clone) -> Condition {
+        match &self.0 {
+            Given::Classes { of_rows, .. } => {
+                Condition::classes(&rows.map(|row| of_rows[row]).collect::<Vec<u32>>())
+            }
+            Given::Cells(cells) => Condition::cells(cells.rows(rows)),
+        }
     }
 
     /// Whether a row has the null class.
     pub fn has_null(&self) -> bool {
-        self.classes.contains(&Condition::NULL)
+        self.of_rows().contains(&Condition::NULL)
     }
 
     /// That of these rows, then of as many rows of which nothing is given.
+    ///
+    /// # Panics
+    /// Of cells of a table.
     pub fn and_null(&self) -> Condition {
         let null = std::iter::repeat_n(Condition::NULL, self.len());
-        Condition::classes(&self.classes.iter().copied().chain(null).collect::<Vec<u32>>())
+        Condition::classes(&self.of_rows().iter().copied().chain(null).collect::<Vec<u32>>())
     }
 
     /// What is given about a range of rows of the batch.
     pub fn narrow(&self, rows: Range<usize>) -> Condition {
-        Condition::classes(&self.classes[rows])
+        self.of(rows)
     }
 
     /// The same about every row `n` times in turn: of rows that are repeated datum by datum.
     pub fn repeat(&self, n: usize) -> Condition {
-        let each = self.classes.iter().flat_map(|&class| std::iter::repeat_n(class, n));
-        let repeated = Condition::classes(&each.collect::<Vec<u32>>());
-        if let Some(tensor) = self.tensor.get() {
-            let _ = repeated.tensor.set(tensor.repeat_interleave_self_int(n as i64, 0, None));
+        let repeated = self.of((0..self.len()).flat_map(move |row| std::iter::repeat_n(row, n)));
+        if let (Given::Classes { tensor, .. }, Given::Classes { tensor: to, .. }) =
+            (&self.0, &repeated.0)
+            && let Some(tensor) = tensor.get()
+        {
+            let _ = to.set(tensor.repeat_interleave_self_int(n as i64, 0, None));
         }
         repeated
     }
@@ -647,9 +720,9 @@ mod tests {
     #[test]
     fn conditions_follow_their_rows() {
         let condition = Condition::classes(&[4, 5, 6]);
-        assert_eq!(condition.rows(&[2, 0]).classes, [6, 4]);
-        assert_eq!(condition.narrow(1..3).classes, [5, 6]);
-        assert_eq!(condition.repeat(2).classes, [4, 4, 5, 5, 6, 6]);
+        assert_eq!(condition.rows(&[2, 0]).of_rows(), [6, 4]);
+        assert_eq!(condition.narrow(1..3).of_rows(), [5, 6]);
+        assert_eq!(condition.repeat(2).of_rows(), [4, 4, 5, 5, 6, 6]);
         let _ = condition.class_tensor(7, Device::Cpu);
         let repeated = condition.repeat(2);
         assert_eq!(to_vec(repeated.class_tensor(7, Device::Cpu)), [4.0, 4.0, 5.0, 5.0, 6.0, 6.0]);

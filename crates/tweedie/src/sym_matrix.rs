@@ -268,6 +268,25 @@ impl SymMatrix {
         }
     }
 
+    /// `A` on the coordinates where `mask` `[b, d]` is 1, the identity where it is 0, and nothing
+    /// between the two.
+    pub fn on(&self, mask: &Tensor) -> SymMatrix {
+        let rest = -mask + 1.0;
+        match self {
+            SymMatrix::Isotropic { value, .. } => {
+                SymMatrix::Diagonal(value.unsqueeze(-1) * mask + rest)
+            }
+            SymMatrix::Diagonal(u) => SymMatrix::Diagonal(u * mask + rest),
+            SymMatrix::LowRank { diag, factor } => {
+                SymMatrix::LowRank { diag: diag * mask + rest, factor: factor * mask.unsqueeze(-1) }
+            }
+            SymMatrix::Full(a) => {
+                let both = mask.unsqueeze(2) * mask.unsqueeze(1);
+                SymMatrix::Full(a * both + rest.diag_embed(0, 1, 2))
+            }
+        }
+    }
+
     /// `scale · A + shift · I`, `scale ≥ 0`.
     pub fn affine(&self, scale: &Coefficient, shift: &Coefficient) -> SymMatrix {
         match self {

@@ -8,8 +8,7 @@ use tch::Device;
 use tweedie::data::TableOptions;
 use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{
-    BaseConfig, BaseKind, HeadConfig, HeadStart, HeadTrunk, ModelConfig, Prediction,
-    Structure,
+    BaseConfig, BaseKind, HeadConfig, HeadStart, HeadTrunk, ModelConfig, Prediction, Structure,
 };
 use tweedie::objective::{Hessian, LmForm, ObjectiveConfig, ScoreGradient, Weighting};
 use tweedie::run::{DataConfig, Prepared, Run, RunConfig};

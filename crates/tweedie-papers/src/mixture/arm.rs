@@ -192,6 +192,6 @@ fn fit(data: &Tensor) -> Result<GaussianMixture> {
     // the size is given: the rows that would choose it are those of the fit
     match Base::fit(&BaseConfig::mixture(2), data, data)? {
         Base::Mixture(mixture) => Ok(mixture),
-        Base::Isotropic { .. } => unreachable!("a mixture was requested"),
+        Base::Isotropic { .. } | Base::Mixed(_) => unreachable!("a mixture was requested"),
     }
 }

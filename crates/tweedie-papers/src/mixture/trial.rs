@@ -137,6 +137,7 @@ pub(super) fn fit(
             frequencies: recipe.frequencies,
             head_trunk: recipe.head_trunk,
             replicates: trials as i64,
+            categories: None,
         }),
         head: transitions.map(|_| HeadConfig::diagonal(Parametrization::Posterior)),
         prediction: recipe.prediction,

@@ -3,6 +3,7 @@
 //! Before training the model *is* its base; training adds what is missing.
 
 mod em;
+mod mixed_em;
 
 use std::time::Instant;
 
@@ -11,14 +12,13 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::choice::choices;
 use crate::gaussian::LN_2PI;
-use crate::mixture::{GaussianMixture, MixtureParameters};
+use crate::mixture::{GaussianMixture, MixedMixture, MixtureParameters};
 use crate::posterior::{NoiseMoments, isotropic_g};
-use crate::query::Times;
+use crate::query::{Cells, Condition, Query};
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
 use crate::tensor::{squared_norm, to_vec};
 use crate::{Error, Result};
-use em::Search;
 
 choices! {
     /// Which family the base comes from.
@@ -107,6 +107,9 @@ pub enum Base {
     },
     /// One Gaussian or several, in f64.
     Mixture(GaussianMixture),
+    /// A mixture over numbers and categories. Its rows' queries have their cells as condition, and
+    /// of the rows `x_t` it sees the targets.
+    Mixed(MixedMixture),
 }
 
 impl Base {
@@ -152,6 +155,34 @@ impl Base {
         }
     }
 
+    /// Fits a mixture over numbers and categories to observed rows, with missing cells in either,
+    /// choosing its size on validation rows.
+    ///
+    /// # Errors
+    /// With fewer than two rows of either kind.
+    pub fn fit_mixed(config: &BaseConfig, train: &Cells, validation: &Cells) -> Result<Base> {
+        config.check()?;
+        let used = train.len().min(config.max_rows);
+        for (rows, what) in [(used, "to fit it to"), (validation.len(), "to choose its size by")] {
+            if rows < 2 {
+                let problem = format!("{rows} rows {what}");
+                return Err(Error::config("base", problem, "give at least two"));
+            }
+        }
+        let data = mixed_em::Data {
+            rows: mixed_em::Observed::new(&train.rows(0..used)),
+            held_out: mixed_em::Observed::new(validation),
+        };
+        let shape = [used as i64, train.layout().numbers as i64];
+        match search::<mixed_em::Search>(config, &data, shape) {
+            Some(search) => Ok(Base::Mixed(search.into_best())),
+            None => Err(Error::numeric(
+                "no mixture with finite densities was found",
+                "give more rows, or leave out columns that are nearly constant",
+            )),
+        }
+    }
+
     /// `N(mean, v I)` fitted to rows that come in `parts`, each `[n, d]`, so that they need not be
     /// in memory together (Chan, Golub & LeVeque 1983).
     ///
@@ -187,20 +218,23 @@ impl Base {
         match self {
             Base::Isotropic { mean, .. } => mean.size()[0],
             Base::Mixture(mixture) => mixture.dim(),
+            Base::Mixed(mixture) => mixture.numbers().dim(),
         }
     }
 
     /// Mean square of the data about 0 per coordinate: what inputs are scaled by.
     pub fn second_moment(&self) -> f64 {
+        let of_mixture = |mixture: &GaussianMixture| {
+            let (mean, covariance) = mixture.mean_and_covariance();
+            let diagonal = covariance.diagonal(0, 0, 1).mean(None).double_value(&[]);
+            mean.square().mean(None).double_value(&[]) + diagonal
+        };
         match self {
             Base::Isotropic { mean, variance } => {
                 mean.square().mean(None).double_value(&[]) + variance
             }
-            Base::Mixture(mixture) => {
-                let (mean, covariance) = mixture.mean_and_covariance();
-                let diagonal = covariance.diagonal(0, 0, 1).mean(None).double_value(&[]);
-                mean.square().mean(None).double_value(&[]) + diagonal
-            }
+            Base::Mixture(mixture) => of_mixture(mixture),
+            Base::Mixed(mixture) => of_mixture(mixture.numbers()),
         }
     }
 
@@ -209,10 +243,11 @@ impl Base {
         match self {
             Base::Isotropic { .. } => 1,
             Base::Mixture(mixture) => mixture.components(),
+            Base::Mixed(mixture) => mixture.numbers().components(),
         }
     }
 
-    /// `ln b(x)`, nats, `[b]`; `x` in the base's kind.
+    /// `ln b(x)` of numbers, nats, `[b]`; `x` in the base's kind.
     pub fn log_density(&self, x: &Tensor) -> Tensor {
         match self {
             Base::Isotropic { mean, variance } => {
@@ -220,6 +255,7 @@ impl Base {
                 (squared_norm(&(x - mean)) / *variance + d * (LN_2PI + variance.ln())) * -0.5
             }
             Base::Mixture(mixture) => mixture.log_density(x),
+            Base::Mixed(mixture) => mixture.numbers().log_density(x),
         }
     }
 
@@ -230,49 +266,64 @@ impl Base {
                 Base::Isotropic { mean: mean.to_device(device).to_kind(kind), variance: *variance }
             }
             Base::Mixture(mixture) => Base::Mixture(mixture.to(device, kind)),
+            Base::Mixed(mixture) => Base::Mixed(mixture.to(device, kind)),
         }
     }
 
-    /// The base's exact `ε̂`, `[b, d]`, in the kind of `x`.
-    pub fn noise(&self, x: &Tensor, schedule: &dyn Schedule, times: &Times) -> Tensor {
+    /// The base's exact `ε̂`, `[b, d]`, in the kind of the rows.
+    ///
+    /// # Panics
+    /// If a base over numbers and categories is not given the rows' cells.
+    pub fn noise(&self, q: &Query, schedule: &dyn Schedule) -> Tensor {
+        let Query { x, times, .. } = q;
         match self {
             Base::Isotropic { mean, variance } => {
                 // σ (x − α m)/(α²v + σ²)
                 let (alpha, sigma) = times.marginal(schedule, x.device());
                 let gain = &sigma / &(alpha.square() * *variance + sigma.square());
-                (x - alpha.column(x) * mean.to_kind(x.kind())) * &gain
+                (*x - alpha.column(x) * mean.to_kind(x.kind())) * &gain
             }
             Base::Mixture(mixture) => {
                 mixture.noise(&x.to_kind(mixture.kind()), schedule, times).to_kind(x.kind())
+            }
+            Base::Mixed(mixture) => {
+                let y = x.to_kind(mixture.numbers().kind());
+                mixture.noise(&y, schedule, times, cells_of(q)).to_kind(x.kind())
             }
         }
     }
 
     /// The base's exact `ε̂` and `G`: dense if `full`, else no more than its diagonal.
-    pub fn moments(
-        &self,
-        x: &Tensor,
-        schedule: &dyn Schedule,
-        times: &Times,
-        full: bool,
-    ) -> NoiseMoments {
-        match self {
+    ///
+    /// # Panics
+    /// As [`Base::noise`].
+    pub fn moments(&self, q: &Query, schedule: &dyn Schedule, full: bool) -> NoiseMoments {
+        let Query { x, times, .. } = q;
+        let found = match self {
             Base::Isotropic { variance, .. } => {
                 let (alpha, sigma) = times.marginal(schedule, x.device());
                 let g = isotropic_g(&alpha, &sigma, *variance);
-                NoiseMoments::new(self.noise(x, schedule, times), SymMatrix::scalar(&g, x))
+                return NoiseMoments::new(self.noise(q, schedule), SymMatrix::scalar(&g, x));
             }
             Base::Mixture(mixture) => {
                 let y = x.to_kind(mixture.kind());
-                let found = if full {
-                    mixture.moments(&y, schedule, times)
-                } else {
-                    mixture.moments_diagonal(&y, schedule, times)
-                };
-                NoiseMoments::new(found.noise.to_kind(x.kind()), found.cov.to_kind(x.kind()))
+                match full {
+                    true => mixture.moments(&y, schedule, times),
+                    false => mixture.moments_diagonal(&y, schedule, times),
+                }
             }
-        }
+            Base::Mixed(mixture) => {
+                let y = x.to_kind(mixture.numbers().kind());
+                mixture.moments(&y, schedule, times, cells_of(q), full)
+            }
+        };
+        NoiseMoments::new(found.noise.to_kind(x.kind()), found.cov.to_kind(x.kind()))
     }
+}
+
+/// What is given of rows to a base over numbers and categories.
+fn cells_of<'a>(q: &Query<'a>) -> &'a Cells {
+    q.condition.and_then(Condition::as_cells).expect("the cells of rows")
 }
 
 /// Sample covariance with a ridge of 1e-9 of its mean variance, so that it can be inverted.
@@ -313,21 +364,56 @@ fn one_gaussian(mean: &Tensor, covariance: &Tensor) -> Result<GaussianMixture> {
     })
 }
 
+/// A search for a mixture of one size under one prior, which can be gone on with.
+trait Search: Sized {
+    /// Rows to fit it to and rows to judge it by.
+    type Data;
+    /// What is found.
+    type Mixture;
+
+    /// The first iteration for a mixture of `components`, which grows out of a `smaller` one, or
+    /// out of a single component, by splitting the heaviest components in two. `prior` is the
+    /// number of rows for which the common covariance counts in every component. An error where a
+    /// covariance is not positive definite.
+    fn start(
+        data: &Self::Data,
+        smaller: Option<&Self::Mixture>,
+        components: usize,
+        prior: f64,
+    ) -> Result<Self>;
+
+    /// Does at most `iterations` further iterations; it ends sooner when nothing improves, when a
+    /// covariance is no longer positive definite, or when `go_on` returns false.
+    fn advance(&mut self, data: &Self::Data, iterations: usize, go_on: &dyn Fn() -> bool);
+
+    /// Mean log-density of the held-out rows under the best mixture so far.
+    fn score(&self) -> f64;
+
+    /// The best mixture so far.
+    fn best(&self) -> &Self::Mixture;
+
+    /// The same, for good.
+    fn into_best(self) -> Self::Mixture;
+}
+
 /// A mixture that is being fitted under one of the priors.
-struct Candidate {
+struct Candidate<S> {
     /// Index of the prior.
     prior: usize,
-    search: Search,
+    search: S,
 }
 
 /// The best candidate that is reached from `start` by going to stronger priors, or else to weaker
 /// ones, while that pays.
-fn climb(start: usize, fit: impl Fn(usize) -> Option<Candidate>) -> Option<Candidate> {
+fn climb<S: Search>(
+    start: usize,
+    fit: impl Fn(usize) -> Option<Candidate<S>>,
+) -> Option<Candidate<S>> {
     let mut best = fit(start);
     for step in [1, -1] {
         let mut at = start;
         while let Some(next) = at.checked_add_signed(step).and_then(&fit)
-            && best.as_ref().is_none_or(|best| next.search.score > best.search.score)
+            && best.as_ref().is_none_or(|best| next.search.score() > best.search.score())
         {
             at = next.prior;
             best = Some(next);
@@ -344,7 +430,40 @@ const TRIAL_ITERATIONS: usize = 20;
 const FURTHER_ITERATIONS: usize = 80;
 
 /// Expectation–maximisation for each size, grown out of the one before, and the size with the best
-/// log-density on held-out rows.
+/// log-density on held-out rows; of `rows` rows of `d` numbers.
+fn search<S: Search>(config: &BaseConfig, data: &S::Data, [rows, d]: [i64; 2]) -> Option<S> {
+    let started = Instant::now();
+    let in_time =
+        || config.max_seconds == 0.0 || started.elapsed().as_secs_f64() < config.max_seconds;
+    let mut best: Option<Candidate<S>> = None;
+    for &components in config.components.iter().filter(|&&k| k >= 1 && k as i64 * (d + 1) <= rows) {
+        // a covariance that is not positive definite: not a candidate
+        let trial = |prior: usize| {
+            if best.is_some() && !in_time() {
+                return None;
+            }
+            let rows_of_prior = config.priors.get(prior)? * d as f64;
+            let smaller = best.as_ref().map(|best| best.search.best());
+            let mut search = S::start(data, smaller, components, rows_of_prior).ok()?;
+            search.advance(data, TRIAL_ITERATIONS, &in_time);
+            search.score().is_finite().then_some(Candidate { prior, search })
+        };
+        let start = best.as_ref().map_or(0, |best| best.prior);
+        let of_size = no_grad(|| {
+            let mut of_size = climb(start, trial)?;
+            of_size.search.advance(data, FURTHER_ITERATIONS, &in_time);
+            Some(of_size)
+        });
+        let Some(of_size) = of_size else { continue };
+        if best.as_ref().is_some_and(|best| of_size.search.score() <= best.search.score()) {
+            break;
+        }
+        best = Some(of_size);
+    }
+    best.map(|best| best.search)
+}
+
+/// A mixture of the size that is best on held-out rows.
 fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Result<Base> {
     let (n, d) = train.size2().expect("rows");
     let used = n.min(config.max_rows as i64);
@@ -354,35 +473,8 @@ fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Resu
         let kept = (used * 9 / 10).max(1);
         (kept, train.narrow(0, kept, used - kept))
     };
-    let data = em::Data { rows: &train.narrow(0, 0, used), held_out: &held_out };
-    let started = Instant::now();
-    let in_time =
-        || config.max_seconds == 0.0 || started.elapsed().as_secs_f64() < config.max_seconds;
-    let mut best: Option<Candidate> = None;
-    for &components in config.components.iter().filter(|&&k| k >= 1 && k as i64 * (d + 1) <= used) {
-        // a covariance that is not positive definite: not a candidate
-        let trial = |prior: usize| {
-            if best.is_some() && !in_time() {
-                return None;
-            }
-            let rows_of_prior = config.priors.get(prior)? * d as f64;
-            let smaller = best.as_ref().map(|best| &best.search.best);
-            let mut search = Search::start(&data, smaller, components, rows_of_prior).ok()?;
-            search.advance(&data, TRIAL_ITERATIONS, &in_time);
-            search.score.is_finite().then_some(Candidate { prior, search })
-        };
-        let start = best.as_ref().map_or(0, |best| best.prior);
-        let of_size = no_grad(|| {
-            let mut of_size = climb(start, trial)?;
-            of_size.search.advance(&data, FURTHER_ITERATIONS, &in_time);
-            Some(of_size)
-        });
-        let Some(of_size) = of_size else { continue };
-        if best.as_ref().is_some_and(|best| of_size.search.score <= best.search.score) {
-            break;
-        }
-        best = Some(of_size);
-    }
+    let data = em::Data { rows: train.narrow(0, 0, used), held_out };
+    let best = search::<em::Search>(config, &data, [used, d]);
     // few rows for their columns: one Gaussian with a shrunk covariance may be better than any
     // sample covariance
     let one = (best.is_none() || n < FEW_ROWS * d)
@@ -393,10 +485,8 @@ fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Resu
         })
         .transpose()?;
     match (best, one) {
-        (Some(best), Some(one)) if em::judge(&one, &data) > best.search.score => {
-            Ok(Base::Mixture(one))
-        }
-        (Some(best), _) => Ok(Base::Mixture(best.search.best)),
+        (Some(best), Some(one)) if em::judge(&one, &data) > best.score() => Ok(Base::Mixture(one)),
+        (Some(best), _) => Ok(Base::Mixture(best.into_best())),
         (None, Some(one)) => Ok(Base::Mixture(one)),
         (None, None) => unreachable!("without a mixture a Gaussian is fitted"),
     }

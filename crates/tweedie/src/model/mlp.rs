@@ -2,7 +2,7 @@
 //! head.
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::embedding::TimeEmbedding;
 use super::head::FACTOR_GAIN;
@@ -10,7 +10,7 @@ use super::parameters::{Builder, Parameters, linear};
 use super::{Backbone, Mode, Outputs};
 use crate::choice::choices;
 use crate::noise::Seed;
-use crate::query::Query;
+use crate::query::{CellTensors, Condition, Query};
 use crate::schedule::Schedule;
 use crate::{Error, Result};
 
@@ -55,6 +55,10 @@ pub struct MlpConfig {
     pub head_trunk: HeadTrunk,
     /// Independent networks trained side by side on equal shares of the rows.
     pub replicates: i64,
+    /// The number of values of each category, for rows whose queries have cells; none for rows of
+    /// numbers alone. It follows the data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub categories: Option<Vec<usize>>,
 }
 
 impl Default for MlpConfig {
@@ -66,6 +70,7 @@ impl Default for MlpConfig {
             frequencies: 8,
             head_trunk: HeadTrunk::Shared,
             replicates: 1,
+            categories: None,
         }
     }
 }
@@ -197,18 +202,28 @@ impl MlpConfig {
         head: i64,
         seed: Seed,
     ) -> (i64, Trunk, Option<Trunk>) {
-        let mut score = self.trunk(builder, "score", dim, features, seed);
+        let inputs = self.inputs(dim);
+        let mut score = self.trunk(builder, "score", inputs, features, seed);
         score.output = builder.linear("score.output", self.replicates, self.width, dim, 0.0, seed);
         let score_size = builder.size();
         let head = (head > 0).then(|| {
             let mut trunk = match self.head_trunk {
-                HeadTrunk::Separate => self.trunk(builder, "head", dim, features, seed),
+                HeadTrunk::Separate => self.trunk(builder, "head", inputs, features, seed),
                 _ => Trunk { blocks: Vec::new(), ..score },
             };
             trunk.output = self.head_output(builder, dim, head, seed);
             trunk
         });
         (score_size, score, head)
+    }
+
+    /// Inputs besides time: the numbers; of rows with cells, the given numbers, which numbers are
+    /// given and which are targets, and the values of categories.
+    fn inputs(&self, dim: i64) -> i64 {
+        match &self.categories {
+            None => dim,
+            Some(categories) => 4 * dim + categories.iter().sum::<usize>() as i64,
+        }
     }
 
     fn head_output(&self, builder: &mut Builder, dim: i64, outputs: i64, seed: Seed) -> usize {
@@ -222,6 +237,17 @@ impl MlpConfig {
 impl Mlp {
     fn apply(&self, layer: usize, x: &Tensor) -> Tensor {
         linear(x, self.parameters.get(layer), self.parameters.get(layer + 1))
+    }
+
+    /// What is seen of the rows, `[b, inputs]`.
+    fn inputs(&self, q: &Query) -> Tensor {
+        if self.config.categories.is_none() {
+            return q.x.shallow_clone();
+        }
+        let cells = q.condition.and_then(Condition::as_cells).expect("the cells of rows");
+        let CellTensors { targets, given, numbers, one_hot, .. } = cells.tensors(q.x.device());
+        let numbers = numbers.to_kind(Kind::Float);
+        Tensor::cat(&[&(q.x * targets), &numbers, given, targets, one_hot], 1)
     }
 
     fn hidden(&self, trunk: &Trunk, x: &Tensor, features: &Tensor) -> Tensor {
@@ -255,7 +281,8 @@ impl Backbone for Mlp {
             rows % replicates == 0,
             "{rows} rows do not share out among {replicates} replicates"
         );
-        let x = q.x.view([replicates, rows / replicates, -1]);
+        let inputs = self.inputs(q);
+        let x = inputs.view([replicates, rows / replicates, -1]);
         let features = self.embedding.features(schedule, q.times, q.x);
         // of equal times one row of features serves all
         let features = match features.size()[0] == rows {

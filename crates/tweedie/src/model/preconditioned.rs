@@ -15,7 +15,7 @@ use super::{Denoiser, HeadTrunk, Interpolant, NoiseStatistics, Space, Split, Str
 use crate::choice::choices;
 use crate::noise::Seed;
 use crate::posterior::NoiseMoments;
-use crate::query::Query;
+use crate::query::{Condition, Query};
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
 use crate::{Error, Result};
@@ -471,6 +471,12 @@ impl Denoiser for Model {
     }
 }
 
+/// 1 where a number of the rows is a target, else 0, `[b, d]`, where some are none.
+fn not_all_targets<'a>(q: &Query<'a>) -> Option<&'a Tensor> {
+    let tensors = q.condition.and_then(Condition::as_cells)?.tensors(q.x.device());
+    (!tensors.all_targets).then_some(&tensors.targets)
+}
+
 /// A model that computes in a given mode.
 #[derive(Clone, Copy)]
 pub struct InMode<'a> {
@@ -526,16 +532,27 @@ impl<'a> InMode<'a> {
         }
     }
 
+    /// `ε̂` on the targets of `q`, where its rows have cells that are none; elsewhere `x_t/σ_t`.
+    fn on_targets(&self, noise: Tensor, q: &Query) -> Tensor {
+        match not_all_targets(q) {
+            None => noise,
+            Some(targets) => {
+                let (_, sigma) = q.times.marginal(self.space().schedule(), q.x.device());
+                noise * targets + (-targets + 1.0) * q.x / &sigma
+            }
+        }
+    }
+
     /// The base's `ε̂`, and the `G` that the head's outputs correct.
     fn reference(&self, q: &Query) -> NoiseMoments {
         let Model { config, fast_base, space, head_start, .. } = self.model;
         let schedule = space.schedule();
         let Some((_, start)) = head_start else {
             let full = config.head.is_some_and(|head| head.wants_full_base());
-            return fast_base.moments(q.x, schedule, q.times, full);
+            return fast_base.moments(q, schedule, full);
         };
         let g = start.g(schedule, q.times, space.device).at_least(LEAST);
-        NoiseMoments::new(fast_base.noise(q.x, schedule, q.times), SymMatrix::scalar(&g, q.x))
+        NoiseMoments::new(fast_base.noise(q, schedule), SymMatrix::scalar(&g, q.x))
     }
 
     /// Of a correction: the base's `ε̂` is known, and its divergence is `(d − tr G_b)/σ`, so that
@@ -546,13 +563,17 @@ impl<'a> InMode<'a> {
             known: Box::new(move |q| {
                 let x = q.x.to_kind(Kind::Double);
                 let schedule = space.schedule();
-                let NoiseMoments { noise, cov, .. } = base.moments(&x, schedule, q.times, false);
+                let NoiseMoments { noise, cov, .. } = base.moments(&q.at(&x), schedule, false);
                 let (_, sigma) = q.times.marginal(schedule, space.device);
                 (noise, (-cov.trace() + space.dim as f64) / &sigma)
             }),
             correction: Box::new(move |q| {
                 let model = InMode { model, mode };
-                model.correction(&model.forward(q, false).noise, q)
+                let correction = model.correction(&model.forward(q, false).noise, q);
+                match not_all_targets(q) {
+                    None => correction,
+                    Some(targets) => correction * targets,
+                }
             }),
         })
     }
@@ -566,7 +587,8 @@ impl Denoiser for InMode<'_> {
     fn noise(&self, q: &Query) -> Tensor {
         let Model { fast_base, space, .. } = self.model;
         let output = self.forward(q, false).noise;
-        self.noise_from(&output, q, || fast_base.noise(q.x, space.schedule(), q.times))
+        let noise = self.noise_from(&output, q, || fast_base.noise(q, space.schedule()));
+        self.on_targets(noise, q)
     }
 
     /// Where the model has no head, `G` is the base's (its diagonal for a mixture).
@@ -574,12 +596,17 @@ impl Denoiser for InMode<'_> {
         let reference = self.reference(q);
         let outputs = self.forward(q, true);
         let noise = self.noise_from(&outputs.noise, q, || reference.noise.shallow_clone());
-        match (&self.model.config.head, &outputs.head) {
+        let noise = self.on_targets(noise, q);
+        let moments = match (&self.model.config.head, &outputs.head) {
             (Some(head), Some(raw)) => {
                 let (_, sigma) = q.times.marginal(self.space().schedule(), q.x.device());
                 head.moments(raw, reference, noise, &sigma)
             }
             _ => NoiseMoments::new(noise, reference.cov),
+        };
+        match not_all_targets(q) {
+            None => moments,
+            Some(targets) => NoiseMoments { cov: moments.cov.on(targets), ..moments },
         }
     }
 

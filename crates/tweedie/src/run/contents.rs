@@ -7,6 +7,7 @@ use super::dir::RETRAIN;
 use super::statistics::{HEAD_START, STATISTICS};
 use super::{About, DataRecord, Run, RunConfig, RunDir, Status, about, checkpoint, schema};
 use crate::data::OutputFile;
+use crate::mixture::{MixedMixture, MixedParameters};
 use crate::model::{Base, BaseKind, Model};
 use crate::noise::Seed;
 use crate::oracle::{GaussianMixture, MixtureParameters};
@@ -27,6 +28,7 @@ pub(super) fn base_to_json(base: &Base) -> serde_json::Value {
             serde_json::to_value(Isotropic { mean: to_vec(mean), variance: *variance })
         }
         Base::Mixture(mixture) => serde_json::to_value(mixture.parameters()),
+        Base::Mixed(mixture) => serde_json::to_value(mixture.parameters()),
     }
     .expect("plain data")
 }
@@ -42,6 +44,11 @@ pub(super) fn base_from_json(
             return Err(format!("has {} means and the variance {variance}", mean.len()));
         }
         return Ok(Base::Isotropic { mean: Tensor::from_slice(&mean), variance });
+    }
+    if value.get("categories").is_some() {
+        let parameters: MixedParameters = serde_json::from_value(value).map_err(unread)?;
+        let mixture = MixedMixture::from_parameters(&parameters).map_err(|e| e.to_string())?;
+        return Ok(Base::Mixed(mixture));
     }
     let parameters: MixtureParameters = serde_json::from_value(value).map_err(unread)?;
     let mixture = GaussianMixture::from_parameters(&parameters).map_err(|e| e.to_string())?;

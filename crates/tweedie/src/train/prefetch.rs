@@ -9,7 +9,7 @@ use tch::{Device, Kind};
 
 use super::rows::{Order, Rows};
 use crate::noise::{Draw, Noise, Seed};
-use crate::query::{Batch, Condition};
+use crate::query::Batch;
 
 /// Batches that lie ready, at most.
 const AHEAD: usize = 3;
@@ -42,20 +42,17 @@ impl Stage {
         let first = number * chosen.len() as u64;
         let rows = first..first + chosen.len() as u64;
         let mut noise = Noise::new(seed.derive("noise"), rows.clone());
-        let x = data.gather(&chosen, &mut noise, (self.kind, self.device));
+        let Batch { x, condition } = data.batch(&chosen, &mut noise, (self.kind, self.device));
         noise.stage(&self.draws, self.kind, self.device);
-        let condition = data.classes(&chosen).map(|mut classes| {
-            if self.label_dropout > 0.0 {
-                let draws = Noise::new(seed.derive("label dropout"), rows).uniform(1);
-                let dropped = draws.iter().map(|draw| *draw < self.label_dropout);
-                for (class, _) in classes.iter_mut().zip(dropped).filter(|(_, dropped)| *dropped) {
-                    *class = Condition::NULL;
-                }
+        let condition = condition.map(|condition| {
+            if self.label_dropout == 0.0 {
+                return condition;
             }
-            Condition::classes(&classes)
+            let draws = Noise::new(seed.derive("label dropout"), rows).uniform(1);
+            condition.without(|row| draws[row] < self.label_dropout)
         });
         if let Some(condition) = &condition {
-            condition.class_tensor(self.classes, self.device);
+            condition.place(self.classes, self.device);
         }
         Staged { batch: Batch { x, condition }, noise }
     }

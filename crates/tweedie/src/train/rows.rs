@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::noise::{Noise, Seed};
+use crate::query::{Batch, Condition};
 use crate::tensor::upload;
 
 /// A source of clean rows in the network's units. Batches are gathered ahead of the training loop,
@@ -25,6 +26,11 @@ pub trait Rows: Sync {
     /// The classes of these rows, where they have any.
     fn classes(&self, _rows: &[usize]) -> Option<Vec<u32>> {
         None
+    }
+    /// The rows with these numbers and what is given of them, as [`Rows::gather`].
+    fn batch(&self, rows: &[usize], noise: &mut Noise, place: (Kind, Device)) -> Batch {
+        let condition = self.classes(rows).map(|classes| Condition::classes(&classes));
+        Batch { x: self.gather(rows, noise, place), condition }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// Held-out rows and the bound that judges a model on them, with the same noise every time.
 pub struct Validation {
     rows: Tensor,
-    classes: Option<Vec<u32>>,
+    condition: Option<Condition>,
     seed: Seed,
     steps: usize,
     levels: bool,
@@ -32,7 +32,7 @@ impl Validation {
         let seed = seed.derive("validation");
         Validation {
             rows: rows.shallow_clone(),
-            classes: None,
+            condition: None,
             seed,
             steps: STEPS,
             levels: false,
@@ -48,7 +48,12 @@ impl Validation {
 
     /// With the classes of the rows, for a model that is conditioned on classes.
     pub fn with_classes(self, classes: Option<Vec<u32>>) -> Validation {
-        Validation { classes, ..self }
+        self.given(classes.map(|classes| Condition::classes(&classes)))
+    }
+
+    /// With what is given about the rows.
+    pub fn given(self, condition: Option<Condition>) -> Validation {
+        Validation { condition, ..self }
     }
 
     /// With at most `batch` rows in one evaluation of the network: what its memory depends on.
@@ -96,7 +101,7 @@ impl Validation {
             }
             None => Box::new(ScoreMatchingBound::new(&watched, self.steps / 2)),
         };
-        let condition = self.classes.as_deref().map(Condition::classes);
+        let condition = self.condition.clone();
         let rows = Batch { x: model.space().place(&self.rows), condition };
         let estimate = estimator.in_batches(&rows, self.seed, self.batch, &mut |_| match stop() {
             true => Err(Error::Interrupted("validation".into())),

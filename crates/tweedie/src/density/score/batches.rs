@@ -85,7 +85,7 @@ fn score_batches(
             let condition = classes.map(Condition::classes);
             let batch = Batch { x: run.model.space().place(&x), condition };
             let mut estimate = estimator
-                .log_likelihood(&batch, seed, numbers.start as u64)
+                .of_targets(&batch, seed, numbers.start as u64)
                 .map_err(|e| e.named(|row| table.place(rows[row as usize]).to_string()))?;
             watch.stage(&estimate.estimator);
             estimate.shift(&offsets);

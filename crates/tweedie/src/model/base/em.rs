@@ -12,23 +12,22 @@ use crate::tensor::sum_over;
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
 /// Iterations without a gain of `GAIN` nats per held-out row after which the search ends.
-const PATIENCE: usize = 15;
-const GAIN: f64 = 1e-3;
+pub(super) const PATIENCE: usize = 15;
+pub(super) const GAIN: f64 = 1e-3;
 /// Added to every variance, of standardised data.
-const RIDGE: f64 = 1e-6;
+pub(super) const RIDGE: f64 = 1e-6;
 
 /// Rows to fit a mixture to and rows to judge it by, `[n, d]`, f64 on the CPU.
-pub(super) struct Data<'a> {
-    pub rows: &'a Tensor,
-    pub held_out: &'a Tensor,
+pub(super) struct Data {
+    pub rows: Tensor,
+    pub held_out: Tensor,
 }
 
 /// A search for a mixture, which can be gone on with.
 pub(super) struct Search {
     /// Mean log-density of the held-out rows under the best mixture so far.
-    pub score: f64,
-    /// The best mixture so far.
-    pub best: GaussianMixture,
+    score: f64,
+    best: GaussianMixture,
     /// What the next iteration starts from, `[n, K]`.
     responsibilities: Tensor,
     prior: f64,
@@ -36,18 +35,17 @@ pub(super) struct Search {
     idle: usize,
 }
 
-impl Search {
-    /// The first iteration for a mixture of `components`, which grows out of a `smaller` one, or
-    /// out of a single component, by splitting the heaviest components in two. `prior` is the
-    /// number of rows for which the common covariance counts in every component. An error where a
-    /// covariance is not positive definite.
-    pub(super) fn start(
+impl super::Search for Search {
+    type Data = Data;
+    type Mixture = GaussianMixture;
+
+    fn start(
         data: &Data,
         smaller: Option<&GaussianMixture>,
         components: usize,
         prior: f64,
     ) -> Result<Search> {
-        let rows = data.rows;
+        let rows = &data.rows;
         let mut responsibilities = match smaller {
             Some(smaller) => smaller.responsibilities(rows),
             None => Tensor::ones([rows.size()[0], 1], F64),
@@ -61,17 +59,15 @@ impl Search {
         Ok(Search { score, best, responsibilities, prior, idle: 0 })
     }
 
-    /// Does at most `iterations` further iterations; it ends sooner when nothing improves, when a
-    /// covariance is no longer positive definite, or when `go_on` returns false.
-    pub(super) fn advance(&mut self, data: &Data, iterations: usize, go_on: &dyn Fn() -> bool) {
+    fn advance(&mut self, data: &Data, iterations: usize, go_on: &dyn Fn() -> bool) {
         for _ in 0..iterations {
             if self.idle >= PATIENCE || !go_on() {
                 break;
             }
-            let Ok(mixture) = maximise(data.rows, &self.responsibilities, self.prior) else {
+            let Ok(mixture) = maximise(&data.rows, &self.responsibilities, self.prior) else {
                 break;
             };
-            self.responsibilities = mixture.responsibilities(data.rows);
+            self.responsibilities = mixture.responsibilities(&data.rows);
             let score = judge(&mixture, data);
             self.idle += 1;
             if score > self.score + GAIN {
@@ -79,11 +75,23 @@ impl Search {
             }
         }
     }
+
+    fn score(&self) -> f64 {
+        self.score
+    }
+
+    fn best(&self) -> &GaussianMixture {
+        &self.best
+    }
+
+    fn into_best(self) -> GaussianMixture {
+        self.best
+    }
 }
 
 /// Mean log-density of the held-out rows, nats; NaN where there are none.
 pub(super) fn judge(mixture: &GaussianMixture, data: &Data) -> f64 {
-    mixture.log_density(data.held_out).mean(None).double_value(&[])
+    mixture.log_density(&data.held_out).mean(None).double_value(&[])
 }
 
 /// Responsibilities `[n, K']` of a mixture whose heaviest components are cut in two across their
@@ -120,6 +128,7 @@ fn maximise(rows: &Tensor, responsibilities: &Tensor, prior: f64) -> Result<Gaus
 
 #[cfg(test)]
 mod tests {
+    use super::super::Search as _;
     use super::*;
     use crate::noise::Seed;
 
@@ -153,10 +162,10 @@ mod tests {
     #[test]
     fn finds_the_truth() {
         let (rows, held_out) = (mixture().sample(4000, Seed(3)), mixture().sample(4000, Seed(4)));
-        let data = Data { rows: &rows, held_out: &held_out };
+        let data = Data { rows, held_out };
         let mut search = Search::start(&data, None, 3, 2.0).unwrap();
         search.advance(&data, 100, &|| true);
-        let truth = mixture().log_density(&held_out).mean(None).double_value(&[]);
+        let truth = mixture().log_density(&data.held_out).mean(None).double_value(&[]);
         assert_eq!(search.best.components(), 3);
         assert!(search.score > truth - 0.01, "{}, the truth has {truth}", search.score);
     }
@@ -171,7 +180,7 @@ mod tests {
             ],
             0,
         );
-        let data = Data { rows: &rows, held_out: &mixture().sample(50, Seed(8)) };
+        let data = Data { rows, held_out: mixture().sample(50, Seed(8)) };
         let mut search = Search::start(&data, None, 8, 2.0).unwrap();
         search.advance(&data, 100, &|| true);
         assert!(search.score.is_finite());

@@ -1,0 +1,461 @@
+//! Mixtures over rows of numbers and categories.
+
+use tch::{Device, Kind, Tensor};
+
+use serde::{Deserialize, Serialize};
+
+use super::{GaussianMixture, MixtureParameters, by_blocks};
+use crate::gaussian::LN_2PI;
+use crate::noise::Noise;
+use crate::posterior::NoiseMoments;
+use crate::query::{CellLayout, CellTensors, Cells, Role, Times};
+use crate::schedule::Schedule;
+use crate::sym_matrix::SymMatrix;
+use crate::tensor::{sum_last, sum_over, to_vec};
+use crate::{Error, Result};
+
+/// `p(x, c) = Σ_k π_k N(x; m_k, S_k) Π_j p_k(c_j)`: within a component the numbers `x` are Gaussian,
+/// and the categories `c_j` are independent of each other and of them. A density with respect to
+/// Lebesgue measure on numbers and counting measure on categories.
+///
+/// Every marginal and every conditional distribution is a mixture of the same kind, hence exact:
+/// what is not given is left out of each component.
+#[derive(Debug)]
+pub struct MixedMixture {
+    /// `π_k`, `m_k`, `S_k`, in the kind in which rows without given numbers are computed.
+    numbers: GaussianMixture,
+    // in f64, since numbers that are given have no noise that would keep matrices from being
+    // singular:
+    /// `m_k`, `[K, d]`.
+    means: Tensor,
+    /// `S_k`, `[K, d, d]`.
+    covariances: Tensor,
+    /// `ln π_k`, `[K]`.
+    log_weights: Tensor,
+    /// `ln p_k(c_j = v)`, the values of all categories side by side, `[K, V]`.
+    log_pmfs: Tensor,
+    layout: CellLayout,
+}
+
+/// A mixture over numbers and categories as plain numbers, for files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MixedParameters {
+    /// Weights, means and covariances.
+    #[serde(flatten)]
+    pub numbers: MixtureParameters,
+    /// The number of values of each category.
+    pub categories: Vec<usize>,
+    /// `p_k(c_j = v)` of each component, the values of all categories side by side.
+    pub pmfs: Vec<Vec<f64>>,
+}
+
+/// Rows seen from every component, each number `x̃_i = a_i x_i + √v_i ε_i` seen at a scale and a
+/// variance of its own.
+struct Seen {
+    /// `ln π_k p_k(x̃, c)`, without the constant `−½ ln 2π` for each number, `[b, K]`.
+    log_joint: Tensor,
+    /// `Σ⁻¹(x̃ − a m_k)` with `Σ = a S_k a + v`, `[b, K, d]`.
+    solved: Tensor,
+    /// The Cholesky factor of `Σ`, `[b, K, d, d]`.
+    factor: Tensor,
+}
+
+/// What components say of numbers that are not given: mean and covariance of all numbers given
+/// those that are, which themselves have their value and no variance.
+struct Completed {
+    /// Responsibilities of the components, `[b, K]`.
+    weights: Tensor,
+    /// `[b, K, d]`.
+    means: Tensor,
+    /// `[b, K, d, d]`.
+    covariances: Tensor,
+}
+
+impl MixedMixture {
+    /// From plain numbers.
+    ///
+    /// # Errors
+    /// [`Error::Config`] as [`GaussianMixture::from_parameters`], and where the probabilities of a
+    /// category's values are not positive or do not sum to 1.
+    pub fn from_parameters(parameters: &MixedParameters) -> Result<MixedMixture> {
+        let numbers = GaussianMixture::from_parameters(&parameters.numbers)?;
+        let layout = CellLayout {
+            numbers: numbers.dim() as usize,
+            categories: parameters.categories.clone(),
+        };
+        let bad = |problem: String| {
+            Error::config("mixture", problem, "give positive probabilities that sum to 1")
+        };
+        let (k, values) = (numbers.components() as usize, layout.values());
+        if parameters.pmfs.len() != k || parameters.pmfs.iter().any(|p| p.len() != values) {
+            return Err(bad(format!("not {k} components with {values} probabilities each")));
+        }
+        for pmf in &parameters.pmfs {
+            for range in layout.ranges() {
+                let (own, total) = (&pmf[range.clone()], pmf[range].iter().sum::<f64>());
+                if own.iter().any(|p| p.is_nan() || *p <= 0.0) || (total - 1.0).abs() > 1e-6 {
+                    return Err(bad(format!("probabilities sum to {total}")));
+                }
+            }
+        }
+        let pmfs = Tensor::from_slice(&parameters.pmfs.concat()).view([k as i64, values as i64]);
+        Ok(MixedMixture::of(numbers, &pmfs.log(), layout))
+    }
+
+    /// A Gaussian mixture with the `ln p_k(c_j = v)` of its components, `[K, V]`.
+    pub(crate) fn of(
+        numbers: GaussianMixture,
+        log_pmfs: &Tensor,
+        layout: CellLayout,
+    ) -> MixedMixture {
+        let exact = |x: &Tensor| x.to_kind(Kind::Double).to_device(numbers.device());
+        MixedMixture {
+            means: exact(numbers.means()),
+            covariances: exact(&numbers.covariances()),
+            log_weights: exact(numbers.log_weights()),
+            log_pmfs: exact(log_pmfs),
+            numbers,
+            layout,
+        }
+    }
+
+    /// The mixture as plain numbers.
+    pub fn parameters(&self) -> MixedParameters {
+        let pmfs = to_vec(&self.log_pmfs.exp());
+        let values = self.layout.values();
+        let of = |k: usize| pmfs[k * values..(k + 1) * values].to_vec();
+        MixedParameters {
+            numbers: self.numbers.parameters(),
+            categories: self.layout.categories.clone(),
+            pmfs: (0..self.numbers.components() as usize).map(of).collect(),
+        }
+    }
+
+    /// The mixture of the numbers alone.
+    pub fn numbers(&self) -> &GaussianMixture {
+        &self.numbers
+    }
+
+    /// `ln p_k(c_j = v)`, the values of all categories side by side, `[K, V]`.
+    pub(crate) fn log_pmfs(&self) -> &Tensor {
+        &self.log_pmfs
+    }
+
+    /// Numbers and categories of a row.
+    pub fn layout(&self) -> &CellLayout {
+        &self.layout
+    }
+
+    /// The same mixture for computation on another device, or with noise and `G` in another kind.
+    pub fn to(&self, device: Device, kind: Kind) -> MixedMixture {
+        MixedMixture {
+            numbers: self.numbers.to(device, kind),
+            means: self.means.to_device(device),
+            covariances: self.covariances.to_device(device),
+            log_weights: self.log_weights.to_device(device),
+            log_pmfs: self.log_pmfs.to_device(device),
+            layout: self.layout.clone(),
+        }
+    }
+
+    fn tensors<'a>(&self, cells: &'a Cells) -> &'a CellTensors {
+        assert_eq!(**cells.layout(), self.layout, "cells of rows of a mixture");
+        cells.tensors(self.numbers.device())
+    }
+
+    /// `ln π_k Π_j p_k(c_j)` over the given categories, `[b, K]`.
+    fn log_weights(&self, one_hot: &Tensor) -> Tensor {
+        one_hot.to_kind(Kind::Double).matmul(&self.log_pmfs.transpose(0, 1)) + &self.log_weights
+    }
+
+    /// Rows `x̃` `[b, d]` seen at scales `a` and variances `v`, `[b, d]`, with `ln π_k Π_j p_k(c_j)`
+    /// `[b, K]`.
+    fn seen(&self, x: &Tensor, a: &Tensor, v: &Tensor, log_weights: &Tensor) -> Seen {
+        let scales = a.unsqueeze(1);
+        let total = &self.covariances * (a.unsqueeze(2) * &scales).unsqueeze(1)
+            + v.diag_embed(0, 1, 2).unsqueeze(1);
+        let factor = total.linalg_cholesky(false);
+        let centred = (x.unsqueeze(1) - &self.means * &scales).unsqueeze(-1);
+        let white = factor.linalg_solve_triangular(&centred, false, true, false);
+        let solved = factor.transpose(2, 3).linalg_solve_triangular(&white, true, true, false);
+        let log_det = sum_last(&factor.diagonal(0, 2, 3).log()) * 2.0;
+        let quad = sum_last(&white.squeeze_dim(-1).square());
+        let log_joint = log_weights - (quad + log_det) * 0.5;
+        Seen { log_joint, solved: solved.squeeze_dim(-1), factor }
+    }
+
+    /// Rows of a block: numbers for [`by_blocks`].
+    fn each(&self) -> i64 {
+        self.numbers.components() * self.numbers.dim() * self.numbers.dim()
+    }
+
+    /// What `f` makes of the numbers, 0 where one is not given, of where they are given, and of the
+    /// rows in which given numbers are seen as they are and others not at all: at scales 1 and 0
+    /// and variances 0 and 1.
+    fn of_given<const N: usize>(
+        &self,
+        cells: &Cells,
+        f: impl Fn(&Tensor, &Tensor, Seen) -> [Tensor; N],
+    ) -> Vec<Tensor> {
+        let tensors = self.tensors(cells);
+        let (x, given) = (&tensors.numbers, tensors.given.to_kind(Kind::Double));
+        by_blocks(x, self.each(), |start, rows| {
+            let part = |x: &Tensor| x.narrow(0, start, rows);
+            let given = part(&given);
+            let log_weights = self.log_weights(&part(&tensors.one_hot));
+            let x = part(x);
+            f(&x, &given, self.seen(&x, &given, &(-&given + 1.0), &log_weights))
+        })
+    }
+
+    /// `ln p` of the given numbers and categories, everything else integrated out, nats, `[b]`.
+    pub fn log_density(&self, cells: &Cells) -> Tensor {
+        self.of_given(cells, |_, given, seen| {
+            let constant = sum_last(given) * (-0.5 * LN_2PI);
+            [seen.log_joint.logsumexp([-1i64].as_slice(), false) + constant]
+        })
+        .remove(0)
+    }
+
+    /// The probability that a row came from each component, given its cells, `[b, K]`.
+    pub fn responsibilities(&self, cells: &Cells) -> Tensor {
+        self.of_given(cells, |_, _, seen| [seen.log_joint.softmax(-1, None::<Kind>)]).remove(0)
+    }
+
+    /// `p(c_j = v | cells)` for every value of every category that is not given, the values of all
+    /// categories side by side, `[b, V]`. For one that is given it is its distribution in another
+    /// row of the same component.
+    pub fn pmfs(&self, cells: &Cells) -> Tensor {
+        self.responsibilities(cells).matmul(&self.log_pmfs.exp())
+    }
+
+    /// What the components say of the numbers.
+    fn completed(&self, cells: &Cells) -> Completed {
+        let mut parts = self.of_given(cells, |x, given, seen| {
+            let d = self.numbers.dim();
+            let scales = given.unsqueeze(1);
+            // m + S a Σ⁻¹(x̃ − a m), and S − S a Σ⁻¹ a S
+            let turned = (&seen.solved * &scales).unsqueeze(-1);
+            let means = &self.means + self.covariances.matmul(&turned).squeeze_dim(-1);
+            // what is given stays as it is, to the bit
+            let means = means * (-&scales + 1.0) + x.unsqueeze(1);
+            let rows = given.unsqueeze(1).unsqueeze(-1) * &self.covariances;
+            let white = seen.factor.linalg_solve_triangular(&rows, false, true, false);
+            let covariances = &self.covariances - white.transpose(2, 3).matmul(&white);
+            let absent = (-given + 1.0).unsqueeze(1);
+            let both = absent.unsqueeze(3) * absent.unsqueeze(2);
+            let weights = seen.log_joint.softmax(-1, None::<Kind>);
+            let covariances = (covariances * both).view([-1, self.numbers.components(), d, d]);
+            [weights, means, covariances]
+        });
+        let (covariances, means) = (parts.remove(2), parts.remove(1));
+        Completed { weights: parts.remove(0), means, covariances }
+    }
+
+    /// `E` and `Var` of every number given the cells, `[b, d]` each; a given number is itself,
+    /// without variance.
+    pub fn mean_and_variance(&self, cells: &Cells) -> (Tensor, Tensor) {
+        let Completed { weights, means, covariances } = self.completed(cells);
+        let weights = weights.unsqueeze(-1);
+        let mean = sum_over(&(&means * &weights), 1);
+        let within = covariances.diagonal(0, 2, 3) + (&means - mean.unsqueeze(1)).square();
+        let variance = sum_over(&(within * weights), 1);
+        (mean, variance)
+    }
+
+    /// A draw of all that is not given, from its distribution given the cells; what is given stays.
+    /// Numbers `[b, d]` row-major and codes `[b, c]`. Takes `1 + c` uniforms and `d` normals of
+    /// each row's stream.
+    pub fn complete(&self, cells: &Cells, noise: &mut Noise) -> (Vec<f64>, Vec<u32>) {
+        let (c, d) = (self.layout.categories.len(), self.numbers.dim());
+        let uniform = noise.uniform(1 + c);
+        let normals = noise.normal(d as usize, Kind::Double, Device::Cpu);
+        let Completed { weights, means, covariances } = self.completed(cells);
+        let of_component = |u: f64, weights: &[f64]| position(u, weights) as i64;
+        let (k, b) = (self.numbers.components() as usize, cells.len());
+        let weights = to_vec(&weights);
+        let chosen: Vec<i64> = (0..b)
+            .map(|i| of_component(uniform[i * (1 + c)], &weights[i * k..(i + 1) * k]))
+            .collect();
+        let at = Tensor::from_slice(&chosen).to_device(means.device());
+        let of_rows = |x: &Tensor, shape: &[i64]| {
+            let mut index = vec![1; x.dim()];
+            index[0] = b as i64;
+            let index = at.view(&index[..]).expand(&[&[b as i64, 1], shape].concat()[..], false);
+            x.gather(1, &index, false).squeeze_dim(1)
+        };
+        let mean = of_rows(&means, &[d]).to_kind(Kind::Double).to_device(Device::Cpu);
+        let covariance = of_rows(&covariances, &[d, d]).to_kind(Kind::Double);
+        // a root of a matrix that is singular where numbers are given
+        let (values, vectors) = covariance.to_device(Device::Cpu).linalg_eigh("L");
+        let root = vectors * values.clamp_min(0.0).sqrt().unsqueeze(1);
+        let drawn = to_vec(&(mean + root.matmul(&normals.unsqueeze(-1)).squeeze_dim(-1)));
+        let numbers = drawn
+            .iter()
+            .zip(cells.roles().iter().zip(cells.numbers()))
+            .map(|(&drawn, (&role, &given))| match role {
+                Role::Given => given,
+                _ => drawn,
+            })
+            .collect();
+        let pmfs = to_vec(&self.log_pmfs.exp());
+        let values = self.layout.values();
+        let mut codes = cells.codes().to_vec();
+        for (i, row) in codes.chunks_exact_mut(c.max(1)).enumerate() {
+            let own = &pmfs[chosen[i] as usize * values..][..values];
+            for (j, (code, range)) in row.iter_mut().zip(self.layout.ranges()).enumerate() {
+                if *code == Cells::MISSING {
+                    *code = position(uniform[i * (1 + c) + 1 + j], &own[range]) as u32;
+                }
+            }
+        }
+        (numbers, codes)
+    }
+
+    /// `ε̂` and, where `full`, the exact `G`, else its diagonal, of the targets among rows `x_t`
+    /// `[b, d]` given the cells; of what is no target as [`Cells`] says.
+    pub fn moments(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        times: &Times,
+        cells: &Cells,
+        full: bool,
+    ) -> NoiseMoments {
+        let tensors = self.tensors(cells);
+        if tensors.all_targets {
+            let log_weights = self.log_weights(&tensors.one_hot).to_kind(x.kind());
+            return match full {
+                true => self.numbers.moments_given(x, schedule, times, Some(&log_weights)),
+                false => {
+                    self.numbers.moments_diagonal_given(x, schedule, times, Some(&log_weights))
+                }
+            };
+        }
+        self.moments_by_factors(x, schedule, times, tensors, full)
+    }
+
+    /// [`MixedMixture::moments`] by a factorisation for each row and component.
+    fn moments_by_factors(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        times: &Times,
+        tensors: &CellTensors,
+        full: bool,
+    ) -> NoiseMoments {
+        let mut parts = self.of_targets(x, schedule, times, tensors, |at| {
+            let noise = sum_over(&(&at.noises * at.weights.unsqueeze(-1)), 1);
+            let apart = (&at.noises - noise.unsqueeze(1)) * at.weights.sqrt().unsqueeze(-1);
+            // within: I − σ² Σ⁻¹ on the targets
+            let inverse = at.factor.cholesky_inverse(false);
+            let weights = at.weights.unsqueeze(-1);
+            let g = if full {
+                let mean = sum_over(&(inverse * weights.unsqueeze(-1)), 1);
+                let between = apart.transpose(1, 2).matmul(&apart);
+                let both = at.targets.unsqueeze(2) * at.targets.unsqueeze(1);
+                let within = mean * at.sigma2.view([-1, 1, 1]) * both;
+                Tensor::eye(self.numbers.dim(), (Kind::Double, x.device())) - within + between
+            } else {
+                let mean = sum_over(&(inverse.diagonal(0, 2, 3) * weights), 1);
+                let between = sum_over(&apart.square(), 1);
+                -(mean * at.sigma2.unsqueeze(-1) * &at.targets) + 1.0 + between
+            };
+            [at.placed(noise), g]
+        });
+        let (g, noise) = (parts.remove(1).to_kind(x.kind()), parts.remove(0).to_kind(x.kind()));
+        NoiseMoments::new(noise, if full { SymMatrix::Full(g) } else { SymMatrix::Diagonal(g) })
+    }
+
+    /// `ε̂` of the targets among rows `x_t` `[b, d]` given the cells; elsewhere `x_t/σ_t`.
+    pub fn noise(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        times: &Times,
+        cells: &Cells,
+    ) -> Tensor {
+        let tensors = self.tensors(cells);
+        if tensors.all_targets {
+            let log_weights = self.log_weights(&tensors.one_hot).to_kind(x.kind());
+            return self.numbers.noise_given(x, schedule, times, Some(&log_weights));
+        }
+        self.of_targets(x, schedule, times, tensors, |at| {
+            [at.placed(sum_over(&(&at.noises * at.weights.unsqueeze(-1)), 1))]
+        })
+        .remove(0)
+        .to_kind(x.kind())
+    }
+
+    /// What `f` makes of the targets at their noise, the given numbers as they are, and the absent
+    /// ones not at all.
+    fn of_targets<const N: usize>(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        times: &Times,
+        tensors: &CellTensors,
+        f: impl Fn(Target) -> [Tensor; N],
+    ) -> Vec<Tensor> {
+        let x = &x.to_kind(Kind::Double);
+        let (alpha, sigma) = times.marginal(schedule, x.device());
+        let (alpha, sigma) = (alpha.rows(x), sigma.rows(x));
+        let exact = |x: &Tensor| x.to_kind(Kind::Double);
+        let (targets, given) = (exact(&tensors.targets), exact(&tensors.given));
+        by_blocks(x, self.each(), |start, rows| {
+            let part = |x: &Tensor| x.narrow(0, start, rows);
+            let (x, targets, given) = (part(x), part(&targets), part(&given));
+            let (alpha, sigma) = (part(&alpha).unsqueeze(-1), part(&sigma).unsqueeze(-1));
+            let sigma2 = sigma.square();
+            let scale = &targets * alpha + &given;
+            let variance = &targets * &sigma2 + (-&targets - &given + 1.0);
+            let seen_at = &x * &targets + part(&tensors.numbers);
+            let log_weights = self.log_weights(&part(&tensors.one_hot));
+            let seen = self.seen(&seen_at, &scale, &variance, &log_weights);
+            f(Target {
+                noises: seen.solved * (&sigma * &targets).unsqueeze(1),
+                weights: seen.log_joint.softmax(-1, None::<Kind>),
+                factor: seen.factor,
+                elsewhere: (-&targets + 1.0) * &x / &sigma,
+                sigma2: sigma2.squeeze_dim(-1),
+                targets,
+            })
+        })
+    }
+}
+
+/// The targets of rows seen from every component.
+struct Target {
+    /// `ε̂` of each component, 0 where a number is no target, `[b, K, d]`.
+    noises: Tensor,
+    /// Responsibilities, `[b, K]`.
+    weights: Tensor,
+    /// The Cholesky factor of `Σ`, `[b, K, d, d]`.
+    factor: Tensor,
+    /// 1 at targets, else 0, `[b, d]`.
+    targets: Tensor,
+    /// `x_t/σ_t` where a number is no target, else 0, `[b, d]`.
+    elsewhere: Tensor,
+    /// `σ_t²`, `[b]`.
+    sigma2: Tensor,
+}
+
+impl Target {
+    /// `ε̂` of all numbers, from that of the targets.
+    fn placed(&self, noise: Tensor) -> Tensor {
+        noise + &self.elsewhere
+    }
+}
+
+/// Where a uniform number falls among probabilities.
+fn position(mut u: f64, probabilities: &[f64]) -> usize {
+    let last = probabilities.len() - 1;
+    let below = |p: &f64| {
+        u -= p;
+        u < 0.0
+    };
+    probabilities[..last].iter().position(below).unwrap_or(last)
+}
+
+#[cfg(test)]
+mod tests;
