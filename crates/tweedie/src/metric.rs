@@ -1,4 +1,5 @@
-//! Distances between samples and a distribution: pure functions of rows `[n, d]`, in f64.
+//! Distances between samples and a distribution: pure functions of rows `[n, d]`, in f64. Of tables
+//! with categories and holes: [`quality`].
 //!
 //! Images are compared by rows of features, which an [`Extractor`] computes with a pretrained image
 //! classifier.
@@ -29,6 +30,7 @@ mod inception_score;
 mod mmd;
 mod prd;
 mod precision_recall;
+pub mod quality;
 
 pub use features::{Extractor, FeatureNetwork, Features};
 pub use frechet::{FeatureMoments, FeatureStatistics, frechet_distance};
