@@ -27,8 +27,8 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 use tweedie::autoencoder::Autoencoder;
 use tweedie::data::{
-    CellType, Crop, Dataset, Dequantize, Missing, OutputFile, TableOptions, read_numbers,
-    read_weights, write_table,
+    CellType, Crop, Dataset, Dequantize, Missing, MixedLayout, OutputFile, Schema, TableOptions,
+    TypeOptions, read_numbers, read_weights, write_table,
 };
 use tweedie::dequantize::VariationalConfig;
 use tweedie::metric::FeatureStatistics;
@@ -321,6 +321,12 @@ fn input(random: &mut Random, seed: &Sound, other: &Sound, words: &[&str]) -> Ve
             return gzip(&changed(random, &content, &other.bytes, words));
         }
     }
+    if bytes.starts_with(b"\x28\xb5\x2f\xfd")
+        && let Ok(content) = zstd::decode_all(&bytes[..])
+    {
+        let content = changed(random, &content, &other.bytes, words);
+        return zstd::encode_all(&content[..], 1).unwrap();
+    }
     if bytes.starts_with(b"\x89PNG") {
         let mut bytes = plain(random);
         mend_png(&mut bytes);
@@ -413,7 +419,7 @@ fn kept(name: &str) -> Vec<Sound> {
         .collect()
 }
 
-const TARGETS: u64 = 13;
+const TARGETS: u64 = 18;
 
 fn fuzz(target: Target) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -533,6 +539,40 @@ fn read_table(dir: &Path, name: &str, choice: u64) -> bool {
     true
 }
 
+/// Reads a table as it comes, and takes its rows through their features and back.
+fn read_mixed(dir: &Path, name: &str, choice: u64) -> bool {
+    let path = dir.join(name);
+    let options = TableOptions {
+        missing: if choice & 1 == 0 { Missing::Error } else { Missing::DropRows },
+        unique: choice & 6 == 0,
+        ..TableOptions::default()
+    };
+    let types = ["", "", "a=category", "b=number,a=drop", "c=date"][(choice >> 3) as usize % 5];
+    let types: TypeOptions = types.parse().unwrap();
+    let Ok(table) = Dataset::read_as_it_comes(&path, &types, &options) else { return false };
+    let schema = table.schema().unwrap();
+    let json = serde_json::to_string(schema).unwrap();
+    assert_eq!(&serde_json::from_str::<Schema>(&json).unwrap(), schema);
+    assert!(schema.lines().iter().all(|line| !line.contains('\n')));
+    let layout = MixedLayout::new(schema);
+    let rows: Vec<usize> = (0..table.rows().min(50)).collect();
+    let features = layout.encode(&table, &rows);
+    let numbers: Vec<f64> = features.numbers.iter().map(|&number| number.into()).collect();
+    let back = layout.decode(&numbers, &features.codes);
+    assert_eq!((back.rows(), back.dim()), (rows.len(), table.dim()));
+    back.write(dir.join("written.tsv")).unwrap();
+    let _ = std::fs::remove_file(dir.join("written.tsv"));
+    Dataset::read_with_schema(&path, schema, &options).is_ok()
+}
+
+/// As the program reads tables of numbers, or of anything.
+fn read_either(dir: &Path, name: &str, choice: u64) -> bool {
+    match choice & (1 << 20) {
+        0 => read_mixed(dir, name, choice),
+        _ => read_table(dir, name, choice),
+    }
+}
+
 /// Bytes that stand for many more: read up to what their header claims and one byte more, or not at
 /// all.
 #[test]
@@ -550,7 +590,7 @@ fn bombs_take_little_memory() {
         ("true-images-idx3-ubyte.gz", 320 << 14, "335544320 bytes in"),
     ] {
         let file = std::fs::File::create(dir.path().join(name)).unwrap();
-        let mut file = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        let mut file = flate2::write::GzEncoder::new(file, flate2::Compression::best());
         zeros(&idx(n), &mut file);
         file.finish().unwrap();
         refused(&dir.path().join(name), says);
@@ -563,6 +603,28 @@ fn bombs_take_little_memory() {
     zeros(&npy_array("|u1", "False", "(5242880, 8, 8)", &[]), &mut archive);
     archive.finish().unwrap();
     refused(&path, "335544320 bytes in");
+    let path = dir.path().join("true.xlsx");
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+    archive.start_file("[Content_Types].xml", options).unwrap();
+    archive.start_file("xl/worksheets/sheet1.xml", options).unwrap();
+    zeros(b"<worksheet>", &mut archive);
+    archive.finish().unwrap();
+    refused(&path, "unpacks to more than 67108864 bytes");
+    let sevens = |out: &mut dyn Write| {
+        let block = vec![b'7'; 1 << 20];
+        (0..320).for_each(|_| out.write_all(&block).unwrap());
+    };
+    let path = dir.path().join("true.csv.gz");
+    let file = std::fs::File::create(&path).unwrap();
+    let mut file = flate2::write::GzEncoder::new(file, flate2::Compression::best());
+    sevens(&mut file);
+    file.finish().unwrap();
+    refused(&path, "more bytes than data are packed into");
+    let path = dir.path().join("true.csv.zst");
+    let mut file = zstd::Encoder::new(std::fs::File::create(&path).unwrap(), 1).unwrap();
+    sevens(&mut file);
+    file.finish().unwrap();
+    refused(&path, "more bytes than data are packed into");
 }
 
 /// Expects an error that says so, at no more than 300 MB.
@@ -604,6 +666,237 @@ fn delimited() {
         beside: Vec::new(),
         read: Box::new(read_table),
     });
+}
+
+/// Texts, dates, codes and holes beside numbers.
+fn mixed_text() -> String {
+    let row = |i: usize| {
+        let day = format!("2013-0{}-{:02} {:02}:30", 1 + i % 9, 1 + i % 28, i % 24);
+        let (kind, code) = (["red", "green", "?", "blue"][i % 4], i * 7 % 13);
+        let gain = if i.is_multiple_of(3) { i * i } else { 0 };
+        format!("{kind},{}.{},{day},{code:03},{gain},{}\n", i % 50, i % 5, i.is_multiple_of(2))
+    };
+    format!("a,b,c,d,e,f\n{}", (0..60).map(row).collect::<String>())
+}
+
+#[test]
+fn mixed() {
+    let text = mixed_text();
+    let body = text.split_once('\n').unwrap().1;
+    let seeds = vec![
+        sound("a.csv", text.clone()),
+        sound("a.csv", body.replace(',', ", ")),
+        sound("a.tsv", text.replace(',', "\t").replace(".", ",")),
+        sound("a.csv.gz", gzip(text.as_bytes())),
+        sound("a.csv.zst", zstd::encode_all(text.as_bytes(), 3).unwrap()),
+        sound("a.csv", text.replace("-0", "/0").replace("2013/", "1/").replace(" ", "/2013 ")),
+    ];
+    let words = &[
+        "\"",
+        "\r",
+        "\n\n",
+        "NA",
+        "?",
+        "-",
+        " ",
+        "nan",
+        "inf",
+        "1e999",
+        ",",
+        "\t",
+        "\u{feff}",
+        "\0",
+        "00",
+        "9999-12-31",
+        "0000-01-01",
+        "1/2/3",
+        "T24:61",
+        "true",
+        "\u{202e}",
+        "1e-320",
+    ];
+    let read = Box::new(read_mixed);
+    fuzz(Target { name: "mixed", seeds, words, beside: Vec::new(), read });
+}
+
+/// The batch of all types that tables have.
+fn mixed_batch() -> arrow_array::RecordBatch {
+    use arrow_array::types::Int32Type;
+    use arrow_array::{
+        ArrayRef, BooleanArray, Date32Array, DictionaryArray, Float64Array, Int64Array,
+        RecordBatch, StringArray, TimestampMicrosecondArray,
+    };
+    let name = |i: usize| ["red", "green", "blue"][i % 3];
+    let kinds: StringArray = (0..40).map(|i| (i % 7 != 0).then_some(name(i))).collect();
+    let of_list: DictionaryArray<Int32Type> = (0..40).map(name).collect();
+    let numbers: Float64Array = (0..40).map(|i| (i % 5 != 0).then_some(i as f64 / 4.0)).collect();
+    let whole: Int64Array = (0..40).map(|i| Some(i * i % 17)).collect();
+    let truth: BooleanArray = (0..40).map(|i| Some(i % 3 == 0)).collect();
+    let days: Date32Array = (0..40).map(|i| Some(15_737 + i)).collect();
+    let times: TimestampMicrosecondArray = (0..40).map(|i| Some(i * 3_600_000_000)).collect();
+    let columns: [(&str, ArrayRef); 7] = [
+        ("a", Arc::new(kinds)),
+        ("b", Arc::new(numbers)),
+        ("c", Arc::new(days)),
+        ("d", Arc::new(of_list)),
+        ("e", Arc::new(whole)),
+        ("f", Arc::new(truth)),
+        ("g", Arc::new(times)),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+#[test]
+fn arrow() {
+    use arrow_ipc::CompressionType;
+    use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
+    let batch = mixed_batch();
+    let file = |batch: &arrow_array::RecordBatch, compression| {
+        let options = IpcWriteOptions::default().try_with_compression(compression).unwrap();
+        let mut writer =
+            FileWriter::try_new_with_options(Vec::new(), &batch.schema(), options).unwrap();
+        writer.write(&batch.slice(0, 25)).unwrap();
+        writer.write(&batch.slice(25, 15)).unwrap();
+        writer.finish().unwrap();
+        writer.into_inner().unwrap()
+    };
+    let numbers = batch.project(&[1, 4]).unwrap();
+    let seeds = vec![
+        sound("a.arrow", file(&batch, None)),
+        sound("a.feather", file(&batch, Some(CompressionType::LZ4_FRAME))),
+        sound("a.feather", file(&batch, Some(CompressionType::ZSTD))),
+        sound("a.arrow", file(&numbers, None)),
+    ];
+    let words = &["ARROW1", "\u{1}\0\0\0", "\x10\0\0\0", "\0\0\0\0\0\0\0\0"];
+    let read = Box::new(read_either);
+    fuzz(Target { name: "arrow", seeds, words, beside: Vec::new(), read });
+}
+
+/// Parquet files with texts, and not with numbers alone.
+#[test]
+fn mixed_parquet() {
+    use parquet::arrow::ArrowWriter;
+    use parquet::basic::{Compression, ZstdLevel};
+    use parquet::file::properties::WriterProperties;
+    let batch = mixed_batch();
+    let file = |properties| {
+        let mut bytes = Vec::new();
+        let mut writer =
+            ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        sound("a.parquet", bytes)
+    };
+    let plain = WriterProperties::builder;
+    let zstd = Compression::ZSTD(ZstdLevel::default());
+    let mut seeds = vec![
+        file(plain().build()),
+        file(plain().set_compression(zstd).set_dictionary_enabled(false).build()),
+        file(plain().set_compression(Compression::SNAPPY).build()),
+    ];
+    seeds.extend(parquet_files());
+    let words = &["PAR1", "\x15\x02", "\x19\x4c", "\x7f", "\u{0}\u{0}\u{0}\u{0}"];
+    let read = Box::new(read_mixed);
+    fuzz(Target { name: "mixed-parquet", seeds, words, beside: Vec::new(), read });
+}
+
+#[test]
+fn excel() {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/cases");
+    let numbers = std::fs::read(case.join("F20-messages/real.xlsx")).unwrap();
+    let mut entries = unzip(&numbers).unwrap();
+    let row = |i: usize| {
+        let r = i + 2;
+        format!(
+            "<row r=\"{r}\"><c r=\"A{r}\" t=\"s\"><v>{}</v></c><c r=\"B{r}\"><v>{}.5</v></c><c \
+             r=\"C{r}\" t=\"b\"><v>{}</v></c><c r=\"D{r}\" t=\"e\"><v>#N/A</v></c></row>",
+            i % 3 + 4,
+            i * i % 31,
+            i % 2
+        )
+    };
+    let header = "<row r=\"1\"><c r=\"A1\" t=\"s\"><v>0</v></c><c r=\"B1\" t=\"s\"><v>1</v></c><c \
+                  r=\"C1\" t=\"s\"><v>2</v></c><c r=\"D1\" t=\"s\"><v>3</v></c></row>";
+    let main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main";
+    let sheet: String = (0..40).map(row).collect();
+    let sheet = format!(
+        "<worksheet xmlns=\"{main}\"><dimension ref=\"A1:D41\"/><sheetData>{header}\
+                         {sheet}</sheetData></worksheet>"
+    );
+    let texts: String = ["a", "b", "c", "d", "red", "green", "blue"]
+        .iter()
+        .map(|text| format!("<si><t>{text}</t></si>"))
+        .collect();
+    for (name, content) in &mut entries {
+        if name.ends_with("sheet1.xml") {
+            *content = sheet.clone().into_bytes();
+        }
+    }
+    let texts = format!("<sst xmlns=\"{main}\" count=\"7\" uniqueCount=\"7\">{texts}</sst>");
+    entries.push(("xl/sharedStrings.xml".into(), texts.into_bytes()));
+    let seeds = vec![sound("a.xlsx", numbers), sound("a.xlsx", zip_of(&entries, true))];
+    let words = &[
+        "<c ",
+        "<row ",
+        "r=\"XFD1048576\"",
+        "r=\"A1\"",
+        "s=\"1\"",
+        "t=\"s\"",
+        "t=\"d\"",
+        "<v>",
+        "</v>",
+        "uniqueCount=\"99999999999\"",
+        "count=\"4294967296\"",
+        "&lt;",
+        "<!--",
+        "]]>",
+        "numFmtId=\"14\"",
+        "../../",
+        "encoding=\"UTF-16\"",
+    ];
+    let read = Box::new(read_either);
+    fuzz(Target { name: "excel", seeds, words, beside: Vec::new(), read });
+}
+
+/// Types of columns that a user wrote, and schemas that go with a model.
+#[test]
+fn types_and_schemas() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.csv");
+    std::fs::write(&path, mixed_text()).unwrap();
+    let options = TableOptions::default();
+    let data = Dataset::read_as_it_comes(&path, &TypeOptions::default(), &options).unwrap();
+    let schema = serde_json::to_string(data.schema().unwrap()).unwrap();
+    let sdv = r#"{"columns": {"a": {"sdtype": "categorical"}, "c": {"sdtype": "datetime",
+        "datetime_format": "%Y-%m-%d %H:%M"}, "d": {"sdtype": "id"}}}"#;
+    let seeds = vec![
+        sound("a.json", r#"{"a": "category", "b": "number", "c": "date:%Y-%m-%d %H:%M"}"#),
+        sound("a.json", sdv),
+        sound("a.json", format!("{{\"tables\": {{\"t\": {sdv}}}}}")),
+        sound("a.toml", "a = \"category\"\nd = \"drop\"\n"),
+        sound("schema.json", schema),
+    ];
+    let words = &[
+        "%", "%Q", "%s", "%z", "%+", "%999Y", "%.f", "date:", "number", "null", "\"\"", "1e400",
+        "-1", "[]", "{}", "category", "atoms", "grid", "bin",
+    ];
+    let read = Box::new(move |dir: &Path, name: &str, _: u64| {
+        let file = dir.join(name);
+        if name == "schema.json" {
+            let text = std::fs::read(&file).unwrap();
+            let Ok(schema) = serde_json::from_slice::<Schema>(&text) else { return false };
+            let _ = schema.lines();
+            let layout = MixedLayout::new(&schema);
+            let (d, c) = layout.sizes();
+            let decoded = layout.decode(&vec![0.5; 3 * d], &vec![0; 3 * c]);
+            let _ = decoded.write(dir.join("written.csv"));
+            let _ = decoded.write(dir.join("written.parquet"));
+            return Dataset::read_with_schema(&path, &schema, &options).is_ok();
+        }
+        let Ok(types) = TypeOptions::read(&file) else { return false };
+        Dataset::read_as_it_comes(&path, &types, &options).is_ok()
+    });
+    fuzz(Target { name: "types", seeds, words, beside: Vec::new(), read });
 }
 
 /// Parquet files by the writer's own means: every encoding of numbers, both page versions, nulls,

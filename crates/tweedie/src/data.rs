@@ -23,6 +23,10 @@
 //!    an [`OutputFile`], which is opened before the work starts and replaces the old file only when
 //!    it is complete.
 //!
+//! Tables as they come, with categories, dates and missing cells, are read by
+//! [`Dataset::read_as_it_comes`]: a [`Schema`] says what each column is, and [`MixedLayout`] which
+//! numbers and categories a model sees.
+//!
 //! [`read_weights`] reads the weights of networks that others trained.
 //!
 //! ```
@@ -50,6 +54,33 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! ```
+//! use tweedie::data::{Dataset, MixedLayout, TableOptions, TypeOptions};
+//! # fn main() -> tweedie::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("people.csv");
+//! # let work = ["Private", "?", "State"];
+//! # let row = |i: usize| format!("{},{}\n", work[i % 3], 17 + i * i % 60);
+//! # let rows: String = (0..90).map(row).collect();
+//! # std::fs::write(&path, format!("work,age\n{rows}")).unwrap();
+//! let types: TypeOptions = "age=number".parse()?;
+//! let data = Dataset::read_as_it_comes(&path, &types, &TableOptions::default())?;
+//! let schema = data.schema().expect("it was read as it comes");
+//! assert_eq!(
+//!     schema.lines(),
+//!     [
+//!         "work  category  2 values: Private, State, 33 % missing",
+//!         "age   number    whole numbers 17…73"
+//!     ]
+//! );
+//! let layout = MixedLayout::new(schema);
+//! assert_eq!(layout.sizes(), (1, 1));
+//! let rows = layout.encode(&data, &[0, 1]);
+//! assert_eq!(rows.numbers, [17.0, 18.0]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod append;
 mod check;
@@ -57,26 +88,32 @@ mod collect;
 mod column;
 mod dataset;
 mod digest;
+mod filled;
 mod formats;
 mod images;
 mod labels;
 mod latents;
+mod mixed;
 mod options;
 mod output;
 mod place;
 mod precision;
+mod raw;
 mod read;
 mod refusals;
 mod remarks;
 mod scaling;
+mod schema;
 mod source;
 mod split;
 mod survey;
+mod times;
+mod types;
 mod weights;
 mod write;
 
 pub use append::{ImageScores, append_columns};
-pub use column::{CellType, Column, ColumnKind, Values};
+pub use column::{Categories, CellType, Column, ColumnKind, Values};
 pub use dataset::Dataset;
 pub(crate) use digest::hash_words;
 pub(crate) use formats::{NpzReader, NpzWriter, write_images};
@@ -84,16 +121,20 @@ pub use formats::{TableFormat, image_formats, table_endings, table_formats};
 pub use labels::Labels;
 pub use latents::LatentsOf;
 pub(crate) use latents::{LatentsWriter, read_latents, write_latents};
+pub use mixed::{CategoryFeature, MixedLayout, MixedRows, NumberFeature};
 pub use options::{Crop, Found, LeftOut, Missing, Purpose, TableOptions};
 pub use output::{Abandoned, OutputFile, abandon_outputs};
 pub use place::Place;
+pub use raw::{RawColumn, RawTable};
 pub use read::read_numbers;
 pub use scaling::{
     ColumnScaling, Dequantize, Grid, LEAST_GAIN, MarginalChoice, Marginals, ScaledColumn, Scaling,
     ScalingOptions, Spline,
 };
+pub use schema::{CategoryOf, ColumnSchema, Kind, Schema};
 pub use source::{ImagePart, ImageSource};
 pub use split::{Split, subset};
+pub use types::{ColumnType, TypeOptions};
 pub(crate) use weights::read_safetensors;
 pub use weights::read_weights;
 pub use write::write_table;

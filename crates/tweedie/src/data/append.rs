@@ -12,7 +12,7 @@ use super::formats::TableFormat;
 use super::formats::text::{Layout, Records, io_error};
 use super::output::OutputFile;
 use super::read::read_every_row;
-use super::write::{Frame, format_cell, write_frame};
+use super::write::{Frame, Style, format_cell, write_frame};
 use crate::{Error, Result};
 
 /// Writes the rows of `table`'s file again, each followed by its values of the new columns, and
@@ -219,6 +219,7 @@ fn rewrite(table: &Dataset, names: &[&str], columns: &[Vec<f64>], out: OutputFil
     };
     let new = names.iter().map(|&name| name.to_owned());
     let names = unique_names(table.names().into_iter().chain(new));
-    let types = [table.cell_types(), vec![CellType::Double; columns.len()]].concat();
-    write_frame(out, &Frame { names, types, rows: rows.len(), cell: &cell })
+    let scores = vec![Style::Plain(CellType::Double); columns.len()];
+    let styles = [table.styles(), scores].concat();
+    write_frame(out, &Frame { names, styles, rows: rows.len(), cell: &cell })
 }

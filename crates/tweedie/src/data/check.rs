@@ -32,6 +32,9 @@ impl Dataset {
     /// and confirmed on all rows. With no more rows than columns every column is a combination, so
     /// they are not looked for.
     ///
+    /// Columns of categories and columns with holes, of tables that were read as they come, are
+    /// refused.
+    ///
     /// Columns that `dequantize` takes may be constant, repeated or combined: the noise gives them
     /// a density.
     ///
@@ -51,6 +54,18 @@ impl Dataset {
         let mut apart: Vec<bool> = self.columns().iter().map(|c| dequantize.takes(c)).collect();
         for (k, (name, values)) in self.table().iter().enumerate() {
             let first = values.get(0) as f32;
+            let unfit = match (values.kind(), values.holes()) {
+                (ColumnKind::Category, _) => Some("holds categories".to_owned()),
+                (_, 0) => None,
+                (_, holes) => Some(format!("has {holes} missing cells")),
+            };
+            if let Some(found) = unfit {
+                let problem =
+                    format!("column `{name}` {found}, where numbers alone have a density");
+                refusals.push(Refusal { problem, fix: Fix::Drop(name.clone(), None) });
+                apart[k] = true;
+                continue;
+            }
             let constant = !apart[k] && (0..values.len()).all(|i| values.get(i) as f32 == first);
             let found = too_fine(name, values, apart[k]).or_else(|| {
                 let problem =

@@ -1,5 +1,7 @@
 //! Typed columns of a table.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// What the values of a column are.
@@ -11,6 +13,8 @@ pub enum ColumnKind {
     /// Whole numbers: every cell written without point or exponent in a text file, an integer,
     /// boolean or date type in Parquet and NPY.
     Integer,
+    /// Names out of a list.
+    Category,
 }
 
 /// How the values of a column are stored and written.
@@ -23,6 +27,8 @@ pub enum CellType {
     Double,
     /// Whole numbers.
     Integer,
+    /// Names of categories.
+    Text,
 }
 
 impl From<ColumnKind> for CellType {
@@ -31,6 +37,7 @@ impl From<ColumnKind> for CellType {
         match kind {
             ColumnKind::Float => CellType::Single,
             ColumnKind::Integer => CellType::Integer,
+            ColumnKind::Category => CellType::Text,
         }
     }
 }
@@ -45,7 +52,7 @@ pub struct Column {
     pub kind: ColumnKind,
 }
 
-/// One cell as a file has it.
+/// One cell as a file has it; of a column of categories the number of its category.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Cell {
     Integer(i64),
@@ -72,15 +79,78 @@ impl Cell {
     }
 }
 
+/// The categories of rows: names, and for each row the number of one of them.
+///
+/// ```
+/// use tweedie::data::Categories;
+///
+/// let colours = Categories::of_texts([Some("red"), None, Some("blue"), Some("red")]);
+/// assert_eq!(*colours.names, ["blue", "red"]);
+/// assert_eq!(colours.codes, [1, Categories::MISSING, 0, 1]);
+/// assert_eq!((colours.name(0), colours.name(1)), (Some("red"), None));
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Categories {
+    /// The names, each once.
+    pub names: Arc<Vec<String>>,
+    /// For each row the number of its category among the names, from 0, or
+    /// [`Categories::MISSING`].
+    pub codes: Vec<u32>,
+}
+
+impl Categories {
+    /// The code of a missing cell.
+    pub const MISSING: u32 = u32::MAX;
+
+    /// Categories of rows, by the numbers `codes` among `names`.
+    ///
+    /// # Panics
+    /// If a code is neither the number of a name nor [`Categories::MISSING`].
+    pub fn new(names: Arc<Vec<String>>, codes: Vec<u32>) -> Categories {
+        let known = |&code: &u32| code == Categories::MISSING || (code as usize) < names.len();
+        if let Some(code) = codes.iter().find(|code| !known(code)) {
+            panic!("code {code} of {} categories", names.len());
+        }
+        Categories { names, codes }
+    }
+
+    /// Categories by name, none where a cell is missing; their names are those that occur, sorted.
+    pub fn of_texts<'a>(texts: impl IntoIterator<Item = Option<&'a str>>) -> Categories {
+        let texts: Vec<Option<&str>> = texts.into_iter().collect();
+        let mut names: Vec<&str> = texts.iter().flatten().copied().collect();
+        names.sort_unstable();
+        names.dedup();
+        let code = |text: &Option<&str>| match text {
+            Some(text) => names.partition_point(|name| name < text) as u32,
+            None => Categories::MISSING,
+        };
+        let codes = texts.iter().map(code).collect();
+        Categories { names: Arc::new(names.into_iter().map(String::from).collect()), codes }
+    }
+
+    /// The name of row `i`, from 0; none where its cell is missing.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn name(&self, i: usize) -> Option<&str> {
+        self.names.get(self.codes[i] as usize).map(String::as_str)
+    }
+}
+
 /// The values of a column, in the type that the file has them in.
+///
+/// A table that is read as it comes ([`super::Dataset::read_as_it_comes`]) may have holes: NaN
+/// among real numbers, [`Categories::MISSING`] among categories. No other table has any.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
     /// Real numbers of a file in single precision.
     Single(Vec<f32>),
-    /// Real numbers.
+    /// Real numbers; of dates and times seconds since 1970-01-01.
     Double(Vec<f64>),
     /// Whole numbers.
     Integer(Vec<i64>),
+    /// Categories.
+    Category(Categories),
 }
 
 /// The same expression for each type of values.
@@ -90,6 +160,7 @@ macro_rules! each {
             Values::Single($v) => $result,
             Values::Double($v) => $result,
             Values::Integer($v) => $result,
+            Values::Category(Categories { codes: $v, .. }) => $result,
         }
     };
 }
@@ -101,6 +172,7 @@ impl Values {
             CellType::Single => Values::Single(Vec::new()),
             CellType::Double => Values::Double(Vec::new()),
             CellType::Integer => Values::Integer(Vec::new()),
+            CellType::Text => Values::Category(Categories::of_texts([])),
         }
     }
 
@@ -114,7 +186,7 @@ impl Values {
         self.len() == 0
     }
 
-    /// The value in row `i`, from 0.
+    /// The value in row `i`, from 0, of categories its number; NaN where the cell is missing.
     ///
     /// # Panics
     /// If there is no such row.
@@ -123,6 +195,28 @@ impl Values {
             Values::Single(v) => v[i].into(),
             Values::Double(v) => v[i],
             Values::Integer(v) => v[i] as f64,
+            Values::Category(v) => match v.codes[i] {
+                Categories::MISSING => f64::NAN,
+                code => code.into(),
+            },
+        }
+    }
+
+    /// The number of missing cells.
+    pub fn holes(&self) -> usize {
+        match self {
+            Values::Single(v) => v.iter().filter(|v| v.is_nan()).count(),
+            Values::Double(v) => v.iter().filter(|v| v.is_nan()).count(),
+            Values::Integer(_) => 0,
+            Values::Category(v) => v.codes.iter().filter(|&&c| c == Categories::MISSING).count(),
+        }
+    }
+
+    /// The categories of a column that holds categories.
+    pub fn categories(&self) -> Option<&Categories> {
+        match self {
+            Values::Category(categories) => Some(categories),
+            _ => None,
         }
     }
 
@@ -132,6 +226,7 @@ impl Values {
             Values::Single(_) => CellType::Single,
             Values::Double(_) => CellType::Double,
             Values::Integer(_) => CellType::Integer,
+            Values::Category(_) => CellType::Text,
         }
     }
 
@@ -139,6 +234,7 @@ impl Values {
     pub fn kind(&self) -> ColumnKind {
         match self {
             Values::Integer(_) => ColumnKind::Integer,
+            Values::Category(_) => ColumnKind::Category,
             _ => ColumnKind::Float,
         }
     }
@@ -146,6 +242,10 @@ impl Values {
     pub(super) fn cell(&self, i: usize) -> Cell {
         match self {
             Values::Integer(v) => Cell::Integer(v[i]),
+            Values::Category(v) => match v.codes[i] {
+                Categories::MISSING => Cell::Missing,
+                code => Cell::Integer(code.into()),
+            },
             _ => Cell::Real(self.get(i)),
         }
     }
@@ -166,6 +266,10 @@ impl Values {
             (Values::Integer(v), Cell::Integer(i)) => v.push(i),
             (Values::Single(v), cell) => v.push(cell.value() as f32),
             (Values::Double(v), cell) => v.push(cell.value()),
+            (Values::Category(v), Cell::Integer(i)) => {
+                v.codes.push(u32::try_from(i).unwrap_or(Categories::MISSING));
+            }
+            (Values::Category(v), _) => v.codes.push(Categories::MISSING),
             (Values::Integer(_), _) => {}
         }
     }
@@ -176,6 +280,10 @@ impl Values {
             Values::Single(v) => Values::Single(rows.iter().map(|&i| v[i]).collect()),
             Values::Double(v) => Values::Double(rows.iter().map(|&i| v[i]).collect()),
             Values::Integer(v) => Values::Integer(rows.iter().map(|&i| v[i]).collect()),
+            Values::Category(v) => Values::Category(Categories {
+                names: v.names.clone(),
+                codes: rows.iter().map(|&i| v.codes[i]).collect(),
+            }),
         }
     }
 

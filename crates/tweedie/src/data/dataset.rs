@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::column::{CellType, Column, ColumnKind, Values};
+use super::digest::same_rows;
 use super::formats::text::Layout;
 use super::images::Images;
 use super::labels::Labels;
@@ -11,8 +12,9 @@ use super::latents::{Latents, LatentsOf, Points, latent_columns};
 use super::options::{Found, LeftOut, TableOptions};
 use super::output::OutputFile;
 use super::place::{FileRows, Place};
+use super::schema::Schema;
 use super::split::permutation;
-use super::write::{Frame, write_frame};
+use super::write::{Frame, Named, Style, write_frame};
 use crate::noise::{Noise, Seed};
 use crate::query::Condition;
 use crate::{Error, Result};
@@ -21,8 +23,9 @@ use crate::{Error, Result};
 ///
 /// A table keeps its columns as its file has them, whole numbers as `i64` and real ones in single
 /// or double precision; images keep their levels as bytes. A model is given rows in single
-/// precision, `[rows, dim]`: [`Dataset::row`], [`Dataset::gather`]. Every value is finite. Copies
-/// share the values.
+/// precision, `[rows, dim]`: [`Dataset::row`], [`Dataset::gather`]. Every value is finite, unless
+/// the table was read as it comes ([`Dataset::read_as_it_comes`]): it then has a [`Schema`], and
+/// may have categories, dates and holes. Copies share the values.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     pub(super) content: Arc<Content>,
@@ -45,6 +48,7 @@ pub struct Dataset {
     pub(super) file_rows: FileRows,
     pub(super) layout: Option<Layout>,
     pub(super) options: TableOptions,
+    pub(super) schema: Option<Arc<Schema>>,
 }
 
 #[derive(Debug, Clone)]
@@ -175,6 +179,7 @@ impl Dataset {
             file_rows: FileRows::default(),
             layout: None,
             options: TableOptions::default(),
+            schema: None,
         }
     }
 
@@ -322,6 +327,22 @@ impl Dataset {
         self.table().get(k).map(|(_, values)| values)
     }
 
+    /// What the columns of the file are, those left out among them, where the table was read as it
+    /// comes.
+    pub fn schema(&self) -> Option<&Schema> {
+        self.schema.as_deref()
+    }
+
+    /// Whether a cell is missing, which no table has that was not read as it comes.
+    pub fn has_holes(&self) -> bool {
+        self.holes() > 0
+    }
+
+    /// The number of cells that are missing.
+    pub fn holes(&self) -> usize {
+        self.table().iter().map(|(_, values)| values.holes()).sum()
+    }
+
     /// The names and kinds of the columns; those of images are `p1`, `p2`, …, of latents `z1`, ….
     pub fn columns(&self) -> Vec<Column> {
         match &*self.content {
@@ -343,11 +364,17 @@ impl Dataset {
     }
 
     /// How the columns are written.
-    pub(super) fn cell_types(&self) -> Vec<CellType> {
+    pub(super) fn styles(&self) -> Vec<Style> {
+        let known = self.schema().map(Schema::by_name).unwrap_or_default();
+        let style = |(name, values): &(String, Values)| match (known.get(name.as_str()), values) {
+            (Some(column), _) => column.style(values),
+            (None, Values::Category(of)) => Style::Names(of.names.clone(), Named::Text),
+            (None, _) => Style::Plain(values.cell_type()),
+        };
         match &*self.content {
-            Content::Images { .. } => vec![CellType::Integer; self.dim()],
-            Content::Latents(_) => vec![CellType::Single; self.dim()],
-            Content::Table(columns) => columns.iter().map(|(_, v)| v.cell_type()).collect(),
+            Content::Images { .. } => vec![Style::Plain(CellType::Integer); self.dim()],
+            Content::Latents(_) => vec![Style::Plain(CellType::Single); self.dim()],
+            Content::Table(columns) => columns.iter().map(style).collect(),
         }
     }
 
@@ -375,7 +402,8 @@ impl Dataset {
         self.gather(&[i])
     }
 
-    /// The values of `rows` in single precision, row-major `[rows, dim]`.
+    /// The values of `rows` in single precision, row-major `[rows, dim]`; of categories their
+    /// numbers, and NaN where a cell is missing.
     ///
     /// This is where typed values are rounded; networks and scalings see no others.
     ///
@@ -439,7 +467,7 @@ impl Dataset {
         match (self.levels(), other.levels()) {
             (Some(own), Some(others)) => own == others,
             _ => {
-                let equal = |i| self.row(i) == other.row(i);
+                let equal = |i| same_rows(&self.row(i), &other.row(i));
                 self.rows() == other.rows() && (0..self.rows()).all(equal)
             }
         }
@@ -458,7 +486,8 @@ impl Dataset {
             })
         };
         let columns = names.iter().map(|name| column(name.as_ref())).collect::<Result<_>>()?;
-        Ok(Dataset { content: Arc::new(Content::Table(columns)), ..self.clone() })
+        let schema = self.schema.as_ref().map(|schema| Arc::new(schema.select(names)));
+        Ok(Dataset { content: Arc::new(Content::Table(columns)), schema, ..self.clone() })
     }
 
     /// The rows `rows`, in this order, with their classes.
@@ -488,6 +517,7 @@ impl Dataset {
             found: self.found.clone(),
             file_rows: self.file_rows.take(rows),
             options: self.options.clone(),
+            schema: self.schema.clone(),
             ..Dataset::of_content(content)
         }
     }
@@ -511,15 +541,25 @@ impl Dataset {
         (part(&order[..first]), part(&order[first..]))
     }
 
-    /// Writes the rows in the format of the file's extension: see [`super::write_table`].
+    /// Writes the rows in the format of the file's extension: see [`super::write_table`]. A table
+    /// with a schema is written as its file had it: categories by their names, dates and times in
+    /// their format, numbers with their decimals, and nothing where a cell is missing.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be written, [`Error::Config`] if its extension is unknown.
+    /// [`Error::Io`] if the file cannot be written, [`Error::Config`] if its extension is unknown,
+    /// or of a format that holds numbers alone and a column does not.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        let out = OutputFile::create(path)?;
-        let (names, types) = (self.names(), self.cell_types());
+        self.write_to(OutputFile::create(path)?)
+    }
+
+    /// As [`Dataset::write`], to a file that is open already.
+    ///
+    /// # Errors
+    /// As [`Dataset::write`].
+    pub fn write_to(&self, out: OutputFile) -> Result<()> {
+        let (names, styles) = (self.names(), self.styles());
         let cell = |row: usize, k: usize| self.cell(row, k);
-        write_frame(out, &Frame { names, types, rows: self.rows(), cell: &cell })
+        write_frame(out, &Frame { names, styles, rows: self.rows(), cell: &cell })
     }
 
     pub(super) fn cell(&self, row: usize, k: usize) -> super::column::Cell {

@@ -22,6 +22,11 @@ impl Dataset {
             hash = column.name.bytes().fold(hash, |hash, byte| hash_word(hash, byte.into()));
             hash = hash_word(hash, u64::from(column.kind == ColumnKind::Integer));
         }
+        let named = self.table().iter().filter_map(|(_, values)| values.categories());
+        for name in named.flat_map(|categories| &*categories.names) {
+            hash = hash_word(hash, name.len() as u64);
+            hash = name.bytes().fold(hash, |hash, byte| hash_word(hash, byte.into()));
+        }
         let hash = (0..self.rows())
             .fold(hash, |hash, i| hash_row(hash_row(hash, &self.row(i)), self.deviations(i)));
         let labels = self.labels.iter().flat_map(|labels| &labels.of_rows);
@@ -37,7 +42,7 @@ impl Dataset {
         for group in order.chunk_by(|a, b| a.0 == b.0) {
             for (k, &(_, i)) in group.iter().enumerate().skip(1) {
                 let row = self.row(i);
-                if group[..k].iter().take(8).any(|&(_, j)| self.row(j) == row) {
+                if group[..k].iter().take(8).any(|&(_, j)| same_rows(&self.row(j), &row)) {
                     duplicates.push(i);
                 }
             }
@@ -69,6 +74,12 @@ fn hash_word(hash: u64, word: u64) -> u64 {
 }
 
 fn hash_row(hash: u64, values: &[f32]) -> u64 {
-    // Adding zero makes -0 and 0 one.
-    values.iter().fold(hash, |hash, value| hash_word(hash, (value + 0.0).to_bits().into()))
+    // Adding zero makes -0 and 0 one, and a hole is the same whatever its bits are.
+    let bits = |value: f32| if value.is_nan() { f32::NAN } else { value + 0.0 }.to_bits();
+    values.iter().fold(hash, |hash, &value| hash_word(hash, bits(value).into()))
+}
+
+/// Whether rows have the same values, and holes in the same columns.
+pub(super) fn same_rows(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()))
 }

@@ -4,18 +4,21 @@
 //! A format is one file here that ends in a [`Format`], and one line of [`FORMATS`].
 
 mod archive;
+mod arrow;
+mod arrow_ipc;
 mod cifar;
+mod excel;
 mod folder;
 mod idx;
 mod imagenet;
 mod npy;
 mod npz;
 mod other;
+mod packed;
 mod parquet;
 mod picture;
 pub(super) mod text;
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +26,7 @@ use super::collect::Collector;
 use super::images::Images;
 use super::options::{Crop, Purpose, TableOptions};
 use super::output::OutputFile;
+use super::raw::RawReader;
 use super::write::Frame;
 use crate::{Error, Result};
 
@@ -30,18 +34,21 @@ pub(crate) use archive::{NpzReader, NpzStream, NpzWriter};
 pub(super) use folder::Pictures;
 pub(super) use npy::read_array;
 pub(crate) use npy::write_images;
+use packed::Packing;
 
 /// The longest side that images can be brought to, in pixels.
 const MOST_PIXELS: usize = 4096;
 
 /// All formats, in the order in which a file is tried.
-static FORMATS: [&Format; 10] = [
+static FORMATS: [&Format; 12] = [
     &cifar::FOLDER,
     &imagenet::FOLDER,
     &folder::FORMAT,
     &idx::FORMAT,
+    &excel::FORMAT,
     &npz::FORMAT,
     &cifar::BATCH,
+    &arrow_ipc::FORMAT,
     &parquet::FORMAT,
     &npy::FORMAT,
     &text::TSV,
@@ -59,6 +66,8 @@ pub(super) struct Format {
     pub detect: fn(&Source) -> bool,
     /// Reads the rows of a table into the collector, or returns the images.
     pub read: fn(&Path, &TableOptions, &mut Collector) -> Result<Option<Images>>,
+    /// Reads the rows of a table as they come, where the format holds more than numbers.
+    pub raw: Option<fn(&Path, &TableOptions, &mut RawReader) -> Result<()>>,
     /// Writes a table, where the format takes one.
     pub write: Option<fn(&mut OutputFile, &Frame) -> std::io::Result<()>>,
     /// What separates the cells of a format of text.
@@ -84,13 +93,19 @@ pub(super) struct Source<'a> {
     pub length: u64,
 }
 
+/// The bytes of a file that are looked at to find its format.
+const HEAD: u64 = 4096;
+
 impl Source<'_> {
     fn open(path: &Path) -> Result<Source<'_>> {
+        if packed::is_standard(path) {
+            let (head, length) = (packed::head(path, HEAD)?, packed::length(path)?);
+            return Ok(Source { path, folder: false, extension: "csv".into(), head, length });
+        }
         let metadata = std::fs::metadata(path).map_err(Error::io(path))?;
         let mut head = Vec::new();
         if metadata.is_file() {
-            let file = File::open(path).map_err(Error::io(path))?;
-            file.take(4096).read_to_end(&mut head).map_err(Error::io(path))?;
+            head = packed::head(path, HEAD)?;
         } else if !metadata.is_dir() {
             return Err(Error::data(
                 path,
@@ -106,10 +121,30 @@ impl Source<'_> {
     fn is_named_as(&self, format: &Format) -> bool {
         !self.folder && format.extensions.contains(&self.extension.as_str())
     }
+
+    /// What a compressed file holds.
+    fn unpacked(&self) -> Result<Source<'_>> {
+        let mut head = Vec::new();
+        packed::open_text(self.path)?
+            .take(HEAD)
+            .read_to_end(&mut head)
+            .map_err(|e| packed::read_error(self.path, e))?;
+        let length = head.len() as u64;
+        Ok(Source { path: self.path, folder: false, extension: inner(self.path), head, length })
+    }
 }
 
 fn extension(path: &Path) -> String {
     path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default()
+}
+
+/// The extension of what a file holds: of `t.tsv.gz` it is `tsv`.
+fn inner(path: &Path) -> String {
+    let own = extension(path);
+    match [Packing::Gzip, Packing::Zstandard].iter().any(|packing| packing.ending() == own) {
+        true => path.file_stem().map(|stem| extension(Path::new(stem))).unwrap_or_default(),
+        false => own,
+    }
 }
 
 /// The files of a data set that comes in a folder of batches.
@@ -174,6 +209,25 @@ pub(super) fn read(
     Ok(images)
 }
 
+/// Reads the rows of a table as they come; false where the file's format holds numbers or images
+/// alone, of which nothing is read.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_raw(path: &Path, options: &TableOptions, table: &mut RawReader) -> Result<bool> {
+    let format = detect(path)?;
+    let Some(read) = format.raw else { return Ok(false) };
+    table.collector.found.format = format.name;
+    if format.delimiter.is_some() {
+        table.collector.found.format = "text";
+    }
+    if let Some((option, _)) = options.of_images().into_iter().find(|(_, given)| *given) {
+        let problem = format!("{} holds no images", path.display());
+        return Err(Error::config(option, problem, "leave it out, or give images"));
+    }
+    read(path, options, table).map(|()| true)
+}
+
 /// Whether `path` is a folder of image files, which can be read a part at a time.
 pub(super) fn is_folder_of_pictures(path: &Path) -> Result<bool> {
     Ok(detect(path)?.name == folder::FORMAT.name)
@@ -187,14 +241,25 @@ pub(super) fn holds_images(path: &Path) -> Result<bool> {
 fn detect(path: &Path) -> Result<&'static Format> {
     let source = Source::open(path)?;
     other::refuse_known(&source)?;
-    let format = FORMATS[..FORMATS.len() - 1].iter().find(|format| (format.detect)(&source));
-    match format {
-        Some(format) => Ok(format),
-        None => {
-            other::refuse_unknown(&source)?;
-            Ok(&text::CSV)
-        }
+    let known = |source: &Source| {
+        FORMATS[..FORMATS.len() - 1].iter().find(|format| (format.detect)(source)).copied()
+    };
+    if let Some(format) = known(&source) {
+        return Ok(format);
     }
+    let Some(packing) = Packing::of(&source.head) else {
+        other::refuse_unknown(&source)?;
+        return Ok(&text::CSV);
+    };
+    let unpacked = source.unpacked()?;
+    other::refuse_known(&unpacked)?;
+    if let Some(format) = known(&unpacked) {
+        let problem = format!("is {} compressed by {}", format.name, packing.name());
+        let remedy = format!("decompress it first: {} {}", packing.program(), path.display());
+        return Err(Error::data(path, problem, remedy));
+    }
+    other::refuse_unknown(&unpacked)?;
+    Ok(&text::CSV)
 }
 
 /// The names of the formats that `which` is true of, as a message lists them: `A, B or C`.
@@ -212,7 +277,7 @@ fn either(words: &[String]) -> String {
     }
 }
 
-/// The formats of tables that are read: `CSV, TSV, NPY or Parquet`.
+/// The formats of tables that are read: `CSV, TSV, NPY, Parquet, Arrow or Excel`.
 pub fn table_formats() -> String {
     names_of(|format| format.holds != Holds::Images)
 }
@@ -265,6 +330,11 @@ impl TableFormat {
         matches!(self.0.holds, Holds::Either)
     }
 
+    /// Whether its tables hold text beside numbers.
+    pub(super) fn takes_text(self) -> bool {
+        !self.holds_images()
+    }
+
     /// What separates the cells, where the format is one of text, which takes rows one by one.
     pub(super) fn delimiter(self) -> Option<u8> {
         self.0.delimiter
@@ -284,7 +354,7 @@ mod tests {
 
     #[test]
     fn names_come_from_the_list() {
-        assert_eq!(table_formats(), "CSV, TSV, NPY or Parquet");
+        assert_eq!(table_formats(), "CSV, TSV, NPY, Parquet, Arrow or Excel");
         assert_eq!(table_endings(), ".csv, .tsv, .npy or .parquet");
         assert!(image_formats().contains("CIFAR-10") && image_formats().contains("IDX"));
         assert_eq!(format!("{:?}", TableFormat::of("a.PQ").unwrap()), "Parquet");

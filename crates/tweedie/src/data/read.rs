@@ -80,6 +80,10 @@ pub(super) fn read_every_row(data: &Dataset) -> Result<Dataset> {
         options.header = Some(layout.header);
         options.decimal = Some(if layout.decimal_comma { ',' } else { '.' });
     }
+    if let Some(schema) = data.schema() {
+        options.unique = false;
+        return Dataset::read_with_schema(&data.source, schema, &options);
+    }
     let mut collector = Collector::new(&data.source, &options);
     collector.keep_missing = true;
     formats::read(&data.source, &options, &mut collector)?;

@@ -82,7 +82,7 @@ impl Dataset {
         let (column, rows) = (&self.columns()[k], self.rows());
         let name = &column.name;
         let mut remarks = Vec::new();
-        if dequantize.takes(column) {
+        if dequantize.takes(column) || column.kind == ColumnKind::Category {
             return remarks;
         }
         let values = self.single_column(k);

@@ -12,10 +12,10 @@ use crate::data::OutputFile;
 use crate::{Error, Result};
 
 /// Bytes that a compressed file may always claim to hold.
-const MOST_UNPACKED: u64 = 1 << 26;
+pub(super) const MOST_UNPACKED: u64 = 1 << 26;
 /// How many bytes one compressed byte may stand for beyond that. Equal bytes alone reach 1032, the
-/// limit of deflate, or 230 at its fastest; pictures of ink on white stay below a hundred.
-const MOST_PACKED: u64 = 200;
+/// limit of deflate, or 100 to 230 at its fastest; pictures of ink on white stay below a hundred.
+pub(super) const MOST_PACKED: u64 = 200;
 
 /// Refuses `claimed` bytes from `stored` compressed ones that no data are packed into.
 pub(super) fn check_packed(path: &Path, claimed: u64, stored: u64) -> Result<()> {

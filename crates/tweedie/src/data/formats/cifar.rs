@@ -16,6 +16,7 @@ pub(super) const FOLDER: Format = Format {
     detect: |source| BATCHES.are_in(source),
     read: |path, options, _| read_folder(path, options).map(Some),
     write: None,
+    raw: None,
     delimiter: None,
 };
 
@@ -32,6 +33,7 @@ pub(super) const BATCH: Format = Format {
     },
     read: |path, options, _| join(&[path.to_path_buf()])?.brought_to(path, options).map(Some),
     write: None,
+    raw: None,
     delimiter: None,
 };
 

@@ -20,6 +20,7 @@ pub(super) const FORMAT: Format = Format {
     detect: |source| source.folder,
     read: |path, options, _| read(path, options).map(Some),
     write: None,
+    raw: None,
     delimiter: None,
 };
 

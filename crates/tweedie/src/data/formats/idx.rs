@@ -19,6 +19,7 @@ pub(super) const FORMAT: Format = Format {
     detect,
     read: |path, options, _| read(path)?.brought_to(path, options).map(Some),
     write: None,
+    raw: None,
     delimiter: None,
 };
 

@@ -22,6 +22,7 @@ pub(super) const FOLDER: Format = Format {
     detect: |source| BATCHES.are_in(source),
     read: |path, options, _| read_folder(path, options).map(Some),
     write: None,
+    raw: None,
     delimiter: None,
 };
 

@@ -32,6 +32,7 @@ pub(super) const FORMAT: Format = Format {
     detect: |source| source.is_named_as(&FORMAT) || source.head.starts_with(MAGIC),
     read,
     write: Some(write),
+    raw: None,
     delimiter: None,
 };
 
@@ -379,8 +380,8 @@ pub fn write_images(mut out: OutputFile, shape: [usize; 3], levels: &[f64]) -> R
 
 fn write(out: &mut OutputFile, frame: &Frame) -> std::io::Result<()> {
     use npyz::WriterBuilder;
-    let shape = [frame.rows as u64, frame.types.len() as u64];
-    let cells = || (0..frame.rows).flat_map(|r| (0..frame.types.len()).map(move |k| (r, k)));
+    let shape = [frame.rows as u64, frame.styles.len() as u64];
+    let cells = || (0..frame.rows).flat_map(|r| (0..frame.styles.len()).map(move |k| (r, k)));
     let values = || cells().map(|(row, k)| (frame.cell)(row, k).value());
     macro_rules! write_as {
         ($type:ty, $values:expr) => {{
@@ -390,7 +391,7 @@ fn write(out: &mut OutputFile, frame: &Frame) -> std::io::Result<()> {
             writer.finish()
         }};
     }
-    let all = |cells: CellType| frame.types.iter().all(|&own| own == cells);
+    let all = |cells: CellType| frame.styles.iter().all(|own| own.cell_type() == cells);
     if all(CellType::Integer) && values().all(f64::is_finite) {
         write_as!(i64, cells().map(|(row, k)| (frame.cell)(row, k).rounded()))
     } else if all(CellType::Single) {

@@ -21,6 +21,7 @@ pub(super) const FORMAT: Format = Format {
     detect: |source| source.is_named_as(&FORMAT) || source.head.starts_with(b"PK"),
     read: |path, options, _| read(path, options.purpose)?.brought_to(path, options).map(Some),
     write: None,
+    raw: None,
     delimiter: None,
 };
 

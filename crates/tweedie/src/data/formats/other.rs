@@ -1,6 +1,7 @@
 //! Files that are no table but are often given for one: what they are, and what to do with them.
 
-use super::{Source, table_formats, text};
+use super::packed::Packing;
+use super::{Source, excel, table_formats, text};
 use crate::{Error, Result};
 
 /// What to do with what a file holds.
@@ -23,11 +24,9 @@ impl Remedy {
 }
 
 /// How such files begin, what they are, and the remedy.
-const KNOWN: [(&[u8], &str, Remedy); 12] = [
+const KNOWN: [(&[u8], &str, Remedy); 10] = [
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Excel workbook", Sheet),
-    (b"\x28\xb5\x2f\xfd", "is compressed by Zstandard", Decompress),
-    (b"ARROW1", "is an Arrow (Feather) file", Table),
-    (b"FEA1", "is a Feather file", Table),
+    (b"FEA1", "is an old Feather file", Table),
     (b"\x89HDF\r\n\x1a\n", "is an HDF5 file", Table),
     (b"SQLite format 3\0", "is an SQLite database", Table),
     (b"ORC", "is an ORC file", Table),
@@ -79,11 +78,11 @@ pub(super) fn refuse_known(source: &Source) -> Result<()> {
     }
     if head.starts_with(b"PK\x03\x04") && extension != "npz" {
         let holds = |part: &[u8]| head.windows(part.len()).any(|w| w == part);
-        if matches!(extension, "xlsx" | "xlsm" | "xlsb")
-            || holds(b"[Content_Types].xml")
-            || holds(b"docProps/")
-        {
-            return is("is an Excel workbook, which is not read", Sheet);
+        if extension == "xlsb" || holds(b"xl/workbook.bin") {
+            return is("is an Excel workbook in binary form, which is not read", Sheet);
+        }
+        if excel::is_workbook(source) || source.is_named_as(&excel::FORMAT) {
+            return Ok(());
         }
         if extension == "ods" || holds(b"opendocument") {
             return is("is an OpenDocument workbook, which is not read", Sheet);
@@ -119,9 +118,11 @@ pub(super) fn refuse_unknown(source: &Source) -> Result<()> {
     if source.length == 0 {
         return is("the file is empty, expected rows of numbers", "check how it was written");
     }
-    if source.extension == "gz" || head.starts_with(b"\x1f\x8b") {
-        let remedy = format!("decompress it first: gunzip {}", path.display());
-        return is("is compressed by gzip, which is not read directly", &remedy);
+    let packing = [Packing::Gzip, Packing::Zstandard];
+    if let Some(packing) = packing.iter().find(|packing| packing.ending() == source.extension) {
+        let problem = format!("is not compressed by {}, as its name says", packing.name());
+        let remedy = format!("see what {} -t {} says", packing.program(), path.display());
+        return is(&problem, &remedy);
     }
     if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
         let remedy = "save it as UTF-8 (iconv -f UTF-16 -t UTF-8)";

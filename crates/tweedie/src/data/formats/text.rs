@@ -2,14 +2,17 @@
 
 mod cells;
 mod layout;
+mod raw;
 mod records;
 
 use std::path::Path;
 
 use csv::ByteRecord;
 
-use self::cells::{hint, is_text, parse, quoted};
+use self::cells::is_text;
+pub(in crate::data) use self::cells::{hint, parse, quoted};
 pub(in crate::data) use self::layout::Layout;
+use self::raw::read_raw;
 pub(in crate::data) use self::records::Records;
 use super::{Format, Holds};
 use crate::data::collect::{Collector, Spot, unique_names};
@@ -17,7 +20,7 @@ use crate::data::column::Cell;
 use crate::data::images::Images;
 use crate::data::options::{Found, TableOptions};
 use crate::data::output::OutputFile;
-use crate::data::write::{Frame, format_cell};
+use crate::data::write::{Frame, format_styled};
 use crate::error::Place;
 use crate::{Error, Result};
 
@@ -29,6 +32,7 @@ pub(super) const CSV: Format = Format {
     detect: |_| true,
     read,
     write: Some(|out, frame| write(out, b',', frame)),
+    raw: Some(read_raw),
     delimiter: Some(b','),
 };
 
@@ -41,31 +45,14 @@ pub(super) const TSV: Format = Format {
     detect: |_| false,
     read,
     write: Some(|out, frame| write(out, b'\t', frame)),
+    raw: Some(read_raw),
     delimiter: Some(b'\t'),
 };
 
 /// Reads a text table, one reused record at a time.
 fn read(path: &Path, options: &TableOptions, table: &mut Collector) -> Result<Option<Images>> {
-    let layout = layout::guess(path, options)?;
-    let mut records = Records::open(path, layout)?;
-    let mut record = ByteRecord::new();
-    if !records.next(&mut record)? {
-        let problem = "there are only blank lines, expected rows of numbers";
-        return Err(Error::data(path, problem, "check how the file was written"));
-    }
-    let width = record.len();
-    table.layout = Some(layout);
-    table.found = Found {
-        delimiter: Some(layout.delimiter.into()),
-        header: Some(layout.header),
-        decimal_comma: layout.decimal_comma,
-        preamble: layout.skipped_lines as usize,
-        ..std::mem::take(&mut table.found)
-    };
-    let names = match layout.header {
-        true => names(path, &records, &record)?,
-        false => vec![String::new(); width],
-    };
+    let layout = layout::guess(path, options, layout::Below::Numbers)?;
+    let Opened { mut records, mut record, width, names } = open(path, layout, table)?;
     let may_be_index = layout.header && width > 1 && options.columns.is_empty();
     if may_be_index && unnamed(&names[0]) && is_index(path, layout)? {
         let why = "it has no name and numbers the rows, as an index written by pandas or R does";
@@ -90,7 +77,11 @@ fn read(path: &Path, options: &TableOptions, table: &mut Collector) -> Result<Op
                         let place = Place::file(path).line(records.line(&record));
                         return Err(Error::data_at(place, problem, "delete the line"));
                     }
-                    table.not_numeric(k, line, &(quoted(cell) + hint(cell, layout)))?;
+                    table.not_numeric(
+                        k,
+                        line,
+                        &(quoted(cell) + hint(cell, layout.decimal_comma)),
+                    )?;
                     Cell::Missing
                 }
             };
@@ -104,14 +95,53 @@ fn read(path: &Path, options: &TableOptions, table: &mut Collector) -> Result<Op
         more = records.next(&mut record)?;
     }
     if table.seen == 0 {
-        let problem = "there is a header but no row of numbers";
-        let remedy = match options.may_choose_columns() {
-            true => "check how it was written, or say data.table.header = false",
-            false => "check how it was written",
-        };
-        return Err(Error::data(path, problem, remedy));
+        return Err(only_header(path, options, "numbers"));
     }
     Ok(None)
+}
+
+/// The error for a file of a header alone.
+fn only_header(path: &Path, options: &TableOptions, of: &str) -> Error {
+    let problem = format!("there is a header but no row of {of}");
+    let remedy = match options.may_choose_columns() {
+        true => "check how it was written, or say data.table.header = false",
+        false => "check how it was written",
+    };
+    Error::data(path, problem, remedy)
+}
+
+/// A file whose first row is read.
+struct Opened {
+    records: Records,
+    record: ByteRecord,
+    /// Cells of the first row.
+    width: usize,
+    /// The names in the header, empty where there is none.
+    names: Vec<String>,
+}
+
+/// Opens a file that is laid out so, and notes how.
+fn open(path: &Path, layout: Layout, table: &mut Collector) -> Result<Opened> {
+    let mut records = Records::open(path, layout)?;
+    let mut record = ByteRecord::new();
+    if !records.next(&mut record)? {
+        let problem = "there are only blank lines, expected rows of numbers";
+        return Err(Error::data(path, problem, "check how the file was written"));
+    }
+    let width = record.len();
+    table.layout = Some(layout);
+    table.found = Found {
+        delimiter: Some(layout.delimiter.into()),
+        header: Some(layout.header),
+        decimal_comma: layout.decimal_comma,
+        preamble: layout.skipped_lines as usize,
+        ..std::mem::take(&mut table.found)
+    };
+    let names = match layout.header {
+        true => names(path, &records, &record)?,
+        false => vec![String::new(); width],
+    };
+    Ok(Opened { records, record, width, names })
 }
 
 /// The names in the header.
@@ -165,7 +195,7 @@ fn whole_line(record: &ByteRecord, heads: Option<&ByteRecord>, layout: Layout) -
 }
 
 /// Whether a column has no name: pandas' and R's index, also after it was read and written again.
-fn unnamed(name: &str) -> bool {
+pub(in crate::data) fn unnamed(name: &str) -> bool {
     let number = name.strip_prefix("Unnamed: ");
     name.is_empty() || number.is_some_and(|n| n.parse::<u32>().is_ok())
 }
@@ -193,8 +223,8 @@ fn write(out: &mut OutputFile, delimiter: u8, frame: &Frame) -> std::io::Result<
     writer.write_record(&frame.names).map_err(io_error)?;
     let mut text = Vec::new();
     for row in 0..frame.rows {
-        for (k, &cells) in frame.types.iter().enumerate() {
-            format_cell(&mut text, cells, (frame.cell)(row, k));
+        for (k, style) in frame.styles.iter().enumerate() {
+            format_styled(&mut text, style, (frame.cell)(row, k));
             writer.write_field(&text).map_err(io_error)?;
         }
         writer.write_record(None::<&[u8]>).map_err(io_error)?;

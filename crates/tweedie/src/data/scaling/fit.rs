@@ -137,7 +137,7 @@ fn fit_column(
     let values = table.column(k).map(Values::in_single).unwrap_or_default();
     let grid = match (wanted, column.kind) {
         (false, _) => None,
-        (true, ColumnKind::Integer) => Some(Grid { bin: 1.0, origin: 0.0 }),
+        (true, ColumnKind::Integer | ColumnKind::Category) => Some(Grid { bin: 1.0, origin: 0.0 }),
         // The grid is that of the whole table, so that no row outside the training part falls
         // between.
         (true, ColumnKind::Float) => {

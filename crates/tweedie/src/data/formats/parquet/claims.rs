@@ -169,12 +169,13 @@ fn walk_schema(walker: &mut Walker) -> Problem<()> {
 
 /// Refuses pages of a column of numbers that claim more values than the `rows` of their group, more
 /// bytes than such values take, or more than the `length` bytes from `start` on that the column
-/// has.
+/// has. Pages of texts may claim the `text` bytes that all columns may together.
 pub(super) fn check_pages(
     file: &mut File,
     start: i64,
     length: i64,
     rows: u64,
+    mut text: Option<&mut u64>,
 ) -> std::io::Result<Problem<()>> {
     let end = file.seek(SeekFrom::End(0))?;
     let (Ok(start), Ok(length)) = (u64::try_from(start), u64::try_from(length)) else {
@@ -200,11 +201,20 @@ pub(super) fn check_pages(
             Err(problem) => return Ok(Err(format!("a page header is damaged: {problem}"))),
         };
         let size = page.header + page.compressed;
-        if page.unpacked > 16 * page.values + PAGE_SLACK
-            || page.dictionary && page.values > page.unpacked
-        {
+        let too_long = match &mut text {
+            None => page.unpacked > 16 * page.values + PAGE_SLACK,
+            Some(left) => match left.checked_sub(page.unpacked) {
+                Some(rest) => {
+                    **left = rest;
+                    false
+                }
+                None => true,
+            },
+        };
+        if too_long || page.dictionary && page.values > page.unpacked {
             let (values, unpacked) = (page.values, page.unpacked);
-            return Ok(Err(format!("a page claims {unpacked} bytes for {values} numbers")));
+            let what = if text.is_some() { "texts" } else { "numbers" };
+            return Ok(Err(format!("a page claims {unpacked} bytes for {values} {what}")));
         }
         if !page.dictionary {
             values += page.values;
@@ -405,7 +415,7 @@ mod tests {
         let bytes = pages.concat();
         file.write_all(b"PAR1").unwrap();
         file.write_all(&bytes).unwrap();
-        check_pages(&mut file, 4, bytes.len() as i64, rows).unwrap()
+        check_pages(&mut file, 4, bytes.len() as i64, rows, None).unwrap()
     }
 
     /// What a decoder would reserve: 2 GB for a page, 16 GB for a dictionary, rows without end.

@@ -1,10 +1,9 @@
 //! One cell of a text file.
 
-use super::layout::Layout;
 use crate::data::column::Cell;
 
 /// What a cell holds; none where it is neither a number nor missing.
-pub(super) fn parse(cell: &[u8], decimal_comma: bool) -> Option<Cell> {
+pub(in crate::data) fn parse(cell: &[u8], decimal_comma: bool) -> Option<Cell> {
     let cell = cell.trim_ascii();
     // some programs write U+2212 for a minus
     if let Some(rest) = cell.strip_prefix("\u{2212}".as_bytes()) {
@@ -81,7 +80,7 @@ pub(super) fn split_once(cell: &[u8], mark: u8) -> (&[u8], &[u8]) {
 }
 
 /// What a cell that is no number may be.
-pub(super) fn hint(cell: &[u8], layout: Layout) -> &'static str {
+pub(in crate::data) fn hint(cell: &[u8], decimal_comma: bool) -> &'static str {
     let cell = cell.trim_ascii();
     if !cell.iter().any(u8::is_ascii_digit) {
         return "";
@@ -89,7 +88,7 @@ pub(super) fn hint(cell: &[u8], layout: Layout) -> &'static str {
     let has_comma = cell.contains(&b',');
     let digits = |group: &[u8]| group.iter().take_while(|b| b.is_ascii_digit()).count();
     let thousands = has_comma && cell.split(|&b| b == b',').skip(1).all(|g| digits(g) >= 3);
-    if layout.decimal_comma && cell.contains(&b'.') {
+    if decimal_comma && cell.contains(&b'.') {
         " (with a point, where decimals stand after commas)"
     } else if is_decimal_comma(cell) && !thousands {
         " (with a decimal comma, where decimals stand after points)"
@@ -105,7 +104,7 @@ pub(super) fn hint(cell: &[u8], layout: Layout) -> &'static str {
 }
 
 /// A cell for a message: short, on one line.
-pub(super) fn quoted(cell: &[u8]) -> String {
+pub(in crate::data) fn quoted(cell: &[u8]) -> String {
     match std::str::from_utf8(cell) {
         Err(_) => "bytes that are not UTF-8 text".to_owned(),
         Ok("") => "an empty cell".to_owned(),

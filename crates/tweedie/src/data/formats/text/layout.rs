@@ -10,8 +10,10 @@ use super::cells::{is_decimal_comma, is_number, is_real, is_text, parse, split_o
 use super::records::{self, stream};
 use crate::data::collect::unique_names;
 use crate::data::column::Cell;
-use crate::data::formats::extension;
+use crate::data::formats::{inner, packed};
 use crate::data::options::TableOptions;
+use crate::data::raw::is_missing;
+use crate::data::times::proposed;
 use crate::{Error, Result};
 
 /// How much of a file is looked at to guess its layout.
@@ -30,29 +32,38 @@ pub(in crate::data) struct Layout {
     pub skipped_lines: u64,
 }
 
+/// What stands below a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Below {
+    /// Numbers, in every column that is used.
+    Numbers,
+    /// Numbers, texts, dates: any cells.
+    Anything,
+}
+
 fn sample_rows(text: &[u8], delimiter: u8) -> Vec<ByteRecord> {
     records::sample_rows(text, delimiter, SAMPLE_ROWS)
 }
 
 /// The layout, from the options where they give it, else from the first rows.
-pub(super) fn guess(path: &Path, options: &TableOptions) -> Result<Layout> {
+pub(super) fn guess(path: &Path, options: &TableOptions, below: Below) -> Result<Layout> {
     let mut sample = Vec::new();
     let file = stream(path, b',', 0)?;
-    file.take(SAMPLE_BYTES).read_to_end(&mut sample).map_err(Error::io(path))?;
+    file.take(SAMPLE_BYTES).read_to_end(&mut sample).map_err(|e| packed::read_error(path, e))?;
     if sample.len() as u64 == SAMPLE_BYTES
         && let Some(end) = sample.iter().rposition(|b| matches!(b, b'\n' | b'\r'))
     {
         sample.truncate(end);
     }
     check(options)?;
-    let tabs = matches!(extension(path).as_str(), "tsv" | "tab");
-    let layout = guess_layout(&sample, options, tabs);
+    let tabs = matches!(inner(path).as_str(), "tsv" | "tab");
+    let layout = guess_layout(&sample, options, tabs, below);
     if !options.by_name || holds_names(&sample, layout, options) {
         return Ok(layout);
     }
     // the columns of a model may be found where the layout of its training data does not fit
     let free = TableOptions { delimiter: None, decimal: None, header: None, ..options.clone() };
-    let other = guess_layout(&sample, &free, tabs);
+    let other = guess_layout(&sample, &free, tabs, below);
     Ok(if holds_names(&sample, other, options) { other } else { layout })
 }
 
@@ -91,7 +102,7 @@ fn named_share(first: &ByteRecord, options: &TableOptions) -> f64 {
     found as f64 / options.columns.len().max(1) as f64
 }
 
-fn guess_layout(sample: &[u8], options: &TableOptions, tabs: bool) -> Layout {
+fn guess_layout(sample: &[u8], options: &TableOptions, tabs: bool, below: Below) -> Layout {
     let preamble = Preamble::of(sample);
     let body = &sample[preamble.bytes..];
     let given = options.delimiter.map(|given| given as u8);
@@ -128,7 +139,9 @@ fn guess_layout(sample: &[u8], options: &TableOptions, tabs: bool) -> Layout {
     layout.header = options.header.unwrap_or_else(|| {
         let named =
             options.by_name && rows.first().is_some_and(|row| named_share(row, options) >= 0.5);
-        named || guess_header(&rows, decimal_comma)
+        named
+            || guess_header(&rows, decimal_comma)
+            || (below == Below::Anything && names_texts(&rows, decimal_comma))
     });
     // numpy.savetxt and others write the names as a comment
     if let (Some((start, end)), Some(row)) = (preamble.last, rows.first())
@@ -275,6 +288,33 @@ fn guess_header(rows: &[ByteRecord], decimal_comma: bool) -> bool {
     names || counts_up(first, below, decimal_comma)
 }
 
+/// Whether the first row holds names above columns of any cells: none of its cells is a number, a
+/// date or missing, all differ, and none occurs again in its column; or one stands above a column
+/// of dates.
+fn names_texts(rows: &[ByteRecord], decimal_comma: bool) -> bool {
+    let Some((first, below)) = rows.split_first() else { return false };
+    let cells: Vec<&str> =
+        first.iter().map(|cell| std::str::from_utf8(cell).unwrap_or_default().trim()).collect();
+    let is_name = |cell: &&str| {
+        is_text(cell.as_bytes(), decimal_comma) && !is_missing(cell) && !proposed(cell)
+    };
+    // the name of an index is often empty
+    let names = if cells.len() > 1 && cells[0].is_empty() { &cells[1..] } else { &cells[..] };
+    let distinct: HashSet<&&str> = names.iter().collect();
+    if !names.iter().all(is_name) || distinct.len() < names.len() || below.is_empty() {
+        return false;
+    }
+    let column = |k: usize| {
+        let cells = below.iter().filter_map(move |row| row.get(k));
+        cells.map(|cell| std::str::from_utf8(cell).unwrap_or_default().trim())
+    };
+    let again = |k: usize| column(k).any(|cell| cell == cells[k]);
+    let dates = |k: usize| column(k).all(|cell| is_missing(cell) || proposed(cell));
+    let all = cells.len() - names.len()..cells.len();
+    let any_dates = all.clone().any(|k| dates(k) && column(k).any(|cell| !is_missing(cell)));
+    any_dates || !all.clone().any(again)
+}
+
 /// Whether the first row is `0, 1, 2, …` or `1, 2, 3, …`, the names that columns get where they
 /// have none, perhaps after an empty cell over an index. A row of data may look so too, so that the
 /// columns below have to differ: two are names above decimals alone, more where some column holds
@@ -348,9 +388,36 @@ mod tests {
     }
 
     #[test]
+    fn headers_above_texts_are_guessed() {
+        let header = |text: &str| {
+            let options = TableOptions::default();
+            guess_layout(text.as_bytes(), &options, false, Below::Anything).header
+        };
+        for names in [
+            "name,colour\nann,red\nbob,blue\ncy,red\n",
+            "when,who\n2013-01-31,ann\n2013-02-01,who\n",
+            ",colour\na,red\nb,red\n",
+            "colour,size\nred,1\nblue,\nred,2\n",
+            "name\nann\nbob\n",
+        ] {
+            assert!(header(names), "{names:?}");
+        }
+        for rows in [
+            "39, State-gov, Male\n50, Private, Male\n38, Private, Female\n",
+            "State-gov,Male\nPrivate,Male\nState-gov,Female\n",
+            "2013-01-31,ann\n2013-02-01,bob\n",
+            "a,?\nb,x\n",
+            "red,red\nblue,green\n",
+        ] {
+            assert!(!header(rows), "{rows:?}");
+        }
+    }
+
+    #[test]
     fn decimal_commas_are_told_from_two_columns() {
         let layout = |text: &str| {
-            let layout = guess_layout(text.as_bytes(), &TableOptions::default(), false);
+            let layout =
+                guess_layout(text.as_bytes(), &TableOptions::default(), false, Below::Numbers);
             (layout.delimiter as char, layout.decimal_comma)
         };
         assert_eq!(layout("a;b\n0,14;-0,07\n1,89;2\n"), (';', true));

@@ -1,12 +1,12 @@
 //! The rows of a text file as bytes.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
 
 use super::layout::Layout;
+use crate::data::formats::packed;
 use crate::{Error, Result};
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -22,7 +22,7 @@ pub(in crate::data) struct Records {
 
 impl Records {
     pub fn open(path: &Path, layout: Layout) -> Result<Records> {
-        let length = std::fs::metadata(path).map_err(Error::io(path))?.len();
+        let length = packed::length(path)?;
         let stream = stream(path, layout.delimiter, layout.skip)?;
         let reader = csv_reader(stream, layout.delimiter);
         Ok(Records { path: path.to_owned(), layout, reader, width: 0, length })
@@ -32,7 +32,7 @@ impl Records {
     pub fn next(&mut self, record: &mut ByteRecord) -> Result<bool> {
         loop {
             let more = self.reader.read_byte_record(record).map_err(|e| match e.into_kind() {
-                csv::ErrorKind::Io(e) => Error::io(&self.path)(e),
+                csv::ErrorKind::Io(e) => packed::read_error(&self.path, e),
                 other => {
                     Error::data(&self.path, format!("{other:?}"), "check how the file was written")
                 }
@@ -76,15 +76,15 @@ fn is_blank(record: &ByteRecord) -> bool {
     record.len() == 1 && record[0].trim_ascii().is_empty()
 }
 
-/// The file without its byte-order mark and the first `skip` bytes after it, runs of blanks made
-/// one space if that is the delimiter.
+/// The file, decompressed, without its byte-order mark and the first `skip` bytes after it, runs of
+/// blanks made one space if that is the delimiter.
 pub(super) fn stream(path: &Path, delimiter: u8, skip: u64) -> Result<Box<dyn Read>> {
-    let file = File::open(path).map_err(Error::io(path))?;
-    let mut file = BufReader::with_capacity(1 << 18, file);
-    if file.fill_buf().map_err(Error::io(path))?.starts_with(BOM) {
+    let mut file = packed::open_text(path)?;
+    let failed = |e| packed::read_error(path, e);
+    if file.fill_buf().map_err(failed)?.starts_with(BOM) {
         file.consume(BOM.len());
     }
-    std::io::copy(&mut file.by_ref().take(skip), &mut std::io::sink()).map_err(Error::io(path))?;
+    std::io::copy(&mut file.by_ref().take(skip), &mut std::io::sink()).map_err(failed)?;
     Ok(if delimiter == b' ' { Box::new(Blanks::new(file)) } else { Box::new(file) })
 }
 

@@ -1,0 +1,313 @@
+//! Cells as a schema says what they are.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{CategoryOf, ColumnSchema, Kind, Schema, shared};
+use crate::data::collect::some_of;
+use crate::data::column::{Categories, Values};
+use crate::data::dataset::Dataset;
+use crate::data::options::{Missing, TableOptions};
+use crate::data::place::FileRows;
+use crate::data::raw::{Holds, RawColumn, RawReader, RawTable};
+use crate::data::times::{TimeFormat, format_of_typed};
+use crate::data::types::TypeOptions;
+use crate::data::{formats, refusals};
+use crate::{Error, Result};
+
+/// Names of a category that a message lists.
+const LISTED: usize = 6;
+
+impl Dataset {
+    /// Reads a table as it comes: numbers, categories, dates, times, and cells that are missing.
+    /// What each column is follows from its cells ([`Schema::infer`]), or from `types`.
+    ///
+    /// The table is text (compressed by gzip or Zstandard or not, or of standard input, `-`), the
+    /// first sheet of an Excel workbook, Parquet, an Arrow file, or an array of numbers. Missing
+    /// cells stay missing, unless [`TableOptions::missing`] says to leave such rows out.
+    ///
+    /// # Errors
+    /// As [`RawTable::read`] and [`Schema::infer`].
+    pub fn read_as_it_comes(
+        path: impl AsRef<Path>,
+        types: &TypeOptions,
+        options: &TableOptions,
+    ) -> Result<Dataset> {
+        let table = RawTable::read(path, options)?;
+        let schema = Schema::infer(&table, types)?;
+        Dataset::of_raw(table, &schema)
+    }
+
+    /// Reads another table by a schema, as that of the table that a model was trained on: its
+    /// columns by name, in any order, others ignored. Columns that are constant may be absent.
+    ///
+    /// # Errors
+    /// As [`RawTable::read`]; and [`Error::Data`] for a column that is not there, a category that
+    /// the schema does not have, another value of a constant, and a cell of another kind.
+    pub fn read_with_schema(
+        path: impl AsRef<Path>,
+        schema: &Schema,
+        options: &TableOptions,
+    ) -> Result<Dataset> {
+        let path = path.as_ref();
+        let constant = |column: &&ColumnSchema| matches!(column.kind, Kind::Constant { .. });
+        let names = |constants: bool| {
+            let columns = schema.kept().filter(|column| constant(column) == constants);
+            columns.map(|column| column.name.clone()).collect::<Vec<String>>()
+        };
+        let options = options.of_columns(&names(false));
+        let mut reader = RawReader::new(path, &options);
+        reader.optional = names(true);
+        let table = match formats::read_raw(path, &options, &mut reader)? {
+            true => reader.finish()?,
+            false => RawTable::read(path, &options)?,
+        };
+        Dataset::of_raw(table, schema)
+    }
+
+    /// The data set of a table as a schema says what it is: the table's own, or that of a model.
+    ///
+    /// # Errors
+    /// As [`Dataset::read_with_schema`].
+    pub fn of_raw(mut table: RawTable, schema: &Schema) -> Result<Dataset> {
+        let columns = std::mem::take(&mut table.columns).into_iter();
+        let mut raws: HashMap<String, RawColumn> =
+            columns.map(|column| (column.name.clone(), column)).collect();
+        let lacking = |column: &&ColumnSchema| {
+            !matches!(column.kind, Kind::Constant { .. }) && !raws.contains_key(&column.name)
+        };
+        let lacking: Vec<&str> = schema.kept().filter(lacking).map(|c| c.name.as_str()).collect();
+        if !lacking.is_empty() {
+            let s = if lacking.len() == 1 { "" } else { "s" };
+            let problem = format!("lacks the column{s} {}", some_of(lacking.into_iter(), 8));
+            let remedy = "give a table with these columns, by name, in any order";
+            return Err(Error::data(table.called(), problem, remedy));
+        }
+        let mut columns = Vec::new();
+        for column in schema.kept() {
+            // each is dropped as soon as it is done: two tables in memory are one too many
+            let values = match raws.remove(&column.name) {
+                Some(raw) => Applied { table: &table, raw: &raw, column }.values()?,
+                None => column.absent(table.rows),
+            };
+            columns.push((column.name.clone(), values));
+        }
+        let mut data = Dataset {
+            source: table.source,
+            notes: table.notes,
+            found: table.found,
+            layout: table.layout,
+            schema: Some(Arc::new(schema.clone())),
+            ..Dataset::of_file(columns)
+        };
+        if table.options.missing == Missing::DropRows {
+            data.drop_rows_with_holes()?;
+        }
+        if table.options.unique {
+            data.drop_duplicates();
+        }
+        data.options = table.options;
+        Ok(data)
+    }
+
+    /// Leaves out and counts the rows with missing cells.
+    fn drop_rows_with_holes(&mut self) -> Result<()> {
+        let complete =
+            |row: &usize| self.table().iter().all(|(_, values)| !values.get(*row).is_nan());
+        let (kept, dropped): (Vec<usize>, Vec<usize>) =
+            (0..self.rows()).partition(|row| complete(row));
+        if kept.is_empty() {
+            let problem = format!("each of the {} rows has a missing cell", self.rows());
+            let remedy = format!("leave {} out", refusals::DROP_ROWS);
+            return Err(Error::data(self.called(), problem, remedy));
+        }
+        if !dropped.is_empty() {
+            self.retain(&kept);
+            self.dropped_rows = dropped.len();
+            self.file_rows = FileRows { skipped: dropped, taken: None };
+        }
+        Ok(())
+    }
+}
+
+impl ColumnSchema {
+    /// The values of a constant column that a table does not have.
+    fn absent(&self, rows: usize) -> Values {
+        let text = match &self.kind {
+            Kind::Constant { text } => text.clone(),
+            _ => String::new(),
+        };
+        Values::Category(Categories { names: shared(&[text]), codes: vec![0; rows] })
+    }
+}
+
+/// A column of a table, and what it is.
+struct Applied<'a> {
+    table: &'a RawTable,
+    raw: &'a RawColumn,
+    column: &'a ColumnSchema,
+}
+
+impl Applied<'_> {
+    fn values(&self) -> Result<Values> {
+        match &self.column.kind {
+            Kind::Number { written, .. } => {
+                let numbers = self.numbers()?;
+                let whole = *written == Some([0, 0]);
+                let exact = |v: &f64| v.fract() == 0.0 && v.abs() < (1_u64 << 53) as f64;
+                Ok(match whole && numbers.iter().all(exact) {
+                    true => Values::Integer(numbers.into_iter().map(|v| v as i64).collect()),
+                    false => Values::Double(numbers),
+                })
+            }
+            Kind::Category { names, of } => self.categories(names, *of),
+            Kind::Time { format, .. } => self.times(format),
+            Kind::Constant { text } => self.constant(text),
+            Kind::LeftOut { .. } => unreachable!("columns that are left out have no values"),
+        }
+    }
+
+    fn numbers(&self) -> Result<Vec<f64>> {
+        let texts = &self.raw.texts;
+        let of_texts: Vec<Option<f64>> = texts
+            .names
+            .iter()
+            .map(|text| text.parse().ok().filter(|number: &f64| number.is_finite()))
+            .collect();
+        let number = |row: usize| match self.raw.code(row) {
+            Some(code) => of_texts
+                .get(code)
+                .copied()
+                .flatten()
+                .ok_or_else(|| self.wrong(row, "a number", "correct the cell, or empty it")),
+            None => Ok(self.raw.number(row)),
+        };
+        if !texts.are_kept() {
+            return Err(self.wrong_column("texts", "numbers"));
+        }
+        (0..self.table.rows).map(number).collect()
+    }
+
+    fn categories(&self, names: &[String], of: CategoryOf) -> Result<Values> {
+        if !self.raw.texts.are_kept() {
+            let found = format!("{} different texts", self.raw.texts.distinct());
+            return Err(self.wrong_column(&found, "categories"));
+        }
+        let known: HashMap<&str, u32> = names.iter().map(String::as_str).zip(0..).collect();
+        let number = |name: &str| name.parse::<f64>().ok().map(|number| (number + 0.0).to_bits());
+        let is_number = matches!(of, CategoryOf::Integer | CategoryOf::Number);
+        let numbers: HashMap<u64, u32> = match is_number {
+            true => names.iter().zip(0..).filter_map(|(n, i)| Some((number(n)?, i))).collect(),
+            false => HashMap::new(),
+        };
+        let truth = |text: &str| text.to_ascii_lowercase().parse::<bool>().ok();
+        let place = |text: &str| -> Option<u32> {
+            let same_truth = || {
+                let own = truth(text).filter(|_| of == CategoryOf::Boolean)?;
+                names.iter().position(|name| truth(name) == Some(own)).map(|i| i as u32)
+            };
+            let same_number = || numbers.get(&number(text)?).copied();
+            known.get(text).copied().or_else(same_number).or_else(same_truth)
+        };
+        let texts: Vec<Option<u32>> = self.raw.texts.names.iter().map(|text| place(text)).collect();
+        let times = self.typed_times();
+        let mut places: HashMap<u64, Option<u32>> = HashMap::new();
+        let code = |row: usize| {
+            if let Some(text) = self.raw.code(row) {
+                return texts[text].ok_or_else(|| self.unseen(row, names, times.as_ref()));
+            }
+            let value = self.raw.number(row);
+            if value.is_nan() {
+                return Ok(Categories::MISSING);
+            }
+            let found = places.entry((value + 0.0).to_bits()).or_insert_with(|| {
+                let text = self.raw.text(row, times.as_ref()).unwrap_or_default();
+                place(&text).or_else(|| place(&format!("{value}")))
+            });
+            found.ok_or_else(|| self.unseen(row, names, times.as_ref()))
+        };
+        let codes = (0..self.table.rows).map(code).collect::<Result<_>>()?;
+        Ok(Values::Category(Categories { names: shared(names), codes }))
+    }
+
+    fn times(&self, format: &str) -> Result<Values> {
+        let format = TimeFormat::new(format).ok_or_else(|| {
+            let problem = format!("`{format}` of column `{}` is no format", self.column.name);
+            Error::config("schema", problem, "restore the file")
+        })?;
+        if !self.raw.texts.are_kept() {
+            return Err(self.wrong_column("texts", "dates"));
+        }
+        let typed = matches!(self.raw.holds, Holds::Times { .. });
+        let texts: Vec<Option<f64>> =
+            self.raw.texts.names.iter().map(|text| format.seconds(text)).collect();
+        let time = |row: usize| {
+            let number = self.raw.number(row);
+            let found = match self.raw.code(row) {
+                Some(code) => texts[code],
+                None if number.is_nan() || typed => return Ok(number),
+                None => self.raw.text(row, None).and_then(|text| format.seconds(&text)),
+            };
+            found.ok_or_else(|| {
+                let expected = format!("a date of the form {}", format.text());
+                self.wrong(row, &expected, "correct the cell, or empty it")
+            })
+        };
+        (0..self.table.rows).map(time).collect::<Result<_>>().map(Values::Double)
+    }
+
+    fn constant(&self, text: &str) -> Result<Values> {
+        let times = self.typed_times();
+        let number = |text: &str| text.parse::<f64>().ok();
+        let mut codes = Vec::with_capacity(self.table.rows);
+        for row in 0..self.table.rows {
+            let found = self.raw.text(row, times.as_ref());
+            codes.push(match found {
+                None => Categories::MISSING,
+                Some(found)
+                    if found == text
+                        || (number(&found).is_some() && number(&found) == number(text)) =>
+                {
+                    0
+                }
+                Some(_) => {
+                    let expected = format!("{text:?} as in all rows that the schema is of");
+                    let remedy = "leave the column out of the table, or correct the cell";
+                    return Err(self.wrong(row, &expected, remedy));
+                }
+            });
+        }
+        Ok(Values::Category(Categories { names: shared(&[text.to_owned()]), codes }))
+    }
+
+    /// The format in which times of a typed column are categories.
+    fn typed_times(&self) -> Option<TimeFormat> {
+        let Holds::Times { utc } = self.raw.holds else { return None };
+        let times: Vec<f64> = self.raw.present_numbers().collect();
+        Some(format_of_typed(&times, utc))
+    }
+
+    /// The error for a cell that is not what the column holds.
+    fn wrong(&self, row: usize, expected: &str, remedy: &str) -> Error {
+        let text = self.raw.text(row, self.typed_times().as_ref()).unwrap_or_default();
+        let found = formats::text::quoted(text.as_bytes());
+        let problem = format!("found {found}, expected {expected}");
+        Error::data_at(self.table.place(row, &self.column.name), problem, remedy)
+    }
+
+    fn unseen(&self, row: usize, names: &[String], times: Option<&TimeFormat>) -> Error {
+        let text = self.raw.text(row, times).unwrap_or_default();
+        let found = formats::text::quoted(text.as_bytes());
+        let listed = some_of(names.iter().map(String::as_str), LISTED);
+        let problem =
+            format!("found {found}, which is none of the values that are known: {listed}");
+        let remedy = "correct the cell, empty it, or leave the row out";
+        Error::data_at(self.table.place(row, &self.column.name), problem, remedy)
+    }
+
+    fn wrong_column(&self, found: &str, expected: &str) -> Error {
+        let problem = format!("column `{}` holds {found}, expected {expected}", self.column.name);
+        Error::data(self.table.called(), problem, "give the column that the schema is of")
+    }
+}
