@@ -10,7 +10,7 @@ use tch::Device;
 use tweedie::data::OutputFile;
 use tweedie::run::About;
 use tweedie::{Error, Result};
-use tweedie_papers::experiment::{Context, Request};
+use tweedie_papers::experiment::{Context, Entry, Request};
 use tweedie_papers::outcome::Provenance;
 
 use crate::console::say;
@@ -41,11 +41,22 @@ pub fn run(Arguments { entry, flags, output }: &Arguments) -> Result<()> {
         println!("{found}");
         return Ok(());
     }
-    let (device, settings) = (output.prepare()?, (entry.settings)(&request)?);
+    let settings = (entry.settings)(&request)?;
+    let is_new = !output.out.exists();
+    let done = carry_out(entry, &settings, output);
+    if is_new && done.is_err() {
+        // of what was refused before anything was found nothing is left
+        let _ = std::fs::remove_dir(&output.out);
+    }
+    done
+}
+
+fn carry_out(entry: &Entry, settings: &Value, output: &Output) -> Result<()> {
+    let device = output.prepare()?;
     let started = Instant::now();
     let mut bar = Progress::new(entry.name, 1000, output.common.quiet);
     let outcome = (entry.run)(
-        &settings,
+        settings,
         &mut Context {
             out: &output.out,
             device,
@@ -68,7 +79,7 @@ pub fn run(Arguments { entry, flags, output }: &Arguments) -> Result<()> {
         seed: output.seed,
     };
     let page = output.out.join(format!("{}.md", entry.name));
-    let text = outcome.markdown(entry.name, entry.page(), &settings, &made)?;
+    let text = outcome.markdown(entry.name, entry.page(), settings, &made)?;
     outcome.write(&output.out)?;
     OutputFile::create(&page)?.finish(text.as_bytes())?;
     say(output.common.quiet, "done");
@@ -77,7 +88,7 @@ pub fn run(Arguments { entry, flags, output }: &Arguments) -> Result<()> {
         "seed": output.seed, "seconds": made.seconds, "command": made.command,
         "date": made.date, "version": made.version,
     });
-    if let (Some(all), Value::Object(found)) = (all.as_object_mut(), outcome.json(&settings)) {
+    if let (Some(all), Value::Object(found)) = (all.as_object_mut(), outcome.json(settings)) {
         all.extend(found);
     }
     output.common.print(&all, page.display());

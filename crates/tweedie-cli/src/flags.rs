@@ -329,6 +329,7 @@ mod tests {
             "crop",
             "size",
             "split_seed",
+            "types",
             "network",
         ];
         for flag in FLAGS.iter().filter(|flag| !flag.path.is_empty()) {

@@ -31,6 +31,7 @@ mod exchange;
 mod experiment;
 mod flags;
 mod flow;
+mod impute;
 mod info;
 mod interrupt;
 mod json;
@@ -82,6 +83,8 @@ enum Command {
     Sample(sample::Arguments),
     /// Log-likelihoods of rows, with their standard errors
     Score(score::Arguments),
+    /// Fill missing cells by draws given the others, of a run trained with --types
+    Impute(impute::Arguments),
     /// Learn the noise within the bins of levels, for a tighter likelihood
     Dequantize(dequantize::Arguments),
     /// Rows to latents of the probability flow, without noise
@@ -129,6 +132,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(&arguments),
         Command::Sample(arguments) => sample::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
+        Command::Impute(arguments) => impute::run(&arguments),
         Command::Dequantize(arguments) => dequantize::run(&arguments),
         Command::Encode(arguments) => encode::encode(&arguments),
         Command::Decode(arguments) => encode::decode(&arguments),

@@ -58,6 +58,11 @@ impl Output {
             let remedy = format!("end the name in {}", table_endings());
             return Err(Error::config("--out", problem, remedy));
         }
+        if format != Format::Table && density.run().data.schema.is_some() {
+            let problem = format!("{} is for pictures, and the run is of a table", out.display());
+            let remedy = format!("end the name in {}", table_endings());
+            return Err(Error::config("--out", problem, remedy));
+        }
         Output::of(format, out, || pictures(density, given))
     }
 

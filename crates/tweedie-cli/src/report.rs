@@ -93,6 +93,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let quiet = arguments.common.quiet;
     arguments.check()?;
     let density = Density::load_on(&arguments.run, device)?;
+    if density.run().data.schema.is_some() {
+        let problem = "the run has categories or missing cells, of which no page is made";
+        let remedy = "tweedie evaluate judges it, tweedie info says what it is";
+        return Err(Error::config("report", problem, remedy));
+    }
     let images = density.is_of_images();
     let pictures = match (&arguments.shape, images) {
         (None, false) => None,

@@ -27,6 +27,7 @@ Examples:
   tweedie sample runs/wine -n 10000 --steps 20 -o samples.csv
   tweedie sample runs/wine -n 1000 --sampler flow --rtol 1e-4 -o samples.parquet
   tweedie sample runs/wine -n 1000 --sampler heun --steps 18 -o samples.csv
+  tweedie sample runs/people -n 100 --given city=Bern --given age=40 -o samples.csv
   tweedie sample runs/digits -n 64 --steps 20 -o digits.png
   tweedie sample runs/digits -n 1000 --steps 20 -o digits/
   tweedie sample runs/digits -n 64 --steps 20 --clip --clip-noise 2 -o digits.png
@@ -46,6 +47,10 @@ pub struct Arguments {
     /// 0]
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
+    /// Cells that all samples have, of a run trained with --types: the others are drawn given these.
+    /// Can be given more than once [default: none]
+    #[arg(long, value_name = "A=CELL", value_parser = cell)]
+    given: Vec<(String, String)>,
     /// How to go from noise to data
     #[arg(long, default_value = "ancestral", value_parser = choice::<Sampler>())]
     sampler: Sampler,
@@ -141,6 +146,12 @@ pub struct OtherOptions {
     pub solver: SolverArguments,
 }
 
+/// `A=CELL`.
+fn cell(text: &str) -> std::result::Result<(String, String), String> {
+    let (column, cell) = text.split_once('=').ok_or("not COLUMN=CELL, such as city=Bern")?;
+    Ok((column.trim().into(), cell.trim().into()))
+}
+
 impl Arguments {
     fn options(&self) -> SampleOptions {
         let (ancestral, others, guided) = (&self.ancestral, &self.others, &self.guidance);
@@ -191,7 +202,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Output::of(format, out, || Ok(Pictures::images(image)))?
         }
     };
-    let samples = density.sample_with(n, &options, &mut Console::new(quiet))?;
+    let mut console = Console::new(quiet);
+    let samples = match &arguments.given[..] {
+        [] => density.sample_with(n, &options, &mut console)?,
+        given => density.sample_given(&density.given_rows(given, n)?, &options, &mut console)?,
+    };
+    drop(console);
     samples.clipped.lines().iter().for_each(|line| say(quiet, line));
     let samples = match &vae {
         Some(vae) => samples.decoded(vae, arguments.latents.tile)?,

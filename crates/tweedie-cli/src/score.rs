@@ -35,7 +35,8 @@ Examples:
   tweedie score runs/wine new.csv -o scores.csv
   tweedie score runs/wine new.csv -o scores.csv --estimator ode
   tweedie score runs/digits new.csv --estimator ode --divergence rademacher --probes 16
-  tweedie score runs/wine new.csv -o scores.csv --anomalies 10")]
+  tweedie score runs/wine new.csv -o scores.csv --anomalies 10
+  tweedie score runs/people new.csv --given age,city -o scores.csv")]
 pub struct Arguments {
     /// The run directory
     run: PathBuf,
@@ -56,6 +57,10 @@ pub struct Arguments {
     /// How the ELBO's steps are laid in time [default: angle; of levels even]
     #[arg(long, value_parser = choice::<SpacingConfig>())]
     spacing: Option<SpacingConfig>,
+    /// Columns that are given, of a run trained with --types: the likelihood is that of the others
+    /// given these [default: none]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    given: Vec<String>,
     #[command(flatten)]
     dequantization: DequantizationArguments,
     #[command(flatten)]
@@ -94,6 +99,7 @@ impl Arguments {
             draws: self.draws,
             covariance: self.covariance,
             spacing: self.spacing,
+            given: self.given.clone(),
             dequantization: self.dequantization.dequantization,
             start_time: self.dequantization.start_time,
             divergence: self.divergence.divergence,

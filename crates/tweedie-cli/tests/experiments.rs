@@ -144,6 +144,7 @@ fn few_steps() {
     let none = at("none");
     let experiment = |rest: &[&str], words: &[&str]| {
         refused(&[&["experiment", "few-steps", "--out", &none, "--quick"], rest].concat(), words);
+        assert!(!Path::new(&none).exists(), "{words:?}");
     };
     experiment(&[], &["--data", "--run"]);
     experiment(&["--run", &at("images")], &["images", "not a run directory"]);

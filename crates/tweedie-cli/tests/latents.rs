@@ -132,6 +132,11 @@ fn a_run_of_latents_from_images_to_images() {
         2,
         &["--tile", "multiple of 4"],
     );
+    fail(
+        &["evaluate", &run, "--vae", &vae, "--metrics", "nll", "--steps", "2"],
+        2,
+        &["--vae", "no metric that looks at images"],
+    );
     assert!(!Path::new(&sheet).exists());
     let encoded = at("other.npz");
     succeed(&["latents", "encode", &images, "--vae", &other, "-o", &encoded, "--quiet"]);

@@ -257,7 +257,9 @@ fn random_signs_follow_the_row() {
     let parts = numbers("parts.csv", &["--batch-size", "7"]);
     let gap =
         whole.iter().zip(&parts).map(|(a, b)| (a - b).abs() / (1.0 + a.abs())).fold(0.0, f64::max);
-    assert!(gap < 1e-5, "batches: {gap}");
+    // a variance that rounding in f32 moves about 0 moves its root by √(1.2e-7) = 3.5e-4 at most;
+    // other signs would move samples by their own size
+    assert!(gap < 3.5e-4, "batches: {gap}");
     assert_ne!(whole, numbers("other.csv", &["--seed", "1"]));
     // the same under the bound, whose rows have streams of their own
     let scored = |batch: &str| {

@@ -83,7 +83,7 @@ pub(super) fn trained(
         let ended = trainer.fit(
             &model,
             &*objective,
-            &rows,
+            &*rows,
             judge.as_ref(),
             seed,
             &mut state,

@@ -161,7 +161,7 @@ impl Source {
     fn training(&self) -> Box<dyn Rows + '_> {
         match self {
             Source::Known { train, .. } => Box::new(TensorRows::new(train.to_kind(Kind::Float))),
-            Source::Table(prepared) => Box::new(prepared.training()),
+            Source::Table(prepared) => prepared.training(),
         }
     }
 

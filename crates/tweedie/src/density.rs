@@ -27,6 +27,8 @@ mod grids;
 mod images;
 mod latents;
 mod line;
+mod mixed;
+mod quality;
 mod rows;
 mod sample;
 mod score;

@@ -58,6 +58,7 @@ mod dequantizer;
 mod dir;
 mod exchange;
 mod facts;
+mod features;
 mod import;
 mod keep;
 mod layers;
@@ -92,6 +93,7 @@ pub(crate) use exchange::{
 };
 pub use exchange::{read_dit, read_dit_checkpoint, read_unet, write_dit, write_unet};
 pub use facts::{Ending, Facts, Outcome};
+pub use features::{FeatureRows, Features};
 pub use import::{LatentsOfShape, export, import, import_dit_checkpoint};
 pub use keep::{Distance, KeepBy, KeepConfig};
 pub use layers::Layer;

@@ -123,7 +123,7 @@ fn likelihoods_are_of_targets_given_the_rest() {
         assert!((found - exact).abs() < 0.02, "row {i}: {found} {exact}");
     }
     let grid = Spacing::default().elbo_grid(&Vp::default(), 200);
-    let elbo = Elbo::new(Reverse::new(&model, &Own, 1.0).unwrap(), grid, 4);
+    let elbo = Elbo::new(Reverse::new(&model, Own, 1.0).unwrap(), grid, 4);
     let bound = ScoreMatchingBound::new(&model, 400);
     for (estimator, name) in [(&elbo as &dyn LogLikelihood, "ELBO"), (&bound, "bound")] {
         let found = estimator.in_batches(&batch, Seed(1), 32, &mut |_| Ok(())).unwrap();

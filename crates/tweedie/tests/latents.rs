@@ -10,7 +10,6 @@ use tweedie::density::{Density, FitOptions, Samples, ScoreOptions};
 use tweedie::likelihood::Estimator;
 use tweedie::noise::{Noise, Seed};
 use tweedie::run::{DataConfig, Prepared};
-use tweedie::train::Rows;
 use tweedie::watch::{Silent, Watch};
 use tweedie::{Error, Result};
 
@@ -236,6 +235,7 @@ fn files_that_are_no_latents_are_refused() {
         image: Some([1, 2, 2]),
         latents: Some(of()),
         labels: None,
+        table: None,
         clipped: Default::default(),
     };
     samples.write(&path).unwrap();

@@ -20,6 +20,7 @@ Examples:
   tweedie evaluate runs/wine
   tweedie evaluate runs/wine --data test.csv --metrics nll --steps 10,100,1000
   tweedie evaluate runs/wine --against runs/other
+  tweedie evaluate runs/people --metrics quality --target city --steps 50
   tweedie evaluate runs/cifar --metrics fd,is,pr --inception pt_inception-2015-12-05-6726825d.pth
   tweedie evaluate runs/wine --metrics mmd --sampler heun --steps 10,18
   tweedie evaluate runs/fashion --metrics fd --features .data/efficientnet-lite0-57934424.pth \\
@@ -30,7 +31,8 @@ pub struct Arguments {
     /// Test rows [default: the run's own test rows]
     #[arg(long, value_name = "TEST")]
     pub(super) data: Option<PathBuf>,
-    /// What to measure [default: nll,mmd; of images nll, or fd where --inception is given]
+    /// What to measure [default: nll,mmd; of runs trained with --types nll; of
+    /// images nll, or fd where --inception is given]
     #[arg(long, value_delimiter = ',', value_parser = choice::<Metric>())]
     metrics: Vec<Metric>,
     /// Another run on the same data: differences on the same rows, with their standard errors,
@@ -40,7 +42,7 @@ pub struct Arguments {
     /// At most this many test rows, a draw by --seed [default: all]
     #[arg(long, value_name = "ROWS")]
     rows: Option<usize>,
-    /// Numbers of steps
+    /// Numbers of steps; the samples of quality have the largest
     #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "10,25,100")]
     steps: Vec<usize>,
     /// Covariances of a reverse step [default: of nll all that cost nothing, else learned]
@@ -61,6 +63,10 @@ pub struct Arguments {
     no_ode: bool,
     #[command(flatten)]
     dequantization: DequantizationArguments,
+    /// The column whose prediction is learned from samples and judged on the test rows (metric
+    /// quality) [default: none]
+    #[arg(long, value_name = "COLUMN")]
+    target: Option<String>,
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
@@ -152,6 +158,7 @@ impl Arguments {
             ode: !self.no_ode,
             dequantization: self.dequantization.dequantization,
             start_time: self.dequantization.start_time,
+            target: self.target.clone(),
             seed: self.seed,
             batch_size: self.batch_size,
             images: self.images.options(&self.ancestral, &self.guidance),

@@ -41,6 +41,9 @@ pub fn json(found: &Evaluation) -> Value {
     if !found.figures.is_empty() {
         answer["images"] = figures_json(&found.figures);
     }
+    if let Some(quality) = &found.quality {
+        answer["quality"] = json!(quality);
+    }
     answer
 }
 
@@ -65,7 +68,8 @@ pub fn text(found: &Evaluation) -> Vec<String> {
             .to_string()
     });
     let lines = std::iter::once(head).chain(table(&found.lines, column)).chain(undefined);
-    lines.chain(legend).chain(figures(&found.figures)).collect()
+    let quality = found.quality.iter().flat_map(|quality| quality.lines());
+    lines.chain(legend).chain(figures(&found.figures)).chain(quality).collect()
 }
 
 /// The `lines` in columns that fit them, without the differences that no line has.

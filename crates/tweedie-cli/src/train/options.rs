@@ -7,7 +7,7 @@ use clap::builder::{
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use toml::{Table, Value};
 use tweedie::choice::Preset;
-use tweedie::data::{Crop, Marginals, Missing};
+use tweedie::data::{Crop, Marginals, Missing, TypeOptions};
 use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{BaseKind, HeadStart, HeadTrunk, Parametrization, Precision};
 use tweedie::objective::{LmForm, ObjectiveConfig};
@@ -170,6 +170,11 @@ pub const FLAGS: &[Flag] = &[
         "What stands before the decimals of a text table, . or , [default: found]"),
     flag(DATA, "header", "data.table.header", "BOOL", Bool,
         "Whether a text table has a header [default: found]"),
+    flag(DATA, "types", "data.types", "auto|A=TYPE,…", Text,
+        "Read the table as it comes, with texts as categories, dates, and cells that are missing, \
+         and leave out what is neither; auto, or the types of columns, of which the others are \
+         found: number, category, date, date:FORMAT or drop [default: all columns are numbers]")
+        .sets(types),
     flag(DATA, "missing", "data.table.missing", "WHAT", Names(values::<Missing>),
         "Rows with missing cells: an error, or dropped and counted [default: error]"),
     flag(DATA, "unique", "data.table.unique", "", Switch, "Drop duplicate rows [default: false]"),
@@ -305,6 +310,17 @@ fn dequantize(value: &Value, _: &RunConfig, layer: &mut Layer) -> Result<()> {
         names => choice("columns", names.split(',').collect::<Vec<_>>()),
     };
     layer.set("data.scaling.dequantize", value);
+    Ok(())
+}
+
+/// The types that are given; `auto` for none.
+fn types(value: &Value, _: &RunConfig, layer: &mut Layer) -> Result<()> {
+    let given = match text(value) {
+        "auto" => TypeOptions::default(),
+        given => given.parse()?,
+    };
+    let table = Table::try_from(&given).expect("plain data");
+    layer.set("data.types", Value::Table(table));
     Ok(())
 }
 

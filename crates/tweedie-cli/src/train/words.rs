@@ -110,9 +110,12 @@ pub fn describe(prepared: &Prepared, quiet: bool) {
             let what = format!("{colours} images of {height} x {width} pixels");
             (what, "images that cannot be decoded")
         }
-        (None, _) => (format!("{} columns", record.scaling.dim()), "rows with missing cells"),
+        (None, _) => (format!("{} columns", record.names().len()), "rows with missing cells"),
     };
     say!(quiet, "data: {what}; {train} training, {validation} validation, {test} test rows");
+    if let Some(schema) = &record.schema {
+        schema.lines().into_iter().for_each(|line| say!(quiet, "data: {line}"));
+    }
     describe_marginals(&record.marginals, quiet);
     if !classes.is_empty() {
         say!(quiet, "data: {} classes: {}", classes.len(), classes.join(", "));

@@ -547,8 +547,13 @@ impl<'a> Judge<'a> {
         let own = self.sampling(run, steps);
         let sampling = Sampling { covariance, covariance_until, eta, guidance, seed, ..own };
         let (covariance, grid) = (model.covariance(covariance)?, self.grid(run, steps)?);
-        let ground =
-            Ground { model: model.own_mode(), covariance: &*covariance, grid: &grid, class: None };
+        let ground = Ground {
+            model: model.own_mode(),
+            covariance: &*covariance,
+            grid: &grid,
+            class: None,
+            cells: None,
+        };
         sampling.draw(&ground, (n, self.settings.batch), &mut Silent)
     }
 

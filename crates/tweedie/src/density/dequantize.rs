@@ -106,6 +106,7 @@ impl Density {
         watch: &mut dyn Watch,
     ) -> Result<Dequantized> {
         options.check()?;
+        self.check_numbers_alone("dequantize", "noise within the bins of its grids is uniform")?;
         self.run.dir.lock()?;
         if self.run.dir.has_dequantizer() && !options.replace {
             let problem = format!("{} has a dequantiser already", self.name());
@@ -151,7 +152,7 @@ impl Density {
             ..Estimation::stepless(Estimator::Bound)
         };
         let bound = |dequantizer: &dyn Dequantizer, watch: &mut dyn Watch| {
-            let part = Part { table: judged, rows: &held_out, dequantizer };
+            let part = Part { table: judged, rows: &held_out, dequantizer, asked: None };
             score(self, part, &settings, seed.derive("validation"), batch, watch)
         };
         let uniform = bound(&Uniform::new(scaling), watch)?;

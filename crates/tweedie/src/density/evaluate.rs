@@ -14,6 +14,7 @@ use crate::data::{Dataset, subset};
 use crate::dequantize::Dequantization;
 use crate::grid::SpacingConfig;
 use crate::likelihood::SolverOptions;
+use crate::metric::quality::Quality;
 use crate::noise::Seed;
 use crate::sample::{MOST_ROWS, MOST_STEPS, Sampler};
 use crate::watch::{Silent, Watch};
@@ -26,6 +27,9 @@ choices! {
         Nll = "nll",
         /// Maximum mean discrepancy between samples and test rows, five kernels
         Mmd = "mmd",
+        /// Of tables: how like rows samples are in their columns, pairs of columns and to
+        /// classifiers, what can be learned from them, and whether they repeat training rows
+        Quality = "quality",
         /// Fréchet distance between features of samples and of training images: the FID, by
         /// Inception-v3
         Fd = "fd",
@@ -58,7 +62,8 @@ choices! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluateOptions {
-    /// What is measured; by default `nll` and `mmd`, of images `nll`, or `fd` where a network is
+    /// What is measured; by default `nll` and `mmd`, of images and of tables that are read as they
+    /// come `nll`, or `fd` where a network is
     /// given that looks at them.
     pub metrics: Vec<Metric>,
     /// At most this many test rows, a draw by `seed`; by default all.
@@ -87,6 +92,8 @@ pub struct EvaluateOptions {
     pub dequantization: Dequantization,
     /// As [`ScoreOptions::start_time`].
     pub start_time: Option<f64>,
+    /// The column whose prediction is learned from samples, of the metric `quality`.
+    pub target: Option<String>,
     /// The seed of the draws.
     pub seed: u64,
     /// Rows at a time, as [`ScoreOptions::batch_size`].
@@ -111,6 +118,7 @@ impl Default for EvaluateOptions {
             ode: true,
             dequantization: Dequantization::default(),
             start_time: None,
+            target: None,
             seed: 0,
             batch_size: None,
             images: ImageOptions::default(),
@@ -167,6 +175,7 @@ impl EvaluateOptions {
             (false, ..) => self.metrics.clone(),
             (_, true, _) => vec![Metric::Fd],
             (_, _, true) => vec![Metric::Nll],
+            _ if density.run.data.schema.is_some() => vec![Metric::Nll],
             _ => vec![Metric::Nll, Metric::Mmd],
         }
     }
@@ -203,6 +212,8 @@ pub struct Evaluation {
     pub undefined: Vec<(Subject, String)>,
     /// What a network sees in the samples.
     pub figures: Vec<ImageFigure>,
+    /// Quality and privacy of samples of a table.
+    pub quality: Option<Quality>,
 }
 
 impl Evaluation {
@@ -268,6 +279,7 @@ impl Density {
             self.prepare(covariance, batch, watch)?;
         }
         let metrics = options.metrics_of(self);
+        self.check_metrics(&metrics, options)?;
         self.check_sampling(&metrics, options)?;
         let mut found = Evaluation {
             dim: self.run.data.scaling.dim(),
@@ -313,6 +325,29 @@ impl Density {
         if metrics.contains(&Metric::Mmd) {
             found.lines.extend(self.discrepancies((judged, &rows), options, batch, watch)?);
         }
+        if metrics.contains(&Metric::Quality) {
+            found.quality = Some(self.quality((judged, &rows), options, watch)?);
+        }
         Ok(found)
+    }
+
+    /// Refuses metrics that are not of this density's rows.
+    fn check_metrics(&self, metrics: &[Metric], options: &EvaluateOptions) -> Result<()> {
+        let quality = metrics.contains(&Metric::Quality);
+        if quality && self.is_large() {
+            let problem = format!("quality is of tables, and {} is none", self.name());
+            return Err(Error::config("evaluate.metrics", problem, "leave it out"));
+        }
+        if metrics.contains(&Metric::Mmd) {
+            self.check_numbers_alone("evaluate.metrics", "request nll or quality")?;
+        }
+        match &options.target {
+            Some(target) if !quality => {
+                let problem = format!("{target}, and nothing is learned from samples");
+                let remedy = "give evaluate.metrics = quality with it";
+                Err(Error::config("evaluate.target", problem, remedy))
+            }
+            _ => Ok(()),
+        }
     }
 }

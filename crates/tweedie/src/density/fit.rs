@@ -287,7 +287,7 @@ impl Fit<'_> {
         watch.begin("train", config.train.iterations);
         let mut hooks = Keeper { dir: &dir, config, record, distance, watch };
         let ended =
-            trainer.fit(&model, &*objective, &rows, judge.as_ref(), seed, &mut state, &mut hooks);
+            trainer.fit(&model, &*objective, &*rows, judge.as_ref(), seed, &mut state, &mut hooks);
         watch.end();
         let ended = ended?;
         dir.finish(&state, ended)?;

@@ -384,7 +384,8 @@ fn draw(
         clipped_levels: 0,
     };
     let built = density.covariance(sampling.covariance)?;
-    let ground = Ground { model: density.model(), covariance: &*built, grid, class: None };
+    let ground =
+        Ground { model: density.model(), covariance: &*built, grid, class: None, cells: None };
     watch.begin(&format!("sample, {}", sampling.in_words()), samples as u64);
     let clipped = sampling.draw_each(&ground, (samples, batch), watch, |part, rows| {
         let values = eye.view.levels(&part)?;

@@ -101,7 +101,7 @@ impl Density {
             let validation = own.validation_rows(BANDWIDTH_ROWS, seed.derive("validation rows"));
             (train, validation.to_kind(Kind::Double))
         };
-        (!self.is_large()).then(fit)
+        (!self.is_large() && run.data.schema.is_none()).then(fit)
     }
 
     /// Brings the test rows of two densities to those that both have.

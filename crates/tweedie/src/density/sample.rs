@@ -8,7 +8,7 @@ use super::grids::Grids;
 use super::{Density, SampleOptions};
 use crate::autoencoder::Autoencoder;
 use crate::data::{
-    CellType, Labels, LatentsOf, OutputFile, TableFormat, read_latents, write_images,
+    CellType, Dataset, Labels, LatentsOf, OutputFile, TableFormat, read_latents, write_images,
     write_latents, write_table,
 };
 use crate::sample::{Clipped, Ground, MOST_ROWS, Sampling, class_of_rows};
@@ -33,12 +33,18 @@ pub struct Samples {
     pub labels: Option<Labels>,
     /// What was clipped on the way.
     pub clipped: Clipped,
+    /// The samples of a density of a table that was read as it comes: with its columns and types,
+    /// and there are no values and types beside it.
+    pub table: Option<Dataset>,
 }
 
 impl Samples {
     /// The number of samples.
     pub fn rows(&self) -> usize {
-        self.values.len() / self.columns.len()
+        match &self.table {
+            Some(table) => table.rows(),
+            None => self.values.len() / self.columns.len(),
+        }
     }
 
     /// The samples as a tensor `[n, d]`, f64.
@@ -67,6 +73,7 @@ impl Samples {
             latents: Some(of),
             labels: None,
             clipped: Clipped::default(),
+            table: None,
         })
     }
 
@@ -92,6 +99,7 @@ impl Samples {
             latents: None,
             labels: self.labels.clone(),
             clipped: self.clipped,
+            table: None,
         })
     }
 
@@ -113,6 +121,9 @@ impl Samples {
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn write_to(&self, out: OutputFile) -> Result<()> {
+        if let Some(table) = &self.table {
+            return table.write_to(out);
+        }
         match (self.image, &self.latents) {
             (Some(shape), Some(of)) if self.are_latents(out.path()) => {
                 write_latents(out, (shape, of), &self.values, self.labels.as_ref())
@@ -153,6 +164,11 @@ impl Density {
     ) -> Result<Samples> {
         Error::check_count("sample.n", n, MOST_ROWS)?;
         options.check()?;
+        if let Some(features) = self.features() {
+            let nothing = features.nothing(n);
+            let (table, clipped) = self.completed(&features, &nothing, options, watch)?;
+            return Ok(self.table_of_samples(table, clipped));
+        }
         options.check_images(self.is_of_images(), &self.name())?;
         options.check_model(&self.run.model)?;
         let batch = self.batch("sample.batch_size", options.batch_size, SampleOptions::BATCH)?;
@@ -186,6 +202,7 @@ impl Density {
             latents: data.latents.clone(),
             labels: classes.map(|of_rows| Labels { names, of_rows }),
             clipped,
+            table: None,
         }
     }
 
@@ -200,7 +217,7 @@ impl Density {
     ) -> Result<(Tensor, Clipped)> {
         watch.begin("sample", n as u64);
         let covariance = &*self.covariance(sampling.covariance)?;
-        let ground = Ground { model: self.model(), covariance, grid, class };
+        let ground = Ground { model: self.model(), covariance, grid, class, cells: None };
         let samples = sampling.draw(&ground, (n, batch), watch);
         watch.end();
         samples

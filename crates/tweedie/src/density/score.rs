@@ -21,7 +21,7 @@ use crate::likelihood::{
 };
 use crate::model::Denoiser;
 use crate::noise::Seed;
-use crate::query::{Condition, Query, Times};
+use crate::query::{Cells, Condition, Query, Times};
 use crate::run::Run;
 use crate::sample::MOST_STEPS;
 use crate::tensor::to_vec;
@@ -45,6 +45,9 @@ pub struct ScoreOptions {
     /// How the ELBO's steps are laid in time; by default equal in the angle of signal and noise, of
     /// levels the published even trajectory.
     pub spacing: Option<SpacingConfig>,
+    /// Columns of a table that is read as it comes which are given: the likelihood is that of the
+    /// others given these.
+    pub given: Vec<String>,
     /// Noise within the bins of dequantised columns and of pixels.
     pub dequantization: Dequantization,
     /// Where the flow of [`Dequantization::TruncatedNormal`] starts, a time of the process; by
@@ -73,6 +76,7 @@ impl Default for ScoreOptions {
             draws: 4,
             covariance: None,
             spacing: None,
+            given: Vec::new(),
             dequantization: Dequantization::default(),
             start_time: None,
             divergence: None,
@@ -270,7 +274,8 @@ impl Density {
         let (batch, covariance) = self.ready_to_score(options, watch)?;
         let settings = self.estimation(options, covariance, batch, watch)?;
         let noise = dequantizer(&self.run, options.dequantization, options.start_time)?;
-        let part = Part { table: data, rows: &rows, dequantizer: &*noise };
+        let asked = self.asked(&options.given, options.dequantization)?;
+        let part = Part { table: data, rows: &rows, dequantizer: &*noise, asked: asked.as_ref() };
         let mut estimate = score(self, part, &settings, Seed(options.seed), batch, watch)?;
         if options.dequantization != Dequantization::Uniform {
             estimate.estimator += &format!(", {} dequantisation", options.dequantization.name());
@@ -351,8 +356,13 @@ impl Density {
         let (model, at_once) = (self.model(), rows.min(batch));
         let space = model.space();
         let x = Tensor::zeros([at_once as i64, space.dim], (space.kind, space.device));
-        let condition =
-            (self.run.model.classes() > 0).then(|| Condition::classes(&vec![0; at_once]));
+        let of_features = self.features().map(|features| {
+            let nothing = Cells::nothing(features.cells().clone(), at_once);
+            Condition::cells(nothing)
+        });
+        let of_classes =
+            || (self.run.model.classes() > 0).then(|| Condition::classes(&vec![0; at_once]));
+        let condition = of_features.or_else(of_classes);
         let times = Times::All(0.5 * space.schedule().horizon());
         let q = Query::new(&x, &times).given(condition.as_ref());
         let once = || tch::no_grad(|| to_vec(&model.noise(&q)));

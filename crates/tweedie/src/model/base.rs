@@ -156,22 +156,24 @@ impl Base {
     }
 
     /// Fits a mixture over numbers and categories to observed rows, with missing cells in either,
-    /// choosing its size on validation rows.
+    /// choosing its size on validation rows (or, where there are none, on the last tenth of the
+    /// training rows).
     ///
     /// # Errors
-    /// With fewer than two rows of either kind.
+    /// With fewer than two rows, or where no mixture has finite densities.
     pub fn fit_mixed(config: &BaseConfig, train: &Cells, validation: &Cells) -> Result<Base> {
         config.check()?;
-        let used = train.len().min(config.max_rows);
-        for (rows, what) in [(used, "to fit it to"), (validation.len(), "to choose its size by")] {
-            if rows < 2 {
-                let problem = format!("{rows} rows {what}");
-                return Err(Error::config("base", problem, "give at least two"));
-            }
+        let all = train.len().min(config.max_rows);
+        if all < 2 {
+            let problem = format!("{all} rows to fit it to");
+            return Err(Error::config("base", problem, "give at least two"));
         }
+        let used = if validation.is_empty() { (all * 9 / 10).max(1) } else { all };
+        let own = train.rows(used..all);
+        let held_out = if validation.is_empty() { &own } else { validation };
         let data = mixed_em::Data {
             rows: mixed_em::Observed::new(&train.rows(0..used)),
-            held_out: mixed_em::Observed::new(validation),
+            held_out: mixed_em::Observed::new(held_out),
         };
         let shape = [used as i64, train.layout().numbers as i64];
         match search::<mixed_em::Search>(config, &data, shape) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{KeepConfig, Layer};
 use crate::Result;
-use crate::data::{ScalingOptions, TableOptions};
+use crate::data::{ScalingOptions, TableOptions, TypeOptions};
 use crate::model::{BaseConfig, ModelConfig};
 use crate::objective::ObjectiveConfig;
 use crate::schedule::ScheduleConfig;
@@ -37,6 +37,11 @@ pub struct DataConfig {
     pub table: TableOptions,
     /// How columns are brought to the network's units.
     pub scaling: ScalingOptions,
+    /// The types that are given to columns of a table that is read as it comes: with categories,
+    /// dates, and cells that are missing. An empty map leaves all of them to what their cells look
+    /// like. None: the table is one of numbers alone, and of anything else is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub types: Option<TypeOptions>,
 }
 
 impl Default for DataConfig {
@@ -51,6 +56,7 @@ impl Default for DataConfig {
             classes: false,
             table: TableOptions::default(),
             scaling: ScalingOptions::default(),
+            types: None,
         }
     }
 }

@@ -2,19 +2,21 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::features::Questions;
 use super::record::{in_words, into_classes};
 use super::{
-    DataConfig, DataRecord, TableRows, dequantized_from, level_rows, parts_of, scaled_rows,
+    DataConfig, DataRecord, Features, TableRows, dequantized_from, level_rows, parts_of,
+    scaled_rows,
 };
 use crate::data::{
     Dataset, Dequantize, Marginals, Purpose, Scaling, ScalingOptions, Split, TableOptions, Values,
     subset,
 };
 use crate::dequantize::Uniform;
-use crate::noise::Seed;
+use crate::noise::{Noise, Seed};
 use crate::oracle::named;
-use crate::query::Batch;
-use crate::train::{TrainConfig, Validation};
+use crate::query::{Batch, Cells, Condition};
+use crate::train::{Rows, TrainConfig, Validation};
 use crate::{Error, Result};
 
 /// What stands for the source of data that were given in memory.
@@ -54,6 +56,8 @@ pub struct Prepared {
     pub split: Split,
     /// What the run remembers.
     pub record: DataRecord,
+    /// What a model sees of the rows of a table that is read as it comes.
+    features: Option<Features>,
     /// Whether training images are mirrored in half of their draws.
     flip: bool,
 }
@@ -73,9 +77,14 @@ impl Prepared {
                 let remedy = "give a table, images, or mixture:NAME";
                 return Err(Error::config("data.source", "no data were given", remedy));
             }
-            None => {
-                Dataset::read_to_train(&config.source, &config.table, &config.scaling.dequantize)?
-            }
+            None => match &config.types {
+                Some(types) => Dataset::read_as_it_comes(&config.source, types, &config.table)?,
+                None => Dataset::read_to_train(
+                    &config.source,
+                    &config.table,
+                    &config.scaling.dequantize,
+                )?,
+            },
         };
         Prepared::split(table, config.source.clone(), config, seed)
     }
@@ -91,7 +100,7 @@ impl Prepared {
             return Err(Error::config("data.source", "there are data in memory too", remedy));
         }
         let table = table.narrowed(&config.table)?;
-        if table.image().is_none() {
+        if table.image().is_none() && table.schema().is_none() {
             table.check_columns(&config.scaling.dequantize)?;
         }
         Prepared::split(table, IN_MEMORY.into(), config, seed)
@@ -135,9 +144,17 @@ impl Prepared {
             let remedy = "give more rows or a larger training share";
             return Err(Error::config("data.split", problem, remedy));
         }
+        let mut features = None;
         let (scaling, marginals, remarks) = match (table.levels(), table.latents_of()) {
             (Some(_), _) => (Scaling::Pixels(table.dim()), Vec::new(), Vec::new()),
             (_, Some(_)) => (Scaling::Latents(table.dim()), Vec::new(), Vec::new()),
+            _ if table.schema().is_some() => {
+                let seed = Seed(seed).derive("maps");
+                let (own, marginals) = Features::fit(&table, &split.train, &config.scaling, seed)?;
+                let scaling = own.scaling().clone();
+                features = Some(own);
+                (scaling, marginals, Vec::new())
+            }
             _ => {
                 let (scaling, marginals) = Scaling::choose(&table, &split.train, &config.scaling)?;
                 let far = table.far_values(&scaling)?;
@@ -150,6 +167,9 @@ impl Prepared {
                 purpose: Purpose::Validation,
                 ..config.table.of_columns(&table.names())
             };
+            if let Some(schema) = table.schema() {
+                return Dataset::read_with_schema(path, schema, &options);
+            }
             let mut other = Dataset::read_with(path, &options)?;
             let of = |data: &Dataset| {
                 (data.image(), data.latents_of().map(|latents| latents.digest.clone()))
@@ -169,6 +189,7 @@ impl Prepared {
         let record = DataRecord {
             source,
             scaling,
+            schema: table.schema().cloned(),
             marginals,
             image: table.image(),
             latents: table.latents_of().cloned(),
@@ -179,7 +200,7 @@ impl Prepared {
             fingerprint: table.fingerprint(),
             remarks,
         };
-        Ok(Prepared { table, validation, split, record, flip: config.flip })
+        Ok(Prepared { table, validation, split, record, features, flip: config.flip })
     }
 
     /// Rows that equal an earlier one, and whether they are more than a table with its columns has
@@ -191,14 +212,33 @@ impl Prepared {
     }
 
     /// The rows to train on.
-    pub fn training(&self) -> TableRows<'_> {
-        let mirrored = self.record.image.filter(|_| self.flip).map(|[_, _, width]| width);
-        TableRows {
-            table: &self.table,
-            rows: &self.split.train,
-            scaling: &self.record.scaling,
-            mirrored,
+    pub fn training(&self) -> Box<dyn Rows + '_> {
+        let (table, rows) = (&self.table, &*self.split.train);
+        if let Some(features) = &self.features {
+            return Box::new(Questions { features, table, rows });
         }
+        let mirrored = self.record.image.filter(|_| self.flip).map(|[_, _, width]| width);
+        Box::new(TableRows { table, rows, scaling: &self.record.scaling, mirrored })
+    }
+
+    /// What is known of at most `limit` rows each to fit a base to and to choose it by, of a table
+    /// that is read as it comes.
+    pub fn observed(&self, limit: usize, held_out: usize, seed: Seed) -> Option<[Cells; 2]> {
+        let features = self.features.as_ref()?;
+        let of = |table: &Dataset, rows: &[usize], seed: Seed| {
+            let noise = &mut Noise::new(seed, 0..rows.len() as u64);
+            features.observed(&features.scaled(table, rows, noise))
+        };
+        let (table, rows) = self.held_out(held_out);
+        let train = of(&self.table, &self.some_training(limit), seed);
+        Some([train, of(table, &rows, seed.derive("held-out rows"))])
+    }
+
+    /// The question about the numbers of rows given their categories.
+    fn question(&self, features: &Features, table: &Dataset, rows: &[usize], seed: Seed) -> Batch {
+        let noise = &mut Noise::new(seed, 0..rows.len() as u64);
+        let (x, cells) = features.question(&features.scaled(table, rows, noise));
+        Batch::of(&x).given(Some(Condition::cells(cells)))
     }
 
     /// The table of the validation rows, and at most `limit` of them, drawn at random once for the
@@ -222,6 +262,9 @@ impl Prepared {
     /// split and `limit` alone. `seed` is that of the dequantisation.
     pub fn validation_rows(&self, limit: usize, seed: Seed) -> Tensor {
         let (table, rows) = self.held_out(limit);
+        if let Some(features) = &self.features {
+            return self.question(features, table, &rows, seed).x.to_kind(Kind::Float);
+        }
         scaled_rows(table, &rows, &self.record.scaling, seed).0.to_kind(Kind::Float)
     }
 
@@ -240,6 +283,12 @@ impl Prepared {
             return None;
         }
         let limit = config.validation_rows;
+        if let Some(features) = &self.features {
+            let (table, rows) = self.held_out(limit);
+            let batch = self.question(features, table, &rows, seed.derive("validation rows"));
+            let x = batch.x.to_kind(Kind::Float);
+            return Some(Validation::new(&x, seed).given(batch.condition));
+        }
         let judge = match self.record.levels() {
             Some(_) => Validation::of_levels(&self.validation_levels(limit), seed)
                 .in_batches_of(config.batch_size),
@@ -259,6 +308,9 @@ impl Prepared {
     /// At most `limit` training rows in the network's units, drawn as [`Prepared::validation_rows`]
     /// are, `[n, d]`.
     pub fn training_rows(&self, limit: usize, seed: Seed) -> Tensor {
+        if self.features.is_some() {
+            return self.training_batch(limit, seed).x;
+        }
         scaled_rows(&self.table, &self.some_training(limit), &self.record.scaling, seed).0
     }
 
@@ -266,6 +318,9 @@ impl Prepared {
     /// them.
     pub fn training_batch(&self, limit: usize, seed: Seed) -> Batch {
         let rows = self.some_training(limit);
+        if let Some(features) = &self.features {
+            return self.question(features, &self.table, &rows, seed);
+        }
         let (x, _) = scaled_rows(&self.table, &rows, &self.record.scaling, seed);
         Batch::of(&x).given(self.table.condition_of(&rows))
     }
@@ -297,8 +352,6 @@ fn mixture_table(name: &str, rows: usize, seed: Seed) -> Result<Dataset> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::Noise;
-    use crate::train::Rows;
 
     /// Images of 2×3 in an IDX file, whose levels count up, read for training.
     fn images(dir: &std::path::Path, config: DataConfig) -> Prepared {

@@ -317,6 +317,7 @@ impl Found {
             ..RunConfig::default()
         };
         let record = DataRecord {
+            schema: None,
             source,
             scaling: match (latents, &of) {
                 (false, _) => Scaling::Pixels(dim as usize),

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::Features;
 use crate::data::{
-    CellType, ColumnKind, Dataset, LatentsOf, MarginalChoice, Purpose, Scaling, TableOptions,
+    CellType, ColumnKind, Dataset, LatentsOf, MarginalChoice, Purpose, Scaling, Schema,
+    TableOptions,
 };
 use crate::model::NetworkConfig;
 use crate::{Error, Result};
@@ -17,6 +19,9 @@ pub struct DataRecord {
     pub source: String,
     /// The map between raw and network units, column by column.
     pub scaling: Scaling,
+    /// What the columns of a table are that is read as it comes: the scaling is of its numbers.
+    #[serde(default, rename = "columns", skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Schema>,
     /// How the maps were chosen, column by column, where that was left to
     /// [`Marginals::Auto`](crate::data::Marginals::Auto).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -46,7 +51,15 @@ pub struct DataRecord {
 impl DataRecord {
     /// The columns' names.
     pub fn names(&self) -> Vec<String> {
-        self.scaling.names()
+        match &self.schema {
+            Some(schema) => schema.kept().map(|column| column.name.clone()).collect(),
+            None => self.scaling.names(),
+        }
+    }
+
+    /// What a model sees of the rows of a table that is read as it comes.
+    pub fn features(&self) -> Option<Features> {
+        self.schema.as_ref().map(|schema| Features::of(schema, &self.scaling))
     }
 
     /// Channels, height and width, where rows are images of levels 0…255: their likelihoods are
@@ -64,6 +77,13 @@ impl DataRecord {
     pub(super) fn check(&self) -> std::result::Result<(), String> {
         if self.scaling.dim() == 0 {
             return Err("has no columns".into());
+        }
+        if let Some(features) = self.features() {
+            let numbers = features.layout().numbers.len().max(1);
+            return match self.image.is_none() && numbers == self.scaling.dim() {
+                true => Ok(()),
+                false => Err(format!("has {numbers} numbers, and maps of {}", self.scaling.dim())),
+            };
         }
         let Some(shape) = self.image else {
             return match self.latents {
@@ -131,6 +151,10 @@ impl DataRecord {
         path: &Path,
         options: &TableOptions,
     ) -> Result<Dataset> {
+        if let Some(schema) = &self.schema {
+            let options = TableOptions { unique: false, purpose, ..options.clone() };
+            return Dataset::read_with_schema(path, schema, &options);
+        }
         let options = TableOptions { unique: false, purpose, ..options.of_columns(&self.names()) };
         self.conform(Dataset::read_with(path, &options)?)
     }
@@ -141,6 +165,16 @@ impl DataRecord {
     /// [`Error::Data`] if rows are of another kind or shape, [`Error::Config`] if a column is
     /// missing.
     pub fn conform(&self, mut data: Dataset) -> Result<Dataset> {
+        if let Some(schema) = &self.schema {
+            return match data.schema() == Some(schema) {
+                true => Ok(data),
+                false => {
+                    let problem = "was not read by the schema of the run";
+                    let remedy = "read it with Density::read";
+                    Err(Error::data(data.called(), problem, remedy))
+                }
+            };
+        }
         let problem = match (data.latents_of(), &self.latents) {
             (found, own) if data.image() != self.image || found.is_some() != own.is_some() => {
                 let (found, own) = (in_words(data.image(), found), self.in_words());

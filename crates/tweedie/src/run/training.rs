@@ -58,12 +58,16 @@ impl Training {
                 Base::isotropic(prepared.training_parts(config.base.max_rows, seed))?
             }
             None => {
-                let rows = prepared.training_rows(config.base.max_rows, seed.derive("base rows"));
                 let mut base = config.base.clone();
                 if base.max_seconds == 0.0 {
                     base.max_seconds = BASE_SHARE * config.train.max_seconds;
                 }
-                Base::fit(&base, &rows, validation)?
+                let (limit, held_out) = (base.max_rows, config.train.validation_rows);
+                let seed = seed.derive("base rows");
+                match prepared.observed(limit, held_out, seed) {
+                    Some([rows, validation]) => Base::fit_mixed(&base, &rows, &validation)?,
+                    None => Base::fit(&base, &prepared.training_rows(limit, seed), validation)?,
+                }
             }
         };
         dir.write_setup(&prepared.record, &base, config)?;

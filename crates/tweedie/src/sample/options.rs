@@ -13,7 +13,7 @@ use crate::grid::SpacingConfig;
 use crate::likelihood::SolverOptions;
 use crate::model::{Denoiser, Guidance, Guided, GuidedCovariance, InMode, Model};
 use crate::noise::Seed;
-use crate::query::Condition;
+use crate::query::{Cells, Condition};
 use crate::schedule::Schedule;
 use crate::tensor::Count;
 use crate::watch::{Watch, check_stop};
@@ -74,6 +74,8 @@ pub struct Ground<'a> {
     pub grid: &'a [f64],
     /// The class of all samples; `None`: all classes in turn.
     pub class: Option<u32>,
+    /// Of a model of rows with cells: those of each sample.
+    pub cells: Option<&'a Cells>,
 }
 
 impl Chain<'_> {
@@ -400,14 +402,16 @@ impl Sampling {
         mut each: impl FnMut(Tensor, Range<u64>) -> Result<()>,
     ) -> Result<Clipped> {
         let mut clipped = Clipped::default();
-        let Ground { model, covariance, grid, class } = *ground;
+        let Ground { model, covariance, grid, class, cells } = *ground;
         let guided = self.guidance.map(|guidance| Guided::new(&model, guidance));
         let sampled: &dyn Denoiser = guided.as_ref().map_or(&model, |guided| guided);
         let batch = batch.max(1);
         for start in (0..n.max(1)).step_by(batch) {
             let rows = start as u64..start.saturating_add(batch).min(n) as u64;
             check_stop(watch)?;
-            let condition = condition_of(model.model(), class, rows.clone());
+            let of_cells = cells
+                .map(|cells| Condition::cells(cells.rows(rows.start as usize..rows.end as usize)));
+            let condition = of_cells.or_else(|| condition_of(model.model(), class, rows.clone()));
             let condition = condition.as_ref();
             let chain = Chain { model: sampled, covariance, grid, rows: rows.clone(), condition };
             let (part, held) = self.sampler.method().draw(self, &chain)?;

@@ -88,7 +88,9 @@ impl Density {
         let (levels, seed) = (options.of_levels(self), Seed(options.seed));
         let estimator = if levels { Estimator::Levels } else { Estimator::Elbo };
         let noise = dequantizer(&self.run, options.dequantization, options.start_time)?;
-        let part = Part { table: &judged.table, rows, dequantizer: &*noise };
+        let asked = self.asked(&[], options.dequantization)?;
+        let (table, asked) = (&judged.table, asked.as_ref());
+        let part = Part { table, rows, dequantizer: &*noise, asked };
         let mut grids = Grids::new(self, "evaluate", options.spacing, levels, batch);
         let mut lines = Vec::new();
         for &covariance in covariances {
@@ -126,6 +128,10 @@ impl Density {
     ) -> Result<(Vec<Line>, Vec<(Subject, String)>)> {
         let run = &self.run;
         let seed = Seed(run.config.seed).derive("baselines");
+        if let Some(values) = self.of_mixture(&judged.table, rows, seed) {
+            let subject = Subject::Base { components: run.model.base().components() };
+            return Ok((vec![Line::of_rows(subject, Claim::Exact, values)], Vec::new()));
+        }
         // images have no densities but the base: taken in parts, since they are large
         let (mut of_base, mut log_jacobian) = (Vec::new(), Vec::new());
         let base = run.model.base().to(Device::Cpu, Kind::Double);

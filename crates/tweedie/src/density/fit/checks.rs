@@ -1,6 +1,7 @@
 //! What cannot be fitted, or gone on with.
 
 use super::FitOptions;
+use crate::model::BaseKind;
 use crate::objective::Trains;
 use crate::run::{DataRecord, RunConfig};
 use crate::{Error, Result};
@@ -47,7 +48,13 @@ pub(super) fn fit_to(config: &mut RunConfig, record: &DataRecord) -> Result<()> 
             let remedy = "leave it out, or give images as data.source";
             return Err(Error::config("model.network.kind", problem, remedy));
         }
-        return Ok(());
+        return match record.schema.is_some() && config.base.kind != BaseKind::Mixture {
+            true => {
+                let problem = format!("{}, of a table with categories and holes", config.base.kind);
+                Err(Error::config("base.kind", problem, "give mixture, or leave it out"))
+            }
+            false => Ok(()),
+        };
     };
     let (Some(own), Some((requested, null_class))) = (own, network.classes_mut()) else {
         let problem = "the data are images, for which the network is a U-Net or a DiT, and the \

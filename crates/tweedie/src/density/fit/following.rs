@@ -55,6 +55,10 @@ pub(super) fn of_data(config: &RunConfig, record: &DataRecord, options: &FitOpti
             let rank = rank.min(record.scaling.dim() as i64);
             layer.set("model.head.structure", toml::Value::Table(rank_of(rank)));
         }
+        if let Some(features) = record.features() {
+            let categories = features.cells().categories.iter().map(|&n| (n as i64).into());
+            layer.set("model.network.categories", categories.collect::<Vec<toml::Value>>());
+        }
         return layer;
     };
     if matches!(config.objective, ObjectiveConfig::Lm { .. }) {

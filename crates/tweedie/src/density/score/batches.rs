@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use crate::data::Dataset;
 use crate::density::Density;
+use crate::density::mixed::{Asked, Question};
 use crate::dequantize::{Dequantized, Dequantizer};
 use crate::likelihood::{Estimate, Estimation, FAR, mean_and_error};
 use crate::model::Denoiser;
-use crate::noise::Seed;
+use crate::noise::{Noise, Seed};
 use crate::query::{Batch, Condition};
 use crate::run::{Run, dequantized_from, level_rows};
 use crate::tensor::to_vec;
@@ -21,6 +22,8 @@ pub(in crate::density) struct Part<'a> {
     pub table: &'a Dataset,
     pub rows: &'a [usize],
     pub dequantizer: &'a dyn Dequantizer,
+    /// What is asked about the rows of a table that is read as it comes.
+    pub asked: Option<&'a Asked>,
 }
 
 /// Log-likelihoods of a part in the data's own units: the estimate in network units plus the offset
@@ -58,7 +61,7 @@ fn score_batches(
     tell: bool,
     watch: &mut dyn Watch,
 ) -> Result<Estimate> {
-    let Part { table, rows, dequantizer } = part;
+    let Part { table, rows, dequantizer, asked } = part;
     let (method, n) = (settings.estimator.method(), rows.len());
     let repeats = method.repeats(settings);
     let classes = table.classes_of(rows);
@@ -66,16 +69,32 @@ fn score_batches(
     let estimator = settings.build(&model)?;
     let total = (n * repeats) as u64;
     watch.begin("score", total);
+    let named = |e: Error| e.named(|row| table.place(rows[row as usize]).to_string());
     let mut of_batch = |numbers: Range<usize>| {
         let own = &rows[numbers.clone()];
         let mut all = Draws::default();
         for draw in 0..repeats {
             check_stop(watch)?;
             let seed = seed.derive(&format!("draw {draw}"));
+            let noise = seed.derive("dequantise");
+            if let Some(asked) = asked {
+                let noise = &mut Noise::new(noise, numbers.start as u64..numbers.end as u64);
+                let Question { batch, log_jacobian, of_categories } =
+                    asked.question(&run.model, table, own, noise);
+                let mut estimate =
+                    estimator.of_targets(&batch, seed, numbers.start as u64).map_err(named)?;
+                watch.stage(&estimate.estimator);
+                estimate.shift(&log_jacobian);
+                let values = estimate.values.iter_mut().zip(of_categories);
+                values.for_each(|(value, of_categories)| *value += of_categories);
+                all.add(estimate);
+                let done = numbers.start * repeats + own.len() * (draw + 1);
+                watch.progress(done as u64, total);
+                continue;
+            }
             let (x, offsets) = match method.scores_levels() {
                 true => (level_rows(table, own, &run.data.scaling), vec![0.0; own.len()]),
                 false => {
-                    let noise = seed.derive("dequantise");
                     let Dequantized { rows, offsets } =
                         dequantized_from(table, own, dequantizer, noise, numbers.start as u64);
                     (rows, offsets)
@@ -84,9 +103,8 @@ fn score_batches(
             let classes = classes.as_ref().map(|classes| &classes[numbers.clone()]);
             let condition = classes.map(Condition::classes);
             let batch = Batch { x: run.model.space().place(&x), condition };
-            let mut estimate = estimator
-                .of_targets(&batch, seed, numbers.start as u64)
-                .map_err(|e| e.named(|row| table.place(rows[row as usize]).to_string()))?;
+            let mut estimate =
+                estimator.of_targets(&batch, seed, numbers.start as u64).map_err(named)?;
             watch.stage(&estimate.estimator);
             estimate.shift(&offsets);
             all.add(estimate);
@@ -94,8 +112,11 @@ fn score_batches(
             watch.progress(done as u64, total);
         }
         let mut estimate = all.mean();
-        for flag in
-            estimate.flags.iter_mut().filter(|flag| estimate.values[flag.row] == f64::NEG_INFINITY)
+        let far = asked.is_none();
+        for flag in estimate
+            .flags
+            .iter_mut()
+            .filter(|flag| far && estimate.values[flag.row] == f64::NEG_INFINITY)
         {
             flag.reason = too_far(run, table, own[flag.row]).unwrap_or(flag.reason.clone());
         }

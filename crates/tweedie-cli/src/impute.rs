@@ -1,0 +1,82 @@
+//! `tweedie impute`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use tweedie::Result;
+use tweedie::data::{OutputFile, TableFormat};
+use tweedie::density::SampleOptions;
+
+use crate::common::{Arithmetic, Common};
+use crate::console::{Console, say};
+use crate::output::check_output;
+use crate::reading::{Reading, left_out};
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Each missing cell is drawn from its distribution given the other cells of its row; cells that are \
+there stay as they are. Another --seed gives another draw: several of them show how sure the filled \
+cells are.
+
+Examples:
+  tweedie impute runs/people holes.csv -o filled.csv
+  tweedie impute runs/people holes.csv --seed 1 -o filled-1.csv")]
+pub struct Arguments {
+    /// The run directory, of a run trained with --types
+    run: PathBuf,
+    /// The rows to fill, with the columns the run was trained on
+    data: PathBuf,
+    /// Steps of the chain
+    #[arg(long, value_name = "K", default_value_t = SampleOptions::default().steps)]
+    steps: usize,
+    /// Seed of the draws
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Rows at a time [default: 4096]
+    #[arg(long, value_name = "B")]
+    batch_size: Option<usize>,
+    /// The rows without missing cells: .csv, .tsv or .parquet; - is CSV on standard output
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    arithmetic: Arithmetic,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let (common, out) = (&arguments.common, &arguments.out);
+    let (device, quiet) = (common.prepare()?, common.quiet);
+    let options = SampleOptions {
+        steps: arguments.steps,
+        seed: arguments.seed,
+        batch_size: arguments.batch_size,
+        ..SampleOptions::default()
+    };
+    options.check()?;
+    TableFormat::of(out)?;
+    check_output("--out", out, &[&arguments.data], &arguments.run, common.json)?;
+    let (density, remarks) = arguments.arithmetic.load(common, &arguments.run, device)?;
+    let table = arguments.reading.table(density.run(), &arguments.data)?;
+    let left_out = left_out(&table, quiet);
+    let file = OutputFile::create(out)?;
+    let mut console = Console::new(quiet);
+    let samples = density.sample_given(&table, &options, &mut console)?;
+    drop(console);
+    samples.write_to(file)?;
+    let holes = table.holes();
+    let answer = json!({
+        "rows": table.rows(), "filled": holes, "out": out, "left_out": left_out,
+        "remarks": remarks,
+    });
+    let text = format!("{holes} missing cells of {} rows are filled", table.rows());
+    // standard output may be where the rows went
+    match !common.json && out.as_os_str() == "-" {
+        true => say(quiet, text),
+        false => common.print(&answer, text),
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Tables as they come, from a shell: trained, scored, sampled given cells, filled and judged.
+
+mod common;
+
+use std::fs::{read_to_string, write};
+
+use common::{fail, succeed, tweedie};
+
+#[test]
+fn a_table_with_categories_and_holes() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let mut text = String::from("height,kind,seen,count\n");
+    for i in 0..240u32 {
+        let (kind, shift) = [("oak", 9.0), ("elm", 4.0)][(i * 7 % 5 / 3) as usize];
+        let height = shift + f64::from(i * i * 31 % 97) / 20.0;
+        let kind = if i % 17 == 4 { "" } else { kind };
+        let height = if i % 19 == 7 { "NA".into() } else { format!("{height:.2}") };
+        text += &format!("{height},{kind},2024-05-{:02},{}\n", 1 + i * 13 % 28, i * 11 % 23);
+    }
+    let (data, run) = (at("trees.csv"), at("run"));
+    write(&data, &text).unwrap();
+    fail(&["train", "--data", &data, "--out", &run], 2, &["trees.csv"]);
+    let train = ["train", "--data", &data, "--out", &run, "--iterations", "2", "--width", "8"];
+    fail(&[&train[..], &["--types", "kind=colour"]].concat(), 2, &["--types", "colour"]);
+    fail(&[&train[..], &["--types", "bark=number"]].concat(), 2, &["bark"]);
+    let trained = tweedie(&[&train[..], &["--types", "auto"]].concat());
+    let said = String::from_utf8_lossy(&trained.stderr).into_owned();
+    assert!(trained.status.success() && said.contains("kind    category"), "{said}");
+
+    let scores = at("scores.csv");
+    succeed(&["score", &run, &data, "--steps", "5", "--draws", "1", "-o", &scores]);
+    let lines = read_to_string(&scores).unwrap();
+    assert!(lines.starts_with("height,kind,seen,count,log_likelihood"), "{lines}");
+    assert_eq!(lines.lines().count(), 241);
+    succeed(&["score", &run, &data, "--steps", "5", "--draws", "1", "--given", "kind,seen"]);
+    fail(&["score", &run, &data, "--given", "bark"], 2, &["--given", "bark", "height, kind"]);
+
+    let samples = at("samples.csv");
+    let sample = ["sample", &run, "-n", "20", "--steps", "5", "-o", &samples];
+    succeed(&[&sample[..], &["--given", "kind=elm", "--given", "seen=2024-05-03"]].concat());
+    let drawn = read_to_string(&samples).unwrap();
+    assert!(drawn.lines().skip(1).all(|line| line.contains(",elm,2024-05-03,")), "{drawn}");
+    fail(&[&sample[..], &["--given", "kind=ash"]].concat(), 2, &["kind", "ash", "elm"]);
+    fail(&[&sample[..], &["--given", "bark=1"]].concat(), 2, &["--given", "bark"]);
+    fail(&[&sample[..], &["--given", "kind"]].concat(), 2, &["COLUMN=CELL"]);
+    assert_eq!(read_to_string(&samples).unwrap(), drawn);
+
+    let filled = at("filled.csv");
+    let said = succeed(&["impute", &run, &data, "--steps", "5", "-o", &filled]);
+    assert!(said.contains("missing cells of 240 rows"), "{said}");
+    let after = read_to_string(&filled).unwrap();
+    for (before, after) in text.lines().zip(after.lines()) {
+        let cells = before.split(',').zip(after.split(','));
+        assert!(cells.clone().all(|(_, b)| !b.is_empty() && b != "NA"), "{after}");
+        assert!(cells.clone().all(|(a, b)| a == b || a.is_empty() || a == "NA"), "{before}");
+    }
+
+    let judge = ["evaluate", &run, "--steps", "5"];
+    let said = succeed(&[&judge[..], &["--metrics", "nll,quality", "--target", "kind"]].concat());
+    assert!(said.contains("the model's base") && said.contains("C2ST"), "{said}");
+    fail(&[&judge[..], &["--metrics", "mmd"]].concat(), 2, &["--metrics", "nll or quality"]);
+    fail(&[&judge[..], &["--target", "kind"]].concat(), 2, &["--target"]);
+    fail(&["encode", &run, &data, "-o", &at("z.npy")], 2, &["missing cells"]);
+    fail(&["dequantize", &run], 2, &["missing cells"]);
+    fail(&["report", &run], 2, &["missing cells", "tweedie evaluate"]);
+    fail(&["sample", &run, "-n", "4", "-o", &at("sheet.png")], 2, &["--out", "pictures"]);
+}

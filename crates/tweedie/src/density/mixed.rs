@@ -1,0 +1,320 @@
+//! Densities of tables that are read as they come: with categories, dates and missing cells.
+//!
+//! A row's categories come first, then its numbers given them: `p(c) p(x | c)`, with respect to
+//! counting measure on categories and Lebesgue measure on numbers. The distribution of the
+//! categories is that of the base, a mixture; the network corrects that of the numbers. What is
+//! missing or given has its role in both.
+
+use crate::data::{Dataset, RawColumn, RawTable};
+use crate::dequantize::Dequantization;
+use crate::mixture::MixedMixture;
+use crate::model::{Base, Denoiser, Model};
+use crate::noise::{Noise, Seed};
+use crate::query::{Batch, Cells, Condition, Role};
+use crate::run::{FeatureRows, Features};
+use crate::sample::{Clipped, Ground};
+use crate::tensor::to_vec;
+use crate::watch::{Silent, Watch};
+use crate::{Error, Result};
+
+use super::grids::Grids;
+use super::{Density, SampleOptions, Samples};
+
+/// The mixture over numbers and categories that a model corrects.
+fn mixture(model: &Model) -> &MixedMixture {
+    match model.base() {
+        Base::Mixed(mixture) => mixture,
+        _ => panic!("a model of rows with categories on a mixture over them"),
+    }
+}
+
+/// What is asked about rows: everything that is there, given some columns.
+pub(super) struct Asked {
+    features: Features,
+    /// Of each number and of each category whether it is given.
+    given: [Vec<bool>; 2],
+}
+
+/// Rows as a model is asked about them.
+pub(super) struct Question {
+    /// The targets among the numbers, and the cells.
+    pub(super) batch: Batch,
+    /// `ln |d scaled/d raw|`, summed over the targets of each row.
+    pub(super) log_jacobian: Vec<f64>,
+    /// `ln p` of the categories that are targets given the rest that is given, of each row.
+    pub(super) of_categories: Vec<f64>,
+}
+
+impl Asked {
+    /// The question about rows of `table`, whose noise within bins comes from `noise`.
+    pub(super) fn question(
+        &self,
+        model: &Model,
+        table: &Dataset,
+        rows: &[usize],
+        noise: &mut Noise,
+    ) -> Question {
+        let (features, [of_numbers, of_categories]) = (&self.features, &self.given);
+        let FeatureRows { numbers, log_slopes, codes } = features.scaled(table, rows, noise);
+        let (layout, d) = (features.cells(), features.cells().numbers);
+        let role = |(i, x): (usize, &f64)| match (x.is_nan(), of_numbers[i % d]) {
+            (true, _) => Role::Absent,
+            (_, true) => Role::Given,
+            (_, false) => Role::Target,
+        };
+        let roles: Vec<Role> = numbers.iter().enumerate().map(role).collect();
+        let known: Vec<f64> = numbers
+            .iter()
+            .zip(&roles)
+            .map(|(&x, &role)| if role == Role::Given { x } else { f64::NAN })
+            .collect();
+        let c = layout.categories.len();
+        let before: Vec<u32> = (codes.iter().enumerate())
+            .map(|(i, &code)| if of_categories[i % c] { code } else { Cells::MISSING })
+            .collect();
+        let log_density = |codes: &[u32]| {
+            let cells = Cells::observed(layout.clone(), known.clone(), codes.to_vec());
+            to_vec(&mixture(model).log_density(&cells))
+        };
+        let given = numbers.iter().map(|x| if x.is_nan() { 0.0 } else { *x }).collect();
+        let cells = Cells::new(layout.clone(), given, roles, codes.clone());
+        let log_jacobian = log_slopes.chunks_exact(d).zip(cells.roles().chunks_exact(d));
+        let log_jacobian = log_jacobian
+            .map(|(slopes, roles)| {
+                let targets = slopes.iter().zip(roles).filter(|(_, role)| **role == Role::Target);
+                targets.map(|(slope, _)| slope).sum()
+            })
+            .collect();
+        let of_categories = log_density(&codes)
+            .iter()
+            .zip(log_density(&before))
+            .map(|(all, before)| all - before)
+            .collect();
+        let x = features.of_targets(&numbers, &cells);
+        let batch = Batch::of(&model.space().place(&x)).given(Some(Condition::cells(cells)));
+        Question { batch, log_jacobian, of_categories }
+    }
+}
+
+impl Density {
+    /// What the model sees of the rows of a table that is read as it comes.
+    pub(super) fn features(&self) -> Option<Features> {
+        self.run.data.features()
+    }
+
+    /// Refuses a density of a table that was read as it comes, for what is of numbers alone.
+    pub(super) fn check_numbers_alone(&self, field: &str, remedy: &str) -> Result<()> {
+        match self.run.data.schema {
+            None => Ok(()),
+            Some(_) => {
+                let problem = format!("{} is a run with categories or missing cells", self.name());
+                Err(Error::config(field, problem, remedy))
+            }
+        }
+    }
+
+    /// The exact log-likelihoods of rows of such a table under the base, nats per row in the data's
+    /// units.
+    pub(super) fn of_mixture(
+        &self,
+        table: &Dataset,
+        rows: &[usize],
+        seed: Seed,
+    ) -> Option<Vec<f64>> {
+        let features = self.features()?;
+        let noise = &mut Noise::new(seed, 0..rows.len() as u64);
+        let scaled = features.scaled(table, rows, noise);
+        let values = to_vec(&mixture(&self.run.model).log_density(&features.observed(&scaled)));
+        let log_jacobian = scaled.log_jacobian(features.cells().numbers);
+        Some(values.iter().zip(log_jacobian).map(|(value, jacobian)| value + jacobian).collect())
+    }
+
+    /// What is asked about rows of such a table, given these columns.
+    pub(super) fn asked(
+        &self,
+        columns: &[String],
+        dequantization: Dequantization,
+    ) -> Result<Option<Asked>> {
+        let Some(features) = self.features() else {
+            return match columns {
+                [] => Ok(None),
+                [first, ..] => {
+                    let problem = format!("`{first}`: the run is of numbers alone");
+                    let remedy = "leave it out, or train with data.types";
+                    Err(Error::config("score.given", problem, remedy))
+                }
+            };
+        };
+        if dequantization != Dequantization::Uniform {
+            let problem = format!("{dequantization}, of a table with categories and holes");
+            return Err(Error::config("score.dequantization", problem, "leave it out"));
+        }
+        let names = self.run.data.names();
+        if let Some(unknown) = columns.iter().find(|column| !names.contains(column)) {
+            let problem = format!("the run has no column `{unknown}`");
+            let remedy = format!("name some of {}", names.join(", "));
+            return Err(Error::config("score.given", problem, remedy));
+        }
+        if names.iter().all(|name| columns.contains(name)) {
+            let remedy = "leave one out at least";
+            return Err(Error::config("score.given", "all columns are given", remedy));
+        }
+        let layout = features.layout();
+        let mut of_numbers: Vec<bool> =
+            layout.numbers.iter().map(|number| columns.contains(&number.name)).collect();
+        of_numbers.resize(features.cells().numbers, false);
+        let of_categories =
+            layout.categories.iter().map(|category| columns.contains(&category.name)).collect();
+        Ok(Some(Asked { features, given: [of_numbers, of_categories] }))
+    }
+
+    /// `n` rows in which cells of these columns are given, as a file would have them, and all
+    /// others are missing: for [`Density::impute`], which then samples the others given these.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the density is of numbers alone or a column is not one of its own;
+    /// [`Error::Data`] for a cell that its column cannot have.
+    pub fn given_rows(&self, cells: &[(String, String)], n: usize) -> Result<Dataset> {
+        let Some(schema) = &self.run.data.schema else {
+            let problem = format!("{} is a run of numbers alone", self.name());
+            return Err(Error::config("sample.given", problem, "train with data.types"));
+        };
+        let names = self.run.data.names();
+        for (i, (name, _)) in cells.iter().enumerate() {
+            let bad = |problem: String, remedy: String| {
+                Err(Error::config("sample.given", problem, remedy))
+            };
+            if !names.contains(name) {
+                let remedy = format!("name some of {}", names.join(", "));
+                return bad(format!("the run has no column `{name}`"), remedy);
+            }
+            if cells[..i].iter().any(|(earlier, _)| earlier == name) {
+                return bad(format!("`{name}` is given twice"), "give it once".into());
+            }
+        }
+        let column = |name: String| {
+            let cell = cells.iter().find(|(given, _)| *given == name).map_or("", |(_, cell)| cell);
+            RawColumn::cells(name, std::iter::repeat_n(cell, n))
+        };
+        let table = RawTable::new(names.into_iter().map(column).collect())?;
+        Dataset::of_raw(table, schema)
+    }
+
+    /// Samples of what is missing in the rows of `data`, given what is there: a draw of each row,
+    /// with what is there as it is.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the density is of numbers alone; as [`Density::sample`].
+    pub fn impute(&self, data: &Dataset, options: &SampleOptions) -> Result<Dataset> {
+        let samples = self.sample_given(data, options, &mut Silent)?;
+        Ok(samples.table.expect("a table of samples"))
+    }
+
+    /// As [`Density::impute`], with progress and remarks.
+    ///
+    /// # Errors
+    /// As [`Density::impute`], and [`Error::Interrupted`].
+    pub fn sample_given(
+        &self,
+        data: &Dataset,
+        options: &SampleOptions,
+        watch: &mut dyn Watch,
+    ) -> Result<Samples> {
+        options.check()?;
+        let Some(features) = self.features() else {
+            let problem = format!("{} is a run of numbers alone", self.name());
+            return Err(Error::config("sample.given", problem, "train with data.types"));
+        };
+        let data = self.run.data.conform(data.clone())?;
+        let rows: Vec<usize> = (0..data.rows()).collect();
+        let seed = Seed(options.seed).derive("dequantise");
+        let known = features.scaled(&data, &rows, &mut Noise::new(seed, 0..rows.len() as u64));
+        let (drawn, clipped) = self.completed(&features, &known, options, watch)?;
+        Ok(self.table_of_samples(data.filled(&drawn), clipped))
+    }
+
+    /// Rows of which `known` is known, and the rest drawn: first the categories, then the numbers
+    /// that these leave; what was clipped.
+    pub(super) fn completed(
+        &self,
+        features: &Features,
+        known: &FeatureRows,
+        options: &SampleOptions,
+        watch: &mut dyn Watch,
+    ) -> Result<(Dataset, Clipped)> {
+        options.check_images(false, &self.name())?;
+        options.check_model(&self.run.model)?;
+        let batch = self.batch("sample.batch_size", options.batch_size, SampleOptions::BATCH)?;
+        let sampling = self.sampling(options);
+        self.check_adaptive("sample.sampler", sampling.steps_taken().is_none())?;
+        if let Some(covariance) = sampling.covariance_taken() {
+            self.prepare(covariance, batch, watch)?;
+        }
+        let (layout, d) = (features.cells(), features.cells().numbers);
+        let n = known.numbers.len() / d;
+        let observed = features.observed(known);
+        let mut codes = Vec::with_capacity(known.codes.len());
+        let seed = Seed(options.seed).derive("categories");
+        for start in (0..n).step_by(batch) {
+            let rows = start..n.min(start + batch);
+            let noise = &mut Noise::new(seed, rows.start as u64..rows.end as u64);
+            codes.extend(mixture(&self.run.model).complete(&observed.rows(rows), noise).1);
+        }
+        let c = layout.categories.len();
+        let role = |i: usize| {
+            let (row, k) = (i / d, i % d);
+            let number = features.layout().numbers.get(k);
+            let at_atom = number.is_none_or(|number| {
+                number.gate.is_some_and(|gate| {
+                    codes[row * c + gate] as usize + 1 != layout.categories[gate]
+                })
+            });
+            match (known.numbers[i].is_nan(), at_atom) {
+                (false, _) => Role::Given,
+                (true, true) => Role::Absent,
+                (true, false) => Role::Target,
+            }
+        };
+        let roles: Vec<Role> = (0..known.numbers.len()).map(role).collect();
+        let given = known.numbers.iter().map(|x| if x.is_nan() { 0.0 } else { *x }).collect();
+        let cells = Cells::new(layout.clone(), given, roles, codes.clone());
+        let mut grids = Grids::new(self, "sample", options.spacing, false, batch);
+        let grid = grids.of_chain(&sampling, watch)?;
+        let covariance = &*self.covariance(sampling.covariance)?;
+        let ground = Ground {
+            model: self.model(),
+            covariance,
+            grid: &grid,
+            class: None,
+            cells: Some(&cells),
+        };
+        watch.begin("sample", n as u64);
+        let drawn = sampling.draw(&ground, (n, batch), watch);
+        watch.end();
+        let (drawn, clipped) = drawn?;
+        let numbers: Vec<f64> = to_vec(&drawn)
+            .into_iter()
+            .zip(cells.roles().iter().zip(&known.numbers))
+            .map(|(drawn, (role, &known))| match role {
+                Role::Target => drawn,
+                Role::Given => known,
+                Role::Absent => f64::NAN,
+            })
+            .collect();
+        Ok((features.table(&numbers, &codes), clipped))
+    }
+
+    /// A table as samples.
+    pub(super) fn table_of_samples(&self, table: Dataset, clipped: Clipped) -> Samples {
+        Samples {
+            values: Vec::new(),
+            columns: table.names(),
+            types: Vec::new(),
+            image: None,
+            latents: None,
+            labels: None,
+            clipped,
+            table: Some(table),
+        }
+    }
+}

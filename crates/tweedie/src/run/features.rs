@@ -1,0 +1,273 @@
+//! Rows of a table with categories and holes in a model's units.
+
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::data::{
+    Column, ColumnKind, ColumnScaling, Dataset, Dequantize, Grid, MarginalChoice, MixedLayout,
+    NumberFeature, ScaledColumn, Scaling, ScalingOptions, Schema, Values,
+};
+use crate::noise::{Noise, Seed};
+use crate::query::{Batch, CellLayout, Cells, Condition, Role};
+use crate::tensor::upload;
+use crate::train::Rows;
+use crate::{Error, Result};
+
+/// What a model sees of the rows of a table with categories and holes: numbers, each brought to the
+/// model's units by a map of its own, and codes of categories. A table without numbers has one that
+/// is absent from every row.
+#[derive(Clone, Debug)]
+pub struct Features {
+    layout: MixedLayout,
+    cells: Arc<CellLayout>,
+    scaling: Scaling,
+}
+
+/// Rows in a model's units.
+#[derive(Clone, Debug, Default)]
+pub struct FeatureRows {
+    /// Numbers `[n, d]` row-major, NaN where one is absent.
+    pub numbers: Vec<f64>,
+    /// `ln |d scaled/d raw|` of each number, `[n, d]`; 0 where it is absent.
+    pub log_slopes: Vec<f64>,
+    /// Codes of categories `[n, c]`, [`Cells::MISSING`] where one is absent.
+    pub codes: Vec<u32>,
+}
+
+impl FeatureRows {
+    /// The sum of `ln |d scaled/d raw|` over the present numbers of each row of `d`.
+    pub fn log_jacobian(&self, d: usize) -> Vec<f64> {
+        self.log_slopes.chunks_exact(d).map(|row| row.iter().sum()).collect()
+    }
+}
+
+/// The map of a number that no row has.
+const NOWHERE: ColumnScaling = ColumnScaling::Affine { shift: 0.0, scale: 1.0 };
+
+impl Features {
+    /// Fits the maps on `rows` of a table with a schema, each on the numbers that are there.
+    ///
+    /// # Errors
+    /// As [`Scaling::choose`].
+    ///
+    /// # Panics
+    /// If the table has no schema.
+    pub fn fit(
+        table: &Dataset,
+        rows: &[usize],
+        options: &ScalingOptions,
+        seed: Seed,
+    ) -> Result<(Features, Vec<MarginalChoice>)> {
+        if options.dequantize != Dequantize::None {
+            let problem = "the columns of this table say themselves which lie on a grid";
+            let remedy = "leave it out; data.types says what a column is";
+            return Err(Error::config("data.scaling.dequantize", problem, remedy));
+        }
+        let layout = MixedLayout::new(table.schema().expect("a table with a schema"));
+        let encoded = layout.encode(table, rows);
+        let (d, mut columns, mut choices) = (layout.numbers.len(), Vec::new(), Vec::new());
+        for (k, number) in layout.numbers.iter().enumerate() {
+            let present = encoded.numbers.iter().skip(k).step_by(d.max(1)).copied();
+            let present: Vec<f32> = present.filter(|value| !value.is_nan()).collect();
+            let (map, choice) = fitted(number, present, options, seed)?;
+            columns.push(ScaledColumn { column: column_of(number), grid: number.grid, map });
+            choices.extend(choice);
+        }
+        if d == 0 {
+            let column = Column { name: String::new(), kind: ColumnKind::Float };
+            columns.push(ScaledColumn { column, grid: None, map: NOWHERE });
+        }
+        Ok((Features::with_layout(layout, Scaling::Columns(columns)), choices))
+    }
+
+    /// The features of a table with this schema, whose numbers have this scaling.
+    pub fn of(schema: &Schema, scaling: &Scaling) -> Features {
+        Features::with_layout(MixedLayout::new(schema), scaling.clone())
+    }
+
+    fn with_layout(layout: MixedLayout, scaling: Scaling) -> Features {
+        let categories = layout.categories.iter().map(|category| category.size).collect();
+        let cells = Arc::new(CellLayout { numbers: scaling.dim(), categories });
+        Features { layout, cells, scaling }
+    }
+
+    /// Numbers and categories of a row.
+    pub fn cells(&self) -> &Arc<CellLayout> {
+        &self.cells
+    }
+
+    /// The columns' features.
+    pub fn layout(&self) -> &MixedLayout {
+        &self.layout
+    }
+
+    /// The maps of the numbers.
+    pub fn scaling(&self) -> &Scaling {
+        &self.scaling
+    }
+
+    /// Rows of a table, numbers on a grid dequantised uniformly; row `i` of them takes a uniform for
+    /// each such number, absent or not, of stream `i` of `noise`.
+    pub fn scaled(&self, table: &Dataset, rows: &[usize], noise: &mut Noise) -> FeatureRows {
+        let encoded = self.layout.encode(table, rows);
+        let (own, d) = (self.layout.numbers.len(), self.cells.numbers);
+        let levels = self.scaling.level_columns();
+        let uniform = noise.uniform(levels.len());
+        let mut all = FeatureRows { codes: encoded.codes, ..FeatureRows::default() };
+        for row in 0..rows.len() {
+            for k in 0..d {
+                let raw = if own == 0 { f32::NAN } else { encoded.numbers[row * own + k] };
+                let noise = levels.iter().position(|&level| level == k).map_or(0.0, |at| {
+                    let Grid { bin, .. } = self.scaling.grid(k).expect("a grid");
+                    bin * (uniform[row * levels.len() + at] - 0.5)
+                });
+                let (scaled, log_slope) = match raw.is_nan() {
+                    true => (f64::NAN, 0.0),
+                    false => {
+                        let (scaled, slope) = self.scaling.map(k).forward(f64::from(raw) + noise);
+                        (scaled, slope.ln())
+                    }
+                };
+                all.numbers.push(scaled);
+                all.log_slopes.push(log_slope);
+            }
+        }
+        all
+    }
+
+    /// `n` rows of which nothing is known.
+    pub fn nothing(&self, n: usize) -> FeatureRows {
+        let (d, c) = (self.cells.numbers, self.cells.categories.len());
+        FeatureRows {
+            numbers: vec![f64::NAN; n * d],
+            log_slopes: vec![0.0; n * d],
+            codes: vec![Cells::MISSING; n * c],
+        }
+    }
+
+    /// What is known of rows, all of it given.
+    pub fn observed(&self, rows: &FeatureRows) -> Cells {
+        Cells::observed(self.cells.clone(), rows.numbers.clone(), rows.codes.clone())
+    }
+
+    /// The question about the numbers of rows given their categories: `x_0` `[n, d]`, 0 where a
+    /// number is absent, f64, and the cells.
+    pub fn question(&self, rows: &FeatureRows) -> (Tensor, Cells) {
+        let cells = Cells::targets(self.cells.clone(), &rows.numbers, rows.codes.clone());
+        (self.of_targets(&rows.numbers, &cells), cells)
+    }
+
+    /// The targets among numbers `[n, d]`, 0 elsewhere, f64.
+    pub fn of_targets(&self, numbers: &[f64], cells: &Cells) -> Tensor {
+        let target = |(&x, &role): (&f64, &Role)| if role == Role::Target { x } else { 0.0 };
+        let x: Vec<f64> = numbers.iter().zip(cells.roles()).map(target).collect();
+        Tensor::from_slice(&x).view([-1, self.cells.numbers as i64])
+    }
+
+    /// The table of rows in the model's units, numbers `[n, d]` and codes `[n, c]`: with the
+    /// schema's columns, types and names.
+    pub fn table(&self, numbers: &[f64], codes: &[u32]) -> Dataset {
+        let raw = match self.layout.numbers.is_empty() {
+            true => Vec::new(),
+            false => self.scaling.inverse_unrounded(numbers),
+        };
+        self.layout.decode(&raw, codes)
+    }
+}
+
+/// The column of a number.
+fn column_of(number: &NumberFeature) -> Column {
+    let whole = number.grid.is_some_and(|grid| grid.bin == 1.0 && grid.origin.fract() == 0.0);
+    let kind = if whole { ColumnKind::Integer } else { ColumnKind::Float };
+    Column { name: number.name.clone(), kind }
+}
+
+/// The map of a number, fitted on its values, those of a grid with their noise, and how it was
+/// chosen. Fewer than two different values have no spread: one step of the grid, or 1, is a unit.
+fn fitted(
+    number: &NumberFeature,
+    mut values: Vec<f32>,
+    options: &ScalingOptions,
+    seed: Seed,
+) -> Result<(ColumnScaling, Option<MarginalChoice>)> {
+    if let Some(Grid { bin, .. }) = number.grid {
+        let noise = Noise::new(seed.derive(&number.name), 0..values.len() as u64).uniform(1);
+        values.iter_mut().zip(noise).for_each(|(value, u)| *value += (bin * (u - 0.5)) as f32);
+    }
+    let first = values.first().copied();
+    if values.iter().all(|&value| Some(value) == first) {
+        let scale = number.grid.map_or(1.0, |grid| grid.bin);
+        let shift = first.unwrap_or_default().into();
+        return Ok((ColumnScaling::Affine { shift, scale }, None));
+    }
+    let rows: Vec<usize> = (0..values.len()).collect();
+    let table = Dataset::of_columns(vec![(number.name.clone(), Values::Single(values))])?;
+    let (scaling, choices) = Scaling::choose(&table, &rows, options)?;
+    Ok((scaling.map(0).clone(), choices.into_iter().next()))
+}
+
+/// Training rows, and the questions that are drawn about them.
+///
+/// In half of the draws the numbers that are there are the targets, given the categories that are.
+/// In the other half some of both are not: of the numbers a uniform share are no targets, but given
+/// or, as often, absent, and of the categories a uniform share is not given.
+pub(super) struct Questions<'a> {
+    pub(super) features: &'a Features,
+    pub(super) table: &'a Dataset,
+    pub(super) rows: &'a [usize],
+}
+
+impl Questions<'_> {
+    fn draw(&self, rows: &[usize], noise: &mut Noise) -> (Tensor, Cells) {
+        let chosen: Vec<usize> = rows.iter().map(|&row| self.rows[row]).collect();
+        let FeatureRows { numbers, mut codes, .. } =
+            self.features.scaled(self.table, &chosen, noise);
+        let layout = self.features.cells.clone();
+        let (d, c) = (layout.numbers, layout.categories.len());
+        let each = 4 + d + c;
+        let draws = noise.uniform(each);
+        let mut roles = Vec::with_capacity(numbers.len());
+        for (row, draws) in draws.chunks_exact(each).enumerate() {
+            let own = &numbers[row * d..(row + 1) * d];
+            let [some, share, of_codes, absent] = [draws[0], draws[1], draws[2], draws[3]];
+            let (of_numbers, of_categories) = draws[4..].split_at(d);
+            let other = if absent < 0.5 { Role::Absent } else { Role::Given };
+            let role = |k: usize| match own[k].is_nan() {
+                true => Role::Absent,
+                false if some < 0.5 && of_numbers[k] < share => other,
+                false => Role::Target,
+            };
+            let first = roles.len();
+            roles.extend((0..d).map(role));
+            // of a row that has numbers one at least is asked about
+            let present = (0..d).filter(|&k| !own[k].is_nan());
+            if let Some(last) = present.max_by(|&a, &b| of_numbers[a].total_cmp(&of_numbers[b])) {
+                roles[first + last] = Role::Target;
+            }
+            for (k, code) in codes[row * c..(row + 1) * c].iter_mut().enumerate() {
+                if some < 0.5 && of_categories[k] < of_codes {
+                    *code = Cells::MISSING;
+                }
+            }
+        }
+        let given = numbers.iter().map(|x| if x.is_nan() { 0.0 } else { *x }).collect();
+        let cells = Cells::new(layout, given, roles, codes);
+        (self.features.of_targets(&numbers, &cells), cells)
+    }
+}
+
+impl Rows for Questions<'_> {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn gather(&self, rows: &[usize], noise: &mut Noise, place: (Kind, Device)) -> Tensor {
+        self.batch(rows, noise, place).x
+    }
+
+    fn batch(&self, rows: &[usize], noise: &mut Noise, (kind, device): (Kind, Device)) -> Batch {
+        let (x, cells) = self.draw(rows, noise);
+        Batch::of(&upload(&x, kind, device)).given(Some(Condition::cells(cells)))
+    }
+}
