@@ -22,7 +22,7 @@ use crate::train::FLAGS;
 
 /// Options whose flag is neither in the table of `tweedie train` nor called as their path ends. A
 /// path that ends in a dot stands for all below it.
-const OTHERS: [(&str, &str); 25] = [
+const OTHERS: [(&str, &str); 26] = [
     ("fit.out", "--out"),
     ("fit.resume", "--resume"),
     ("fit.config", "--config"),
@@ -33,6 +33,7 @@ const OTHERS: [(&str, &str); 25] = [
     ("base.", "--base"),
     ("model.head", "--objective"),
     ("sample.n", "-n"),
+    ("sample.given", "--given"),
     ("evaluate.data", "--data"),
     ("evaluate.against", "--against"),
     ("evaluate.covariances", "--covariance"),

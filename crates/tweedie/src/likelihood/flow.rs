@@ -297,8 +297,11 @@ impl<'a> ProbabilityFlow<'a> {
         let products = directions.products(d);
         let ascent = self.ascend(batch, directions, solver);
         let reach = farthest(&batch.x);
-        let overflowed =
-            |row: usize| matches!(ascent.status[row], Status::Done | Status::NotFinite { .. });
+        // so far out rounding alone may be above the tolerance, or not, from processor to processor
+        let overflowed = |row: usize| {
+            let status = ascent.status[row];
+            matches!(status, Status::Done | Status::NotFinite { .. } | Status::StepTooSmall { .. })
+        };
         let far =
             |row: usize| reach.get(row).filter(|(_, far)| *far > FAR && overflowed(row)).copied();
         if !self.keep_unsolved {
