@@ -16,8 +16,8 @@ use crate::reading::{Reading, left_out};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Each missing cell is drawn from its distribution given the other cells of its row; cells that are \
-there stay as they are. Another --seed gives another draw: several of them show how sure the filled \
-cells are.
+there stay as they are. Another --seed gives another draw: several of them show how sure the \
+filled cells are.
 
 Examples:
   tweedie impute runs/people holes.csv -o filled.csv

@@ -76,8 +76,7 @@ impl Asked {
             let cells = Cells::observed(layout.clone(), known.clone(), codes.to_vec());
             to_vec(&mixture(model).log_density(&cells))
         };
-        let given = numbers.iter().map(|x| if x.is_nan() { 0.0 } else { *x }).collect();
-        let cells = Cells::new(layout.clone(), given, roles, codes.clone());
+        let cells = Cells::new(layout.clone(), numbers.clone(), roles, codes.clone());
         let log_jacobian = log_slopes.chunks_exact(d).zip(cells.roles().chunks_exact(d));
         let log_jacobian = log_jacobian
             .map(|(slopes, roles)| {
@@ -258,7 +257,7 @@ impl Density {
         for start in (0..n).step_by(batch) {
             let rows = start..n.min(start + batch);
             let noise = &mut Noise::new(seed, rows.start as u64..rows.end as u64);
-            codes.extend(mixture(&self.run.model).complete(&observed.rows(rows), noise).1);
+            codes.extend(mixture(&self.run.model).complete_categories(&observed.rows(rows), noise));
         }
         let c = layout.categories.len();
         let role = |i: usize| {
@@ -276,8 +275,7 @@ impl Density {
             }
         };
         let roles: Vec<Role> = (0..known.numbers.len()).map(role).collect();
-        let given = known.numbers.iter().map(|x| if x.is_nan() { 0.0 } else { *x }).collect();
-        let cells = Cells::new(layout.clone(), given, roles, codes.clone());
+        let cells = Cells::new(layout.clone(), known.numbers.clone(), roles, codes.clone());
         let mut grids = Grids::new(self, "sample", options.spacing, false, batch);
         let grid = grids.of_chain(&sampling, watch)?;
         let covariance = &*self.covariance(sampling.covariance)?;

@@ -14,8 +14,8 @@ use crate::sym_matrix::SymMatrix;
 use crate::tensor::{sum_last, sum_over, to_vec};
 use crate::{Error, Result};
 
-/// `p(x, c) = Σ_k π_k N(x; m_k, S_k) Π_j p_k(c_j)`: within a component the numbers `x` are Gaussian,
-/// and the categories `c_j` are independent of each other and of them. A density with respect to
+/// `p(x, c) = Σ_k π_k N(x; m_k, S_k) Π_j p_k(c_j)`: within a component the numbers `x` are
+/// Gaussian, and the categories `c_j` are independent of each other and of them. A density with respect to
 /// Lebesgue measure on numbers and counting measure on categories.
 ///
 /// Every marginal and every conditional distribution is a mixture of the same kind, hence exact:
@@ -168,8 +168,8 @@ impl MixedMixture {
         one_hot.to_kind(Kind::Double).matmul(&self.log_pmfs.transpose(0, 1)) + &self.log_weights
     }
 
-    /// Rows `x̃` `[b, d]` seen at scales `a` and variances `v`, `[b, d]`, with `ln π_k Π_j p_k(c_j)`
-    /// `[b, K]`.
+    /// Rows `x̃` `[b, d]` seen at scales `a` and variances `v`, `[b, d]`, with
+    /// `ln π_k Π_j p_k(c_j)` `[b, K]`.
     fn seen(&self, x: &Tensor, a: &Tensor, v: &Tensor, log_weights: &Tensor) -> Seen {
         let scales = a.unsqueeze(1);
         let total = &self.covariances * (a.unsqueeze(2) * &scales).unsqueeze(1)
@@ -208,18 +208,26 @@ impl MixedMixture {
         })
     }
 
-    /// `ln p` of the given numbers and categories, everything else integrated out, nats, `[b]`.
-    pub fn log_density(&self, cells: &Cells) -> Tensor {
+    /// `ln π_k p_k(cells)` of the given numbers and categories, `[b, K]`.
+    fn log_joint(&self, cells: &Cells) -> Tensor {
+        // without a number nothing is to be factorised
+        if !cells.roles().contains(&Role::Given) {
+            return self.log_weights(&self.tensors(cells).one_hot);
+        }
         self.of_given(cells, |_, given, seen| {
-            let constant = sum_last(given) * (-0.5 * LN_2PI);
-            [seen.log_joint.logsumexp([-1i64].as_slice(), false) + constant]
+            [seen.log_joint + sum_last(given).unsqueeze(-1) * (-0.5 * LN_2PI)]
         })
         .remove(0)
     }
 
+    /// `ln p` of the given numbers and categories, everything else integrated out, nats, `[b]`.
+    pub fn log_density(&self, cells: &Cells) -> Tensor {
+        self.log_joint(cells).logsumexp([-1i64].as_slice(), false)
+    }
+
     /// The probability that a row came from each component, given its cells, `[b, K]`.
     pub fn responsibilities(&self, cells: &Cells) -> Tensor {
-        self.of_given(cells, |_, _, seen| [seen.log_joint.softmax(-1, None::<Kind>)]).remove(0)
+        self.log_joint(cells).softmax(-1, None::<Kind>)
     }
 
     /// `p(c_j = v | cells)` for every value of every category that is not given, the values of all
@@ -267,27 +275,20 @@ impl MixedMixture {
     /// Numbers `[b, d]` row-major and codes `[b, c]`. Takes `1 + c` uniforms and `d` normals of
     /// each row's stream.
     pub fn complete(&self, cells: &Cells, noise: &mut Noise) -> (Vec<f64>, Vec<u32>) {
-        let (c, d) = (self.layout.categories.len(), self.numbers.dim());
-        let uniform = noise.uniform(1 + c);
-        let normals = noise.normal(d as usize, Kind::Double, Device::Cpu);
+        let (b, d) = (cells.len() as i64, self.numbers.dim());
         let Completed { weights, means, covariances } = self.completed(cells);
-        let of_component = |u: f64, weights: &[f64]| position(u, weights) as i64;
-        let (k, b) = (self.numbers.components() as usize, cells.len());
-        let weights = to_vec(&weights);
-        let chosen: Vec<i64> = (0..b)
-            .map(|i| of_component(uniform[i * (1 + c)], &weights[i * k..(i + 1) * k]))
-            .collect();
+        let (chosen, codes) = self.drawn(&weights, cells, noise);
+        let normals = noise.normal(d as usize, Kind::Double, Device::Cpu);
         let at = Tensor::from_slice(&chosen).to_device(means.device());
         let of_rows = |x: &Tensor, shape: &[i64]| {
             let mut index = vec![1; x.dim()];
-            index[0] = b as i64;
-            let index = at.view(&index[..]).expand(&[&[b as i64, 1], shape].concat()[..], false);
-            x.gather(1, &index, false).squeeze_dim(1)
+            index[0] = b;
+            let index = at.view(&index[..]).expand(&[&[b, 1], shape].concat()[..], false);
+            x.gather(1, &index, false).squeeze_dim(1).to_device(Device::Cpu)
         };
-        let mean = of_rows(&means, &[d]).to_kind(Kind::Double).to_device(Device::Cpu);
-        let covariance = of_rows(&covariances, &[d, d]).to_kind(Kind::Double);
+        let (mean, covariance) = (of_rows(&means, &[d]), of_rows(&covariances, &[d, d]));
         // a root of a matrix that is singular where numbers are given
-        let (values, vectors) = covariance.to_device(Device::Cpu).linalg_eigh("L");
+        let (values, vectors) = covariance.linalg_eigh("L");
         let root = vectors * values.clamp_min(0.0).sqrt().unsqueeze(1);
         let drawn = to_vec(&(mean + root.matmul(&normals.unsqueeze(-1)).squeeze_dim(-1)));
         let numbers = drawn
@@ -298,8 +299,27 @@ impl MixedMixture {
                 _ => drawn,
             })
             .collect();
+        (numbers, codes)
+    }
+
+    /// The categories of [`MixedMixture::complete`] alone, codes `[b, c]`, for which no number is
+    /// drawn. Takes `1 + c` uniforms of each row's stream.
+    pub fn complete_categories(&self, cells: &Cells, noise: &mut Noise) -> Vec<u32> {
+        self.drawn(&self.responsibilities(cells), cells, noise).1
+    }
+
+    /// A component of each row by its responsibilities `[b, K]`, and the row's categories, of which
+    /// those that are not given are drawn from it.
+    fn drawn(&self, weights: &Tensor, cells: &Cells, noise: &mut Noise) -> (Vec<i64>, Vec<u32>) {
+        let (c, values) = (self.layout.categories.len(), self.layout.values());
+        let (uniform, weights) = (noise.uniform(1 + c), to_vec(weights));
+        let weights = weights.chunks_exact(self.numbers.components() as usize);
+        let chosen: Vec<i64> = uniform
+            .chunks_exact(1 + c)
+            .zip(weights)
+            .map(|(uniform, weights)| position(uniform[0], weights) as i64)
+            .collect();
         let pmfs = to_vec(&self.log_pmfs.exp());
-        let values = self.layout.values();
         let mut codes = cells.codes().to_vec();
         for (i, row) in codes.chunks_exact_mut(c.max(1)).enumerate() {
             let own = &pmfs[chosen[i] as usize * values..][..values];
@@ -309,7 +329,7 @@ impl MixedMixture {
                 }
             }
         }
-        (numbers, codes)
+        (chosen, codes)
     }
 
     /// `ε̂` and, where `full`, the exact `G`, else its diagonal, of the targets among rows `x_t`

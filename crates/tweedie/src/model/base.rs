@@ -176,8 +176,8 @@ impl Base {
             held_out: mixed_em::Observed::new(held_out),
         };
         let shape = [used as i64, train.layout().numbers as i64];
-        match search::<mixed_em::Search>(config, &data, shape) {
-            Some(search) => Ok(Base::Mixed(search.into_best())),
+        match search::<mixed_em::Mixed>(config, &data, shape) {
+            Some(search) => Ok(Base::Mixed(search.best)),
             None => Err(Error::numeric(
                 "no mixture with finite densities was found",
                 "give more rows, or leave out columns that are nearly constant",
@@ -366,17 +366,17 @@ fn one_gaussian(mean: &Tensor, covariance: &Tensor) -> Result<GaussianMixture> {
     })
 }
 
-/// A search for a mixture of one size under one prior, which can be gone on with.
-trait Search: Sized {
+/// Expectation–maximisation for one kind of mixture.
+trait Em: Sized {
     /// Rows to fit it to and rows to judge it by.
     type Data;
     /// What is found.
     type Mixture;
 
-    /// The first iteration for a mixture of `components`, which grows out of a `smaller` one, or
-    /// out of a single component, by splitting the heaviest components in two. `prior` is the
-    /// number of rows for which the common covariance counts in every component. An error where a
-    /// covariance is not positive definite.
+    /// What the first step goes on from, for a mixture of `components`, which grows out of a
+    /// `smaller` one, or out of a single component, by splitting the heaviest components in two.
+    /// `prior` is the number of rows for which the common covariance counts in every component. An
+    /// error where a covariance is not positive definite.
     fn start(
         data: &Self::Data,
         smaller: Option<&Self::Mixture>,
@@ -384,38 +384,77 @@ trait Search: Sized {
         prior: f64,
     ) -> Result<Self>;
 
+    /// One step; an error where a covariance is no longer positive definite.
+    fn step(&mut self, data: &Self::Data) -> Result<()>;
+
+    /// Mean log-density of the held-out rows under the mixture of the last step, nats; NaN where
+    /// there are none.
+    fn score(&self, data: &Self::Data) -> Result<f64>;
+
+    /// The mixture of the last step, given once.
+    fn mixture(&mut self) -> Result<Self::Mixture>;
+}
+
+/// Iterations without a gain of `GAIN` nats per held-out row after which a search ends.
+const PATIENCE: usize = 15;
+const GAIN: f64 = 1e-3;
+
+/// A search for a mixture of one size under one prior, which can be gone on with.
+struct Search<E: Em> {
+    /// Mean log-density of the held-out rows under the best mixture so far.
+    score: f64,
+    best: E::Mixture,
+    em: E,
+    /// Iterations since the best.
+    idle: usize,
+}
+
+impl<E: Em> Search<E> {
+    /// The first iteration, as [`Em::start`] says.
+    fn start(
+        data: &E::Data,
+        smaller: Option<&E::Mixture>,
+        components: usize,
+        prior: f64,
+    ) -> Result<Search<E>> {
+        let mut em = E::start(data, smaller, components, prior)?;
+        em.step(data)?;
+        Ok(Search { score: em.score(data)?, best: em.mixture()?, em, idle: 0 })
+    }
+
     /// Does at most `iterations` further iterations; it ends sooner when nothing improves, when a
     /// covariance is no longer positive definite, or when `go_on` returns false.
-    fn advance(&mut self, data: &Self::Data, iterations: usize, go_on: &dyn Fn() -> bool);
-
-    /// Mean log-density of the held-out rows under the best mixture so far.
-    fn score(&self) -> f64;
-
-    /// The best mixture so far.
-    fn best(&self) -> &Self::Mixture;
-
-    /// The same, for good.
-    fn into_best(self) -> Self::Mixture;
+    fn advance(&mut self, data: &E::Data, iterations: usize, go_on: &dyn Fn() -> bool) {
+        for _ in 0..iterations {
+            if self.idle >= PATIENCE || !go_on() || self.em.step(data).is_err() {
+                break;
+            }
+            let Ok(score) = self.em.score(data) else { break };
+            self.idle += 1;
+            if score > self.score + GAIN
+                && let Ok(mixture) = self.em.mixture()
+            {
+                (self.score, self.best, self.idle) = (score, mixture, 0);
+            }
+        }
+    }
 }
 
 /// A mixture that is being fitted under one of the priors.
-struct Candidate<S> {
+struct Candidate<E: Em> {
     /// Index of the prior.
     prior: usize,
-    search: S,
+    search: Search<E>,
 }
 
 /// The best candidate that is reached from `start` by going to stronger priors, or else to weaker
 /// ones, while that pays.
-fn climb<S: Search>(
-    start: usize,
-    fit: impl Fn(usize) -> Option<Candidate<S>>,
-) -> Option<Candidate<S>> {
+fn climb<E: Em>(start: usize, fit: impl Fn(usize) -> Option<Candidate<E>>) -> Option<Candidate<E>> {
     let mut best = fit(start);
     for step in [1, -1] {
         let mut at = start;
         while let Some(next) = at.checked_add_signed(step).and_then(&fit)
-            && best.as_ref().is_none_or(|best| next.search.score() > best.search.score())
+            && best.as_ref().is_none_or(|best| next.search.score > best.search.score)
         {
             at = next.prior;
             best = Some(next);
@@ -433,11 +472,11 @@ const FURTHER_ITERATIONS: usize = 80;
 
 /// Expectation–maximisation for each size, grown out of the one before, and the size with the best
 /// log-density on held-out rows; of `rows` rows of `d` numbers.
-fn search<S: Search>(config: &BaseConfig, data: &S::Data, [rows, d]: [i64; 2]) -> Option<S> {
+fn search<E: Em>(config: &BaseConfig, data: &E::Data, [rows, d]: [i64; 2]) -> Option<Search<E>> {
     let started = Instant::now();
     let in_time =
         || config.max_seconds == 0.0 || started.elapsed().as_secs_f64() < config.max_seconds;
-    let mut best: Option<Candidate<S>> = None;
+    let mut best: Option<Candidate<E>> = None;
     for &components in config.components.iter().filter(|&&k| k >= 1 && k as i64 * (d + 1) <= rows) {
         // a covariance that is not positive definite: not a candidate
         let trial = |prior: usize| {
@@ -445,10 +484,10 @@ fn search<S: Search>(config: &BaseConfig, data: &S::Data, [rows, d]: [i64; 2]) -
                 return None;
             }
             let rows_of_prior = config.priors.get(prior)? * d as f64;
-            let smaller = best.as_ref().map(|best| best.search.best());
-            let mut search = S::start(data, smaller, components, rows_of_prior).ok()?;
+            let smaller = best.as_ref().map(|best| &best.search.best);
+            let mut search = Search::start(data, smaller, components, rows_of_prior).ok()?;
             search.advance(data, TRIAL_ITERATIONS, &in_time);
-            search.score().is_finite().then_some(Candidate { prior, search })
+            search.score.is_finite().then_some(Candidate { prior, search })
         };
         let start = best.as_ref().map_or(0, |best| best.prior);
         let of_size = no_grad(|| {
@@ -457,7 +496,7 @@ fn search<S: Search>(config: &BaseConfig, data: &S::Data, [rows, d]: [i64; 2]) -
             Some(of_size)
         });
         let Some(of_size) = of_size else { continue };
-        if best.as_ref().is_some_and(|best| of_size.search.score() <= best.search.score()) {
+        if best.as_ref().is_some_and(|best| of_size.search.score <= best.search.score) {
             break;
         }
         best = Some(of_size);
@@ -476,7 +515,7 @@ fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Resu
         (kept, train.narrow(0, kept, used - kept))
     };
     let data = em::Data { rows: train.narrow(0, 0, used), held_out };
-    let best = search::<em::Search>(config, &data, [used, d]);
+    let best = search::<em::Gaussians>(config, &data, [used, d]);
     // few rows for their columns: one Gaussian with a shrunk covariance may be better than any
     // sample covariance
     let one = (best.is_none() || n < FEW_ROWS * d)
@@ -487,8 +526,8 @@ fn fit_mixture(config: &BaseConfig, train: &Tensor, validation: &Tensor) -> Resu
         })
         .transpose()?;
     match (best, one) {
-        (Some(best), Some(one)) if em::judge(&one, &data) > best.score() => Ok(Base::Mixture(one)),
-        (Some(best), _) => Ok(Base::Mixture(best.into_best())),
+        (Some(best), Some(one)) if em::judge(&one, &data) > best.score => Ok(Base::Mixture(one)),
+        (Some(best), _) => Ok(Base::Mixture(best.best)),
         (None, Some(one)) => Ok(Base::Mixture(one)),
         (None, None) => unreachable!("without a mixture a Gaussian is fitted"),
     }

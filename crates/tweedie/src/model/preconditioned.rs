@@ -139,8 +139,8 @@ impl NetworkConfig {
         }
     }
 
-    /// The same for images of this shape, with a covariance head on `trunk`; a network for rows of a
-    /// table stays as it is.
+    /// The same for images of this shape, with a covariance head on `head_trunk`; a network for rows
+    /// of a table stays as it is.
     pub fn for_images(self, shape: [i64; 3], head_trunk: HeadTrunk) -> NetworkConfig {
         match self {
             NetworkConfig::Mlp(_) => self,

@@ -107,25 +107,26 @@ impl Features {
         &self.scaling
     }
 
-    /// Rows of a table, numbers on a grid dequantised uniformly; row `i` of them takes a uniform for
-    /// each such number, absent or not, of stream `i` of `noise`.
+    /// Rows of a table, numbers on a grid dequantised uniformly; row `i` of them takes a uniform
+    /// for each such number, absent or not, of stream `i` of `noise`.
     pub fn scaled(&self, table: &Dataset, rows: &[usize], noise: &mut Noise) -> FeatureRows {
         let encoded = self.layout.encode(table, rows);
         let (own, d) = (self.layout.numbers.len(), self.cells.numbers);
-        let levels = self.scaling.level_columns();
-        let uniform = noise.uniform(levels.len());
+        let bins: Vec<Option<f64>> =
+            (0..d).map(|k| self.scaling.grid(k).map(|grid| grid.bin)).collect();
+        let levels = bins.iter().flatten().count();
+        let uniform = noise.uniform(levels);
         let mut all = FeatureRows { codes: encoded.codes, ..FeatureRows::default() };
         for row in 0..rows.len() {
-            for k in 0..d {
+            let mut uniform = uniform[row * levels..(row + 1) * levels].iter();
+            for (k, bin) in bins.iter().enumerate() {
                 let raw = if own == 0 { f32::NAN } else { encoded.numbers[row * own + k] };
-                let noise = levels.iter().position(|&level| level == k).map_or(0.0, |at| {
-                    let Grid { bin, .. } = self.scaling.grid(k).expect("a grid");
-                    bin * (uniform[row * levels.len() + at] - 0.5)
-                });
+                let noise = bin.and_then(|bin| Some(bin * (uniform.next()? - 0.5)));
                 let (scaled, log_slope) = match raw.is_nan() {
                     true => (f64::NAN, 0.0),
                     false => {
-                        let (scaled, slope) = self.scaling.map(k).forward(f64::from(raw) + noise);
+                        let (scaled, slope) =
+                            self.scaling.map(k).forward(f64::from(raw) + noise.unwrap_or(0.0));
                         (scaled, slope.ln())
                     }
                 };
@@ -251,8 +252,7 @@ impl Questions<'_> {
                 }
             }
         }
-        let given = numbers.iter().map(|x| if x.is_nan() { 0.0 } else { *x }).collect();
-        let cells = Cells::new(layout, given, roles, codes);
+        let cells = Cells::new(layout, numbers.clone(), roles, codes);
         (self.features.of_targets(&numbers, &cells), cells)
     }
 }

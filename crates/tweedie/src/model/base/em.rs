@@ -11,9 +11,6 @@ use crate::mixture::GaussianMixture;
 use crate::tensor::sum_over;
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
-/// Iterations without a gain of `GAIN` nats per held-out row after which the search ends.
-pub(super) const PATIENCE: usize = 15;
-pub(super) const GAIN: f64 = 1e-3;
 /// Added to every variance, of standardised data.
 pub(super) const RIDGE: f64 = 1e-6;
 
@@ -23,19 +20,16 @@ pub(super) struct Data {
     pub held_out: Tensor,
 }
 
-/// A search for a mixture, which can be gone on with.
-pub(super) struct Search {
-    /// Mean log-density of the held-out rows under the best mixture so far.
-    score: f64,
-    best: GaussianMixture,
-    /// What the next iteration starts from, `[n, K]`.
+/// A mixture of Gaussians while it is fitted.
+pub(super) struct Gaussians {
+    /// What the next step starts from, `[n, K]`.
     responsibilities: Tensor,
     prior: f64,
-    /// Iterations since the best.
-    idle: usize,
+    /// Of the last step, with its score.
+    found: Option<(f64, GaussianMixture)>,
 }
 
-impl super::Search for Search {
+impl super::Em for Gaussians {
     type Data = Data;
     type Mixture = GaussianMixture;
 
@@ -44,7 +38,7 @@ impl super::Search for Search {
         smaller: Option<&GaussianMixture>,
         components: usize,
         prior: f64,
-    ) -> Result<Search> {
+    ) -> Result<Gaussians> {
         let rows = &data.rows;
         let mut responsibilities = match smaller {
             Some(smaller) => smaller.responsibilities(rows),
@@ -54,38 +48,22 @@ impl super::Search for Search {
             let mixture = maximise(rows, &responsibilities, prior)?;
             responsibilities = split(rows, &mixture, components as i64);
         }
-        let best = maximise(rows, &responsibilities, prior)?;
-        let (score, responsibilities) = (judge(&best, data), best.responsibilities(rows));
-        Ok(Search { score, best, responsibilities, prior, idle: 0 })
+        Ok(Gaussians { responsibilities, prior, found: None })
     }
 
-    fn advance(&mut self, data: &Data, iterations: usize, go_on: &dyn Fn() -> bool) {
-        for _ in 0..iterations {
-            if self.idle >= PATIENCE || !go_on() {
-                break;
-            }
-            let Ok(mixture) = maximise(&data.rows, &self.responsibilities, self.prior) else {
-                break;
-            };
-            self.responsibilities = mixture.responsibilities(&data.rows);
-            let score = judge(&mixture, data);
-            self.idle += 1;
-            if score > self.score + GAIN {
-                (self.score, self.best, self.idle) = (score, mixture, 0);
-            }
-        }
+    fn step(&mut self, data: &Data) -> Result<()> {
+        let mixture = maximise(&data.rows, &self.responsibilities, self.prior)?;
+        self.responsibilities = mixture.responsibilities(&data.rows);
+        self.found = Some((judge(&mixture, data), mixture));
+        Ok(())
     }
 
-    fn score(&self) -> f64 {
-        self.score
+    fn score(&self, _: &Data) -> Result<f64> {
+        Ok(self.found.as_ref().expect("a step").0)
     }
 
-    fn best(&self) -> &GaussianMixture {
-        &self.best
-    }
-
-    fn into_best(self) -> GaussianMixture {
-        self.best
+    fn mixture(&mut self) -> Result<GaussianMixture> {
+        Ok(self.found.take().expect("a step").1)
     }
 }
 
@@ -128,7 +106,7 @@ fn maximise(rows: &Tensor, responsibilities: &Tensor, prior: f64) -> Result<Gaus
 
 #[cfg(test)]
 mod tests {
-    use super::super::Search as _;
+    use super::super::Search;
     use super::*;
     use crate::noise::Seed;
 
@@ -163,7 +141,7 @@ mod tests {
     fn finds_the_truth() {
         let (rows, held_out) = (mixture().sample(4000, Seed(3)), mixture().sample(4000, Seed(4)));
         let data = Data { rows, held_out };
-        let mut search = Search::start(&data, None, 3, 2.0).unwrap();
+        let mut search = Search::<Gaussians>::start(&data, None, 3, 2.0).unwrap();
         search.advance(&data, 100, &|| true);
         let truth = mixture().log_density(&data.held_out).mean(None).double_value(&[]);
         assert_eq!(search.best.components(), 3);
@@ -181,7 +159,7 @@ mod tests {
             0,
         );
         let data = Data { rows, held_out: mixture().sample(50, Seed(8)) };
-        let mut search = Search::start(&data, None, 8, 2.0).unwrap();
+        let mut search = Search::<Gaussians>::start(&data, None, 8, 2.0).unwrap();
         search.advance(&data, 100, &|| true);
         assert!(search.score.is_finite());
     }

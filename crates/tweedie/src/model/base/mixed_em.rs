@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use super::em::{GAIN, PATIENCE, RIDGE};
+use super::em::RIDGE;
 use crate::Result;
 use crate::gaussian::LN_2PI;
 use crate::mixture::{GaussianMixture, MixedMixture};
@@ -89,10 +89,6 @@ impl Observed {
             rest = &rest[count..];
         }
         Observed { layout, rows: cells.len() as i64, groups }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.rows == 0
     }
 }
 
@@ -340,18 +336,14 @@ pub(super) struct Data {
     pub(super) held_out: Observed,
 }
 
-/// A search for a mixture, which can be gone on with.
-pub(super) struct Search {
-    /// Mean log-density of the held-out rows under the best mixture so far.
-    score: f64,
-    best: MixedMixture,
+/// A mixture over numbers and categories while it is fitted.
+pub(super) struct Mixed {
     parameters: Parameters,
+    layout: CellLayout,
     prior: f64,
-    /// Iterations since the best.
-    idle: usize,
 }
 
-impl super::Search for Search {
+impl super::Em for Mixed {
     type Data = Data;
     type Mixture = MixedMixture;
 
@@ -360,7 +352,7 @@ impl super::Search for Search {
         smaller: Option<&MixedMixture>,
         components: usize,
         prior: f64,
-    ) -> Result<Search> {
+    ) -> Result<Mixed> {
         let layout = &data.rows.layout;
         let mut parameters = match smaller {
             Some(smaller) => Parameters::of(smaller),
@@ -382,49 +374,24 @@ impl super::Search for Search {
         while parameters.weights.size()[0] < components as i64 {
             parameters = parameters.split(layout, components as i64);
         }
-        let found = parameters.expect(&data.rows, true)?;
-        let parameters = Parameters::maximise(&found, layout, prior);
-        let best = parameters.mixture(layout)?;
-        let score = judge(&parameters, &data.held_out)?;
-        Ok(Search { score, best, parameters, prior, idle: 0 })
+        Ok(Mixed { parameters, layout: layout.clone(), prior })
     }
 
-    fn advance(&mut self, data: &Data, iterations: usize, go_on: &dyn Fn() -> bool) {
-        let layout = &data.rows.layout;
-        for _ in 0..iterations {
-            if self.idle >= PATIENCE || !go_on() {
-                break;
-            }
-            let Ok(found) = self.parameters.expect(&data.rows, true) else { break };
-            self.parameters = Parameters::maximise(&found, layout, self.prior);
-            let Ok(score) = judge(&self.parameters, &data.held_out) else { break };
-            self.idle += 1;
-            if score > self.score + GAIN
-                && let Ok(best) = self.parameters.mixture(layout)
-            {
-                (self.score, self.best, self.idle) = (score, best, 0);
-            }
+    fn step(&mut self, data: &Data) -> Result<()> {
+        let found = self.parameters.expect(&data.rows, true)?;
+        self.parameters = Parameters::maximise(&found, &self.layout, self.prior);
+        Ok(())
+    }
+
+    fn score(&self, data: &Data) -> Result<f64> {
+        match data.held_out.rows {
+            0 => Ok(f64::NAN),
+            rows => Ok(self.parameters.expect(&data.held_out, false)?.log_density / rows as f64),
         }
     }
 
-    fn score(&self) -> f64 {
-        self.score
-    }
-
-    fn best(&self) -> &MixedMixture {
-        &self.best
-    }
-
-    fn into_best(self) -> MixedMixture {
-        self.best
-    }
-}
-
-/// Mean log-density of the held-out rows, nats; NaN where there are none.
-fn judge(parameters: &Parameters, held_out: &Observed) -> Result<f64> {
-    match held_out.is_empty() {
-        true => Ok(f64::NAN),
-        false => Ok(parameters.expect(held_out, false)?.log_density / held_out.rows as f64),
+    fn mixture(&mut self) -> Result<MixedMixture> {
+        self.parameters.mixture(&self.layout)
     }
 }
 
@@ -432,7 +399,7 @@ fn judge(parameters: &Parameters, held_out: &Observed) -> Result<f64> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::Search as _;
+    use super::super::Search;
     use super::*;
     use crate::mixture::{MixedParameters, MixtureParameters};
 
@@ -510,10 +477,10 @@ mod tests {
     fn finds_the_truth() {
         let (train, held_out) = (rows(4000, 0.2, 3), rows(2000, 0.2, 4));
         let data = Data { rows: Observed::new(&train), held_out: Observed::new(&held_out) };
-        let mut search = Search::start(&data, None, 3, 2.0).unwrap();
+        let mut search = Search::<Mixed>::start(&data, None, 3, 2.0).unwrap();
         search.advance(&data, 200, &|| true);
         let truth = truth().log_density(&held_out).mean(Kind::Double).double_value(&[]);
-        assert!(search.score() > truth - 0.02, "{}, the truth has {truth}", search.score());
+        assert!(search.score > truth - 0.02, "{}, the truth has {truth}", search.score);
     }
 
     /// Rows without any number, or any category, and components without rows do no harm.
@@ -525,8 +492,8 @@ mod tests {
         let codes = [1, Cells::MISSING, 2].repeat(10);
         let cells = Cells::observed(layout, numbers, codes);
         let data = Data { rows: Observed::new(&cells), held_out: Observed::new(&cells) };
-        let mut search = Search::start(&data, None, 8, 2.0).unwrap();
+        let mut search = Search::<Mixed>::start(&data, None, 8, 2.0).unwrap();
         search.advance(&data, 20, &|| true);
-        assert!(search.score().is_finite());
+        assert!(search.score.is_finite());
     }
 }

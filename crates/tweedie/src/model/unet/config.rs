@@ -146,7 +146,8 @@ impl UNetConfig {
         UNetConfig { shape, blocks, ..UNetConfig::of_name("ddpm++").expect("a preset") }
     }
 
-    /// The U-Net of this name in [`PRESETS`](crate::model::PRESETS), if there is one; its shape is the default.
+    /// The U-Net of this name in [`PRESETS`](crate::model::PRESETS), if there is one; its shape is
+    /// the default.
     pub fn of_name(name: &str) -> Option<UNetConfig> {
         match NetworkConfig::of_name(name)? {
             NetworkConfig::UNet(config) => Some(config),
