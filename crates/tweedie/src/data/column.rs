@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::query::Cells;
+
 /// What the values of a column are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -100,7 +102,7 @@ pub struct Categories {
 
 impl Categories {
     /// The code of a missing cell.
-    pub const MISSING: u32 = u32::MAX;
+    pub const MISSING: u32 = Cells::MISSING;
 
     /// Categories of rows, by the numbers `codes` among `names`.
     ///

@@ -63,8 +63,7 @@ choices! {
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluateOptions {
     /// What is measured; by default `nll` and `mmd`, of images and of tables that are read as they
-    /// come `nll`, or `fd` where a network is
-    /// given that looks at them.
+    /// come `nll`, or `fd` where a network is given that looks at images.
     pub metrics: Vec<Metric>,
     /// At most this many test rows, a draw by `seed`; by default all.
     pub rows: Option<usize>,

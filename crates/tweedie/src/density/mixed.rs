@@ -12,12 +12,12 @@ use crate::model::{Base, Denoiser, Model};
 use crate::noise::{Noise, Seed};
 use crate::query::{Batch, Cells, Condition, Role};
 use crate::run::{FeatureRows, Features};
-use crate::sample::{Clipped, Ground};
+use crate::sample::Clipped;
 use crate::tensor::to_vec;
 use crate::watch::{Silent, Watch};
 use crate::{Error, Result};
 
-use super::grids::Grids;
+use super::sample::Ready;
 use super::{Density, SampleOptions, Samples};
 
 /// The mixture over numbers and categories that a model corrects.
@@ -112,6 +112,16 @@ impl Density {
         }
     }
 
+    /// Refuses a column that the run does not have.
+    fn check_column(&self, field: &str, column: &String) -> Result<()> {
+        let names = self.run.data.names();
+        if names.contains(column) {
+            return Ok(());
+        }
+        let remedy = format!("name some of {}", names.join(", "));
+        Err(Error::config(field, format!("the run has no column `{column}`"), remedy))
+    }
+
     /// The exact log-likelihoods of rows of such a table under the base, nats per row in the data's
     /// units.
     pub(super) fn of_mixture(
@@ -149,11 +159,7 @@ impl Density {
             return Err(Error::config("score.dequantization", problem, "leave it out"));
         }
         let names = self.run.data.names();
-        if let Some(unknown) = columns.iter().find(|column| !names.contains(column)) {
-            let problem = format!("the run has no column `{unknown}`");
-            let remedy = format!("name some of {}", names.join(", "));
-            return Err(Error::config("score.given", problem, remedy));
-        }
+        columns.iter().try_for_each(|column| self.check_column("score.given", column))?;
         if names.iter().all(|name| columns.contains(name)) {
             let remedy = "leave one out at least";
             return Err(Error::config("score.given", "all columns are given", remedy));
@@ -180,15 +186,10 @@ impl Density {
         };
         let names = self.run.data.names();
         for (i, (name, _)) in cells.iter().enumerate() {
-            let bad = |problem: String, remedy: String| {
-                Err(Error::config("sample.given", problem, remedy))
-            };
-            if !names.contains(name) {
-                let remedy = format!("name some of {}", names.join(", "));
-                return bad(format!("the run has no column `{name}`"), remedy);
-            }
+            self.check_column("sample.given", name)?;
             if cells[..i].iter().any(|(earlier, _)| earlier == name) {
-                return bad(format!("`{name}` is given twice"), "give it once".into());
+                let problem = format!("`{name}` is given twice");
+                return Err(Error::config("sample.given", problem, "give it once"));
             }
         }
         let column = |name: String| {
@@ -219,7 +220,6 @@ impl Density {
         options: &SampleOptions,
         watch: &mut dyn Watch,
     ) -> Result<Samples> {
-        options.check()?;
         let Some(features) = self.features() else {
             let problem = format!("{} is a run of numbers alone", self.name());
             return Err(Error::config("sample.given", problem, "train with data.types"));
@@ -241,14 +241,7 @@ impl Density {
         options: &SampleOptions,
         watch: &mut dyn Watch,
     ) -> Result<(Dataset, Clipped)> {
-        options.check_images(false, &self.name())?;
-        options.check_model(&self.run.model)?;
-        let batch = self.batch("sample.batch_size", options.batch_size, SampleOptions::BATCH)?;
-        let sampling = self.sampling(options);
-        self.check_adaptive("sample.sampler", sampling.steps_taken().is_none())?;
-        if let Some(covariance) = sampling.covariance_taken() {
-            self.prepare(covariance, batch, watch)?;
-        }
+        let Ready { sampling, grid, class, batch } = self.ready_to_sample(options, watch)?;
         let (layout, d) = (features.cells(), features.cells().numbers);
         let n = known.numbers.len() / d;
         let observed = features.observed(known);
@@ -276,20 +269,8 @@ impl Density {
         };
         let roles: Vec<Role> = (0..known.numbers.len()).map(role).collect();
         let cells = Cells::new(layout.clone(), known.numbers.clone(), roles, codes.clone());
-        let mut grids = Grids::new(self, "sample", options.spacing, false, batch);
-        let grid = grids.of_chain(&sampling, watch)?;
-        let covariance = &*self.covariance(sampling.covariance)?;
-        let ground = Ground {
-            model: self.model(),
-            covariance,
-            grid: &grid,
-            class: None,
-            cells: Some(&cells),
-        };
-        watch.begin("sample", n as u64);
-        let drawn = sampling.draw(&ground, (n, batch), watch);
-        watch.end();
-        let (drawn, clipped) = drawn?;
+        let of_cells = (class, Some(&cells));
+        let (drawn, clipped) = self.draw(&sampling, &grid, of_cells, (n, batch), watch)?;
         let numbers: Vec<f64> = to_vec(&drawn)
             .into_iter()
             .zip(cells.roles().iter().zip(&known.numbers))

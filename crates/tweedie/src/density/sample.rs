@@ -11,6 +11,7 @@ use crate::data::{
     CellType, Dataset, Labels, LatentsOf, OutputFile, TableFormat, read_latents, write_images,
     write_latents, write_table,
 };
+use crate::query::Cells;
 use crate::sample::{Clipped, Ground, MOST_ROWS, Sampling, class_of_rows};
 use crate::tensor::to_vec;
 use crate::watch::{Silent, Watch};
@@ -142,6 +143,16 @@ impl Samples {
     }
 }
 
+/// How samples are drawn, with everything decided.
+pub(super) struct Ready {
+    pub(super) sampling: Sampling,
+    /// Increasing times from 0; none for a sampler without steps.
+    pub(super) grid: Vec<f64>,
+    pub(super) class: Option<u32>,
+    /// Rows at a time.
+    pub(super) batch: usize,
+}
+
 impl Density {
     /// `n` samples.
     ///
@@ -163,12 +174,25 @@ impl Density {
         watch: &mut dyn Watch,
     ) -> Result<Samples> {
         Error::check_count("sample.n", n, MOST_ROWS)?;
-        options.check()?;
         if let Some(features) = self.features() {
             let nothing = features.nothing(n);
             let (table, clipped) = self.completed(&features, &nothing, options, watch)?;
             return Ok(self.table_of_samples(table, clipped));
         }
+        let Ready { sampling, grid, class, batch } = self.ready_to_sample(options, watch)?;
+        let (scaled, clipped) = self.draw(&sampling, &grid, (class, None), (n, batch), watch)?;
+        let classes = class_of_rows(&self.run.model, class, 0..n as u64);
+        Ok(self.in_data_units(&scaled, classes, clipped))
+    }
+
+    /// Checks `options` against this density, decides what they leave open, and measures what the
+    /// covariance needs.
+    pub(super) fn ready_to_sample(
+        &self,
+        options: &SampleOptions,
+        watch: &mut dyn Watch,
+    ) -> Result<Ready> {
+        options.check()?;
         options.check_images(self.is_of_images(), &self.name())?;
         options.check_model(&self.run.model)?;
         let batch = self.batch("sample.batch_size", options.batch_size, SampleOptions::BATCH)?;
@@ -180,9 +204,7 @@ impl Density {
         }
         let mut grids = Grids::new(self, "sample", options.spacing, false, batch);
         let grid = grids.of_chain(&sampling, watch)?;
-        let (scaled, clipped) = self.draw(&sampling, &grid, class, (n, batch), watch)?;
-        let classes = class_of_rows(&self.run.model, class, 0..n as u64);
-        Ok(self.in_data_units(&scaled, classes, clipped))
+        Ok(Ready { sampling, grid, class, batch })
     }
 
     /// Rows `[n, d]` in the network's units as samples in the data's own.
@@ -206,18 +228,19 @@ impl Density {
         }
     }
 
-    /// `n` samples in the network's units, `[n, d]`, over the times of `grid`.
+    /// `n` samples in the network's units, `[n, d]`, over the times of `grid`, of a class or given
+    /// cells.
     pub(super) fn draw(
         &self,
         sampling: &Sampling,
         grid: &[f64],
-        class: Option<u32>,
+        (class, cells): (Option<u32>, Option<&Cells>),
         (n, batch): (usize, usize),
         watch: &mut dyn Watch,
     ) -> Result<(Tensor, Clipped)> {
         watch.begin("sample", n as u64);
         let covariance = &*self.covariance(sampling.covariance)?;
-        let ground = Ground { model: self.model(), covariance, grid, class, cells: None };
+        let ground = Ground { model: self.model(), covariance, grid, class, cells };
         let samples = sampling.draw(&ground, (n, batch), watch);
         watch.end();
         samples

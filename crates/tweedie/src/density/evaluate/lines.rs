@@ -180,7 +180,7 @@ impl Density {
         let mut lines = Vec::new();
         for sampling in self.samplings(options) {
             let grid = grids.of_chain(&sampling, watch)?;
-            let drawn = self.draw(&sampling, &grid, None, (samples, batch), watch)?;
+            let drawn = self.draw(&sampling, &grid, (None, None), (samples, batch), watch)?;
             let drawn = drawn.0.to_kind(Kind::Double).to_device(Device::Cpu);
             let value = Mmd::default().u_statistic(&drawn, &test);
             let subject = Subject::Mmd {

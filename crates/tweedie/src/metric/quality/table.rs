@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::query::Cells;
 use crate::{Error, Result};
 
 /// The code of a hole in a column of categories.
-pub const HOLE: u32 = u32::MAX;
+pub const HOLE: u32 = Cells::MISSING;
 
 /// A table of columns that are numbers or categories, any cell of which may be a hole.
 #[derive(Clone, Debug, PartialEq)]
