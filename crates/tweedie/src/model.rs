@@ -43,6 +43,7 @@ mod mlp;
 mod noise_statistics;
 mod parameters;
 mod preconditioned;
+mod preconditioning;
 mod presets;
 mod unet;
 mod watched;
@@ -69,6 +70,7 @@ pub use parameters::{Entry, Parameters};
 pub use preconditioned::{
     Backbone, InMode, Mode, Model, ModelConfig, NetworkConfig, Outputs, Precision, Prediction,
 };
+pub use preconditioning::Preconditioning;
 pub use presets::PRESETS;
 pub(crate) use unet::layers as unet_layers;
 pub use unet::{HeadBody, Resample, UNet, UNet2DModel, UNetConfig, Weights};

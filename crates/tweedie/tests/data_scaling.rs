@@ -164,6 +164,23 @@ fn choice(kind: ColumnKind, n: usize, of_rank: impl Fn(usize) -> f64) -> Margina
     choice
 }
 
+/// Of whole numbers without every third the levels that are there are told from those that are not;
+/// without gaps there is nothing to tell.
+#[test]
+fn auto_gaussianizes_what_leaves_out_levels() {
+    let of = |skip: bool| {
+        choice(ColumnKind::Integer, 3000, |i| {
+            let level = (45.0 + 12.0 * normal(i, 3000)).round();
+            if skip { level + (level / 2.0).floor() } else { level }
+        })
+    };
+    let (gaps, none) = (of(true), of(false));
+    assert!(gaps.left_out && gaps.marginals == Marginals::Gaussianize, "{gaps:?}");
+    assert!(gaps.gain.is_some_and(|gain| gain > 0.25), "ln 1.5 less what is smoothed: {gaps:?}");
+    assert!(gaps.reason().ends_with("levels left out"), "{}", gaps.reason());
+    assert!(!none.left_out && none.marginals == Marginals::Standardize, "{none:?}");
+}
+
 #[test]
 fn auto_gaussianizes_tails_and_edges_and_leaves_the_rest() {
     const N: usize = 2000;

@@ -8,8 +8,8 @@ use tweedie::covariance::{Covariance, Diagonal, Interpolated, NoiseStatistics, R
 use tweedie::grid::{TimeDistribution, even_trajectory};
 use tweedie::likelihood::{Elbo, LogLikelihood, ProbabilityFlow, mean_and_error};
 use tweedie::model::{
-    Base, Denoiser, HeadConfig, HeadStart, HeadTrunk, MlpConfig, Model, ModelConfig, NetworkConfig,
-    Parametrization, Space, Structure,
+    Base, Denoiser, Form, HeadConfig, HeadStart, HeadTrunk, MlpConfig, Mode, Model, ModelConfig,
+    NetworkConfig, Parametrization, Preconditioning, Space, Structure,
 };
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::{ObjectiveConfig, ScoreGradient, StepDistribution, Target};
@@ -438,4 +438,61 @@ fn heads_belong_to_their_objectives() {
         let message = objective.check_head(&head).unwrap_err().to_string();
         assert!(message.contains(word), "no '{word}' in: {message}");
     }
+}
+
+/// The network for tables as `train` makes it, scaled by the base's covariance: before training it
+/// is its base; in parts it is what it is as a whole; it drops in training only, by the seed.
+#[test]
+fn a_network_scaled_by_the_covariance_is_its_base_and_drops_in_training_only() {
+    let network = MlpConfig {
+        form: Form::Direct,
+        width: 16,
+        head_trunk: HeadTrunk::Separate,
+        dropout: 0.5,
+        ..MlpConfig::default()
+    };
+    let config = ModelConfig {
+        network: NetworkConfig::Mlp(network),
+        preconditioning: Preconditioning::Covariance,
+        ..ModelConfig::default()
+    };
+    let head = Some(HeadConfig { structure: Structure::LowRank(2), ..HeadConfig::default() });
+    let config = ModelConfig { head, ..config };
+    let schedule = Arc::new(Vp::default());
+    let model =
+        config.init(Base::Mixture(mixture()), schedule.clone(), Device::Cpu, Seed(1)).unwrap();
+    let size = config.size(&*schedule, 3).unwrap();
+    assert_eq!(size, model.parameters().size());
+    let x = rows(6);
+    for times in [Times::All(0.3), Times::each(vec![1e-4, 0.01, 0.1, 0.3, 0.7, 1.0])] {
+        let q = Query::new(&x, &times);
+        let of_base = mixture().noise(&x.to_kind(Kind::Double), &*schedule, &times);
+        assert!(largest(model.noise(&q) - of_base) < 1e-5);
+    }
+
+    let p = model.parameters();
+    p.assign(&(p.flat() + 0.05));
+    let times = Times::each(vec![1e-4, 0.01, 0.1, 0.3, 0.7, 1.0]);
+    let q = Query::new(&x, &times);
+    let split = model.split().unwrap();
+    let (known, _) = (split.known)(&q);
+    let whole = known + (split.correction)(&q);
+    assert!(largest(model.noise(&q) - whole) < 1e-5);
+
+    let run = |dropout| {
+        let mode = Mode { dropout, ..Mode::default() };
+        model.in_mode(mode).unwrap().noise(&q)
+    };
+    assert_eq!(run(None), model.noise(&q));
+    assert_eq!(run(Some(Seed(1))), run(Some(Seed(1))));
+    assert_ne!(run(Some(Seed(1))), run(Some(Seed(2))));
+    assert_ne!(run(Some(Seed(1))), run(None));
+
+    for dropout in [-0.1, 1.0, f64::NAN] {
+        let network = NetworkConfig::Mlp(MlpConfig { dropout, ..MlpConfig::default() });
+        let wrong = network.check().unwrap_err();
+        assert_eq!(wrong.option(), Some("model.network.dropout"));
+    }
+    let wrong = TrainConfig { beta2: 1.0, ..TrainConfig::default() };
+    assert_eq!(wrong.check().unwrap_err().option(), Some("train.beta2"));
 }

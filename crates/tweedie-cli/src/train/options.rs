@@ -184,9 +184,9 @@ pub const FLAGS: &[Flag] = &[
         .sets(dequantize),
     flag(DATA, "marginals", "data.scaling.marginals", "", Names(values::<Marginals>),
         "How columns are brought to the network's units: gaussianize maps a column to a normal \
-         distribution by a smooth monotone spline, standardize shifts and scales it, auto \
-         gaussianizes those with a long tail or an edge where held-out rows gain by it [default: \
-         auto]"),
+         distribution by a monotone spline, standardize shifts and scales it, auto \
+         gaussianizes those with a long tail or an edge, or that leave out levels, where held-out \
+         rows gain by it [default: auto]"),
     flag(DATA, "crop", "data.table.crop", "SIDE|shorter", Cropping,
         "Keep of each image the square in its middle, with this side in pixels or with the image's \
          shorter side; before --size [default: all of it]"),
@@ -212,7 +212,9 @@ pub const FLAGS: &[Flag] = &[
     flag(MODEL, "schedule", "schedule.kind", "", Presets(&schedule::PRESETS),
         "The forward process [default: vp, or that of --score-from]"),
     flag(MODEL, "base", "base.kind", "", Names(values::<BaseKind>),
-        "The distribution that the network corrects [default: mixture; isotropic for images]"),
+        "The distribution that the network corrects [default: isotropic for images; \
+         gaussian for tables of numbers with fewer rows than 20 times their columns squared; else \
+         mixture]"),
     flag(MODEL, "rank", "model.head.structure", "R|full|auto", Text,
         "Rank of the covariance head: 0 is diagonal; full; or auto, with --score-from: the least, \
         up to 32, that leaves a tenth of the norm of the score's own G [default: 4, or the number \
@@ -232,8 +234,8 @@ pub const FLAGS: &[Flag] = &[
     flag(MODEL, "depth", "model.network.depth", "L", Count,
         "Residual blocks, for tables [default: 3]"),
     flag(MODEL, "separate", "model.network.head_trunk", "", Switch,
-        "A network of its own for the covariance, as in the paper [default: a head on the score's \
-        network]")
+        "A network of its own for the covariance, as in the paper [default: for tables; for images \
+        a head on the score's network]")
         .sets(separate),
 
     flag(TRAINING, "objective", "objective.kind", "", Presets(&objective::PRESETS),
@@ -256,7 +258,7 @@ pub const FLAGS: &[Flag] = &[
     flag(TRAINING, "iterations", "train.iterations", "I", Count,
         "Steps of the optimiser [default: 20000]"),
     flag(TRAINING, "batch-size", "train.batch_size", "B", Count,
-        "Rows per step [default: 256; 16 images]"),
+        "Rows per step [default: 128; 16 images]"),
     flag(TRAINING, "accumulation", "train.accumulation", "A", Count,
         "Batches whose gradients are averaged for one step: A times B rows in the memory of B \
         [default: 1]"),
@@ -267,13 +269,14 @@ pub const FLAGS: &[Flag] = &[
         "Products of weights and activations of a network for images in f32 or bf16 (for GPUs) \
         [default: f32]"),
     flag(TRAINING, "learning-rate", "train.learning_rate", "RATE", Number,
-        "Adam's step size after 200 steps, from where it falls along a cosine [default: 0.003; \
+        "Adam's step size after 200 steps, from where it falls along a cosine [default: 0.005; \
         0.001 for images]"),
     flag(TRAINING, "weight-decay", "train.weight_decay", "DECAY", Number,
-        "Decoupled weight decay (AdamW) of the parameters that are trained; 0: Adam [default: 0]"),
+        "Decoupled weight decay (AdamW) of the parameters that are trained; 0: Adam [default: 750 \
+        over the rows of a table, 0.2 at most; 0 for images]"),
     flag(TRAINING, "patience", "train.patience", "P", Count,
-        "Validations, one every 500 steps, without improvement before stopping; 0: never \
-        [default: 10]"),
+        "Validations, one every 1000 steps (500 for images), without improvement before stopping; 0: \
+        never [default: 10]"),
     flag(TRAINING, "keep", "keep.by", "", Names(values::<KeepBy>),
         "By what the kept parameters are chosen among those of the validations. Distance is of \
         2048 samples in 20 steps (--set keep.samples=N, keep.steps, keep.covariance, keep.sampler, \

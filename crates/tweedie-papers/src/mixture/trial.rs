@@ -137,11 +137,12 @@ pub(super) fn fit(
             frequencies: recipe.frequencies,
             head_trunk: recipe.head_trunk,
             replicates: trials as i64,
-            categories: None,
+            ..MlpConfig::default()
         }),
         head: transitions.map(|_| HeadConfig::diagonal(Parametrization::Posterior)),
         prediction: recipe.prediction,
         finest_scale: recipe.finest_scale,
+        ..ModelConfig::default()
     }
     .init(base, Arc::new(Vp::default()), Device::Cpu, seed.derive("weights"))?;
     let objective = match transitions {

@@ -226,17 +226,27 @@ impl Base {
 
     /// Mean square of the data about 0 per coordinate: what inputs are scaled by.
     pub fn second_moment(&self) -> f64 {
-        let of_mixture = |mixture: &GaussianMixture| {
-            let (mean, covariance) = mixture.mean_and_covariance();
-            let diagonal = covariance.diagonal(0, 0, 1).mean(None).double_value(&[]);
-            mean.square().mean(None).double_value(&[]) + diagonal
-        };
         match self {
             Base::Isotropic { mean, variance } => {
                 mean.square().mean(None).double_value(&[]) + variance
             }
-            Base::Mixture(mixture) => of_mixture(mixture),
-            Base::Mixed(mixture) => of_mixture(mixture.numbers()),
+            Base::Mixture(_) | Base::Mixed(_) => {
+                let (mean, covariance) = self.mean_and_covariance();
+                let diagonal = covariance.diagonal(0, 0, 1).mean(None).double_value(&[]);
+                mean.square().mean(None).double_value(&[]) + diagonal
+            }
+        }
+    }
+
+    /// Mean and covariance of numbers, `[d]` and `[d, d]`, in the base's kind.
+    pub fn mean_and_covariance(&self) -> (Tensor, Tensor) {
+        match self {
+            Base::Isotropic { mean, variance } => {
+                let d = self.dim();
+                (mean.shallow_clone(), Tensor::eye(d, (mean.kind(), mean.device())) * *variance)
+            }
+            Base::Mixture(mixture) => mixture.mean_and_covariance(),
+            Base::Mixed(mixture) => mixture.numbers().mean_and_covariance(),
         }
     }
 

@@ -79,6 +79,11 @@ impl Default for HeadConfig {
 /// output finite.
 const LOG_LIMIT: f64 = 8.0;
 
+/// Entries of a factor of `G` are held within so many roots of the base's `G`. A true `G` needs no
+/// more; far beyond, f32 cannot tell a diagonal beside it, and the gradients of a row are noise that
+/// drives its factor on.
+const FACTOR_LIMIT: f64 = 4.0;
+
 /// `U` starts here, above 0, where ReLU has a gradient.
 const LITERAL_START: f64 = 0.1;
 /// The scale of factors at the start: not 0, where their gradient vanishes.
@@ -177,7 +182,8 @@ impl HeadConfig {
                 if rank == 0 {
                     return SymMatrix::Diagonal(diag);
                 }
-                let factor = factor_columns(raw, d, rank) * of_base.sqrt().unsqueeze(-1);
+                let factor = factor_columns(raw, d, rank).clamp(-FACTOR_LIMIT, FACTOR_LIMIT);
+                let factor = factor * of_base.sqrt().unsqueeze(-1);
                 SymMatrix::low_rank(diag, factor)
             }
             Structure::Full => {

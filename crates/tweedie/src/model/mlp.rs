@@ -21,6 +21,9 @@ pub enum Form {
     /// `depth` residual blocks `h + W₂ silu(W₁ silu(h) + time)`.
     #[default]
     Residual,
+    /// `depth` residual blocks `h + W₂ silu(W₁ silu(h) + W_t τ)`, `τ` the time's features: two
+    /// products of hidden units in a block and not three.
+    Direct,
     /// `depth` hidden layers with time as an input; depth 1 is the one-hidden-layer form of the
     /// paper.
     Plain,
@@ -53,6 +56,8 @@ pub struct MlpConfig {
     pub frequencies: usize,
     /// What the covariance head sits on.
     pub head_trunk: HeadTrunk,
+    /// Share of the hidden units of each block that are dropped in training; 0: none.
+    pub dropout: f64,
     /// Independent networks trained side by side on equal shares of the rows.
     pub replicates: i64,
     /// The number of values of each category, for rows whose queries have cells; none for rows of
@@ -69,6 +74,7 @@ impl Default for MlpConfig {
             depth: 3,
             frequencies: 8,
             head_trunk: HeadTrunk::Shared,
+            dropout: 0.0,
             replicates: 1,
             categories: None,
         }
@@ -113,6 +119,13 @@ impl MlpConfig {
                 format!("give at most {MOST_FREQUENCIES} (8 is usual)"),
             ));
         }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Error::config(
+                "model.network.dropout",
+                format!("{}", self.dropout),
+                "give a share from 0 (none) to below 1; 0.1 is usual",
+            ));
+        }
         let counts = [
             ("model.network.width", self.width, MOST_UNITS),
             ("model.network.depth", self.depth, MOST_BLOCKS),
@@ -141,14 +154,15 @@ impl MlpConfig {
                 let blocks = (1..self.depth).map(|i| [add(format!("{i}"), w, w, 1.4); 3]).collect();
                 Trunk { input, time: None, blocks, output: 0 }
             }
-            Form::Residual => {
+            Form::Residual | Form::Direct => {
+                let of_time = if self.form == Form::Direct { features } else { w };
                 let input = add("input".into(), inputs, w, 1.0);
                 let time = Some(add("time".into(), features, w, 1.0));
                 let blocks = (0..self.depth)
                     .map(|i| {
                         [
                             add(format!("{i}.first"), w, w, 1.4),
-                            add(format!("{i}.time"), w, w, 1.0),
+                            add(format!("{i}.time"), of_time, w, 1.0),
                             add(format!("{i}.second"), w, w, 0.5),
                         ]
                     })
@@ -158,13 +172,13 @@ impl MlpConfig {
         }
     }
 
-    /// The network for rows of `dim` numbers with `head` raw head outputs. The ε output starts at 0
+    /// The network for rows of `dim` numbers, seen as `inputs`, with `head` raw head outputs. The ε output starts at 0
     /// and the head at 0 but for its factors, which a small random start keeps off the saddle at
     /// `V = 0`.
     pub(super) fn build(
         &self,
         schedule: &dyn Schedule,
-        dim: i64,
+        numbers: [i64; 2],
         head: i64,
         device: Device,
         seed: Seed,
@@ -173,7 +187,7 @@ impl MlpConfig {
         let embedding = TimeEmbedding::new(schedule, self.frequencies);
         let mut builder = Builder::default();
         let (score_size, score, head) =
-            self.lay_out(&mut builder, embedding.size(), dim, head, seed);
+            self.lay_out(&mut builder, embedding.size(), numbers, head, seed);
         Ok(Mlp {
             config: self.clone(),
             embedding,
@@ -185,11 +199,16 @@ impl MlpConfig {
     }
 
     /// The number of parameters of [`MlpConfig::build`], without making any.
-    pub(super) fn size(&self, schedule: &dyn Schedule, dim: i64, head: i64) -> Result<i64> {
+    pub(super) fn size(
+        &self,
+        schedule: &dyn Schedule,
+        numbers: [i64; 2],
+        head: i64,
+    ) -> Result<i64> {
         self.check()?;
         let features = TimeEmbedding::new(schedule, self.frequencies).size();
         let mut builder = Builder::counting();
-        self.lay_out(&mut builder, features, dim, head, Seed(0));
+        self.lay_out(&mut builder, features, numbers, head, Seed(0));
         Ok(builder.size())
     }
 
@@ -198,11 +217,11 @@ impl MlpConfig {
         &self,
         builder: &mut Builder,
         features: i64,
-        dim: i64,
+        [dim, inputs]: [i64; 2],
         head: i64,
         seed: Seed,
     ) -> (i64, Trunk, Option<Trunk>) {
-        let inputs = self.inputs(dim);
+        let inputs = inputs + self.of_cells(dim);
         let mut score = self.trunk(builder, "score", inputs, features, seed);
         score.output = builder.linear("score.output", self.replicates, self.width, dim, 0.0, seed);
         let score_size = builder.size();
@@ -217,12 +236,12 @@ impl MlpConfig {
         (score_size, score, head)
     }
 
-    /// Inputs besides time: the numbers; of rows with cells, the given numbers, which numbers are
-    /// given and which are targets, and the values of categories.
-    fn inputs(&self, dim: i64) -> i64 {
+    /// Further inputs of rows with cells: the given numbers, which numbers are given and which are
+    /// targets, and the values of categories.
+    fn of_cells(&self, dim: i64) -> i64 {
         match &self.categories {
-            None => dim,
-            Some(categories) => 4 * dim + categories.iter().sum::<usize>() as i64,
+            None => 0,
+            Some(categories) => 3 * dim + categories.iter().sum::<usize>() as i64,
         }
     }
 
@@ -247,25 +266,28 @@ impl Mlp {
         let cells = q.condition.and_then(Condition::as_cells).expect("the cells of rows");
         let CellTensors { targets, given, numbers, one_hot, .. } = cells.tensors(q.x.device());
         let numbers = numbers.to_kind(Kind::Float);
-        Tensor::cat(&[&(q.x * targets), &numbers, given, targets, one_hot], 1)
+        Tensor::cat(&[q.x, &numbers, given, targets, one_hot], 1)
     }
 
-    fn hidden(&self, trunk: &Trunk, x: &Tensor, features: &Tensor) -> Tensor {
+    fn hidden(&self, trunk: &Trunk, x: &Tensor, features: &Tensor, training: bool) -> Tensor {
         match trunk.time {
             None => {
                 let features = features.expand([-1, x.size()[1], -1], false);
                 let mut h = self.apply(trunk.input, &Tensor::cat(&[x, &features], -1)).silu();
                 for block in &trunk.blocks {
-                    h = self.apply(block[0], &h).silu();
+                    let dropped = h.dropout(self.config.dropout, training);
+                    h = self.apply(block[0], &dropped).silu();
                 }
                 h
             }
             Some(time) => {
                 let time = self.apply(time, features).silu();
                 let mut h = self.apply(trunk.input, x) + &time;
+                let seen = if self.config.form == Form::Direct { features } else { &time };
                 for [first, of_time, second] in &trunk.blocks {
-                    let inner = self.apply(*first, &h.silu()) + self.apply(*of_time, &time);
-                    h = h + self.apply(*second, &inner.silu());
+                    let inner = self.apply(*first, &h.silu()) + self.apply(*of_time, seen);
+                    let inner = inner.silu().dropout(self.config.dropout, training);
+                    h = h + self.apply(*second, &inner);
                 }
                 h.silu()
             }
@@ -274,13 +296,19 @@ impl Mlp {
 }
 
 impl Backbone for Mlp {
-    fn forward(&self, q: &Query, schedule: &dyn Schedule, _: Mode, with_head: bool) -> Outputs {
-        let (rows, d) = q.x.size2().expect("rows");
+    fn forward(&self, q: &Query, schedule: &dyn Schedule, mode: Mode, with_head: bool) -> Outputs {
+        let rows = q.x.size()[0];
         let replicates = self.config.replicates;
         assert!(
             rows % replicates == 0,
             "{rows} rows do not share out among {replicates} replicates"
         );
+        let seed = mode.dropout.filter(|_| self.drops());
+        let training = seed.is_some();
+        if let Some(seed) = seed {
+            // as in networks for images, LibTorch's own generator draws the masks
+            tch::manual_seed(seed.0 as i64);
+        }
         let inputs = self.inputs(q);
         let x = inputs.view([replicates, rows / replicates, -1]);
         let features = self.embedding.features(schedule, q.times, q.x);
@@ -289,13 +317,13 @@ impl Backbone for Mlp {
             true => features.view([replicates, rows / replicates, -1]),
             false => features.unsqueeze(0).expand([replicates, -1, -1], false),
         };
-        let hidden = self.hidden(&self.score, &x, &features);
-        let noise = self.apply(self.score.output, &hidden).view([rows, d]);
+        let hidden = self.hidden(&self.score, &x, &features, training);
+        let noise = self.apply(self.score.output, &hidden).view([rows, -1]);
         let head = self.head.as_ref().filter(|_| with_head).map(|head| {
             let hidden = match self.config.head_trunk {
                 HeadTrunk::Shared => hidden,
                 HeadTrunk::Detached => hidden.detach(),
-                HeadTrunk::Separate => self.hidden(head, &x, &features),
+                HeadTrunk::Separate => self.hidden(head, &x, &features, training),
             };
             self.apply(head.output, &hidden).view([rows, -1])
         });
@@ -308,5 +336,9 @@ impl Backbone for Mlp {
 
     fn score_size(&self) -> i64 {
         self.score_size
+    }
+
+    fn drops(&self) -> bool {
+        self.config.dropout > 0.0
     }
 }

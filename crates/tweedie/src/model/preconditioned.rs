@@ -10,12 +10,13 @@ use super::dit::DitConfig;
 use super::head::{HeadConfig, HeadStart, LEAST};
 use super::mlp::MlpConfig;
 use super::parameters::Parameters;
+use super::preconditioning::{Preconditioning, Scales};
 use super::unet::{HeadBody, UNetConfig};
 use super::{Denoiser, HeadTrunk, Interpolant, NoiseStatistics, Space, Split, Structure};
 use crate::choice::choices;
 use crate::noise::Seed;
 use crate::posterior::NoiseMoments;
-use crate::query::{Condition, Query};
+use crate::query::{CellTensors, Condition, Query};
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
 use crate::{Error, Result};
@@ -31,8 +32,8 @@ pub struct Outputs {
 
 /// A network body: rows and times in, raw outputs out. Only backbones know whether rows are images.
 pub trait Backbone {
-    /// Raw outputs for inputs `q.x` `[b, d]` of unit scale; a network with classes takes them from
-    /// the query's condition.
+    /// Raw outputs for inputs `q.x` of unit scale, `[b, d]`, or of rows of a table `[b, inputs]`; a
+    /// network with classes takes them from the query's condition.
     fn forward(&self, q: &Query, schedule: &dyn Schedule, mode: Mode, with_head: bool) -> Outputs;
     /// The parameters, those of the score first.
     fn parameters(&self) -> &Parameters;
@@ -216,22 +217,27 @@ impl NetworkConfig {
         }
     }
 
-    /// The number of parameters of the network for rows of `dim` numbers, with the raw outputs of
-    /// `head`.
-    fn size(&self, schedule: &dyn Schedule, dim: i64, head: Option<&HeadConfig>) -> Result<i64> {
+    /// The number of parameters of the network for rows of `dim` numbers, seen as `inputs`, with the
+    /// raw outputs of `head`.
+    fn size(
+        &self,
+        schedule: &dyn Schedule,
+        [dim, inputs]: [i64; 2],
+        head: Option<&HeadConfig>,
+    ) -> Result<i64> {
         let outputs = head.map_or(0, |head| head.outputs(dim));
         match self {
-            NetworkConfig::Mlp(config) => config.size(schedule, dim, outputs),
+            NetworkConfig::Mlp(config) => config.size(schedule, [dim, inputs], outputs),
             NetworkConfig::UNet(config) => config.size(outputs / dim),
             NetworkConfig::Dit(config) => config.size(outputs / dim),
         }
     }
 
-    /// The network for rows of `dim` numbers, with the raw outputs of `head`.
+    /// The network for rows of `dim` numbers, seen as `inputs`, with the raw outputs of `head`.
     fn build(
         &self,
         schedule: &dyn Schedule,
-        dim: i64,
+        [dim, inputs]: [i64; 2],
         head: Option<&HeadConfig>,
         device: Device,
         seed: Seed,
@@ -244,6 +250,10 @@ impl NetworkConfig {
                 let remedy = "give channels, height and width";
                 return Err(Error::config("model.network.shape", problem, remedy));
             }
+            if inputs != dim {
+                let (problem, remedy) = ("covariance, for images", "give scalar");
+                return Err(Error::config("model.preconditioning", problem, remedy));
+            }
             if head.is_some_and(|head| head.structure == Structure::Full) {
                 let remedy = "give a rank from 0";
                 return Err(Error::config("model.head.structure", "full for images", remedy));
@@ -251,7 +261,7 @@ impl NetworkConfig {
         }
         Ok(match self {
             NetworkConfig::Mlp(config) => {
-                Box::new(config.build(schedule, dim, outputs, device, seed)?)
+                Box::new(config.build(schedule, [dim, inputs], outputs, device, seed)?)
             }
             NetworkConfig::UNet(config) => Box::new(config.init(outputs / dim, device, seed)?),
             NetworkConfig::Dit(config) => Box::new(config.init(outputs / dim, device, seed)?),
@@ -284,8 +294,12 @@ pub struct ModelConfig {
     pub head: Option<HeadConfig>,
     /// What the network's output predicts.
     pub prediction: Prediction,
-    /// `κ`: below this noise level, in units of the scaled data, the network's correction of ε̂
-    /// fades as `σ/κ`, so that its correction of the score stays bounded.
+    /// By what its inputs and outputs are scaled; with another prediction than a correction nothing
+    /// is scaled.
+    pub preconditioning: Preconditioning,
+    /// `κ`: below this noise level, in units of the scaled data (of each direction's standard
+    /// deviation where a covariance is scaled by), the network's correction of ε̂ fades as `σ/κ`, so
+    /// that its correction of the score stays bounded.
     pub finest_scale: f64,
 }
 
@@ -295,6 +309,7 @@ impl Default for ModelConfig {
             network: NetworkConfig::default(),
             head: Some(HeadConfig::default()),
             prediction: Prediction::default(),
+            preconditioning: Preconditioning::default(),
             finest_scale: 0.02,
         }
     }
@@ -311,7 +326,7 @@ pub struct Model {
     fast_base: Base,
     space: Space,
     backbone: Box<dyn Backbone>,
-    second_moment: f64,
+    scales: Scales,
     statistics: Option<NoiseStatistics>,
     /// The `G` that the head's outputs correct, where it is not the base's.
     head_start: Option<(NoiseStatistics, Interpolant)>,
@@ -329,7 +344,15 @@ impl ModelConfig {
     /// As [`ModelConfig::init`], where a field cannot be.
     pub fn size(&self, schedule: &dyn Schedule, dim: i64) -> Result<i64> {
         self.check(dim)?;
-        self.network.size(schedule, dim, self.head.as_ref())
+        self.network.size(schedule, [dim, self.inputs(dim)], self.head.as_ref())
+    }
+
+    /// Numbers that the network sees of rows of `dim`.
+    fn inputs(&self, dim: i64) -> i64 {
+        match self.prediction {
+            Prediction::Correction => Scales::inputs(self.preconditioning, dim),
+            _ => dim,
+        }
     }
 
     fn check(&self, dim: i64) -> Result<()> {
@@ -360,8 +383,14 @@ impl ModelConfig {
     ) -> Result<Model> {
         let dim = base.dim();
         self.check(dim)?;
-        let backbone = self.network.build(&*schedule, dim, self.head.as_ref(), device, seed)?;
-        let second_moment = base.second_moment();
+        let backbone = self.network.build(
+            &*schedule,
+            [dim, self.inputs(dim)],
+            self.head.as_ref(),
+            device,
+            seed,
+        )?;
+        let scales = Scales::new(self.preconditioning, self.finest_scale, &base, device)?;
         let base = base.to(device, Kind::Double);
         let fast_base = base.to(device, Kind::Float);
         Ok(Model {
@@ -370,7 +399,7 @@ impl ModelConfig {
             fast_base,
             space: Space { dim, schedule, kind: Kind::Float, device },
             backbone,
-            second_moment,
+            scales,
             statistics: None,
             head_start: None,
         })
@@ -491,27 +520,31 @@ impl<'a> InMode<'a> {
     }
 
     fn forward(&self, q: &Query, with_head: bool) -> Outputs {
-        let Model { config, backbone, space, second_moment, .. } = self.model;
+        let Model { config, backbone, space, scales, .. } = self.model;
+        let targets = not_all_targets(q);
+        let x = targets.map_or_else(|| q.x.shallow_clone(), |targets| q.x * targets);
         if config.prediction != Prediction::Correction {
-            return backbone.forward(q, space.schedule(), self.mode, with_head);
+            return backbone.forward(&q.at(&x), space.schedule(), self.mode, with_head);
         }
-        // of unit scale: x/√(α²v + σ²)
         let (alpha, sigma) = q.times.marginal(space.schedule(), space.device);
-        let scale = (alpha.square() * *second_moment + sigma.square()).sqrt().recip();
-        let input = q.x * &scale;
+        // given numbers as they are without noise, absent ones at their mean
+        let completed = |mean: &Tensor| match q.condition.and_then(Condition::as_cells) {
+            Some(cells) if targets.is_some() => {
+                let CellTensors { targets, given, numbers, .. } = cells.tensors(space.device);
+                let numbers = numbers.to_kind(x.kind()) * &alpha;
+                &x + numbers + (-targets - given + 1.0) * mean
+            }
+            _ => x.shallow_clone(),
+        };
+        let input = scales.input(&x, completed, (&alpha, &sigma));
         backbone.forward(&q.at(&input), space.schedule(), self.mode, with_head)
     }
 
-    /// `a(t) F`: the network's correction of ε̂, of raw outputs `F`. The scale is the part of ε
-    /// that a Gaussian base of the data's scale leaves unexplained, `√(α²v/(α²v + σ²))`, times the
-    /// fade `σ/√(σ² + α²κ²v)`.
+    /// The network's correction of ε̂, of raw outputs `F`.
     fn correction(&self, output: &Tensor, q: &Query) -> Tensor {
-        let Model { config, space, second_moment, .. } = self.model;
+        let Model { space, scales, .. } = self.model;
         let (alpha, sigma) = q.times.marginal(space.schedule(), space.device);
-        let (signal, sigma2) = (alpha.square() * *second_moment, sigma.square());
-        let fade = &sigma2 / &(&sigma2 + &(&signal * config.finest_scale.powi(2)));
-        let scale = (&signal / &(&signal + &sigma2) * fade).sqrt();
-        output * &scale
+        scales.correction(output, (&alpha, &sigma))
     }
 
     /// `ε̂` from the network's output `F` and, where that corrects a base, the base's `ε̂`.

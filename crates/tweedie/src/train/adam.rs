@@ -24,6 +24,11 @@ impl Adam {
         Adam { weight_decay, ..Adam::default() }
     }
 
+    /// The same with `β₂`.
+    pub(crate) fn with_beta2(self, beta2: f64) -> Adam {
+        Adam { beta2, ..self }
+    }
+
     /// One step, in place: `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`,
     /// `θ ← (1 − ηλ) θ − η m̂/(√v̂ + ε)`, as `torch.optim.AdamW`. `iteration` counts from 0.
     pub(crate) fn step(

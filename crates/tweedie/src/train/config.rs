@@ -17,6 +17,9 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// Whether the step size falls along the cosine, or stays.
     pub decay: bool,
+    /// Adam's `β₂`: its scale of a gradient forgets in about `1/(1 − β₂)` steps. With 0.99 it
+    /// follows gradients that grow, where 0.999 lets large steps through.
+    pub beta2: f64,
     /// Decoupled weight decay (AdamW): each step takes this times the step size off the parameters
     /// that are trained, as a share of them; 0: Adam.
     pub weight_decay: f64,
@@ -55,6 +58,7 @@ impl Default for TrainConfig {
             batch_size: 256,
             learning_rate: 3e-3,
             decay: true,
+            beta2: 0.999,
             weight_decay: 0.0,
             warm_up: 200,
             clip: 1.0,
@@ -116,6 +120,13 @@ impl TrainConfig {
                 *field,
                 format!("{value}"),
                 "give seconds, or 0 for no limit",
+            ));
+        }
+        if !(0.0..1.0).contains(&self.beta2) {
+            return Err(Error::config(
+                "train.beta2",
+                format!("{}", self.beta2),
+                "give a number from 0 to below 1; 0.999 is usual",
             ));
         }
         if !(0.0..1.0).contains(&self.ema) {

@@ -253,7 +253,7 @@ impl Loop<'_> {
             self.window.norms.push(norm);
             let part = |x: &Tensor| x.narrow(0, start, length);
             let rate = config.learning_rate_at(state.iteration, state.seconds);
-            let adam = Adam::with_decay(config.weight_decay);
+            let adam = Adam::with_decay(config.weight_decay).with_beta2(config.beta2);
             adam.step(
                 &mut part(parameters.flat()),
                 &mut part(&state.first),

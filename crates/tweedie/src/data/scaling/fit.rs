@@ -13,6 +13,12 @@ use crate::{Error, Result};
 
 /// The most rows that a spline is fitted on, evenly spaced among the training rows.
 const SPLINE_ROWS: usize = 1 << 20;
+/// With fewer levels than this between the lowest and the highest, none of which has more than
+/// [`LIGHT`] of the rows, a gaussianised column on a grid has a knot at each.
+const MOST_LEVELS: f64 = 512.0;
+/// A level with a greater share of the rows is left a part of a smooth map: spread over a wide range
+/// of normal values, the noise within its bin would hide what the level says about other columns.
+const LIGHT: f64 = 0.1;
 /// The most training rows on which [`Marginals::Auto`] compares the maps, evenly spaced.
 const COMPARED_ROWS: usize = 20_000;
 
@@ -59,7 +65,7 @@ impl Default for ScalingOptions {
     fn default() -> Self {
         ScalingOptions {
             marginals: Marginals::default(),
-            knots: 32,
+            knots: 64,
             dequantize: Dequantize::default(),
             floor: 0.0,
         }
@@ -103,7 +109,7 @@ impl Scaling {
             return Err(Error::config(
                 "data.scaling.knots",
                 problem,
-                "give at least 2; 32 is usual",
+                "give at least 2; 64 is usual",
             ));
         }
         if !(options.floor.is_finite() && options.floor >= 0.0) {
@@ -191,6 +197,7 @@ pub(super) fn gaussianized(
     knots: usize,
 ) -> Option<ColumnScaling> {
     values.sort_unstable_by(f64::total_cmp);
+    let edges = bin_edges(&values, grid);
     if let Some(Grid { bin, .. }) = grid {
         // The distribution of value plus noise has each value's mass evenly spread over its bin.
         let ties: Vec<usize> = values.chunk_by(|a, b| a == b).map(<[f64]>::len).collect();
@@ -202,5 +209,19 @@ pub(super) fn gaussianized(
             start += count;
         }
     }
-    Spline::gaussianize(&values, knots).map(ColumnScaling::Gaussianize)
+    let spline = match edges {
+        Some(edges) => Spline::gaussianize_levels(&values, &edges, knots),
+        None => Spline::gaussianize(&values, knots),
+    };
+    spline.map(ColumnScaling::Gaussianize)
+}
+
+/// The edges of the bins from the lowest level to the highest, of which there are fewer than
+/// [`MOST_LEVELS`] and more than one, where no level has more than [`LIGHT`] of the `sorted` values.
+pub(super) fn bin_edges(sorted: &[f64], grid: Option<Grid>) -> Option<Vec<f64>> {
+    let (low, high, bin) = (*sorted.first()?, *sorted.last()?, grid?.bin);
+    let steps = ((high - low) / bin).round();
+    let heaviest = sorted.chunk_by(|a, b| a == b).map(<[f64]>::len).max()? as f64;
+    let few = (1.0..MOST_LEVELS).contains(&steps) && heaviest < LIGHT * sorted.len() as f64;
+    few.then(|| (0..=steps as usize + 1).map(|i| low + bin * (i as f64 - 0.5)).collect())
 }

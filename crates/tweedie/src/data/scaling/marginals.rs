@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fit::{gaussianized, standardized};
+use super::fit::{bin_edges, gaussianized, standardized};
 use super::{ColumnScaling, Grid, ScalingOptions};
 use crate::choice::choices;
 
 /// A column is gaussianised by [`Marginals::Auto`] where that raises the log-likelihood of the
-/// column by itself by at least so many nats per row, and the column has a long tail or an edge.
+/// column by itself by at least so many nats per row, and the column has a long tail or an edge, or
+/// leaves out levels.
 pub const LEAST_GAIN: f64 = 0.2;
 /// Deviations from the median at which a value makes a tail long, a deviation being the
 /// interquartile range over that of the standard normal distribution.
@@ -17,6 +18,8 @@ const NORMAL_IQR: f64 = 1.349;
 /// An end of the range is an edge if this share of the values lies within a hundredth of the range
 /// from it.
 const EDGE: f64 = 0.02;
+/// Levels are left out if this share of those between the lowest and the highest is in no row.
+const LEFT_OUT: f64 = 0.1;
 /// The most nats that a row adds or takes where maps are compared: beyond a map's own rows
 /// only its slope there would decide.
 const MOST_OF_A_ROW: f64 = 50.0;
@@ -44,6 +47,10 @@ pub struct MarginalChoice {
     pub long_tail: bool,
     /// Whether at least 2 % of the values lie within a hundredth of the range from one of its ends.
     pub edge: bool,
+    /// Whether the column has its values on a grid of a few hundred levels at most, none of them in a
+    /// tenth of the rows, of which at least a tenth is in no row.
+    #[serde(default)]
+    pub left_out: bool,
 }
 
 impl MarginalChoice {
@@ -54,19 +61,21 @@ impl MarginalChoice {
             (true, true) => ", long tail and edge",
             (true, false) => ", long tail",
             (false, true) => ", edge",
+            (false, false) if self.left_out => "",
             (false, false) if gain >= LEAST_GAIN => ", but neither long tail nor edge",
             (false, false) => "",
         };
-        format!("{gain:+.3} nats{shape}")
+        let left_out = if self.left_out { ", levels left out" } else { "" };
+        format!("{gain:+.3} nats{shape}{left_out}")
     }
 }
 
 choices! {
     /// What the maps make of each column by itself.
     pub enum Marginals = Auto {
-        /// Per column: [`Marginals::Gaussianize`] where the column has a long tail or an edge and
-        /// gaussianising is worth at least [`LEAST_GAIN`] on training rows that it was not fitted
-        /// on, [`Marginals::Standardize`] elsewhere.
+        /// Per column: [`Marginals::Gaussianize`] where the column has a long tail or an edge, or
+        /// leaves out levels of its grid, and gaussianising is worth at least [`LEAST_GAIN`] on
+        /// training rows that it was not fitted on, [`Marginals::Standardize`] elsewhere.
         ///
         /// A column of several peaks gains by itself too; without tail or edge they are left to the
         /// network.
@@ -124,9 +133,17 @@ pub(super) fn compared(
         (compared >= LEAST_COMPARED).then(|| (1000.0 * sum / compared as f64).round() / 1000.0)
     };
     let gain = gain();
-    let gaussianize = (long_tail || edge) && gain.is_some_and(|gain| gain >= LEAST_GAIN);
+    let mut levels = values.to_vec();
+    levels.sort_unstable_by(f64::total_cmp);
+    let left_out = bin_edges(&levels, grid).is_some_and(|edges| {
+        levels.dedup();
+        let all = (edges.len() - 1) as f64;
+        all - levels.len() as f64 >= LEFT_OUT * all
+    });
+    let gaussianize =
+        (long_tail || edge || left_out) && gain.is_some_and(|gain| gain >= LEAST_GAIN);
     let marginals = if gaussianize { Marginals::Gaussianize } else { Marginals::Standardize };
-    MarginalChoice { column: name.into(), marginals, gain, long_tail, edge }
+    MarginalChoice { column: name.into(), marginals, gain, long_tail, edge, left_out }
 }
 
 /// `ln` of the density that a standard normal density of the scaled value gives to the raw one.

@@ -3,7 +3,7 @@
 use super::FitOptions;
 use crate::data::Dataset;
 use crate::grid::TimeDistribution;
-use crate::model::{BaseKind, ModelConfig, Structure};
+use crate::model::{BaseKind, HeadTrunk, ModelConfig, Preconditioning, Prediction, Structure};
 use crate::objective::ObjectiveConfig;
 use crate::run::{DataRecord, Layer, RunConfig};
 
@@ -32,7 +32,14 @@ pub(super) fn of_donor((config, data): &(RunConfig, DataRecord)) -> Layer {
     let (schedule, base) = (config.schedule.clone(), config.base.clone());
     let whole = Layer::of(&RunConfig { model, schedule, base, ..RunConfig::default() });
     let mut layer = Layer::new();
-    for path in ["schedule", "base", "model.network", "model.prediction", "model.finest_scale"] {
+    for path in [
+        "schedule",
+        "base",
+        "model.network",
+        "model.prediction",
+        "model.preconditioning",
+        "model.finest_scale",
+    ] {
         if let Some(value) = whole.get(path) {
             layer.set(path, value.clone());
         }
@@ -41,6 +48,40 @@ pub(super) fn of_donor((config, data): &(RunConfig, DataRecord)) -> Layer {
         .set("data.scaling.marginals", config.data.scaling.marginals.to_string())
         .set("data.split_seed", data.split_seed as i64);
     layer
+}
+
+/// The base of a table of numbers: the Gaussian, whose correction is smooth and soon learned, unless
+/// there are rows enough for many covariances. Then a mixture of many Gaussians, whose correction is
+/// not smooth, is ahead for longer than a usual training takes: on letter by .4 nats after 20,000
+/// steps, whereas on satimage, of 4 rows for each element of a covariance, it is 1.2 nats behind
+/// after 165 s of a thread.
+fn base_of_rows(record: &DataRecord) -> BaseKind {
+    let (rows, columns) = (record.rows[0], record.scaling.dim());
+    match rows >= MANY * columns * columns {
+        true => BaseKind::Mixture,
+        false => BaseKind::Gaussian,
+    }
+}
+
+/// Rows over columns squared from which many covariances can be told apart.
+const MANY: usize = 20;
+
+/// What a network that corrects a base has for so many training rows of a table. The fewer they
+/// are, the more it is regularised: on MAGIC, letter and satimage (5,000 to 15,000 rows) the
+/// training gains as much without, and the validation rows lose from a fifth of the time on.
+fn of_rows(layer: &mut Layer, rows: usize) {
+    let rows = (rows as f64).max(1.0);
+    layer
+        .set("model.preconditioning", Preconditioning::Covariance.to_string())
+        .set("model.finest_scale", 0.2)
+        .set("model.network.form", "direct")
+        .set("model.network.head_trunk", HeadTrunk::Separate.to_string())
+        .set("model.network.dropout", (1500.0 / rows).clamp(0.02, 0.25))
+        .set("train.weight_decay", (750.0 / rows).min(0.2))
+        .set("train.learning_rate", 5e-3)
+        .set("train.beta2", 0.99)
+        .set("train.batch_size", 128)
+        .set("train.validate_every", 1000);
 }
 
 /// What follows the data. Times of images are uniform in `t`, as DDPM and the Likelihood Matching
@@ -58,6 +99,11 @@ pub(super) fn of_data(config: &RunConfig, record: &DataRecord, options: &FitOpti
         if let Some(features) = record.features() {
             let categories = features.cells().categories.iter().map(|&n| (n as i64).into());
             layer.set("model.network.categories", categories.collect::<Vec<toml::Value>>());
+        } else {
+            layer.set("base.kind", base_of_rows(record).to_string());
+        }
+        if config.model.prediction == Prediction::Correction {
+            of_rows(&mut layer, record.rows[0]);
         }
         return layer;
     };

@@ -6,7 +6,7 @@ use crate::data::{Missing, TableOptions, Values};
 use crate::density::{EvaluateOptions, ScoreOptions};
 use crate::dequantize::VariationalConfig;
 use crate::likelihood::Estimator;
-use crate::model::{NetworkConfig, Precision, Structure};
+use crate::model::{NetworkConfig, Precision, Preconditioning, Structure};
 use crate::sample::Sampler;
 use crate::train::TrainConfig;
 
@@ -58,6 +58,11 @@ fn a_density_needs_no_directory() {
     let config = &density.run().config;
     let rank = config.model.head.map(|head| head.structure);
     assert_eq!(rank, Some(Structure::LowRank(3)), "at most the number of columns");
+    // few rows: as much regularised as any
+    assert_eq!(config.train.weight_decay, 0.2);
+    let NetworkConfig::Mlp(network) = &config.model.network else { panic!("rows of a table") };
+    assert_eq!(network.dropout, 0.25);
+    assert_eq!(config.model.preconditioning, Preconditioning::Covariance);
     assert!(matches!(&config.model.network, NetworkConfig::Mlp(network) if network.width == 8));
     let place = density.run().dir.path().to_owned();
     assert!(place.exists());
