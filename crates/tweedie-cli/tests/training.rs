@@ -334,7 +334,7 @@ fn a_resumption_names_the_flag_that_differs() {
     succeed(&train(&data, &run, &["--iterations", "3", "--quiet"]));
     let resume = ["train", "--out", &run, "--resume", "--quiet"];
     for (flag, value, words) in [
-        ("--batch-size", "3", ["256", "3"]),
+        ("--batch-size", "3", ["128", "3"]),
         ("--seed", "4", ["0", "4"]),
         ("--split-seed", "5", ["0", "5"]),
         ("--schedule", "cosine", ["vp", "cosine"]),
@@ -990,8 +990,8 @@ fn check_help(help: &str) {
     }
     for known in [
         "[default: 20000]",
-        "[default: 256; 16 images]",
-        "0.003; 0.001 for images",
+        "[default: 128; 16 images]",
+        "0.005; 0.001 for images",
         "[default: 10]",
     ] {
         assert!(help.split_whitespace().collect::<Vec<_>>().join(" ").contains(known), "{known}");

@@ -172,9 +172,9 @@ impl MlpConfig {
         }
     }
 
-    /// The network for rows of `dim` numbers, seen as `inputs`, with `head` raw head outputs. The ε output starts at 0
-    /// and the head at 0 but for its factors, which a small random start keeps off the saddle at
-    /// `V = 0`.
+    /// The network for rows of `dim` numbers, seen as `inputs`, with `head` raw head outputs. The ε
+    /// output starts at 0 and the head at 0 but for its factors, which a small random start keeps
+    /// off the saddle at `V = 0`.
     pub(super) fn build(
         &self,
         schedule: &dyn Schedule,

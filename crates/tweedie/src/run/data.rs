@@ -43,7 +43,9 @@ fn fits_images(scaling: &ScalingOptions) -> bool {
         Marginals::Gaussianize => return false,
         Marginals::Standardize | Marginals::Auto => scaling.marginals,
     };
-    *scaling == ScalingOptions { marginals, ..ScalingOptions::default() }
+    // knots are of no map that pixels could have
+    let knots = scaling.knots;
+    *scaling == ScalingOptions { marginals, knots, ..ScalingOptions::default() }
 }
 
 /// A data source read, split and scaled.
