@@ -293,3 +293,25 @@ fn goes_on(density: &Density, rows: (&Dataset, &[usize])) {
     train(2, &mut StopAfter { left: Cell::new(4), done: 0 }).unwrap_err();
     assert_eq!(train(2, &mut Silent).unwrap(), whole);
 }
+
+/// Of three columns, a mixture from 180 training rows on.
+#[test]
+fn the_base_follows_rows_and_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.csv");
+    for (rows, expected) in [(200u64, BaseKind::Gaussian), (300, BaseKind::Mixture)] {
+        let mut text = String::from("a,b,c\n");
+        for i in 0..rows {
+            let (x, y) = ((i * 37 % 1009) as f64 / 10.0, (i * i * 53 % 997) as f64 / 7.0);
+            text += &format!("{x:.1},{:.3},{:.3}\n", x + y, (y * x) % 31.7);
+        }
+        std::fs::write(&path, text).unwrap();
+        let options = FitOptions::default()
+            .set("data.source", path.display().to_string())
+            .set("base.components", vec![1i64])
+            .set("model.network.width", 8)
+            .set("train.iterations", 1);
+        let density = Density::fit_source(&options, &mut Silent).unwrap();
+        assert_eq!(density.run().config.base.kind, expected, "{rows} rows");
+    }
+}
