@@ -164,8 +164,8 @@ fn choice(kind: ColumnKind, n: usize, of_rank: impl Fn(usize) -> f64) -> Margina
     choice
 }
 
-/// Of whole numbers without every third the levels that are there are told from those that are not;
-/// without gaps there is nothing to tell.
+/// A column in which every third whole number is missing is gaussianised for that reason; the same
+/// column without gaps is standardised.
 #[test]
 fn auto_gaussianizes_what_leaves_out_levels() {
     let of = |skip: bool| {

@@ -13,9 +13,9 @@ choices! {
     pub enum Preconditioning = Scalar {
         /// By the data's mean square `v`, one number for all columns.
         Scalar = "scalar",
-        /// By the covariance `S` of the base, so that every direction has its own scale at every
-        /// noise level: nearly collinear columns are told apart where they differ, and left alone
-        /// where they do not.
+        /// By the covariance `S` of the base: each direction has its own scale at each noise level.
+        /// The small differences between nearly collinear columns are then as large an input as
+        /// anything else.
         Covariance = "covariance",
     }
 }
@@ -83,8 +83,9 @@ impl Scales {
         let scale = (&alpha2 * self.second_moment + &sigma2).sqrt().recip();
         let columns = x * &scale;
         let Some(Axes { mean, vectors, values }) = &self.axes else { return columns };
-        let apart = completed(&(mean * alpha)) - mean * alpha;
-        let total = values * &alpha2 + shaped(&sigma2, values);
+        let mean = mean * alpha;
+        let apart = completed(&mean) - mean;
+        let total = values * &alpha2 + &sigma2;
         let white = (apart.matmul(vectors) / total.sqrt()).matmul(&vectors.transpose(0, 1));
         Tensor::cat(&[white, columns], 1)
     }
@@ -105,9 +106,9 @@ impl Scales {
                 output * &scale
             }
             Some(Axes { vectors, values, .. }) => {
-                let (signal, noise) = (values * &alpha2, shaped(&sigma2, values));
-                let fade = &noise / (&noise + &signal * kappa2);
-                let scale = (&signal / (&signal + &noise) * fade).sqrt();
+                let signal = values * &alpha2;
+                let fade = (&signal * kappa2 + &sigma2).reciprocal() * &sigma2;
+                let scale = (&signal / (&signal + &sigma2) * fade).sqrt();
                 (output.matmul(vectors) * scale).matmul(&vectors.transpose(0, 1))
             }
         }
@@ -129,14 +130,6 @@ impl Axes {
             vectors: to(vectors),
             values: to(values.clamp_min(least).unsqueeze(0)),
         })
-    }
-}
-
-/// A coefficient as `[b, 1]` (of equal times `[1, 1]`), in the kind of `like`.
-fn shaped(coefficient: &Coefficient, like: &Tensor) -> Tensor {
-    match coefficient {
-        Coefficient::All(value) => Tensor::full([1, 1], *value, (like.kind(), like.device())),
-        Coefficient::Each(_) => coefficient.rows(like).unsqueeze(-1),
     }
 }
 

@@ -276,9 +276,8 @@ fn normal_cdf(z: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::scaling::ColumnScaling;
-    use crate::data::scaling::Grid;
     use crate::data::scaling::fit::gaussianized;
+    use crate::data::scaling::{ColumnScaling, Grid};
 
     const GRID: Option<Grid> = Some(Grid { bin: 1.0, origin: 0.0 });
 
