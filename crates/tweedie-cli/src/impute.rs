@@ -23,7 +23,7 @@ Examples:
   tweedie impute runs/people holes.csv -o filled.csv
   tweedie impute runs/people holes.csv --seed 1 -o filled-1.csv")]
 pub struct Arguments {
-    /// The run directory, of a run trained with --types
+    /// The run directory, of a mixed table
     run: PathBuf,
     /// The rows to fill, with the columns the run was trained on
     data: PathBuf,

@@ -83,7 +83,7 @@ enum Command {
     Sample(sample::Arguments),
     /// Log-likelihoods of rows, with their standard errors
     Score(score::Arguments),
-    /// Fill missing cells by draws given the others, of a run trained with --types
+    /// Fill missing cells by draws given the others, of a mixed table
     Impute(impute::Arguments),
     /// Learn the noise within the bins of levels, for a tighter likelihood
     Dequantize(dequantize::Arguments),

@@ -15,6 +15,14 @@ pub fn pictures(density: &Density, given: Option<&str>) -> Result<Pictures> {
     if let (Some(shape), None) = (data.levels(), given) {
         return Ok(Pictures::images(shape));
     }
+    if data.schema.is_some() {
+        let problem = "the run has categories or missing cells, which are no pixels";
+        return Err(Error::config(
+            "--shape",
+            problem,
+            "leave it out, or train with data.types = numbers",
+        ));
+    }
     let (height, width) = picture_shape(given, data.scaling.dim())?;
     Ok(Pictures::grey(height, width))
 }

@@ -38,6 +38,10 @@ pub struct Arguments {
     /// At most this many test rows are scored, drawn at random by --seed [default: 2000; 64 images]
     #[arg(long, value_name = "ROWS")]
     rows: Option<usize>,
+    /// Add scores of the samples' quality, of tables: as many samples as training rows are compared
+    /// with them, which takes minutes where they are many
+    #[arg(long)]
+    quality: bool,
     /// Leave out the probability-flow ODE, the slowest estimator; images have none
     #[arg(long)]
     no_ode: bool,
@@ -78,7 +82,10 @@ impl Arguments {
     fn judging(&self, images: bool) -> EvaluateOptions {
         let (steps, rows) = if images { (&STEPS[..4], 64) } else { (&STEPS[..], 2000) };
         EvaluateOptions {
-            metrics: vec![Metric::Nll],
+            metrics: match self.quality {
+                true => vec![Metric::Nll, Metric::Quality],
+                false => vec![Metric::Nll],
+            },
             rows: Some(self.rows.unwrap_or(rows)),
             steps: steps.to_vec(),
             ode: !self.no_ode,
@@ -93,11 +100,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let quiet = arguments.common.quiet;
     arguments.check()?;
     let density = Density::load_on(&arguments.run, device)?;
-    if density.run().data.schema.is_some() {
-        let problem = "the run has categories or missing cells, of which no page is made";
-        let remedy = "tweedie evaluate judges it, tweedie info says what it is";
-        return Err(Error::config("report", problem, remedy));
-    }
     let images = density.is_of_images();
     let pictures = match (&arguments.shape, images) {
         (None, false) => None,

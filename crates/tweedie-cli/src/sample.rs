@@ -47,7 +47,7 @@ pub struct Arguments {
     /// 0]
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
-    /// Cells that all samples have, of a run trained with --types: the others are drawn given
+    /// Cells that all samples have, of a mixed table: the others are drawn given
     /// these. Can be given more than once [default: none]
     #[arg(long, value_name = "A=CELL", value_parser = cell)]
     given: Vec<(String, String)>,

@@ -57,7 +57,7 @@ pub struct Arguments {
     /// How the ELBO's steps are laid in time [default: angle; of levels even]
     #[arg(long, value_parser = choice::<SpacingConfig>())]
     spacing: Option<SpacingConfig>,
-    /// Columns that are given, of a run trained with --types: the likelihood is that of the others
+    /// Columns that are given, of a mixed table: the likelihood is that of the others
     /// given these [default: none]
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     given: Vec<String>,

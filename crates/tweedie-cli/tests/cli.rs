@@ -617,10 +617,14 @@ fn mistakes_are_named_in_one_line() {
         fail(&args, 2, words);
         assert!(!Path::new(&out).join("config.toml").exists(), "a failed start leaves no run");
     };
-    train("text.csv", "a,b\n1,2\n3,x\n", &[], &["text.csv", "\"x\"", "`b`", "--drop"]);
-    train("missing.csv", "a,b\n1,2\n3,\n4,5\n", &[], &["missing.csv", "b", "drop-rows"]);
-    train("nan.csv", "a,b\n1,2\n3,inf\n4,5\n", &[], &["nan.csv", "b"]);
-    train("constant.csv", "a,b\n1,2\n3,2\n4,2\n", &[], &["constant.csv", "b", "--drop"]);
+    let numbers = ["--types", "numbers"];
+    train("text.csv", "a,b\n1,2\n3,x\n", &[], &["text.csv", "\"x\"", "`b`", "--types b=category"]);
+    train("missing.csv", "a,b\n1,2\n3,\n4,5\n", &numbers, &["missing.csv", "b", "drop-rows"]);
+    let refuse = ["--missing", "error"];
+    let words = ["missing.csv", "missing cells, in `b` (first: row 2)", "--missing drop-rows"];
+    train("missing.csv", "a,b\n1,2\n3,\n4,5\n", &refuse, &words);
+    train("nan.csv", "a,b\n1,2\n3,inf\n4,5\n", &numbers, &["nan.csv", "b"]);
+    train("constant.csv", "a,b\n1,2\n3,2\n4,2\n", &numbers, &["constant.csv", "b", "--drop"]);
     train("empty.csv", "", &[], &["empty.csv"]);
     train(
         "good.csv",

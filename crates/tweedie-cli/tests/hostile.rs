@@ -38,7 +38,8 @@ fn paths_are_bytes() {
 fn refused(path: &Path, words: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run").display().to_string();
-    let output = tweedie(&["train", "--data", path.to_str().unwrap(), "--out", &out]);
+    let data = path.to_str().unwrap();
+    let output = tweedie(&["train", "--data", data, "--out", &out, "--types", "numbers"]);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(
         (output.status.code(), message.lines().count()),

@@ -20,11 +20,11 @@ fn a_table_with_categories_and_holes() {
     }
     let (data, run) = (at("trees.csv"), at("run"));
     write(&data, &text).unwrap();
-    fail(&["train", "--data", &data, "--out", &run], 2, &["trees.csv"]);
     let train = ["train", "--data", &data, "--out", &run, "--iterations", "2", "--width", "8"];
+    fail(&[&train[..], &["--types", "numbers"]].concat(), 2, &["trees.csv", "`kind` holds text"]);
     fail(&[&train[..], &["--types", "kind=colour"]].concat(), 2, &["--types", "colour"]);
     fail(&[&train[..], &["--types", "bark=number"]].concat(), 2, &["bark"]);
-    let trained = tweedie(&[&train[..], &["--types", "auto"]].concat());
+    let trained = tweedie(&train);
     let said = String::from_utf8_lossy(&trained.stderr).into_owned();
     assert!(trained.status.success() && said.contains("kind    category"), "{said}");
 
@@ -63,6 +63,17 @@ fn a_table_with_categories_and_holes() {
     fail(&[&judge[..], &["--target", "kind"]].concat(), 2, &["--target"]);
     fail(&["encode", &run, &data, "-o", &at("z.npy")], 2, &["missing cells"]);
     fail(&["dequantize", &run], 2, &["missing cells"]);
-    fail(&["report", &run], 2, &["missing cells", "tweedie evaluate"]);
+    fail(&["report", &run, "--shape", "2x2"], 2, &["--shape", "missing cells"]);
+    succeed(&["report", &run, "--steps", "5", "-n", "60", "--rows", "20", "--no-ode"]);
+    let page = std::fs::read_to_string(dir.path().join("run/report.html")).unwrap();
+    for part in [
+        "category by category",
+        "total variation distance",
+        "(missing)",
+        "missing cells",
+        "counting measure on categories",
+    ] {
+        assert!(page.contains(part), "no {part:?} on the page");
+    }
     fail(&["sample", &run, "-n", "4", "-o", &at("sheet.png")], 2, &["--out", "pictures"]);
 }

@@ -740,7 +740,8 @@ fn rows_of_a_table_as_pictures() {
         (0..60).map(|i| format!("{i},{},{},{}\n", i * i % 59, i * 7 % 53, i * 11 % 31)).collect();
     std::fs::write(at("a.csv"), rows).unwrap();
     let (run, data) = (at("run"), at("a.csv"));
-    succeed(&["train", "--data", &data, "--out", &run, "--iterations", "1", "--threads", "1"]);
+    let train = ["train", "--data", &data, "--out", &run, "--iterations", "1", "--threads", "1"];
+    succeed(&[&train[..], &["--types", "numbers"]].concat());
     let sample = ["sample", &run, "-n", "1", "--steps", "2", "--threads", "1"];
     let with = |rest: &[&str]| {
         [&sample[..], rest].concat().into_iter().map(String::from).collect::<Vec<_>>()

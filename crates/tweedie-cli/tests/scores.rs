@@ -475,11 +475,15 @@ fn names_are_no_commands_to_a_terminal() {
     let at = |name: &str| dir.path().join(name).display().to_string();
     std::fs::write(at("lines.csv"), "\"a\nerror: all is lost\u{9b}31m\",b\nx,1\ny,2\n").unwrap();
     for data in [case("A-terminal-escapes/csv_esc.csv"), at("lines.csv")] {
-        let output = tweedie(&["train", "--data", &data, "--out", &at("run")]);
-        let message = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{message}");
-        assert!(!message.trim_end_matches('\n').contains(char::is_control), "{message:?}");
-        assert!(message.contains("\\u{1b}") || message.contains("\\n"), "{message}");
+        for types in ["auto", "numbers"] {
+            let train = ["train", "--data", &data, "--out", &at("run"), "--types", types];
+            let output = tweedie(&train);
+            let message = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{message}");
+            assert!(!message.trim_end_matches('\n').contains(char::is_control), "{message:?}");
+            let escaped = message.contains("\\u{1b}") || message.contains("\\n");
+            assert!(escaped || types == "auto", "{message}");
+        }
     }
     // remarks and JSON of a run
     let run = copy_of_shared(&dir.path().join("other"));

@@ -8,7 +8,7 @@ use crate::experiment::kinds;
 use crate::page::Page;
 use crate::runs::Tasks;
 pub use crate::training::Recipe;
-use tweedie::data::{Marginals, ScalingOptions, subset};
+use tweedie::data::{Marginals, ScalingOptions, Types, subset};
 use tweedie::grid::TimeDistribution;
 use tweedie::model::Model;
 use tweedie::noise::Seed;
@@ -98,7 +98,12 @@ impl Source {
         // as published: no map but shift and scale
         let scaling =
             ScalingOptions { marginals: Marginals::Standardize, ..ScalingOptions::default() };
-        let config = DataConfig { source: data.into(), scaling, ..DataConfig::default() };
+        let config = DataConfig {
+            source: data.into(),
+            scaling,
+            types: Types::Numbers,
+            ..DataConfig::default()
+        };
         let prepared = Prepared::read(&config, seed.0)?;
         if prepared.record.image.is_some() {
             let remedy = "give a table, or images as a table of columns";

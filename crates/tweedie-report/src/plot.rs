@@ -21,6 +21,7 @@
 //! ```
 
 mod axis;
+mod bars;
 mod curve;
 mod density;
 mod frame;
@@ -32,6 +33,7 @@ mod sheet;
 mod svg;
 
 pub use axis::Scale;
+pub use bars::Bars;
 pub use density::{DensityChart, GaussianKde};
 pub use histogram::Histogram;
 pub use line::LineChart;

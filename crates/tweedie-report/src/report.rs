@@ -51,6 +51,19 @@ pub struct Scores {
     pub values: Vec<f64>,
 }
 
+/// The categories of a column, and how often each is in the test data and in the samples.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shares {
+    /// The column.
+    pub column: String,
+    /// The categories, and that a cell is missing where some are.
+    pub names: Vec<String>,
+    /// Cells of each in the test data.
+    pub data: Vec<usize>,
+    /// Cells of each in the samples.
+    pub samples: Vec<usize>,
+}
+
 /// Which run a page is about and what made the page; what is empty is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Made {
@@ -117,6 +130,10 @@ pub struct ReportInputs {
     pub data: Vec<f32>,
     /// Samples of the model, row-major.
     pub samples: Vec<f32>,
+    /// Columns of categories.
+    pub categories: Vec<Shares>,
+    /// Scores of the samples' quality, as they shall be read.
+    pub quality: Vec<String>,
     /// How the samples were drawn, for legends. Empty: "samples".
     pub sample_label: String,
     /// Figures of test rows, by estimator.
@@ -173,6 +190,8 @@ pub fn html(inputs: &ReportInputs) -> String {
         ("Samples", figures::sheets(inputs)),
         ("Data and samples, pair by pair", figures::pairs(inputs)),
         ("Data and samples, column by column", tables::marginals(inputs)),
+        ("Data and samples, category by category", figures::categories(inputs)),
+        ("Quality of the samples", quality(&inputs.quality)),
         ("Notes", html! { @for note in &inputs.notes { p { (note) } } }),
         ("Configuration", configuration(inputs.config_toml.trim())),
     ];
@@ -210,6 +229,12 @@ fn boxed(class: &str, heading: &str, items: &[String]) -> Markup {
         @if !items.is_empty() {
             div class=(class) { strong { (heading) } ul { @for item in items { li { (item) } } } }
         }
+    }
+}
+
+fn quality(lines: &[String]) -> Markup {
+    html! {
+        @if !lines.is_empty() { div class="scroll" { pre { (lines.join("\n")) } } }
     }
 }
 

@@ -11,7 +11,7 @@
 //! 2. [`Dataset::check_columns`] refuses columns under which a density does not exist: constant,
 //!    repeated or collinear ones, and those that single precision cannot resolve.
 //!    [`Dataset::remarks`] says which columns have repeated values and so, without dequantisation,
-//!    no density either. [`Dataset::read_to_train`] says everything that is wrong with a table at
+//!    no density either. [`Dataset::read_numbers_to_train`] says everything that is wrong with a table at
 //!    once.
 //! 3. [`Split::new`] splits the rows into training, validation and test parts, the same on every
 //!    platform.
@@ -25,7 +25,7 @@
 //!
 //! Tables as they come, with categories, dates and missing cells, are read by
 //! [`Dataset::read_as_it_comes`]: a [`Schema`] says what each column is, and [`MixedLayout`] which
-//! numbers and categories a model sees.
+//! numbers and categories a model sees. [`Dataset::read_to_train`] takes each table for what it is.
 //!
 //! [`read_weights`] reads the weights of networks that others trained.
 //!
@@ -134,7 +134,7 @@ pub use scaling::{
 pub use schema::{CategoryOf, ColumnSchema, Kind, Schema};
 pub use source::{ImagePart, ImageSource};
 pub use split::{Split, subset};
-pub use types::{ColumnType, TypeOptions};
+pub use types::{ColumnType, TypeOptions, Types};
 pub(crate) use weights::read_safetensors;
 pub use weights::read_weights;
 pub use write::write_table;

@@ -7,7 +7,7 @@ use clap::builder::{
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use toml::{Table, Value};
 use tweedie::choice::Preset;
-use tweedie::data::{Crop, Marginals, Missing, TypeOptions};
+use tweedie::data::{Crop, Marginals, Missing, Types};
 use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{BaseKind, HeadStart, HeadTrunk, Parametrization, Precision};
 use tweedie::objective::{LmForm, ObjectiveConfig};
@@ -170,13 +170,15 @@ pub const FLAGS: &[Flag] = &[
         "What stands before the decimals of a text table, . or , [default: found]"),
     flag(DATA, "header", "data.table.header", "BOOL", Bool,
         "Whether a text table has a header [default: found]"),
-    flag(DATA, "types", "data.types", "auto|A=TYPE,…", Text,
-        "Read the table as it comes, with texts as categories, dates, and cells that are missing, \
-         and leave out what is neither; auto, or the types of columns, of which the others are \
-         found: number, category, date, date:FORMAT or drop [default: all columns are numbers]")
+    flag(DATA, "types", "data.types", "WORD|A=TYPE,…", Text,
+        "What the columns are: numbers; mixed, numbers, categories, dates and missing cells by \
+         what cells look like, leaving out what is neither, with exceptions as A=number, \
+         B=category, C=date, C=date:FORMAT, D=drop; auto: numbers if all are measurements, else \
+         mixed [default: auto, numbers with --dequantize]")
         .sets(types),
     flag(DATA, "missing", "data.table.missing", "WHAT", Names(values::<Missing>),
-        "Rows with missing cells: an error, or dropped and counted [default: error]"),
+        "Missing cells: trained on and scored by what is there, an error, or their rows dropped and \
+         counted [default: model]"),
     flag(DATA, "unique", "data.table.unique", "", Switch, "Drop duplicate rows [default: false]"),
     flag(DATA, "dequantize", "data.scaling.dequantize", "WHICH", Text,
         "Columns to dequantise by uniform noise: none, integers, or names [default: none; images \
@@ -316,14 +318,10 @@ fn dequantize(value: &Value, _: &RunConfig, layer: &mut Layer) -> Result<()> {
     Ok(())
 }
 
-/// The types that are given; `auto` for none.
+/// A word, or the types of columns.
 fn types(value: &Value, _: &RunConfig, layer: &mut Layer) -> Result<()> {
-    let given = match text(value) {
-        "auto" => TypeOptions::default(),
-        given => given.parse()?,
-    };
-    let table = Table::try_from(&given).expect("plain data");
-    layer.set("data.types", Value::Table(table));
+    let given: Types = text(value).parse()?;
+    layer.set("data.types", Value::try_from(&given).expect("plain data"));
     Ok(())
 }
 

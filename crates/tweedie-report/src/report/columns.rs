@@ -84,7 +84,7 @@ impl Ranks {
     }
 }
 
-/// Ranks from 0, ties sharing their mean.
+/// Ranks from 0, ties sharing their mean; what is missing has the middle rank.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
@@ -95,7 +95,10 @@ fn ranks(values: &[f64]) -> Vec<f64> {
         ties.iter().for_each(|&i| ranks[i] = mean);
         first += ties.len();
     }
-    ranks
+    let missing = values.iter().filter(|value| value.is_nan()).count();
+    let middle = (values.len() - missing).saturating_sub(1) as f64 / 2.0;
+    let known = values.iter().zip(ranks);
+    known.map(|(value, rank)| if value.is_nan() { middle } else { rank }).collect()
 }
 
 /// Centred, and of length 1 unless constant.
@@ -143,5 +146,7 @@ mod tests {
     #[test]
     fn ties_share_their_rank() {
         assert_eq!(ranks(&[3.0, 1.0, 3.0, 2.0]), [2.5, 0.0, 2.5, 1.0]);
+        let holes = [3.0, f64::NAN, 1.0, f64::NAN, 3.0, 2.0];
+        assert_eq!(ranks(&holes), [2.5, 1.5, 0.0, 1.5, 2.5, 1.0]);
     }
 }

@@ -3,10 +3,10 @@
 use super::columns::most_different;
 use maud::{Markup, PreEscaped, html};
 
-use super::{MetricPoint, ReportInputs, base64};
+use super::{MetricPoint, ReportInputs, Shares, base64};
 use crate::number::{grouped, short};
 use crate::plot::{
-    Histogram, LineChart, Mark, PairGrid, Scale, Series, quantile, sorted_finite, view_range,
+    Bars, Histogram, LineChart, Mark, PairGrid, Scale, Series, quantile, sorted_finite, view_range,
 };
 
 const WIDTH: u32 = 816;
@@ -269,6 +269,48 @@ pub(super) fn pairs(inputs: &ReportInputs) -> Markup {
          dependences.{which}"
     );
     figure(grid.to_svg(WIDTH), &caption)
+}
+
+/// The categories of a column that are shown; the rest is counted together.
+const CATEGORIES: usize = 12;
+
+pub(super) fn categories(inputs: &ReportInputs) -> Markup {
+    let shares = |counts: &[usize]| -> Vec<f64> {
+        let all = counts.iter().sum::<usize>().max(1) as f64;
+        counts.iter().map(|&count| count as f64 / all).collect()
+    };
+    let chart = |of: &Shares| {
+        let (data, samples) = (shares(&of.data), shares(&of.samples));
+        let mut order: Vec<usize> = (0..of.names.len()).collect();
+        order.sort_by(|&a, &b| data[b].total_cmp(&data[a]).then(samples[b].total_cmp(&samples[a])));
+        let shown = if order.len() > CATEGORIES { CATEGORIES - 1 } else { order.len() };
+        let (shown, rest) = order.split_at(shown);
+        let pooled = |shares: &[f64]| -> Vec<f64> {
+            let rest = (!rest.is_empty()).then(|| rest.iter().map(|&i| shares[i]).sum());
+            shown.iter().map(|&i| shares[i]).chain(rest).collect()
+        };
+        let others = (!rest.is_empty()).then(|| format!("{} others", rest.len()));
+        let bars = Bars {
+            title: of.column.clone(),
+            names: shown.iter().map(|&i| of.names[i].clone()).chain(others).collect(),
+            sets: vec![
+                ("test data".into(), pooled(&data)),
+                (inputs.sample_label().into(), pooled(&samples)),
+            ],
+        };
+        // Half the sum of the shares' differences: the share of cells that would have to change.
+        let gap: f64 = data.iter().zip(&samples).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0;
+        figure(bars.to_svg(WIDTH), &format!("{}: total variation distance {gap:.3}.", of.column))
+    };
+    html! {
+        @for of in &inputs.categories { (chart(of)) }
+        @if !inputs.categories.is_empty() {
+            p class="caption" {
+                "Shares of the cells, the most frequent first. The total variation distance is the \
+                 share of cells that would have to change for the two to agree."
+            }
+        }
+    }
 }
 
 pub(super) fn sheets(inputs: &ReportInputs) -> Markup {

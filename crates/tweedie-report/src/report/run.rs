@@ -1,13 +1,82 @@
 //! What was found of a run, as its page shows it.
 
 use tweedie::covariance::CovarianceConfig;
+use tweedie::data::{Dataset, Kind, Values};
 use tweedie::density::{Density, Evaluation, Line, Samples, Subject, TestRows};
 use tweedie::likelihood::Summary;
+use tweedie::metric::quality::Quality;
 use tweedie::run::Facts;
 
-use super::{Made, MetricPoint, ReportInputs, Scores, verdict};
+use super::{Made, MetricPoint, ReportInputs, Scores, Shares, verdict};
 use crate::facts;
 use crate::plot::{Pictures, Series};
+
+/// Rows of test data and samples, column by column: numbers apart from categories.
+#[derive(Default)]
+struct Compared {
+    /// The columns of numbers, and their cells in both sets, row-major.
+    names: Vec<String>,
+    data: Vec<f32>,
+    samples: Vec<f32>,
+    categories: Vec<Shares>,
+}
+
+/// Seconds of a year of the Gregorian calendar.
+const YEAR: f64 = 31_556_952.0;
+
+impl Compared {
+    /// Of a table with categories, dates and missing cells; dates in years.
+    fn mixed(table: &Dataset, rows: &[usize], samples: &Dataset) -> Compared {
+        let all: Vec<usize> = (0..samples.rows()).collect();
+        let (mut names, mut numbers, mut categories) = (Vec::new(), Vec::new(), Vec::new());
+        let schema = table.schema().expect("a table that was read as it comes");
+        for (k, column) in schema.kept().enumerate() {
+            let name = column.name.clone();
+            let own = table.column(k).expect("a column of the schema");
+            let drawn = samples.column(k).expect("samples have the columns of the schema");
+            match &column.kind {
+                Kind::Category { .. } => categories.push(shares(name, (own, rows), drawn)),
+                Kind::Number { .. } | Kind::Time { .. } => {
+                    let time = matches!(column.kind, Kind::Time { .. });
+                    let shown = |value: f64| if time { 1970.0 + value / YEAR } else { value };
+                    names.push(name);
+                    numbers.push([(own, rows), (drawn, &all)].map(|(values, rows)| {
+                        rows.iter().map(|&row| shown(values.get(row)) as f32).collect::<Vec<_>>()
+                    }));
+                }
+                Kind::Constant { .. } | Kind::LeftOut { .. } => (),
+            }
+        }
+        let row_major = |set: usize, rows: usize| {
+            (0..rows).flat_map(|row| numbers.iter().map(move |of| of[set][row])).collect()
+        };
+        let (data, samples) = (row_major(0, rows.len()), row_major(1, all.len()));
+        Compared { names, data, samples, categories }
+    }
+}
+
+/// How often the categories of a column are in `rows` of the data and in all samples.
+fn shares(column: String, (own, rows): (&Values, &[usize]), drawn: &Values) -> Shares {
+    let names = own.categories().map_or(&[][..], |of| &of.names);
+    let missing = names.len();
+    let count = |values: &Values, rows: &mut dyn Iterator<Item = usize>| {
+        let mut counts = vec![0; missing + 1];
+        let codes = values.categories().map_or(&[][..], |of| &of.codes);
+        rows.for_each(|row| counts[missing.min(codes[row] as usize)] += 1);
+        counts
+    };
+    let mut data = count(own, &mut rows.iter().copied());
+    let mut samples = count(drawn, &mut (0..drawn.len()));
+    let mut names = names.to_vec();
+    match data[missing] + samples[missing] {
+        0 => {
+            data.pop();
+            samples.pop();
+        }
+        _ => names.push("(missing)".into()),
+    }
+    Shares { column, names, data, samples }
+}
 
 /// What was found of a run.
 pub struct Findings<'a> {
@@ -122,6 +191,19 @@ impl Findings<'_> {
         flagged.collect()
     }
 
+    /// Missing cells of the test rows that were judged, by column.
+    fn missing(&self) -> Option<(String, String)> {
+        let (table, rows) = (&self.rows.table, &self.rows.rows);
+        let names = table.names();
+        let holes = |k: usize| {
+            let column = table.column(k)?;
+            let count = rows.iter().filter(|&&row| column.get(row).is_nan()).count();
+            (count > 0).then(|| format!("{} {count}", names[k]))
+        };
+        let found: Vec<String> = (0..names.len()).filter_map(holes).collect();
+        (!found.is_empty()).then(|| ("missing cells".into(), found.join(", ")))
+    }
+
     /// Sheets of samples and of test rows, all with one black and white.
     fn sheets(&self, pictures: Pictures, data: &[f32]) -> Vec<(String, Vec<u8>)> {
         let (rows, columns) = SHEET;
@@ -173,16 +255,36 @@ impl Findings<'_> {
             train_loss: m.loss,
             validation: facts.validation(m),
         });
-        let data = self.rows.table.gather(&self.rows.rows);
-        let sheets = self.pictures.map_or_else(Vec::new, |shown| self.sheets(shown, &data));
-        // pixels are looked at, not tabulated
-        let (column_names, data, samples) = match images {
-            true => Default::default(),
-            false => {
-                let samples = self.samples.values.iter().map(|&v| v as f32).collect();
-                (self.samples.columns.clone(), data, samples)
+        let mut sheets = Vec::new();
+        let compared = match (&self.samples.table, images) {
+            (Some(samples), _) => {
+                summary.extend(self.missing());
+                Compared::mixed(&self.rows.table, &self.rows.rows, samples)
+            }
+            (None, images) => {
+                let data = self.rows.table.gather(&self.rows.rows);
+                sheets = self.pictures.map_or_else(Vec::new, |shown| self.sheets(shown, &data));
+                // pixels are looked at, not tabulated
+                match images {
+                    true => Compared::default(),
+                    false => Compared {
+                        names: self.samples.columns.clone(),
+                        data,
+                        samples: self.samples.values.iter().map(|&v| v as f32).collect(),
+                        categories: Vec::new(),
+                    },
+                }
             }
         };
+        let mixed = self.samples.table.is_some();
+        let mut notes = vec![note.into()];
+        if mixed {
+            let text = "Densities are with respect to counting measure on categories and repeated \
+                        values, and to the data's own units on numbers; of a row with missing cells \
+                        it is the likelihood of what is there. Dates are shown in years.";
+            notes.push(text.into());
+        }
+        let quality = self.evaluation.quality.as_ref().map_or_else(Vec::new, Quality::lines);
         ReportInputs {
             title: format!("tweedie: {}", run.data.source),
             made: self.made.clone(),
@@ -196,9 +298,11 @@ impl Findings<'_> {
             validation_label: facts.validation_label().into(),
             lower_validation_is_better: facts.lower_validation_is_better(),
             kept_iteration: facts.ending.best.map(|(iteration, _)| iteration),
-            column_names,
-            data,
-            samples,
+            column_names: compared.names,
+            data: compared.data,
+            samples: compared.samples,
+            categories: compared.categories,
+            quality,
             sample_label: format!("samples in {} steps", self.steps),
             scores,
             baselines,
@@ -207,7 +311,7 @@ impl Findings<'_> {
             likelihood_vs_steps: self.curves(),
             sheets,
             flags: self.flags(),
-            notes: vec![note.into()],
+            notes,
         }
     }
 }

@@ -73,6 +73,30 @@ fn a_full_report_is_well_formed_escaped_and_self_contained() {
 }
 
 #[test]
+fn categories_are_bars_and_quality_is_as_it_is_printed() {
+    let names: Vec<String> = (0..14).map(|i| format!("<{i}>")).collect();
+    let data: Vec<usize> = (0..14).map(|i| 100 - i).collect();
+    let of = Shares { column: "kind & kin".into(), names, samples: data.clone(), data };
+    let two = Shares {
+        column: "two".into(),
+        names: vec!["yes".into(), "(missing)".into()],
+        data: vec![6, 2],
+        samples: vec![8, 0],
+    };
+    let inputs = ReportInputs {
+        categories: vec![of, two],
+        quality: vec!["Shape 0.98".into()],
+        ..Default::default()
+    };
+    let page = html(&inputs);
+    check(&page);
+    for part in ["kind &amp; kin", "3 others", "distance 0.000", "distance 0.250", "Shape 0.98"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(page.contains("&lt;10&gt;") && !page.contains("&lt;11&gt;"));
+}
+
+#[test]
 fn what_is_not_finite_is_counted_in_figure_and_table() {
     let page = html(&full());
     assert!(page.contains("Values not shown: 1 not finite."));

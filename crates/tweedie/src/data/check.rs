@@ -81,15 +81,25 @@ impl Dataset {
         refusals
     }
 
-    /// Columns, but for those that are set `apart`, that repeat or combine others.
+    /// Columns, but for those that are set `apart`, that repeat or combine others, to be refused.
     fn collinear(&self, apart: &[bool]) -> Vec<Refusal> {
-        let mut refusals = Vec::new();
+        let refusal = |(name, found): (String, String)| Refusal {
+            problem: format!("column `{name}` {found}"),
+            fix: Fix::Drop(name, None),
+        };
+        self.combinations(apart).into_iter().map(refusal).collect()
+    }
+
+    /// Columns, but for those that are set `apart`, that repeat or combine others: their names, and
+    /// what they are.
+    pub(super) fn combinations(&self, apart: &[bool]) -> Vec<(String, String)> {
+        let mut found = Vec::new();
         let (dim, rows) = (self.dim(), self.rows());
         let wanted = ROWS.min(WORK / (dim * dim)).max(2 * dim + 100);
         let stride = rows.div_ceil(wanted);
         let sample: Vec<usize> = (0..rows).step_by(stride).collect();
         if dim < 2 || sample.len() <= dim + 1 {
-            return refusals;
+            return found;
         }
         // Columns with mean 0 and norm 1, each contiguous.
         let (unit, norms): (Vec<Vec<f64>>, Vec<f64>) = (0..dim)
@@ -122,17 +132,17 @@ impl Dataset {
             }
             let residual = square - dot(&row, &row);
             if residual < RESIDUAL * RESIDUAL {
-                refusals.extend(self.report_collinear(k, &basis, &factor, row, &norms));
+                found.extend(self.report_collinear(k, &basis, &factor, row, &norms));
                 continue;
             }
             row.push(residual.sqrt());
             factor.push(row);
             basis.push(k);
         }
-        refusals
+        found
     }
 
-    /// The refusal of column `k`, if all rows confirm that it is a combination of `basis`.
+    /// Name of column `k` and which combination of `basis` it is, if all rows confirm it.
     fn report_collinear(
         &self,
         k: usize,
@@ -140,7 +150,7 @@ impl Dataset {
         factor: &[Vec<f64>],
         row: Vec<f64>,
         norms: &[f64],
-    ) -> Option<Refusal> {
+    ) -> Option<(String, String)> {
         let mut weights = row;
         for j in (0..weights.len()).rev() {
             weights[j] /= factor[j][j];
@@ -157,12 +167,12 @@ impl Dataset {
         let raw: Vec<(usize, f64)> =
             parts.iter().map(|&(b, w)| (b, w * norms[k] / norms[b])).collect();
         let name = &self.table()[k].0;
-        let refusal = |problem| Some(Refusal { problem, fix: Fix::Drop(name.clone(), None) });
+        let found = |text| Some((name.clone(), text));
         let equal =
             |b: usize| (0..self.rows()).all(|row| self.single(row, b) == self.single(row, k));
         if let Some(twin) = parts.iter().map(|p| p.0).find(|&b| equal(b)) {
             let twin = &self.table()[twin].0;
-            return refusal(format!("column `{name}` repeats column `{twin}`"));
+            return found(format!("repeats column `{twin}`"));
         }
         let residual = |row: usize| {
             let difference = |b: usize| self.single(row, b) - self.single(0, b);
@@ -175,9 +185,7 @@ impl Dataset {
         }
         let others: Vec<&str> = parts.iter().map(|&(b, _)| self.table()[b].0.as_str()).collect();
         let others = some_of(others.into_iter(), 6);
-        refusal(format!(
-            "column `{name}` is a linear combination of {others}, so that no density exists"
-        ))
+        found(format!("is a linear combination of {others}, so that no density exists"))
     }
 
     fn single(&self, row: usize, k: usize) -> f64 {

@@ -11,7 +11,10 @@ use crate::{Error, Result};
 choices! {
     /// What to do with a row that has a missing cell (empty, `NA`, `N/A`, `NaN`, `null`, `None`,
     /// `?`, infinite).
-    pub enum Missing = Error {
+    pub enum Missing = Model {
+        /// It is trained on and scored by what is there; of a table of numbers alone the file is
+        /// refused
+        Model = "model",
         /// The file is refused
         Error = "error",
         /// The rows are left out, and counted

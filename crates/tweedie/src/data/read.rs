@@ -81,7 +81,7 @@ pub(super) fn read_every_row(data: &Dataset) -> Result<Dataset> {
         options.decimal = Some(if layout.decimal_comma { ',' } else { '.' });
     }
     if let Some(schema) = data.schema() {
-        options.unique = false;
+        (options.unique, options.missing) = (false, Missing::Model);
         return Dataset::read_with_schema(&data.source, schema, &options);
     }
     let mut collector = Collector::new(&data.source, &options);

@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
-use super::Dataset;
 use super::options::{Missing, TableOptions};
 use super::scaling::Dequantize;
 use super::survey::survey;
+use super::types::{TypeOptions, Types};
+use super::{Dataset, formats};
 use crate::{Error, Result};
 
 /// A reason to refuse a table.
@@ -90,13 +91,47 @@ pub(super) fn combined(path: &Path, options: &TableOptions, refusals: &[Refusal]
 }
 
 impl Dataset {
-    /// Reads a table to train on: [`Dataset::read_with`], then [`Dataset::check_columns`], with
-    /// everything that is wrong in one error, which ends with the options that together make the
-    /// table one that works.
+    /// Reads a table or images to train on, columns as `types` says.
+    ///
+    /// # Errors
+    /// As [`Dataset::read_numbers_to_train`] and [`Dataset::read_as_it_comes`].
+    pub fn read_to_train(
+        path: impl AsRef<Path>,
+        types: &Types,
+        options: &TableOptions,
+        dequantize: &Dequantize,
+    ) -> Result<Dataset> {
+        let path = path.as_ref();
+        let numbers = || Dataset::read_numbers_to_train(path, options, dequantize);
+        let mixed = |types| Dataset::read_as_it_comes(path, types, options);
+        match types {
+            Types::Mixed(types) => mixed(types),
+            Types::Numbers => numbers(),
+            Types::Auto if *dequantize != Dequantize::None => numbers(),
+            // standard input is read once
+            Types::Auto if path == Path::new("-") => mixed(&TypeOptions::default()),
+            Types::Auto => {
+                match numbers() {
+                    Ok(table) if table.image().is_some() || table.is_measured() => {
+                        return Ok(table);
+                    }
+                    Ok(_) => (),
+                    Err(Error::Data { .. }) if !formats::holds_images(path)? => (),
+                    Err(error) => return Err(error),
+                }
+                // the numbers are gone: two tables in memory are one too many
+                mixed(&TypeOptions::default())
+            }
+        }
+    }
+
+    /// Reads a table of numbers, or images, to train on: [`Dataset::read_with`], then
+    /// [`Dataset::check_columns`], with everything that is wrong in one error, which ends with the
+    /// options that together make the table one that works.
     ///
     /// # Errors
     /// As those two.
-    pub fn read_to_train(
+    pub fn read_numbers_to_train(
         path: impl AsRef<Path>,
         options: &TableOptions,
         dequantize: &Dequantize,

@@ -65,6 +65,17 @@ impl Dataset {
         self.column(k).map(Values::in_single).unwrap_or_default()
     }
 
+    /// Whether each column is of measurements: real numbers of which none is repeated so often that
+    /// the column has no density.
+    pub(super) fn is_measured(&self) -> bool {
+        let measured = |k: usize| {
+            self.columns()[k].kind == ColumnKind::Float
+                && Ties::of(self.single_column(k))
+                    .is_none_or(|ties| !ties.without_density(self.rows()))
+        };
+        (0..self.dim()).into_par_iter().all(measured)
+    }
+
     /// Columns that have no density though they are modelled by one, a sentence each: a value
     /// repeated in more than a hundredth of the rows (zeros of a zero-inflated column, the bounds
     /// of a clipped one, 0 and 1), or few distinct values; whole numbers beyond what single

@@ -121,7 +121,7 @@ pub(super) fn survey(
     let missing: Vec<usize> = kept.iter().copied().filter(|&k| columns[k].missing > 0).collect();
     let whole = collector.whole.clone();
     let Some(table) = complete(collector.finish()?, &kept, &whole) else { return Ok(refusals) };
-    if options.missing == Missing::Error
+    if options.missing != Missing::DropRows
         && let Some(&first) = missing.first()
     {
         let incomplete = rows - table.rows();

@@ -14,6 +14,72 @@ use crate::{Error, Result};
 pub(super) const TYPES: &str = "data.types";
 const WORDS: &str = "number, category, date, date:FORMAT, drop or auto";
 
+/// What the columns of a table are: a word, or a map of columns to types.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "TypesText", into = "TypesText")]
+pub enum Types {
+    /// Numbers alone, if each column is one of measurements: real numbers that do not repeat. A
+    /// table with anything else is mixed. To dequantise columns is to take all for numbers.
+    #[default]
+    Auto,
+    /// Numbers alone; of anything else the table is refused.
+    Numbers,
+    /// Numbers, categories, dates and times, and missing cells in all of them. Columns that no type
+    /// is given are what their cells look like.
+    Mixed(TypeOptions),
+}
+
+/// [`Types`] as a file has them.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum TypesText {
+    Word(String),
+    Given(TypeOptions),
+}
+
+impl Types {
+    /// Whether the cells decide.
+    pub fn is_auto(&self) -> bool {
+        *self == Types::Auto
+    }
+}
+
+impl FromStr for Types {
+    type Err = Error;
+
+    /// `auto`, `numbers`, `mixed`, or types as of [`TypeOptions`].
+    fn from_str(text: &str) -> Result<Types> {
+        Ok(match text {
+            "auto" => Types::Auto,
+            "numbers" => Types::Numbers,
+            "mixed" => Types::Mixed(TypeOptions::default()),
+            pairs => Types::Mixed(pairs.parse()?),
+        })
+    }
+}
+
+impl TryFrom<TypesText> for Types {
+    type Error = Error;
+
+    fn try_from(text: TypesText) -> Result<Types> {
+        match text {
+            TypesText::Word(word) => word.parse(),
+            TypesText::Given(types) => Ok(Types::Mixed(types)),
+        }
+    }
+}
+
+impl From<Types> for TypesText {
+    fn from(types: Types) -> TypesText {
+        match types {
+            Types::Auto => TypesText::Word("auto".into()),
+            Types::Numbers => TypesText::Word("numbers".into()),
+            Types::Mixed(types) if types.is_empty() => TypesText::Word("mixed".into()),
+            Types::Mixed(types) => TypesText::Given(types),
+        }
+    }
+}
+
 /// The type that a user gives a column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

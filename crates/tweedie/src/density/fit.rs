@@ -203,6 +203,7 @@ impl Fit<'_> {
             config = resolve(&below, options)?;
         }
         fit_to(&mut config, &prepared.record)?;
+        config.data = config.data.of_run(&prepared.record);
         watch.data(&prepared);
         let distance = prepared.distance(&config, device, watch)?;
         let donor = options.score_from.as_ref();
@@ -257,7 +258,7 @@ impl Fit<'_> {
         }
         config.train.check()?;
         dir.remark_on_metrics()?.into_iter().for_each(|remark| watch.say(remark));
-        config.data = stored.data.absolute();
+        config.data = stored.data.absolute().of_run(&dir.data()?);
         let prepared = self.prepared(&config)?;
         watch.data(&prepared);
         let distance = prepared.distance(&config, device, watch)?;

@@ -149,7 +149,7 @@ impl Density {
                 [] => Ok(None),
                 [first, ..] => {
                     let problem = format!("`{first}`: the run is of numbers alone");
-                    let remedy = "leave it out, or train with data.types";
+                    let remedy = "leave it out, or train with data.types = mixed";
                     Err(Error::config("score.given", problem, remedy))
                 }
             };
@@ -182,7 +182,7 @@ impl Density {
     pub fn given_rows(&self, cells: &[(String, String)], n: usize) -> Result<Dataset> {
         let Some(schema) = &self.run.data.schema else {
             let problem = format!("{} is a run of numbers alone", self.name());
-            return Err(Error::config("sample.given", problem, "train with data.types"));
+            return Err(Error::config("sample.given", problem, "train with data.types = mixed"));
         };
         let names = self.run.data.names();
         for (i, (name, _)) in cells.iter().enumerate() {
@@ -222,7 +222,7 @@ impl Density {
     ) -> Result<Samples> {
         let Some(features) = self.features() else {
             let problem = format!("{} is a run of numbers alone", self.name());
-            return Err(Error::config("sample.given", problem, "train with data.types"));
+            return Err(Error::config("sample.given", problem, "train with data.types = mixed"));
         };
         let data = self.run.data.conform(data.clone())?;
         let rows: Vec<usize> = (0..data.rows()).collect();

@@ -157,7 +157,8 @@ impl Base {
 
     /// Fits a mixture over numbers and categories to observed rows, with missing cells in either,
     /// choosing its size on validation rows (or, where there are none, on the last tenth of the
-    /// training rows).
+    /// training rows). [`BaseKind::Gaussian`] is a mixture of one component: a Gaussian, and
+    /// categories that are independent of each other and of it.
     ///
     /// # Errors
     /// With fewer than two rows, or where no mixture has finite densities.
@@ -176,6 +177,8 @@ impl Base {
             held_out: mixed_em::Observed::new(held_out),
         };
         let shape = [used as i64, train.layout().numbers as i64];
+        let one = BaseConfig { components: vec![1], ..config.clone() };
+        let config = if config.kind == BaseKind::Gaussian { &one } else { config };
         match search::<mixed_em::Mixed>(config, &data, shape) {
             Some(search) => Ok(Base::Mixed(search.best)),
             None => Err(Error::numeric(

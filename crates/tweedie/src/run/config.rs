@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{KeepConfig, Layer};
+use super::{DataRecord, KeepConfig, Layer};
 use crate::Result;
-use crate::data::{ScalingOptions, TableOptions, TypeOptions};
+use crate::data::{ScalingOptions, TableOptions, TypeOptions, Types};
 use crate::model::{BaseConfig, ModelConfig};
 use crate::objective::ObjectiveConfig;
 use crate::schedule::ScheduleConfig;
@@ -37,11 +37,9 @@ pub struct DataConfig {
     pub table: TableOptions,
     /// How columns are brought to the network's units.
     pub scaling: ScalingOptions,
-    /// The types that are given to columns of a table that is read as it comes: with categories,
-    /// dates, and cells that are missing. An empty map leaves all of them to what their cells look
-    /// like. None: the table is one of numbers alone, and of anything else is refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub types: Option<TypeOptions>,
+    /// What the columns of a table are.
+    #[serde(skip_serializing_if = "Types::is_auto")]
+    pub types: Types,
 }
 
 impl Default for DataConfig {
@@ -56,12 +54,23 @@ impl Default for DataConfig {
             classes: false,
             table: TableOptions::default(),
             scaling: ScalingOptions::default(),
-            types: None,
+            types: Types::Auto,
         }
     }
 }
 
 impl DataConfig {
+    /// The same, for data of a run that has `record`: where it does not say what columns are, as in
+    /// runs of earlier versions, they are what they were found to be.
+    pub(crate) fn of_run(self, record: &DataRecord) -> DataConfig {
+        let types = match self.types {
+            Types::Auto if record.schema.is_some() => Types::Mixed(TypeOptions::default()),
+            Types::Auto if record.image.is_none() => Types::Numbers,
+            given => given,
+        };
+        DataConfig { types, ..self }
+    }
+
     /// The same with paths that hold from any working directory. They are not resolved further: a
     /// link stays one.
     pub fn absolute(&self) -> DataConfig {

@@ -79,14 +79,10 @@ impl Prepared {
                 let remedy = "give a table, images, or mixture:NAME";
                 return Err(Error::config("data.source", "no data were given", remedy));
             }
-            None => match &config.types {
-                Some(types) => Dataset::read_as_it_comes(&config.source, types, &config.table)?,
-                None => Dataset::read_to_train(
-                    &config.source,
-                    &config.table,
-                    &config.scaling.dequantize,
-                )?,
-            },
+            None => {
+                let (types, dequantize) = (&config.types, &config.scaling.dequantize);
+                Dataset::read_to_train(&config.source, types, &config.table, dequantize)?
+            }
         };
         Prepared::split(table, config.source.clone(), config, seed)
     }

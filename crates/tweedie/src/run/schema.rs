@@ -134,6 +134,7 @@ impl RunDir {
     pub(super) fn places_of_data(&self, data: &DataConfig, record: &DataRecord) -> Vec<DataConfig> {
         let bytes = std::fs::read(self.file("data.json")).unwrap_or_default();
         let Stamp { near, .. } = serde_json::from_slice(&bytes).unwrap_or_default();
+        let data = data.clone().of_run(record);
         let mut places = vec![data.clone()];
         if let Some(source) = near.source {
             places.push(DataConfig {

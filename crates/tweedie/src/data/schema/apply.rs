@@ -25,7 +25,9 @@ impl Dataset {
     ///
     /// The table is text (compressed by gzip or Zstandard or not, or of standard input, `-`), the
     /// first sheet of an Excel workbook, Parquet, an Arrow file, or an array of numbers. Missing
-    /// cells stay missing, unless [`TableOptions::missing`] says to leave such rows out.
+    /// cells stay missing, unless [`TableOptions::missing`] says to refuse them or to leave such rows
+    /// out. Columns of real numbers that repeat or linearly combine others are left out: with them
+    /// there is no density.
     ///
     /// # Errors
     /// As [`RawTable::read`] and [`Schema::infer`].
@@ -36,7 +38,7 @@ impl Dataset {
     ) -> Result<Dataset> {
         let table = RawTable::read(path, options)?;
         let schema = Schema::infer(&table, types)?;
-        Dataset::of_raw(table, &schema)
+        Dataset::of_raw(table, &schema)?.without_combinations()
     }
 
     /// Reads another table by a schema, as that of the table that a model was trained on: its
@@ -101,14 +103,55 @@ impl Dataset {
             schema: Some(Arc::new(schema.clone())),
             ..Dataset::of_file(columns)
         };
-        if table.options.missing == Missing::DropRows {
-            data.drop_rows_with_holes()?;
+        match table.options.missing {
+            Missing::Model => (),
+            Missing::DropRows => data.drop_rows_with_holes()?,
+            Missing::Error => data.check_without_holes()?,
         }
         if table.options.unique {
             data.drop_duplicates();
         }
         data.options = table.options;
         Ok(data)
+    }
+
+    /// Leaves out columns of real numbers that repeat others or are linear combinations of them.
+    fn without_combinations(mut self) -> Result<Dataset> {
+        let Some(schema) = self.schema.clone() else { return Ok(self) };
+        let known = schema.by_name();
+        let apart: Vec<bool> = (self.table().iter())
+            .map(|(name, values)| match &known[name.as_str()].kind {
+                Kind::Number { grid: None, atoms, .. } => !atoms.is_empty() || values.holes() > 0,
+                _ => true,
+            })
+            .collect();
+        let mut schema = (*schema).clone();
+        let combined = self.combinations(&apart);
+        for (name, problem) in &combined {
+            let column = schema.columns.iter_mut().find(|column| column.name == *name);
+            column.expect("a column of the schema").kind = Kind::LeftOut { why: problem.clone() };
+        }
+        if !combined.is_empty() {
+            let kept: Vec<String> = schema.kept().map(|column| column.name.clone()).collect();
+            self = self.select(&kept)?;
+            self.schema = Some(Arc::new(schema));
+        }
+        Ok(self)
+    }
+
+    /// Refuses missing cells.
+    fn check_without_holes(&self) -> Result<()> {
+        let holes: Vec<&(String, Values)> =
+            self.table().iter().filter(|(_, values)| values.holes() > 0).collect();
+        let Some((_, first)) = holes.first() else { return Ok(()) };
+        let row = (0..first.len()).find(|&row| first.get(row).is_nan()).unwrap_or_default();
+        let problem = format!(
+            "has missing cells, in {} (first: row {})",
+            some_of(holes.iter().map(|(name, _)| name.as_str()), 6),
+            row + 1
+        );
+        let remedy = format!("leave such rows out with {}, or model them", refusals::DROP_ROWS);
+        Err(Error::data(self.called(), problem, remedy))
     }
 
     /// Leaves out and counts the rows with missing cells.

@@ -48,10 +48,14 @@ pub(super) fn fit_to(config: &mut RunConfig, record: &DataRecord) -> Result<()> 
             let remedy = "leave it out, or give images as data.source";
             return Err(Error::config("model.network.kind", problem, remedy));
         }
-        return match record.schema.is_some() && config.base.kind != BaseKind::Mixture {
+        return match record.schema.is_some() && config.base.kind == BaseKind::Isotropic {
             true => {
                 let problem = format!("{}, of a table with categories and holes", config.base.kind);
-                Err(Error::config("base.kind", problem, "give mixture, or leave it out"))
+                Err(Error::config(
+                    "base.kind",
+                    problem,
+                    "give mixture or gaussian, or leave it out",
+                ))
             }
             false => Ok(()),
         };

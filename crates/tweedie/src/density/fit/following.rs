@@ -44,6 +44,11 @@ pub(super) fn of_donor((config, data): &(RunConfig, DataRecord)) -> Layer {
             layer.set(path, value.clone());
         }
     }
+    if data.image.is_none() {
+        let types = config.data.clone().of_run(data).types;
+        let types = toml::Value::try_from(&types).expect("plain data");
+        layer.set("data.types", types);
+    }
     layer
         .set("data.scaling.marginals", config.data.scaling.marginals.to_string())
         .set("data.split_seed", data.split_seed as i64);
