@@ -24,6 +24,29 @@ fn a_table_with_categories_and_holes() {
     fail(&[&train[..], &["--types", "numbers"]].concat(), 2, &["trees.csv", "`kind` holds text"]);
     fail(&[&train[..], &["--types", "kind=colour"]].concat(), 2, &["--types", "colour"]);
     fail(&[&train[..], &["--types", "bark=number"]].concat(), 2, &["bark"]);
+    // metadata of SDV
+    let (metadata, other) = (at("metadata.json"), at("other"));
+    let columns = r#""seen": {"sdtype": "id"}, "count": {"sdtype": "categorical"}"#;
+    write(&metadata, format!("{{\"columns\": {{{columns}}}}}")).unwrap();
+    let trained = tweedie(&[
+        "train",
+        "--data",
+        &data,
+        "--out",
+        &other,
+        "--types",
+        &metadata,
+        "--iterations",
+        "1",
+        "--width",
+        "8",
+    ]);
+    let said = String::from_utf8_lossy(&trained.stderr).into_owned();
+    for part in ["seen    left out  --types says so", "count   category"] {
+        assert!(trained.status.success() && said.contains(part), "{part:?} is not in {said}");
+    }
+    let missing = at("none.json");
+    fail(&[&train[..], &["--types", &missing]].concat(), 2, &["none.json"]);
     let trained = tweedie(&train);
     let said = String::from_utf8_lossy(&trained.stderr).into_owned();
     assert!(trained.status.success() && said.contains("kind    category"), "{said}");

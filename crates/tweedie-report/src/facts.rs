@@ -119,13 +119,17 @@ pub fn preprocessing(data: &DataRecord) -> String {
         ("gaussianised by a spline", named(&|c| matches!(c.map, ColumnScaling::Gaussianize(_)))),
         ("dequantised", named(&|c| c.grid.is_some())),
     ];
+    let features = data.features();
+    let all_of = if features.is_some() { "all numbers" } else { "all columns" };
     let text = |(what, names): &(&str, Vec<&str>)| match names.len() {
         0 => None,
-        all if all == columns.len() => Some(format!("{what}: all columns")),
+        all if all == columns.len() => Some(format!("{what}: {all_of}")),
         n if n > 8 => Some(format!("{what}: {n} columns")),
         _ => Some(format!("{what}: {}", names.join(", "))),
     };
-    parts.iter().filter_map(text).collect::<Vec<_>>().join("; ")
+    let categories = features.map_or(0, |features| features.cells().categories.len());
+    let categories = (categories > 0).then(|| format!("categories: {categories}"));
+    parts.iter().filter_map(text).chain(categories).collect::<Vec<_>>().join("; ")
 }
 
 /// What the training loss is.

@@ -7,7 +7,7 @@ use clap::builder::{
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use toml::{Table, Value};
 use tweedie::choice::Preset;
-use tweedie::data::{Crop, Marginals, Missing, Types};
+use tweedie::data::{Crop, Marginals, Missing, TypeOptions, Types};
 use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{BaseKind, HeadStart, HeadTrunk, Parametrization, Precision};
 use tweedie::objective::{LmForm, ObjectiveConfig};
@@ -170,10 +170,11 @@ pub const FLAGS: &[Flag] = &[
         "What stands before the decimals of a text table, . or , [default: found]"),
     flag(DATA, "header", "data.table.header", "BOOL", Bool,
         "Whether a text table has a header [default: found]"),
-    flag(DATA, "types", "data.types", "WORD|A=TYPE,…", Text,
+    flag(DATA, "types", "data.types", "WORD|A=TYPE,…|FILE", Text,
         "What the columns are: numbers; mixed, numbers, categories, dates and missing cells by \
          what cells look like, leaving out what is neither, with exceptions as A=number, \
-         B=category, C=date, C=date:FORMAT, D=drop; auto: numbers if all are measurements, else \
+         B=category, C=date, C=date:FORMAT, D=drop, or a file of these (JSON, TOML, or the \
+         metadata of SDV); auto: numbers if all are measurements, else \
          mixed [default: auto, numbers with --dequantize]")
         .sets(types),
     flag(DATA, "missing", "data.table.missing", "WHAT", Names(values::<Missing>),
@@ -318,9 +319,14 @@ fn dequantize(value: &Value, _: &RunConfig, layer: &mut Layer) -> Result<()> {
     Ok(())
 }
 
-/// A word, or the types of columns.
+/// A word, the types of columns, or a file of them.
 fn types(value: &Value, _: &RunConfig, layer: &mut Layer) -> Result<()> {
-    let given: Types = text(value).parse()?;
+    let given = match text(value) {
+        path if path.ends_with(".json") || path.ends_with(".toml") => {
+            Types::Mixed(TypeOptions::read(path)?)
+        }
+        given => given.parse()?,
+    };
     layer.set("data.types", Value::try_from(&given).expect("plain data"));
     Ok(())
 }
