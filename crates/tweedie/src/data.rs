@@ -11,8 +11,8 @@
 //! 2. [`Dataset::check_columns`] refuses columns under which a density does not exist: constant,
 //!    repeated or collinear ones, and those that single precision cannot resolve.
 //!    [`Dataset::remarks`] says which columns have repeated values and so, without dequantisation,
-//!    no density either. [`Dataset::read_numbers_to_train`] says everything that is wrong with a table at
-//!    once.
+//!    no density either. [`Dataset::read_numbers_to_train`] says everything that is wrong with a
+//!    table at once.
 //! 3. [`Split::new`] splits the rows into training, validation and test parts, the same on every
 //!    platform.
 //! 4. [`Scaling::fit`] finds, on the training rows, one monotone map per column from raw to network

@@ -178,8 +178,8 @@ pub const FLAGS: &[Flag] = &[
          mixed [default: auto, numbers with --dequantize]")
         .sets(types),
     flag(DATA, "missing", "data.table.missing", "WHAT", Names(values::<Missing>),
-        "Missing cells: trained on and scored by what is there, an error, or their rows dropped and \
-         counted [default: model]"),
+        "Missing cells: trained on and scored by what is there, an error, or their rows dropped \
+         and counted [default: model]"),
     flag(DATA, "unique", "data.table.unique", "", Switch, "Drop duplicate rows [default: false]"),
     flag(DATA, "dequantize", "data.scaling.dequantize", "WHICH", Text,
         "Columns to dequantise by uniform noise: none, integers, or names [default: none; images \

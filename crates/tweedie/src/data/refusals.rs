@@ -111,8 +111,10 @@ impl Dataset {
             // standard input is read once
             Types::Auto if path == Path::new("-") => mixed(&TypeOptions::default()),
             Types::Auto => {
-                match numbers() {
-                    Ok(table) if table.image().is_some() || table.is_measured() => {
+                // what is wrong with it as a table of numbers is of no interest: no survey
+                match Dataset::read_with(path, options) {
+                    Ok(table) if table.image().is_some() => return Ok(table),
+                    Ok(table) if table.is_measured() && table.refusals(dequantize).is_empty() => {
                         return Ok(table);
                     }
                     Ok(_) => (),
