@@ -280,8 +280,8 @@ impl Findings<'_> {
         let mut notes = vec![note.into()];
         if mixed {
             let text = "Densities are with respect to counting measure on categories and repeated \
-                        values, and to the data's own units on numbers; of a row with missing cells \
-                        it is the likelihood of what is there. Dates are shown in years.";
+                        values, and to the data's own units on numbers; of a row with missing \
+                        cells it is the likelihood of what is there. Dates are shown in years.";
             notes.push(text.into());
         }
         let quality = self.evaluation.quality.as_ref().map_or_else(Vec::new, Quality::lines);

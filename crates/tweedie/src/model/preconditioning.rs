@@ -23,11 +23,11 @@ choices! {
 /// The scales of one model.
 ///
 /// With one number, inputs are `x_t / √(α²v + σ²)`, and the correction of ε̂ is `a F` with
-/// `a² = α²v/(α²v + σ²) · σ²/(σ² + κ²α²v)`: the part of ε that a Gaussian of the data's scale leaves
-/// unexplained, times a fade below the finest noise level `κ√v`. With a covariance the network sees
-/// besides `(α²S + σ²I)^{−½} (x_t − α m)`, of unit covariance under a Gaussian base, and `a²` is the
-/// same function of `S` in place of `v`. Both are functions of the matrix `S` alone, so that a
-/// network does not depend on which eigenvectors a library returns.
+/// `a² = α²v/(α²v + σ²) · σ²/(σ² + κ²α²v)`: the part of ε that a Gaussian of the data's scale
+/// leaves unexplained, times a fade below the finest noise level `κ√v`. With a covariance the
+/// network sees besides `(α²S + σ²I)^{−½} (x_t − α m)`, of unit covariance under a Gaussian base,
+/// and `a²` is the same function of `S` in place of `v`. Both are functions of the matrix `S`
+/// alone, so that a network does not depend on which eigenvectors a library returns.
 #[derive(Debug)]
 pub(super) struct Scales {
     second_moment: f64,

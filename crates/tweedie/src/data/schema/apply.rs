@@ -25,9 +25,9 @@ impl Dataset {
     ///
     /// The table is text (compressed by gzip or Zstandard or not, or of standard input, `-`), the
     /// first sheet of an Excel workbook, Parquet, an Arrow file, or an array of numbers. Missing
-    /// cells stay missing, unless [`TableOptions::missing`] says to refuse them or to leave such rows
-    /// out. Columns of real numbers that repeat or linearly combine others are left out: with them
-    /// there is no density.
+    /// cells stay missing, unless [`TableOptions::missing`] says to refuse them or to leave such
+    /// rows out. Columns of real numbers that repeat or linearly combine others are left out: with
+    /// them there is no density.
     ///
     /// # Errors
     /// As [`RawTable::read`] and [`Schema::infer`].

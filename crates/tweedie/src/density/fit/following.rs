@@ -55,11 +55,11 @@ pub(super) fn of_donor((config, data): &(RunConfig, DataRecord)) -> Layer {
     layer
 }
 
-/// The base of a table of numbers: the Gaussian, whose correction is smooth and soon learned, unless
-/// there are rows enough for many covariances. Then a mixture of many Gaussians, whose correction is
-/// not smooth, is ahead for longer than a usual training takes: on letter by .4 nats after 20,000
-/// steps, whereas on satimage, of 4 rows for each element of a covariance, it is 1.2 nats behind
-/// after 165 s of a thread.
+/// The base of a table of numbers: the Gaussian, whose correction is smooth and soon learned,
+/// unless there are rows enough for many covariances. Then a mixture of many Gaussians, whose
+/// correction is not smooth, is ahead for longer than a usual training takes: on letter by .4 nats
+/// after 20,000 steps, whereas on satimage, of 4 rows for each element of a covariance, it is 1.2
+/// nats behind after 165 s of a thread.
 fn base_of_rows(record: &DataRecord) -> BaseKind {
     let (rows, columns) = (record.rows[0], record.scaling.dim());
     match rows >= MANY * columns * columns {
