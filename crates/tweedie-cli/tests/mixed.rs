@@ -45,6 +45,13 @@ fn a_table_with_categories_and_holes() {
     for part in ["seen    left out", "says so", "count   category"] {
         assert!(trained.status.success() && said.contains(part), "{part:?} is not in {said}");
     }
+    fail(&[&train[..], &["--bounds", "kind>=oak"]].concat(), 2, &["--bounds", "kind", "category"]);
+    fail(&[&train[..], &["--bounds", "height>4"]].concat(), 2, &["--bounds", "height>4"]);
+    fail(
+        &[&train[..], &["--bounds", "count<=9"]].concat(),
+        2,
+        &["trees.csv", "count", "at most 9"],
+    );
     let missing = at("none.json");
     fail(&[&train[..], &["--types", &missing]].concat(), 2, &["none.json"]);
     let trained = tweedie(&train);

@@ -112,11 +112,20 @@ pub fn preprocessing(data: &DataRecord) -> String {
         columns.iter().filter(|c| which(c)).map(|c| c.column.name.as_str()).collect()
     };
     let same = ColumnScaling::Affine { shift: 0.0, scale: 1.0 };
-    let affine = |c: &ScaledColumn| matches!(c.map, ColumnScaling::Affine { .. });
+    let affine = |c: &ScaledColumn| match &c.map {
+        ColumnScaling::Bounded { map, .. } => matches!(**map, ColumnScaling::Affine { .. }),
+        map => matches!(map, ColumnScaling::Affine { .. }),
+    };
+    let spline = |c: &ScaledColumn| match &c.map {
+        ColumnScaling::Bounded { map, .. } => matches!(**map, ColumnScaling::Gaussianize(_)),
+        map => matches!(map, ColumnScaling::Gaussianize(_)),
+    };
+    let bounded = |c: &ScaledColumn| matches!(c.map, ColumnScaling::Bounded { .. });
     let parts = [
         ("taken as they are", named(&|c| c.map == same)),
         ("standardised", named(&|c| affine(c) && c.map != same)),
-        ("gaussianised by a spline", named(&|c| matches!(c.map, ColumnScaling::Gaussianize(_)))),
+        ("gaussianised by a spline", named(&spline)),
+        ("kept within bounds", named(&bounded)),
         ("dequantised", named(&|c| c.grid.is_some())),
     ];
     let features = data.features();

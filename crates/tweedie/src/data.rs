@@ -83,6 +83,7 @@
 //! ```
 
 mod append;
+mod bounds;
 mod check;
 mod collect;
 mod column;
@@ -113,6 +114,7 @@ mod weights;
 mod write;
 
 pub use append::{ImageScores, append_columns};
+pub use bounds::{Bound, Bounds};
 pub use column::{Categories, CellType, Column, ColumnKind, Values};
 pub use dataset::Dataset;
 pub(crate) use digest::hash_words;
@@ -128,8 +130,8 @@ pub use place::Place;
 pub use raw::{RawColumn, RawTable};
 pub use read::read_numbers;
 pub use scaling::{
-    ColumnScaling, Dequantize, Grid, LEAST_GAIN, MarginalChoice, Marginals, ScaledColumn, Scaling,
-    ScalingOptions, Spline,
+    ColumnScaling, Dequantize, Grid, Interval, LEAST_GAIN, MarginalChoice, Marginals, ScaledColumn,
+    Scaling, ScalingOptions, Spline,
 };
 pub use schema::{CategoryOf, ColumnSchema, Kind, Schema};
 pub use source::{ImagePart, ImageSource};

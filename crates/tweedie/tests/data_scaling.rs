@@ -181,6 +181,18 @@ fn auto_gaussianizes_what_leaves_out_levels() {
     assert!(!none.left_out && none.marginals == Marginals::Standardize, "{none:?}");
 }
 
+/// A uniform column on a grid has an edge at both ends: ½ ln (2πe/12) = .176 nats less what is
+/// smoothed, and next to no mass outside.
+#[test]
+fn auto_gaussianizes_what_has_an_edge_at_both_ends() {
+    let hours = choice(ColumnKind::Integer, 2400, |i| (i % 24) as f64);
+    assert!(hours.both_edges && hours.marginals == Marginals::Gaussianize, "{hours:?}");
+    assert!((hours.gain.unwrap() - 0.176).abs() < 0.03, "{hours:?}");
+    assert!(hours.reason().ends_with("an edge at both ends"), "{}", hours.reason());
+    let normal = choice(ColumnKind::Integer, 2000, |i| (9.0 * normal(i, 2000)).round());
+    assert!(!normal.both_edges && normal.marginals == Marginals::Standardize, "{normal:?}");
+}
+
 #[test]
 fn auto_gaussianizes_tails_and_edges_and_leaves_the_rest() {
     const N: usize = 2000;

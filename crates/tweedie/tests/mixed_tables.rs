@@ -212,3 +212,83 @@ fn what_cannot_be_is_refused() {
     let refused = Density::fit_source(&isotropic, &mut Silent).map(drop).unwrap_err();
     assert_eq!(refused.option(), Some("base.kind"));
 }
+
+/// Bounds are of the density: it integrates to 1 between them, no sample lies outside, and neither
+/// does a cell that is scored. Without bounds a quarter of the samples of `price` were below 0.
+#[test]
+fn nothing_lies_outside_of_bounds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("offers.csv");
+    let noise = Noise::new(Seed(5), 0..500).uniform(3);
+    let mut text = String::from("price,rate,hour,day\n");
+    for u in noise.chunks_exact(3) {
+        let price = -(1.0 - u[0]).ln() * (1.0 + u[1]);
+        let day = 1 + (27.0 * u[2]) as u32;
+        text += &format!("{price},{},{:.0},2024-03-{day:02}\n", u[1] * u[1], (23.0 * u[2]).round());
+    }
+    std::fs::write(&path, text).unwrap();
+    let bounds = ["price>=0", "rate>=0", "rate<=1", "hour>=0", "hour<=23", "day>=2024-03-01"];
+    let fit = |bounds: &[&str]| {
+        let options = options(&path).set("data.table.bounds", bounds.to_vec());
+        Density::fit_source(&options, &mut Silent)
+    };
+    let density = fit(&bounds).unwrap();
+    let columns = ["price", "rate", "hour", "day"];
+    let rows = |cells: Vec<Vec<String>>| {
+        let column = |(k, name): (usize, &&'static str)| {
+            RawColumn::cells(*name, cells.iter().map(move |row| row[k].as_str()))
+        };
+        let raw = RawTable::new(columns.iter().enumerate().map(column).collect()).unwrap();
+        Dataset::of_raw(raw, density.run().data.schema.as_ref().unwrap())
+    };
+    let alone = |k: usize, cell: String| {
+        let mut row = vec![String::new(); columns.len()];
+        row[k] = cell;
+        row
+    };
+
+    // the midpoint rule in the square root, as a density may be steep at 0
+    for (k, end) in [(0, 6.0), (1, 1.0)] {
+        let step = end / 1000.0;
+        let root = |i: usize| (i as f64 + 0.5) * step;
+        let cells = (0..1000).map(|i| alone(k, format!("{}", root(i) * root(i)))).collect();
+        let log_density = exactly(&rows(cells).unwrap(), &density);
+        let total: f64 =
+            log_density.iter().enumerate().map(|(i, l)| l.exp() * 2.0 * root(i) * step).sum();
+        assert!((total - 1.0).abs() < 5e-3, "{}: {total}", columns[k]);
+    }
+
+    let samples = density.sample(400, &SampleOptions { steps: 5, ..SampleOptions::default() });
+    let drawn = samples.unwrap().table.unwrap();
+    let first = 1_709_251_200.0; // 2024-03-01
+    for (k, name) in drawn.names().iter().enumerate() {
+        let values = drawn.column(k).unwrap();
+        let all: Vec<f64> = (0..values.len()).map(|row| values.get(row)).collect();
+        let range = match name.as_str() {
+            "price" => 0.0..=f64::MAX,
+            "rate" => 0.0..=1.0,
+            "hour" => 0.0..=23.0,
+            _ => first..=f64::MAX,
+        };
+        assert!(all.iter().all(|value| range.contains(value)), "{name}: {all:?}");
+    }
+
+    // a bound itself is inside
+    let edge = vec!["0", "1", "23", "2024-03-01"].into_iter().map(String::from).collect();
+    assert!(exactly(&rows(vec![edge]).unwrap(), &density)[0].is_finite());
+    let message =
+        rows(vec![alone(1, "0.5".into()), alone(1, "1.5".into())]).unwrap_err().to_string();
+    for part in ["row 2", "rate", "1.5", "from 0 to 1"] {
+        assert!(message.contains(part), "{part:?} is not in {message}");
+    }
+    for (bounds, says) in [
+        (["prise>=0"].as_slice(), "no such column"),
+        (&["price>=0.5"], "expected a value of at least 0.5"),
+        (&["price>=nought"], "'nought' is no value"),
+        (&["price>=0", "price>=-1"], "a second bound"),
+        (&["hour>=23", "hour<=0"], "nothing is between"),
+    ] {
+        let message = fit(bounds).map(|_| ()).unwrap_err().to_string();
+        assert!(message.contains(says) && !message.contains('\n'), "{message}");
+    }
+}

@@ -177,6 +177,9 @@ pub const FLAGS: &[Flag] = &[
          metadata of SDV); auto: numbers if all are measurements, else \
          mixed [default: auto, numbers with --dequantize]")
         .sets(types),
+    flag(DATA, "bounds", "data.table.bounds", "A>=V,B<=V,…", List,
+        "The least or greatest value that a column of numbers or dates can have, of a mixed table: \
+        no sample lies outside, and a cell that does is an error [default: none]"),
     flag(DATA, "missing", "data.table.missing", "WHAT", Names(values::<Missing>),
         "Missing cells: trained on and scored by what is there, an error, or their rows dropped \
          and counted [default: model]"),

@@ -64,7 +64,8 @@ fn describe_marginals(choices: &[MarginalChoice], quiet: bool) {
     say!(
         quiet,
         "data: --marginals auto gaussianizes a column that has a long tail or an edge and whose \
-         held-out training rows gain at least {LEAST_GAIN} nats each by it"
+         held-out training rows gain at least {LEAST_GAIN} nats each by it, or half of that with \
+         an edge at both ends"
     );
     for (marginals, name) in
         [(Marginals::Gaussianize, "gaussianize"), (Marginals::Standardize, "standardize")]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::bounds::Bounds;
 use super::column::{Categories, Values};
 use super::dataset::Dataset;
 use super::raw::shortest;
@@ -11,6 +12,8 @@ use super::schema::{ColumnSchema, Kind, Schema};
 
 /// The most steps of a grid that single precision tells apart with noise within each.
 const GRID_STEPS: f64 = (1 << 21) as f64;
+/// The share of a bin by which a bound may miss a level by rounding.
+const OF_A_BIN: f64 = 1e-6;
 
 /// Which features a model sees of the columns of a schema: numbers and categories.
 ///
@@ -44,6 +47,8 @@ pub struct NumberFeature {
     pub grid: Option<Grid>,
     /// The category that says whether the number is at an atom, where it has atoms.
     pub gate: Option<usize>,
+    /// The least and the greatest value of the column, where there are any.
+    pub bounds: Bounds,
 }
 
 /// A category of a row.
@@ -77,8 +82,20 @@ impl NumberFeature {
         (value - self.shift) / self.unit
     }
 
+    /// The feature's own bounds: of a discrete one the outer edges of its first and last bins.
+    pub fn feature_bounds(&self) -> Bounds {
+        let [low, high] = self.bounds.map(|bound| bound.map(|value| self.encode(value)));
+        let Some(Grid { bin, origin }) = self.grid else { return [low, high] };
+        let first = low.map(|low| ((low - origin) / bin - OF_A_BIN).ceil());
+        let last = high.map(|high| ((high - origin) / bin + OF_A_BIN).floor());
+        [first.map(|n| origin + bin * (n - 0.5)), last.map(|n| origin + bin * (n + 0.5))]
+    }
+
     /// The value of the column, on its grid where it has one.
     pub fn decode(&self, feature: f64) -> f64 {
+        let [low, high] = self.feature_bounds();
+        let feature =
+            feature.clamp(low.unwrap_or(f64::NEG_INFINITY), high.unwrap_or(f64::INFINITY));
         let Some(Grid { bin, origin }) = self.grid else {
             return self.shift + self.unit * feature;
         };
@@ -114,6 +131,7 @@ impl MixedLayout {
                         unit: 1.0,
                         grid,
                         gate,
+                        bounds: column.bounds,
                     });
                 }
                 Kind::Time { unit, range: [low, high], .. } => {
@@ -128,6 +146,7 @@ impl MixedLayout {
                         unit: *unit,
                         grid,
                         gate: None,
+                        bounds: column.bounds,
                     });
                 }
                 Kind::Category { names, .. } => categories.push(CategoryFeature {

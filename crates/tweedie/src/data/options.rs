@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds::Bound;
 use crate::choice::choices;
 use crate::{Error, Result};
 
@@ -112,6 +113,9 @@ pub struct TableOptions {
     /// A text file in which they are found under another delimiter or header than given is read so.
     #[serde(skip)]
     pub by_name: bool,
+    /// Bounds of columns of a table that is read as it comes: no sample lies outside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bounds: Vec<Bound>,
     /// What to do with missing cells.
     pub missing: Missing,
     /// Keep only the first of equal rows.
@@ -136,7 +140,14 @@ impl TableOptions {
     /// is.
     pub fn of_columns(&self, names: &[impl AsRef<str>]) -> TableOptions {
         let columns = names.iter().map(|name| name.as_ref().to_owned()).collect();
-        TableOptions { columns, drop: Vec::new(), by_name: true, ..self.clone() }
+        TableOptions {
+            columns,
+            drop: Vec::new(),
+            // the columns have them already
+            bounds: Vec::new(),
+            by_name: true,
+            ..self.clone()
+        }
     }
 
     /// Height and width of what is kept of an image of `path` of this height and width: the square

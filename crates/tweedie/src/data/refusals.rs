@@ -110,6 +110,9 @@ impl Dataset {
             Types::Auto if *dequantize != Dequantize::None => numbers(),
             // standard input is read once
             Types::Auto if path == Path::new("-") => mixed(&TypeOptions::default()),
+            Types::Auto if !options.bounds.is_empty() && !formats::holds_images(path)? => {
+                mixed(&TypeOptions::default())
+            }
             Types::Auto => {
                 // what is wrong with it as a table of numbers is of no interest: no survey
                 match Dataset::read_with(path, options) {

@@ -2,6 +2,7 @@
 
 mod fit;
 mod grid;
+mod interval;
 mod marginals;
 mod spline;
 
@@ -17,6 +18,7 @@ use crate::{Error, Result};
 pub use fit::{Dequantize, ScalingOptions};
 pub use grid::Grid;
 pub(super) use grid::regular_grid;
+pub use interval::Interval;
 pub use marginals::{LEAST_GAIN, MarginalChoice, Marginals};
 pub use spline::Spline;
 
@@ -33,6 +35,13 @@ pub enum ColumnScaling {
     },
     /// A spline that makes the training values nearly standard normal.
     Gaussianize(Spline),
+    /// The map of a bounded column to the line, then another.
+    Bounded {
+        /// Where the column's values are.
+        interval: Interval,
+        /// The map of what the interval's map gives.
+        map: Box<ColumnScaling>,
+    },
 }
 
 impl ColumnScaling {
@@ -41,6 +50,11 @@ impl ColumnScaling {
         match self {
             ColumnScaling::Affine { shift, scale } => ((raw - shift) / scale, 1.0 / scale),
             ColumnScaling::Gaussianize(spline) => spline.forward(raw),
+            ColumnScaling::Bounded { interval, map } => {
+                let (inner, slope) = interval.forward(raw);
+                let (scaled, outer) = map.forward(inner);
+                (scaled, outer * slope)
+            }
         }
     }
 
@@ -49,6 +63,16 @@ impl ColumnScaling {
         match self {
             ColumnScaling::Affine { shift, scale } => shift + scale * scaled,
             ColumnScaling::Gaussianize(spline) => spline.inverse(scaled),
+            ColumnScaling::Bounded { interval, map } => interval.inverse(map.inverse(scaled)),
+        }
+    }
+
+    /// Whether a stored map is one.
+    fn is_map(&self) -> bool {
+        match self {
+            ColumnScaling::Affine { shift, scale } => positive(*scale) && shift.is_finite(),
+            ColumnScaling::Gaussianize(_) => true,
+            ColumnScaling::Bounded { map, .. } => map.is_map(),
         }
     }
 }
@@ -78,6 +102,11 @@ pub enum Scaling {
     Pixels(usize),
     /// So many latents, as they are.
     Latents(usize),
+}
+
+/// Whether a number is a length.
+fn positive(x: f64) -> bool {
+    x > 0.0 && x.is_normal()
 }
 
 /// Half the range of levels: a pixel's shift and scale.
@@ -125,14 +154,9 @@ impl TryFrom<Stored> for Scaling {
         if columns.is_empty() {
             return Err(Error::config("scaling", "it has no column", "restore the file"));
         }
-        let positive = |x: f64| x > 0.0 && x.is_normal();
         for ScaledColumn { column, grid, map } in &columns {
             let bins = grid.is_none_or(|grid| positive(grid.bin) && grid.origin.is_finite());
-            let maps = match map {
-                ColumnScaling::Affine { shift, scale } => positive(*scale) && shift.is_finite(),
-                ColumnScaling::Gaussianize(_) => true,
-            };
-            if !(bins && maps) {
+            if !(bins && map.is_map()) {
                 let problem =
                     format!("column `{}` has a scale or bin that is no length", column.name);
                 return Err(Error::config("scaling", problem, "restore the file"));

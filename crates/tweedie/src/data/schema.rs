@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds::Bounds;
 use super::column::{CellType, Values};
 use super::scaling::Grid;
 use super::times::TimeFormat;
@@ -40,6 +41,14 @@ pub struct ColumnSchema {
     pub kind: Kind,
     /// Missing cells.
     pub holes: usize,
+    /// The least and the greatest value that there can be, in seconds of dates and times, where a
+    /// user says so.
+    #[serde(default, skip_serializing_if = "unbounded")]
+    pub bounds: Bounds,
+}
+
+fn unbounded(bounds: &Bounds) -> bool {
+    *bounds == [None, None]
 }
 
 /// The kinds of columns.
@@ -191,6 +200,11 @@ impl ColumnSchema {
             let mut seen = HashSet::new();
             names.iter().all(|name| seen.insert(name))
         };
+        if let [Some(low), Some(high)] = self.bounds
+            && low >= high
+        {
+            return Some("has bounds with nothing between them");
+        }
         match &self.kind {
             Kind::Number { decimals, written, grid, atoms, atom_rows, shift, range, .. } => {
                 let positive = |grid: &Grid| grid.bin.is_normal() && grid.bin > 0.0;

@@ -93,11 +93,11 @@ fn smallest_half_bin(scaling: &Scaling) -> f64 {
     columns
         .map(|(map, bin)| match map {
             ColumnScaling::Affine { scale, .. } => 0.5 * bin / scale,
-            ColumnScaling::Gaussianize(spline) => {
+            ColumnScaling::Gaussianize(_) | ColumnScaling::Bounded { .. } => {
                 let points = (0..=RANGE_POINTS)
                     .map(|i| RANGE * (2.0 * f64::from(i) / f64::from(RANGE_POINTS) - 1.0));
                 points
-                    .map(|y| 0.5 * bin * spline.forward(spline.inverse(y)).1)
+                    .map(|y| 0.5 * bin * map.forward(map.inverse(y)).1)
                     .fold(f64::INFINITY, f64::min)
             }
         })

@@ -111,6 +111,15 @@ impl Prepared {
         seed: u64,
     ) -> Result<Prepared> {
         let seed = config.split_seed.unwrap_or(seed);
+        let bounds = &config.table.bounds;
+        if !bounds.is_empty() && (table.schema().is_none() || table.options().bounds != *bounds) {
+            let (problem, remedy) = match (table.image(), table.schema()) {
+                (Some(_), _) => ("the data are images", "leave them out"),
+                (None, Some(_)) => ("the table was read without them", "read it with them"),
+                (None, None) => ("the data are numbers alone", "say data.types = mixed"),
+            };
+            return Err(Error::config("data.table.bounds", problem, remedy));
+        }
         if table.image().is_none() {
             for (option, requested) in
                 [("data.flip", config.flip), ("data.classes", config.classes)]

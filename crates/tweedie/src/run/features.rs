@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use crate::data::{
-    Column, ColumnKind, ColumnScaling, Dataset, Dequantize, Grid, MarginalChoice, MixedLayout,
-    NumberFeature, ScaledColumn, Scaling, ScalingOptions, Schema, Values,
+    Column, ColumnKind, ColumnScaling, Dataset, Dequantize, Grid, Interval, MarginalChoice,
+    MixedLayout, NumberFeature, ScaledColumn, Scaling, ScalingOptions, Schema, Values,
 };
 use crate::noise::{Noise, Seed};
 use crate::query::{Batch, CellLayout, Cells, Condition, Role};
@@ -42,6 +42,9 @@ impl FeatureRows {
     }
 }
 
+/// The least distance from an end of its range at which a number is told from the end, in units of
+/// the mean distance: what single precision resolves.
+const NEAREST: f64 = 1e-7;
 /// The map of a number that no row has.
 const NOWHERE: ColumnScaling = ColumnScaling::Affine { shift: 0.0, scale: 1.0 };
 
@@ -202,10 +205,39 @@ fn fitted(
         let shift = first.unwrap_or_default().into();
         return Ok((ColumnScaling::Affine { shift, scale }, None));
     }
+    let interval = interval_of(number, &values)?;
+    if let Some(interval) = &interval {
+        values.iter_mut().for_each(|value| *value = interval.forward((*value).into()).0 as f32);
+    }
     let rows: Vec<usize> = (0..values.len()).collect();
     let table = Dataset::of_columns(vec![(number.name.clone(), Values::Single(values))])?;
     let (scaling, choices) = Scaling::choose(&table, &rows, options)?;
-    Ok((scaling.map(0).clone(), choices.into_iter().next()))
+    let map = scaling.map(0).clone();
+    let map = match interval {
+        Some(interval) => ColumnScaling::Bounded { interval, map: Box::new(map) },
+        None => map,
+    };
+    Ok((map, choices.into_iter().next()))
+}
+
+/// Where the values of a bounded number are. A value at an end is taken for one at half the distance
+/// of the nearest other.
+fn interval_of(number: &NumberFeature, values: &[f32]) -> Result<Option<Interval>> {
+    let ends = number.feature_bounds();
+    let present: Vec<f64> = ends.into_iter().flatten().collect();
+    if present.is_empty() {
+        return Ok(None);
+    }
+    let distances =
+        || values.iter().flat_map(|&v| present.iter().map(move |end| (f64::from(v) - end).abs()));
+    let scale = distances().sum::<f64>() / (values.len() * present.len()) as f64;
+    let nearest = distances().filter(|d| *d > 0.0).fold(f64::INFINITY, f64::min);
+    let least = (0.5 * nearest).clamp(NEAREST * scale, 0.01 * scale);
+    let interval = Interval::new(ends, scale, least).map_err(|_| {
+        let problem = format!("nothing but the bounds themselves is left of `{}`", number.name);
+        Error::config("data.table.bounds", problem, "give bounds with values between them")
+    })?;
+    Ok(Some(interval))
 }
 
 /// Training rows, and the questions that are drawn about them.

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::fit::{bin_edges, gaussianized, standardized};
+use super::spline::normal_cdf;
 use super::{ColumnScaling, Grid, ScalingOptions};
 use crate::choice::choices;
+use crate::noise::{Noise, Seed};
 
 /// A column is gaussianised by [`Marginals::Auto`] where that raises the log-likelihood of the
 /// column by itself by at least so many nats per row, and the column has a long tail or an edge, or
@@ -18,6 +20,9 @@ const NORMAL_IQR: f64 = 1.349;
 /// An end of the range is an edge if this share of the values lies within a hundredth of the range
 /// from it.
 const EDGE: f64 = 0.02;
+/// Both ends of the range of a column on a grid are edges if a normal distribution with the column's
+/// moments has at least this share beyond each: of a uniform column it has 4 % there.
+const BEYOND: f64 = 0.02;
 /// Levels are left out if this share of those between the lowest and the highest is in no row.
 const LEFT_OUT: f64 = 0.1;
 /// The most nats that a row adds or takes where maps are compared: beyond a map's own rows
@@ -38,7 +43,7 @@ pub struct MarginalChoice {
     pub marginals: Marginals,
     /// What gaussianising adds to the mean log-likelihood of the column by itself under a standard
     /// normal density in scaled units, in nats per row, to three decimals: each half of the
-    /// training rows is scored by the maps that were fitted on the other half, a difference of more
+    /// training rows, drawn at random, is scored by the maps that were fitted on the other half, a difference of more
     /// than 50 nats counting as 50. None if too few rows could be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gain: Option<f64>,
@@ -47,6 +52,10 @@ pub struct MarginalChoice {
     pub long_tail: bool,
     /// Whether at least 2 % of the values lie within a hundredth of the range from one of its ends.
     pub edge: bool,
+    /// Whether the column has its values on a grid of a few hundred levels at most, and a normal
+    /// distribution with its moments has at least 2 % beyond each end of them.
+    #[serde(default)]
+    pub both_edges: bool,
     /// Whether the column has its values on a grid of a few hundred levels at most, none of them in a
     /// tenth of the rows, of which at least a tenth is in no row.
     #[serde(default)]
@@ -58,6 +67,7 @@ impl MarginalChoice {
     pub fn reason(&self) -> String {
         let Some(gain) = self.gain else { return "too few distinct values to compare".into() };
         let shape = match (self.long_tail, self.edge) {
+            (false, _) if self.both_edges => ", an edge at both ends",
             (true, true) => ", long tail and edge",
             (true, false) => ", long tail",
             (false, true) => ", edge",
@@ -74,8 +84,9 @@ choices! {
     /// What the maps make of each column by itself.
     pub enum Marginals = Auto {
         /// Per column: [`Marginals::Gaussianize`] where the column has a long tail or an edge, or
-        /// leaves out levels of its grid, and gaussianising is worth at least [`LEAST_GAIN`] on
-        /// training rows that it was not fitted on, [`Marginals::Standardize`] elsewhere.
+        /// leaves out levels of its grid, and gaussianising is worth at least [`LEAST_GAIN`], of a
+        /// column with an edge at both ends half of it, on training rows that it was not fitted on,
+        /// [`Marginals::Standardize`] elsewhere.
         ///
         /// A column of several peaks gains by itself too; without tail or edge they are left to the
         /// network.
@@ -110,19 +121,30 @@ pub(super) fn compared(
     let long_tail = farthest > LONG_TAIL * deviation;
     let edge = at_low.max(at_high) as f64 >= EDGE * n as f64;
 
+    let mean = sorted.iter().sum::<f64>() / n as f64;
+    let variance = sorted.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n as f64;
+    let beyond = |end: f64| normal_cdf(-(end - mean).abs() / variance.sqrt());
+    let at_both_ends = beyond(low).min(beyond(high)) >= BEYOND;
+
     let most = (ATOM * n as f64).max(2.0) as usize;
     let atom = |v: f64| {
         let count = sorted.partition_point(|x| *x <= v) - sorted.partition_point(|x| *x < v);
         grid.is_none() && count > most
     };
-    let of_half = |odd: usize| values.iter().copied().skip(odd).step_by(2).collect::<Vec<f64>>();
+    // at random, so that of columns that alternate from row to row, as hours do, each half has all
+    let halves = Noise::new(Seed(0).derive("halves"), 0..n as u64).uniform(1);
+    let half = |i: usize| halves[i] < 0.5;
+    let of_half = |which: bool| -> Vec<f64> {
+        let rows = values.iter().enumerate().filter(|(i, _)| half(*i) == which);
+        rows.map(|(_, value)| *value).collect()
+    };
     let gain = || {
         let (mut sum, mut compared) = (0.0, 0_usize);
-        for odd in 0..2 {
-            let affine = standardized(&of_half(1 - odd), grid, options.floor)?;
-            let spline = gaussianized(of_half(1 - odd), grid, options.knots)?;
+        for which in [false, true] {
+            let affine = standardized(&of_half(!which), grid, options.floor)?;
+            let spline = gaussianized(of_half(!which), grid, options.knots)?;
             for (i, &value) in
-                values.iter().enumerate().skip(odd).step_by(2).filter(|(_, v)| !atom(**v))
+                values.iter().enumerate().filter(|(i, v)| half(*i) == which && !atom(**v))
             {
                 let value = value + noise(i);
                 let difference = log_density(&spline, value) - log_density(&affine, value);
@@ -135,15 +157,19 @@ pub(super) fn compared(
     let gain = gain();
     let mut levels = values.to_vec();
     levels.sort_unstable_by(f64::total_cmp);
-    let left_out = bin_edges(&levels, grid).is_some_and(|edges| {
+    let edges = bin_edges(&levels, grid);
+    let both_edges = at_both_ends && edges.is_some();
+    let left_out = edges.is_some_and(|edges| {
         levels.dedup();
         let all = (edges.len() - 1) as f64;
         all - levels.len() as f64 >= LEFT_OUT * all
     });
-    let gaussianize =
-        (long_tail || edge || left_out) && gain.is_some_and(|gain| gain >= LEAST_GAIN);
+    let shaped = long_tail || edge || left_out || both_edges;
+    // without a spline samples lie beyond both edges
+    let least = if both_edges { 0.5 * LEAST_GAIN } else { LEAST_GAIN };
+    let gaussianize = shaped && gain.is_some_and(|gain| gain >= least);
     let marginals = if gaussianize { Marginals::Gaussianize } else { Marginals::Standardize };
-    MarginalChoice { column: name.into(), marginals, gain, long_tail, edge, left_out }
+    MarginalChoice { column: name.into(), marginals, gain, long_tail, edge, both_edges, left_out }
 }
 
 /// `ln` of the density that a standard normal density of the scaled value gives to the raw one.

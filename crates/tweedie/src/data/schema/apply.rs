@@ -13,7 +13,7 @@ use crate::data::place::FileRows;
 use crate::data::raw::{Holds, RawColumn, RawReader, RawTable};
 use crate::data::times::{TimeFormat, format_of_typed};
 use crate::data::types::TypeOptions;
-use crate::data::{formats, refusals};
+use crate::data::{bounds, formats, refusals};
 use crate::{Error, Result};
 
 /// Names of a category that a message lists.
@@ -30,14 +30,17 @@ impl Dataset {
     /// them there is no density.
     ///
     /// # Errors
-    /// As [`RawTable::read`] and [`Schema::infer`].
+    /// As [`RawTable::read`] and [`Schema::infer`]; and [`Error::Config`] for
+    /// [`TableOptions::bounds`] that are none of the table, [`Error::Data`] for a cell outside of
+    /// them.
     pub fn read_as_it_comes(
         path: impl AsRef<Path>,
         types: &TypeOptions,
         options: &TableOptions,
     ) -> Result<Dataset> {
         let table = RawTable::read(path, options)?;
-        let schema = Schema::infer(&table, types)?;
+        let mut schema = Schema::infer(&table, types)?;
+        schema.bound(&options.bounds)?;
         Dataset::of_raw(table, &schema)?.without_combinations()
     }
 
@@ -46,7 +49,8 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`RawTable::read`]; and [`Error::Data`] for a column that is not there, a category that
-    /// the schema does not have, another value of a constant, and a cell of another kind.
+    /// the schema does not have, another value of a constant, a number outside of its bounds, and a
+    /// cell of another kind.
     pub fn read_with_schema(
         path: impl AsRef<Path>,
         schema: &Schema,
@@ -197,6 +201,7 @@ impl Applied<'_> {
         match &self.column.kind {
             Kind::Number { written, .. } => {
                 let numbers = self.numbers()?;
+                self.check_bounds(&numbers, |value| format!("{value}"))?;
                 let whole = *written == Some([0, 0]);
                 let exact = |v: &f64| v.fract() == 0.0 && v.abs() < (1_u64 << 53) as f64;
                 Ok(match whole && numbers.iter().all(exact) {
@@ -205,7 +210,13 @@ impl Applied<'_> {
                 })
             }
             Kind::Category { names, of } => self.categories(names, *of),
-            Kind::Time { format, .. } => self.times(format),
+            Kind::Time { format, .. } => {
+                let (times, text) = (self.times(format)?, TimeFormat::new(format));
+                self.check_bounds(&times, |time| {
+                    text.as_ref().map_or_else(String::new, |f| f.write(time))
+                })?;
+                Ok(Values::Double(times))
+            }
             Kind::Constant { text } => self.constant(text),
             Kind::LeftOut { .. } => unreachable!("columns that are left out have no values"),
         }
@@ -274,7 +285,7 @@ impl Applied<'_> {
         Ok(Values::Category(Categories { names: shared(names), codes }))
     }
 
-    fn times(&self, format: &str) -> Result<Values> {
+    fn times(&self, format: &str) -> Result<Vec<f64>> {
         let format = TimeFormat::new(format).ok_or_else(|| {
             let problem = format!("`{format}` of column `{}` is no format", self.column.name);
             Error::config("schema", problem, "restore the file")
@@ -297,7 +308,7 @@ impl Applied<'_> {
                 self.wrong(row, &expected, "correct the cell, or empty it")
             })
         };
-        (0..self.table.rows).map(time).collect::<Result<_>>().map(Values::Double)
+        (0..self.table.rows).map(time).collect()
     }
 
     fn constant(&self, text: &str) -> Result<Values> {
@@ -322,6 +333,17 @@ impl Applied<'_> {
             });
         }
         Ok(Values::Category(Categories { names: shared(&[text.to_owned()]), codes }))
+    }
+
+    /// Refuses a value outside of the column's bounds.
+    fn check_bounds(&self, values: &[f64], text: impl Fn(f64) -> String) -> Result<()> {
+        let [low, high] = self.column.bounds;
+        let outside = |value: &f64| {
+            low.is_some_and(|low| *value < low) || high.is_some_and(|high| *value > high)
+        };
+        let Some(row) = values.iter().position(outside) else { return Ok(()) };
+        let expected = bounds::in_words(&self.column.bounds, text);
+        Err(self.wrong(row, &expected, "correct the cell, empty it, or leave the row out"))
     }
 
     /// The format in which times of a typed column are categories.

@@ -54,7 +54,8 @@ impl Schema {
         let column = |column: &RawColumn| {
             let kind = Column { table, column }.kind(types.of(&column.name))?;
             let present = column.count_of_numbers() + column.count_of_texts();
-            Ok(ColumnSchema { name: column.name.clone(), kind, holes: table.rows - present })
+            let (name, holes) = (column.name.clone(), table.rows - present);
+            Ok(ColumnSchema { name, kind, holes, bounds: [None, None] })
         };
         let columns = table.columns.iter().map(column).collect::<Result<_>>()?;
         let schema = Schema { columns, rows: table.rows };

@@ -82,6 +82,12 @@ impl ColumnSchema {
             Kind::Constant { text } => vec![format!("{:?} in every row", short(text, NAME))],
             Kind::LeftOut { why } => return why.clone(),
         };
+        match self.bounds.map(|bound| bound.map(|value| self.value_in_words(value))) {
+            [None, None] => (),
+            [Some(low), None] => parts.push(format!("at least {low}")),
+            [None, Some(high)] => parts.push(format!("at most {high}")),
+            [Some(low), Some(high)] => parts.push(format!("within {low}…{high}")),
+        }
         if self.holes > 0 {
             parts.push(format!("{} missing", percent(self.holes, rows)));
         }
@@ -90,6 +96,16 @@ impl ColumnSchema {
 }
 
 impl ColumnSchema {
+    /// A value as the column's cells are written.
+    fn value_in_words(&self, value: f64) -> String {
+        match &self.kind {
+            Kind::Time { format, .. } => {
+                TimeFormat::new(format).map_or_else(String::new, |format| format.write(value))
+            }
+            _ => format!("{value}"),
+        }
+    }
+
     /// What was found in a column of numbers.
     fn number_in_words(&self, rows: usize) -> Vec<String> {
         let Kind::Number {
