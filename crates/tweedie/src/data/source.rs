@@ -15,7 +15,7 @@ use crate::{Error, Result};
 pub struct ImageSource(Kind);
 
 enum Kind {
-    Folder(Pictures),
+    Folder(Box<Pictures>),
     Whole(Box<Dataset>),
 }
 
@@ -37,7 +37,7 @@ impl ImageSource {
     pub fn open(path: impl AsRef<Path>, options: &TableOptions) -> Result<ImageSource> {
         let path = path.as_ref();
         if is_folder_of_pictures(path)? {
-            return Ok(ImageSource(Kind::Folder(Pictures::open(path, options)?)));
+            return Ok(ImageSource(Kind::Folder(Box::new(Pictures::open(path, options)?))));
         }
         let images = Dataset::read_with(path, options)?;
         if images.levels().is_none() {
