@@ -11,7 +11,8 @@ use clap::CommandFactory;
 use serde_json::Value;
 use tweedie::Error;
 use tweedie::density::{
-    DecodeOptions, DequantizeOptions, EncodeOptions, EvaluateOptions, SampleOptions, ScoreOptions,
+    DecodeOptions, DequantizeOptions, EncodeOptions, EvaluateOptions, FillOptions, SampleOptions,
+    ScoreOptions,
 };
 use tweedie::run::Run;
 
@@ -71,6 +72,7 @@ fn paths() -> Vec<String> {
         ("encode", value(serde_json::to_value(EncodeOptions::default()))),
         ("dequantize", value(serde_json::to_value(DequantizeOptions::default()))),
         ("decode", value(serde_json::to_value(DecodeOptions::default()))),
+        ("fill", value(serde_json::to_value(FillOptions::default()))),
     ];
     let mut paths = Vec::new();
     sections.iter().for_each(|(name, options)| leaves(name, options, &mut paths));

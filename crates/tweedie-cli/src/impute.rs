@@ -6,8 +6,9 @@ use clap::Args;
 use serde_json::json;
 use tweedie::Result;
 use tweedie::data::{OutputFile, TableFormat};
-use tweedie::density::SampleOptions;
+use tweedie::density::{Fill, FillOptions, SampleOptions};
 
+use crate::choice::choice;
 use crate::common::{Arithmetic, Common};
 use crate::console::{Console, say};
 use crate::output::check_output;
@@ -16,17 +17,30 @@ use crate::reading::{Reading, left_out};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Each missing cell is drawn from its distribution given the other cells of its row; cells that are \
-there stay as they are. Another --seed gives another draw: several of them show how sure the \
-filled cells are.
+there stay as they are. Several draws show how sure the filled cells are: --draws 5 for multiple \
+imputation, --fill median --interval 0.9 for a value and the interval that has the cell with \
+probability .9.
 
 Examples:
   tweedie impute runs/people holes.csv -o filled.csv
-  tweedie impute runs/people holes.csv --seed 1 -o filled-1.csv")]
+  tweedie impute runs/people holes.csv --draws 5 -o five.csv
+  tweedie impute runs/people holes.csv --fill median --interval 0.9 -o filled.csv")]
 pub struct Arguments {
     /// The run directory, of a mixed table
     run: PathBuf,
     /// The rows to fill, with the columns the run was trained on
     data: PathBuf,
+    /// What stands in a cell that was missing
+    #[arg(long, default_value = "draw", value_parser = choice::<Fill>())]
+    fill: Fill,
+    /// Draws of each row: of draw, rows come so often, one after the other, their number in a
+    /// column `draw`; of mean and median, what they are of [default: 1; 50 of mean and median]
+    #[arg(short = 'm', long, value_name = "M")]
+    draws: Option<usize>,
+    /// Beside each mean or median the ends of the interval that has this probability, in columns
+    /// NAME_low and NAME_high, of numbers and dates [default: none]
+    #[arg(long, value_name = "P")]
+    interval: Option<f64>,
     /// Steps of the chain
     #[arg(long, value_name = "K", default_value_t = SampleOptions::default().steps)]
     steps: usize,
@@ -57,6 +71,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ..SampleOptions::default()
     };
     options.check()?;
+    let Arguments { fill, draws, interval, .. } = *arguments;
+    let fill = FillOptions { fill, draws, interval };
+    fill.check()?;
     TableFormat::of(out)?;
     check_output("--out", out, &[&arguments.data], &arguments.run, common.json)?;
     let (density, remarks) = arguments.arithmetic.load(common, &arguments.run, device)?;
@@ -64,7 +81,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let left_out = left_out(&table, quiet);
     let file = OutputFile::create(out)?;
     let mut console = Console::new(quiet);
-    let samples = density.sample_given(&table, &options, &mut console)?;
+    let samples = density.fill_with(&table, &fill, &options, &mut console)?;
     drop(console);
     samples.write_to(file)?;
     let holes = table.holes();

@@ -112,7 +112,7 @@ fn as_json(
         "objective": facts.config.objective,
         "data": {
             "source": data.source, "columns": data.names(), "image": data.image,
-            "latents": data.latents, "classes": data.classes,
+            "latents": data.latents, "classes": data.classes, "context": data.context,
             "rows": { "training": train, "validation": validation, "test": test },
             "left_out": { "missing": missing, "duplicates": duplicates },
             "preprocessing": preprocessing(data), "fingerprint": data.fingerprint,

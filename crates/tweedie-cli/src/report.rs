@@ -114,7 +114,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     rows.draw(&options);
     let mut console = Console::new(quiet);
     let evaluation = density.evaluate_with(Some(&rows), None, &options, &mut console)?;
-    let samples = density.sample_with(arguments.n, &arguments.sampling(images), &mut console)?;
+    let (n, sampling) = (arguments.n, arguments.sampling(images));
+    let samples = density.sample_beside(&rows, n, &sampling, &mut console)?;
     dir.remark_on_metrics()?.iter().for_each(|remark| say(quiet, remark.to_string()));
     let found = Findings {
         density: &density,

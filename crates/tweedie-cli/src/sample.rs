@@ -1,11 +1,11 @@
 //! `tweedie sample`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 use tweedie::covariance::CovarianceConfig;
-use tweedie::density::SampleOptions;
+use tweedie::density::{FillOptions, SampleOptions};
 use tweedie::grid::SpacingConfig;
 use tweedie::model::GuidedCovariance;
 use tweedie::sample::{Clipped, LastStep, Sampler};
@@ -28,6 +28,7 @@ Examples:
   tweedie sample runs/wine -n 1000 --sampler flow --rtol 1e-4 -o samples.parquet
   tweedie sample runs/wine -n 1000 --sampler heun --steps 18 -o samples.csv
   tweedie sample runs/people -n 100 --given city=Bern --given age=40 -o samples.csv
+  tweedie sample runs/people --given-file rows.csv --draws 20 -o samples.csv
   tweedie sample runs/digits -n 64 --steps 20 -o digits.png
   tweedie sample runs/digits -n 1000 --steps 20 -o digits/
   tweedie sample runs/digits -n 64 --steps 20 --clip --clip-noise 2 -o digits.png
@@ -51,6 +52,15 @@ pub struct Arguments {
     /// these. Can be given more than once [default: none]
     #[arg(long, value_name = "A=CELL", value_parser = cell)]
     given: Vec<(String, String)>,
+    /// Rows of cells that are given, of a mixed table: a table with some of its columns,
+    /// others and empty cells being drawn given these. There is a sample for each row, in place
+    /// of -n [default: none]
+    #[arg(long, value_name = "ROWS", conflicts_with_all = ["given", "n"])]
+    given_file: Option<PathBuf>,
+    /// Samples for each row of --given-file, one after the other; of more than one a column `draw`
+    /// has the number
+    #[arg(long, value_name = "M", default_value_t = 1, requires = "given_file")]
+    draws: usize,
     /// How to go from noise to data
     #[arg(long, default_value = "ancestral", value_parser = choice::<Sampler>())]
     sampler: Sampler,
@@ -183,7 +193,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (device, quiet) = (common.prepare()?, common.quiet);
     options.check()?;
     let (out, n, format) = (&*arguments.out, arguments.n, Format::of(&arguments.out)?);
-    check_output("--out", out, &[], &arguments.run, common.json)?;
+    let inputs: Vec<&Path> = arguments.given_file.iter().map(PathBuf::as_path).collect();
+    check_output("--out", out, &inputs, &arguments.run, common.json)?;
     let (density, remarks) = arguments.arithmetic.load(common, &arguments.run, device)?;
     let vae = arguments.latents.open(device)?;
     let output = match &vae {
@@ -203,10 +214,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     };
     let mut console = Console::new(quiet);
-    let samples = match &arguments.given[..] {
-        [] => density.sample_with(n, &options, &mut console)?,
-        given => density.sample_given(&density.given_rows(given, n)?, &options, &mut console)?,
+    let samples = match (&arguments.given_file, &arguments.given[..]) {
+        (Some(path), _) => {
+            let rows = density.given_file(path)?;
+            let fill = FillOptions { draws: Some(arguments.draws), ..FillOptions::default() };
+            density.fill_with(&rows, &fill, &options, &mut console)?
+        }
+        (None, []) => density.sample_with(n, &options, &mut console)?,
+        (None, given) => {
+            density.sample_given(&density.given_rows(given, n)?, &options, &mut console)?
+        }
     };
+    let n = samples.rows();
     drop(console);
     samples.clipped.lines().iter().for_each(|line| say(quiet, line));
     let samples = match &vae {

@@ -107,3 +107,68 @@ fn a_table_with_categories_and_holes() {
     }
     fail(&["sample", &run, "-n", "4", "-o", &at("sheet.png")], 2, &["--out", "pictures"]);
 }
+
+/// A model of some columns given others, from a shell: trained, judged, sampled by a file of rows.
+#[test]
+fn columns_given_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let mut text = String::from("height,kind,age\n");
+    for i in 0..240u32 {
+        let (kind, shift) = [("oak", 9.0), ("elm", 4.0)][(i * 7 % 5 / 3) as usize];
+        let height = shift + f64::from(i * i * 31 % 97) / 20.0;
+        text += &format!("{height:.2},{kind},{}\n", i * 11 % 83);
+    }
+    let (data, run, rows) = (at("trees.csv"), at("run"), at("rows.csv"));
+    write(&data, &text).unwrap();
+    let train = ["train", "--data", &data, "--out", &run, "--iterations", "2", "--width", "8"];
+    fail(&[&train[..], &["--context", "bark"]].concat(), 2, &["--context", "bark", "kind"]);
+    let numbers = ["--context", "age", "--types", "numbers", "--drop", "kind"];
+    fail(&[&train[..], &numbers].concat(), 2, &["--context", "numbers alone"]);
+    succeed(&[&train[..], &["--context", "kind,age"]].concat());
+    let said = succeed(&["info", &run]);
+    assert!(said.contains("given: kind, age"), "{said}");
+
+    let evaluate = ["evaluate", &run, "--steps", "5", "--no-ode", "--draws", "20"];
+    let said = succeed(&[&evaluate[..], &["--metrics", "nll,crps"]].concat());
+    for part in ["the model's base", "20 draws a row; CRPS", "height  "] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    let json = succeed(&[&evaluate[..], &["--metrics", "crps", "--json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["forecasts"][0]["column"], "height");
+    assert_eq!(json["forecasts"].as_array().unwrap().len(), 1);
+    fail(&[&evaluate[..], &["--given", "bark"]].concat(), 2, &["--given", "bark"]);
+    fail(&[&evaluate[..], &["--given", "height"]].concat(), 2, &["--given", "all columns"]);
+
+    let samples = at("samples.csv");
+    let sample = ["sample", &run, "--steps", "5", "-o", &samples];
+    fail(&sample, 2, &["--given", "kind, age"]);
+    write(&rows, "who,age,kind\nann,7,oak\nbob,30,elm\n").unwrap();
+    succeed(&[&sample[..], &["--given-file", &rows, "--draws", "2"]].concat());
+    let drawn = read_to_string(&samples).unwrap();
+    let lines: Vec<&str> = drawn.lines().collect();
+    assert_eq!((lines[0], lines.len()), ("draw,height,kind,age", 5), "{drawn}");
+    let ends = |line: &str, start: &str, end: &str| line.starts_with(start) && line.ends_with(end);
+    assert!(ends(lines[2], "2,", ",oak,7") && ends(lines[3], "1,", ",elm,30"), "{drawn}");
+    fail(&[&sample[..], &["--given-file", &rows, "-n", "3"]].concat(), 2, &["cannot be used"]);
+    let over = ["sample", &run, "--steps", "5", "--given-file", &rows, "-o", &rows];
+    fail(&over, 2, &["--out"]);
+    write(&rows, "age,kind\n7,ash\n").unwrap();
+    fail(&[&sample[..], &["--given-file", &rows]].concat(), 2, &["rows.csv", "ash", "elm"]);
+    assert_eq!(read_to_string(&samples).unwrap(), drawn);
+
+    write(&rows, "height,age,kind\n,7,oak\n8.25,30,elm\n").unwrap();
+    let filled = at("filled.csv");
+    let impute = ["impute", &run, &rows, "--steps", "5", "-o", &filled];
+    succeed(&[&impute[..], &["--fill", "median", "-m", "20", "--interval", "0.9"]].concat());
+    let lines = read_to_string(&filled).unwrap();
+    assert!(lines.starts_with("height,kind,age,height_low,height_high\n"), "{lines}");
+    assert!(lines.ends_with("8.25,elm,30,,\n"), "{lines}");
+    fail(&[&impute[..], &["--interval", "0.9"]].concat(), 2, &["--interval", "--fill median"]);
+    fail(&[&impute[..], &["--fill", "mean", "-m", "1"]].concat(), 2, &["--draws", "at least 2"]);
+
+    succeed(&["report", &run, "--steps", "5", "-n", "30"]);
+    let page = read_to_string(dir.path().join("run/report.html")).unwrap();
+    assert!(page.contains("The model is one of the other columns given kind, age"));
+}

@@ -138,7 +138,9 @@ pub fn preprocessing(data: &DataRecord) -> String {
     };
     let categories = features.map_or(0, |features| features.cells().categories.len());
     let categories = (categories > 0).then(|| format!("categories: {categories}"));
-    parts.iter().filter_map(text).chain(categories).collect::<Vec<_>>().join("; ")
+    let given = (!data.context.is_empty()).then(|| format!("given: {}", data.context.join(", ")));
+    let all = parts.iter().filter_map(text).chain(categories).chain(given);
+    all.collect::<Vec<_>>().join("; ")
 }
 
 /// What the training loss is.

@@ -1,5 +1,6 @@
 //! Distances between samples and a distribution: pure functions of rows `[n, d]`, in f64. Of tables
-//! with categories and holes: [`quality`].
+//! with categories and holes: [`quality`], and of what is drawn given other columns:
+//! [`forecast`].
 //!
 //! Images are compared by rows of features, which an [`Extractor`] computes with a pretrained image
 //! classifier.
@@ -25,6 +26,7 @@
 //! ```
 
 mod features;
+pub mod forecast;
 mod frechet;
 mod inception_score;
 mod mmd;

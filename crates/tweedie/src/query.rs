@@ -31,7 +31,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::schedule::Schedule;
 use crate::tensor::upload;
-pub use cells::{CellLayout, CellTensors, Cells, Role};
+pub use cells::{CellLayout, CellTensors, Cells, Columns, Role};
 
 /// The times of a batch of rows.
 #[derive(Debug)]

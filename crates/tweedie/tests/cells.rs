@@ -184,7 +184,7 @@ fn a_network_learns_what_is_given() {
     let cells =
         |rows: &Questions| Cells::observed(layout(), rows.numbers.clone(), rows.codes.clone());
     let one = BaseConfig { components: vec![1], ..BaseConfig::default() };
-    let base = Base::fit_mixed(&one, &cells(&rows), &cells(&rows)).unwrap();
+    let base = Base::fit_mixed(&one, &cells(&rows), &cells(&rows), &Default::default()).unwrap();
     let network =
         MlpConfig { width: 32, depth: 2, categories: Some(vec![3, 2]), ..Default::default() };
     let config = ModelConfig {

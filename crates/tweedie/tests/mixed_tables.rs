@@ -4,7 +4,8 @@ use std::path::Path;
 
 use tweedie::data::{Dataset, RawColumn, RawTable, TypeOptions};
 use tweedie::density::{
-    Density, EvaluateOptions, FitOptions, Line, Metric, SampleOptions, ScoreOptions,
+    Density, EvaluateOptions, Fill, FillOptions, FitOptions, Line, Metric, SampleOptions,
+    ScoreOptions,
 };
 use tweedie::likelihood::Estimator;
 use tweedie::model::Base;
@@ -291,4 +292,157 @@ fn nothing_lies_outside_of_bounds() {
         let message = fit(bounds).map(|_| ()).unwrap_err().to_string();
         assert!(message.contains(says) && !message.contains('\n'), "{message}");
     }
+}
+
+/// A model of columns given others: scores are of the others, draws are given the context, and
+/// nothing is drawn without it. The untrained network is its base, whose conditional distribution is
+/// exact.
+#[test]
+fn a_model_given_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("people.csv");
+    write_table(&path, 600);
+    let config = options(&path).set("data.context", vec!["city", "age"]);
+    let density = Density::fit_source(&config, &mut Silent).unwrap();
+    let joint = Density::fit_source(&options(&path), &mut Silent).unwrap();
+    let whole = [("age", "31"), ("city", "Bern"), ("income", "1200.00"), ("day", "2024-03-09")];
+    let rows = table(&density, &[&whole, &whole[..3], &whole[1..]]);
+    let flow = ScoreOptions { estimator: Estimator::Ode, ..ScoreOptions::default() };
+    let found = density.log_prob(&rows, &flow).unwrap();
+    let context = table(&density, &[&whole[..2], &whole[..2], &whole[1..2]]);
+    let exact = exactly(&rows, &density).into_iter().zip(exactly(&context, &density));
+    for (i, (found, (all, known))) in found.values().iter().zip(exact).enumerate() {
+        assert!((found - (all - known)).abs() < 0.05, "row {i}: {found} {}", all - known);
+    }
+    // the context is given whether it is named again or not
+    let again = ScoreOptions { given: vec!["age".into(), "city".into()], ..flow };
+    assert_eq!(density.log_prob(&rows, &again).unwrap().values(), found.values());
+
+    let sampling = SampleOptions { steps: 5, ..SampleOptions::default() };
+    let message = density.sample(3, &sampling).unwrap_err().to_string();
+    assert!(message.contains("given city, age"), "{message}");
+    // a context that is missing stays so, as training rows are without it too
+    let holes = density.impute(&table(&density, &[&whole[1..3]]), &sampling).unwrap();
+    assert!(holes.holes() == 1 && holes.column(0).unwrap().get(0).is_nan());
+    let drawn = density.impute(&context.take(&[0, 1]), &sampling).unwrap();
+    assert_eq!(drawn.column(0).unwrap().get(1), 31.0);
+
+    let evaluate = EvaluateOptions {
+        metrics: vec![Metric::Nll, Metric::Crps],
+        steps: vec![5],
+        draws: 20,
+        ..EvaluateOptions::default()
+    };
+    let test = density.test_rows(None, None).unwrap();
+    let judged = density.evaluate_with(Some(&test), None, &evaluate, &mut Silent).unwrap();
+    let columns: Vec<&str> = judged.forecasts.iter().map(|of| of.column.as_str()).collect();
+    assert_eq!(columns, ["income", "day"]);
+    assert!(judged.forecasts.iter().all(|of| of.crps > 0.0 && of.pit_distance < 0.4));
+    // the base of the joint model on the same question
+    let given = EvaluateOptions {
+        metrics: vec![Metric::Nll],
+        given: vec!["age".into(), "city".into()],
+        ..evaluate.clone()
+    };
+    let other = joint.evaluate_with(Some(&test), None, &given, &mut Silent).unwrap();
+    let [own, other] = [&judged, &other].map(|found| found.base().unwrap().value);
+    assert!((own - other).abs() < 1.0, "{own} {other}");
+    // of a day, which no training row is without, it cannot be
+    let config = options(&path).set("data.context", vec!["day"]);
+    let of_days = Density::fit_source(&config, &mut Silent).unwrap();
+    let message = of_days.impute(&table(&of_days, &[&whole[..1]]), &sampling).map(|_| ());
+    let message = message.unwrap_err().to_string();
+    assert!(message.contains("row 1: `day` is missing"), "{message}");
+
+    let none = EvaluateOptions { metrics: vec![Metric::Crps], ..evaluate };
+    let message = joint.evaluate_with(Some(&test), None, &none, &mut Silent).map(|_| ());
+    assert!(message.unwrap_err().to_string().contains("nothing is given"));
+
+    for (context, says) in [
+        (vec!["name"], "`name` is no column"),
+        (vec!["country"], "`country` is no column that is modelled"),
+        (vec!["age", "city", "income", "day"], "all columns are given"),
+    ] {
+        let config = options(&path).set("data.context", context);
+        let message =
+            Density::fit_source(&config, &mut Silent).map(|_| ()).unwrap_err().to_string();
+        assert!(message.contains(says), "{message}");
+    }
+}
+
+/// Several draws, and what they come to: the intervals of a base that is the truth hold what they
+/// say.
+#[test]
+fn cells_are_filled_by_draws_and_by_what_they_come_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("people.csv");
+    write_table(&path, 600);
+    let density = Density::fit_source(&options(&path), &mut Silent).unwrap();
+    let rows = table(
+        &density,
+        &[
+            &[("age", "31"), ("city", "Bern"), ("income", "1200.00"), ("day", "2024-03-09")],
+            &[("age", "66"), ("income", "2711.50")],
+            &[("city", "Chur"), ("day", "2024-03-21")],
+        ],
+    );
+    let sampling = SampleOptions { steps: 5, ..SampleOptions::default() };
+    let three = FillOptions { draws: Some(3), ..FillOptions::default() };
+    let drawn = density.fill(&rows, &three, &sampling).unwrap();
+    assert_eq!(drawn.names(), ["draw", "age", "city", "income", "day", "country"]);
+    assert_eq!(drawn.rows(), 9);
+    let cell = |data: &Dataset, name: &str, row: usize| {
+        let k = data.names().iter().position(|own| own == name).unwrap();
+        data.column(k).unwrap().get(row)
+    };
+    let numbers: Vec<f64> = (0..9).map(|row| cell(&drawn, "draw", row)).collect();
+    assert_eq!(numbers, [1.0, 2.0, 3.0].repeat(3));
+    assert!((3..6).all(|row| cell(&drawn, "age", row) == 66.0), "the second row's own");
+
+    let median = FillOptions { fill: Fill::Median, draws: Some(200), interval: Some(0.8) };
+    let filled = density.fill(&rows, &median, &sampling).unwrap();
+    let names = ["age", "city", "income", "day", "country"];
+    let beside = ["age_low", "age_high", "income_low", "income_high", "day_low", "day_high"];
+    assert_eq!(filled.names(), [&names[..], &beside[..]].concat());
+    assert_eq!(filled.holes(), 3 * 2 * 2, "ends of intervals of two cells each that were there");
+    let [low, age, high] = ["age_low", "age", "age_high"].map(|name| cell(&filled, name, 2));
+    assert!(low < age && age < high, "{low} {age} {high}");
+    assert_eq!(cell(&filled, "age", 1), 66.0);
+    // the quantiles of many draws from the base's exact distribution of ages in Chur on that day
+    let many = FillOptions { draws: Some(2000), ..FillOptions::default() };
+    let exact = density.fill(&rows.take(&[2]), &many, &sampling).unwrap();
+    let mut ages: Vec<f64> = (0..2000).map(|row| cell(&exact, "age", row)).collect();
+    ages.sort_by(f64::total_cmp);
+    let within = ages.iter().filter(|&&age| low <= age && age <= high).count();
+    // .8 and three standard errors of an interval of 200 draws, and whole years at its ends
+    assert!((1500..1900).contains(&within), "{within}");
+
+    let clash = dir.path().join("clash.csv");
+    std::fs::write(&clash, std::fs::read_to_string(&path).unwrap().replacen("income", "draw", 1))
+        .unwrap();
+    let density = Density::fit_source(&options(&clash), &mut Silent).unwrap();
+    let message = density.fill(&density.read(&clash).unwrap(), &three, &sampling).map(|_| ());
+    assert!(message.unwrap_err().to_string().contains("has a column `draw`"));
+}
+
+/// A file of some of the columns gives the cells that others are drawn given.
+#[test]
+fn rows_are_given_by_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let [path, some, none] =
+        ["people.csv", "some.csv", "none.csv"].map(|name| dir.path().join(name));
+    write_table(&path, 300);
+    let density = Density::fit_source(&options(&path), &mut Silent).unwrap();
+    std::fs::write(&some, "who,city,age\nann,Bern,40\nbob,Genf,\n").unwrap();
+    let rows = density.given_file(&some).unwrap();
+    assert_eq!((rows.names().len(), rows.rows(), rows.holes()), (5, 2, 1 + 2 * 2));
+    let sampling = SampleOptions { steps: 5, ..SampleOptions::default() };
+    let drawn = density.impute(&rows, &sampling).unwrap();
+    assert_eq!((drawn.holes(), drawn.column(0).unwrap().get(0)), (0, 40.0));
+    std::fs::write(&none, "who\nann\n").unwrap();
+    let message = density.given_file(&none).unwrap_err().to_string();
+    assert!(message.contains("none.csv: has none of the columns `age`"), "{message}");
+    std::fs::write(&some, "city\nParis\n").unwrap();
+    let message = density.given_file(&some).unwrap_err().to_string();
+    assert!(message.contains("Paris"), "{message}");
 }

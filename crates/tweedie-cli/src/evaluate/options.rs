@@ -21,6 +21,7 @@ Examples:
   tweedie evaluate runs/wine --data test.csv --metrics nll --steps 10,100,1000
   tweedie evaluate runs/wine --against runs/other
   tweedie evaluate runs/people --metrics quality --target city --steps 50
+  tweedie evaluate runs/people --metrics nll,crps --given age,city --steps 50
   tweedie evaluate runs/cifar --metrics fd,is,pr --inception pt_inception-2015-12-05-6726825d.pth
   tweedie evaluate runs/wine --metrics mmd --sampler heun --steps 10,18
   tweedie evaluate runs/fashion --metrics fd --features .data/efficientnet-lite0-57934424.pth \\
@@ -42,7 +43,7 @@ pub struct Arguments {
     /// At most this many test rows, a draw by --seed [default: all]
     #[arg(long, value_name = "ROWS")]
     rows: Option<usize>,
-    /// Numbers of steps; the samples of quality have the largest
+    /// Numbers of steps; the samples of quality and crps have the largest
     #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "10,25,100")]
     steps: Vec<usize>,
     /// Covariances of a reverse step [default: of nll all that cost nothing, else learned]
@@ -67,6 +68,13 @@ pub struct Arguments {
     /// quality) [default: none]
     #[arg(long, value_name = "COLUMN")]
     target: Option<String>,
+    /// Columns that are given, of a mixed table, besides those of train --context: nll is that of
+    /// the others given these, and draws of crps are [default: none]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    given: Vec<String>,
+    /// Draws of each row (metric crps)
+    #[arg(long, value_name = "M", default_value_t = EvaluateOptions::default().draws)]
+    draws: usize,
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
@@ -146,6 +154,8 @@ impl Arguments {
     pub fn options(&self) -> EvaluateOptions {
         EvaluateOptions {
             metrics: self.metrics.clone(),
+            given: self.given.clone(),
+            draws: self.draws,
             rows: self.rows,
             steps: self.steps.clone(),
             covariances: self.covariance.clone(),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tweedie::density::{Difference, Evaluation, ImageFigure, Line, Subject};
+use tweedie::metric::forecast::Forecast;
 
 use crate::json::clipped_json;
 
@@ -44,6 +45,9 @@ pub fn json(found: &Evaluation) -> Value {
     if let Some(quality) = &found.quality {
         answer["quality"] = json!(quality);
     }
+    if !found.forecasts.is_empty() {
+        answer["forecasts"] = json!(found.forecasts);
+    }
     answer
 }
 
@@ -69,7 +73,46 @@ pub fn text(found: &Evaluation) -> Vec<String> {
     });
     let lines = std::iter::once(head).chain(table(&found.lines, column)).chain(undefined);
     let quality = found.quality.iter().flat_map(|quality| quality.lines());
-    lines.chain(legend).chain(figures(&found.figures)).chain(quality).collect()
+    let forecasts = forecasts(&found.forecasts);
+    let lines = lines.chain(legend).chain(figures(&found.figures));
+    lines.chain(quality).chain(forecasts).collect()
+}
+
+/// A line for each number of which draws were judged, under one of titles.
+fn forecasts(forecasts: &[Forecast]) -> Vec<String> {
+    let Some(first) = forecasts.first() else { return Vec::new() };
+    let head = format!(
+        "{} draws a row; CRPS and errors in each column's own units; within: shares of rows in the \
+         central 50 % and 90 % of draws; PIT: distance of ranks from uniform ones",
+        first.draws
+    );
+    let titles = ["", "CRPS", "|median − y|", "within 50 %", "90 %", "PIT", "rows"];
+    let line = |of: &Forecast| {
+        let share = |i: usize| format!("{:.3}", of.coverage[i].1);
+        let crps = match of.crps_error.is_finite() {
+            true => format!("{} ± {}", short(of.crps), short(of.crps_error)),
+            false => short(of.crps),
+        };
+        let (median, pit) = (short(of.median_error), format!("{:.3}", of.pit_distance));
+        [of.column.clone(), crps, median, share(0), share(1), pit, of.rows.to_string()]
+    };
+    let rows: Vec<[String; 7]> =
+        std::iter::once(titles.map(String::from)).chain(forecasts.iter().map(line)).collect();
+    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+    let padded = |row: &[String; 7]| {
+        let cells = row.iter().enumerate().map(|(i, cell)| match (i, width(i)) {
+            (0, width) => format!("{cell:width$}"),
+            (_, width) => format!("{cell:>width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    std::iter::once(head).chain(rows.iter().map(padded)).collect()
+}
+
+/// A number in four digits.
+fn short(value: f64) -> String {
+    let digits: f64 = format!("{value:.3e}").parse().unwrap_or(value);
+    format!("{digits}")
 }
 
 /// The `lines` in columns that fit them, without the differences that no line has.

@@ -284,6 +284,13 @@ impl Findings<'_> {
                         cells it is the likelihood of what is there. Dates are shown in years.";
             notes.push(text.into());
         }
+        if !run.data.context.is_empty() {
+            notes.push(format!(
+                "The model is one of the other columns given {}: all densities are conditional, \
+                 and samples have these cells of test rows.",
+                run.data.context.join(", ")
+            ));
+        }
         let quality = self.evaluation.quality.as_ref().map_or_else(Vec::new, Quality::lines);
         ReportInputs {
             title: format!("tweedie: {}", run.data.source),

@@ -1,9 +1,11 @@
-//! Missing cells of one table, taken from another.
+//! Missing cells of one table, taken from another, and columns beside those of a table.
 
 use std::sync::Arc;
 
 use super::column::{Categories, Values};
 use super::dataset::{Content, Dataset};
+use super::schema::{ColumnSchema, Kind};
+use crate::{Error, Result};
 
 impl Dataset {
     /// The table with the cells of `other`, which has its columns and rows, where its own are
@@ -17,6 +19,79 @@ impl Dataset {
         let columns =
             columns.map(|((name, own), (_, other))| (name.clone(), filled(own, other))).collect();
         Dataset { content: Arc::new(Content::Table(columns)), ..self.clone() }
+    }
+
+    /// The table with other values in its columns, in their order.
+    pub(crate) fn with_values(&self, values: Vec<Values>) -> Dataset {
+        assert_eq!(values.len(), self.table().len(), "a column for each");
+        let columns = self.table().iter().zip(values);
+        let columns = columns.map(|((name, _), values)| (name.clone(), values)).collect();
+        Dataset { content: Arc::new(Content::Table(columns)), ..self.clone() }
+    }
+
+    /// The table with all cells missing of columns that `emptied` says.
+    pub(crate) fn without_cells(&self, emptied: impl Fn(&str) -> bool) -> Dataset {
+        let empty = |values: &Values| match values.categories() {
+            Some(of) => Values::Category(Categories {
+                names: of.names.clone(),
+                codes: vec![Categories::MISSING; values.len()],
+            }),
+            None => Values::Double(vec![f64::NAN; values.len()]),
+        };
+        let column = |(name, values): &(String, Values)| match emptied(name) {
+            true => empty(values),
+            false => values.clone(),
+        };
+        self.with_values(self.table().iter().map(column).collect())
+    }
+
+    /// The table with a column of whole numbers before its own.
+    ///
+    /// # Errors
+    /// As [`Dataset::with_columns`].
+    ///
+    /// # Panics
+    /// As [`Dataset::with_columns`].
+    pub(crate) fn numbered(&self, name: &str, numbers: Vec<i64>) -> Result<Dataset> {
+        let range = [0.0, numbers.iter().copied().max().unwrap_or(0) as f64];
+        let kind = Kind::Number {
+            decimals: Some(0),
+            written: Some([0, 0]),
+            grid: None,
+            off_grid: 0,
+            atoms: Vec::new(),
+            atom_rows: Vec::new(),
+            shift: 0.0,
+            range,
+        };
+        let column = ColumnSchema { name: name.into(), kind, holes: 0, bounds: [None, None] };
+        let mut names = vec![name.to_owned()];
+        names.extend(self.names());
+        self.with_columns(vec![(column, Values::Integer(numbers))])?.select(&names)
+    }
+
+    /// The table with columns after its own, which are written as their schemas say.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it has a column of that name.
+    ///
+    /// # Panics
+    /// If it was not read as it comes, or a column has other rows.
+    pub(crate) fn with_columns(&self, more: Vec<(ColumnSchema, Values)>) -> Result<Dataset> {
+        let mut schema = (**self.schema.as_ref().expect("a table with a schema")).clone();
+        let mut columns = self.table().to_vec();
+        for (column, values) in more {
+            assert_eq!(values.len(), self.rows(), "rows of `{}`", column.name);
+            let name = column.name.clone();
+            if schema.column(&name).is_some() {
+                let problem = format!("has a column `{name}`, as one that is to be written beside");
+                return Err(Error::data(self.called(), problem, "give it another name"));
+            }
+            schema.columns.push(column);
+            columns.push((name, values));
+        }
+        let (content, schema) = (Arc::new(Content::Table(columns)), Some(Arc::new(schema)));
+        Ok(Dataset { content, schema, ..self.clone() })
     }
 }
 

@@ -130,6 +130,9 @@ pub struct TableOptions {
     pub size: Option<[usize; 2]>,
     /// Leave out and count images of a folder that cannot be decoded.
     pub skip_corrupt: bool,
+    /// Whether columns of a model that a table lacks are missing cells, and not an error.
+    #[serde(skip)]
+    pub partial: bool,
     /// What the rows are for; no part of a configuration.
     #[serde(skip)]
     pub purpose: Purpose,

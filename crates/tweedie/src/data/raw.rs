@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use csv::ByteRecord;
 
-use super::collect::{Collector, unique_names};
+use super::collect::{Collector, some_of, unique_names};
 use super::column::{Categories, Cell, Values};
 use super::formats;
 use super::formats::text::{Layout, Records};
@@ -540,6 +540,12 @@ impl RawReader {
         let known: HashSet<&String> = names.iter().collect();
         let optional = self.optional.iter().filter(|name| known.contains(name)).cloned();
         self.collector.options.columns.extend(optional);
+        if self.collector.options.columns.is_empty() && !self.optional.is_empty() {
+            let listed = some_of(self.optional.iter().map(String::as_str), 8);
+            let problem = format!("has none of the columns {listed}");
+            let remedy = "give a table with some of them, by name";
+            return Err(Error::data(&self.collector.path, problem, remedy));
+        }
         self.collector.choose(&names)?;
         let column = |(position, name): &(usize, String)| RawColumn {
             unnamed: *position == 0 && unnamed[0] && self.collector.layout.is_none_or(|l| l.header),

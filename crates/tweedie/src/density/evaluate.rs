@@ -14,6 +14,7 @@ use crate::data::{Dataset, subset};
 use crate::dequantize::Dequantization;
 use crate::grid::SpacingConfig;
 use crate::likelihood::SolverOptions;
+use crate::metric::forecast::Forecast;
 use crate::metric::quality::Quality;
 use crate::noise::Seed;
 use crate::sample::{MOST_ROWS, MOST_STEPS, Sampler};
@@ -30,6 +31,9 @@ choices! {
         /// Of tables: how like rows samples are in their columns, pairs of columns and to
         /// classifiers, what can be learned from them, and whether they repeat training rows
         Quality = "quality",
+        /// Of mixed tables: how right draws of each number are given other columns: continuous
+        /// ranked probability score, quantile losses, coverage of intervals, and ranks (PIT)
+        Crps = "crps",
         /// Fréchet distance between features of samples and of training images: the FID, by
         /// Inception-v3
         Fd = "fd",
@@ -93,6 +97,11 @@ pub struct EvaluateOptions {
     pub start_time: Option<f64>,
     /// The column whose prediction is learned from samples, of the metric `quality`.
     pub target: Option<String>,
+    /// Columns of a table that is read as it comes which are given, besides the context of the run:
+    /// of `nll` the likelihood is that of the others given these, of `crps` the draws are.
+    pub given: Vec<String>,
+    /// Draws of each row, of the metric `crps`, at least 2.
+    pub draws: usize,
     /// The seed of the draws.
     pub seed: u64,
     /// Rows at a time, as [`ScoreOptions::batch_size`].
@@ -118,6 +127,8 @@ impl Default for EvaluateOptions {
             dequantization: Dequantization::default(),
             start_time: None,
             target: None,
+            given: Vec::new(),
+            draws: 100,
             seed: 0,
             batch_size: None,
             images: ImageOptions::default(),
@@ -136,6 +147,11 @@ impl EvaluateOptions {
         }
         if let Some(rows) = self.rows {
             Error::check_count("evaluate.rows", rows, MOST_ROWS)?;
+        }
+        Error::check_count("evaluate.draws", self.draws, MOST_STEPS)?;
+        if self.draws < 2 {
+            let problem = "1, and a spread has two at least";
+            return Err(Error::config("evaluate.draws", problem, "give 100"));
         }
         let noise = (self.dequantization, self.start_time);
         check_dequantization("evaluate", noise, false, "score rows with the estimator ode instead")
@@ -213,6 +229,8 @@ pub struct Evaluation {
     pub figures: Vec<ImageFigure>,
     /// Quality and privacy of samples of a table.
     pub quality: Option<Quality>,
+    /// How right draws of numbers are, given other columns.
+    pub forecasts: Vec<Forecast>,
 }
 
 impl Evaluation {
@@ -327,6 +345,9 @@ impl Density {
         if metrics.contains(&Metric::Quality) {
             found.quality = Some(self.quality((judged, &rows), options, watch)?);
         }
+        if metrics.contains(&Metric::Crps) {
+            found.forecasts = self.forecasts((judged, &rows), options, watch)?;
+        }
         Ok(found)
     }
 
@@ -336,6 +357,14 @@ impl Density {
         if quality && self.is_large() {
             let problem = format!("quality is of tables, and {} is none", self.name());
             return Err(Error::config("evaluate.metrics", problem, "leave it out"));
+        }
+        if metrics.contains(&Metric::Crps) && self.given_columns(&options.given).is_empty() {
+            let problem = "crps, and nothing is given of a row";
+            let remedy = "give columns with evaluate.given, or train with data.context";
+            return Err(Error::config("evaluate.metrics", problem, remedy));
+        }
+        if metrics.contains(&Metric::Crps) || !options.given.is_empty() {
+            self.asked("evaluate.given", &options.given, options.dequantization)?;
         }
         if metrics.contains(&Metric::Mmd) {
             self.check_numbers_alone("evaluate.metrics", "request nll or quality")?;

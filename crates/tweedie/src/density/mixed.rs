@@ -122,25 +122,45 @@ impl Density {
         Err(Error::config(field, format!("the run has no column `{column}`"), remedy))
     }
 
-    /// The exact log-likelihoods of rows of such a table under the base, nats per row in the data's
-    /// units.
+    /// The exact log-likelihoods of rows of such a table under the base given these columns and the
+    /// context, nats per row in the data's units.
     pub(super) fn of_mixture(
         &self,
         table: &Dataset,
         rows: &[usize],
+        given: &[String],
         seed: Seed,
     ) -> Option<Vec<f64>> {
         let features = self.features()?;
         let noise = &mut Noise::new(seed, 0..rows.len() as u64);
         let scaled = features.scaled(table, rows, noise);
-        let values = to_vec(&mixture(&self.run.model).log_density(&features.observed(&scaled)));
-        let log_jacobian = scaled.log_jacobian(features.cells().numbers);
+        let (cells, d) = (features.observed(&scaled), features.cells().numbers);
+        let given = features.columns(&self.given_columns(given));
+        let log_density = |cells: &Cells| to_vec(&mixture(&self.run.model).log_density(cells));
+        let mut values = log_density(&cells);
+        if !given.is_empty() {
+            let known = log_density(&cells.only(&given));
+            values.iter_mut().zip(known).for_each(|(value, known)| *value -= known);
+        }
+        let of_row = |slopes: &[f64]| -> f64 {
+            let targets = slopes.iter().zip(&given.numbers).filter(|(_, given)| !**given);
+            targets.map(|(slope, _)| slope).sum()
+        };
+        let log_jacobian = scaled.log_slopes.chunks_exact(d).map(of_row);
         Some(values.iter().zip(log_jacobian).map(|(value, jacobian)| value + jacobian).collect())
     }
 
-    /// What is asked about rows of such a table, given these columns.
+    /// These columns and those of the context.
+    pub(super) fn given_columns(&self, columns: &[String]) -> Vec<String> {
+        let context = self.run.data.context.iter().filter(|name| !columns.contains(name));
+        columns.iter().chain(context).cloned().collect()
+    }
+
+    /// What is asked about rows of such a table, given these columns, of the option `field`, and the
+    /// context.
     pub(super) fn asked(
         &self,
+        field: &'static str,
         columns: &[String],
         dequantization: Dequantization,
     ) -> Result<Option<Asked>> {
@@ -150,7 +170,7 @@ impl Density {
                 [first, ..] => {
                     let problem = format!("`{first}`: the run is of numbers alone");
                     let remedy = "leave it out, or train with data.types = mixed";
-                    Err(Error::config("score.given", problem, remedy))
+                    Err(Error::config(field, problem, remedy))
                 }
             };
         };
@@ -159,10 +179,11 @@ impl Density {
             return Err(Error::config("score.dequantization", problem, "leave it out"));
         }
         let names = self.run.data.names();
-        columns.iter().try_for_each(|column| self.check_column("score.given", column))?;
+        columns.iter().try_for_each(|column| self.check_column(field, column))?;
+        let columns = &self.given_columns(columns);
         if names.iter().all(|name| columns.contains(name)) {
             let remedy = "leave one out at least";
-            return Err(Error::config("score.given", "all columns are given", remedy));
+            return Err(Error::config(field, "all columns are given", remedy));
         }
         let layout = features.layout();
         let mut of_numbers: Vec<bool> =
@@ -225,6 +246,7 @@ impl Density {
             return Err(Error::config("sample.given", problem, "train with data.types = mixed"));
         };
         let data = self.run.data.conform(data.clone())?;
+        self.check_context(&data)?;
         let rows: Vec<usize> = (0..data.rows()).collect();
         let seed = Seed(options.seed).derive("dequantise");
         let known = features.scaled(&data, &rows, &mut Noise::new(seed, 0..rows.len() as u64));
@@ -232,8 +254,39 @@ impl Density {
         Ok(self.table_of_samples(data.filled(&drawn), clipped))
     }
 
+    /// Refuses a model of columns given others, for draws of all of them.
+    pub(super) fn check_without_context(&self) -> Result<()> {
+        match &self.run.data.context[..] {
+            [] => Ok(()),
+            context => {
+                let problem = format!("none, and the run is one given {}", context.join(", "));
+                Err(Error::config("sample.given", problem, "give cells of these columns"))
+            }
+        }
+    }
+
+    /// Refuses rows of which a context is missing that no training row was without, for draws of a
+    /// model that has no distribution of it.
+    fn check_context(&self, data: &Dataset) -> Result<()> {
+        let (names, schema) = (data.names(), self.run.data.schema.as_ref());
+        let whole = |name: &&String| {
+            schema.and_then(|schema| schema.column(name)).is_some_and(|column| column.holes == 0)
+        };
+        for name in self.run.data.context.iter().filter(whole) {
+            let values = names.iter().position(|own| own == name).and_then(|k| data.column(k));
+            let Some(values) = values else { continue };
+            if let Some(row) = (0..values.len()).find(|&row| values.get(row).is_nan()) {
+                let problem = format!("`{name}` is missing, and the run is one of others given it");
+                let remedy = "give it in every row, or train without it in data.context";
+                let problem = format!("{}: {problem}", data.place(row));
+                return Err(Error::data(data.called(), problem, remedy));
+            }
+        }
+        Ok(())
+    }
+
     /// Rows of which `known` is known, and the rest drawn: first the categories, then the numbers
-    /// that these leave; what was clipped.
+    /// that these leave; what was clipped. A context that is missing stays so.
     pub(super) fn completed(
         &self,
         features: &Features,
@@ -252,7 +305,12 @@ impl Density {
             let noise = &mut Noise::new(seed, rows.start as u64..rows.end as u64);
             codes.extend(mixture(&self.run.model).complete_categories(&observed.rows(rows), noise));
         }
-        let c = layout.categories.len();
+        let (c, context) = (layout.categories.len(), features.context());
+        for (i, code) in codes.iter_mut().enumerate() {
+            if context.categories[i % c] {
+                *code = known.codes[i];
+            }
+        }
         let role = |i: usize| {
             let (row, k) = (i / d, i % d);
             let number = features.layout().numbers.get(k);
@@ -261,7 +319,7 @@ impl Density {
                     codes[row * c + gate] as usize + 1 != layout.categories[gate]
                 })
             });
-            match (known.numbers[i].is_nan(), at_atom) {
+            match (known.numbers[i].is_nan(), at_atom || context.numbers[k]) {
                 (false, _) => Role::Given,
                 (true, true) => Role::Absent,
                 (true, false) => Role::Target,

@@ -35,7 +35,9 @@ impl Density {
         let usual = options.sampling(options.covariances.first().copied());
         let steps = options.steps.iter().copied().max().unwrap_or(usual.steps);
         let sampling = SampleOptions { steps, ..usual };
-        let samples = self.sample_with(train.rows(), &sampling, watch)?;
+        let (table, rows) = (own.table, own.split.train);
+        let known = TestRows { table, rows, reference: None };
+        let samples = self.sample_beside(&known, train.rows(), &sampling, watch)?;
         watch.begin("quality", 1);
         let found = quality::quality(&train, &holdout, &table_of_samples(&samples)?, &of_quality);
         watch.end();

@@ -174,6 +174,7 @@ impl Density {
         watch: &mut dyn Watch,
     ) -> Result<Samples> {
         Error::check_count("sample.n", n, MOST_ROWS)?;
+        self.check_without_context()?;
         if let Some(features) = self.features() {
             let nothing = features.nothing(n);
             let (table, clipped) = self.completed(&features, &nothing, options, watch)?;

@@ -274,7 +274,7 @@ impl Density {
         let (batch, covariance) = self.ready_to_score(options, watch)?;
         let settings = self.estimation(options, covariance, batch, watch)?;
         let noise = dequantizer(&self.run, options.dequantization, options.start_time)?;
-        let asked = self.asked(&options.given, options.dequantization)?;
+        let asked = self.asked("score.given", &options.given, options.dequantization)?;
         let part = Part { table: data, rows: &rows, dequantizer: &*noise, asked: asked.as_ref() };
         let mut estimate = score(self, part, &settings, Seed(options.seed), batch, watch)?;
         if options.dequantization != Dequantization::Uniform {

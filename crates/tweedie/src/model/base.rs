@@ -14,7 +14,7 @@ use crate::choice::choices;
 use crate::gaussian::LN_2PI;
 use crate::mixture::{GaussianMixture, MixedMixture, MixtureParameters};
 use crate::posterior::{NoiseMoments, isotropic_g};
-use crate::query::{Cells, Condition, Query};
+use crate::query::{Cells, Columns, Condition, Query};
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
 use crate::tensor::{squared_norm, to_vec};
@@ -160,9 +160,17 @@ impl Base {
     /// training rows). [`BaseKind::Gaussian`] is a mixture of one component: a Gaussian, and
     /// categories that are independent of each other and of it.
     ///
+    /// Where the model is one of other columns given `context`, the size is chosen by the density of
+    /// those given these; all columns are fitted together.
+    ///
     /// # Errors
     /// With fewer than two rows, or where no mixture has finite densities.
-    pub fn fit_mixed(config: &BaseConfig, train: &Cells, validation: &Cells) -> Result<Base> {
+    pub fn fit_mixed(
+        config: &BaseConfig,
+        train: &Cells,
+        validation: &Cells,
+        context: &Columns,
+    ) -> Result<Base> {
         config.check()?;
         let all = train.len().min(config.max_rows);
         if all < 2 {
@@ -175,6 +183,7 @@ impl Base {
         let data = mixed_em::Data {
             rows: mixed_em::Observed::new(&train.rows(0..used)),
             held_out: mixed_em::Observed::new(held_out),
+            given: (!context.is_empty()).then(|| mixed_em::Observed::new(&held_out.only(context))),
         };
         let shape = [used as i64, train.layout().numbers as i64];
         let one = BaseConfig { components: vec![1], ..config.clone() };

@@ -77,6 +77,22 @@ pub struct CellTensors {
     pub all_targets: bool,
 }
 
+/// Some of the numbers and categories of rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// Of each number whether it is one of them.
+    pub numbers: Vec<bool>,
+    /// Of each category whether it is one of them.
+    pub categories: Vec<bool>,
+}
+
+impl Columns {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        !self.numbers.iter().chain(&self.categories).any(|&one| one)
+    }
+}
+
 impl Cells {
     /// The code of a category that is not given.
     pub const MISSING: u32 = u32::MAX;
@@ -131,6 +147,27 @@ impl Cells {
     pub fn targets(layout: Arc<CellLayout>, numbers: &[f64], codes: Vec<u32>) -> Cells {
         let role = |value: &f64| if value.is_nan() { Role::Absent } else { Role::Target };
         Cells::new(layout, vec![0.0; numbers.len()], numbers.iter().map(role).collect(), codes)
+    }
+
+    /// The same rows with only these numbers and categories, of which `columns` says: all others
+    /// are absent.
+    ///
+    /// # Panics
+    /// If there are not as many as the layout says.
+    pub fn only(&self, columns: &Columns) -> Cells {
+        let (d, c) = (self.layout.numbers, self.layout.categories.len());
+        assert_eq!((columns.numbers.len(), columns.categories.len()), (d, c), "columns");
+        let roles = self.roles.iter().enumerate();
+        let roles = roles.map(|(i, &role)| match columns.numbers[i % d] {
+            true => role,
+            false => Role::Absent,
+        });
+        let codes = self.codes.iter().enumerate();
+        let codes = codes.map(|(i, &code)| match columns.categories[i % c] {
+            true => code,
+            false => Cells::MISSING,
+        });
+        Cells::new(self.layout.clone(), self.numbers.clone(), roles.collect(), codes.collect())
     }
 
     /// `n` rows of which nothing is given, and about which nothing is asked.

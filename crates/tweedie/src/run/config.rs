@@ -37,6 +37,9 @@ pub struct DataConfig {
     pub table: TableOptions,
     /// How columns are brought to the network's units.
     pub scaling: ScalingOptions,
+    /// Columns that are given: the model is one of the others given these, and none of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub context: Vec<String>,
     /// What the columns of a table are.
     #[serde(skip_serializing_if = "Types::is_auto")]
     pub types: Types,
@@ -54,6 +57,7 @@ impl Default for DataConfig {
             classes: false,
             table: TableOptions::default(),
             scaling: ScalingOptions::default(),
+            context: Vec::new(),
             types: Types::Auto,
         }
     }

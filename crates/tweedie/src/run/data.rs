@@ -9,13 +9,13 @@ use super::{
     scaled_rows,
 };
 use crate::data::{
-    Dataset, Dequantize, Marginals, Purpose, Scaling, ScalingOptions, Split, TableOptions, Values,
-    subset,
+    ColumnSchema, Dataset, Dequantize, Kind as Is, Marginals, Purpose, Scaling, ScalingOptions,
+    Split, TableOptions, TypeOptions, Types, Values, subset,
 };
 use crate::dequantize::Uniform;
 use crate::noise::{Noise, Seed};
 use crate::oracle::named;
-use crate::query::{Batch, Cells, Condition};
+use crate::query::{Batch, Cells, Columns, Condition};
 use crate::train::{Rows, TrainConfig, Validation};
 use crate::{Error, Result};
 
@@ -34,6 +34,28 @@ fn classes_of(table: &Dataset, config: &DataConfig) -> Result<Vec<String>> {
                           labels beside them, an NPZ with labels, or CIFAR-10's batches";
             Err(Error::config("data.classes", problem, remedy))
         }
+    }
+}
+
+/// Refuses a context that is none of the table.
+fn check_context(table: &Dataset, context: &[String]) -> Result<()> {
+    let bad = |problem: String, remedy: String| Err(Error::config("data.context", problem, remedy));
+    let Some(schema) = table.schema() else {
+        return match (context, table.image()) {
+            ([], _) => Ok(()),
+            (_, Some(_)) => bad("the data are images".into(), "give data.classes = true".into()),
+            (_, None) => bad("the data are numbers alone".into(), "say data.types = mixed".into()),
+        };
+    };
+    let varies = |column: &&ColumnSchema| !matches!(column.kind, Is::Constant { .. });
+    let names: Vec<&str> = schema.kept().filter(varies).map(|c| c.name.as_str()).collect();
+    if let Some(name) = context.iter().find(|name| !names.contains(&name.as_str())) {
+        let problem = format!("`{name}` is no column that is modelled");
+        return bad(problem, format!("name some of {}", names.join(", ")));
+    }
+    match names.iter().all(|name| context.iter().any(|given| given == name)) {
+        true => bad("all columns are given".into(), "leave one out at least".into()),
+        false => Ok(()),
     }
 }
 
@@ -80,7 +102,13 @@ impl Prepared {
                 return Err(Error::config("data.source", "no data were given", remedy));
             }
             None => {
-                let (types, dequantize) = (&config.types, &config.scaling.dequantize);
+                let dequantize = &config.scaling.dequantize;
+                // what is given of a row is a matter of mixed tables
+                let mixed = Types::Mixed(TypeOptions::default());
+                let types = match (&config.types, config.context.is_empty()) {
+                    (Types::Auto, false) if *dequantize == Dequantize::None => &mixed,
+                    (types, _) => types,
+                };
                 Dataset::read_to_train(&config.source, types, &config.table, dequantize)?
             }
         };
@@ -120,6 +148,7 @@ impl Prepared {
             };
             return Err(Error::config("data.table.bounds", problem, remedy));
         }
+        check_context(&table, &config.context)?;
         if table.image().is_none() {
             for (option, requested) in
                 [("data.flip", config.flip), ("data.classes", config.classes)]
@@ -159,7 +188,7 @@ impl Prepared {
                 let seed = Seed(seed).derive("maps");
                 let (own, marginals) = Features::fit(&table, &split.train, &config.scaling, seed)?;
                 let scaling = own.scaling().clone();
-                features = Some(own);
+                features = Some(own.given(&config.context));
                 (scaling, marginals, Vec::new())
             }
             _ => {
@@ -197,6 +226,7 @@ impl Prepared {
             source,
             scaling,
             schema: table.schema().cloned(),
+            context: config.context.clone(),
             marginals,
             image: table.image(),
             latents: table.latents_of().cloned(),
@@ -241,7 +271,12 @@ impl Prepared {
         Some([train, of(table, &rows, seed.derive("held-out rows"))])
     }
 
-    /// The question about the numbers of rows given their categories.
+    /// What is given of every row.
+    pub fn context(&self) -> Columns {
+        self.features.as_ref().map(|own| own.context().clone()).unwrap_or_default()
+    }
+
+    /// The question about the numbers of rows given their context and categories.
     fn question(&self, features: &Features, table: &Dataset, rows: &[usize], seed: Seed) -> Batch {
         let noise = &mut Noise::new(seed, 0..rows.len() as u64);
         let (x, cells) = features.question(&features.scaled(table, rows, noise));

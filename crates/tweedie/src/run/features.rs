@@ -9,7 +9,7 @@ use crate::data::{
     MixedLayout, NumberFeature, ScaledColumn, Scaling, ScalingOptions, Schema, Values,
 };
 use crate::noise::{Noise, Seed};
-use crate::query::{Batch, CellLayout, Cells, Condition, Role};
+use crate::query::{Batch, CellLayout, Cells, Columns, Condition, Role};
 use crate::tensor::upload;
 use crate::train::Rows;
 use crate::{Error, Result};
@@ -22,6 +22,8 @@ pub struct Features {
     layout: MixedLayout,
     cells: Arc<CellLayout>,
     scaling: Scaling,
+    /// What is given in every question.
+    context: Columns,
 }
 
 /// Rows in a model's units.
@@ -92,12 +94,39 @@ impl Features {
     fn with_layout(layout: MixedLayout, scaling: Scaling) -> Features {
         let categories = layout.categories.iter().map(|category| category.size).collect();
         let cells = Arc::new(CellLayout { numbers: scaling.dim(), categories });
-        Features { layout, cells, scaling }
+        let context = Columns {
+            numbers: vec![false; cells.numbers],
+            categories: vec![false; cells.categories.len()],
+        };
+        Features { layout, cells, scaling, context }
     }
 
     /// Numbers and categories of a row.
     pub fn cells(&self) -> &Arc<CellLayout> {
         &self.cells
+    }
+
+    /// The same of a model of the other columns given these.
+    #[must_use]
+    pub fn given(mut self, columns: &[impl AsRef<str>]) -> Features {
+        self.context = self.columns(columns);
+        self
+    }
+
+    /// What is given in every question.
+    pub fn context(&self) -> &Columns {
+        &self.context
+    }
+
+    /// The numbers and categories of the columns of these names.
+    pub fn columns(&self, names: &[impl AsRef<str>]) -> Columns {
+        let one_of = |name: &String| names.iter().any(|other| other.as_ref() == name);
+        let mut numbers: Vec<bool> =
+            self.layout.numbers.iter().map(|number| one_of(&number.name)).collect();
+        numbers.resize(self.cells.numbers, false);
+        let categories =
+            self.layout.categories.iter().map(|category| one_of(&category.name)).collect();
+        Columns { numbers, categories }
     }
 
     /// The columns' features.
@@ -155,10 +184,18 @@ impl Features {
         Cells::observed(self.cells.clone(), rows.numbers.clone(), rows.codes.clone())
     }
 
-    /// The question about the numbers of rows given their categories: `x_0` `[n, d]`, 0 where a
-    /// number is absent, f64, and the cells.
+    /// The question about the numbers of rows given their context and categories: `x_0` `[n, d]`, 0
+    /// where a number is no target, f64, and the cells.
     pub fn question(&self, rows: &FeatureRows) -> (Tensor, Cells) {
-        let cells = Cells::targets(self.cells.clone(), &rows.numbers, rows.codes.clone());
+        let d = self.cells.numbers;
+        let role = |(i, x): (usize, &f64)| match (x.is_nan(), self.context.numbers[i % d]) {
+            (true, _) => Role::Absent,
+            (false, true) => Role::Given,
+            (false, false) => Role::Target,
+        };
+        let roles = rows.numbers.iter().enumerate().map(role).collect();
+        let (layout, numbers) = (self.cells.clone(), rows.numbers.clone());
+        let cells = Cells::new(layout, numbers, roles, rows.codes.clone());
         (self.of_targets(&rows.numbers, &cells), cells)
     }
 
@@ -244,7 +281,8 @@ fn interval_of(number: &NumberFeature, values: &[f32]) -> Result<Option<Interval
 ///
 /// In half of the draws the numbers that are there are the targets, given the categories that are.
 /// In the other half some of both are not: of the numbers a uniform share are no targets, but given
-/// or, as often, absent, and of the categories a uniform share is not given.
+/// or, as often, absent, and of the categories a uniform share is not given. The context is given in
+/// all.
 pub(super) struct Questions<'a> {
     pub(super) features: &'a Features,
     pub(super) table: &'a Dataset,
@@ -256,7 +294,7 @@ impl Questions<'_> {
         let chosen: Vec<usize> = rows.iter().map(|&row| self.rows[row]).collect();
         let FeatureRows { numbers, mut codes, .. } =
             self.features.scaled(self.table, &chosen, noise);
-        let layout = self.features.cells.clone();
+        let (layout, context) = (self.features.cells.clone(), &self.features.context);
         let (d, c) = (layout.numbers, layout.categories.len());
         let each = 4 + d + c;
         let draws = noise.uniform(each);
@@ -268,18 +306,19 @@ impl Questions<'_> {
             let other = if absent < 0.5 { Role::Absent } else { Role::Given };
             let role = |k: usize| match own[k].is_nan() {
                 true => Role::Absent,
+                false if context.numbers[k] => Role::Given,
                 false if some < 0.5 && of_numbers[k] < share => other,
                 false => Role::Target,
             };
             let first = roles.len();
             roles.extend((0..d).map(role));
             // of a row that has numbers one at least is asked about
-            let present = (0..d).filter(|&k| !own[k].is_nan());
+            let present = (0..d).filter(|&k| !own[k].is_nan() && !context.numbers[k]);
             if let Some(last) = present.max_by(|&a, &b| of_numbers[a].total_cmp(&of_numbers[b])) {
                 roles[first + last] = Role::Target;
             }
             for (k, code) in codes[row * c..(row + 1) * c].iter_mut().enumerate() {
-                if some < 0.5 && of_categories[k] < of_codes {
+                if some < 0.5 && of_categories[k] < of_codes && !context.categories[k] {
                     *code = Cells::MISSING;
                 }
             }

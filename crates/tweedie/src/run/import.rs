@@ -317,6 +317,7 @@ impl Found {
             ..RunConfig::default()
         };
         let record = DataRecord {
+            context: Vec::new(),
             schema: None,
             source,
             scaling: match (latents, &of) {

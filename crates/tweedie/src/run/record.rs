@@ -22,6 +22,9 @@ pub struct DataRecord {
     /// What the columns of a table are that is read as it comes: the scaling is of its numbers.
     #[serde(default, rename = "columns", skip_serializing_if = "Option::is_none")]
     pub schema: Option<Schema>,
+    /// Columns that are given: the model is one of the others given these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub context: Vec<String>,
     /// How the maps were chosen, column by column, where that was left to
     /// [`Marginals::Auto`](crate::data::Marginals::Auto).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -59,7 +62,8 @@ impl DataRecord {
 
     /// What a model sees of the rows of a table that is read as it comes.
     pub fn features(&self) -> Option<Features> {
-        self.schema.as_ref().map(|schema| Features::of(schema, &self.scaling))
+        let schema = self.schema.as_ref()?;
+        Some(Features::of(schema, &self.scaling).given(&self.context))
     }
 
     /// Channels, height and width, where rows are images of levels 0…255: their likelihoods are
@@ -77,6 +81,11 @@ impl DataRecord {
     pub(super) fn check(&self) -> std::result::Result<(), String> {
         if self.scaling.dim() == 0 {
             return Err("has no columns".into());
+        }
+        let unknown =
+            |name: &&String| self.schema.as_ref().is_none_or(|s| s.column(name).is_none());
+        if let Some(name) = self.context.iter().find(unknown) {
+            return Err(format!("is given `{name}`, which is no column of it"));
         }
         if let Some(features) = self.features() {
             let numbers = features.layout().numbers.len().max(1);

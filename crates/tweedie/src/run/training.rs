@@ -65,7 +65,10 @@ impl Training {
                 let (limit, held_out) = (base.max_rows, config.train.validation_rows);
                 let seed = seed.derive("base rows");
                 match prepared.observed(limit, held_out, seed) {
-                    Some([rows, validation]) => Base::fit_mixed(&base, &rows, &validation)?,
+                    Some([rows, validation]) => {
+                        let context = prepared.context();
+                        Base::fit_mixed(&base, &rows, &validation, &context)?
+                    }
                     None => Base::fit(&base, &prepared.training_rows(limit, seed), validation)?,
                 }
             }

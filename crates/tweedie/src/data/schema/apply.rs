@@ -45,7 +45,8 @@ impl Dataset {
     }
 
     /// Reads another table by a schema, as that of the table that a model was trained on: its
-    /// columns by name, in any order, others ignored. Columns that are constant may be absent.
+    /// columns by name, in any order, others ignored. Columns that are constant may be absent, and
+    /// with [`TableOptions::partial`] all but one.
     ///
     /// # Errors
     /// As [`RawTable::read`]; and [`Error::Data`] for a column that is not there, a category that
@@ -62,9 +63,14 @@ impl Dataset {
             let columns = schema.kept().filter(|column| constant(column) == constants);
             columns.map(|column| column.name.clone()).collect::<Vec<String>>()
         };
-        let options = options.of_columns(&names(false));
+        let all: Vec<String> = schema.kept().map(|column| column.name.clone()).collect();
+        let (needed, optional) = match options.partial {
+            true => (Vec::new(), all),
+            false => (names(false), names(true)),
+        };
+        let options = options.of_columns(&needed);
         let mut reader = RawReader::new(path, &options);
-        reader.optional = names(true);
+        reader.optional = optional;
         let table = match formats::read_raw(path, &options, &mut reader)? {
             true => reader.finish()?,
             false => RawTable::read(path, &options)?,
@@ -84,7 +90,7 @@ impl Dataset {
             !matches!(column.kind, Kind::Constant { .. }) && !raws.contains_key(&column.name)
         };
         let lacking: Vec<&str> = schema.kept().filter(lacking).map(|c| c.name.as_str()).collect();
-        if !lacking.is_empty() {
+        if !lacking.is_empty() && !table.options.partial {
             let s = if lacking.len() == 1 { "" } else { "s" };
             let problem = format!("lacks the column{s} {}", some_of(lacking.into_iter(), 8));
             let remedy = "give a table with these columns, by name, in any order";
@@ -179,13 +185,17 @@ impl Dataset {
 }
 
 impl ColumnSchema {
-    /// The values of a constant column that a table does not have.
+    /// The values of a column that a table does not have: a constant is as ever, all other cells are
+    /// missing.
     fn absent(&self, rows: usize) -> Values {
-        let text = match &self.kind {
-            Kind::Constant { text } => text.clone(),
-            _ => String::new(),
+        let of = |names: &[String], code| {
+            Values::Category(Categories { names: shared(names), codes: vec![code; rows] })
         };
-        Values::Category(Categories { names: shared(&[text]), codes: vec![0; rows] })
+        match &self.kind {
+            Kind::Constant { text } => of(std::slice::from_ref(text), 0),
+            Kind::Category { names, .. } => of(names, Categories::MISSING),
+            _ => Values::Double(vec![f64::NAN; rows]),
+        }
     }
 }
 

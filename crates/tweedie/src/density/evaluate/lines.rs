@@ -36,7 +36,7 @@ impl Density {
             false => given.clone(),
         };
         let mut lines = self.likelihoods((judged, rows), options, &covariances, batch, watch)?;
-        let (classical, undefined) = self.classical(judged, rows)?;
+        let (classical, undefined) = self.classical(judged, rows, &options.given)?;
         found.undefined = undefined;
         lines.extend(classical);
         let is_base = |line: &Line| matches!(line.subject, Subject::Base { .. });
@@ -63,7 +63,9 @@ impl Density {
                 other.prepare(covariance, batch, watch)?;
             }
             let mut of_other = other.likelihoods((others, rows), options, &theirs, batch, watch)?;
-            of_other.extend(other.classical(others, rows)?.0.into_iter().filter(is_base));
+            of_other.extend(
+                other.classical(others, rows, &options.given)?.0.into_iter().filter(is_base),
+            );
             let own_base = lines.iter().position(is_base);
             for (i, theirs) in of_other.iter().enumerate() {
                 let same = own_base.filter(|_| is_base(theirs)).unwrap_or(i);
@@ -88,7 +90,7 @@ impl Density {
         let (levels, seed) = (options.of_levels(self), Seed(options.seed));
         let estimator = if levels { Estimator::Levels } else { Estimator::Elbo };
         let noise = dequantizer(&self.run, options.dequantization, options.start_time)?;
-        let asked = self.asked(&[], options.dequantization)?;
+        let asked = self.asked("evaluate.given", &options.given, options.dequantization)?;
         let (table, asked) = (&judged.table, asked.as_ref());
         let part = Part { table, rows, dequantizer: &*noise, asked };
         let mut grids = Grids::new(self, "evaluate", options.spacing, levels, batch);
@@ -125,10 +127,11 @@ impl Density {
         &self,
         judged: &TestRows,
         rows: &[usize],
+        given: &[String],
     ) -> Result<(Vec<Line>, Vec<(Subject, String)>)> {
         let run = &self.run;
         let seed = Seed(run.config.seed).derive("baselines");
-        if let Some(values) = self.of_mixture(&judged.table, rows, seed) {
+        if let Some(values) = self.of_mixture(&judged.table, rows, given, seed) {
             let subject = Subject::Base { components: run.model.base().components() };
             return Ok((vec![Line::of_rows(subject, Claim::Exact, values)], Vec::new()));
         }

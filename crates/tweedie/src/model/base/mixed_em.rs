@@ -334,6 +334,8 @@ impl Parameters {
 pub(super) struct Data {
     pub(super) rows: Observed,
     pub(super) held_out: Observed,
+    /// What is given of the held-out rows, where the mixture is one of the rest given this.
+    pub(super) given: Option<Observed>,
 }
 
 /// A mixture over numbers and categories while it is fitted.
@@ -386,7 +388,11 @@ impl super::Em for Mixed {
     fn score(&self, data: &Data) -> Result<f64> {
         match data.held_out.rows {
             0 => Ok(f64::NAN),
-            rows => Ok(self.parameters.expect(&data.held_out, false)?.log_density / rows as f64),
+            rows => {
+                let of = |rows| self.parameters.expect(rows, false).map(|found| found.log_density);
+                let given = data.given.as_ref().map_or(Ok(0.0), of)?;
+                Ok((of(&data.held_out)? - given) / rows as f64)
+            }
         }
     }
 
@@ -476,7 +482,8 @@ mod tests {
     #[test]
     fn finds_the_truth() {
         let (train, held_out) = (rows(4000, 0.2, 3), rows(2000, 0.2, 4));
-        let data = Data { rows: Observed::new(&train), held_out: Observed::new(&held_out) };
+        let rows = Observed::new(&train);
+        let data = Data { rows, held_out: Observed::new(&held_out), given: None };
         let mut search = Search::<Mixed>::start(&data, None, 3, 2.0).unwrap();
         search.advance(&data, 200, &|| true);
         let truth = truth().log_density(&held_out).mean(Kind::Double).double_value(&[]);
@@ -491,7 +498,8 @@ mod tests {
         let numbers = [hole, hole, 0.5, hole, hole, 1.5].repeat(10);
         let codes = [1, Cells::MISSING, 2].repeat(10);
         let cells = Cells::observed(layout, numbers, codes);
-        let data = Data { rows: Observed::new(&cells), held_out: Observed::new(&cells) };
+        let rows = Observed::new(&cells);
+        let data = Data { rows, held_out: Observed::new(&cells), given: None };
         let mut search = Search::<Mixed>::start(&data, None, 8, 2.0).unwrap();
         search.advance(&data, 20, &|| true);
         assert!(search.score.is_finite());
