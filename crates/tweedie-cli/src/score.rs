@@ -1,6 +1,7 @@
 //! `tweedie score`
 
 mod print;
+mod test;
 
 use std::path::{Path, PathBuf};
 
@@ -18,10 +19,15 @@ use crate::console::{Console, say};
 use crate::flow::{DequantizationArguments, DivergenceArguments, SolverArguments};
 use crate::output::check_output;
 use crate::reading::{Reading, left_out};
+use test::TestArguments;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The columns log_likelihood and std_error are added to each row, in nats in the data's own units. \
+--p-values adds p_value, the share of rows it was not trained on (itself among them) that score no \
+higher: of a row of the same distribution it is at most α with a probability of at most α, whatever \
+the model. --threshold adds anomaly.
+
 For dequantised columns the density is that of the value with uniform noise over its bin; for a \
 run with classes it is that given the row's class, ln p(x|c). With --dequantization variational or \
 truncated-normal it is a bound on ln [P(levels)/Π bin], the tighter for it.
@@ -36,6 +42,7 @@ Examples:
   tweedie score runs/wine new.csv -o scores.csv --estimator ode
   tweedie score runs/digits new.csv --estimator ode --divergence rademacher --probes 16
   tweedie score runs/wine new.csv -o scores.csv --anomalies 10
+  tweedie score runs/wine new.csv -o scores.csv --threshold 0.01
   tweedie score runs/people new.csv --given age,city -o scores.csv")]
 pub struct Arguments {
     /// The run directory
@@ -80,6 +87,8 @@ pub struct Arguments {
     /// List the K least likely rows
     #[arg(long, value_name = "K")]
     anomalies: Option<usize>,
+    #[command(flatten)]
+    test: TestArguments,
     /// The rows with their scores: .csv, .tsv, .parquet or .npy; - is CSV on standard output
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -116,6 +125,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (common, options) = (&arguments.common, arguments.options());
     let (device, quiet) = (common.prepare()?, common.quiet);
     options.check()?;
+    arguments.test.check()?;
     if let Some(out) = &arguments.out {
         TableFormat::of(out)?;
         check_output("--out", out, &[&arguments.data], &arguments.run, common.json)?;
@@ -124,7 +134,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let table = arguments.reading.table(density.run(), &arguments.data)?;
     let left_out = left_out(&table, quiet);
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
-    let mut file = out.map(|out| ScoreFile::begin(&table, out)).transpose()?;
+    let test = arguments.test.of(&density, &options, &arguments.reading, quiet)?;
+    let mut file = out.map(|out| ScoreFile::begin(&table, test.as_ref(), out)).transpose()?;
     if file.as_ref().is_some_and(ScoreFile::loses_names) {
         say!(
             quiet,
@@ -143,13 +154,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     file.map_or(Ok(()), |file| file.finish(&scores))?;
     let mut anomalies = scores.least_likely();
     anomalies.truncate(arguments.anomalies.unwrap_or(0));
-    let text = print::text(&table, &scores, &anomalies);
+    let mut text = print::text(&table, &scores, &anomalies, test.as_ref());
+    text.extend(test.as_ref().map(|test| test::text(test, &scores)));
     // standard output may be where the rows went
     if !common.json && arguments.out.as_deref() == Some(Path::new("-")) {
         text.iter().for_each(|line| say(quiet, line));
         return Ok(());
     }
-    let mut answer = print::json(&table, &scores, &anomalies);
+    let mut answer = print::json(&table, &scores, &anomalies, test.as_ref());
+    if let Some(test) = &test {
+        answer["calibration"] = test::json(test, &scores);
+    }
     (answer["left_out"], answer["remarks"]) = (left_out, remarks.into());
     common.print(&answer, text.join("\n"));
     Ok(())

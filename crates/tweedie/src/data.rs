@@ -112,7 +112,7 @@ mod types;
 mod weights;
 mod write;
 
-pub use append::{ImageScores, append_columns};
+pub use append::{AddedColumn, ImageScores, append_columns};
 pub use column::{Categories, CellType, Column, ColumnKind, Values};
 pub use dataset::Dataset;
 pub(crate) use digest::hash_words;

@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod calibration;
 mod dequantize;
 mod evaluate;
 mod fit;
@@ -48,6 +49,7 @@ use crate::run::{Measured, Run, statistics_rows};
 pub use crate::sample::SampleOptions;
 use crate::watch::{Remark, Watch};
 use crate::{Error, Result};
+pub use calibration::{AnomalyTest, Calibration};
 pub use dequantize::{DequantizeOptions, Dequantized};
 pub use evaluate::{Decoder, EvaluateOptions, Evaluation, Metric};
 pub use fit::{FitOptions, WatchFit};

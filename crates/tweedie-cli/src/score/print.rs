@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tweedie::Result;
 use tweedie::data::{Dataset, Place};
-use tweedie::density::{Cost, Density, ScoreOptions, Scores};
+use tweedie::density::{AnomalyTest, Cost, Density, ScoreOptions, Scores};
 use tweedie::likelihood::Summary;
 
 use crate::json::json_row;
@@ -46,14 +46,24 @@ pub fn say_doubts(table: &Dataset, scores: &Scores, quiet: bool) {
     }
 }
 
-pub fn json(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Value {
+pub fn json(
+    table: &Dataset,
+    scores: &Scores,
+    anomalies: &[usize],
+    test: Option<&AnomalyTest>,
+) -> Value {
     // JSON has no infinity
     let number = |value: f64| match value == f64::NEG_INFINITY {
         true => Value::from("-inf"),
         false => value.into(),
     };
     let listed = anomalies.iter().map(|&row| {
-        json_row(table.place(row), json!({ "log_likelihood": number(scores.values()[row]) }))
+        let score = scores.values()[row];
+        let mut about = json!({ "log_likelihood": number(score) });
+        if let Some(test) = test {
+            about["p_value"] = test.calibration.p_value(score).into();
+        }
+        json_row(table.place(row), about)
     });
     let flags = scores
         .flags()
@@ -78,7 +88,12 @@ pub fn json(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Value {
     answer
 }
 
-pub fn text(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Vec<String> {
+pub fn text(
+    table: &Dataset,
+    scores: &Scores,
+    anomalies: &[usize],
+    test: Option<&AnomalyTest>,
+) -> Vec<String> {
     let nats = |nats: f64| match nats.abs() < 1e9 || !nats.is_finite() {
         true => format!("{nats:.4}"),
         false => format!("{nats:.4e}"),
@@ -112,13 +127,16 @@ pub fn text(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Vec<String
     )];
     if !anomalies.is_empty() {
         let named = if table.files.is_empty() { "" } else { "\timage" };
-        lines.push(format!("row\tlog_likelihood\tstd_error{named}"));
+        let p_value = if test.is_some() { "\tp_value" } else { "" };
+        lines.push(format!("row\tlog_likelihood\tstd_error{p_value}{named}"));
     }
     for &row in anomalies {
         let Place { row: number, file } = table.place(row);
         let file = file.map_or_else(String::new, |file| format!("\t{}", in_line(&file)));
         let (value, error) = (nats(scores.values()[row]), nats(scores.std_errors()[row]));
-        lines.push(format!("{number}\t{value}\t{error}{file}"));
+        let p_value = test.map(|test| test.calibration.p_value(scores.values()[row]));
+        let p_value = p_value.map_or_else(String::new, |p| format!("\t{p:.4}"));
+        lines.push(format!("{number}\t{value}\t{error}{p_value}{file}"));
     }
     lines
 }
