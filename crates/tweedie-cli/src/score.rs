@@ -9,7 +9,7 @@ use clap::Args;
 use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
 use tweedie::data::{OutputFile, TableFormat};
-use tweedie::density::{ScoreFile, ScoreOptions};
+use tweedie::density::{PartsOf, ScoreFile, ScoreOptions};
 use tweedie::grid::SpacingConfig;
 use tweedie::likelihood::Estimator;
 
@@ -43,7 +43,8 @@ Examples:
   tweedie score runs/digits new.csv --estimator ode --divergence rademacher --probes 16
   tweedie score runs/wine new.csv -o scores.csv --anomalies 10
   tweedie score runs/wine new.csv -o scores.csv --threshold 0.01
-  tweedie score runs/people new.csv --given age,city -o scores.csv")]
+  tweedie score runs/people new.csv --given age,city -o scores.csv
+  tweedie score runs/people new.csv -o scores.csv --parts --anomalies 10")]
 pub struct Arguments {
     /// The run directory
     run: PathBuf,
@@ -87,6 +88,15 @@ pub struct Arguments {
     /// List the K least likely rows
     #[arg(long, value_name = "K")]
     anomalies: Option<usize>,
+    /// Add what scores are made of: of tables with categories log_likelihood_categories and
+    /// log_likelihood_numbers, whose sum the score is, and NAME_given_rest of every column, the
+    /// log-density of its cell given the row's other cells; --anomalies then names the least likely
+    /// columns
+    #[arg(long)]
+    parts: bool,
+    /// Whose log-density of a cell given the others [default: model, of tables of numbers base]
+    #[arg(long, value_name = "WHICH", requires = "parts", value_parser = choice::<PartsOf>())]
+    parts_of: Option<PartsOf>,
     #[command(flatten)]
     test: TestArguments,
     /// The rows with their scores: .csv, .tsv, .parquet or .npy; - is CSV on standard output
@@ -151,17 +161,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let scores = density.log_prob_with(&table, &options, &mut console)?;
     drop(console);
     print::say_doubts(&table, &scores, quiet);
-    file.map_or(Ok(()), |file| file.finish(&scores))?;
+    let parts = arguments.parts.then(|| {
+        density.parts(&table, &scores, arguments.parts_of, &options, &mut Console::new(quiet))
+    });
+    let parts = parts.transpose()?;
+    file.map_or(Ok(()), |file| file.finish(&scores, parts.as_ref()))?;
     let mut anomalies = scores.least_likely();
     anomalies.truncate(arguments.anomalies.unwrap_or(0));
-    let mut text = print::text(&table, &scores, &anomalies, test.as_ref());
+    let mut text = print::text(&table, &scores, &anomalies, (test.as_ref(), parts.as_ref()));
     text.extend(test.as_ref().map(|test| test::text(test, &scores)));
     // standard output may be where the rows went
     if !common.json && arguments.out.as_deref() == Some(Path::new("-")) {
         text.iter().for_each(|line| say(quiet, line));
         return Ok(());
     }
-    let mut answer = print::json(&table, &scores, &anomalies, test.as_ref());
+    let mut answer = print::json(&table, &scores, &anomalies, (test.as_ref(), parts.as_ref()));
     if let Some(test) = &test {
         answer["calibration"] = test::json(test, &scores);
     }

@@ -98,6 +98,20 @@ fn p_values_count_calibration_rows() {
 
     fail(&["score", &run, &new, "--threshold", "1.5"], 2, &["--threshold: 1.5", "error rate"]);
     fail(&["score", &run, &new, "--calibration", &held], 2, &["--calibration", "--p-values"]);
+    // b does not go with a: the base says so, and nothing else is known of a table of numbers
+    let parts = ["--parts", "--anomalies", "1", "--quiet", "-o", &out, "--steps", "2"];
+    let text = succeed(&[&["score", &run, &new], &parts[..]].concat());
+    let listed = text.lines().last().unwrap();
+    let columns = listed.rsplit('\t').next().unwrap();
+    assert!(columns.contains("b (-") && columns.contains("a (-"), "{text}");
+    let shares = numbers(&out, "b_given_rest");
+    let usual = shares[..60].iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(shares[60..].iter().all(|&share| share < usual), "{shares:?}");
+    fail(
+        &["score", &run, &new, "--parts", "--parts-of", "model"],
+        2,
+        &["--parts-of", "of numbers alone", "base"],
+    );
     std::fs::remove_file(&data).unwrap();
     fail(&["score", &run, &new, "--p-values"], 2, &["t.csv", "--calibration"]);
 }

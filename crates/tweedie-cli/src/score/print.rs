@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tweedie::Result;
 use tweedie::data::{Dataset, Place};
-use tweedie::density::{AnomalyTest, Cost, Density, ScoreOptions, Scores};
+use tweedie::density::{AnomalyTest, Cost, Density, Parts, ScoreOptions, Scores};
 use tweedie::likelihood::Summary;
 
 use crate::json::json_row;
@@ -12,6 +12,8 @@ use crate::terminal::in_line;
 const MINUTE: f64 = 60.0;
 /// Doubtful rows that are named on standard error.
 const FLAGS: usize = 5;
+/// Least likely columns of a row that are named.
+const COLUMNS: usize = 3;
 
 /// Says how long the scores of images take, where that is more than a minute.
 pub fn say_how_long(
@@ -50,7 +52,7 @@ pub fn json(
     table: &Dataset,
     scores: &Scores,
     anomalies: &[usize],
-    test: Option<&AnomalyTest>,
+    (test, parts): (Option<&AnomalyTest>, Option<&Parts>),
 ) -> Value {
     // JSON has no infinity
     let number = |value: f64| match value == f64::NEG_INFINITY {
@@ -62,6 +64,15 @@ pub fn json(
         let mut about = json!({ "log_likelihood": number(score) });
         if let Some(test) = test {
             about["p_value"] = test.calibration.p_value(score).into();
+        }
+        if let Some(parts) = parts {
+            let listed = parts.least_likely(row).into_iter().map(|(column, from_usual)| {
+                json!({
+                    "column": column.name, "given_rest": number(column.given_rest[row]),
+                    "from_usual": number(from_usual),
+                })
+            });
+            about["columns"] = listed.collect();
         }
         json_row(table.place(row), about)
     });
@@ -92,7 +103,7 @@ pub fn text(
     table: &Dataset,
     scores: &Scores,
     anomalies: &[usize],
-    test: Option<&AnomalyTest>,
+    (test, parts): (Option<&AnomalyTest>, Option<&Parts>),
 ) -> Vec<String> {
     let nats = |nats: f64| match nats.abs() < 1e9 || !nats.is_finite() {
         true => format!("{nats:.4}"),
@@ -128,7 +139,8 @@ pub fn text(
     if !anomalies.is_empty() {
         let named = if table.files.is_empty() { "" } else { "\timage" };
         let p_value = if test.is_some() { "\tp_value" } else { "" };
-        lines.push(format!("row\tlog_likelihood\tstd_error{p_value}{named}"));
+        let columns = if parts.is_some() { "\tleast likely columns, nats from usual" } else { "" };
+        lines.push(format!("row\tlog_likelihood\tstd_error{p_value}{named}{columns}"));
     }
     for &row in anomalies {
         let Place { row: number, file } = table.place(row);
@@ -136,7 +148,12 @@ pub fn text(
         let (value, error) = (nats(scores.values()[row]), nats(scores.std_errors()[row]));
         let p_value = test.map(|test| test.calibration.p_value(scores.values()[row]));
         let p_value = p_value.map_or_else(String::new, |p| format!("\t{p:.4}"));
-        lines.push(format!("{number}\t{value}\t{error}{p_value}{file}"));
+        let columns = parts.map_or_else(String::new, |parts| {
+            let all = parts.least_likely(row).into_iter().take(COLUMNS);
+            let named = all.map(|(column, nats)| format!("{} ({nats:+.1})", in_line(&column.name)));
+            format!("\t{}", named.collect::<Vec<_>>().join(", "))
+        });
+        lines.push(format!("{number}\t{value}\t{error}{p_value}{file}{columns}"));
     }
     lines
 }

@@ -284,7 +284,7 @@ impl Density {
     }
 
     /// Checks `options` against this density, and measures what the covariance needs.
-    fn ready_to_score(
+    pub(super) fn ready_to_score(
         &self,
         options: &ScoreOptions,
         watch: &mut dyn Watch,
@@ -305,7 +305,7 @@ impl Density {
         Ok((batch, covariance))
     }
 
-    fn estimation(
+    pub(super) fn estimation(
         &self,
         options: &ScoreOptions,
         covariance: CovarianceConfig,

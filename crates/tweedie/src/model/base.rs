@@ -274,6 +274,17 @@ impl Base {
         }
     }
 
+    /// `ln b(x_j|x_{−j})` of each number, nats, `[b, d]`; `x` in the base's kind.
+    pub fn log_conditionals(&self, x: &Tensor) -> Tensor {
+        match self {
+            Base::Isotropic { mean, variance } => {
+                ((x - mean).square() / *variance + (LN_2PI + variance.ln())) * -0.5
+            }
+            Base::Mixture(mixture) => mixture.log_conditionals(x),
+            Base::Mixed(mixture) => mixture.numbers().log_conditionals(x),
+        }
+    }
+
     /// The same base for computation on another device or in another kind.
     pub fn to(&self, device: Device, kind: Kind) -> Base {
         match self {

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::data::{
     AddedColumn, CellType, Dataset, ImageScores, OutputFile, append_columns, write_table,
 };
-use crate::density::AnomalyTest;
+use crate::density::{AnomalyTest, Parts};
 use crate::likelihood::Estimate;
 
 /// A file of scores: the rows of a table's file with the columns `log_likelihood` and `std_error`
@@ -75,12 +75,13 @@ impl<'a> ScoreFile<'a> {
         }
     }
 
-    /// Writes what is left, and gives the file its name.
+    /// Writes what is left, with the parts of the scores of a table, and gives the file its name.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if the file cannot be written.
-    pub fn finish(self, scores: &Scores) -> Result<()> {
-        let columns = columns(scores.values(), scores.std_errors(), self.test);
+    pub fn finish(self, scores: &Scores, parts: Option<&Parts>) -> Result<()> {
+        let mut columns = columns(scores.values(), scores.std_errors(), self.test);
+        columns.extend(parts.map(Parts::added).unwrap_or_default());
         match self.out {
             Out::AsTheyCome(scores) => scores.finish(),
             Out::AtTheEnd(out) if self.table.image().is_some() => {
