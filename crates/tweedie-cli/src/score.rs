@@ -43,6 +43,7 @@ Examples:
   tweedie score runs/digits new.csv --estimator ode --divergence rademacher --probes 16
   tweedie score runs/wine new.csv -o scores.csv --anomalies 10
   tweedie score runs/wine new.csv -o scores.csv --threshold 0.01
+  tweedie score runs/wine new.csv -o scores.csv --estimator one-step --draws 1
   tweedie score runs/people new.csv --given age,city -o scores.csv
   tweedie score runs/people new.csv -o scores.csv --parts --anomalies 10")]
 pub struct Arguments {
@@ -56,10 +57,14 @@ pub struct Arguments {
     /// Steps of the ELBO
     #[arg(long, value_name = "K", default_value_t = ScoreOptions::default().steps)]
     steps: usize,
-    /// Independent draws per row (elbo), pairs (t, ε) per row (bound and bound-sm, at least 100)
+    /// Independent draws per row (elbo, one-step), pairs (t, ε) per row (bound and bound-sm, at least 100)
     #[arg(long, value_name = "D", default_value_t = ScoreOptions::default().draws)]
     draws: usize,
-    /// Covariance of the ELBO's steps [default: the head's]
+    /// Noise levels of one-step, one to five: standard deviations of the noise beside the signal, in
+    /// units in which columns have a spread near 1 [default: 0.1,0.3,1]
+    #[arg(long, value_name = "L,L,…", value_delimiter = ',')]
+    noise_levels: Option<Vec<f64>>,
+    /// Covariance of the ELBO's steps, and of one-step's [default: the head's]
     #[arg(long, value_name = "WHICH", long_help = covariances())]
     covariance: Option<CovarianceConfig>,
     /// How the ELBO's steps are laid in time [default: angle; of levels even]
@@ -121,6 +126,7 @@ impl Arguments {
             given: self.given.clone(),
             dequantization: self.dequantization.dequantization,
             start_time: self.dequantization.start_time,
+            noise_levels: self.noise_levels.clone(),
             divergence: self.divergence.divergence,
             probes: self.divergence.probes,
             solver: self.solver.options(),

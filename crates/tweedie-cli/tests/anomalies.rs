@@ -2,7 +2,9 @@
 
 mod common;
 
-use std::fs::{read_to_string, write};
+use std::fs::{File, read_to_string, write};
+use std::io::Write;
+use std::path::Path;
 
 use common::{fail, stdout, succeed, tweedie};
 use serde_json::Value;
@@ -89,6 +91,22 @@ fn p_values_count_calibration_rows() {
     let found: Value = serde_json::from_str(&succeed(&json)).unwrap();
     assert_eq!(found["calibration"]["rows"], 30);
     assert!(found["calibration"]["anomalies"].as_u64().unwrap() >= 6, "{found}");
+    // a few evaluations of the network
+    let quick = ["score", &run, &new, "--estimator", "one-step", "--draws", "1"];
+    let levels = ["--noise-levels", "0.2,0.5", "--threshold", "0.1", "--json", "--quiet"];
+    let found: Value = serde_json::from_str(&succeed(&[&quick[..], &levels].concat())).unwrap();
+    assert_eq!(
+        (&found["evaluations_per_row"], &found["kind"]),
+        (&2.0.into(), &"lower-bound".into())
+    );
+    assert!(found["calibration"]["anomalies"].as_u64().unwrap() >= 6, "{found}");
+    fail(
+        &[&quick[..], &["--noise-levels", "0"]].concat(),
+        2,
+        &["--noise-levels: 0", "levels from"],
+    );
+    let foreign = ["score", &run, &new, "--noise-levels", "0.1"];
+    fail(&foreign, 2, &["--noise-levels", "--estimator one-step"]);
     // fewer rows than the error rate needs
     let few = ["--threshold", "0.01", "--calibration-rows", "20", "--steps", "2"];
     let output = tweedie(&[&["score", &run, &new], &few[..]].concat());
@@ -114,4 +132,48 @@ fn p_values_count_calibration_rows() {
     );
     std::fs::remove_file(&data).unwrap();
     fail(&["score", &run, &new, "--p-values"], 2, &["t.csv", "--calibration"]);
+}
+
+/// An NPZ of these arrays: name, type as NPY has it, shape and bytes.
+fn write_npz(path: &Path, arrays: &[(&str, &str, &str, Vec<u8>)]) {
+    let mut archive = zip::ZipWriter::new(File::create(path).unwrap());
+    for (name, descr, shape, bytes) in arrays {
+        archive
+            .start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default())
+            .unwrap();
+        let head = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+        let head = format!("{head:<117}\n");
+        archive.write_all(b"\x93NUMPY\x01\x00").unwrap();
+        archive.write_all(&(head.len() as u16).to_le_bytes()).unwrap();
+        archive.write_all(head.as_bytes()).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap();
+}
+
+/// ADBench's protocol over a folder: each detector has an area, and what is no set is refused.
+#[test]
+fn a_folder_of_labelled_sets() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let text = table(90, 7, 8);
+    let cells = text.lines().skip(1).flat_map(|line| line.split(','));
+    let x: Vec<u8> = cells.flat_map(|cell| cell.parse::<f64>().unwrap().to_le_bytes()).collect();
+    let y: Vec<u8> = (0..98i64).flat_map(|i| i64::from(i >= 90).to_le_bytes()).collect();
+    let arrays = [("X", "<f8", "(98, 2)", x.clone()), ("y", "<i8", "(98,)", y.clone())];
+    std::fs::create_dir(at("sets")).unwrap();
+    write_npz(&at("sets/1_far.npz"), &arrays);
+    let (sets, out) = (at("sets").display().to_string(), at("out").display().to_string());
+    let run = ["experiment", "anomaly", "--data", &sets, "--out", &out, "--quick"];
+    succeed(&[&run[..], &["--seeds", "1", "--threads", "1", "--quiet"]].concat());
+    let csv = read_to_string(at("out/anomaly.csv")).unwrap();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 6, "{csv}");
+    assert!(lines[1].starts_with("1_far,2,45,45,8,\"kNN, mean\",1"), "{csv}");
+    let page = read_to_string(at("out/anomaly.md")).unwrap();
+    assert!(page.contains("## Average precision") && page.contains("1_far"), "{page}");
+    let none = ["--set-name", "near"];
+    fail(&[&run[..], &none].concat(), 2, &["--data", "holds no such set"]);
+    write_npz(&at("sets/2_odd.npz"), &[("X", "<f8", "(98, 2)", x), ("y", "<i8", "(49, 2)", y)]);
+    fail(&run, 2, &["2_odd.npz", "'y'", "[49, 2]"]);
 }
