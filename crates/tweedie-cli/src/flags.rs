@@ -23,7 +23,7 @@ use crate::train::FLAGS;
 
 /// Options whose flag is neither in the table of `tweedie train` nor called as their path ends. A
 /// path that ends in a dot stands for all below it.
-const OTHERS: [(&str, &str); 26] = [
+const OTHERS: [(&str, &str); 32] = [
     ("fit.out", "--out"),
     ("fit.resume", "--resume"),
     ("fit.config", "--config"),
@@ -35,6 +35,12 @@ const OTHERS: [(&str, &str); 26] = [
     ("model.head", "--objective"),
     ("sample.n", "-n"),
     ("sample.given", "--given"),
+    ("score.parts", "--parts"),
+    ("score.parts_of", "--parts-of"),
+    ("score.p_values", "--p-values"),
+    ("score.threshold", "--threshold"),
+    ("score.calibration", "--calibration"),
+    ("score.calibration_rows", "--calibration-rows"),
     ("evaluate.data", "--data"),
     ("evaluate.against", "--against"),
     ("evaluate.covariances", "--covariance"),

@@ -1,6 +1,7 @@
 //! `tweedie score`
 
 mod print;
+mod test;
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use clap::Args;
 use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
 use tweedie::data::{OutputFile, TableFormat};
-use tweedie::density::{ScoreFile, ScoreOptions};
+use tweedie::density::{PartsOf, ScoreFile, ScoreOptions};
 use tweedie::grid::SpacingConfig;
 use tweedie::likelihood::Estimator;
 
@@ -18,10 +19,15 @@ use crate::console::{Console, say};
 use crate::flow::{DequantizationArguments, DivergenceArguments, SolverArguments};
 use crate::output::check_output;
 use crate::reading::{Reading, left_out};
+use test::TestArguments;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The columns log_likelihood and std_error are added to each row, in nats in the data's own units. \
+--p-values adds p_value, the share of rows it was not trained on (itself among them) that score no \
+higher: of a row of the same distribution it is at most α with a probability of at most α, whatever \
+the model. --threshold adds anomaly.
+
 For dequantised columns the density is that of the value with uniform noise over its bin; for a \
 run with classes it is that given the row's class, ln p(x|c). With --dequantization variational or \
 truncated-normal it is a bound on ln [P(levels)/Π bin], the tighter for it.
@@ -36,7 +42,10 @@ Examples:
   tweedie score runs/wine new.csv -o scores.csv --estimator ode
   tweedie score runs/digits new.csv --estimator ode --divergence rademacher --probes 16
   tweedie score runs/wine new.csv -o scores.csv --anomalies 10
-  tweedie score runs/people new.csv --given age,city -o scores.csv")]
+  tweedie score runs/wine new.csv -o scores.csv --threshold 0.01
+  tweedie score runs/wine new.csv -o scores.csv --estimator one-step --draws 1
+  tweedie score runs/people new.csv --given age,city -o scores.csv
+  tweedie score runs/people new.csv -o scores.csv --parts --anomalies 10")]
 pub struct Arguments {
     /// The run directory
     run: PathBuf,
@@ -48,10 +57,14 @@ pub struct Arguments {
     /// Steps of the ELBO
     #[arg(long, value_name = "K", default_value_t = ScoreOptions::default().steps)]
     steps: usize,
-    /// Independent draws per row (elbo), pairs (t, ε) per row (bound and bound-sm, at least 100)
+    /// Independent draws per row (elbo, one-step), pairs (t, ε) per row (bound and bound-sm, at least 100)
     #[arg(long, value_name = "D", default_value_t = ScoreOptions::default().draws)]
     draws: usize,
-    /// Covariance of the ELBO's steps [default: the head's]
+    /// Noise levels of one-step, one to five: standard deviations of the noise beside the signal, in
+    /// units in which columns have a spread near 1 [default: 0.1,0.3,1]
+    #[arg(long, value_name = "L,L,…", value_delimiter = ',')]
+    noise_levels: Option<Vec<f64>>,
+    /// Covariance of the ELBO's steps, and of one-step's [default: the head's]
     #[arg(long, value_name = "WHICH", long_help = covariances())]
     covariance: Option<CovarianceConfig>,
     /// How the ELBO's steps are laid in time [default: angle; of levels even]
@@ -80,6 +93,17 @@ pub struct Arguments {
     /// List the K least likely rows
     #[arg(long, value_name = "K")]
     anomalies: Option<usize>,
+    /// Add what scores are made of: of tables with categories log_likelihood_categories and
+    /// log_likelihood_numbers, whose sum the score is, and NAME_given_rest of every column, the
+    /// log-density of its cell given the row's other cells; --anomalies then names the least likely
+    /// columns
+    #[arg(long)]
+    parts: bool,
+    /// Whose log-density of a cell given the others [default: model, of tables of numbers base]
+    #[arg(long, value_name = "WHICH", requires = "parts", value_parser = choice::<PartsOf>())]
+    parts_of: Option<PartsOf>,
+    #[command(flatten)]
+    test: TestArguments,
     /// The rows with their scores: .csv, .tsv, .parquet or .npy; - is CSV on standard output
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -102,6 +126,7 @@ impl Arguments {
             given: self.given.clone(),
             dequantization: self.dequantization.dequantization,
             start_time: self.dequantization.start_time,
+            noise_levels: self.noise_levels.clone(),
             divergence: self.divergence.divergence,
             probes: self.divergence.probes,
             solver: self.solver.options(),
@@ -116,6 +141,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (common, options) = (&arguments.common, arguments.options());
     let (device, quiet) = (common.prepare()?, common.quiet);
     options.check()?;
+    arguments.test.check()?;
     if let Some(out) = &arguments.out {
         TableFormat::of(out)?;
         check_output("--out", out, &[&arguments.data], &arguments.run, common.json)?;
@@ -124,7 +150,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let table = arguments.reading.table(density.run(), &arguments.data)?;
     let left_out = left_out(&table, quiet);
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
-    let mut file = out.map(|out| ScoreFile::begin(&table, out)).transpose()?;
+    let test = arguments.test.of(&density, &options, &arguments.reading, quiet)?;
+    let mut file = out.map(|out| ScoreFile::begin(&table, test.as_ref(), out)).transpose()?;
     if file.as_ref().is_some_and(ScoreFile::loses_names) {
         say!(
             quiet,
@@ -140,16 +167,24 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let scores = density.log_prob_with(&table, &options, &mut console)?;
     drop(console);
     print::say_doubts(&table, &scores, quiet);
-    file.map_or(Ok(()), |file| file.finish(&scores))?;
+    let parts = arguments.parts.then(|| {
+        density.parts(&table, &scores, arguments.parts_of, &options, &mut Console::new(quiet))
+    });
+    let parts = parts.transpose()?;
+    file.map_or(Ok(()), |file| file.finish(&scores, parts.as_ref()))?;
     let mut anomalies = scores.least_likely();
     anomalies.truncate(arguments.anomalies.unwrap_or(0));
-    let text = print::text(&table, &scores, &anomalies);
+    let mut text = print::text(&table, &scores, &anomalies, (test.as_ref(), parts.as_ref()));
+    text.extend(test.as_ref().map(|test| test::text(test, &scores)));
     // standard output may be where the rows went
     if !common.json && arguments.out.as_deref() == Some(Path::new("-")) {
         text.iter().for_each(|line| say(quiet, line));
         return Ok(());
     }
-    let mut answer = print::json(&table, &scores, &anomalies);
+    let mut answer = print::json(&table, &scores, &anomalies, (test.as_ref(), parts.as_ref()));
+    if let Some(test) = &test {
+        answer["calibration"] = test::json(test, &scores);
+    }
     (answer["left_out"], answer["remarks"]) = (left_out, remarks.into());
     common.print(&answer, text.join("\n"));
     Ok(())

@@ -64,6 +64,15 @@ fn a_table_with_categories_and_holes() {
     assert!(lines.starts_with("height,kind,seen,count,log_likelihood"), "{lines}");
     assert_eq!(lines.lines().count(), 241);
     succeed(&["score", &run, &data, "--steps", "5", "--draws", "1", "--given", "kind,seen"]);
+    let score = ["score", &run, &data, "--steps", "3", "--draws", "1", "-o", &scores, "--parts"];
+    let said = succeed(&[&score[..], &["--anomalies", "2", "--given", "seen"]].concat());
+    assert!(said.contains("least likely columns") && said.contains("height ("), "{said}");
+    let said = succeed(&["score", &run, &data, "--estimator", "one-step", "--given", "kind"]);
+    assert!(said.contains("one step from noise 0.1, 0.3, 1") && said.contains("bound"), "{said}");
+    let header = read_to_string(&scores).unwrap();
+    let added = "log_likelihood,std_error,log_likelihood_categories,log_likelihood_numbers,\
+                 height_given_rest,kind_given_rest,count_given_rest\n";
+    assert!(header.contains(added), "{header}");
     fail(&["score", &run, &data, "--given", "bark"], 2, &["--given", "bark", "height, kind"]);
 
     let samples = at("samples.csv");

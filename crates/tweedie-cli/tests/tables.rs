@@ -10,8 +10,8 @@ use std::process::Command;
 use common::{fail, stdout, succeed, tweedie};
 use tweedie::baseline;
 use tweedie::data::{
-    CellType, ColumnKind, Dataset, Dequantize, Missing, OutputFile, Purpose, TableOptions,
-    append_columns, write_table,
+    AddedColumn, CellType, ColumnKind, Dataset, Dequantize, Missing, OutputFile, Purpose,
+    TableOptions, append_columns, write_table,
 };
 use tweedie::noise::{Noise, Seed};
 
@@ -280,7 +280,8 @@ fn decimal_commas_are_decimals() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.csv");
     let scores: Vec<f64> = (0..20).map(|i| f64::from(i) - 0.5).collect();
-    append_columns(&semicolon, &["s"], &[scores], OutputFile::create(&out).unwrap()).unwrap();
+    let scores = [AddedColumn::numbers("s", scores)];
+    append_columns(&semicolon, &scores, OutputFile::create(&out).unwrap()).unwrap();
     let text = std::fs::read_to_string(&out).unwrap();
     assert!(text.starts_with("a;b;s\n-0,1476;-0,0765;-0,5\n"), "{text}");
     assert_eq!(read(&out).row(1), [0.2183, 1.8984, 0.5]);

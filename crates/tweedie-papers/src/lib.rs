@@ -1,5 +1,6 @@
 //! The papers' experiments, one file per figure or table, beside the published values.
 
+pub mod anomaly;
 mod clusters;
 pub mod consistency;
 pub mod cost;
@@ -35,7 +36,7 @@ pub mod weighting_variance;
 use experiment::Entry;
 
 /// Every experiment: a new one is a file and a line here.
-pub static ALL: [Entry; 16] = [
+pub static ALL: [Entry; 17] = [
     Entry::of::<mixture::Mixture>(),
     Entry::of::<parameter_estimation::ParameterEstimation>(),
     Entry::of::<cost::Cost>(),
@@ -48,6 +49,7 @@ pub static ALL: [Entry; 16] = [
     Entry::of::<rademacher::Rademacher>(),
     Entry::of::<scoreflow_table::ScoreflowTable>(),
     Entry::of::<estimators::Estimators>(),
+    Entry::of::<anomaly::Anomaly>(),
     Entry::of::<theory::Theory>(),
     Entry::of::<consistency::Consistency>(),
     Entry::of::<weighting_variance::WeightingVariance>(),

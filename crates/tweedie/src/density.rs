@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod calibration;
 mod conditional;
 mod dequantize;
 mod evaluate;
@@ -29,6 +30,7 @@ mod images;
 mod latents;
 mod line;
 mod mixed;
+mod parts;
 mod quality;
 mod rows;
 mod sample;
@@ -49,6 +51,7 @@ use crate::run::{Measured, Run, statistics_rows};
 pub use crate::sample::SampleOptions;
 use crate::watch::{Remark, Watch};
 use crate::{Error, Result};
+pub use calibration::{AnomalyTest, Calibration};
 pub use conditional::{Fill, FillOptions};
 pub use dequantize::{DequantizeOptions, Dequantized};
 pub use evaluate::{Decoder, EvaluateOptions, Evaluation, Metric};
@@ -56,6 +59,7 @@ pub use fit::{FitOptions, WatchFit};
 pub use images::{ImageFigure, ImageOptions};
 pub use latents::{DecodeOptions, EncodeOptions, Latents, RoundTrip};
 pub use line::{Difference, LeftOut, Line, Subject, Unit};
+pub use parts::{ColumnPart, Parts, PartsOf};
 pub use rows::{TestRows, remarks_on};
 pub use sample::Samples;
 pub use score::{Cost, ScoreFile, ScoreOptions, Scores};

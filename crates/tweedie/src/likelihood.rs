@@ -38,6 +38,7 @@ mod draws;
 mod dynamic;
 mod elbo;
 mod flow;
+mod one_step;
 mod options;
 mod path;
 
@@ -60,6 +61,7 @@ pub use divergence::Divergence;
 pub use dynamic::StepCosts;
 pub use elbo::Elbo;
 pub use flow::ProbabilityFlow;
+pub use one_step::{NOISE_LEVELS, OneStep};
 pub use options::{DivergenceKind, Estimation, EstimatorMethod, SolverOptions};
 pub use path::PathLikelihood;
 
@@ -72,6 +74,7 @@ methods! {
         BoundSm = bound::DivergenceMethod,
         Ode = flow::Method,
         Levels = elbo::LevelsMethod,
+        OneStep = one_step::Method,
     }
 }
 

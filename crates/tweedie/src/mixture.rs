@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod conditionals;
 mod mixed;
 pub mod named;
 mod student_t;

@@ -112,6 +112,13 @@ pub trait Denoiser {
     fn noise(&self, q: &Query) -> Tensor;
     /// `ε̂` and `G = Cov[ε|x_t]`.
     fn moments(&self, q: &Query) -> NoiseMoments;
+    /// `ln b_t(x_t)` of the distribution that the model corrects, diffused exactly, where one is
+    /// known: nats, `[b]`, f64. Of rows with cells it is that of the targets given the rest, and
+    /// of every number that is no target that of its noise, `N(0, σ_t²)`.
+    fn known_log_density(&self, q: &Query) -> Option<Tensor> {
+        let _ = q;
+        None
+    }
     /// `ε̂` as the sum of a part whose divergence is known and a correction, where it is one.
     fn split(&self) -> Option<Split<'_>> {
         None

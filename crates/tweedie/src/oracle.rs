@@ -116,4 +116,8 @@ impl Denoiser for Oracle {
     fn moments(&self, q: &Query) -> NoiseMoments {
         self.mixture.moments(q.x, self.space.schedule(), q.times)
     }
+
+    fn known_log_density(&self, q: &Query) -> Option<Tensor> {
+        Some(self.mixture.log_density_at(q.x, self.space.schedule(), q.times))
+    }
 }

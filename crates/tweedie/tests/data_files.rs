@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tweedie::data::{
-    CellType, Column, ColumnKind, Dataset, Dequantize, Missing, OutputFile, TableOptions,
-    append_columns, write_table,
+    AddedColumn, CellType, Column, ColumnKind, Dataset, Dequantize, Missing, OutputFile,
+    TableOptions, append_columns, write_table,
 };
 
 fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
@@ -125,7 +125,8 @@ fn missing_and_repeated_rows_can_be_left_out_and_are_counted() {
     assert_eq!(table.values(), [1.0, 2.0, 5.0, 6.0]);
     assert_eq!((table.dropped_duplicates, table.duplicate_rows()), (2, 0));
     let out = path.with_file_name("out.csv");
-    append_columns(&table, &["s"], &[vec![0.5, 0.25]], OutputFile::create(&out).unwrap()).unwrap();
+    let scores = [AddedColumn::numbers("s", vec![0.5, 0.25])];
+    append_columns(&table, &scores, OutputFile::create(&out).unwrap()).unwrap();
     assert_eq!(
         fs::read_to_string(out).unwrap(),
         "x,y,s\n1,2,0.5\nNA,3,\n1,2,\n4,?,\n5,6,0.25\n1,2,\n"
@@ -139,11 +140,10 @@ fn scores_are_appended_to_the_rows_as_they_were() {
     let options = TableOptions { drop: vec!["1".into()], ..Default::default() };
     let (_dir, path) = file("a.csv", "id;x;log_likelihood\n\"a;b\";1.50;7\nc;2;8\n");
     let table = Dataset::read_with(&path, &options).unwrap();
-    let scores = [vec![-1.25, f64::NAN]];
+    let scores = [AddedColumn::numbers("log_likelihood", vec![-1.25, f64::NAN])];
     let write = |name: &str| {
         let out = path.with_file_name(name);
-        append_columns(&table, &["log_likelihood"], &scores, OutputFile::create(&out).unwrap())
-            .unwrap();
+        append_columns(&table, &scores, OutputFile::create(&out).unwrap()).unwrap();
         out
     };
     let text = fs::read_to_string(write("out.csv")).unwrap();
@@ -158,7 +158,8 @@ fn scores_are_appended_to_the_rows_as_they_were() {
     let (_dir, path) = file("b.dat", " 1  2\n 3  4\n");
     let table = Dataset::read_with(&path, &TableOptions::default()).unwrap();
     let out = path.with_file_name("out.csv");
-    append_columns(&table, &["s"], &[vec![1.0, 1e-9]], OutputFile::create(&out).unwrap()).unwrap();
+    let scores = [AddedColumn::numbers("s", vec![1.0, 1e-9])];
+    append_columns(&table, &scores, OutputFile::create(&out).unwrap()).unwrap();
     assert_eq!(fs::read_to_string(out).unwrap(), "c1,c2,s\n1,2,1.0\n3,4,1e-9\n");
 }
 

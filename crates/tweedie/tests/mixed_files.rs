@@ -13,7 +13,9 @@ use arrow_array::{
 };
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
-use tweedie::data::{Dataset, Kind, OutputFile, TableOptions, TypeOptions, append_columns};
+use tweedie::data::{
+    AddedColumn, Dataset, Kind, OutputFile, TableOptions, TypeOptions, append_columns,
+};
 
 const ROWS: usize = 60;
 
@@ -211,10 +213,19 @@ fn scores_are_appended_to_tables_as_they_came() {
     let scores = vec![0.5; ROWS];
     let append = |data: &Dataset, name: &str| {
         let out = OutputFile::create(at(name)).unwrap();
-        append_columns(data, &["score"], std::slice::from_ref(&scores), out).unwrap();
+        let scores = [
+            AddedColumn::numbers("score", scores.clone()),
+            AddedColumn::flags("high", (0..ROWS).map(|i| (i > 0).then_some(i % 2 == 1))),
+        ];
+        append_columns(data, &scores, out).unwrap();
         fs::read_to_string(at(name)).unwrap()
     };
-    let expected = text().replace("\n", ",0.5\n").replacen("day,0.5", "day,score", 1);
+    let added = |(i, line): (usize, &str)| match i {
+        0 => format!("{line},score,high\n"),
+        1 => format!("{line},0.5,\n"),
+        i => format!("{line},0.5,{}\n", i % 2 == 0),
+    };
+    let expected: String = text().lines().enumerate().map(added).collect();
     assert_eq!(append(&data, "out.csv"), expected);
     data.write(at("t.parquet")).unwrap();
     let data = read_as(&at("t.parquet")).unwrap();
@@ -223,7 +234,8 @@ fn scores_are_appended_to_tables_as_they_came() {
     let drop = TableOptions { missing: tweedie::data::Missing::DropRows, ..Default::default() };
     let data = Dataset::read_as_it_comes(at("t.parquet"), &TypeOptions::default(), &drop).unwrap();
     let out = OutputFile::create(at("dropped.csv")).unwrap();
-    append_columns(&data, &["score"], &[vec![0.5; data.rows()]], out).unwrap();
+    let scores = AddedColumn::numbers("score", vec![0.5; data.rows()]);
+    append_columns(&data, &[scores], out).unwrap();
     let written = fs::read_to_string(at("dropped.csv")).unwrap();
     assert_eq!(written.lines().nth(4), Some("red,,false,2013-02-04,"));
     assert_eq!(written.lines().count(), ROWS + 1);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tweedie::data::{Dataset, RawColumn, RawTable, TypeOptions};
 use tweedie::density::{
-    Density, EvaluateOptions, Fill, FillOptions, FitOptions, Line, Metric, SampleOptions,
+    Density, EvaluateOptions, Fill, FillOptions, FitOptions, Line, Metric, PartsOf, SampleOptions,
     ScoreOptions,
 };
 use tweedie::likelihood::Estimator;
@@ -67,6 +67,62 @@ fn exactly(data: &Dataset, density: &Density) -> Vec<f64> {
     let of_rows = to_vec(&mixture.log_density(&features.observed(&scaled)));
     let jacobian = scaled.log_jacobian(features.cells().numbers);
     of_rows.iter().zip(jacobian).map(|(a, b)| a + b).collect()
+}
+
+/// What a score is made of: categories and numbers add up to it; a column given the others is the
+/// score less that of the row without its cell, of the base exactly; a missing cell has none, and
+/// the cell that does not go with the others is the least likely.
+#[test]
+fn scores_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("people.csv");
+    write_table(&path, 600);
+    let density = Density::fit_source(&options(&path), &mut Silent).unwrap();
+    let cells = [
+        &[("age", "31"), ("city", "Bern"), ("income", "0"), ("day", "2024-03-09")][..],
+        &[("age", "66"), ("income", "2711.50")],
+        &[("age", "24"), ("city", "Chur"), ("income", "900000"), ("day", "2024-03-21")],
+    ];
+    let rows = table(&density, &cells);
+    let options = ScoreOptions { steps: 5, draws: 1, ..ScoreOptions::default() };
+    let scores = density.log_prob(&rows, &options).unwrap();
+    let parts_of = |of| density.parts(&rows, &scores, of, &options, &mut Silent).unwrap();
+    let (base, model) = (parts_of(Some(PartsOf::Base)), parts_of(None));
+    assert_eq!(base.categories_and_numbers, model.categories_and_numbers);
+    let [categories, numbers] = base.categories_and_numbers.as_ref().unwrap();
+    for (row, value) in scores.values().iter().enumerate() {
+        assert!((categories[row] + numbers[row] - value).abs() < 1e-9);
+        assert!(categories[row] < 0.0, "{categories:?}");
+    }
+    let exact = exactly(&rows, &density);
+    for (name, (of_base, of_model)) in
+        ["age", "city", "income", "day"].iter().zip(base.columns.iter().zip(&model.columns))
+    {
+        assert_eq!((&*of_base.name, &*of_model.name), (*name, *name));
+        let others: Vec<Vec<(&str, &str)>> = cells
+            .iter()
+            .map(|row| row.iter().copied().filter(|(column, _)| column != name).collect())
+            .collect();
+        let others: Vec<&[(&str, &str)]> = others.iter().map(Vec::as_slice).collect();
+        let others = table(&density, &others);
+        let less = density.log_prob(&others, &options).unwrap();
+        for (row, (exact, others)) in exact.iter().zip(exactly(&others, &density)).enumerate() {
+            let (base, model) = (of_base.given_rest[row], of_model.given_rest[row]);
+            if cells[row].iter().all(|(column, _)| column != name) {
+                assert!(base.is_nan() && model.is_nan() && of_base.from_usual[row].is_nan());
+                continue;
+            }
+            let close = |a: f64, b: f64, of: f64| (a - b).abs() < 1e-9 * (1.0 + of.abs());
+            assert!(close(base, exact - others, *exact), "{name}, {row}: {base}");
+            let score = scores.values()[row];
+            let expected = score - less.values()[row];
+            assert!(close(model, expected, score), "{name}, {row}: {model} {expected}");
+        }
+    }
+    for parts in [&base, &model] {
+        assert_eq!(parts.least_likely(1).len(), 2);
+        assert_eq!(parts.least_likely(2)[0].0.name, "income");
+    }
 }
 
 /// A table is fitted without being told of its columns; a likelihood is of what is there, the chain

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tweedie::Result;
 use tweedie::data::{Dataset, Place};
-use tweedie::density::{Cost, Density, ScoreOptions, Scores};
+use tweedie::density::{AnomalyTest, Cost, Density, Parts, ScoreOptions, Scores};
 use tweedie::likelihood::Summary;
 
 use crate::json::json_row;
@@ -12,6 +12,8 @@ use crate::terminal::in_line;
 const MINUTE: f64 = 60.0;
 /// Doubtful rows that are named on standard error.
 const FLAGS: usize = 5;
+/// Least likely columns of a row that are named.
+const COLUMNS: usize = 3;
 
 /// Says how long the scores of images take, where that is more than a minute.
 pub fn say_how_long(
@@ -46,14 +48,33 @@ pub fn say_doubts(table: &Dataset, scores: &Scores, quiet: bool) {
     }
 }
 
-pub fn json(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Value {
+pub fn json(
+    table: &Dataset,
+    scores: &Scores,
+    anomalies: &[usize],
+    (test, parts): (Option<&AnomalyTest>, Option<&Parts>),
+) -> Value {
     // JSON has no infinity
     let number = |value: f64| match value == f64::NEG_INFINITY {
         true => Value::from("-inf"),
         false => value.into(),
     };
     let listed = anomalies.iter().map(|&row| {
-        json_row(table.place(row), json!({ "log_likelihood": number(scores.values()[row]) }))
+        let score = scores.values()[row];
+        let mut about = json!({ "log_likelihood": number(score) });
+        if let Some(test) = test {
+            about["p_value"] = test.calibration.p_value(score).into();
+        }
+        if let Some(parts) = parts {
+            let listed = parts.least_likely(row).into_iter().map(|(column, from_usual)| {
+                json!({
+                    "column": column.name, "given_rest": number(column.given_rest[row]),
+                    "from_usual": number(from_usual),
+                })
+            });
+            about["columns"] = listed.collect();
+        }
+        json_row(table.place(row), about)
     });
     let flags = scores
         .flags()
@@ -78,7 +99,12 @@ pub fn json(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Value {
     answer
 }
 
-pub fn text(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Vec<String> {
+pub fn text(
+    table: &Dataset,
+    scores: &Scores,
+    anomalies: &[usize],
+    (test, parts): (Option<&AnomalyTest>, Option<&Parts>),
+) -> Vec<String> {
     let nats = |nats: f64| match nats.abs() < 1e9 || !nats.is_finite() {
         true => format!("{nats:.4}"),
         false => format!("{nats:.4e}"),
@@ -112,13 +138,22 @@ pub fn text(table: &Dataset, scores: &Scores, anomalies: &[usize]) -> Vec<String
     )];
     if !anomalies.is_empty() {
         let named = if table.files.is_empty() { "" } else { "\timage" };
-        lines.push(format!("row\tlog_likelihood\tstd_error{named}"));
+        let p_value = if test.is_some() { "\tp_value" } else { "" };
+        let columns = if parts.is_some() { "\tleast likely columns, nats from usual" } else { "" };
+        lines.push(format!("row\tlog_likelihood\tstd_error{p_value}{named}{columns}"));
     }
     for &row in anomalies {
         let Place { row: number, file } = table.place(row);
         let file = file.map_or_else(String::new, |file| format!("\t{}", in_line(&file)));
         let (value, error) = (nats(scores.values()[row]), nats(scores.std_errors()[row]));
-        lines.push(format!("{number}\t{value}\t{error}{file}"));
+        let p_value = test.map(|test| test.calibration.p_value(scores.values()[row]));
+        let p_value = p_value.map_or_else(String::new, |p| format!("\t{p:.4}"));
+        let columns = parts.map_or_else(String::new, |parts| {
+            let all = parts.least_likely(row).into_iter().take(COLUMNS);
+            let named = all.map(|(column, nats)| format!("{} ({nats:+.1})", in_line(&column.name)));
+            format!("\t{}", named.collect::<Vec<_>>().join(", "))
+        });
+        lines.push(format!("{number}\t{value}\t{error}{p_value}{file}{columns}"));
     }
     lines
 }

@@ -4,6 +4,7 @@ use csv::ByteRecord;
 
 use std::io::Write;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::collect::unique_names;
 use super::column::{Cell, CellType};
@@ -12,8 +13,48 @@ use super::formats::TableFormat;
 use super::formats::text::{Layout, Records, io_error};
 use super::output::OutputFile;
 use super::read::read_every_row;
-use super::write::{Frame, Style, format_cell, write_frame};
+use super::write::{Frame, Named, Style, format_styled, write_frame};
 use crate::{Error, Result};
+
+/// A column that is added to a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AddedColumn {
+    /// Its name.
+    pub name: String,
+    /// A value per row, NaN where there is none.
+    pub values: Vec<f64>,
+    /// Whether values are 0 and 1 that stand for false and true. Formats of text and of typed
+    /// columns say so in words, formats of numbers alone keep the numbers.
+    pub is_flag: bool,
+}
+
+impl AddedColumn {
+    /// Numbers.
+    pub fn numbers(name: impl Into<String>, values: Vec<f64>) -> AddedColumn {
+        AddedColumn { name: name.into(), values, is_flag: false }
+    }
+
+    /// Values that are true or false; a missing one is an empty cell.
+    pub fn flags(
+        name: impl Into<String>,
+        values: impl Iterator<Item = Option<bool>>,
+    ) -> AddedColumn {
+        let number = |flag: Option<bool>| flag.map_or(f64::NAN, f64::from);
+        AddedColumn { name: name.into(), values: values.map(number).collect(), is_flag: true }
+    }
+
+    /// How its cells are written where the format takes words or not.
+    fn style(&self, takes_text: bool) -> Style {
+        match (self.is_flag, takes_text) {
+            (false, _) => Style::Plain(CellType::Double),
+            (true, false) => Style::Plain(CellType::Integer),
+            (true, true) => {
+                let names = Arc::new(vec!["false".into(), "true".into()]);
+                Style::Names(names, Named::Boolean)
+            }
+        }
+    }
+}
 
 /// Writes the rows of `table`'s file again, each followed by its values of the new columns, and
 /// commits the file.
@@ -30,26 +71,15 @@ use crate::{Error, Result};
 /// was read.
 ///
 /// # Panics
-/// If there is not one vector per name or one value per row of the table.
-pub fn append_columns(
-    table: &Dataset,
-    names: &[&str],
-    columns: &[Vec<f64>],
-    out: OutputFile,
-) -> Result<()> {
-    assert_eq!(names.len(), columns.len(), "{} names, {} columns", names.len(), columns.len());
-    for (name, column) in names.iter().zip(columns) {
-        assert_eq!(
-            column.len(),
-            table.rows(),
-            "`{name}` has {} values for {} rows",
-            column.len(),
-            table.rows()
-        );
+/// If a column does not have one value per row of the table.
+pub fn append_columns(table: &Dataset, columns: &[AddedColumn], out: OutputFile) -> Result<()> {
+    for AddedColumn { name, values, .. } in columns {
+        let (values, rows) = (values.len(), table.rows());
+        assert_eq!(values, rows, "`{name}` has {values} values for {rows} rows");
     }
     match (TableFormat::of(out.path())?.delimiter(), table.layout) {
-        (Some(delimiter), Some(layout)) => echo(table, layout, delimiter, names, columns, out),
-        _ => rewrite(table, names, columns, out),
+        (Some(delimiter), Some(layout)) => echo(table, layout, delimiter, columns, out),
+        _ => rewrite(table, columns, out),
     }
 }
 
@@ -65,14 +95,15 @@ pub struct ImageScores<'a> {
 }
 
 impl<'a> ImageScores<'a> {
-    /// Writes the header: `image`, `names`, and `file` where there are files. None where the format
-    /// takes no rows one by one, as only formats of text do, and the file is then given back.
+    /// Writes the header: `image`, the names of `columns`, whose values are not looked at, and
+    /// `file` where there are files. None where the format takes no rows one by one, as only
+    /// formats of text do, and the file is then given back.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
     pub fn begin(
         table: &'a Dataset,
-        names: &[&str],
+        columns: &[AddedColumn],
         out: OutputFile,
     ) -> Result<std::result::Result<ImageScores<'a>, OutputFile>> {
         let Some(delimiter) = TableFormat::of(out.path())?.delimiter() else {
@@ -81,25 +112,27 @@ impl<'a> ImageScores<'a> {
         let mut scores = ImageScores { table, delimiter, out };
         let file = if table.files.is_empty() { None } else { Some("file") };
         scores.write(|writer| {
-            writer.write_record(["image"].into_iter().chain(names.iter().copied()).chain(file))
+            let names = columns.iter().map(|column| &*column.name);
+            writer.write_record(["image"].into_iter().chain(names).chain(file))
         })?;
         Ok(Ok(scores))
     }
 
-    /// Adds the images `rows` of the table, `columns` being one vector for each name. They are in
-    /// the file when this returns.
+    /// Adds the images `rows` of the table with the values that `columns` have for them, in the
+    /// order of the header. They are in the file when this returns.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
-    pub fn push(&mut self, rows: Range<usize>, columns: &[&[f64]]) -> Result<()> {
+    pub fn push(&mut self, rows: Range<usize>, columns: &[AddedColumn]) -> Result<()> {
         let table = self.table;
+        let styles: Vec<Style> = columns.iter().map(|column| column.style(true)).collect();
         self.write(|writer| {
             let mut cell = Vec::new();
             for (i, row) in rows.enumerate() {
                 let place = table.place(row);
                 writer.write_field(place.row.to_string())?;
-                for column in columns {
-                    format_cell(&mut cell, CellType::Double, Cell::Real(column[i]));
+                for (column, style) in columns.iter().zip(&styles) {
+                    format_styled(&mut cell, style, Cell::Real(column.values[i]));
                     writer.write_field(&cell)?;
                 }
                 if let Some(file) = &place.file {
@@ -147,8 +180,7 @@ fn echo(
     table: &Dataset,
     layout: Layout,
     delimiter: u8,
-    names: &[&str],
-    columns: &[Vec<f64>],
+    columns: &[AddedColumn],
     mut out: OutputFile,
 ) -> Result<()> {
     let path = out.path().to_owned();
@@ -165,12 +197,14 @@ fn echo(
         true => record.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect(),
         false => (1..=record.len()).map(|i| format!("c{i}")).collect(),
     };
-    let all = unique_names(old.iter().cloned().chain(names.iter().map(|&n| n.to_owned())));
+    let new = columns.iter().map(|column| column.name.clone());
+    let all = unique_names(old.iter().cloned().chain(new));
     writer.write_record(old.iter().chain(&all[old.len()..])).map_err(failed)?;
     if layout.header {
         more = records.next(&mut record)?;
     }
     let mut rows = table.file_rows.in_file_order();
+    let styles: Vec<Style> = columns.iter().map(|column| column.style(true)).collect();
     let (mut cell, mut written) = (Vec::new(), 0);
     while more {
         for field in &record {
@@ -178,12 +212,12 @@ fn echo(
         }
         let row = rows.next().flatten();
         written += usize::from(row.is_some());
-        for column in columns {
+        for (column, style) in columns.iter().zip(&styles) {
             let value = match row {
-                Some(row) => Cell::Real(*column.get(row).ok_or_else(|| changed(table))?),
+                Some(row) => Cell::Real(*column.values.get(row).ok_or_else(|| changed(table))?),
                 None => Cell::Missing,
             };
-            format_cell(&mut cell, CellType::Double, value);
+            format_styled(&mut cell, style, value);
             if layout.decimal_comma {
                 cell.iter_mut().filter(|byte| **byte == b'.').for_each(|byte| *byte = b',');
             }
@@ -201,7 +235,7 @@ fn echo(
 }
 
 /// Writes the columns that the table used, then the new ones.
-fn rewrite(table: &Dataset, names: &[&str], columns: &[Vec<f64>], out: OutputFile) -> Result<()> {
+fn rewrite(table: &Dataset, columns: &[AddedColumn], out: OutputFile) -> Result<()> {
     let all = table.file_rows.skipped.is_empty() || table.file_rows.taken.is_some();
     let every_row = if all { None } else { Some(read_every_row(table)?) };
     let old = every_row.as_ref().unwrap_or(table);
@@ -215,11 +249,12 @@ fn rewrite(table: &Dataset, names: &[&str], columns: &[Vec<f64>], out: OutputFil
     let dim = table.dim();
     let cell = |row: usize, k: usize| match k.checked_sub(dim) {
         None => old.cell(row, k),
-        Some(new) => rows[row].map_or(Cell::Missing, |row| Cell::Real(columns[new][row])),
+        Some(new) => rows[row].map_or(Cell::Missing, |row| Cell::Real(columns[new].values[row])),
     };
-    let new = names.iter().map(|&name| name.to_owned());
+    let new = columns.iter().map(|column| column.name.clone());
     let names = unique_names(table.names().into_iter().chain(new));
-    let scores = vec![Style::Plain(CellType::Double); columns.len()];
-    let styles = [table.styles(), scores].concat();
+    let takes_text = TableFormat::of(out.path())?.takes_text();
+    let new = columns.iter().map(|column| column.style(takes_text));
+    let styles = table.styles().into_iter().chain(new).collect();
     write_frame(out, &Frame { names, styles, rows: rows.len(), cell: &cell })
 }

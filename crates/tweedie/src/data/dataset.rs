@@ -490,6 +490,15 @@ impl Dataset {
         Ok(Dataset { content: Arc::new(Content::Table(columns)), schema, ..self.clone() })
     }
 
+    /// At most `n` rows, drawn at random by `seed` ([`subset`](super::subset)).
+    pub fn some_rows(&self, n: usize, seed: Seed) -> Dataset {
+        if n >= self.rows() {
+            return self.clone();
+        }
+        let all: Vec<usize> = (0..self.rows()).collect();
+        self.take(&super::subset(&all, n, seed))
+    }
+
     /// The rows `rows`, in this order, with their classes.
     ///
     /// # Panics

@@ -21,7 +21,7 @@ use super::sample::Ready;
 use super::{Density, SampleOptions, Samples};
 
 /// The mixture over numbers and categories that a model corrects.
-fn mixture(model: &Model) -> &MixedMixture {
+pub(super) fn mixture(model: &Model) -> &MixedMixture {
     match model.base() {
         Base::Mixed(mixture) => mixture,
         _ => panic!("a model of rows with categories on a mixture over them"),
@@ -33,6 +33,8 @@ pub(super) struct Asked {
     features: Features,
     /// Of each number and of each category whether it is given.
     given: [Vec<bool>; 2],
+    /// The number and the category of a column that is taken for missing.
+    absent: [Option<usize>; 2],
 }
 
 /// Rows as a model is asked about them.
@@ -46,6 +48,12 @@ pub(super) struct Question {
 }
 
 impl Asked {
+    /// The same about rows without the column that has this number and this category.
+    pub(super) fn without(&self, number: Option<usize>, category: Option<usize>) -> Asked {
+        let (features, given) = (self.features.clone(), self.given.clone());
+        Asked { features, given, absent: [number, category] }
+    }
+
     /// The question about rows of `table`, whose noise within bins comes from `noise`.
     pub(super) fn question(
         &self,
@@ -55,8 +63,17 @@ impl Asked {
         noise: &mut Noise,
     ) -> Question {
         let (features, [of_numbers, of_categories]) = (&self.features, &self.given);
-        let FeatureRows { numbers, log_slopes, codes } = features.scaled(table, rows, noise);
+        let FeatureRows { mut numbers, log_slopes, mut codes } =
+            features.scaled(table, rows, noise);
         let (layout, d) = (features.cells(), features.cells().numbers);
+        let [number, category] = self.absent;
+        if let Some(k) = number {
+            numbers.iter_mut().skip(k).step_by(d).for_each(|number| *number = f64::NAN);
+        }
+        if let Some(k) = category {
+            let all = codes.iter_mut().skip(k).step_by(layout.categories.len());
+            all.for_each(|code| *code = Cells::MISSING);
+        }
         let role = |(i, x): (usize, &f64)| match (x.is_nan(), of_numbers[i % d]) {
             (true, _) => Role::Absent,
             (_, true) => Role::Given,
@@ -191,7 +208,8 @@ impl Density {
         of_numbers.resize(features.cells().numbers, false);
         let of_categories =
             layout.categories.iter().map(|category| columns.contains(&category.name)).collect();
-        Ok(Some(Asked { features, given: [of_numbers, of_categories] }))
+        let given = [of_numbers, of_categories];
+        Ok(Some(Asked { features, given, absent: [None, None] }))
     }
 
     /// `n` rows in which cells of these columns are given, as a file would have them, and all
@@ -314,11 +332,8 @@ impl Density {
         let role = |i: usize| {
             let (row, k) = (i / d, i % d);
             let number = features.layout().numbers.get(k);
-            let at_atom = number.is_none_or(|number| {
-                number.gate.is_some_and(|gate| {
-                    codes[row * c + gate] as usize + 1 != layout.categories[gate]
-                })
-            });
+            let own = &codes[row * c..(row + 1) * c];
+            let at_atom = number.is_none_or(|number| !features.is_present(number, own));
             match (known.numbers[i].is_nan(), at_atom || context.numbers[k]) {
                 (false, _) => Role::Given,
                 (true, true) => Role::Absent,

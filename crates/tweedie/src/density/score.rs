@@ -17,7 +17,8 @@ use crate::data::Dataset;
 use crate::dequantize::{Dequantization, Dequantizer, TruncatedNormal, Uniform};
 use crate::grid::SpacingConfig;
 use crate::likelihood::{
-    DivergenceKind, Estimate, Estimation, Estimator, Flag, SolverOptions, Summary, bits_per_dim,
+    DivergenceKind, Estimate, Estimation, Estimator, Flag, NOISE_LEVELS, SolverOptions, Summary,
+    bits_per_dim,
 };
 use crate::model::Denoiser;
 use crate::noise::Seed;
@@ -53,6 +54,9 @@ pub struct ScoreOptions {
     /// Where the flow of [`Dequantization::TruncatedNormal`] starts, a time of the process; by
     /// default where the noise is a third of the smallest half bin.
     pub start_time: Option<f64>,
+    /// The noise levels from which [`Estimator::OneStep`] takes its step; by default
+    /// [`NOISE_LEVELS`](crate::likelihood::NOISE_LEVELS).
+    pub noise_levels: Option<Vec<f64>>,
     /// How the divergence of the score is computed.
     pub divergence: Option<DivergenceKind>,
     /// Probes per row of a divergence by random probes.
@@ -79,6 +83,7 @@ impl Default for ScoreOptions {
             given: Vec::new(),
             dequantization: Dequantization::default(),
             start_time: None,
+            noise_levels: None,
             divergence: None,
             probes: None,
             solver: SolverOptions::default(),
@@ -115,6 +120,7 @@ impl ScoreOptions {
         }
         let mut given = self.solver.given();
         let others = [
+            ("noise_levels", self.noise_levels.is_some()),
             ("keep_unsolved", self.keep_unsolved),
             ("divergence", self.divergence.is_some()),
             ("probes", self.probes.is_some()),
@@ -123,6 +129,11 @@ impl ScoreOptions {
         check_taken(self.estimator, ("score", "estimator"), &given, |e| e.method().options())?;
         self.divergence(1)?;
         self.solver.check("score.solver")
+    }
+
+    /// The noise levels of one step.
+    fn levels(&self) -> Vec<f64> {
+        self.noise_levels.clone().unwrap_or(NOISE_LEVELS.to_vec())
     }
 
     /// The divergence, where one is requested.
@@ -284,7 +295,7 @@ impl Density {
     }
 
     /// Checks `options` against this density, and measures what the covariance needs.
-    fn ready_to_score(
+    pub(super) fn ready_to_score(
         &self,
         options: &ScoreOptions,
         watch: &mut dyn Watch,
@@ -299,13 +310,13 @@ impl Density {
         self.check_adaptive("score.estimator", options.estimator == Estimator::Ode)?;
         let batch = self.batch("score.batch_size", options.batch_size, ScoreOptions::BATCH)?;
         let covariance = options.covariance.unwrap_or(self.own_covariance());
-        if method.has_steps() {
+        if method.has_covariance() {
             self.prepare(covariance, batch, watch)?;
         }
         Ok((batch, covariance))
     }
 
-    fn estimation(
+    pub(super) fn estimation(
         &self,
         options: &ScoreOptions,
         covariance: CovarianceConfig,
@@ -325,11 +336,12 @@ impl Density {
         Ok(Estimation {
             estimator: options.estimator,
             draws: options.draws.max(method.least_draws()),
-            covariance: match method.has_steps() {
+            covariance: match method.has_covariance() {
                 true => self.covariance(covariance)?.into(),
                 false => Rc::new(Own),
             },
             grid,
+            noise_levels: options.levels(),
             divergence: options.divergence(8)?,
             solver: options.solver.clone(),
             keep_unsolved: options.keep_unsolved,
@@ -347,6 +359,7 @@ impl Density {
         let settings = Estimation {
             draws: options.draws.max(method.least_draws()),
             grid: vec![0.0; options.steps + 1],
+            noise_levels: options.levels(),
             ..Estimation::stepless(options.estimator)
         };
         let Some(evaluations) = method.evaluations(&settings) else {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Divergence, Estimator, LogLikelihood, ProbabilityFlow};
+use super::{Divergence, Estimator, LogLikelihood, NOISE_LEVELS, ProbabilityFlow};
 use crate::choice::choices;
 use crate::covariance::{Covariance, Own};
 use crate::model::Denoiser;
@@ -31,6 +31,11 @@ pub trait EstimatorMethod: Sync {
     /// Whether it takes steps down a grid, with a covariance.
     fn has_steps(&self) -> bool {
         false
+    }
+
+    /// Whether it takes the covariance of a step.
+    fn has_covariance(&self) -> bool {
+        self.has_steps()
     }
 
     /// Whether rows are the levels of images, scored as probabilities.
@@ -82,10 +87,12 @@ pub struct Estimation {
     pub estimator: Estimator,
     /// Draws per row: of the ELBO with a dequantisation each, of the bounds pairs (t, ε).
     pub draws: usize,
-    /// Covariance of the ELBO's steps.
+    /// Covariance of steps.
     pub covariance: Rc<dyn Covariance>,
     /// The times of the ELBO's steps, from 0 to the horizon.
     pub grid: Vec<f64>,
+    /// The noise levels from which one step is taken, as [`super::OneStep`] has them.
+    pub noise_levels: Vec<f64>,
     /// How the divergence of the score is computed; `None`: as the estimator does by default.
     pub divergence: Option<Divergence>,
     /// The solver of the probability flow.
@@ -109,6 +116,7 @@ impl Estimation {
             draws: 1,
             covariance,
             grid,
+            noise_levels: NOISE_LEVELS.to_vec(),
             divergence: None,
             solver: SolverOptions::default(),
             keep_unsolved: false,

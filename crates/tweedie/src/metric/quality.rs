@@ -55,6 +55,7 @@ use serde::{Deserialize, Serialize};
 pub use alpha_precision::{AlphaPrecision, alpha_precision};
 pub use c2st::{C2st, Detector, c2st};
 pub use closest_record::{ClosestRecord, closest_record};
+pub use ranking::{Auroc, auroc, average_precision};
 pub use shape::{ColumnShape, Shape, shape};
 pub use table::{Column, HOLE, Table, Values};
 pub use trend::{PairTrend, Trend, trend};

@@ -11,7 +11,7 @@ use crate::posterior::NoiseMoments;
 use crate::query::{CellLayout, CellTensors, Cells, Role, Times};
 use crate::schedule::Schedule;
 use crate::sym_matrix::SymMatrix;
-use crate::tensor::{sum_last, sum_over, to_vec};
+use crate::tensor::{squared_norm, sum_last, sum_over, to_vec};
 use crate::{Error, Result};
 
 /// `p(x, c) = Σ_k π_k N(x; m_k, S_k) Π_j p_k(c_j)`: within a component the numbers `x` are
@@ -407,6 +407,38 @@ impl MixedMixture {
         .to_kind(x.kind())
     }
 
+    /// `ln p_t(x_t)` of the targets among rows `x_t` `[b, d]` given the cells, nats, `[b]`, f64.
+    /// Every number that is no target has the density of its noise, `N(0, σ_t²)`.
+    pub fn log_density_at(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        times: &Times,
+        cells: &Cells,
+    ) -> Tensor {
+        let tensors = self.tensors(cells);
+        if tensors.all_targets {
+            let given = self.log_weights(&tensors.one_hot).log_softmax(-1, None::<Kind>);
+            let (x, given) = (x.to_kind(self.numbers.kind()), given.to_kind(self.numbers.kind()));
+            let found = self
+                .numbers
+                .diffused(&x, schedule, times, Some(&given), |at| [at.log_density])
+                .remove(0);
+            return found.to_kind(Kind::Double);
+        }
+        let mut parts = self.of_targets(x, schedule, times, tensors, |at| {
+            [at.log_density, squared_norm(&at.elsewhere)]
+        });
+        let (elsewhere, joint) = (parts.remove(1), parts.remove(0));
+        let count = |flags: &Tensor| sum_last(&flags.to_kind(Kind::Double));
+        let (targets, given) = (count(&tensors.targets), count(&tensors.given));
+        let (_, sigma) = times.marginal(schedule, x.device());
+        let of_noise = sigma.rows(&targets).square().log() + LN_2PI;
+        let others = -&targets + self.numbers.dim() as f64;
+        let of_others = (others * of_noise + elsewhere) * 0.5;
+        joint - (&targets + given) * (0.5 * LN_2PI) - self.log_density(cells) - of_others
+    }
+
     /// What `f` makes of the targets at their noise, the given numbers as they are, and the absent
     /// ones not at all.
     fn of_targets<const N: usize>(
@@ -434,6 +466,7 @@ impl MixedMixture {
             let seen = self.seen(&seen_at, &scale, &variance, &log_weights);
             f(Target {
                 noises: seen.solved * (&sigma * &targets).unsqueeze(1),
+                log_density: seen.log_joint.logsumexp([-1i64].as_slice(), false),
                 weights: seen.log_joint.softmax(-1, None::<Kind>),
                 factor: seen.factor,
                 elsewhere: (-&targets + 1.0) * &x / &sigma,
@@ -448,6 +481,9 @@ impl MixedMixture {
 struct Target {
     /// `ε̂` of each component, 0 where a number is no target, `[b, K, d]`.
     noises: Tensor,
+    /// `ln p` of targets, given numbers and categories, without the constant `−½ ln 2π` for each
+    /// number, `[b]`.
+    log_density: Tensor,
     /// Responsibilities, `[b, K]`.
     weights: Tensor,
     /// The Cholesky factor of `Σ`, `[b, K, d, d]`.

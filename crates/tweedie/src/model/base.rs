@@ -283,6 +283,38 @@ impl Base {
         }
     }
 
+    /// `ln b(x_j|x_{−j})` of each number, nats, `[b, d]`; `x` in the base's kind.
+    pub fn log_conditionals(&self, x: &Tensor) -> Tensor {
+        match self {
+            Base::Isotropic { mean, variance } => {
+                ((x - mean).square() / *variance + (LN_2PI + variance.ln())) * -0.5
+            }
+            Base::Mixture(mixture) => mixture.log_conditionals(x),
+            Base::Mixed(mixture) => mixture.numbers().log_conditionals(x),
+        }
+    }
+
+    /// `ln b_t(x_t)` of the base diffused exactly, nats, `[b]`; rows in the base's kind. Of a base
+    /// over numbers and categories it is that of the targets given the rest
+    /// ([`MixedMixture::log_density_at`]).
+    ///
+    /// # Panics
+    /// As [`Base::noise`].
+    pub fn log_density_at(&self, q: &Query, schedule: &dyn Schedule) -> Tensor {
+        let Query { x, times, .. } = q;
+        match self {
+            Base::Isotropic { mean, variance } => {
+                let d = self.dim() as f64;
+                let (alpha, sigma) = times.marginal(schedule, x.device());
+                let total = (alpha.square() * *variance + sigma.square()).rows(x);
+                let centred = *x - alpha.column(x) * mean;
+                (squared_norm(&centred) / &total + (total.log() + LN_2PI) * d) * -0.5
+            }
+            Base::Mixture(mixture) => mixture.log_density_at(x, schedule, times),
+            Base::Mixed(mixture) => mixture.log_density_at(x, schedule, times, cells_of(q)),
+        }
+    }
+
     /// The same base for computation on another device or in another kind.
     pub fn to(&self, device: Device, kind: Kind) -> Base {
         match self {

@@ -26,6 +26,11 @@ impl Denoiser for Headed<'_> {
         self.score.noise(&q.at(&x)).to_kind(q.x.kind())
     }
 
+    fn known_log_density(&self, q: &Query) -> Option<Tensor> {
+        let x = q.x.to_kind(self.score.space().kind);
+        self.score.known_log_density(&q.at(&x))
+    }
+
     /// `ε̂` carries no gradient, unless `x` is traced, for products with its Jacobian.
     fn moments(&self, q: &Query) -> NoiseMoments {
         let Some(head) = self.head else { return self.score.moments(q) };

@@ -495,6 +495,11 @@ impl Denoiser for Model {
         self.own_mode().moments(q)
     }
 
+    fn known_log_density(&self, q: &Query) -> Option<Tensor> {
+        let x = q.x.to_kind(Kind::Double);
+        Some(self.base.log_density_at(&q.at(&x), self.space.schedule()))
+    }
+
     fn split(&self) -> Option<Split<'_>> {
         InMode::split_of(self, Mode::default())
     }
@@ -641,6 +646,10 @@ impl Denoiser for InMode<'_> {
             None => moments,
             Some(targets) => NoiseMoments { cov: moments.cov.on(targets), ..moments },
         }
+    }
+
+    fn known_log_density(&self, q: &Query) -> Option<Tensor> {
+        self.model.known_log_density(q)
     }
 
     fn split(&self) -> Option<Split<'_>> {

@@ -43,6 +43,10 @@ impl Denoiser for Watched<'_> {
         }
     }
 
+    fn known_log_density(&self, q: &Query) -> Option<Tensor> {
+        self.model.known_log_density(q)
+    }
+
     fn split(&self) -> Option<Split<'_>> {
         let Split { known, correction } = self.model.split()?;
         let correction = Box::new(move |q: &Query| match (self.stop)() {

@@ -296,6 +296,13 @@ impl Prepared {
         }
     }
 
+    /// At most `limit` validation rows as their file has them, drawn as
+    /// [`Prepared::validation_rows`] are.
+    pub fn validation_table(&self, limit: usize) -> Dataset {
+        let (table, rows) = self.held_out(limit);
+        table.take(&rows)
+    }
+
     fn seed(&self) -> Seed {
         Seed(self.record.split_seed)
     }

@@ -139,6 +139,12 @@ impl Features {
         &self.scaling
     }
 
+    /// Whether a row with these codes of categories has the number: it is not at one of its atoms.
+    pub fn is_present(&self, number: &NumberFeature, codes: &[u32]) -> bool {
+        let at = |gate: usize| codes[gate] as usize + 1 == self.cells.categories[gate];
+        number.gate.is_none_or(at)
+    }
+
     /// Rows of a table, numbers on a grid dequantised uniformly; row `i` of them takes a uniform
     /// for each such number, absent or not, of stream `i` of `noise`.
     pub fn scaled(&self, table: &Dataset, rows: &[usize], noise: &mut Noise) -> FeatureRows {

@@ -2,7 +2,8 @@
 
 /// The area under the ROC curve with its standard error.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Auroc {
+pub struct Auroc {
+    /// From 0 to 1; ½ for scores that say nothing.
     pub value: f64,
     /// NaN with fewer than two positives or negatives.
     pub std_error: f64,
@@ -11,7 +12,7 @@ pub(super) struct Auroc {
 /// `P(s₊ > s₋) + ½ P(s₊ = s₋)` over pairs of a positive and a negative: the Mann–Whitney statistic,
 /// with DeLong, DeLong & Clarke-Pearson's standard error (1988, eqs. 5–7), of which the components
 /// come from ranks (Sun & Xu 2014). `None` without a positive or without a negative.
-pub(super) fn auroc(scores: &[f64], positive: &[bool]) -> Option<Auroc> {
+pub fn auroc(scores: &[f64], positive: &[bool]) -> Option<Auroc> {
     let select = |kind: bool| -> Vec<f64> {
         let chosen = scores.iter().zip(positive).filter(|(_, p)| **p == kind);
         chosen.map(|(s, _)| *s).collect()
@@ -37,6 +38,25 @@ pub(super) fn auroc(scores: &[f64], positive: &[bool]) -> Option<Auroc> {
     };
     let std_error = (variance(&of_positives) + variance(&of_negatives)).sqrt();
     Some(Auroc { value, std_error })
+}
+
+/// The area under the curve of precision over recall, by steps: the sum over the distinct scores `s`
+/// from the highest down of the share of positives that have `s`, times the precision of the rows
+/// at or above `s`. `None` without a positive or without a negative.
+pub fn average_precision(scores: &[f64], positive: &[bool]) -> Option<f64> {
+    let all = positive.iter().filter(|positive| **positive).count();
+    if all == 0 || all == positive.len() {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&i, &j| scores[j].total_cmp(&scores[i]));
+    let (mut area, mut found, mut seen) = (0.0, 0, 0);
+    for equals in order.chunk_by(|&i, &j| scores[i] == scores[j]) {
+        let own = equals.iter().filter(|&&i| positive[i]).count();
+        (found, seen) = (found + own, seen + equals.len());
+        area += own as f64 / all as f64 * found as f64 / seen as f64;
+    }
+    Some(area)
 }
 
 /// Ranks from 1; equal values share the mean of theirs.
@@ -83,6 +103,16 @@ mod tests {
         let variance = (0.0625 + 0.0625) / 2.0 + (0.0625 + 0.0625) / 2.0 / 3.0;
         assert!((found.std_error - f64::sqrt(variance)).abs() < 1e-12, "{found:?}");
         assert_eq!(auroc(&scores, &[true; 5]), None);
+    }
+
+    /// By hand: of the scores from the highest down the positives are the first and one of two
+    /// equals, at precisions 1 and 2/3.
+    #[test]
+    fn average_precision_by_hand() {
+        let scores = [0.9, 0.4, 0.4, 0.1];
+        let found = average_precision(&scores, &[true, true, false, false]).unwrap();
+        assert!((found - (0.5 + 0.5 * 2.0 / 3.0)).abs() < 1e-12, "{found}");
+        assert_eq!(average_precision(&scores, &[false; 4]), None);
     }
 
     /// The standard error is the spread of the area over samples, within a tenth, where 400 samples

@@ -212,3 +212,29 @@ fn parameters_come_back() {
     let wrong = MixedParameters { pmfs: vec![vec![0.5; 5]; 2], ..parameters };
     assert!(MixedMixture::from_parameters(&wrong).is_err());
 }
+
+/// The diffused distribution of a target given a number and a category, another number being
+/// absent, against a quadrature over `x_0`; numbers that are no targets have the density of their
+/// noise. Of targets alone it tends to that of the data.
+#[test]
+fn diffused_densities_are_exact() {
+    let (vp, t) = (Vp::default(), 0.3);
+    let (alpha, sigma) = (vp.alpha(t), vp.sigma(t));
+    let normal = |x: f64| (-0.5 * (x / sigma).powi(2) - 0.5 * LN_2PI - sigma.ln()).exp();
+    let roles = vec![Role::Target, Role::Given, Role::Absent];
+    let cells = Cells::new(layout(), vec![0.0, -0.4, 0.0], roles, vec![2, NONE]);
+    let xt = [0.7, 0.2, -0.5];
+    let found = mixture().log_density_at(&Tensor::from_slice2(&[xt]), &vp, &Times::All(t), &cells);
+    let given = density(&[HOLE, -0.4, HOLE], &[2, NONE]);
+    let target =
+        integral(|x| density(&[x, -0.4, HOLE], &[2, NONE]) * normal(xt[0] - alpha * x)) / given;
+    let expected = target * normal(xt[1]) * normal(xt[2]);
+    assert!((found.double_value(&[0]) - expected.ln()).abs() < 1e-9, "{found:?} {expected}");
+
+    let (x, codes) = ([0.3, -0.4, 0.8], vec![2, 0]);
+    let cells = Cells::targets(layout(), &x, codes.clone());
+    let near = Times::All(1e-7);
+    let found = mixture().log_density_at(&Tensor::from_slice2(&[x]), &vp, &near, &cells);
+    let expected = density(&x, &codes) / density(&[HOLE; 3], &codes);
+    assert!((found.double_value(&[0]) - expected.ln()).abs() < 1e-4, "{found:?} {expected}");
+}
