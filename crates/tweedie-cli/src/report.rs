@@ -117,7 +117,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (n, sampling) = (arguments.n, arguments.sampling(images));
     let samples = density.sample_beside(&rows, n, &sampling, &mut console)?;
     dir.remark_on_metrics()?.iter().for_each(|remark| say(quiet, remark.to_string()));
-    let found = Findings {
+    let mut found = Findings {
+        anomalies: Vec::new(),
         density: &density,
         facts: &facts,
         evaluation: &evaluation,
@@ -129,6 +130,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         remarks: Flags::here().remarks(density.run()),
         made: arguments.made(),
     };
+    found.anomalies = found.least_likely(&mut Console::new(true))?;
     let page = found.inputs();
     out.finish(html(&page).as_bytes())?;
     say(quiet, "done");

@@ -180,4 +180,9 @@ fn columns_given_others() {
     succeed(&["report", &run, "--steps", "5", "-n", "30"]);
     let page = read_to_string(dir.path().join("run/report.html")).unwrap();
     assert!(page.contains("The model is one of the other columns given kind, age"));
+    // what is given is no part of what makes a row unlikely
+    let listed = page.split("The least likely test rows").nth(1).unwrap();
+    let listed = listed.split("</table>").next().unwrap();
+    assert_eq!(listed.matches("height = ").count(), 10, "{listed}");
+    assert!(!listed.contains("age = "), "{listed}");
 }

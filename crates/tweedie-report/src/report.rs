@@ -16,6 +16,7 @@
 //! assert!(page.starts_with("<!DOCTYPE html>") && page.contains("is better than the model"));
 //! ```
 
+mod anomalies;
 mod base64;
 mod columns;
 mod figures;
@@ -26,6 +27,7 @@ mod verdict;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::plot::Series;
+pub use anomalies::Anomaly;
 pub use run::Findings;
 pub use verdict::{Difference, verdict};
 
@@ -148,6 +150,8 @@ pub struct ReportInputs {
     pub likelihood_vs_steps: Vec<Series>,
     /// Pictures: caption and the bytes of a PNG file.
     pub sheets: Vec<(String, Vec<u8>)>,
+    /// The least likely test rows of a table.
+    pub anomalies: Vec<Anomaly>,
     /// What was clipped, floored or flagged, with its count, one sentence each.
     pub flags: Vec<String>,
     /// Further remarks, one paragraph each.
@@ -186,6 +190,7 @@ pub fn html(inputs: &ReportInputs) -> String {
         ("How it was made", tables::summary(&inputs.about)),
         ("Training", figures::training(inputs)),
         (scores, html! { (figures::scores(inputs)) (tables::scores(inputs)) }),
+        ("The least likely test rows", anomalies::markup(&inputs.anomalies)),
         ("Likelihood against the number of steps", figures::likelihood_vs_steps(inputs)),
         ("Samples", figures::sheets(inputs)),
         ("Data and samples, pair by pair", figures::pairs(inputs)),

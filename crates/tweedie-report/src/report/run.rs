@@ -1,12 +1,15 @@
 //! What was found of a run, as its page shows it.
 
+use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
 use tweedie::data::{Dataset, Kind, Values};
 use tweedie::density::{Density, Evaluation, Line, Samples, Subject, TestRows};
 use tweedie::likelihood::Summary;
 use tweedie::metric::quality::Quality;
 use tweedie::run::Facts;
+use tweedie::watch::Watch;
 
+use super::anomalies::{self, Anomaly};
 use super::{Made, MetricPoint, ReportInputs, Scores, Shares, verdict};
 use crate::facts;
 use crate::plot::{Pictures, Series};
@@ -94,6 +97,8 @@ pub struct Findings<'a> {
     pub samples: &'a Samples,
     /// Steps of their sampler.
     pub steps: usize,
+    /// The least likely of the rows, where they are of a table: see [`Findings::least_likely`].
+    pub anomalies: Vec<Anomaly>,
     /// How rows are shown as pictures, where they are.
     pub pictures: Option<Pictures>,
     /// What has to be known beside any figure, a sentence each.
@@ -134,6 +139,18 @@ impl Findings<'_> {
     /// The unit of the figures.
     pub fn unit(&self) -> &'static str {
         if self.evaluation.images { "bits per dimension" } else { "nats per row" }
+    }
+
+    /// The least likely of the rows that were judged, of a table.
+    ///
+    /// # Errors
+    /// As [`Density::parts`].
+    pub fn least_likely(&self, watch: &mut dyn Watch) -> Result<Vec<Anomaly>> {
+        let is_large = self.evaluation.images || self.evaluation.latents;
+        match self.scores().first().filter(|_| !is_large) {
+            Some(scores) => anomalies::least_likely(self.density, self.rows, scores, watch),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The model's scores, its bound first.
@@ -317,6 +334,7 @@ impl Findings<'_> {
             lower_is_better: images,
             likelihood_vs_steps: self.curves(),
             sheets,
+            anomalies: self.anomalies.clone(),
             flags: self.flags(),
             notes,
         }

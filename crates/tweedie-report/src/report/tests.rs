@@ -97,6 +97,17 @@ fn categories_are_bars_and_quality_is_as_it_is_printed() {
 }
 
 #[test]
+fn anomalies_are_listed_with_their_cells() {
+    let cells = vec![("a<b".to_owned(), "7.5".to_owned(), -9.26), ("c".into(), "x&y".into(), -0.4)];
+    let anomalies = vec![Anomaly { row: 17, score: -12.345, cells }];
+    let page = html(&ReportInputs { anomalies, ..Default::default() });
+    check(&page);
+    for part in ["<td>17</td><td>−12.35</td>", "a&lt;b = 7.5 (−9.3), c = x&amp;y (−0.4)"] {
+        assert!(page.contains(part), "{part}");
+    }
+}
+
+#[test]
 fn what_is_not_finite_is_counted_in_figure_and_table() {
     let page = html(&full());
     assert!(page.contains("Values not shown: 1 not finite."));

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::column::{Cell, CellType};
+use super::dataset::Dataset;
 use super::formats::TableFormat;
 use super::output::OutputFile;
 use super::times::TimeFormat;
@@ -98,6 +99,19 @@ pub(super) fn write_frame(mut out: OutputFile, frame: &Frame) -> Result<()> {
     }
     format.write(&mut out, frame).map_err(Error::io(&path))?;
     out.commit()
+}
+
+impl Dataset {
+    /// The cell in a row and a column, both from 0, as a file of text has it; empty where it is
+    /// missing.
+    ///
+    /// # Panics
+    /// If there is no such row or column.
+    pub fn cell_text(&self, row: usize, k: usize) -> String {
+        let mut text = Vec::new();
+        format_styled(&mut text, &self.styles()[k], self.cell(row, k));
+        String::from_utf8_lossy(&text).into_owned()
+    }
 }
 
 /// Replaces `text` by that of one cell.
