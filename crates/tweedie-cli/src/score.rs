@@ -24,9 +24,9 @@ use test::TestArguments;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The columns log_likelihood and std_error are added to each row, in nats in the data's own units. \
---p-values adds p_value, the share of rows it was not trained on (itself among them) that score no \
-higher: of a row of the same distribution it is at most α with a probability of at most α, whatever \
-the model. --threshold adds anomaly.
+--p-values adds p_value, the share of rows it was not trained on (itself among them) that score \
+no higher: of a row of the same distribution it is at most α with a probability of at most α, \
+whatever the model. --threshold adds anomaly.
 
 For dequantised columns the density is that of the value with uniform noise over its bin; for a \
 run with classes it is that given the row's class, ln p(x|c). With --dequantization variational or \
@@ -57,11 +57,12 @@ pub struct Arguments {
     /// Steps of the ELBO
     #[arg(long, value_name = "K", default_value_t = ScoreOptions::default().steps)]
     steps: usize,
-    /// Independent draws per row (elbo, one-step), pairs (t, ε) per row (bound and bound-sm, at least 100)
+    /// Independent draws per row (elbo, one-step), pairs (t, ε) per row (bound and bound-sm, at
+    /// least 100)
     #[arg(long, value_name = "D", default_value_t = ScoreOptions::default().draws)]
     draws: usize,
-    /// Noise levels of one-step, one to five: standard deviations of the noise beside the signal, in
-    /// units in which columns have a spread near 1 [default: 0.1,0.3,1]
+    /// Noise levels of one-step, one to five: standard deviations of the noise beside the signal,
+    /// in units in which columns have a spread near 1 [default: 0.1,0.3,1]
     #[arg(long, value_name = "L,L,…", value_delimiter = ',')]
     noise_levels: Option<Vec<f64>>,
     /// Covariance of the ELBO's steps, and of one-step's [default: the head's]

@@ -36,9 +36,9 @@ impl Calibration {
         self.unsolved
     }
 
-    /// `(1 + #{i : s_i ≤ s})/(n + 1)` for calibration scores `s_i` (split-conformal; Vovk, Gammerman
-    /// & Shafer 2005): for a row that is exchangeable with the calibration rows the probability of a
-    /// p-value of at most `α` is at most `α`, whatever the model. NaN of NaN.
+    /// `(1 + #{i : s_i ≤ s})/(n + 1)` for calibration scores `s_i` (split-conformal; Vovk,
+    /// Gammerman & Shafer 2005): for a row that is exchangeable with the calibration rows the
+    /// probability of a p-value of at most `α` is at most `α`, whatever the model. NaN of NaN.
     pub fn p_value(&self, score: f64) -> f64 {
         if score.is_nan() {
             return f64::NAN;

@@ -25,8 +25,8 @@ use crate::{Error, Result};
 /// the base's `ln b(x_0)`, and where it is large to the log-density of a Gaussian; in between the
 /// model says what the base does not know.
 ///
-/// A level is `σ_t/α_t`: the standard deviation of the noise beside the signal, in network units, in
-/// which rows have a spread near 1.
+/// A level is `σ_t/α_t`: the standard deviation of the noise beside the signal, in network units,
+/// in which rows have a spread near 1.
 pub struct OneStep<'a> {
     reverse: Reverse<'a>,
     times: Vec<f64>,

@@ -40,9 +40,9 @@ pub fn auroc(scores: &[f64], positive: &[bool]) -> Option<Auroc> {
     Some(Auroc { value, std_error })
 }
 
-/// The area under the curve of precision over recall, by steps: the sum over the distinct scores `s`
-/// from the highest down of the share of positives that have `s`, times the precision of the rows
-/// at or above `s`. `None` without a positive or without a negative.
+/// The area under the curve of precision over recall, by steps: the sum over the distinct scores
+/// `s` from the highest down of the share of positives that have `s`, times the precision of the
+/// rows at or above `s`. `None` without a positive or without a negative.
 pub fn average_precision(scores: &[f64], positive: &[bool]) -> Option<f64> {
     let all = positive.iter().filter(|positive| **positive).count();
     if all == 0 || all == positive.len() {
