@@ -80,7 +80,8 @@ fn a_table_with_categories_and_holes() {
     succeed(&[&sample[..], &["--given", "kind=elm", "--given", "seen=2024-05-03"]].concat());
     let drawn = read_to_string(&samples).unwrap();
     assert!(drawn.lines().skip(1).all(|line| line.contains(",elm,2024-05-03,")), "{drawn}");
-    fail(&[&sample[..], &["--given", "kind=ash"]].concat(), 2, &["kind", "ash", "elm"]);
+    let ash = [&sample[..], &["--given", "kind=ash"]].concat();
+    fail(&ash, 2, &["--given: row 1, column `kind`", "ash", "elm"]);
     fail(&[&sample[..], &["--given", "bark=1"]].concat(), 2, &["--given", "bark"]);
     fail(&[&sample[..], &["--given", "kind"]].concat(), 2, &["COLUMN=CELL"]);
     assert_eq!(read_to_string(&samples).unwrap(), drawn);
@@ -100,8 +101,9 @@ fn a_table_with_categories_and_holes() {
     assert!(said.contains("the model's base") && said.contains("C2ST"), "{said}");
     fail(&[&judge[..], &["--metrics", "mmd"]].concat(), 2, &["--metrics", "nll or quality"]);
     fail(&[&judge[..], &["--target", "kind"]].concat(), 2, &["--target"]);
-    fail(&["encode", &run, &data, "-o", &at("z.npy")], 2, &["missing cells"]);
-    fail(&["dequantize", &run], 2, &["missing cells"]);
+    let encode = ["encode", &run, &data, "-o", &at("z.npy")];
+    fail(&encode, 2, &["mixed table", "train with data.types = numbers"]);
+    fail(&["dequantize", &run], 2, &["mixed table"]);
     fail(&["report", &run, "--shape", "2x2"], 2, &["--shape", "missing cells"]);
     succeed(&["report", &run, "--steps", "5", "-n", "60", "--rows", "20", "--no-ode"]);
     let page = std::fs::read_to_string(dir.path().join("run/report.html")).unwrap();

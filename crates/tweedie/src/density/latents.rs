@@ -127,7 +127,7 @@ impl Density {
         watch: &mut dyn Watch,
     ) -> Result<Latents> {
         options.solver.check("encode.solver")?;
-        self.check_numbers_alone("encode", "encode rows of numbers alone")?;
+        self.check_numbers_alone("encode", "train with data.types = numbers")?;
         let data = &self.run.data.conform(data.clone())?;
         let rows: Vec<usize> = (0..data.rows()).collect();
         let scaling = &self.run.data.scaling;
@@ -174,7 +174,7 @@ impl Density {
         watch: &mut dyn Watch,
     ) -> Result<Samples> {
         options.solver.check("decode.solver")?;
-        self.check_numbers_alone("decode", "decode latents of rows of numbers alone")?;
+        self.check_numbers_alone("decode", "train with data.types = numbers")?;
         let batch = self.batch("decode.batch_size", options.batch_size, SampleOptions::BATCH)?;
         let mut scaled = Vec::with_capacity(latents.values.numel());
         let (z, classes) = (&latents.values, latents.classes.as_deref());

@@ -123,7 +123,7 @@ impl Density {
         match self.run.data.schema {
             None => Ok(()),
             Some(_) => {
-                let problem = format!("{} is a run with categories or missing cells", self.name());
+                let problem = format!("{} is a run of a mixed table", self.name());
                 Err(Error::config(field, problem, remedy))
             }
         }
@@ -235,7 +235,8 @@ impl Density {
             let cell = cells.iter().find(|(given, _)| *given == name).map_or("", |(_, cell)| cell);
             RawColumn::cells(name, std::iter::repeat_n(cell, n))
         };
-        let table = RawTable::new(names.into_iter().map(column).collect())?;
+        let mut table = RawTable::new(names.into_iter().map(column).collect())?;
+        table.source = "sample.given".into();
         Dataset::of_raw(table, schema)
     }
 
