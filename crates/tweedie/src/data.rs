@@ -131,6 +131,7 @@ pub use output::{Abandoned, OutputFile, abandon_outputs};
 pub use place::Place;
 pub use raw::{RawColumn, RawTable};
 pub use read::read_numbers;
+pub(crate) use scaling::fit_values;
 pub use scaling::{
     ColumnScaling, Dequantize, Grid, Interval, LEAST_GAIN, MarginalChoice, Marginals, ScaledColumn,
     Scaling, ScalingOptions, Spline,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tweedie::data::{Dataset, RawColumn, RawTable, TypeOptions};
+use tweedie::data::{Dataset, Marginals, RawColumn, RawTable, TypeOptions};
 use tweedie::density::{
     Density, EvaluateOptions, Fill, FillOptions, FitOptions, Line, Metric, PartsOf, SampleOptions,
     ScoreOptions,
@@ -268,6 +268,27 @@ fn what_cannot_be_is_refused() {
     let isotropic = options(&path).set("base.kind", "isotropic");
     let refused = Density::fit_source(&isotropic, &mut Silent).map(drop).unwrap_err();
     assert_eq!(refused.option(), Some("base.kind"));
+}
+
+/// Hours and days have an edge at both ends, which a spline keeps without any bound.
+#[test]
+fn uniform_grids_stay_within_their_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hours.csv");
+    let mut text = String::from("hour,load\n");
+    for i in 0..1500 {
+        text += &format!("{},{:.3}\n", i * 7 % 24, f64::from(i * i % 613) / 61.3);
+    }
+    std::fs::write(&path, text).unwrap();
+    let density = Density::fit_source(&options(&path), &mut Silent).unwrap();
+    let choice = &density.run().data.marginals[0];
+    assert!(choice.both_edges && choice.marginals == Marginals::Gaussianize, "{choice:?}");
+    let samples = density.sample(2000, &SampleOptions { steps: 20, ..SampleOptions::default() });
+    let drawn = samples.unwrap().table.unwrap();
+    let hours: Vec<f64> = (0..2000).map(|row| drawn.column(0).unwrap().get(row)).collect();
+    // standardised, 7 % of them lay outside
+    let outside = hours.iter().filter(|&&hour| !(0.0..=23.0).contains(&hour)).count();
+    assert!(outside < 10, "{outside}");
 }
 
 /// Bounds are of the density: it integrates to 1 between them, no sample lies outside, and neither

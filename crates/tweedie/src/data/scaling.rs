@@ -15,6 +15,7 @@ use super::images::MOST_LEVELS;
 use super::latents::latent_columns;
 use crate::{Error, Result};
 
+pub(crate) use fit::fit_values;
 pub use fit::{Dequantize, ScalingOptions};
 pub use grid::Grid;
 pub(super) use grid::regular_grid;

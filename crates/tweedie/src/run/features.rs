@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::data::{
     Column, ColumnKind, ColumnScaling, Dataset, Dequantize, Grid, Interval, MarginalChoice,
-    MixedLayout, NumberFeature, ScaledColumn, Scaling, ScalingOptions, Schema, Values,
+    MixedLayout, NumberFeature, ScaledColumn, Scaling, ScalingOptions, Schema, fit_values,
 };
 use crate::noise::{Noise, Seed};
 use crate::query::{Batch, CellLayout, Cells, Columns, Condition, Role};
@@ -54,7 +54,7 @@ impl Features {
     /// Fits the maps on `rows` of a table with a schema, each on the numbers that are there.
     ///
     /// # Errors
-    /// As [`Scaling::choose`].
+    /// [`Error::Config`] for options that cannot be, and bounds with nothing between them.
     ///
     /// # Panics
     /// If the table has no schema.
@@ -69,13 +69,14 @@ impl Features {
             let remedy = "leave it out; data.types says what a column is";
             return Err(Error::config("data.scaling.dequantize", problem, remedy));
         }
+        options.check()?;
         let layout = MixedLayout::new(table.schema().expect("a table with a schema"));
         let encoded = layout.encode(table, rows);
         let (d, mut columns, mut choices) = (layout.numbers.len(), Vec::new(), Vec::new());
         for (k, number) in layout.numbers.iter().enumerate() {
             let present = encoded.numbers.iter().skip(k).step_by(d.max(1)).copied();
             let present: Vec<f32> = present.filter(|value| !value.is_nan()).collect();
-            let (map, choice) = fitted(number, present, options, seed)?;
+            let (map, choice) = fitted(number, &present, options, seed)?;
             columns.push(ScaledColumn { column: column_of(number), grid: number.grid, map });
             choices.extend(choice);
         }
@@ -230,57 +231,54 @@ fn column_of(number: &NumberFeature) -> Column {
     Column { name: number.name.clone(), kind }
 }
 
-/// The map of a number, fitted on its values, those of a grid with their noise, and how it was
-/// chosen. Fewer than two different values have no spread: one step of the grid, or 1, is a unit.
+/// The map of a number, fitted on its values, those of a grid with the noise in their bins, and how
+/// it was chosen. Fewer than two different values have no spread: one step of the grid, or 1, is a
+/// unit.
 fn fitted(
     number: &NumberFeature,
-    mut values: Vec<f32>,
+    values: &[f32],
     options: &ScalingOptions,
     seed: Seed,
 ) -> Result<(ColumnScaling, Option<MarginalChoice>)> {
-    if let Some(Grid { bin, .. }) = number.grid {
-        let noise = Noise::new(seed.derive(&number.name), 0..values.len() as u64).uniform(1);
-        values.iter_mut().zip(noise).for_each(|(value, u)| *value += (bin * (u - 0.5)) as f32);
-    }
-    let first = values.first().copied();
-    if values.iter().all(|&value| Some(value) == first) {
+    let (name, first) = (&number.name, values.first().copied());
+    let constant = || {
         let scale = number.grid.map_or(1.0, |grid| grid.bin);
-        let shift = first.unwrap_or_default().into();
-        return Ok((ColumnScaling::Affine { shift, scale }, None));
+        ColumnScaling::Affine { shift: first.unwrap_or_default().into(), scale }
+    };
+    // on a grid the noise within bins is a spread
+    let same = values.iter().all(|&value| Some(value) == first);
+    if values.is_empty() || number.grid.is_none() && same {
+        return Ok((constant(), None));
+    }
+    let mut values: Vec<f64> = values.iter().map(|&value| value.into()).collect();
+    if number.bounds == [None, None] {
+        let (map, choice) = fit_values(name, &values, number.grid, options);
+        return Ok((map.unwrap_or_else(constant), choice));
+    }
+    if let Some(Grid { bin, .. }) = number.grid {
+        let noise = Noise::new(seed.derive(name), 0..values.len() as u64).uniform(1);
+        values.iter_mut().zip(noise).for_each(|(value, u)| *value += bin * (u - 0.5));
     }
     let interval = interval_of(number, &values)?;
-    if let Some(interval) = &interval {
-        values.iter_mut().for_each(|value| *value = interval.forward((*value).into()).0 as f32);
-    }
-    let rows: Vec<usize> = (0..values.len()).collect();
-    let table = Dataset::of_columns(vec![(number.name.clone(), Values::Single(values))])?;
-    let (scaling, choices) = Scaling::choose(&table, &rows, options)?;
-    let map = scaling.map(0).clone();
-    let map = match interval {
-        Some(interval) => ColumnScaling::Bounded { interval, map: Box::new(map) },
-        None => map,
-    };
-    Ok((map, choices.into_iter().next()))
+    values.iter_mut().for_each(|value| *value = interval.forward(*value).0);
+    let (map, choice) = fit_values(name, &values, None, options);
+    let map = Box::new(map.unwrap_or_else(constant));
+    Ok((ColumnScaling::Bounded { interval, map }, choice))
 }
 
 /// Where the values of a bounded number are. A value at an end is taken for one at half the distance
 /// of the nearest other.
-fn interval_of(number: &NumberFeature, values: &[f32]) -> Result<Option<Interval>> {
+fn interval_of(number: &NumberFeature, values: &[f64]) -> Result<Interval> {
     let ends = number.feature_bounds();
     let present: Vec<f64> = ends.into_iter().flatten().collect();
-    if present.is_empty() {
-        return Ok(None);
-    }
-    let distances =
-        || values.iter().flat_map(|&v| present.iter().map(move |end| (f64::from(v) - end).abs()));
+    let distances = || values.iter().flat_map(|&v| present.iter().map(move |end| (v - end).abs()));
     let scale = distances().sum::<f64>() / (values.len() * present.len()) as f64;
     let nearest = distances().filter(|d| *d > 0.0).fold(f64::INFINITY, f64::min);
     let least = (0.5 * nearest).clamp(NEAREST * scale, 0.01 * scale);
-    let interval = Interval::new(ends, scale, least).map_err(|_| {
+    Interval::new(ends, scale, least).map_err(|_| {
         let problem = format!("nothing but the bounds themselves is left of `{}`", number.name);
         Error::config("data.table.bounds", problem, "give bounds with values between them")
-    })?;
-    Ok(Some(interval))
+    })
 }
 
 /// Training rows, and the questions that are drawn about them.

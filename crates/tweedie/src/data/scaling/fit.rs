@@ -104,18 +104,7 @@ impl Scaling {
             let problem = "there is no row to fit the scaling on";
             return Err(Error::data(table.called(), problem, "give more rows"));
         }
-        if options.knots < 2 {
-            let problem = format!("{} is too few", options.knots);
-            return Err(Error::config(
-                "data.scaling.knots",
-                problem,
-                "give at least 2; 64 is usual",
-            ));
-        }
-        if !(options.floor.is_finite() && options.floor >= 0.0) {
-            let problem = format!("{} is no length", options.floor);
-            return Err(Error::config("data.scaling.floor", problem, "give 0 or more"));
-        }
+        options.check()?;
         let columns = table.columns();
         if let Dequantize::Columns(names) = &options.dequantize
             && let Some(unknown) = names.iter().find(|n| !columns.iter().any(|c| c.name == **n))
@@ -128,6 +117,25 @@ impl Scaling {
         let fitted = columns.into_iter().enumerate().map(fit).collect::<Result<Vec<_>>>()?;
         let (columns, choices): (Vec<_>, Vec<_>) = fitted.into_iter().unzip();
         Ok((Scaling::Columns(columns), choices.into_iter().flatten().collect()))
+    }
+}
+
+impl ScalingOptions {
+    /// Refuses what no map can be fitted by.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.knots < 2 {
+            let problem = format!("{} is too few", self.knots);
+            return Err(Error::config(
+                "data.scaling.knots",
+                problem,
+                "give at least 2; 64 is usual",
+            ));
+        }
+        if !(self.floor.is_finite() && self.floor >= 0.0) {
+            let problem = format!("{} is no length", self.floor);
+            return Err(Error::config("data.scaling.floor", problem, "give 0 or more"));
+        }
+        Ok(())
     }
 }
 
@@ -155,17 +163,8 @@ fn fit_column(
             })?)
         }
     };
-    let at_most = |most: usize| {
-        let stride = rows.len().div_ceil(most);
-        rows.iter().step_by(stride).map(|&row| f64::from(values[row])).collect::<Vec<f64>>()
-    };
-    let choice = (options.marginals == Marginals::Auto)
-        .then(|| compared(&column.name, &at_most(COMPARED_ROWS), grid, options));
-    let map = match choice.as_ref().map_or(options.marginals, |choice| choice.marginals) {
-        Marginals::Gaussianize => gaussianized(at_most(SPLINE_ROWS), grid, options.knots),
-        Marginals::Standardize | Marginals::Auto => None,
-    };
-    let map = map.or_else(|| standardized(&at_most(usize::MAX), grid, options.floor));
+    let own: Vec<f64> = rows.iter().map(|&row| values[row].into()).collect();
+    let (map, choice) = fit_values(&column.name, &own, grid, options);
     let map = map.ok_or_else(|| {
         let (name, n) = (&column.name, rows.len());
         let problem = format!("column `{name}` is constant on the {n} rows of the training part");
@@ -173,6 +172,27 @@ fn fit_column(
         Error::data(table.called(), problem, remedy)
     })?;
     Ok((ScaledColumn { column, grid, map }, choice))
+}
+
+/// The map of a column of these values, without the noise within bins of the grid that they are on;
+/// none if they do not vary. And how [`Marginals::Auto`] chose it.
+pub(crate) fn fit_values(
+    name: &str,
+    values: &[f64],
+    grid: Option<Grid>,
+    options: &ScalingOptions,
+) -> (Option<ColumnScaling>, Option<MarginalChoice>) {
+    let at_most = |most: usize| {
+        let stride = values.len().div_ceil(most).max(1);
+        values.iter().step_by(stride).copied().collect::<Vec<f64>>()
+    };
+    let choice = (options.marginals == Marginals::Auto)
+        .then(|| compared(name, &at_most(COMPARED_ROWS), grid, options));
+    let map = match choice.as_ref().map_or(options.marginals, |choice| choice.marginals) {
+        Marginals::Gaussianize => gaussianized(at_most(SPLINE_ROWS), grid, options.knots),
+        Marginals::Standardize | Marginals::Auto => None,
+    };
+    (map.or_else(|| standardized(values, grid, options.floor)), choice)
 }
 
 /// The map to mean 0 and variance 1, noise within bins included; none if the values do not vary.
