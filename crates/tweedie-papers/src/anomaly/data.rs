@@ -85,12 +85,17 @@ pub(super) struct Halves {
 }
 
 impl Halves {
-    /// At most `rows` rows of a set; `noise` is that of [`Halves::tables`].
+    /// At most `rows` rows of a set, and an anomaly where none is among them; `noise` is that of [`Halves::tables`].
     pub fn of(set: &Set, (rows, noise): (usize, f64), seed: Seed) -> Result<Halves> {
         let all: Vec<usize> = (0..set.anomalous.len()).collect();
         let some = subset(&all, rows, seed.derive("rows"));
-        let (anomalies, normal): (Vec<usize>, Vec<usize>) =
+        let (mut anomalies, normal): (Vec<usize>, Vec<usize>) =
             some.into_iter().partition(|&row| set.anomalous[row]);
+        if anomalies.is_empty() {
+            // none was drawn, as of few rows of a set with few anomalies: one that there is
+            let all: Vec<usize> = all.into_iter().filter(|&row| set.anomalous[row]).collect();
+            anomalies = subset(&all, 1, seed.derive("anomaly"));
+        }
         let train = subset(&normal, normal.len().div_ceil(2), seed.derive("half"));
         let own: HashSet<usize> = train.iter().copied().collect();
         let held: Vec<usize> = normal.iter().copied().filter(|row| !own.contains(row)).collect();

@@ -42,6 +42,11 @@ fn anomalies_that_are_far_are_found() {
     let mean = halves.train.mean_dim([0i64].as_slice(), false, None::<Kind>);
     assert!(to_vec(&mean).iter().all(|mean| mean.abs() < 1e-12));
     assert_eq!(Halves::of(&set, (50, 0.05), Seed(1)).unwrap().rows().iter().sum::<usize>(), 50);
+    // few rows of a set with one anomaly have it all the same
+    let rare = Set::of("rare", normals(300, 5), (0..300).map(|i| i == 299).collect());
+    for seed in 0..5 {
+        assert_eq!(Halves::of(&rare, (20, 0.05), Seed(seed)).unwrap().rows()[2], 1);
+    }
     let settings = Anomaly { seconds: 1.0, steps: 4, draws: 1, noise: 0.05, ..Anomaly::default() };
     let found = detector::scores(&settings, &halves, Seed(2)).unwrap();
     assert_eq!(found.iter().map(|scored| scored.0).collect::<Vec<_>>(), Detector::ALL);
