@@ -339,6 +339,8 @@ mod tests {
             "size",
             "split_seed",
             "types",
+            "bounds",
+            "context",
             "network",
         ];
         for flag in FLAGS.iter().filter(|flag| !flag.path.is_empty()) {
