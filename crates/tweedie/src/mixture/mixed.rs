@@ -1,5 +1,7 @@
 //! Mixtures over rows of numbers and categories.
 
+mod targets;
+
 use tch::{Device, Kind, Tensor};
 
 use serde::{Deserialize, Serialize};
@@ -352,37 +354,19 @@ impl MixedMixture {
                 }
             };
         }
-        self.moments_by_factors(x, schedule, times, tensors, full)
+        self.moments_of_patterns(x, schedule, times, cells, full)
     }
 
-    /// [`MixedMixture::moments`] by a factorisation for each row and component.
-    fn moments_by_factors(
+    /// [`MixedMixture::moments`] by the parts that numbers have, whatever they are.
+    fn moments_of_patterns(
         &self,
         x: &Tensor,
         schedule: &dyn Schedule,
         times: &Times,
-        tensors: &CellTensors,
+        cells: &Cells,
         full: bool,
     ) -> NoiseMoments {
-        let mut parts = self.of_targets(x, schedule, times, tensors, |at| {
-            let noise = sum_over(&(&at.noises * at.weights.unsqueeze(-1)), 1);
-            let apart = (&at.noises - noise.unsqueeze(1)) * at.weights.sqrt().unsqueeze(-1);
-            // within: I − σ² Σ⁻¹ on the targets
-            let inverse = at.factor.cholesky_inverse(false);
-            let weights = at.weights.unsqueeze(-1);
-            let g = if full {
-                let mean = sum_over(&(inverse * weights.unsqueeze(-1)), 1);
-                let between = apart.transpose(1, 2).matmul(&apart);
-                let both = at.targets.unsqueeze(2) * at.targets.unsqueeze(1);
-                let within = mean * at.sigma2.view([-1, 1, 1]) * both;
-                Tensor::eye(self.numbers.dim(), (Kind::Double, x.device())) - within + between
-            } else {
-                let mean = sum_over(&(inverse.diagonal(0, 2, 3) * weights), 1);
-                let between = sum_over(&apart.square(), 1);
-                -(mean * at.sigma2.unsqueeze(-1) * &at.targets) + 1.0 + between
-            };
-            [at.placed(noise), g]
-        });
+        let mut parts = self.of_targets(x, schedule, times, cells, |asked| asked.moments(full));
         let (g, noise) = (parts.remove(1).to_kind(x.kind()), parts.remove(0).to_kind(x.kind()));
         NoiseMoments::new(noise, if full { SymMatrix::Full(g) } else { SymMatrix::Diagonal(g) })
     }
@@ -400,11 +384,8 @@ impl MixedMixture {
             let log_weights = self.log_weights(&tensors.one_hot).to_kind(x.kind());
             return self.numbers.noise_given(x, schedule, times, Some(&log_weights));
         }
-        self.of_targets(x, schedule, times, tensors, |at| {
-            [at.placed(sum_over(&(&at.noises * at.weights.unsqueeze(-1)), 1))]
-        })
-        .remove(0)
-        .to_kind(x.kind())
+        let noise = self.of_targets(x, schedule, times, cells, |asked| [asked.noise()]).remove(0);
+        noise.to_kind(x.kind())
     }
 
     /// `ln p_t(x_t)` of the targets among rows `x_t` `[b, d]` given the cells, nats, `[b]`, f64.
@@ -426,8 +407,8 @@ impl MixedMixture {
                 .remove(0);
             return found.to_kind(Kind::Double);
         }
-        let mut parts = self.of_targets(x, schedule, times, tensors, |at| {
-            [at.log_density, squared_norm(&at.elsewhere)]
+        let mut parts = self.of_targets(x, schedule, times, cells, |asked| {
+            [asked.log_density.shallow_clone(), squared_norm(&asked.elsewhere())]
         });
         let (elsewhere, joint) = (parts.remove(1), parts.remove(0));
         let count = |flags: &Tensor| sum_last(&flags.to_kind(Kind::Double));
@@ -437,69 +418,6 @@ impl MixedMixture {
         let others = -&targets + self.numbers.dim() as f64;
         let of_others = (others * of_noise + elsewhere) * 0.5;
         joint - (&targets + given) * (0.5 * LN_2PI) - self.log_density(cells) - of_others
-    }
-
-    /// What `f` makes of the targets at their noise, the given numbers as they are, and the absent
-    /// ones not at all.
-    fn of_targets<const N: usize>(
-        &self,
-        x: &Tensor,
-        schedule: &dyn Schedule,
-        times: &Times,
-        tensors: &CellTensors,
-        f: impl Fn(Target) -> [Tensor; N],
-    ) -> Vec<Tensor> {
-        let x = &x.to_kind(Kind::Double);
-        let (alpha, sigma) = times.marginal(schedule, x.device());
-        let (alpha, sigma) = (alpha.rows(x), sigma.rows(x));
-        let exact = |x: &Tensor| x.to_kind(Kind::Double);
-        let (targets, given) = (exact(&tensors.targets), exact(&tensors.given));
-        by_blocks(x, self.each(), |start, rows| {
-            let part = |x: &Tensor| x.narrow(0, start, rows);
-            let (x, targets, given) = (part(x), part(&targets), part(&given));
-            let (alpha, sigma) = (part(&alpha).unsqueeze(-1), part(&sigma).unsqueeze(-1));
-            let sigma2 = sigma.square();
-            let scale = &targets * alpha + &given;
-            let variance = &targets * &sigma2 + (-&targets - &given + 1.0);
-            let seen_at = &x * &targets + part(&tensors.numbers);
-            let log_weights = self.log_weights(&part(&tensors.one_hot));
-            let seen = self.seen(&seen_at, &scale, &variance, &log_weights);
-            f(Target {
-                noises: seen.solved * (&sigma * &targets).unsqueeze(1),
-                log_density: seen.log_joint.logsumexp([-1i64].as_slice(), false),
-                weights: seen.log_joint.softmax(-1, None::<Kind>),
-                factor: seen.factor,
-                elsewhere: (-&targets + 1.0) * &x / &sigma,
-                sigma2: sigma2.squeeze_dim(-1),
-                targets,
-            })
-        })
-    }
-}
-
-/// The targets of rows seen from every component.
-struct Target {
-    /// `ε̂` of each component, 0 where a number is no target, `[b, K, d]`.
-    noises: Tensor,
-    /// `ln p` of targets, given numbers and categories, without the constant `−½ ln 2π` for each
-    /// number, `[b]`.
-    log_density: Tensor,
-    /// Responsibilities, `[b, K]`.
-    weights: Tensor,
-    /// The Cholesky factor of `Σ`, `[b, K, d, d]`.
-    factor: Tensor,
-    /// 1 at targets, else 0, `[b, d]`.
-    targets: Tensor,
-    /// `x_t/σ_t` where a number is no target, else 0, `[b, d]`.
-    elsewhere: Tensor,
-    /// `σ_t²`, `[b]`.
-    sigma2: Tensor,
-}
-
-impl Target {
-    /// `ε̂` of all numbers, from that of the targets.
-    fn placed(&self, noise: Tensor) -> Tensor {
-        noise + &self.elsewhere
     }
 }
 

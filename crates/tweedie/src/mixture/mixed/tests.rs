@@ -179,24 +179,45 @@ fn moments_are_derivatives_of_the_conditional_density() {
     let alone = mixture().noise(&own, &schedule, &times, &cells);
     assert!((alone - &found.noise).abs().max().double_value(&[]) < 1e-12);
 
-    // all numbers targets: by the shared eigenvectors, as by the general way with an absent number
-    // that is independent of the rest
+    // all numbers targets: by the shared eigenvectors, as by the general way
     let all = Cells::targets(layout(), &[0.0; 3], codes.to_vec());
     let fast = mixture().moments(&own, &schedule, &times, &all, true);
-    let tensors = CellTensors { all_targets: false, ..copy(all.tensors(Device::Cpu)) };
-    let slow = mixture().moments_by_factors(&own, &schedule, &times, &tensors, true);
+    let slow = mixture().moments_of_patterns(&own, &schedule, &times, &all, true);
     assert!((fast.noise - slow.noise).abs().max().double_value(&[]) < 1e-10);
     let gap = fast.cov.to_dense() - slow.cov.to_dense();
     assert!(gap.abs().max().double_value(&[]) < 1e-10);
 }
 
-fn copy(tensors: &CellTensors) -> CellTensors {
-    CellTensors {
-        targets: tensors.targets.shallow_clone(),
-        given: tensors.given.shallow_clone(),
-        numbers: tensors.numbers.shallow_clone(),
-        one_hot: tensors.one_hot.shallow_clone(),
-        all_targets: tensors.all_targets,
+/// Rows of every pattern in one batch have what each has by itself, in their order, at times of
+/// their own, with and without anything given or asked.
+#[test]
+fn rows_of_all_patterns_are_each_their_own() {
+    let schedule = Vp::default();
+    let roles = [Role::Target, Role::Given, Role::Absent];
+    let of = |i: usize| [roles[i % 3], roles[i / 3 % 3], roles[i / 9 % 3]];
+    let order: Vec<usize> = (0..54).map(|i| i * 11 % 54).collect();
+    let cells = Cells::new(
+        layout(),
+        order.iter().flat_map(|&i| [0.1 * i as f64, -0.7, 0.4]).collect(),
+        order.iter().flat_map(|&i| of(i)).collect(),
+        order.iter().flat_map(|&i| [if i < 27 { 1 } else { NONE }, 1]).collect(),
+    );
+    let x = Noise::new(Seed(4), 0..54).normal(3, Kind::Double, Device::Cpu);
+    let t: Vec<f64> = (0..54).map(|i| 0.01 + 0.018 * f64::from(i)).collect();
+    let times = Times::each(t.clone());
+    let together = [true, false].map(|full| mixture().moments(&x, &schedule, &times, &cells, full));
+    let density = mixture().log_density_at(&x, &schedule, &times, &cells);
+    for i in 0..54 {
+        let (one, own) = (cells.rows(i..i + 1), x.narrow(0, i as i64, 1));
+        let alone = mixture().moments(&own, &schedule, &Times::All(t[i]), &one, true);
+        let near = |a: Tensor, b: Tensor| (a - b).abs().max().double_value(&[]) < 1e-10;
+        let row = |x: &Tensor| x.narrow(0, i as i64, 1);
+        assert!(near(row(&together[0].noise), alone.noise.shallow_clone()), "row {i}");
+        assert!(near(row(&together[1].noise), alone.noise), "row {i}");
+        assert!(near(row(&together[0].cov.to_dense()), alone.cov.to_dense()), "row {i}");
+        assert!(near(row(&together[1].cov.diagonal()), alone.cov.diagonal()), "row {i}");
+        let one = mixture().log_density_at(&own, &schedule, &Times::All(t[i]), &one);
+        assert!(near(row(&density), one), "row {i}");
     }
 }
 

@@ -1,0 +1,275 @@
+//! The numbers that are asked about, given others. Rows of which the same numbers are asked about
+//! and the same given share all matrices of a component: what is given shifts its mean alone.
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor};
+
+use super::MixedMixture;
+use crate::mixture::by_blocks;
+use crate::query::{Cells, Role, Times};
+use crate::schedule::Schedule;
+use crate::tensor::{sum_last, sum_over};
+
+/// Rows with the same parts of all numbers.
+struct Pattern {
+    /// The numbers that are targets, and those that are given, increasing.
+    targets: Vec<i64>,
+    given: Vec<i64>,
+    /// The rows, increasing.
+    rows: Vec<i64>,
+}
+
+impl Pattern {
+    /// The patterns of all rows.
+    fn all(cells: &Cells) -> Vec<Pattern> {
+        let mut rows_of: BTreeMap<Vec<u8>, Vec<i64>> = BTreeMap::new();
+        for (row, roles) in cells.roles().chunks_exact(cells.layout().numbers).enumerate() {
+            let key = roles.iter().map(|role| match role {
+                Role::Target => 0,
+                Role::Given => 1,
+                Role::Absent => 2,
+            });
+            rows_of.entry(key.collect()).or_default().push(row as i64);
+        }
+        let with = |key: &[u8], part: u8| -> Vec<i64> {
+            let own = key.iter().enumerate().filter(|(_, own)| **own == part);
+            own.map(|(k, _)| k as i64).collect()
+        };
+        let pattern = |(key, rows): (Vec<u8>, Vec<i64>)| Pattern {
+            targets: with(&key, 0),
+            given: with(&key, 1),
+            rows,
+        };
+        rows_of.into_iter().map(pattern).collect()
+    }
+}
+
+/// What the components say of targets given other numbers, all in f64.
+struct Conditional {
+    /// `m_T`, `[K, t, 1]`.
+    means: Tensor,
+    /// Eigenvalues `[K, t, 1]` and eigenvectors `[K, t, t]` of `S_TT − S_TG S_GG⁻¹ S_GT`.
+    values: Tensor,
+    vectors: Tensor,
+    /// Where numbers are given.
+    given: Option<Given>,
+}
+
+/// Numbers that are given.
+struct Given {
+    /// `m_G`, `[K, g, 1]`.
+    means: Tensor,
+    /// The Cholesky factor `L` of `S_GG`, `[K, g, g]`, and half the logarithm of its determinant's
+    /// square, `[K, 1]`.
+    factor: Tensor,
+    half_log_det: Tensor,
+    /// `L⁻¹ S_GT`, `[K, g, t]`.
+    gain: Tensor,
+}
+
+/// Some rows of one pattern, seen from every component.
+pub(super) struct Asked {
+    /// The rows `x_t`, `[r, d]`.
+    x: Tensor,
+    /// `σ_t`, `[r, 1]`.
+    sigma: Tensor,
+    /// The numbers that are targets.
+    targets: Tensor,
+    /// Responsibilities, `[K, r]`.
+    weights: Tensor,
+    /// `ln p` of targets, given numbers and categories, without the constant `−½ ln 2π` for each
+    /// number, `[r]`.
+    pub log_density: Tensor,
+    /// `ε̂` of each component in its eigenbasis, `[K, t, r]`.
+    turned: Tensor,
+    /// `α² λ/(α² λ + σ²)`, `[K, t, r]`.
+    shrunk: Tensor,
+    /// `[K, t, t]`.
+    vectors: Tensor,
+}
+
+impl Asked {
+    /// `x_t/σ_t` where a number is no target, 0 where it is, `[r, d]`.
+    pub fn elsewhere(&self) -> Tensor {
+        (&self.x / &self.sigma).index_fill(1, &self.targets, 0.0)
+    }
+
+    /// `ε̂` of each component, `[K, t, r]`, and their mean, `[t, r]`.
+    fn noises(&self) -> (Tensor, Tensor) {
+        let each = self.vectors.matmul(&self.turned);
+        let mean = sum_over(&(&each * self.weights.unsqueeze(1)), 0);
+        (each, mean)
+    }
+
+    fn placed(&self, mean: &Tensor) -> Tensor {
+        (&self.x / &self.sigma).index_copy(1, &self.targets, &mean.transpose(0, 1))
+    }
+
+    /// `ε̂` of the targets, `x_t/σ_t` elsewhere, `[r, d]`.
+    pub fn noise(&self) -> Tensor {
+        self.placed(&self.noises().1)
+    }
+
+    /// [`Asked::noise`], and `G` `[r, d, d]`, or its diagonal `[r, d]`: within components plus
+    /// between them; that of numbers that are no targets is the identity's.
+    pub fn moments(&self, full: bool) -> [Tensor; 2] {
+        let (each, mean) = self.noises();
+        let (t, d) = (self.targets.size()[0], self.x.size()[1]);
+        if t == 0 {
+            let ones = self.x.ones_like();
+            return [self.placed(&mean), if full { ones.diag_embed(0, 1, 2) } else { ones }];
+        }
+        let rows = self.vectors.transpose(1, 2).reshape([-1, t]);
+        let within = (&self.shrunk * self.weights.unsqueeze(1)).flatten(0, 1).transpose(0, 1);
+        let apart = (each - &mean) * self.weights.sqrt().unsqueeze(1);
+        let places = &self.targets;
+        let g = if full {
+            let squares = (rows.unsqueeze(2) * rows.unsqueeze(1)).flatten(1, 2);
+            let root = apart.permute([2, 1, 0]);
+            let own = within.matmul(&squares).view([-1, t, t]) + root.matmul(&root.transpose(1, 2));
+            let unit = |n: i64| Tensor::eye(n, (own.kind(), own.device()));
+            let change = own.shallow_clone() - unit(t);
+            let wide = change.new_zeros([own.size()[0], t, d], (own.kind(), own.device()));
+            let wide = wide.index_copy(2, places, &change);
+            let square = wide.new_zeros([own.size()[0], d, d], (own.kind(), own.device()));
+            square.index_copy(1, places, &wide) + unit(d)
+        } else {
+            let own = within.matmul(&rows.square()) + sum_over(&apart.square(), 0).transpose(0, 1);
+            self.x.ones_like().index_copy(1, places, &own)
+        };
+        [self.placed(&mean), g]
+    }
+}
+
+impl MixedMixture {
+    fn conditional(&self, pattern: &Pattern) -> Conditional {
+        let index = |places: &[i64]| Tensor::from_slice(places).to_device(self.means.device());
+        let (targets, given) = (index(&pattern.targets), index(&pattern.given));
+        let block = |rows: &Tensor, columns: &Tensor| {
+            self.covariances.index_select(1, rows).index_select(2, columns)
+        };
+        let mean = |places: &Tensor| self.means.index_select(1, places).unsqueeze(-1);
+        let mut covariance = block(&targets, &targets);
+        let given = (!pattern.given.is_empty()).then(|| {
+            let factor = block(&given, &given).linalg_cholesky(false);
+            let across = block(&given, &targets);
+            let gain = factor.linalg_solve_triangular(&across, false, true, false);
+            covariance = &covariance - gain.transpose(1, 2).matmul(&gain);
+            let half_log_det = sum_last(&factor.diagonal(0, 1, 2).log()).unsqueeze(-1);
+            Given { means: mean(&given), factor, half_log_det, gain }
+        });
+        let (values, vectors) = match pattern.targets.is_empty() {
+            true => (covariance.diagonal(0, 1, 2).shallow_clone(), covariance),
+            false => covariance.linalg_eigh("L"),
+        };
+        // what is nearly determined by the given numbers may come out below 0
+        let values = values.clamp_min(0.0).unsqueeze(-1);
+        Conditional { means: mean(&targets), values, vectors, given }
+    }
+
+    /// What `f` makes of rows `x_t` `[b, d]` in f64 given the cells, pattern by pattern, put
+    /// together in the order of the rows.
+    pub(super) fn of_targets<const N: usize>(
+        &self,
+        x: &Tensor,
+        schedule: &dyn Schedule,
+        times: &Times,
+        cells: &Cells,
+        f: impl Fn(&Asked) -> [Tensor; N],
+    ) -> Vec<Tensor> {
+        let x = &x.to_kind(Kind::Double);
+        let (alpha, sigma) = times.marginal(schedule, x.device());
+        let (alpha, sigma) = (alpha.rows(x), sigma.rows(x));
+        let tensors = self.tensors(cells);
+        let log_weights = self.log_weights(&tensors.one_hot);
+        let patterns = Pattern::all(cells);
+        let mut parts: Vec<Vec<Tensor>> = Vec::new();
+        for pattern in &patterns {
+            let index = |places: &[i64]| Tensor::from_slice(places).to_device(x.device());
+            let rows = index(&pattern.rows);
+            let (targets, given) = (index(&pattern.targets), index(&pattern.given));
+            let of_rows = |x: &Tensor| x.index_select(0, &rows);
+            let (x, alpha, sigma) = (of_rows(x), of_rows(&alpha), of_rows(&sigma));
+            let (numbers, log_weights) = (of_rows(&tensors.numbers), of_rows(&log_weights));
+            let conditional = self.conditional(pattern);
+            let each = self.numbers.components() * self.numbers.dim();
+            parts.push(by_blocks(&x, each, |start, count| {
+                let part = |x: &Tensor| x.narrow(0, start, count);
+                let known = part(&numbers).index_select(1, &given).transpose(0, 1);
+                let seen = Seen {
+                    x: part(&x),
+                    alpha: part(&alpha),
+                    sigma: part(&sigma),
+                    known,
+                    log_weights: part(&log_weights).transpose(0, 1),
+                };
+                f(&conditional.asked(seen, &targets))
+            }));
+        }
+        let order: Vec<i64> = patterns.iter().flat_map(|pattern| &pattern.rows).copied().collect();
+        let back = Tensor::from_slice(&order).argsort(0, false).to_device(x.device());
+        let together = |i: usize| {
+            let all: Vec<&Tensor> = parts.iter().map(|part| &part[i]).collect();
+            Tensor::cat(&all, 0).index_select(0, &back)
+        };
+        match patterns.is_empty() {
+            // no row: a batch of none has the shapes all the same
+            true => {
+                let none = Tensor::zeros([0], (Kind::Int64, Device::Cpu));
+                let nothing = Pattern { targets: vec![], given: vec![], rows: vec![] };
+                let seen = Seen {
+                    x: x.shallow_clone(),
+                    alpha,
+                    sigma,
+                    known: x.narrow(1, 0, 0).transpose(0, 1),
+                    log_weights: log_weights.transpose(0, 1),
+                };
+                f(&self.conditional(&nothing).asked(seen, &none.to_device(x.device()))).into()
+            }
+            false => (0..N).map(together).collect(),
+        }
+    }
+}
+
+/// Rows of a pattern.
+struct Seen {
+    /// `[r, d]`.
+    x: Tensor,
+    /// `[r]`.
+    alpha: Tensor,
+    sigma: Tensor,
+    /// The given numbers, `[g, r]`.
+    known: Tensor,
+    /// `ln π_k Π_j p_k(c_j)`, `[K, r]`.
+    log_weights: Tensor,
+}
+
+impl Conditional {
+    fn asked(&self, seen: Seen, targets: &Tensor) -> Asked {
+        let Seen { x, alpha, sigma, known, log_weights } = seen;
+        let (mut means, mut log_joint) = (self.means.shallow_clone(), log_weights);
+        if let Some(Given { means: of_given, factor, half_log_det, gain }) = &self.given {
+            let white = factor.linalg_solve_triangular(&(known - of_given), false, true, false);
+            // m_T + S_TG S_GG⁻¹ (x_G − m_G)
+            means = means + gain.transpose(1, 2).matmul(&white);
+            log_joint = log_joint - sum_over(&white.square(), 1) * 0.5 - half_log_det;
+        }
+        let own = x.index_select(1, targets).transpose(0, 1);
+        let turned = self.vectors.transpose(1, 2).matmul(&(own - means * &alpha));
+        let signal = &self.values * alpha.square();
+        let variance = &signal + sigma.square();
+        let quad = turned.square() / &variance + variance.log();
+        let log_joint = log_joint - sum_over(&quad, 1) * 0.5;
+        Asked {
+            log_density: log_joint.logsumexp([0i64].as_slice(), false),
+            weights: log_joint.softmax(0, None::<Kind>),
+            turned: turned * &sigma / &variance,
+            shrunk: signal / variance,
+            vectors: self.vectors.shallow_clone(),
+            targets: targets.shallow_clone(),
+            sigma: sigma.unsqueeze(-1),
+            x,
+        }
+    }
+}
