@@ -181,8 +181,8 @@ pub const FLAGS: &[Flag] = &[
         "The least or greatest value that a column of numbers or dates can have, of a mixed table: \
         no sample lies outside, and a cell that does is an error [default: none]"),
     flag(DATA, "context", "data.context", "A,B,…", List,
-        "Columns of a mixed table that are always given: the model is one of the others given these, \
-        p(others | A, B, …) [default: none]"),
+        "Columns of a mixed table that are always given: the model is one of the others given \
+        these, p(others | A, B, …) [default: none]"),
     flag(DATA, "missing", "data.table.missing", "WHAT", Names(values::<Missing>),
         "Missing cells: trained on and scored by what is there, an error, or their rows dropped \
          and counted [default: model]"),

@@ -85,7 +85,8 @@ pub(super) struct Halves {
 }
 
 impl Halves {
-    /// At most `rows` rows of a set, and an anomaly where none is among them; `noise` is that of [`Halves::tables`].
+    /// At most `rows` rows of a set, and an anomaly where none is among them; `noise` is that of
+    /// [`Halves::tables`].
     pub fn of(set: &Set, (rows, noise): (usize, f64), seed: Seed) -> Result<Halves> {
         let all: Vec<usize> = (0..set.anomalous.len()).collect();
         let some = subset(&all, rows, seed.derive("rows"));

@@ -24,8 +24,8 @@ pub struct Anomaly {
     pub cells: Vec<(String, String, f64)>,
 }
 
-/// The least likely of `rows`, whose log-likelihoods are `scores`, with the cells that are the least
-/// likely given the others under the model's base.
+/// The least likely of `rows`, whose log-likelihoods are `scores`, with the cells that are the
+/// least likely given the others under the model's base.
 ///
 /// # Errors
 /// As [`Density::parts`].

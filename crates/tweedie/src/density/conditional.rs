@@ -183,16 +183,11 @@ impl Density {
         let open: Vec<usize> = (0..data.rows()).filter(is_open).collect();
         let mut summaries: Vec<Summary> =
             columns.iter().map(|values| Summary::of(values, fill)).collect();
-        for (part, rows) in open.chunks((AT_ONCE / m).max(1)).enumerate() {
-            let seed = Seed(sampling.seed).derive(&format!("part {part}")).0;
-            let sampling = SampleOptions { seed, ..sampling.clone() };
-            let drawn = self.sample_given(&data.take(&repeated(rows, m)), &sampling, watch)?;
-            let drawn = drawn.table.expect("a table of samples");
+        self.each_part((&data, &open, m), sampling, watch, |rows, drawn| {
             for (k, summary) in summaries.iter_mut().enumerate() {
-                let draws = drawn.column(k).expect("the table's columns");
-                summary.add(rows, draws, m);
+                summary.add(rows, drawn.column(k).expect("the table's columns"), m);
             }
-        }
+        })?;
         let filled = summaries.iter().zip(&columns).map(|(summary, own)| summary.filled(own));
         let filled = data.with_values(filled.collect());
         let schema = data.schema().expect("a table with a schema");
@@ -213,6 +208,24 @@ impl Density {
         Ok(self.table_of_samples(table, Clipped::default()))
     }
 
+    /// Calls `f` with some of `rows` of `data` and `m` draws of each, one after the other, until all
+    /// are done: no more draws are in memory than are needed.
+    fn each_part(
+        &self,
+        (data, rows, m): (&Dataset, &[usize], usize),
+        sampling: &SampleOptions,
+        watch: &mut dyn Watch,
+        mut f: impl FnMut(&[usize], &Dataset),
+    ) -> Result<()> {
+        for (part, rows) in rows.chunks((AT_ONCE / m).max(1)).enumerate() {
+            let seed = Seed(sampling.seed).derive(&format!("part {part}")).0;
+            let sampling = SampleOptions { seed, ..sampling.clone() };
+            let drawn = self.sample_given(&data.take(&repeated(rows, m)), &sampling, watch)?;
+            f(rows, &drawn.table.expect("a table of samples"));
+        }
+        Ok(())
+    }
+
     /// How right draws of each number are, given the columns of `options`.
     pub(super) fn forecasts(
         &self,
@@ -230,16 +243,12 @@ impl Density {
         let names = truth.names();
         let mut draws = vec![Vec::new(); names.len()];
         let all: Vec<usize> = (0..n).collect();
-        for (part, rows) in all.chunks((AT_ONCE / m).max(1)).enumerate() {
-            let seed = Seed(options.seed).derive(&format!("part {part}")).0;
-            let sampling = SampleOptions { seed, ..sampling.clone() };
-            let drawn = self.sample_given(&known.take(&repeated(rows, m)), &sampling, watch)?;
-            let drawn = drawn.table.expect("a table of samples");
+        self.each_part((&known, &all, m), &sampling, watch, |_, drawn| {
             for (k, draws) in draws.iter_mut().enumerate() {
                 let values = drawn.column(k).expect("the table's columns");
                 draws.extend((0..values.len()).map(|row| values.get(row)));
             }
-        }
+        })?;
         let ties = Noise::new(Seed(options.seed).derive("ties"), 0..n as u64).uniform(1);
         let schema = truth.schema().expect("a table with a schema");
         let judged = names.iter().zip(&draws).enumerate().filter_map(|(k, (name, draws))| {

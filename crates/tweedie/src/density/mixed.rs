@@ -173,8 +173,8 @@ impl Density {
         columns.iter().chain(context).cloned().collect()
     }
 
-    /// What is asked about rows of such a table, given these columns, of the option `field`, and the
-    /// context.
+    /// What is asked about rows of such a table, given these columns, of the option `field`, and
+    /// the context.
     pub(super) fn asked(
         &self,
         field: &'static str,

@@ -160,8 +160,8 @@ impl Base {
     /// training rows). [`BaseKind::Gaussian`] is a mixture of one component: a Gaussian, and
     /// categories that are independent of each other and of it.
     ///
-    /// Where the model is one of other columns given `context`, the size is chosen by the density of
-    /// those given these; all columns are fitted together.
+    /// Where the model is one of other columns given `context`, the size is chosen by the density
+    /// of those given these; all columns are fitted together.
     ///
     /// # Errors
     /// With fewer than two rows, or where no mixture has finite densities.

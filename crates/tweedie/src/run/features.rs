@@ -266,8 +266,8 @@ fn fitted(
     Ok((ColumnScaling::Bounded { interval, map }, choice))
 }
 
-/// Where the values of a bounded number are. A value at an end is taken for one at half the distance
-/// of the nearest other.
+/// Where the values of a bounded number are. A value at an end is taken for one at half the
+/// distance of the nearest other.
 fn interval_of(number: &NumberFeature, values: &[f64]) -> Result<Interval> {
     let ends = number.feature_bounds();
     let present: Vec<f64> = ends.into_iter().flatten().collect();
@@ -285,8 +285,8 @@ fn interval_of(number: &NumberFeature, values: &[f64]) -> Result<Interval> {
 ///
 /// In half of the draws the numbers that are there are the targets, given the categories that are.
 /// In the other half some of both are not: of the numbers a uniform share are no targets, but given
-/// or, as often, absent, and of the categories a uniform share is not given. The context is given in
-/// all.
+/// or, as often, absent, and of the categories a uniform share is not given. The context is given
+/// in all.
 pub(super) struct Questions<'a> {
     pub(super) features: &'a Features,
     pub(super) table: &'a Dataset,

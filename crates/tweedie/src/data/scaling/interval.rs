@@ -5,6 +5,8 @@ use std::f64::consts::{PI, SQRT_2};
 use serde::{Deserialize, Serialize};
 use statrs::function::erf::{erfc, erfc_inv};
 
+use super::spline::decimal;
+
 /// A half-line or an interval, and its strictly increasing map onto the line.
 ///
 /// With the ends `a < b` it is `Φ⁻¹((x − a)/(b − a))`, so that a uniform distribution becomes the
@@ -59,7 +61,12 @@ impl Interval {
             _ => f64::MAX,
         };
         match finite && positive(scale) && positive(least) && room > 2.0 * least {
-            true => Ok(Interval { ends, scale, least }),
+            // as a resumed run reads them, to the bit
+            true => Ok(Interval {
+                ends: ends.map(|end| end.map(decimal)),
+                scale: decimal(scale),
+                least: decimal(least),
+            }),
             false => Err("an interval needs an end or two with room between them".into()),
         }
     }
@@ -158,6 +165,15 @@ mod tests {
             moments[1] += y.powi(4) / f64::from(n);
         }
         assert!((moments[0] - 1.0).abs() < 1e-3 && (moments[1] - 3.0).abs() < 0.02, "{moments:?}");
+    }
+
+    #[test]
+    fn it_survives_json_to_the_bit() {
+        let interval = Interval::new([Some(-0.1 / 3.0), Some(2.0 / 7.0)], 1.0 / 3.0, 1e-7 / 3.0);
+        let interval = interval.unwrap();
+        let json = serde_json::to_string(&interval).unwrap();
+        assert_eq!(serde_json::from_str::<Interval>(&json).unwrap(), interval);
+        assert!(serde_json::from_str::<Interval>(&json.replace("low", "lower")).is_err());
     }
 
     #[test]

@@ -20,8 +20,8 @@ const NORMAL_IQR: f64 = 1.349;
 /// An end of the range is an edge if this share of the values lies within a hundredth of the range
 /// from it.
 const EDGE: f64 = 0.02;
-/// Both ends of the range of a column on a grid are edges if a normal distribution with the column's
-/// moments has at least this share beyond each: of a uniform column it has 4 % there.
+/// Both ends of the range of a column on a grid are edges if a normal distribution with the
+/// column's moments has at least this share beyond each: of a uniform column it has 4 % there.
 const BEYOND: f64 = 0.02;
 /// Levels are left out if this share of those between the lowest and the highest is in no row.
 const LEFT_OUT: f64 = 0.1;
@@ -43,8 +43,8 @@ pub struct MarginalChoice {
     pub marginals: Marginals,
     /// What gaussianising adds to the mean log-likelihood of the column by itself under a standard
     /// normal density in scaled units, in nats per row, to three decimals: each half of the
-    /// training rows, drawn at random, is scored by the maps that were fitted on the other half, a difference of more
-    /// than 50 nats counting as 50. None if too few rows could be compared.
+    /// training rows, drawn at random, is scored by the maps that were fitted on the other half, a
+    /// difference of more than 50 nats counting as 50. None if too few rows could be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gain: Option<f64>,
     /// Whether a value lies more than five deviations from the median, a deviation being the

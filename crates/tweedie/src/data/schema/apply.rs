@@ -185,8 +185,8 @@ impl Dataset {
 }
 
 impl ColumnSchema {
-    /// The values of a column that a table does not have: a constant is as ever, all other cells are
-    /// missing.
+    /// The values of a column that a table does not have: a constant is as ever, all other cells
+    /// are missing.
     fn absent(&self, rows: usize) -> Values {
         let of = |names: &[String], code| {
             Values::Category(Categories { names: shared(names), codes: vec![code; rows] })
