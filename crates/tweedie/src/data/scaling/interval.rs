@@ -22,6 +22,7 @@ pub struct Interval {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Stored {
     low: Option<f64>,
     high: Option<f64>,
