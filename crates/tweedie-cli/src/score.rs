@@ -169,7 +169,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     drop(console);
     print::say_doubts(&table, &scores, quiet);
     let parts = arguments.parts.then(|| {
-        density.parts(&table, &scores, arguments.parts_of, &options, &mut Console::new(quiet))
+        let values = scores.values();
+        density.parts(&table, values, arguments.parts_of, &options, &mut Console::new(quiet))
     });
     let parts = parts.transpose()?;
     file.map_or(Ok(()), |file| file.finish(&scores, parts.as_ref()))?;

@@ -1,7 +1,7 @@
 //! Anomalies in ADBench's tables, found by a density that was fitted to normal rows alone.
 //!
 //! The protocol is the semi-supervised one of Livernoche et al. 2024: half of the normal rows are
-//! trained on, the other half and all anomalies are told apart by a score.
+//! trained on; the other half and all anomalies are the test rows, which detectors score.
 
 mod data;
 mod detector;

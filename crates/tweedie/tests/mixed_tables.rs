@@ -86,7 +86,7 @@ fn scores_in_parts() {
     let rows = table(&density, &cells);
     let options = ScoreOptions { steps: 5, draws: 1, ..ScoreOptions::default() };
     let scores = density.log_prob(&rows, &options).unwrap();
-    let parts_of = |of| density.parts(&rows, &scores, of, &options, &mut Silent).unwrap();
+    let parts_of = |of| density.parts(&rows, scores.values(), of, &options, &mut Silent).unwrap();
     let (base, model) = (parts_of(Some(PartsOf::Base)), parts_of(None));
     assert_eq!(base.categories_and_numbers, model.categories_and_numbers);
     let [categories, numbers] = base.categories_and_numbers.as_ref().unwrap();

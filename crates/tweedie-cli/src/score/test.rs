@@ -10,7 +10,7 @@ use tweedie::{Error, Result};
 use crate::console::Console;
 use crate::reading::Reading;
 
-/// How rows are told from usual ones.
+/// How anomalies are found among the rows.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Anomalies")]
 pub struct TestArguments {

@@ -41,9 +41,9 @@ pub(super) fn least_likely(
     order.truncate(ROWS);
     let chosen: Vec<usize> = order.iter().map(|&i| rows.rows[i]).collect();
     let data = rows.table.take(&chosen);
-    let options = ScoreOptions { steps: 1, draws: 1, ..ScoreOptions::default() };
-    let of_rows = density.log_prob_with(&data, &options, watch)?;
-    let parts = density.parts(&data, &of_rows, Some(PartsOf::Base), &options, watch)?;
+    let values: Vec<f64> = order.iter().map(|&i| scores.values[i]).collect();
+    let options = ScoreOptions::default();
+    let parts = density.parts(&data, &values, Some(PartsOf::Base), &options, watch)?;
     let names = data.names();
     let anomaly = |(k, &i): (usize, &usize)| {
         let cells = parts.least_likely(k).into_iter().take(COLUMNS).map(|(column, from_usual)| {

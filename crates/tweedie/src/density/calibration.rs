@@ -48,7 +48,7 @@ impl Calibration {
     }
 }
 
-/// How rows are told from usual ones by their scores.
+/// How anomalies are found by the scores of rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AnomalyTest {
     /// What scores are held against.

@@ -94,14 +94,10 @@ impl Density {
     /// [`Error::Config`] if the density is of numbers alone; [`Error::Data`] if the table has none
     /// of the columns, or a cell that its column cannot have.
     pub fn given_file(&self, path: impl AsRef<Path>) -> Result<Dataset> {
-        let data = &self.run.data;
-        if data.schema.is_none() {
-            let problem = format!("{} is a run of numbers alone", self.name());
-            return Err(Error::config("sample.given", problem, "train with data.types = mixed"));
-        }
+        self.mixed_schema()?;
         let own = self.run.config.data.table.clone();
         let options = TableOptions { partial: true, missing: Missing::Model, ..own };
-        data.read_table_for(Purpose::Scoring, path.as_ref(), &options)
+        self.run.data.read_table_for(Purpose::Scoring, path.as_ref(), &options)
     }
 
     /// The rows of `data` with what is missing filled in, given what is there.
@@ -181,11 +177,11 @@ impl Density {
         let columns: Vec<&Values> = (0..data.dim()).filter_map(|k| data.column(k)).collect();
         let is_open = |row: &usize| columns.iter().any(|values| values.get(*row).is_nan());
         let open: Vec<usize> = (0..data.rows()).filter(is_open).collect();
-        let mut summaries: Vec<Summary> =
-            columns.iter().map(|values| Summary::of(values, fill)).collect();
+        let mut summaries: Vec<Summary> = columns.iter().map(|_| Summary::default()).collect();
         self.each_part((&data, &open, m), sampling, watch, |rows, drawn| {
-            for (k, summary) in summaries.iter_mut().enumerate() {
-                summary.add(rows, drawn.column(k).expect("the table's columns"), m);
+            for (k, (summary, own)) in summaries.iter_mut().zip(&columns).enumerate() {
+                let draws = drawn.column(k).expect("the table's columns");
+                summary.add(own, rows, (draws, m), fill);
             }
         })?;
         let filled = summaries.iter().zip(&columns).map(|(summary, own)| summary.filled(own));
@@ -264,12 +260,8 @@ impl Density {
 }
 
 /// What the missing cells of a column come to.
+#[derive(Default)]
 struct Summary {
-    fill: Fill,
-    interval: Option<f64>,
-    /// Whether a cell is missing, row by row; the column is of categories or not.
-    missing: Vec<bool>,
-    of_categories: bool,
     /// The rows of missing cells as far as they were added, their means, medians or codes, and the
     /// ends of their intervals.
     rows: Vec<usize>,
@@ -278,36 +270,31 @@ struct Summary {
 }
 
 impl Summary {
-    fn of(values: &Values, options: &FillOptions) -> Summary {
-        Summary {
-            fill: options.fill,
-            interval: options.interval,
-            missing: (0..values.len()).map(|row| values.get(row).is_nan()).collect(),
-            of_categories: values.categories().is_some(),
-            rows: Vec::new(),
-            centres: Vec::new(),
-            ends: [Vec::new(), Vec::new()],
-        }
-    }
-
-    /// Adds `m` draws for each of these rows.
-    fn add(&mut self, rows: &[usize], draws: &Values, m: usize) {
+    /// Adds `m` draws for each of these rows of a column with its `own` cells.
+    fn add(
+        &mut self,
+        own: &Values,
+        rows: &[usize],
+        (draws, m): (&Values, usize),
+        options: &FillOptions,
+    ) {
+        let of_categories = own.categories().is_some();
         for (i, &row) in rows.iter().enumerate() {
-            if !self.missing[row] {
+            if !own.get(row).is_nan() {
                 continue;
             }
-            let mut own: Vec<f64> = (i * m..(i + 1) * m).map(|draw| draws.get(draw)).collect();
-            own.sort_unstable_by(f64::total_cmp);
-            let centre = match (self.of_categories, self.fill) {
-                (true, _) => most_frequent(&own),
-                (false, Fill::Mean) => own.iter().sum::<f64>() / m as f64,
-                (false, Fill::Median | Fill::Draw) => quantile(&own, 0.5),
+            let mut sorted: Vec<f64> = (i * m..(i + 1) * m).map(|draw| draws.get(draw)).collect();
+            sorted.sort_unstable_by(f64::total_cmp);
+            let centre = match (of_categories, options.fill) {
+                (true, _) => most_frequent(&sorted),
+                (false, Fill::Mean) => sorted.iter().sum::<f64>() / m as f64,
+                (false, Fill::Median | Fill::Draw) => quantile(&sorted, 0.5),
             };
             self.rows.push(row);
             self.centres.push(centre);
-            if let Some(share) = self.interval {
-                self.ends[0].push(quantile(&own, 0.5 - share / 2.0));
-                self.ends[1].push(quantile(&own, 0.5 + share / 2.0));
+            if let Some(share) = options.interval {
+                self.ends[0].push(quantile(&sorted, 0.5 - share / 2.0));
+                self.ends[1].push(quantile(&sorted, 0.5 + share / 2.0));
             }
         }
     }

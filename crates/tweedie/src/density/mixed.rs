@@ -5,12 +5,12 @@
 //! categories is that of the base, a mixture; the network corrects that of the numbers. What is
 //! missing or given has its role in both.
 
-use crate::data::{Dataset, RawColumn, RawTable};
+use crate::data::{Dataset, RawColumn, RawTable, Schema};
 use crate::dequantize::Dequantization;
 use crate::mixture::MixedMixture;
 use crate::model::{Base, Denoiser, Model};
 use crate::noise::{Noise, Seed};
-use crate::query::{Batch, Cells, Condition, Role};
+use crate::query::{Batch, Cells, Columns, Condition, Role};
 use crate::run::{FeatureRows, Features};
 use crate::sample::Clipped;
 use crate::tensor::to_vec;
@@ -31,8 +31,8 @@ pub(super) fn mixture(model: &Model) -> &MixedMixture {
 /// What is asked about rows: everything that is there, given some columns.
 pub(super) struct Asked {
     features: Features,
-    /// Of each number and of each category whether it is given.
-    given: [Vec<bool>; 2],
+    /// The numbers and categories that are given.
+    given: Columns,
     /// The number and the category of a column that is taken for missing.
     absent: [Option<usize>; 2],
 }
@@ -62,7 +62,7 @@ impl Asked {
         rows: &[usize],
         noise: &mut Noise,
     ) -> Question {
-        let (features, [of_numbers, of_categories]) = (&self.features, &self.given);
+        let (features, given) = (&self.features, &self.given);
         let FeatureRows { mut numbers, log_slopes, mut codes } =
             features.scaled(table, rows, noise);
         let (layout, d) = (features.cells(), features.cells().numbers);
@@ -74,7 +74,7 @@ impl Asked {
             let all = codes.iter_mut().skip(k).step_by(layout.categories.len());
             all.for_each(|code| *code = Cells::MISSING);
         }
-        let role = |(i, x): (usize, &f64)| match (x.is_nan(), of_numbers[i % d]) {
+        let role = |(i, x): (usize, &f64)| match (x.is_nan(), given.numbers[i % d]) {
             (true, _) => Role::Absent,
             (_, true) => Role::Given,
             (_, false) => Role::Target,
@@ -87,7 +87,7 @@ impl Asked {
             .collect();
         let c = layout.categories.len();
         let before: Vec<u32> = (codes.iter().enumerate())
-            .map(|(i, &code)| if of_categories[i % c] { code } else { Cells::MISSING })
+            .map(|(i, &code)| if given.categories[i % c] { code } else { Cells::MISSING })
             .collect();
         let log_density = |codes: &[u32]| {
             let cells = Cells::observed(layout.clone(), known.clone(), codes.to_vec());
@@ -127,6 +127,14 @@ impl Density {
                 Err(Error::config(field, problem, remedy))
             }
         }
+    }
+
+    /// The schema of a mixed table, which sampling given cells is of.
+    pub(super) fn mixed_schema(&self) -> Result<&Schema> {
+        self.run.data.schema.as_ref().ok_or_else(|| {
+            let problem = format!("{} is a run of numbers alone", self.name());
+            Error::config("sample.given", problem, "train with data.types = mixed")
+        })
     }
 
     /// Refuses a column that the run does not have.
@@ -202,13 +210,7 @@ impl Density {
             let remedy = "leave one out at least";
             return Err(Error::config(field, "all columns are given", remedy));
         }
-        let layout = features.layout();
-        let mut of_numbers: Vec<bool> =
-            layout.numbers.iter().map(|number| columns.contains(&number.name)).collect();
-        of_numbers.resize(features.cells().numbers, false);
-        let of_categories =
-            layout.categories.iter().map(|category| columns.contains(&category.name)).collect();
-        let given = [of_numbers, of_categories];
+        let given = features.columns(columns);
         Ok(Some(Asked { features, given, absent: [None, None] }))
     }
 
@@ -219,10 +221,7 @@ impl Density {
     /// [`Error::Config`] if the density is of numbers alone or a column is not one of its own;
     /// [`Error::Data`] for a cell that its column cannot have.
     pub fn given_rows(&self, cells: &[(String, String)], n: usize) -> Result<Dataset> {
-        let Some(schema) = &self.run.data.schema else {
-            let problem = format!("{} is a run of numbers alone", self.name());
-            return Err(Error::config("sample.given", problem, "train with data.types = mixed"));
-        };
+        let schema = self.mixed_schema()?;
         let names = self.run.data.names();
         for (i, (name, _)) in cells.iter().enumerate() {
             self.check_column("sample.given", name)?;
@@ -260,10 +259,8 @@ impl Density {
         options: &SampleOptions,
         watch: &mut dyn Watch,
     ) -> Result<Samples> {
-        let Some(features) = self.features() else {
-            let problem = format!("{} is a run of numbers alone", self.name());
-            return Err(Error::config("sample.given", problem, "train with data.types = mixed"));
-        };
+        self.mixed_schema()?;
+        let features = self.features().expect("of a table with a schema");
         let data = self.run.data.conform(data.clone())?;
         self.check_context(&data)?;
         let rows: Vec<usize> = (0..data.rows()).collect();

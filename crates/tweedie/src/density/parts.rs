@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::mixed::{Asked, mixture};
 use super::score::{Part, score};
-use super::{Density, ScoreOptions, Scores};
+use super::{Density, ScoreOptions};
 use crate::choice::choices;
 use crate::data::{AddedColumn, Dataset, Scaling};
 use crate::dequantize::{Dequantization, Dequantizer, Uniform};
@@ -222,8 +222,8 @@ fn log_slopes(scaling: &Scaling, x: &Tensor) -> Columns {
 }
 
 impl Density {
-    /// What the `scores` of the rows of `data` by [`Density::log_prob`] with these `options` are
-    /// made of. By default columns given the others are those of the model where its network knows
+    /// What the `scores` of the rows of `data`, a value for each by [`Density::log_prob`] with these
+    /// `options`, are made of. By default columns given the others are those of the model where its network knows
     /// missing cells, else those of the base.
     ///
     /// # Errors
@@ -232,7 +232,7 @@ impl Density {
     pub fn parts(
         &self,
         data: &Dataset,
-        scores: &Scores,
+        scores: &[f64],
         of: Option<PartsOf>,
         options: &ScoreOptions,
         watch: &mut dyn Watch,
@@ -243,7 +243,7 @@ impl Density {
             return Err(Error::config("score.parts", problem, "leave it out: it is for tables"));
         }
         let data = &self.run.data.conform(data.clone())?;
-        assert_eq!(scores.values().len(), data.rows(), "scores of the rows");
+        assert_eq!(scores.len(), data.rows(), "scores of the rows");
         let Some(asked) = self.asked("score.given", &options.given, options.dequantization)? else {
             return self.parts_of_numbers(data, of, options, watch);
         };
@@ -253,7 +253,7 @@ impl Density {
             true => None,
             false => {
                 let categories = self.of_categories(data, &asked, options, watch)?;
-                let rest = scores.values().iter().zip(&categories).map(|(all, own)| all - own);
+                let rest = scores.iter().zip(&categories).map(|(all, own)| all - own);
                 let numbers = rest.collect();
                 Some([categories, numbers])
             }
@@ -280,7 +280,7 @@ impl Density {
                 for (row, share) in all.scaled[k].iter_mut().enumerate() {
                     // a missing cell has none
                     if !share.is_nan() {
-                        let own = scores.values()[row] - others[row];
+                        let own = scores[row] - others[row];
                         *share = own - all.log_slopes[k][row];
                     }
                 }

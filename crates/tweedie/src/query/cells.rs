@@ -34,7 +34,7 @@ impl CellLayout {
 }
 
 /// The part of a number in a question to a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// The model is asked about it.
     Target,

@@ -44,7 +44,7 @@ impl FeatureRows {
     }
 }
 
-/// The least distance from an end of its range at which a number is told from the end, in units of
+/// The least distance from an end of its range at which a number differs from the end, in units of
 /// the mean distance: what single precision resolves.
 const NEAREST: f64 = 1e-7;
 /// The map of a number that no row has.

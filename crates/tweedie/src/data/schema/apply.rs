@@ -211,7 +211,7 @@ impl Applied<'_> {
         match &self.column.kind {
             Kind::Number { written, .. } => {
                 let numbers = self.numbers()?;
-                self.check_bounds(&numbers, |value| format!("{value}"))?;
+                self.check_bounds(&numbers)?;
                 let whole = *written == Some([0, 0]);
                 let exact = |v: &f64| v.fract() == 0.0 && v.abs() < (1_u64 << 53) as f64;
                 Ok(match whole && numbers.iter().all(exact) {
@@ -221,10 +221,8 @@ impl Applied<'_> {
             }
             Kind::Category { names, of } => self.categories(names, *of),
             Kind::Time { format, .. } => {
-                let (times, text) = (self.times(format)?, TimeFormat::new(format));
-                self.check_bounds(&times, |time| {
-                    text.as_ref().map_or_else(String::new, |f| f.write(time))
-                })?;
+                let times = self.times(format)?;
+                self.check_bounds(&times)?;
                 Ok(Values::Double(times))
             }
             Kind::Constant { text } => self.constant(text),
@@ -346,12 +344,13 @@ impl Applied<'_> {
     }
 
     /// Refuses a value outside of the column's bounds.
-    fn check_bounds(&self, values: &[f64], text: impl Fn(f64) -> String) -> Result<()> {
+    fn check_bounds(&self, values: &[f64]) -> Result<()> {
         let [low, high] = self.column.bounds;
         let outside = |value: &f64| {
             low.is_some_and(|low| *value < low) || high.is_some_and(|high| *value > high)
         };
         let Some(row) = values.iter().position(outside) else { return Ok(()) };
+        let text = |value| self.column.value_in_words(value);
         let expected = bounds::in_words(&self.column.bounds, text);
         Err(self.wrong(row, &expected, "correct the cell, empty it, or leave the row out"))
     }

@@ -97,7 +97,7 @@ impl ColumnSchema {
 
 impl ColumnSchema {
     /// A value as the column's cells are written.
-    fn value_in_words(&self, value: f64) -> String {
+    pub(super) fn value_in_words(&self, value: f64) -> String {
         match &self.kind {
             Kind::Time { format, .. } => {
                 TimeFormat::new(format).map_or_else(String::new, |format| format.write(value))

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::MixedMixture;
 use crate::mixture::by_blocks;
@@ -21,24 +21,22 @@ struct Pattern {
 }
 
 impl Pattern {
-    /// The patterns of all rows.
+    /// The patterns of all rows; where there is no row, one of none.
     fn all(cells: &Cells) -> Vec<Pattern> {
-        let mut rows_of: BTreeMap<Vec<u8>, Vec<i64>> = BTreeMap::new();
+        let mut rows_of: BTreeMap<&[Role], Vec<i64>> = BTreeMap::new();
         for (row, roles) in cells.roles().chunks_exact(cells.layout().numbers).enumerate() {
-            let key = roles.iter().map(|role| match role {
-                Role::Target => 0,
-                Role::Given => 1,
-                Role::Absent => 2,
-            });
-            rows_of.entry(key.collect()).or_default().push(row as i64);
+            rows_of.entry(roles).or_default().push(row as i64);
         }
-        let with = |key: &[u8], part: u8| -> Vec<i64> {
-            let own = key.iter().enumerate().filter(|(_, own)| **own == part);
+        if rows_of.is_empty() {
+            rows_of.insert(&[], Vec::new());
+        }
+        let with = |roles: &[Role], part: Role| -> Vec<i64> {
+            let own = roles.iter().enumerate().filter(|(_, own)| **own == part);
             own.map(|(k, _)| k as i64).collect()
         };
-        let pattern = |(key, rows): (Vec<u8>, Vec<i64>)| Pattern {
-            targets: with(&key, 0),
-            given: with(&key, 1),
+        let pattern = |(roles, rows): (&[Role], Vec<i64>)| Pattern {
+            targets: with(roles, Role::Target),
+            given: with(roles, Role::Given),
             rows,
         };
         rows_of.into_iter().map(pattern).collect()
@@ -213,22 +211,7 @@ impl MixedMixture {
             let all: Vec<&Tensor> = parts.iter().map(|part| &part[i]).collect();
             Tensor::cat(&all, 0).index_select(0, &back)
         };
-        match patterns.is_empty() {
-            // no row: a batch of none has the shapes all the same
-            true => {
-                let none = Tensor::zeros([0], (Kind::Int64, Device::Cpu));
-                let nothing = Pattern { targets: vec![], given: vec![], rows: vec![] };
-                let seen = Seen {
-                    x: x.shallow_clone(),
-                    alpha,
-                    sigma,
-                    known: x.narrow(1, 0, 0).transpose(0, 1),
-                    log_weights: log_weights.transpose(0, 1),
-                };
-                f(&self.conditional(&nothing).asked(seen, &none.to_device(x.device()))).into()
-            }
-            false => (0..N).map(together).collect(),
-        }
+        (0..N).map(together).collect()
     }
 }
 

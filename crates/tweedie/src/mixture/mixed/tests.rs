@@ -207,6 +207,11 @@ fn rows_of_all_patterns_are_each_their_own() {
     let times = Times::each(t.clone());
     let together = [true, false].map(|full| mixture().moments(&x, &schedule, &times, &cells, full));
     let density = mixture().log_density_at(&x, &schedule, &times, &cells);
+    let (none, nothing) = (cells.rows(0..0), x.narrow(0, 0, 0));
+    for full in [true, false] {
+        let found = mixture().moments(&nothing, &schedule, &Times::All(0.5), &none, full);
+        assert_eq!((found.noise.size(), found.cov.diagonal().size()), (vec![0, 3], vec![0, 3]));
+    }
     for i in 0..54 {
         let (one, own) = (cells.rows(i..i + 1), x.narrow(0, i as i64, 1));
         let alone = mixture().moments(&own, &schedule, &Times::All(t[i]), &one, true);
