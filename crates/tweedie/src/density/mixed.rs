@@ -275,7 +275,7 @@ impl Density {
         match &self.run.data.context[..] {
             [] => Ok(()),
             context => {
-                let problem = format!("none, and the run is one given {}", context.join(", "));
+                let problem = format!("the run is a model given {}", context.join(", "));
                 Err(Error::config("sample.given", problem, "give cells of these columns"))
             }
         }
