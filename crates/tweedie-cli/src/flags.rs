@@ -342,6 +342,7 @@ mod tests {
             "bounds",
             "context",
             "network",
+            "model",
         ];
         for flag in FLAGS.iter().filter(|flag| !flag.path.is_empty()) {
             let leaf = flag.path.rsplit('.').next().unwrap();

@@ -43,7 +43,6 @@ use tch::{Kind, Tensor};
 use crate::choice::choices;
 use crate::data::Scaling;
 use crate::noise::Noise;
-pub(crate) use fit::Report;
 pub use truncated_normal::TruncatedNormal;
 pub use uniform::Uniform;
 pub(crate) use uniform::uniforms;

@@ -61,6 +61,7 @@
 
 pub mod autoencoder;
 pub mod baseline;
+pub mod categories;
 pub mod choice;
 pub mod covariance;
 pub mod data;

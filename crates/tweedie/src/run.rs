@@ -9,6 +9,8 @@
 //! | `model.safetensors` | the parameters of the last step |
 //! | `state.safetensors` | what a training goes on from, in one file so that it is never half new |
 //! | `metrics.jsonl` | one line per 100 steps |
+//! | `categories.safetensors` | the network for the categories of a table, where it has one |
+//! | `categories-state.safetensors` | what its training goes on from, until it is over |
 //! | `dequantizer.safetensors` | the variational dequantiser, where one was learned |
 //! | `dequantizer-state.safetensors` | the state that its interrupted training resumes from |
 //! | `scheduler.json` | how an imported pipeline samples its model, kept for its export |
@@ -50,6 +52,7 @@
 //! ```
 
 mod about;
+mod categories;
 mod checkpoint;
 mod config;
 mod contents;
@@ -78,12 +81,14 @@ use std::path::Path;
 
 use tch::Device;
 
+use crate::categories::CategoryNetwork;
 use crate::data::Dataset;
 use crate::model::{Denoiser, Model};
 use crate::sample::{SampleOptions, Sampling};
 use crate::schedule::Schedule;
 use crate::{Error, Result};
 pub use about::About;
+pub(crate) use categories::mixture;
 pub use config::{DataConfig, RunConfig};
 pub use data::Prepared;
 pub use dir::RunDir;
@@ -115,6 +120,8 @@ pub struct Run {
     pub data: DataRecord,
     /// The model with the parameters to use.
     pub model: Model,
+    /// The network for the categories of a table, where it has one.
+    pub categories: Option<CategoryNetwork>,
     /// The rows it was fitted to, where they were given in memory by this process.
     pub(crate) in_memory: Option<Dataset>,
 }
@@ -149,7 +156,8 @@ impl Run {
         let flat = checkpoint::read_parameters(&bytes, model.parameters(), &dir.setup()?)
             .map_err(|problem| dir.damaged("ema.safetensors", problem))?;
         model.parameters().assign(&flat.to_device(device));
-        let mut run = Run { dir, config, data, model, in_memory: None };
+        let categories = dir.categories(&config, &data, &model, device)?;
+        let mut run = Run { dir, config, data, model, categories, in_memory: None };
         if run.dir.file(STATISTICS).exists() {
             let remedy = "delete it: it is measured anew when it is needed";
             run.model.set_noise_statistics(run.dir.statistics(STATISTICS, remedy)?);

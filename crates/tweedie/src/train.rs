@@ -51,6 +51,7 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::model::Model;
 pub use crate::model::Watched;
+use crate::watch::Watch;
 pub use config::TrainConfig;
 pub use metric::Metric;
 pub(crate) use prefetch::{Stage, Staged};
@@ -93,6 +94,24 @@ pub trait Hooks {
 /// Hooks that do nothing.
 pub struct Silent;
 impl Hooks for Silent {}
+
+/// Passes on the progress of a training; the second field is its number of steps.
+pub(crate) struct Report<'a>(pub &'a mut dyn Watch, pub u64);
+
+impl Hooks for Report<'_> {
+    fn metric(&mut self, metric: &Metric) -> Result<()> {
+        self.0.note(&format!("loss {:.4}", metric.loss));
+        Ok(())
+    }
+
+    fn step(&mut self, iteration: u64) {
+        self.0.progress(iteration, self.1);
+    }
+
+    fn stop(&self) -> bool {
+        self.0.stop()
+    }
+}
 
 /// Why a training stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use clap::builder::{
 };
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use toml::{Table, Value};
+use tweedie::categories::CategoryModel;
 use tweedie::choice::Preset;
 use tweedie::data::{Crop, Marginals, Missing, TypeOptions, Types};
 use tweedie::grid::{PathGrid, TimeDistribution};
@@ -242,6 +243,11 @@ pub const FLAGS: &[Flag] = &[
         "Hidden units, for tables [default: 128]"),
     flag(MODEL, "depth", "model.network.depth", "L", Count,
         "Residual blocks, for tables [default: 3]"),
+    flag(MODEL, "categories", "categories.model", "", Names(values::<CategoryModel>),
+        "The distribution of a mixed table's categories: the base's, or a network's, which corrects \
+        it in any order of the columns and is trained first (--set categories.iterations=N, \
+        categories.width, categories.depth, categories.dropout, categories.time_share) [default: \
+        network]"),
     flag(MODEL, "separate", "model.network.head_trunk", "", Switch,
         "A network of its own for the covariance, as in the paper [default: for tables; for images \
         a head on the score's network]")

@@ -278,6 +278,15 @@ impl Fit<'_> {
         let record = &prepared.record;
         watch.begun(&training, config, record);
         let Training { dir, model, mut state } = training;
+        let of_categories = (config, &model);
+        let (done, seconds) =
+            dir.train_categories(of_categories, prepared, state.seconds, watch)?;
+        state.seconds += seconds;
+        if !done {
+            let text = "stopped while the categories were learned; everything is saved";
+            dir.checkpoint(&model, &state)?;
+            return Err(Error::Interrupted(text.into()));
+        }
         distance.map_or(Ok(()), |distance| distance.check(&model))?;
         let seed = Seed(config.seed);
         let judge = prepared.judge(&config.train, seed);

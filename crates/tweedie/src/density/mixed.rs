@@ -1,17 +1,15 @@
 //! Densities of tables that are read as they come: with categories, dates and missing cells.
 //!
 //! A row's categories come first, then its numbers given them: `p(c) p(x | c)`, with respect to
-//! counting measure on categories and Lebesgue measure on numbers. The distribution of the
-//! categories is that of the base, a mixture; the network corrects that of the numbers. What is
-//! missing or given has its role in both.
+//! counting measure on categories and Lebesgue measure on numbers. The base, a mixture, has both
+//! distributions; a network corrects each. What is missing or given has its role in both.
 
 use crate::data::{Dataset, RawColumn, RawTable, Schema};
 use crate::dequantize::Dequantization;
-use crate::mixture::MixedMixture;
-use crate::model::{Base, Denoiser, Model};
+use crate::model::Denoiser;
 use crate::noise::{Noise, Seed};
 use crate::query::{Batch, Cells, Columns, Condition, Role};
-use crate::run::{FeatureRows, Features};
+use crate::run::{FeatureRows, Features, Run, mixture};
 use crate::sample::Clipped;
 use crate::tensor::to_vec;
 use crate::watch::{Silent, Watch};
@@ -19,14 +17,6 @@ use crate::{Error, Result};
 
 use super::sample::Ready;
 use super::{Density, SampleOptions, Samples};
-
-/// The mixture over numbers and categories that a model corrects.
-pub(super) fn mixture(model: &Model) -> &MixedMixture {
-    match model.base() {
-        Base::Mixed(mixture) => mixture,
-        _ => panic!("a model of rows with categories on a mixture over them"),
-    }
-}
 
 /// What is asked about rows: everything that is there, given some columns.
 pub(super) struct Asked {
@@ -57,7 +47,7 @@ impl Asked {
     /// The question about rows of `table`, whose noise within bins comes from `noise`.
     pub(super) fn question(
         &self,
-        model: &Model,
+        run: &Run,
         table: &Dataset,
         rows: &[usize],
         noise: &mut Noise,
@@ -89,10 +79,8 @@ impl Asked {
         let before: Vec<u32> = (codes.iter().enumerate())
             .map(|(i, &code)| if given.categories[i % c] { code } else { Cells::MISSING })
             .collect();
-        let log_density = |codes: &[u32]| {
-            let cells = Cells::observed(layout.clone(), known.clone(), codes.to_vec());
-            to_vec(&mixture(model).log_density(&cells))
-        };
+        let given = Cells::observed(layout.clone(), known, before);
+        let of_categories = run.categorical().log_density(&given, &codes);
         let cells = Cells::new(layout.clone(), numbers.clone(), roles, codes.clone());
         let log_jacobian = log_slopes.chunks_exact(d).zip(cells.roles().chunks_exact(d));
         let log_jacobian = log_jacobian
@@ -101,13 +89,8 @@ impl Asked {
                 targets.map(|(slope, _)| slope).sum()
             })
             .collect();
-        let of_categories = log_density(&codes)
-            .iter()
-            .zip(log_density(&before))
-            .map(|(all, before)| all - before)
-            .collect();
         let x = features.of_targets(&numbers, &cells);
-        let batch = Batch::of(&model.space().place(&x)).given(Some(Condition::cells(cells)));
+        let batch = Batch::of(&run.model.space().place(&x)).given(Some(Condition::cells(cells)));
         Question { batch, log_jacobian, of_categories }
     }
 }
@@ -315,18 +298,14 @@ impl Density {
         let n = known.numbers.len() / d;
         let observed = features.observed(known);
         let mut codes = Vec::with_capacity(known.codes.len());
-        let seed = Seed(options.seed).derive("categories");
+        let (seed, context) = (Seed(options.seed).derive("categories"), features.context());
         for start in (0..n).step_by(batch) {
             let rows = start..n.min(start + batch);
             let noise = &mut Noise::new(seed, rows.start as u64..rows.end as u64);
-            codes.extend(mixture(&self.run.model).complete_categories(&observed.rows(rows), noise));
+            let known = observed.rows(rows);
+            codes.extend(self.run.categorical().complete(&known, &context.categories, noise));
         }
-        let (c, context) = (layout.categories.len(), features.context());
-        for (i, code) in codes.iter_mut().enumerate() {
-            if context.categories[i % c] {
-                *code = known.codes[i];
-            }
-        }
+        let c = layout.categories.len();
         let role = |i: usize| {
             let (row, k) = (i / d, i % d);
             let number = features.layout().numbers.get(k);

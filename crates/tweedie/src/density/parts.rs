@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use super::mixed::{Asked, mixture};
+use super::mixed::Asked;
 use super::score::{Part, score};
 use super::{Density, ScoreOptions};
 use crate::choice::choices;
@@ -17,7 +17,7 @@ use crate::mixture::MixedMixture;
 use crate::model::Base;
 use crate::noise::{Noise, Seed};
 use crate::query::Cells;
-use crate::run::{FeatureRows, Features};
+use crate::run::{FeatureRows, Features, mixture};
 use crate::tensor::to_vec;
 use crate::watch::{Remark, Watch, check_stop};
 use crate::{Error, Result};
@@ -351,7 +351,7 @@ impl Density {
         let mut all = vec![0.0; data.rows()];
         self.each_draw(data.rows(), options, watch, |rows, noise| {
             let chosen: Vec<usize> = rows.clone().collect();
-            let own = asked.question(&self.run.model, data, &chosen, noise).of_categories;
+            let own = asked.question(&self.run, data, &chosen, noise).of_categories;
             all[rows].iter_mut().zip(own).for_each(|(all, own)| *all += part * own);
         })?;
         Ok(all)

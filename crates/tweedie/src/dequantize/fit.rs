@@ -13,10 +13,7 @@ use crate::noise::{Noise, Seed};
 use crate::objective::{DenoisingScoreMatching, Objective, Weighting};
 use crate::query::{Batch, Query, Times};
 use crate::tensor::{squared_norm, to_vec, upload};
-use crate::train::{
-    Hooks, Metric, Rows, Stage, Staged, State, StopReason, TrainConfig, Trainee, Trainer,
-};
-use crate::watch::Watch;
+use crate::train::{Hooks, Rows, Stage, Staged, State, StopReason, TrainConfig, Trainee, Trainer};
 use crate::{Error, Result};
 
 /// ScoreFlow's bound (Theorem 3, in its DSM form) on `ln p(y)` up to a constant, from `draws` pairs
@@ -107,24 +104,6 @@ impl Trainee for Learner<'_> {
 
     fn save(&self, state: &State, _hooks: &mut dyn Hooks) -> Result<()> {
         (self.save.borrow_mut())(state)
-    }
-}
-
-/// Passes on the progress of a training; the second field is its number of steps.
-pub(crate) struct Report<'a>(pub &'a mut dyn Watch, pub u64);
-
-impl Hooks for Report<'_> {
-    fn metric(&mut self, metric: &Metric) -> Result<()> {
-        self.0.note(&format!("loss {:.4}", metric.loss));
-        Ok(())
-    }
-
-    fn step(&mut self, iteration: u64) {
-        self.0.progress(iteration, self.1);
-    }
-
-    fn stop(&self) -> bool {
-        self.0.stop()
     }
 }
 

@@ -2,11 +2,13 @@
 
 mod targets;
 
+use std::ops::Range;
+
 use tch::{Device, Kind, Tensor};
 
 use serde::{Deserialize, Serialize};
 
-use super::{GaussianMixture, MixtureParameters, by_blocks};
+use super::{GaussianMixture, MixtureParameters};
 use crate::gaussian::LN_2PI;
 use crate::noise::Noise;
 use crate::posterior::NoiseMoments;
@@ -49,28 +51,6 @@ pub struct MixedParameters {
     pub categories: Vec<usize>,
     /// `p_k(c_j = v)` of each component, the values of all categories side by side.
     pub pmfs: Vec<Vec<f64>>,
-}
-
-/// Rows seen from every component, each number `x̃_i = a_i x_i + √v_i ε_i` seen at a scale and a
-/// variance of its own.
-struct Seen {
-    /// `ln π_k p_k(x̃, c)`, without the constant `−½ ln 2π` for each number, `[b, K]`.
-    log_joint: Tensor,
-    /// `Σ⁻¹(x̃ − a m_k)` with `Σ = a S_k a + v`, `[b, K, d]`.
-    solved: Tensor,
-    /// The Cholesky factor of `Σ`, `[b, K, d, d]`.
-    factor: Tensor,
-}
-
-/// What components say of numbers that are not given: mean and covariance of all numbers given
-/// those that are, which themselves have their value and no variance.
-struct Completed {
-    /// Responsibilities of the components, `[b, K]`.
-    weights: Tensor,
-    /// `[b, K, d]`.
-    means: Tensor,
-    /// `[b, K, d, d]`.
-    covariances: Tensor,
 }
 
 impl MixedMixture {
@@ -167,59 +147,49 @@ impl MixedMixture {
 
     /// `ln π_k Π_j p_k(c_j)` over the given categories, `[b, K]`.
     fn log_weights(&self, one_hot: &Tensor) -> Tensor {
-        one_hot.to_kind(Kind::Double).matmul(&self.log_pmfs.transpose(0, 1)) + &self.log_weights
+        self.log_pmf(one_hot) + &self.log_weights
     }
 
-    /// Rows `x̃` `[b, d]` seen at scales `a` and variances `v`, `[b, d]`, with
-    /// `ln π_k Π_j p_k(c_j)` `[b, K]`.
-    fn seen(&self, x: &Tensor, a: &Tensor, v: &Tensor, log_weights: &Tensor) -> Seen {
-        let scales = a.unsqueeze(1);
-        let total = &self.covariances * (a.unsqueeze(2) * &scales).unsqueeze(1)
-            + v.diag_embed(0, 1, 2).unsqueeze(1);
-        let factor = total.linalg_cholesky(false);
-        let centred = (x.unsqueeze(1) - &self.means * &scales).unsqueeze(-1);
-        let white = factor.linalg_solve_triangular(&centred, false, true, false);
-        let solved = factor.transpose(2, 3).linalg_solve_triangular(&white, true, true, false);
-        let log_det = sum_last(&factor.diagonal(0, 2, 3).log()) * 2.0;
-        let quad = sum_last(&white.squeeze_dim(-1).square());
-        let log_joint = log_weights - (quad + log_det) * 0.5;
-        Seen { log_joint, solved: solved.squeeze_dim(-1), factor }
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        self.numbers.device()
     }
 
-    /// Rows of a block: numbers for [`by_blocks`].
-    fn each(&self) -> i64 {
-        self.numbers.components() * self.numbers.dim() * self.numbers.dim()
+    /// `ln π_k p_k(x)` of the given numbers, `[b, K]`.
+    pub(crate) fn log_joint_of_numbers(&self, cells: &Cells) -> Tensor {
+        let weights = self.log_weights.unsqueeze(0).expand([cells.len() as i64, -1], false);
+        // without a number nothing is to be factorised
+        if !cells.roles().contains(&Role::Given) {
+            return weights;
+        }
+        let joint = self.by_patterns(cells, &[], &weights, |conditional, part| {
+            let constant = -0.5 * LN_2PI * part.numbers_given() as f64;
+            [conditional.given(part).1.transpose(0, 1) + constant]
+        });
+        joint.into_iter().next().expect("one tensor")
     }
 
-    /// What `f` makes of the numbers, 0 where one is not given, of where they are given, and of the
-    /// rows in which given numbers are seen as they are and others not at all: at scales 1 and 0
-    /// and variances 0 and 1.
-    fn of_given<const N: usize>(
+    /// `ln p(c_j = v)` for the values in `values` of a category, or of several, of rows with these
+    /// `ln π_k p_k(x)` of their numbers and these other categories `[b, V]`; `[b, values]`.
+    pub(crate) fn log_pmf_given(
         &self,
-        cells: &Cells,
-        f: impl Fn(&Tensor, &Tensor, Seen) -> [Tensor; N],
-    ) -> Vec<Tensor> {
-        let tensors = self.tensors(cells);
-        let (x, given) = (&tensors.numbers, tensors.given.to_kind(Kind::Double));
-        by_blocks(x, self.each(), |start, rows| {
-            let part = |x: &Tensor| x.narrow(0, start, rows);
-            let given = part(&given);
-            let log_weights = self.log_weights(&part(&tensors.one_hot));
-            let x = part(x);
-            f(&x, &given, self.seen(&x, &given, &(-&given + 1.0), &log_weights))
-        })
+        of_numbers: &Tensor,
+        one_hot: &Tensor,
+        values: Range<usize>,
+    ) -> Tensor {
+        let weights = (of_numbers + self.log_pmf(one_hot)).softmax(-1, None::<Kind>);
+        let own = self.log_pmfs.narrow(1, values.start as i64, values.len() as i64);
+        weights.matmul(&own.exp()).log()
+    }
+
+    /// `Σ_j ln p_k(c_j)` over the given categories, `[b, K]`.
+    fn log_pmf(&self, one_hot: &Tensor) -> Tensor {
+        one_hot.to_kind(Kind::Double).matmul(&self.log_pmfs.transpose(0, 1))
     }
 
     /// `ln π_k p_k(cells)` of the given numbers and categories, `[b, K]`.
     fn log_joint(&self, cells: &Cells) -> Tensor {
-        // without a number nothing is to be factorised
-        if !cells.roles().contains(&Role::Given) {
-            return self.log_weights(&self.tensors(cells).one_hot);
-        }
-        self.of_given(cells, |_, given, seen| {
-            [seen.log_joint + sum_last(given).unsqueeze(-1) * (-0.5 * LN_2PI)]
-        })
-        .remove(0)
+        self.log_joint_of_numbers(cells) + self.log_pmf(&self.tensors(cells).one_hot)
     }
 
     /// `ln p` of the given numbers and categories, everything else integrated out, nats, `[b]`.
@@ -239,75 +209,50 @@ impl MixedMixture {
         self.responsibilities(cells).matmul(&self.log_pmfs.exp())
     }
 
-    /// What the components say of the numbers.
-    fn completed(&self, cells: &Cells) -> Completed {
-        let mut parts = self.of_given(cells, |x, given, seen| {
-            let d = self.numbers.dim();
-            let scales = given.unsqueeze(1);
-            // m + S a Σ⁻¹(x̃ − a m), and S − S a Σ⁻¹ a S
-            let turned = (&seen.solved * &scales).unsqueeze(-1);
-            let means = &self.means + self.covariances.matmul(&turned).squeeze_dim(-1);
-            // what is given stays as it is, to the bit
-            let means = means * (-&scales + 1.0) + x.unsqueeze(1);
-            let rows = given.unsqueeze(1).unsqueeze(-1) * &self.covariances;
-            let white = seen.factor.linalg_solve_triangular(&rows, false, true, false);
-            let covariances = &self.covariances - white.transpose(2, 3).matmul(&white);
-            let absent = (-given + 1.0).unsqueeze(1);
-            let both = absent.unsqueeze(3) * absent.unsqueeze(2);
-            let weights = seen.log_joint.softmax(-1, None::<Kind>);
-            let covariances = (covariances * both).view([-1, self.numbers.components(), d, d]);
-            [weights, means, covariances]
-        });
-        let (covariances, means) = (parts.remove(2), parts.remove(1));
-        Completed { weights: parts.remove(0), means, covariances }
-    }
-
     /// `E` and `Var` of every number given the cells, `[b, d]` each; a given number is itself,
     /// without variance.
     pub fn mean_and_variance(&self, cells: &Cells) -> (Tensor, Tensor) {
-        let Completed { weights, means, covariances } = self.completed(cells);
-        let weights = weights.unsqueeze(-1);
-        let mean = sum_over(&(&means * &weights), 1);
-        let within = covariances.diagonal(0, 2, 3) + (&means - mean.unsqueeze(1)).square();
-        let variance = sum_over(&(within * weights), 1);
-        (mean, variance)
+        let CellTensors { numbers, one_hot, .. } = self.tensors(cells);
+        let log_weights = self.log_weights(one_hot);
+        let mut parts = self.by_patterns(cells, NOT_GIVEN, &log_weights, |conditional, part| {
+            let (means, log_joint) = conditional.given(part);
+            let weights = log_joint.softmax(0, None::<Kind>).unsqueeze(1);
+            let mean = sum_over(&(&means * &weights), 0);
+            let own = (conditional.vectors.square()).matmul(&conditional.values);
+            let variance = sum_over(&((own + (means - &mean).square()) * weights), 0);
+            let known = part.of(numbers);
+            let placed =
+                |x: &Tensor, among: &Tensor| among.index_copy(1, &part.targets, &x.transpose(0, 1));
+            [placed(&mean, &known), placed(&variance, &known.zeros_like())]
+        });
+        let variance = parts.remove(1);
+        (parts.remove(0), variance)
     }
 
     /// A draw of all that is not given, from its distribution given the cells; what is given stays.
     /// Numbers `[b, d]` row-major and codes `[b, c]`. Takes `1 + c` uniforms and `d` normals of
     /// each row's stream.
     pub fn complete(&self, cells: &Cells, noise: &mut Noise) -> (Vec<f64>, Vec<u32>) {
-        let (b, d) = (cells.len() as i64, self.numbers.dim());
-        let Completed { weights, means, covariances } = self.completed(cells);
-        let (chosen, codes) = self.drawn(&weights, cells, noise);
-        let normals = noise.normal(d as usize, Kind::Double, Device::Cpu);
-        let at = Tensor::from_slice(&chosen).to_device(means.device());
-        let of_rows = |x: &Tensor, shape: &[i64]| {
-            let mut index = vec![1; x.dim()];
-            index[0] = b;
-            let index = at.view(&index[..]).expand(&[&[b, 1], shape].concat()[..], false);
-            x.gather(1, &index, false).squeeze_dim(1).to_device(Device::Cpu)
-        };
-        let (mean, covariance) = (of_rows(&means, &[d]), of_rows(&covariances, &[d, d]));
-        // a root of a matrix that is singular where numbers are given
-        let (values, vectors) = covariance.linalg_eigh("L");
-        let root = vectors * values.clamp_min(0.0).sqrt().unsqueeze(1);
-        let drawn = to_vec(&(mean + root.matmul(&normals.unsqueeze(-1)).squeeze_dim(-1)));
-        let numbers = drawn
-            .iter()
-            .zip(cells.roles().iter().zip(cells.numbers()))
-            .map(|(&drawn, (&role, &given))| match role {
-                Role::Given => given,
-                _ => drawn,
-            })
-            .collect();
-        (numbers, codes)
-    }
-
-    /// The categories of [`MixedMixture::complete`] alone, codes `[b, c]`, for which no number is
-    /// drawn. Takes `1 + c` uniforms of each row's stream.
-    pub fn complete_categories(&self, cells: &Cells, noise: &mut Noise) -> Vec<u32> {
-        self.drawn(&self.responsibilities(cells), cells, noise).1
+        let device = self.numbers.device();
+        let (chosen, codes) = self.drawn(&self.responsibilities(cells), cells, noise);
+        let chosen = Tensor::from_slice(&chosen).to_device(device);
+        let normals = noise.normal(self.numbers.dim() as usize, Kind::Double, device);
+        let CellTensors { numbers, one_hot, .. } = self.tensors(cells);
+        let log_weights = self.log_weights(one_hot);
+        let drawn = self.by_patterns(cells, NOT_GIVEN, &log_weights, |conditional, part| {
+            let chosen = part.of(&chosen);
+            let (means, _) = conditional.given(part);
+            let r = chosen.size()[0];
+            let means = means.expand([-1, -1, r], false).permute([2, 0, 1]);
+            let index = chosen.view([r, 1, 1]).expand([r, 1, means.size()[2]], false);
+            let mean = means.gather(1, &index, false).squeeze_dim(1);
+            // a root of each component's covariance
+            let root = &conditional.vectors * conditional.values.sqrt().transpose(1, 2);
+            let normals = part.of(&normals).index_select(1, &part.targets).unsqueeze(-1);
+            let spread = root.index_select(0, &chosen).matmul(&normals).squeeze_dim(-1);
+            [part.of(numbers).index_copy(1, &part.targets, &(mean + spread))]
+        });
+        (to_vec(&drawn[0]), codes)
     }
 
     /// A component of each row by its responsibilities `[b, K]`, and the row's categories, of which
@@ -420,6 +365,9 @@ impl MixedMixture {
         joint - (&targets + given) * (0.5 * LN_2PI) - self.log_density(cells) - of_others
     }
 }
+
+/// The parts of numbers that are not given.
+const NOT_GIVEN: &[Role] = &[Role::Target, Role::Absent];
 
 /// Where a uniform number falls among probabilities.
 fn position(mut u: f64, probabilities: &[f64]) -> usize {

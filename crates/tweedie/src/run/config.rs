@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DataRecord, KeepConfig, Layer};
 use crate::Result;
+use crate::categories::CategoriesConfig;
 use crate::data::{ScalingOptions, TableOptions, TypeOptions, Types};
 use crate::model::{BaseConfig, ModelConfig};
 use crate::objective::ObjectiveConfig;
@@ -102,6 +103,9 @@ pub struct RunConfig {
     pub base: BaseConfig,
     /// The network and its head.
     pub model: ModelConfig,
+    /// The distribution of the categories of a table.
+    #[serde(skip_serializing_if = "CategoriesConfig::is_base")]
+    pub categories: CategoriesConfig,
     /// What is minimised.
     pub objective: ObjectiveConfig,
     /// Steps, batches, step sizes and when to stop.

@@ -4,9 +4,9 @@ use tch::Device;
 
 use super::{DataRecord, Run, RunDir, checkpoint};
 use crate::data::Dataset;
-use crate::dequantize::{Report, Variational, VariationalConfig};
+use crate::dequantize::{Variational, VariationalConfig};
 use crate::noise::Seed;
-use crate::train::{State, StopReason, TrainConfig};
+use crate::train::{Report, State, StopReason, TrainConfig};
 use crate::watch::Watch;
 use crate::{Error, Result};
 

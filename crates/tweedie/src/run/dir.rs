@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::statistics::{HEAD_START, STATISTICS};
-use super::{checkpoint, dequantizer, lock, status};
+use super::{categories, checkpoint, dequantizer, lock, status};
 use crate::data::OutputFile;
 use crate::{Error, Result};
 
@@ -22,7 +22,7 @@ pub struct RunDir {
 }
 
 /// The files that the holder of the lock writes.
-const FILES: [&str; 10] = [
+const FILES: [&str; 12] = [
     "config.toml",
     "data.json",
     "base.json",
@@ -30,6 +30,8 @@ const FILES: [&str; 10] = [
     "model.safetensors",
     "state.safetensors",
     "metrics.jsonl",
+    categories::FILE,
+    categories::STATE,
     "dequantizer.safetensors",
     dequantizer::STATE,
     status::FILE,

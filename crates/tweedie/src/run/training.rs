@@ -99,6 +99,7 @@ impl Training {
         // measuring is of the donor, done once, and takes nothing from the time that training is
         // given
         let state = State { seconds, ..State::new(&model) };
+        dir.begin_categories(config, &model, donor)?;
         dir.checkpoint(&model, &state)?;
         dir.write_config(config)?;
         Ok(Training { dir, model, state })

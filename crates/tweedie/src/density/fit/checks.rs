@@ -3,7 +3,7 @@
 use super::FitOptions;
 use crate::model::BaseKind;
 use crate::objective::Trains;
-use crate::run::{DataRecord, RunConfig};
+use crate::run::{DataRecord, Features, RunConfig};
 use crate::{Error, Result};
 
 /// Refuses a configuration that cannot be trained, whatever the data.
@@ -11,6 +11,7 @@ pub(super) fn check(config: &RunConfig, options: &FitOptions) -> Result<()> {
     config.train.check()?;
     config.keep.check()?;
     config.base.check()?;
+    config.categories.check()?;
     let trains_score = config.objective.build()?.trains() != Trains::Head;
     if options.score_from.is_some() && trains_score {
         let remedy = "let the head alone be trained: `objective.score` = frozen, or the \
@@ -47,6 +48,11 @@ pub(super) fn fit_to(config: &mut RunConfig, record: &DataRecord) -> Result<()> 
                            configured one is for images";
             let remedy = "leave it out, or give images as data.source";
             return Err(Error::config("model.network.kind", problem, remedy));
+        }
+        let has_categories = |features: Features| !features.cells().categories.is_empty();
+        if !config.categories.is_base() && !record.features().is_some_and(has_categories) {
+            let problem = format!("{}, and no column is one", config.categories.model);
+            return Err(Error::config("categories.model", problem, "leave it out"));
         }
         return match record.schema.is_some() && config.base.kind == BaseKind::Isotropic {
             true => {

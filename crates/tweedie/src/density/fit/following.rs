@@ -1,6 +1,7 @@
 //! Defaults that follow the data, or the run whose score is taken.
 
 use super::FitOptions;
+use crate::categories::CategoryModel;
 use crate::data::Dataset;
 use crate::grid::TimeDistribution;
 use crate::model::{BaseKind, HeadTrunk, ModelConfig, Preconditioning, Prediction, Structure};
@@ -30,7 +31,8 @@ pub(super) fn of_donor((config, data): &(RunConfig, DataRecord)) -> Layer {
     let head = RunConfig::default().model.head;
     let model = ModelConfig { head, ..config.model.clone() };
     let (schedule, base) = (config.schedule.clone(), config.base.clone());
-    let whole = Layer::of(&RunConfig { model, schedule, base, ..RunConfig::default() });
+    let categories = config.categories.clone();
+    let whole = Layer::of(&RunConfig { model, schedule, base, categories, ..RunConfig::default() });
     let mut layer = Layer::new();
     for path in [
         "schedule",
@@ -39,6 +41,7 @@ pub(super) fn of_donor((config, data): &(RunConfig, DataRecord)) -> Layer {
         "model.prediction",
         "model.preconditioning",
         "model.finest_scale",
+        "categories",
     ] {
         if let Some(value) = whole.get(path) {
             layer.set(path, value.clone());
@@ -89,6 +92,14 @@ fn of_rows(layer: &mut Layer, rows: usize) {
         .set("train.validate_every", 1000);
 }
 
+/// The network for categories of so many training rows: the fewer, the more it is regularised.
+fn of_categories(layer: &mut Layer, rows: usize) {
+    let rows = (rows as f64).max(1.0);
+    layer
+        .set("categories.model", CategoryModel::Network.to_string())
+        .set("categories.dropout", (3000.0 / rows).clamp(0.05, 0.3));
+}
+
 /// What follows the data. Times of images are uniform in `t`, as DDPM and the Likelihood Matching
 /// paper draw them: of VP's range of log signal-to-noise ratios 11 % lie at noise below half a
 /// level, and 17 % below a level, where there is nothing to learn. Numbers of rows suit the cost of
@@ -104,6 +115,9 @@ pub(super) fn of_data(config: &RunConfig, record: &DataRecord, options: &FitOpti
         if let Some(features) = record.features() {
             let categories = features.cells().categories.iter().map(|&n| (n as i64).into());
             layer.set("model.network.categories", categories.collect::<Vec<toml::Value>>());
+            if !features.cells().categories.is_empty() {
+                of_categories(&mut layer, record.rows[0]);
+            }
         } else {
             layer.set("base.kind", base_of_rows(record).to_string());
         }

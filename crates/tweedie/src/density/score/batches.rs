@@ -80,7 +80,7 @@ fn score_batches(
             if let Some(asked) = asked {
                 let noise = &mut Noise::new(noise, numbers.start as u64..numbers.end as u64);
                 let Question { batch, log_jacobian, of_categories } =
-                    asked.question(&run.model, table, own, noise);
+                    asked.question(run, table, own, noise);
                 let mut estimate =
                     estimator.of_targets(&batch, seed, numbers.start as u64).map_err(named)?;
                 watch.stage(&estimate.estimator);

@@ -1,5 +1,5 @@
-//! The numbers that are asked about, given others. Rows of which the same numbers are asked about
-//! and the same given share all matrices of a component: what is given shifts its mean alone.
+//! Numbers given others. Rows of which the same numbers are asked about and the same given share all
+//! matrices of a component: what is given shifts its mean alone.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::tensor::{sum_last, sum_over};
 
 /// Rows with the same parts of all numbers.
 struct Pattern {
-    /// The numbers that are targets, and those that are given, increasing.
+    /// The numbers that are asked about, and those that are given, increasing.
     targets: Vec<i64>,
     given: Vec<i64>,
     /// The rows, increasing.
@@ -21,8 +21,9 @@ struct Pattern {
 }
 
 impl Pattern {
-    /// The patterns of all rows; where there is no row, one of none.
-    fn all(cells: &Cells) -> Vec<Pattern> {
+    /// The patterns of all rows, where numbers with a part of `asked` are asked about; where there
+    /// is no row, one of none.
+    fn all(cells: &Cells, asked: &[Role]) -> Vec<Pattern> {
         let mut rows_of: BTreeMap<&[Role], Vec<i64>> = BTreeMap::new();
         for (row, roles) in cells.roles().chunks_exact(cells.layout().numbers).enumerate() {
             rows_of.entry(roles).or_default().push(row as i64);
@@ -30,26 +31,50 @@ impl Pattern {
         if rows_of.is_empty() {
             rows_of.insert(&[], Vec::new());
         }
-        let with = |roles: &[Role], part: Role| -> Vec<i64> {
-            let own = roles.iter().enumerate().filter(|(_, own)| **own == part);
+        let with = |roles: &[Role], parts: &[Role]| -> Vec<i64> {
+            let own = roles.iter().enumerate().filter(|(_, own)| parts.contains(own));
             own.map(|(k, _)| k as i64).collect()
         };
         let pattern = |(roles, rows): (&[Role], Vec<i64>)| Pattern {
-            targets: with(roles, Role::Target),
-            given: with(roles, Role::Given),
+            targets: with(roles, asked),
+            given: with(roles, &[Role::Given]),
             rows,
         };
         rows_of.into_iter().map(pattern).collect()
     }
 }
 
+/// Some rows of one pattern.
+pub(super) struct Part {
+    /// Which rows they are, `[r]`.
+    pub rows: Tensor,
+    /// The numbers that are asked about, `[t]`.
+    pub targets: Tensor,
+    /// The numbers that are given, `[g, r]`.
+    known: Tensor,
+    /// What the components' weights are before the numbers are seen, `[K, r]`.
+    log_weights: Tensor,
+}
+
+impl Part {
+    /// How many numbers are given.
+    pub fn numbers_given(&self) -> i64 {
+        self.known.size()[0]
+    }
+
+    /// Of `[b, …]` the rows of the part.
+    pub fn of(&self, x: &Tensor) -> Tensor {
+        x.index_select(0, &self.rows)
+    }
+}
+
 /// What the components say of targets given other numbers, all in f64.
-struct Conditional {
+pub(super) struct Conditional {
     /// `m_T`, `[K, t, 1]`.
     means: Tensor,
     /// Eigenvalues `[K, t, 1]` and eigenvectors `[K, t, t]` of `S_TT − S_TG S_GG⁻¹ S_GT`.
-    values: Tensor,
-    vectors: Tensor,
+    pub values: Tensor,
+    pub vectors: Tensor,
     /// Where numbers are given.
     given: Option<Given>,
 }
@@ -166,8 +191,48 @@ impl MixedMixture {
         Conditional { means: mean(&targets), values, vectors, given }
     }
 
-    /// What `f` makes of rows `x_t` `[b, d]` in f64 given the cells, pattern by pattern, put
+    /// What `f` makes of rows pattern by pattern, where numbers with a part of `asked` are asked
+    /// about and components have these `ln` weights `[b, K]` before the numbers are seen, put
     /// together in the order of the rows.
+    pub(super) fn by_patterns<const N: usize>(
+        &self,
+        cells: &Cells,
+        asked: &[Role],
+        log_weights: &Tensor,
+        f: impl Fn(&Conditional, &Part) -> [Tensor; N],
+    ) -> Vec<Tensor> {
+        let numbers = &self.tensors(cells).numbers;
+        let patterns = Pattern::all(cells, asked);
+        let device = log_weights.device();
+        let index = |places: &[i64]| Tensor::from_slice(places).to_device(device);
+        let each = self.numbers.components() * self.numbers.dim();
+        let mut parts: Vec<Vec<Tensor>> = Vec::new();
+        for pattern in &patterns {
+            let rows = index(&pattern.rows);
+            let (targets, given) = (index(&pattern.targets), index(&pattern.given));
+            let conditional = self.conditional(pattern);
+            parts.push(by_blocks(&rows, each, |start, count| {
+                let rows = rows.narrow(0, start, count);
+                let of_rows = |x: &Tensor| x.index_select(0, &rows);
+                let part = Part {
+                    known: of_rows(numbers).index_select(1, &given).transpose(0, 1),
+                    log_weights: of_rows(log_weights).transpose(0, 1),
+                    targets: targets.shallow_clone(),
+                    rows,
+                };
+                f(&conditional, &part)
+            }));
+        }
+        let order: Vec<i64> = patterns.iter().flat_map(|pattern| &pattern.rows).copied().collect();
+        let back = index(&order).argsort(0, false);
+        let together = |i: usize| {
+            let all: Vec<&Tensor> = parts.iter().map(|part| &part[i]).collect();
+            Tensor::cat(&all, 0).index_select(0, &back)
+        };
+        (0..N).map(together).collect()
+    }
+
+    /// What `f` makes of rows `x_t` `[b, d]` in f64 given the cells.
     pub(super) fn of_targets<const N: usize>(
         &self,
         x: &Tensor,
@@ -179,66 +244,33 @@ impl MixedMixture {
         let x = &x.to_kind(Kind::Double);
         let (alpha, sigma) = times.marginal(schedule, x.device());
         let (alpha, sigma) = (alpha.rows(x), sigma.rows(x));
-        let tensors = self.tensors(cells);
-        let log_weights = self.log_weights(&tensors.one_hot);
-        let patterns = Pattern::all(cells);
-        let mut parts: Vec<Vec<Tensor>> = Vec::new();
-        for pattern in &patterns {
-            let index = |places: &[i64]| Tensor::from_slice(places).to_device(x.device());
-            let rows = index(&pattern.rows);
-            let (targets, given) = (index(&pattern.targets), index(&pattern.given));
-            let of_rows = |x: &Tensor| x.index_select(0, &rows);
-            let (x, alpha, sigma) = (of_rows(x), of_rows(&alpha), of_rows(&sigma));
-            let (numbers, log_weights) = (of_rows(&tensors.numbers), of_rows(&log_weights));
-            let conditional = self.conditional(pattern);
-            let each = self.numbers.components() * self.numbers.dim();
-            parts.push(by_blocks(&x, each, |start, count| {
-                let part = |x: &Tensor| x.narrow(0, start, count);
-                let known = part(&numbers).index_select(1, &given).transpose(0, 1);
-                let seen = Seen {
-                    x: part(&x),
-                    alpha: part(&alpha),
-                    sigma: part(&sigma),
-                    known,
-                    log_weights: part(&log_weights).transpose(0, 1),
-                };
-                f(&conditional.asked(seen, &targets))
-            }));
-        }
-        let order: Vec<i64> = patterns.iter().flat_map(|pattern| &pattern.rows).copied().collect();
-        let back = Tensor::from_slice(&order).argsort(0, false).to_device(x.device());
-        let together = |i: usize| {
-            let all: Vec<&Tensor> = parts.iter().map(|part| &part[i]).collect();
-            Tensor::cat(&all, 0).index_select(0, &back)
-        };
-        (0..N).map(together).collect()
+        let log_weights = self.log_weights(&self.tensors(cells).one_hot);
+        self.by_patterns(cells, &[Role::Target], &log_weights, |conditional, part| {
+            f(&conditional.asked(part, part.of(x), part.of(&alpha), part.of(&sigma)))
+        })
     }
 }
 
-/// Rows of a pattern.
-struct Seen {
-    /// `[r, d]`.
-    x: Tensor,
-    /// `[r]`.
-    alpha: Tensor,
-    sigma: Tensor,
-    /// The given numbers, `[g, r]`.
-    known: Tensor,
-    /// `ln π_k Π_j p_k(c_j)`, `[K, r]`.
-    log_weights: Tensor,
-}
-
 impl Conditional {
-    fn asked(&self, seen: Seen, targets: &Tensor) -> Asked {
-        let Seen { x, alpha, sigma, known, log_weights } = seen;
-        let (mut means, mut log_joint) = (self.means.shallow_clone(), log_weights);
-        if let Some(Given { means: of_given, factor, half_log_det, gain }) = &self.given {
-            let white = factor.linalg_solve_triangular(&(known - of_given), false, true, false);
-            // m_T + S_TG S_GG⁻¹ (x_G − m_G)
-            means = means + gain.transpose(1, 2).matmul(&white);
-            log_joint = log_joint - sum_over(&white.square(), 1) * 0.5 - half_log_det;
-        }
-        let own = x.index_select(1, targets).transpose(0, 1);
+    /// What the given cells make of the components: their means of the targets, `[K, t, r]` or
+    /// `[K, t, 1]`, and their weights times the density of the given numbers, of which the logarithm
+    /// without the constant `−½ ln 2π` for each number, `[K, r]`.
+    pub(super) fn given(&self, part: &Part) -> (Tensor, Tensor) {
+        let (means, log_joint) = (self.means.shallow_clone(), part.log_weights.shallow_clone());
+        let Some(Given { means: of_given, factor, half_log_det, gain }) = &self.given else {
+            return (means, log_joint);
+        };
+        let known = &part.known - of_given;
+        let white = factor.linalg_solve_triangular(&known, false, true, false);
+        // m_T + S_TG S_GG⁻¹ (x_G − m_G)
+        let means = means + gain.transpose(1, 2).matmul(&white);
+        (means, log_joint - sum_over(&white.square(), 1) * 0.5 - half_log_det)
+    }
+
+    /// Rows `x_t` `[r, d]` at `α_t` and `σ_t`, `[r]`.
+    fn asked(&self, part: &Part, x: Tensor, alpha: Tensor, sigma: Tensor) -> Asked {
+        let (means, log_joint) = self.given(part);
+        let own = x.index_select(1, &part.targets).transpose(0, 1);
         let turned = self.vectors.transpose(1, 2).matmul(&(own - means * &alpha));
         let signal = &self.values * alpha.square();
         let variance = &signal + sigma.square();
@@ -250,7 +282,7 @@ impl Conditional {
             turned: turned * &sigma / &variance,
             shrunk: signal / variance,
             vectors: self.vectors.shallow_clone(),
-            targets: targets.shallow_clone(),
+            targets: part.targets.shallow_clone(),
             sigma: sigma.unsqueeze(-1),
             x,
         }

@@ -1,0 +1,206 @@
+//! The distribution of a row's categories, given its numbers and each other.
+//!
+//! A mixture over numbers and categories has one, exactly, for whatever is given
+//! ([`MixedMixture`]). A network corrects it in logits: it sees the numbers and categories that are
+//! given and says of every category that is not how its values differ from what the mixture expects.
+//! It is trained with categories hidden at random, so that one network serves every order in which
+//! they can be taken (any-order autoregression: Uria et al. 2014, Hoogeboom et al. 2022).
+//!
+//! The categories of a row then have the chain `ln p(c|given) = Σ_j ln p(c_j|c_{<j}, given)` in the
+//! order of the columns, whose probabilities sum to 1 over all combinations of values whatever the
+//! network says. A category that is missing is left out of the chain.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tweedie::categories::{Categorical, CategoriesConfig};
+//! use tweedie::mixture::{MixedMixture, MixedParameters, MixtureParameters};
+//! use tweedie::noise::Seed;
+//! use tweedie::query::Cells;
+//!
+//! # fn main() -> tweedie::Result<()> {
+//! // two components that differ in a number and in a category of two values
+//! let base = MixedMixture::from_parameters(&MixedParameters {
+//!     numbers: MixtureParameters {
+//!         weights: vec![0.5, 0.5],
+//!         means: vec![vec![-1.0], vec![1.0]],
+//!         covariances: vec![vec![1.0], vec![1.0]],
+//!     },
+//!     categories: vec![2],
+//!     pmfs: vec![vec![0.9, 0.1], vec![0.2, 0.8]],
+//! })?;
+//! let network = CategoriesConfig::default().init(base.layout(), base.device(), Seed(0))?;
+//! let categories = Categorical::new(&base, Some(&network));
+//! let given = Cells::observed(Arc::new(base.layout().clone()), vec![0.7], vec![Cells::MISSING]);
+//! // untrained it is the mixture's: p(c = 0) by Bayes' formula
+//! let odds = (2.0_f64 * 0.7).exp();
+//! let expected = (0.9 + 0.2 * odds) / (1.0 + odds);
+//! let found = categories.log_density(&given, &[0])[0].exp();
+//! assert!((found - expected).abs() < 1e-6);
+//! # Ok(())
+//! # }
+//! ```
+
+mod fit;
+mod network;
+
+use tch::{Kind, Tensor, no_grad};
+
+use crate::mixture::MixedMixture;
+use crate::noise::Noise;
+use crate::query::Cells;
+use crate::tensor::{to_vec, upload};
+pub use fit::Fit;
+pub use network::{CategoriesConfig, CategoryModel, CategoryNetwork};
+
+/// The distribution of categories: that of a mixture, or what a network makes of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Categorical<'a> {
+    base: &'a MixedMixture,
+    network: Option<&'a CategoryNetwork>,
+}
+
+/// Rows that are evaluated at a time.
+const AT_ONCE: usize = 4096;
+
+/// Rows of which the numbers are known as they are, and the categories one after another.
+struct Chain {
+    /// `ln π_k p_k` of the given numbers, `[b, K]`.
+    of_numbers: Tensor,
+    /// What the network sees of the numbers, `[b, 2d]`.
+    seen: Tensor,
+    /// The categories that are known, `[b, c]`.
+    codes: Vec<u32>,
+    /// 1 at the value of each of them, `[b, V]`, f32.
+    one_hot: Tensor,
+}
+
+impl<'a> Categorical<'a> {
+    /// The distribution of the base, corrected by a network where there is one.
+    ///
+    /// # Panics
+    /// If the network is for rows of other categories.
+    pub fn new(base: &'a MixedMixture, network: Option<&'a CategoryNetwork>) -> Categorical<'a> {
+        if let Some(network) = network {
+            assert_eq!(network.layout(), base.layout(), "a network for the base's rows");
+        }
+        Categorical { base, network }
+    }
+
+    /// `ln p` of the categories among `codes` `[b, c]` that are not given in `cells`, given these,
+    /// nats; those that are missing in both are left out. One value per row.
+    ///
+    /// # Panics
+    /// If there are not as many codes as the rows have categories.
+    pub fn log_density(&self, cells: &Cells, codes: &[u32]) -> Vec<f64> {
+        let c = self.categories();
+        assert_eq!(codes.len(), cells.len() * c, "categories of the rows");
+        let parts = (0..cells.len()).step_by(AT_ONCE).flat_map(|start| {
+            let rows = start..cells.len().min(start + AT_ONCE);
+            self.part(&cells.rows(rows.clone()), &codes[rows.start * c..rows.end * c])
+        });
+        parts.collect()
+    }
+
+    fn part(&self, cells: &Cells, codes: &[u32]) -> Vec<f64> {
+        let (c, mut chain) = (self.categories(), self.chain(cells));
+        let mut total = vec![0.0; cells.len()];
+        for j in 0..c {
+            let of_row = |i: usize| (chain.codes[i * c + j], codes[i * c + j]);
+            let asked: Vec<bool> = (0..cells.len())
+                .map(|i| matches!(of_row(i), (Cells::MISSING, code) if code != Cells::MISSING))
+                .collect();
+            if !asked.contains(&true) {
+                continue;
+            }
+            let values = self.base.layout().categories[j];
+            let log = to_vec(&self.log_probabilities(&chain, j));
+            for i in (0..cells.len()).filter(|&i| asked[i]) {
+                let code = codes[i * c + j];
+                total[i] += log[i * values + code as usize];
+                chain.codes[i * c + j] = code;
+            }
+            self.take_in(&mut chain, j);
+        }
+        total
+    }
+
+    /// The categories `[b, c]` of rows, of which those that are not given in `cells` are drawn, but
+    /// for those that `left_out` says: they stay missing. Takes `c` uniforms of each row's stream.
+    ///
+    /// # Panics
+    /// If `left_out` has not one flag for each category.
+    pub fn complete(&self, cells: &Cells, left_out: &[bool], noise: &mut Noise) -> Vec<u32> {
+        let c = self.categories();
+        assert_eq!(left_out.len(), c, "categories of the rows");
+        let (mut chain, uniform) = (self.chain(cells), noise.uniform(c));
+        for j in (0..c).filter(|&j| !left_out[j]) {
+            let open = |i: &usize| chain.codes[i * c + j] == Cells::MISSING;
+            let open: Vec<usize> = (0..cells.len()).filter(open).collect();
+            if open.is_empty() {
+                continue;
+            }
+            let values = self.base.layout().categories[j];
+            let log = to_vec(&self.log_probabilities(&chain, j));
+            for i in open {
+                let own = &log[i * values..(i + 1) * values];
+                chain.codes[i * c + j] = position(uniform[i * c + j], own) as u32;
+            }
+            self.take_in(&mut chain, j);
+        }
+        chain.codes
+    }
+
+    fn categories(&self) -> usize {
+        self.base.layout().categories.len()
+    }
+
+    fn chain(&self, cells: &Cells) -> Chain {
+        let tensors = cells.tensors(self.base.device());
+        Chain {
+            of_numbers: self.base.log_joint_of_numbers(cells),
+            seen: network::seen(tensors),
+            codes: cells.codes().to_vec(),
+            one_hot: tensors.one_hot.copy(),
+        }
+    }
+
+    /// Brings category `j` of the rows as it is known now to where it is seen.
+    fn take_in(&self, chain: &mut Chain, j: usize) {
+        let range = self.base.layout().ranges().nth(j).expect("a category");
+        let (c, n, b) = (self.categories(), range.len(), chain.one_hot.size()[0] as usize);
+        let mut flags = vec![0f32; b * n];
+        for i in 0..b {
+            let code = chain.codes[i * c + j];
+            if code != Cells::MISSING {
+                flags[i * n + code as usize] = 1.0;
+            }
+        }
+        let flags = Tensor::from_slice(&flags).view([b as i64, n as i64]);
+        let flags = upload(&flags, Kind::Float, chain.one_hot.device());
+        chain.one_hot.narrow(1, range.start as i64, n as i64).copy_(&flags);
+    }
+
+    /// `ln p(c_j = v)` given what is known, of each value, `[b, n_j]`, f64.
+    fn log_probabilities(&self, chain: &Chain, j: usize) -> Tensor {
+        let range = self.base.layout().ranges().nth(j).expect("a category");
+        no_grad(|| {
+            let base = self.base.log_pmf_given(&chain.of_numbers, &chain.one_hot, range.clone());
+            let Some(network) = self.network else { return base };
+            let correction = network.of_category(&chain.seen, &chain.one_hot, range);
+            (base + correction.to_kind(Kind::Double)).log_softmax(-1, None::<Kind>)
+        })
+    }
+}
+
+/// Where a uniform number falls among probabilities of which these are the logarithms.
+fn position(mut u: f64, log_probabilities: &[f64]) -> usize {
+    let last = log_probabilities.len() - 1;
+    let below = |log: &f64| {
+        u -= log.exp();
+        u < 0.0
+    };
+    log_probabilities[..last].iter().position(below).unwrap_or(last)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+//! Training a network for categories, by the loop that trains models.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::{Categorical, CategoryNetwork, network};
+use crate::Result;
+use crate::likelihood::mean_and_error;
+use crate::mixture::MixedMixture;
+use crate::model::Parameters;
+use crate::noise::{Noise, Seed};
+use crate::query::{Batch, CellLayout, Cells, Columns, Condition, Role};
+use crate::tensor::{sum_last, upload};
+use crate::train::{
+    Best, Hooks, Rows, Seen, Silent, Stage, Staged, State, StopReason, TrainConfig, Trainee,
+    Trainer,
+};
+
+/// A network for categories, the mixture that it corrects, and rows to train it on.
+#[derive(Clone, Copy, Debug)]
+pub struct Fit<'a> {
+    /// The mixture.
+    pub base: &'a MixedMixture,
+    /// The network.
+    pub network: &'a CategoryNetwork,
+    /// What is known of the training rows, all of it given.
+    pub rows: &'a Cells,
+    /// The same of rows that choose the parameters which are kept; there may be none.
+    pub held_out: &'a Cells,
+    /// What is given in every question.
+    pub context: &'a Columns,
+}
+
+/// Keeps the state to resume from.
+pub(crate) type Save<'a> = dyn FnMut(&State) -> Result<()> + 'a;
+
+impl Fit<'_> {
+    /// Maximises `E ln p(c_hidden|rest)` with categories hidden at random. The parameters in the end
+    /// are those that did best on the held-out rows, those at the start among them, or where there
+    /// is no such row the moving average.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if an option cannot be or there is no row; [`Error::Diverged`].
+    pub fn fit(&self, config: &TrainConfig, seed: Seed) -> Result<()> {
+        let state = &mut State::of(self.network.parameters());
+        self.train(config, seed, state, &mut Silent, &mut |_| Ok(())).map(drop)
+    }
+
+    /// As [`Fit::fit`] from `state` on, which `save` keeps now and then and in the end.
+    pub(crate) fn train<'s>(
+        &'s self,
+        config: &TrainConfig,
+        seed: Seed,
+        state: &mut State,
+        hooks: &mut dyn Hooks,
+        save: &'s mut Save<'s>,
+    ) -> Result<StopReason> {
+        let given = self.held_out.only(self.context);
+        let learner =
+            Learner { fit: self, given, dropout: seed.derive("dropout"), save: RefCell::new(save) };
+        if state.iteration == 0 && state.best.is_none() {
+            self.network.parameters().assign(&state.parameters);
+            state.best = learner.bound().map(|(value, _)| Best {
+                value,
+                iteration: Some(0),
+                parameters: state.parameters.copy(),
+            });
+        }
+        let rows = Hidden::new(self.rows, self.context);
+        let trainer = Trainer { config: config.clone() };
+        let reason = trainer.train(&learner, &rows, seed, state, hooks)?;
+        self.network.parameters().assign(state.product());
+        Ok(reason)
+    }
+
+    /// Mean and standard error over the held-out rows of `ln p` of their categories given the
+    /// context, nats per row; `None` where there is no row.
+    pub fn held_out_log_density(&self) -> Option<(f64, f64)> {
+        self.log_density(&self.held_out.only(self.context))
+    }
+
+    fn log_density(&self, given: &Cells) -> Option<(f64, f64)> {
+        if self.held_out.is_empty() {
+            return None;
+        }
+        let categories = Categorical::new(self.base, Some(self.network));
+        Some(mean_and_error(&categories.log_density(given, self.held_out.codes())))
+    }
+}
+
+/// What is trained.
+struct Learner<'a> {
+    fit: &'a Fit<'a>,
+    /// The context of the held-out rows.
+    given: Cells,
+    dropout: Seed,
+    save: RefCell<&'a mut Save<'a>>,
+}
+
+impl Learner<'_> {
+    fn bound(&self) -> Option<(f64, f64)> {
+        self.fit.log_density(&self.given)
+    }
+}
+
+impl Trainee for Learner<'_> {
+    fn name(&self) -> &'static str {
+        "the network for categories"
+    }
+
+    fn parameters(&self) -> &Parameters {
+        self.fit.network.parameters()
+    }
+
+    /// Codes and weights stay where they are: it is cells that go to a device.
+    fn stage(&self) -> Stage {
+        Stage {
+            kind: Kind::Float,
+            device: Device::Cpu,
+            classes: 0,
+            label_dropout: 0.0,
+            draws: Vec::new(),
+        }
+    }
+
+    /// `−Σ_j w_j ln p(c_j|seen)` over the hidden categories of each row.
+    fn loss(&self, staged: &mut Staged, number: u64) -> Result<Tensor> {
+        let Fit { base, network, .. } = self.fit;
+        let cells = staged.batch.condition.as_ref().and_then(Condition::as_cells);
+        let cells = cells.expect("the cells of rows");
+        let tensors = cells.tensors(base.device());
+        let of_base = no_grad(|| {
+            let of_numbers = base.log_joint_of_numbers(cells);
+            let all = 0..base.layout().values();
+            base.log_pmf_given(&of_numbers, &tensors.one_hot, all).to_kind(Kind::Float)
+        });
+        let seed =
+            (network.config().dropout > 0.0).then(|| self.dropout.derive(&number.to_string()));
+        let logits = of_base + network.of_all(&network::seen(tensors), &tensors.one_hot, seed);
+        let totals: Vec<Tensor> = (base.layout().ranges())
+            .map(|range| {
+                let own = logits.narrow(1, range.start as i64, range.len() as i64);
+                own.logsumexp([-1i64].as_slice(), false)
+            })
+            .collect();
+        let asked = staged.batch.x.to_device(base.device());
+        let c = totals.len() as i64;
+        let places = asked.narrow(1, 0, c).to_kind(Kind::Int64);
+        let log = logits.gather(1, &places, false) - Tensor::stack(&totals, 1);
+        Ok(-sum_last(&(log * asked.narrow(1, c, c))))
+    }
+
+    fn look(&self, _iteration: u64, _hooks: &mut dyn Hooks) -> Result<Seen> {
+        Ok(Seen { bound: self.bound(), distance: None })
+    }
+
+    fn save(&self, state: &State, _hooks: &mut dyn Hooks) -> Result<()> {
+        (self.save.borrow_mut())(state)
+    }
+}
+
+/// Rows whose numbers are given or not together: the base's matrices are the same for all of them.
+const TOGETHER: usize = 32;
+
+/// Training rows with categories hidden: `[b, 2c]`, the place of each category's value among the
+/// values of all, and its weight in the loss, 0 where it is not hidden; and what is seen of them.
+///
+/// Of the categories that a row has, context aside, a number drawn uniformly is hidden, the loss of
+/// each weighted so that the sum is on average `−ln p(c)` over all orders: in half of the draws any,
+/// in half the last in the order of the columns, as the chain asks. In half of the draws no number
+/// is given but the context, in the rest each with a probability that is itself drawn.
+struct Hidden<'a> {
+    layout: Arc<CellLayout>,
+    numbers: &'a [f64],
+    roles: &'a [Role],
+    codes: &'a [u32],
+    context: &'a Columns,
+    /// Where the values of each category begin among those of all.
+    starts: Vec<usize>,
+}
+
+impl<'a> Hidden<'a> {
+    fn new(rows: &'a Cells, context: &'a Columns) -> Hidden<'a> {
+        Hidden {
+            layout: rows.layout().clone(),
+            numbers: rows.numbers(),
+            roles: rows.roles(),
+            codes: rows.codes(),
+            context,
+            starts: rows.layout().ranges().map(|range| range.start).collect(),
+        }
+    }
+
+    /// The numbers of the rows, and their parts.
+    fn seen(&self, rows: &[usize], draws: &[f64], each: usize) -> (Vec<f64>, Vec<Role>) {
+        let d = self.layout.numbers;
+        let (mut numbers, mut roles) = (Vec::new(), Vec::new());
+        for (i, &row) in rows.iter().enumerate() {
+            let first = i / TOGETHER * TOGETHER * each;
+            let [some, share] = [draws[first], draws[first + 1]];
+            let of_numbers = &draws[first + 2..first + 2 + d];
+            for (k, &draw) in of_numbers.iter().enumerate() {
+                let given = self.context.numbers[k] || (some < 0.5 && draw < share);
+                let own = self.roles[row * d + k];
+                roles.push(if given { own } else { Role::Absent });
+                numbers.push(self.numbers[row * d + k]);
+            }
+        }
+        (numbers, roles)
+    }
+}
+
+impl Rows for Hidden<'_> {
+    fn len(&self) -> usize {
+        self.numbers.len() / self.layout.numbers
+    }
+
+    fn gather(&self, rows: &[usize], noise: &mut Noise, place: (Kind, Device)) -> Tensor {
+        self.batch(rows, noise, place).x
+    }
+
+    fn batch(&self, rows: &[usize], noise: &mut Noise, (kind, device): (Kind, Device)) -> Batch {
+        let (d, c) = (self.layout.numbers, self.layout.categories.len());
+        let each = 4 + d + c;
+        let draws = noise.uniform(each);
+        let (numbers, roles) = self.seen(rows, &draws, each);
+        let mut codes = Vec::with_capacity(rows.len() * c);
+        let mut asked = vec![0f32; rows.len() * 2 * c];
+        for (i, &row) in rows.iter().enumerate() {
+            let [count, in_order] = [draws[i * each + 2 + d], draws[i * each + 3 + d]];
+            let of_categories = &draws[i * each + 4 + d..(i + 1) * each];
+            let own = &self.codes[row * c..(row + 1) * c];
+            let is_open = |j: &usize| own[*j] != Cells::MISSING && !self.context.categories[*j];
+            let mut open: Vec<usize> = (0..c).filter(is_open).collect();
+            if in_order < 0.5 {
+                open.sort_by(|&a, &b| of_categories[a].total_cmp(&of_categories[b]));
+            }
+            let seen = (count * open.len() as f64) as usize;
+            let weight = open.len() as f32 / (open.len() - seen.min(open.len())).max(1) as f32;
+            let first = codes.len();
+            codes.extend_from_slice(own);
+            for &j in open.iter().skip(seen) {
+                codes[first + j] = Cells::MISSING;
+                asked[i * 2 * c + j] = (self.starts[j] + own[j] as usize) as f32;
+                asked[i * 2 * c + c + j] = weight;
+            }
+        }
+        let asked = Tensor::from_slice(&asked).view([rows.len() as i64, -1]);
+        let cells = Cells::new(self.layout.clone(), numbers, roles, codes);
+        Batch::of(&upload(&asked, kind, device)).given(Some(Condition::cells(cells)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::to_vec;
+
+    /// On average over draws the weighted sum of hidden categories counts each once: the loss of a
+    /// constant `−ln p = 1` is the number of categories, whichever are missing.
+    #[test]
+    fn every_category_counts_once() {
+        let layout = Arc::new(CellLayout { numbers: 1, categories: vec![2, 3, 2] });
+        let none = Cells::MISSING;
+        let rows =
+            Cells::observed(layout, vec![0.5, 1.0, f64::NAN], vec![0, 1, 1, 1, none, 0, 1, 2, 0]);
+        let context = Columns { numbers: vec![false], categories: vec![true, false, false] };
+        let hidden = Hidden::new(&rows, &context);
+        let n = 4000;
+        let noise = &mut Noise::new(Seed(1), 0..3 * n as u64);
+        let batch = hidden.batch(&[0, 1, 2].repeat(n), noise, (Kind::Double, Device::Cpu));
+        let asked = to_vec(&batch.x);
+        let cells = batch.condition.as_ref().and_then(Condition::as_cells).unwrap();
+        let mut totals = [[0.0; 3]; 3];
+        for (i, row) in asked.chunks_exact(6).enumerate() {
+            for j in 0..3 {
+                totals[i % 3][j] += row[3 + j] / n as f64;
+                let code = cells.codes()[i * 3 + j];
+                assert_eq!(row[3 + j] > 0.0, code == none && rows.codes()[i % 3 * 3 + j] != none);
+            }
+        }
+        for (row, expected) in
+            [[0.0, 1.0, 1.0], [0.0, 0.0, 1.0], [0.0, 1.0, 1.0]].iter().enumerate()
+        {
+            assert_eq!(totals[row][0], 0.0, "the context is never hidden");
+            let (sum, expected) = (totals[row].iter().sum::<f64>(), expected.iter().sum::<f64>());
+            assert!((sum - expected).abs() < 1e-9, "{totals:?}");
+        }
+        // in the order of the columns the last is hidden more often
+        assert!(totals[0][2] > totals[0][1]);
+        let given = cells.roles().iter().filter(|&&role| role == Role::Given).count();
+        let share = given as f64 / (2 * n) as f64;
+        assert!((share - 0.25).abs() < 0.05, "{share}");
+    }
+}
