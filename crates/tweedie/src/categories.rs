@@ -1,10 +1,12 @@
 //! The distribution of a row's categories, given its numbers and each other.
 //!
 //! A mixture over numbers and categories has one, exactly, for whatever is given
-//! ([`MixedMixture`]). A network corrects it in logits: it sees the numbers and categories that are
-//! given and says of every category that is not how its values differ from what the mixture expects.
-//! It is trained with categories hidden at random, so that one network serves every order in which
-//! they can be taken (any-order autoregression: Uria et al. 2014, Hoogeboom et al. 2022).
+//! ([`MixedMixture`]). A network has another: it sees the numbers and categories that are given and
+//! corrects the frequencies of every category that is not. It is trained with categories hidden at
+//! random, so that one network serves every order in which they can be taken (any-order
+//! autoregression: Uria et al. 2014, Hoogeboom et al. 2022). The probability of a category is
+//! `w p_network + (1 − w) p_mixture`, with the `w` that is best on held-out rows, so that it is not
+//! worse than the mixture's there.
 //!
 //! The categories of a row then have the chain `ln p(c|given) = Σ_j ln p(c_j|c_{<j}, given)` in the
 //! order of the columns, whose probabilities sum to 1 over all combinations of values whatever the
@@ -31,11 +33,11 @@
 //! let network = CategoriesConfig::default().init(base.layout(), base.device(), Seed(0))?;
 //! let categories = Categorical::new(&base, Some(&network));
 //! let given = Cells::observed(Arc::new(base.layout().clone()), vec![0.7], vec![Cells::MISSING]);
-//! // untrained it is the mixture's: p(c = 0) by Bayes' formula
+//! // untrained it counts for nothing: p(c = 0) is the mixture's, by Bayes' formula
 //! let odds = (2.0_f64 * 0.7).exp();
 //! let expected = (0.9 + 0.2 * odds) / (1.0 + odds);
 //! let found = categories.log_density(&given, &[0])[0].exp();
-//! assert!((found - expected).abs() < 1e-6);
+//! assert!((found - expected).abs() < 1e-12);
 //! # Ok(())
 //! # }
 //! ```
@@ -52,7 +54,7 @@ use crate::tensor::{to_vec, upload};
 pub use fit::Fit;
 pub use network::{CategoriesConfig, CategoryModel, CategoryNetwork};
 
-/// The distribution of categories: that of a mixture, or what a network makes of it.
+/// The distribution of categories: that of a mixture, or a network's and the mixture's.
 #[derive(Clone, Copy, Debug)]
 pub struct Categorical<'a> {
     base: &'a MixedMixture,
@@ -62,8 +64,29 @@ pub struct Categorical<'a> {
 /// Rows that are evaluated at a time.
 const AT_ONCE: usize = 4096;
 
+/// The logarithms of the probabilities of one value.
+#[derive(Clone, Copy)]
+struct Both {
+    /// Of the network's in their mean.
+    weight: f64,
+    network: f64,
+    base: f64,
+}
+
+impl Both {
+    fn log(&self) -> f64 {
+        match self.weight {
+            0.0 => self.base,
+            1.0 => self.network,
+            weight => (weight * self.network.exp() + (1.0 - weight) * self.base.exp()).ln(),
+        }
+    }
+}
+
 /// Rows of which the numbers are known as they are, and the categories one after another.
 struct Chain {
+    /// The network's weight in each row.
+    weights: Vec<f64>,
     /// `ln π_k p_k` of the given numbers, `[b, K]`.
     of_numbers: Tensor,
     /// What the network sees of the numbers, `[b, 2d]`.
@@ -75,7 +98,7 @@ struct Chain {
 }
 
 impl<'a> Categorical<'a> {
-    /// The distribution of the base, corrected by a network where there is one.
+    /// The distribution of the base, and of a network where there is one.
     ///
     /// # Panics
     /// If the network is for rows of other categories.
@@ -92,36 +115,43 @@ impl<'a> Categorical<'a> {
     /// # Panics
     /// If there are not as many codes as the rows have categories.
     pub fn log_density(&self, cells: &Cells, codes: &[u32]) -> Vec<f64> {
-        let c = self.categories();
-        assert_eq!(codes.len(), cells.len() * c, "categories of the rows");
-        let parts = (0..cells.len()).step_by(AT_ONCE).flat_map(|start| {
-            let rows = start..cells.len().min(start + AT_ONCE);
-            self.part(&cells.rows(rows.clone()), &codes[rows.start * c..rows.end * c])
-        });
-        parts.collect()
+        let mut total = vec![0.0; cells.len()];
+        self.each_step(cells, codes, |row, both| total[row] += both.log());
+        total
     }
 
-    fn part(&self, cells: &Cells, codes: &[u32]) -> Vec<f64> {
+    /// Calls `f` for each step of the chain of each row of [`Categorical::log_density`], with the
+    /// row and the probabilities of its value.
+    fn each_step(&self, cells: &Cells, codes: &[u32], mut f: impl FnMut(usize, Both)) {
+        let c = self.categories();
+        assert_eq!(codes.len(), cells.len() * c, "categories of the rows");
+        for start in (0..cells.len()).step_by(AT_ONCE) {
+            let rows = start..cells.len().min(start + AT_ONCE);
+            let codes = &codes[rows.start * c..rows.end * c];
+            self.steps_of(&cells.rows(rows), codes, |row, both| f(start + row, both));
+        }
+    }
+
+    fn steps_of(&self, cells: &Cells, codes: &[u32], mut f: impl FnMut(usize, Both)) {
         let (c, mut chain) = (self.categories(), self.chain(cells));
-        let mut total = vec![0.0; cells.len()];
         for j in 0..c {
             let of_row = |i: usize| (chain.codes[i * c + j], codes[i * c + j]);
-            let asked: Vec<bool> = (0..cells.len())
-                .map(|i| matches!(of_row(i), (Cells::MISSING, code) if code != Cells::MISSING))
+            let asked: Vec<usize> = (0..cells.len())
+                .filter(|&i| matches!(of_row(i), (Cells::MISSING, code) if code != Cells::MISSING))
                 .collect();
-            if !asked.contains(&true) {
+            if asked.is_empty() {
                 continue;
             }
             let values = self.base.layout().categories[j];
-            let log = to_vec(&self.log_probabilities(&chain, j));
-            for i in (0..cells.len()).filter(|&i| asked[i]) {
+            let [network, base] = self.log_probabilities(&chain, j).map(|log| to_vec(&log));
+            for i in asked {
                 let code = codes[i * c + j];
-                total[i] += log[i * values + code as usize];
+                let at = i * values + code as usize;
+                f(i, Both { weight: chain.weights[i], network: network[at], base: base[at] });
                 chain.codes[i * c + j] = code;
             }
             self.take_in(&mut chain, j);
         }
-        total
     }
 
     /// The categories `[b, c]` of rows, of which those that are not given in `cells` are drawn, but
@@ -140,9 +170,14 @@ impl<'a> Categorical<'a> {
                 continue;
             }
             let values = self.base.layout().categories[j];
-            let log = to_vec(&self.log_probabilities(&chain, j));
+            let [network, base] = self.log_probabilities(&chain, j).map(|log| to_vec(&log));
             for i in open {
-                let own = &log[i * values..(i + 1) * values];
+                let of_value = |at: usize| {
+                    let both =
+                        Both { weight: chain.weights[i], network: network[at], base: base[at] };
+                    both.log().exp()
+                };
+                let own = (i * values..(i + 1) * values).map(of_value);
                 chain.codes[i * c + j] = position(uniform[i * c + j], own) as u32;
             }
             self.take_in(&mut chain, j);
@@ -156,7 +191,12 @@ impl<'a> Categorical<'a> {
 
     fn chain(&self, cells: &Cells) -> Chain {
         let tensors = cells.tensors(self.base.device());
+        let weights = match self.network {
+            Some(network) => network.weights(cells),
+            None => vec![0.0; cells.len()],
+        };
         Chain {
+            weights,
             of_numbers: self.base.log_joint_of_numbers(cells),
             seen: network::seen(tensors),
             codes: cells.codes().to_vec(),
@@ -180,26 +220,29 @@ impl<'a> Categorical<'a> {
         chain.one_hot.narrow(1, range.start as i64, n as i64).copy_(&flags);
     }
 
-    /// `ln p(c_j = v)` given what is known, of each value, `[b, n_j]`, f64.
-    fn log_probabilities(&self, chain: &Chain, j: usize) -> Tensor {
+    /// `ln p(c_j = v)` given what is known, of each value, by the network and by the base,
+    /// `[b, n_j]` each, f64.
+    fn log_probabilities(&self, chain: &Chain, j: usize) -> [Tensor; 2] {
         let range = self.base.layout().ranges().nth(j).expect("a category");
         no_grad(|| {
             let base = self.base.log_pmf_given(&chain.of_numbers, &chain.one_hot, range.clone());
-            let Some(network) = self.network else { return base };
-            let correction = network.of_category(&chain.seen, &chain.one_hot, range);
-            (base + correction.to_kind(Kind::Double)).log_softmax(-1, None::<Kind>)
+            let Some(network) = self.network else { return [base.shallow_clone(), base] };
+            let correction = network.of_category(&chain.seen, &chain.one_hot, range.clone());
+            let frequencies = self.base.log_marginal_pmf(range);
+            let own = frequencies + correction.to_kind(Kind::Double);
+            [own.log_softmax(-1, None::<Kind>), base]
         })
     }
 }
 
-/// Where a uniform number falls among probabilities of which these are the logarithms.
-fn position(mut u: f64, log_probabilities: &[f64]) -> usize {
-    let last = log_probabilities.len() - 1;
-    let below = |log: &f64| {
-        u -= log.exp();
+/// Where a uniform number falls among probabilities.
+fn position(mut u: f64, probabilities: impl ExactSizeIterator<Item = f64>) -> usize {
+    let last = probabilities.len() - 1;
+    let below = |p: f64| {
+        u -= p;
         u < 0.0
     };
-    log_probabilities[..last].iter().position(below).unwrap_or(last)
+    probabilities.take(last).position(below).unwrap_or(last)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 use super::{Categorical, CategoryNetwork, network};
 use crate::Result;
@@ -14,8 +14,7 @@ use crate::noise::{Noise, Seed};
 use crate::query::{Batch, CellLayout, Cells, Columns, Condition, Role};
 use crate::tensor::{sum_last, upload};
 use crate::train::{
-    Best, Hooks, Rows, Seen, Silent, Stage, Staged, State, StopReason, TrainConfig, Trainee,
-    Trainer,
+    Hooks, Rows, Seen, Silent, Stage, Staged, State, StopReason, TrainConfig, Trainee, Trainer,
 };
 
 /// A network for categories, the mixture that it corrects, and rows to train it on.
@@ -38,8 +37,8 @@ pub(crate) type Save<'a> = dyn FnMut(&State) -> Result<()> + 'a;
 
 impl Fit<'_> {
     /// Maximises `E ln p(c_hidden|rest)` with categories hidden at random. The parameters in the end
-    /// are those that did best on the held-out rows, those at the start among them, or where there
-    /// is no such row the moving average.
+    /// are those that did best on the held-out rows, which also decide how much the network counts
+    /// beside the base; where there is no such row they are the moving average, and it counts alone.
     ///
     /// # Errors
     /// [`Error::Config`] if an option cannot be or there is no row; [`Error::Diverged`].
@@ -60,35 +59,62 @@ impl Fit<'_> {
         let given = self.held_out.only(self.context);
         let learner =
             Learner { fit: self, given, dropout: seed.derive("dropout"), save: RefCell::new(save) };
-        if state.iteration == 0 && state.best.is_none() {
-            self.network.parameters().assign(&state.parameters);
-            state.best = learner.bound().map(|(value, _)| Best {
-                value,
-                iteration: Some(0),
-                parameters: state.parameters.copy(),
-            });
-        }
         let rows = Hidden::new(self.rows, self.context);
         let trainer = Trainer { config: config.clone() };
         let reason = trainer.train(&learner, &rows, seed, state, hooks)?;
         self.network.parameters().assign(state.product());
+        self.network.weigh(self.best_weights());
         Ok(reason)
     }
 
     /// Mean and standard error over the held-out rows of `ln p` of their categories given the
     /// context, nats per row; `None` where there is no row.
     pub fn held_out_log_density(&self) -> Option<(f64, f64)> {
-        self.log_density(&self.held_out.only(self.context))
-    }
-
-    fn log_density(&self, given: &Cells) -> Option<(f64, f64)> {
         if self.held_out.is_empty() {
             return None;
         }
         let categories = Categorical::new(self.base, Some(self.network));
-        Some(mean_and_error(&categories.log_density(given, self.held_out.codes())))
+        let given = self.held_out.only(self.context);
+        Some(mean_and_error(&categories.log_density(&given, self.held_out.codes())))
+    }
+
+    /// The network's weights in the mean with the base that are best on the held-out rows, of their
+    /// categories given the context alone and given all numbers besides: without and with a number
+    /// that is given.
+    fn best_weights(&self) -> [f64; 2] {
+        let categories = self.context.categories.clone();
+        let numbers = vec![true; self.context.numbers.len()];
+        let mut pairs: [Vec<[f64; 2]>; 2] = Default::default();
+        for columns in [self.context, &Columns { numbers, categories }] {
+            let given = self.held_out.only(columns);
+            let roles = given.roles().chunks_exact(self.context.numbers.len());
+            let kinds: Vec<usize> =
+                roles.map(|roles| usize::from(roles.contains(&Role::Given))).collect();
+            let both = Categorical::new(self.base, Some(self.network));
+            both.each_step(&given, self.held_out.codes(), |row, both| {
+                pairs[kinds[row]].push([both.network, both.base]);
+            });
+        }
+        pairs.map(|pairs| best_weight(&pairs))
     }
 }
+
+/// The `w` that maximises `Σ ln (w p + (1 − w) q)` of pairs of logarithms of `p` and `q`, by EM; 1
+/// where there is no pair.
+fn best_weight(pairs: &[[f64; 2]]) -> f64 {
+    if pairs.is_empty() {
+        return 1.0;
+    }
+    let mut weight = 0.5;
+    for _ in 0..EM_STEPS {
+        let share = |[p, q]: &[f64; 2]| weight / (weight + (1.0 - weight) * (q - p).exp());
+        weight = pairs.iter().map(share).sum::<f64>() / pairs.len() as f64;
+    }
+    weight
+}
+
+/// Steps after which a weight is right to a few per cent, and nearer where it matters.
+const EM_STEPS: usize = 100;
 
 /// What is trained.
 struct Learner<'a> {
@@ -100,8 +126,16 @@ struct Learner<'a> {
 }
 
 impl Learner<'_> {
+    /// Mean and standard error of `ln p` of the held-out rows' categories by the network alone.
     fn bound(&self) -> Option<(f64, f64)> {
-        self.fit.log_density(&self.given)
+        let Fit { base, network, held_out, .. } = self.fit;
+        if held_out.is_empty() {
+            return None;
+        }
+        let mut values = vec![0.0; held_out.len()];
+        let both = Categorical::new(base, Some(network));
+        both.each_step(&self.given, held_out.codes(), |row, both| values[row] += both.network);
+        Some(mean_and_error(&values))
     }
 }
 
@@ -112,6 +146,10 @@ impl Trainee for Learner<'_> {
 
     fn parameters(&self) -> &Parameters {
         self.fit.network.parameters()
+    }
+
+    fn trained(&self) -> (i64, i64) {
+        (0, self.fit.network.trained())
     }
 
     /// Codes and weights stay where they are: it is cells that go to a device.
@@ -131,14 +169,10 @@ impl Trainee for Learner<'_> {
         let cells = staged.batch.condition.as_ref().and_then(Condition::as_cells);
         let cells = cells.expect("the cells of rows");
         let tensors = cells.tensors(base.device());
-        let of_base = no_grad(|| {
-            let of_numbers = base.log_joint_of_numbers(cells);
-            let all = 0..base.layout().values();
-            base.log_pmf_given(&of_numbers, &tensors.one_hot, all).to_kind(Kind::Float)
-        });
+        let frequencies = base.log_marginal_pmf(0..base.layout().values()).to_kind(Kind::Float);
         let seed =
             (network.config().dropout > 0.0).then(|| self.dropout.derive(&number.to_string()));
-        let logits = of_base + network.of_all(&network::seen(tensors), &tensors.one_hot, seed);
+        let logits = frequencies + network.of_all(&network::seen(tensors), &tensors.one_hot, seed);
         let totals: Vec<Tensor> = (base.layout().ranges())
             .map(|range| {
                 let own = logits.narrow(1, range.start as i64, range.len() as i64);
@@ -160,9 +194,6 @@ impl Trainee for Learner<'_> {
         (self.save.borrow_mut())(state)
     }
 }
-
-/// Rows whose numbers are given or not together: the base's matrices are the same for all of them.
-const TOGETHER: usize = 32;
 
 /// Training rows with categories hidden: `[b, 2c]`, the place of each category's value among the
 /// values of all, and its weight in the loss, 0 where it is not hidden; and what is seen of them.
@@ -197,10 +228,8 @@ impl<'a> Hidden<'a> {
     fn seen(&self, rows: &[usize], draws: &[f64], each: usize) -> (Vec<f64>, Vec<Role>) {
         let d = self.layout.numbers;
         let (mut numbers, mut roles) = (Vec::new(), Vec::new());
-        for (i, &row) in rows.iter().enumerate() {
-            let first = i / TOGETHER * TOGETHER * each;
-            let [some, share] = [draws[first], draws[first + 1]];
-            let of_numbers = &draws[first + 2..first + 2 + d];
+        for (&row, draws) in rows.iter().zip(draws.chunks_exact(each)) {
+            let ([some, share], of_numbers) = ([draws[0], draws[1]], &draws[2..2 + d]);
             for (k, &draw) in of_numbers.iter().enumerate() {
                 let given = self.context.numbers[k] || (some < 0.5 && draw < share);
                 let own = self.roles[row * d + k];

@@ -1,14 +1,15 @@
-//! The network that corrects a mixture's probabilities of categories.
+//! The network for categories.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::choice::choices;
 use crate::model::{Builder, Parameters, linear};
 use crate::noise::Seed;
-use crate::query::{CellLayout, CellTensors};
+use crate::query::{CellLayout, CellTensors, Cells, Role};
+use crate::tensor::to_vec;
 use crate::train::TrainConfig;
 use crate::{Error, Result};
 
@@ -17,7 +18,7 @@ choices! {
     pub enum CategoryModel = Base {
         /// The base's, exactly
         Base = "base",
-        /// A network's, which corrects the base's in any order of the columns
+        /// A network's, in any order of the columns, and the base's, weighed by held-out rows
         Network = "network",
     }
 }
@@ -121,7 +122,7 @@ impl CategoriesConfig {
         }
     }
 
-    /// The network for rows of this layout, with weights drawn from `seed`. It corrects nothing
+    /// The network for rows of this layout, with weights drawn from `seed`. It counts for nothing
     /// until it is trained.
     ///
     /// # Errors
@@ -162,6 +163,7 @@ impl CategoriesConfig {
                 })
                 .collect(),
             output: add("output".into(), w, layout.values() as i64, 0.0),
+            weights: builder.constant("weights", &[KINDS], 0.0),
         }
     }
 }
@@ -172,10 +174,15 @@ struct Layers {
     input: usize,
     blocks: Vec<[usize; 2]>,
     output: usize,
+    /// The weights in the mean with the base, which held-out rows decide on.
+    weights: usize,
 }
 
+/// Kinds of questions with weights of their own: without any number that is given, and with some.
+const KINDS: i64 = 2;
+
 /// A residual perceptron from what is given of rows to corrections of the logits of all values of
-/// all categories.
+/// all categories, which are their frequencies where it says nothing.
 #[derive(Debug)]
 pub struct CategoryNetwork {
     config: CategoriesConfig,
@@ -199,6 +206,24 @@ impl CategoryNetwork {
     /// The rows that it is for.
     pub fn layout(&self) -> &CellLayout {
         &self.layout
+    }
+
+    /// The weight of the network in each of these rows.
+    pub(super) fn weights(&self, cells: &Cells) -> Vec<f64> {
+        let both = to_vec(self.parameters.get(self.layers.weights));
+        let of_row = |roles: &[Role]| both[usize::from(roles.contains(&Role::Given))];
+        cells.roles().chunks_exact(self.layout.numbers).map(of_row).collect()
+    }
+
+    /// Sets the weights of rows without and with given numbers.
+    pub(super) fn weigh(&self, weights: [f64; KINDS as usize]) {
+        let own = self.parameters.get(self.layers.weights);
+        no_grad(|| own.detach().copy_(&Tensor::from_slice(&weights)));
+    }
+
+    /// Elements of the flat buffer that are trained: all but the weights.
+    pub(super) fn trained(&self) -> i64 {
+        self.parameters.size() - KINDS
     }
 
     /// Its parameters.

@@ -36,6 +36,7 @@ fn network() -> CategoryNetwork {
     let size = network.parameters().size() as u64;
     let drawn = Noise::new(Seed(5), 0..size).normal(1, Kind::Float, Device::Cpu);
     network.parameters().assign(&(drawn.view([-1]) * 0.4));
+    network.weigh([0.7, 0.4]);
     network
 }
 
@@ -122,13 +123,38 @@ fn a_network_learns_what_the_base_does_not_know() {
     let fit =
         Fit { base: &base, network: &network, rows: &rows, held_out: &held_out, context: &context };
     let (before, _) = fit.held_out_log_density().unwrap();
-    assert!((before + 2.0 * 2f64.ln()).abs() < 1e-6, "{before}");
+    assert!((before + 2.0 * 2f64.ln()).abs() < 1e-12, "{before}");
     fit.fit(&config.training(&TrainConfig::default(), 0.0), Seed(1)).unwrap();
     let (after, _) = fit.held_out_log_density().unwrap();
     assert!((after + 2f64.ln()).abs() < 0.02, "{after}");
     let given = Cells::observed(layout, vec![0.7], vec![1, NONE]);
     let second = Categorical::new(&base, Some(&network)).log_density(&given, &[1, 1])[0];
     assert!(second > -0.05, "{second}");
+}
+
+/// A network that has learned nothing does not make a base worse that knows the categories.
+#[test]
+fn an_untrained_network_does_not_count_where_the_base_is_better() {
+    let base = mixture();
+    let n = 400;
+    let none = Cells::nothing(layout(), n);
+    let (numbers, codes) = base.complete(&none, &mut Noise::new(Seed(2), 0..n as u64));
+    let rows = Cells::observed(layout(), numbers, codes);
+    let context = Columns { numbers: vec![false; 2], categories: vec![false; 2] };
+    let config = CategoriesConfig { width: 4, depth: 1, iterations: 1, ..Default::default() };
+    let network = config.init(base.layout(), Device::Cpu, Seed(0)).unwrap();
+    let fit =
+        Fit { base: &base, network: &network, rows: &rows, held_out: &rows, context: &context };
+    fit.fit(&config.training(&TrainConfig::default(), 0.0), Seed(1)).unwrap();
+    let of = |network: Option<&CategoryNetwork>, cells: &Cells| {
+        let all = Categorical::new(&base, network).log_density(cells, rows.codes());
+        all.iter().sum::<f64>() / n as f64
+    };
+    let given = rows.only(&Columns { numbers: vec![true; 2], categories: vec![false; 2] });
+    for cells in [&none, &given] {
+        let (own, plain) = (of(Some(&network), cells), of(None, cells));
+        assert!(own > plain - 0.02, "{own} {plain}");
+    }
 }
 
 #[test]

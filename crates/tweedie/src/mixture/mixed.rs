@@ -182,6 +182,13 @@ impl MixedMixture {
         weights.matmul(&own.exp()).log()
     }
 
+    /// `ln p(c_j = v)` where nothing is known, for the values in `values` of a category, or of
+    /// several, `[values]`.
+    pub(crate) fn log_marginal_pmf(&self, values: Range<usize>) -> Tensor {
+        let own = self.log_pmfs.narrow(1, values.start as i64, values.len() as i64);
+        self.log_weights.exp().matmul(&own.exp()).log()
+    }
+
     /// `Σ_j ln p_k(c_j)` over the given categories, `[b, K]`.
     fn log_pmf(&self, one_hot: &Tensor) -> Tensor {
         one_hot.to_kind(Kind::Double).matmul(&self.log_pmfs.transpose(0, 1))
