@@ -343,6 +343,7 @@ mod tests {
             "context",
             "network",
             "model",
+            "adaptive",
         ];
         for flag in FLAGS.iter().filter(|flag| !flag.path.is_empty()) {
             let leaf = flag.path.rsplit('.').next().unwrap();

@@ -126,6 +126,7 @@ impl Learner {
                 time,
                 grid: PathGrid::Random,
                 score: ScoreGradient::Frozen,
+                adaptive: false,
             },
             HeadObjective::Ocm => matching(Target::Jacobian),
             HeadObjective::Npr => matching(Target::Residual),

@@ -30,6 +30,7 @@
 //! # }
 //! ```
 
+mod adaptive;
 mod covariance_matching;
 mod dsm;
 mod fixed_hessian;
@@ -48,6 +49,7 @@ use crate::model::{Denoiser, HeadConfig, Parametrization, Space};
 use crate::noise::{Draw, Noise};
 use crate::query::Batch;
 use crate::{Error, Result};
+pub use adaptive::AdaptiveLikelihoodMatching;
 pub use covariance_matching::{CovarianceMatching, Target};
 pub use dsm::{DenoisingScoreMatching, Weighting};
 pub use fixed_hessian::{FixedHessian, Hessian};
@@ -115,6 +117,10 @@ pub enum ObjectiveConfig {
         grid: PathGrid,
         /// What trains the score.
         score: ScoreGradient,
+        /// Whether each transition is drawn by itself, more of them at the noise levels where the
+        /// network gains on its base ([`AdaptiveLikelihoodMatching`]).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        adaptive: bool,
     },
     /// Likelihood Matching of a score alone, under a fixed Hessian.
     #[serde(alias = "lm-zero-hessian")]
@@ -180,6 +186,7 @@ impl Default for ObjectiveConfig {
             time: TimeDistribution::default(),
             grid: PathGrid::default(),
             score: ScoreGradient::default(),
+            adaptive: false,
         }
     }
 }
@@ -277,9 +284,20 @@ impl ObjectiveConfig {
     /// The objective, or an error that names the field.
     pub fn build(&self) -> Result<Box<dyn Objective>> {
         match self {
-            &ObjectiveConfig::Lm { transitions, form, time, grid, score } => {
+            &ObjectiveConfig::Lm { transitions, form, time, grid, score, adaptive } => {
                 check_transitions(transitions, grid)?;
-                Ok(Box::new(LikelihoodMatching { transitions, form, time, grid, score }))
+                let lm = LikelihoodMatching { transitions, form, time, grid, score };
+                if !adaptive {
+                    return Ok(Box::new(lm));
+                }
+                let fits = form == LmForm::Marginal && grid == PathGrid::Random;
+                if !fits || score == ScoreGradient::Frozen {
+                    let problem = "true, where times are those of a path or no score is trained";
+                    let remedy = "leave it out, or take objective.form = marginal, a random \
+                                  objective.grid and a score that is trained";
+                    return Err(Error::config("objective.adaptive", problem, remedy));
+                }
+                Ok(Box::new(AdaptiveLikelihoodMatching::new(lm)))
             }
             &ObjectiveConfig::LmFixedHessian { transitions, form, time, grid, hessian } => {
                 check_transitions(transitions, grid)?;

@@ -154,7 +154,7 @@ fn untrained_likelihood_is_the_bases() {
 fn modes_train_what_they_say() {
     let lm = |score| match ObjectiveConfig::default() {
         ObjectiveConfig::Lm { transitions, form, time, grid, .. } => {
-            ObjectiveConfig::Lm { transitions, form, time, grid, score }
+            ObjectiveConfig::Lm { transitions, form, time, grid, score, adaptive: false }
         }
         other => other,
     };

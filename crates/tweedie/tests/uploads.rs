@@ -126,7 +126,14 @@ fn a_sampling_step_uploads_its_noise() {
 fn a_training_step_uploads_one_table() {
     let time = TimeDistribution::LogSnr;
     let grid = PathGrid::Random;
-    let lm = |form, score| ObjectiveConfig::Lm { transitions: 3, form, time, grid, score };
+    let lm = |form, score| ObjectiveConfig::Lm {
+        transitions: 3,
+        form,
+        time,
+        grid,
+        score,
+        adaptive: false,
+    };
     let matching = |target| ObjectiveConfig::CovarianceMatching {
         target,
         time: TimeDistribution::Uniform,

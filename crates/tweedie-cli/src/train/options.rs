@@ -270,6 +270,9 @@ pub const FLAGS: &[Flag] = &[
         for sm]").sets(clock),
     flag(TRAINING, "grid", "objective.grid", "", Names(values::<PathGrid>),
         "How a path's times are laid in it under lm [default: random]").sets(grid),
+    flag(TRAINING, "adaptive-times", "objective.adaptive", "", Switch,
+        "Draw each transition by itself, more of them at the noise levels where the network gains on \
+        its base, under lm [default: true for tables]").sets(adaptive_times),
     flag(TRAINING, "iterations", "train.iterations", "I", Count,
         "Steps of the optimiser [default: 20000]"),
     flag(TRAINING, "batch-size", "train.batch_size", "B", Count,
@@ -397,6 +400,15 @@ fn of_path(option: &str, value: &Value, below: &RunConfig, layer: &mut Layer) ->
         return Err(Error::config(format!("--{option}"), problem, "give --objective lm"));
     }
     layer.set(&format!("objective.{option}"), value.clone());
+    Ok(())
+}
+
+fn adaptive_times(value: &Value, below: &RunConfig, layer: &mut Layer) -> Result<()> {
+    if !matches!(below.objective, ObjectiveConfig::Lm { .. }) {
+        let problem = "given with an objective that is not Likelihood Matching";
+        return Err(Error::config("--adaptive-times", problem, "give --objective lm"));
+    }
+    layer.set("objective.adaptive", value.clone());
     Ok(())
 }
 

@@ -111,7 +111,8 @@ impl Rig {
                 };
                 let transitions = experiment.transitions;
                 let form = if arm.is_paper() { LmForm::Path } else { LmForm::Marginal };
-                let lm = ObjectiveConfig::Lm { transitions, form, time, grid, score };
+                let lm =
+                    ObjectiveConfig::Lm { transitions, form, time, grid, score, adaptive: false };
                 (lm, experiment.pairs / transitions)
             }
         };

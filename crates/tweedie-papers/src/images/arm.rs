@@ -67,7 +67,8 @@ impl Arm {
     ) -> Arm {
         let (form, time) = (LmForm::default(), TimeDistribution::Uniform);
         let grid = PathGrid::Random;
-        let objective = ObjectiveConfig::Lm { transitions, form, time, grid, score };
+        let objective =
+            ObjectiveConfig::Lm { transitions, form, time, grid, score, adaptive: false };
         Arm { rank, trunk, ..Arm::new(name, objective) }
     }
 
@@ -81,6 +82,7 @@ impl Arm {
             time: TimeDistribution::Uniform,
             grid: PathGrid::Random,
             score: ScoreGradient::Joint,
+            adaptive: false,
         };
         let (trunk, prediction) = (HeadTrunk::Separate, Prediction::Epsilon);
         Arm { rank, trunk, prediction, ..Arm::new(name, objective) }

@@ -152,6 +152,7 @@ pub(super) fn fit(
             time: recipe.time,
             grid: PathGrid::Random,
             score: recipe.score,
+            adaptive: false,
         },
         None => ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: recipe.time, draws: 1 },
     }

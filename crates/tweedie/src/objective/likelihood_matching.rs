@@ -65,7 +65,7 @@ pub struct LikelihoodMatching {
 }
 
 /// A batch of transitions, datum by datum: `b N` rows.
-struct Transitions {
+pub(super) struct Transitions {
     times: Times,
     condition: Option<Condition>,
     /// `ρ`, and `1 − ρ`.
@@ -74,16 +74,21 @@ struct Transitions {
     /// `x_t`.
     x: Tensor,
     /// The marginal noise `ε` of `x_t`.
-    noise: Tensor,
+    pub noise: Tensor,
     /// The transition's own noise `ε'`; absent in marginal form.
     own: Option<Tensor>,
 }
 
+impl Transitions {
+    /// The rows `x_t` as a question to a model.
+    pub fn query(&self) -> Query<'_> {
+        Query::new(&self.x, &self.times).given(self.condition.as_ref())
+    }
+}
+
 impl LikelihoodMatching {
     fn draw(&self, schedule: &dyn Schedule, batch: &Batch, noise: &mut Noise) -> Transitions {
-        let x0 = &batch.x;
-        let (rows, d) = x0.size2().expect("rows of data");
-        let n = self.transitions;
+        let (rows, n) = (batch.x.size()[0], self.transitions);
         let each = self.grid.uniforms(n);
         let uniforms = noise.uniform(each);
         let mut pairs = Vec::with_capacity(rows as usize * n);
@@ -92,6 +97,20 @@ impl LikelihoodMatching {
             let grid = self.grid.times(self.time, schedule, n, uniforms);
             pairs.extend(grid.windows(2).map(|w| (w[0], w[1])));
         }
+        self.transitions_of(schedule, batch, pairs, noise)
+    }
+
+    /// Transitions between these times `s < t`, `N` of each row of the batch in turn.
+    pub(super) fn transitions_of(
+        &self,
+        schedule: &dyn Schedule,
+        batch: &Batch,
+        pairs: Vec<(f64, f64)>,
+        noise: &mut Noise,
+    ) -> Transitions {
+        let x0 = &batch.x;
+        let (rows, d) = x0.size2().expect("rows of data");
+        let n = self.transitions;
         let columns = pairs.iter().map(|&(s, t)| {
             let Transition { m, k2 } = schedule.transition(s, t);
             let rho = (k2 / schedule.sigma2(t)).min(1.0);
@@ -157,20 +176,8 @@ impl LikelihoodMatching {
 impl Objective for LikelihoodMatching {
     fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor {
         let at = self.draw(model.space().schedule(), batch, noise);
-        let q = Query::new(&at.x, &at.times).given(at.condition.as_ref());
-        let mut moments = model.moments(&q);
-        let score_loss = match self.score {
-            ScoreGradient::Dsm => Some(squared_norm(&(&moments.noise - &at.noise)) * 0.5),
-            ScoreGradient::Joint | ScoreGradient::Frozen => None,
-        };
-        if self.score != ScoreGradient::Joint {
-            moments.noise = moments.noise.detach();
-        }
-        let mut loss = self.quasi_likelihood(&at, &moments);
-        if let Some(score_loss) = score_loss {
-            loss = loss + score_loss;
-        }
-        loss.view([-1, self.transitions as i64]).mean_dim([1i64].as_slice(), false, None::<Kind>)
+        let moments = model.moments(&at.query());
+        self.mean(&self.loss_of(&at, moments, None))
     }
 
     fn draws(&self) -> usize {
@@ -190,5 +197,38 @@ impl Objective for LikelihoodMatching {
             ScoreGradient::Frozen => Trains::Head,
             ScoreGradient::Joint | ScoreGradient::Dsm => Trains::Both,
         }
+    }
+}
+
+impl LikelihoodMatching {
+    /// The loss of each transition, `[b N]`; what trains the score in it has these weights.
+    pub(super) fn loss_of(
+        &self,
+        at: &Transitions,
+        mut moments: NoiseMoments,
+        weights: Option<&Tensor>,
+    ) -> Tensor {
+        let weighted = |loss: Tensor| match weights {
+            Some(weights) => loss * weights,
+            None => loss,
+        };
+        let score_loss = match self.score {
+            ScoreGradient::Dsm => Some(squared_norm(&(&moments.noise - &at.noise)) * 0.5),
+            ScoreGradient::Joint | ScoreGradient::Frozen => None,
+        };
+        if self.score != ScoreGradient::Joint {
+            moments.noise = moments.noise.detach();
+        }
+        let loss = self.quasi_likelihood(at, &moments);
+        match score_loss {
+            Some(score_loss) => loss + weighted(score_loss),
+            None => weighted(loss),
+        }
+    }
+
+    /// The mean over the transitions of each row of data, `[b]`.
+    pub(super) fn mean(&self, of_transitions: &Tensor) -> Tensor {
+        let each = of_transitions.view([-1, self.transitions as i64]);
+        each.mean_dim([1i64].as_slice(), false, None::<Kind>)
     }
 }

@@ -3,9 +3,9 @@
 use super::FitOptions;
 use crate::categories::CategoryModel;
 use crate::data::Dataset;
-use crate::grid::TimeDistribution;
+use crate::grid::{PathGrid, TimeDistribution};
 use crate::model::{BaseKind, HeadTrunk, ModelConfig, Preconditioning, Prediction, Structure};
-use crate::objective::ObjectiveConfig;
+use crate::objective::{LmForm, ObjectiveConfig, ScoreGradient};
 use crate::run::{DataRecord, Layer, RunConfig};
 
 /// A low rank, as the options have it.
@@ -92,6 +92,19 @@ fn of_rows(layer: &mut Layer, rows: usize) {
         .set("train.validate_every", 1000);
 }
 
+/// Whether the objective can draw its times where a network gains on its base.
+fn adapts(objective: &ObjectiveConfig) -> bool {
+    matches!(
+        objective,
+        ObjectiveConfig::Lm {
+            form: LmForm::Marginal,
+            grid: PathGrid::Random,
+            score: ScoreGradient::Joint | ScoreGradient::Dsm,
+            ..
+        }
+    )
+}
+
 /// The network for categories of so many training rows: the fewer, the more it is regularised.
 fn of_categories(layer: &mut Layer, rows: usize) {
     let rows = (rows as f64).max(1.0);
@@ -123,6 +136,9 @@ pub(super) fn of_data(config: &RunConfig, record: &DataRecord, options: &FitOpti
         }
         if config.model.prediction == Prediction::Correction {
             of_rows(&mut layer, record.rows[0]);
+            if adapts(&config.objective) {
+                layer.set("objective.kind", "lm").set("objective.adaptive", true);
+            }
         }
         return layer;
     };

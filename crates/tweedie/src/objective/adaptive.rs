@@ -1,0 +1,261 @@
+//! Likelihood Matching at the noise levels where there is something to learn.
+//!
+//! A network that corrects a base gains on it at some noise levels and next to nothing at others: a
+//! table's Gaussian base is right where noise drowns the data, and right to the noise itself where
+//! there is hardly any. Here each transition is drawn by itself, its time `t` in proportion to what
+//! the network has gained there so far, and weighted by one over the density of that, so that the
+//! mean of the loss on the score is what it is with times uniform in the clock.
+
+use std::cell::RefCell;
+
+use tch::{Kind, Tensor, no_grad};
+
+use super::{LikelihoodMatching, Objective, Trains};
+use crate::model::{Denoiser, Space};
+use crate::noise::{Draw, Noise};
+use crate::query::{Batch, Query, Times};
+use crate::tensor::{squared_norm, to_vec, upload};
+
+/// Likelihood Matching of transitions with adaptive times, in its marginal form.
+#[derive(Debug)]
+pub struct AdaptiveLikelihoodMatching {
+    /// What is minimised, and in which clock; how a path's times are laid does not matter.
+    lm: LikelihoodMatching,
+    gains: RefCell<Gains>,
+}
+
+/// Parts of the clock with a density of their own.
+const PARTS: usize = 24;
+/// Transitions of a batch that the base is evaluated on again, at most.
+const MEASURED: i64 = 64;
+/// How much of a mean of gains is that of the last batch.
+const NEWEST: f32 = 0.01;
+/// The share of times that are uniform in the clock.
+const UNIFORM: f32 = 0.1;
+
+/// What the network gains on its base, `E‖ε − ε̂_b‖² − E‖ε − ε̂‖²`, in each part of the clock: moving
+/// means. In f32, as a checkpoint has them.
+#[derive(Clone, Debug, PartialEq)]
+struct Gains([f32; PARTS]);
+
+/// A time that was drawn.
+struct Drawn {
+    /// Its quantile in the clock.
+    quantile: f64,
+    part: usize,
+    /// One over the density of the quantile.
+    weight: f64,
+}
+
+impl Gains {
+    /// The probability of each part: in proportion to its gain, a tenth of it uniform; uniform as
+    /// long as there is no gain.
+    fn probabilities(&self) -> [f64; PARTS] {
+        let gains = self.0.map(|gain| gain.max(0.0));
+        let total: f32 = gains.iter().sum();
+        let uniform = 1.0 / PARTS as f32;
+        gains.map(|gain| match total > 0.0 {
+            true => f64::from((1.0 - UNIFORM) * gain / total + UNIFORM * uniform),
+            false => f64::from(uniform),
+        })
+    }
+
+    /// What lies at the share `u` of all mass.
+    fn at(probabilities: &[f64; PARTS], u: f64) -> Drawn {
+        let mut rest = u * probabilities.iter().sum::<f64>();
+        let mut part = 0;
+        while part + 1 < PARTS && rest >= probabilities[part] {
+            rest -= probabilities[part];
+            part += 1;
+        }
+        let within = (rest / probabilities[part]).clamp(0.0, 1.0);
+        let weight = 1.0 / (PARTS as f64 * probabilities[part]);
+        Drawn { quantile: (part as f64 + within) / PARTS as f64, part, weight }
+    }
+
+    /// Takes in the gains of transitions in these parts; those that are not finite are left out.
+    fn record(&mut self, gains: impl Iterator<Item = (usize, f64)>) {
+        let (mut sums, mut counts) = ([0.0; PARTS], [0.0; PARTS]);
+        for (part, gain) in gains.filter(|(_, gain)| gain.is_finite()) {
+            sums[part] += gain;
+            counts[part] += 1.0;
+        }
+        for ((mean, sum), count) in self.0.iter_mut().zip(sums).zip(counts) {
+            if count > 0.0 {
+                *mean += NEWEST * ((sum / count) as f32 - *mean);
+            }
+        }
+    }
+}
+
+impl AdaptiveLikelihoodMatching {
+    /// Likelihood Matching as `lm` is otherwise.
+    pub fn new(lm: LikelihoodMatching) -> AdaptiveLikelihoodMatching {
+        AdaptiveLikelihoodMatching { lm, gains: RefCell::new(Gains([0.0; PARTS])) }
+    }
+
+    /// Measures what `found`, the network's `ε̂` of the rows `x_t`, gains on the base in some of
+    /// them. A model without a base has nothing to gain.
+    fn measure(
+        &self,
+        model: &dyn Denoiser,
+        (q, noise, found): (&Query, &Tensor, &Tensor),
+        drawn: &[Drawn],
+    ) {
+        let Some(split) = model.split() else { return };
+        let count = MEASURED.min(drawn.len() as i64);
+        let rows: Vec<i64> = (0..count).collect();
+        let part = |x: &Tensor| x.narrow(0, 0, count);
+        let quantiles = drawn.iter().take(count as usize).map(|drawn| drawn.quantile);
+        let time = |quantile| self.lm.time.time(model.space().schedule(), quantile);
+        let times = Times::each(quantiles.map(time).collect());
+        let condition = q.condition.map(|condition| condition.rows(&rows));
+        let x = part(q.x);
+        let asked = Query::new(&x, &times).given(condition.as_ref());
+        let gains = no_grad(|| {
+            let (base, _) = (split.known)(&asked);
+            let noise = part(noise).to_kind(Kind::Double);
+            let error = |found: &Tensor| squared_norm(&(&noise - found));
+            to_vec(&(error(&base) - error(&part(found).to_kind(Kind::Double))))
+        });
+        let parts = drawn.iter().map(|drawn| drawn.part);
+        self.gains.borrow_mut().record(parts.zip(gains));
+    }
+}
+
+impl Objective for AdaptiveLikelihoodMatching {
+    fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor {
+        let (schedule, n) = (model.space().schedule(), self.lm.transitions);
+        let probabilities = self.gains.borrow().probabilities();
+        let uniforms = noise.uniform(2 * n);
+        let drawn: Vec<Drawn> = (uniforms.chunks_exact(2).enumerate())
+            .map(|(k, pair)| Gains::at(&probabilities, ((k % n) as f64 + pair[0]) / n as f64))
+            .collect();
+        let time = |quantile: f64| self.lm.time.time(schedule, quantile);
+        let pairs = drawn.iter().zip(uniforms.chunks_exact(2));
+        let pairs = pairs.map(|(drawn, u)| (time(drawn.quantile * u[1]), time(drawn.quantile)));
+        let at = self.lm.transitions_of(schedule, batch, pairs.collect(), noise);
+        let moments = model.moments(&at.query());
+        self.measure(model, (&at.query(), &at.noise, &moments.noise), &drawn);
+        let weights: Vec<f64> = drawn.iter().map(|drawn| drawn.weight).collect();
+        let weights = upload(&Tensor::from_slice(&weights), at.noise.kind(), at.noise.device());
+        self.lm.mean(&self.lm.loss_of(&at, moments, Some(&weights)))
+    }
+
+    fn draws(&self) -> usize {
+        self.lm.transitions
+    }
+
+    fn noise(&self, dim: usize) -> Vec<Draw> {
+        let n = self.lm.transitions;
+        vec![Draw::Uniform(2 * n), Draw::Normal(n * dim)]
+    }
+
+    fn trains(&self) -> Trains {
+        self.lm.trains()
+    }
+
+    fn memory(&self) -> Option<Tensor> {
+        Some(Tensor::from_slice(&self.gains.borrow().0))
+    }
+
+    fn restore(&self, _space: &Space, memory: Option<&Tensor>) -> Result<(), String> {
+        let gains = match memory {
+            None => Gains([0.0; PARTS]),
+            Some(memory) => {
+                let numbers: Vec<f32> = to_vec(memory).into_iter().map(|v| v as f32).collect();
+                let found = numbers.len();
+                let all: [f32; PARTS] = numbers.try_into().map_err(|_| {
+                    format!("holds gains in {found} parts of the clock, not {PARTS}")
+                })?;
+                match all.iter().all(|gain| gain.is_finite()) {
+                    true => Gains(all),
+                    false => return Err("holds gains that are no numbers".into()),
+                }
+            }
+        };
+        self.gains.replace(gains);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::grid::{PathGrid, TimeDistribution};
+    use crate::likelihood::mean_and_error;
+    use crate::noise::Seed;
+    use crate::objective::{LmForm, ScoreGradient};
+    use crate::oracle::{GaussianMixture, Oracle};
+    use crate::schedule::Vp;
+
+    fn objective(gains: [f32; PARTS]) -> AdaptiveLikelihoodMatching {
+        let lm = LikelihoodMatching {
+            transitions: 4,
+            form: LmForm::Marginal,
+            time: TimeDistribution::LogSnr,
+            grid: PathGrid::Random,
+            score: ScoreGradient::Joint,
+        };
+        AdaptiveLikelihoodMatching { lm, gains: RefCell::new(Gains(gains)) }
+    }
+
+    /// Quantiles have the density that their weights say: shares of parts, and a mean weight of 1.
+    #[test]
+    fn times_are_drawn_by_their_probabilities() {
+        let mut gains = [0.0; PARTS];
+        (gains[3], gains[7], gains[8]) = (3.0, 1.0, -5.0);
+        let probabilities = Gains(gains).probabilities();
+        assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-6);
+        let (n, mut total, mut found) = (100_000, 0.0, [0.0; PARTS]);
+        for k in 0..n {
+            let Drawn { quantile, part, weight } =
+                Gains::at(&probabilities, (f64::from(k) + 0.5) / f64::from(n));
+            assert_eq!(part, (quantile * PARTS as f64) as usize);
+            total += weight / f64::from(n);
+            found[part] += 1.0 / f64::from(n);
+        }
+        assert!((total - 1.0).abs() < 1e-3, "{total}");
+        assert!((found[3] - (0.675 + 0.1 / 24.0)).abs() < 1e-4, "{}", found[3]);
+        assert!((found[8] - 0.1 / 24.0).abs() < 1e-4, "a part that loses is still drawn");
+        assert_eq!(Gains([0.0; PARTS]).probabilities()[0] as f32, 1.0 / 24.0);
+    }
+
+    /// Whatever the gains, the mean of the loss is the same, within four Monte-Carlo errors.
+    #[test]
+    fn the_mean_of_the_loss_does_not_depend_on_the_gains() {
+        let mixture = GaussianMixture::new(&[0.3, 0.7], &[[-1.0], [0.8]], &[0.4, 0.7]).unwrap();
+        let oracle = Oracle::new(mixture, Arc::new(Vp::default()));
+        let rows = Batch::of(&oracle.mixture.sample(20_000, Seed(1)));
+        let mut skewed = [0.0; PARTS];
+        skewed[10] = 2.0;
+        skewed[20] = 1.0;
+        let [(a, ea), (b, eb)] = [[0.0; PARTS], skewed].map(|gains| {
+            let noise = &mut Noise::new(Seed(2), 0..20_000);
+            mean_and_error(&to_vec(&objective(gains).loss(&oracle, &rows, noise)))
+        });
+        assert!((a - b).abs() < 4.0 * ea.hypot(eb), "{a} ± {ea}, {b} ± {eb}");
+    }
+
+    #[test]
+    fn memory_goes_on_to_the_bit() {
+        let mut gains = [0.0; PARTS];
+        gains[5] = 0.1;
+        let first = objective(gains);
+        first.gains.borrow_mut().record([(5, 0.7), (9, f64::NAN), (2, -1.0)].into_iter());
+        let second = objective([0.0; PARTS]);
+        let oracle = Oracle::new(
+            GaussianMixture::new(&[1.0], &[[0.0]], &[1.0]).unwrap(),
+            Arc::new(Vp::default()),
+        );
+        second.restore(oracle.space(), first.memory().as_ref()).unwrap();
+        assert_eq!(*second.gains.borrow(), *first.gains.borrow());
+        assert_eq!(first.gains.borrow().0[9], 0.0);
+        let short = Tensor::from_slice(&[0f32; 3]);
+        assert!(second.restore(oracle.space(), Some(&short)).unwrap_err().contains("3 parts"));
+        second.restore(oracle.space(), None).unwrap();
+        assert_eq!(second.gains.borrow().0, [0.0; PARTS]);
+    }
+}
