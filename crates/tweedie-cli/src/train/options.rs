@@ -195,7 +195,7 @@ pub const FLAGS: &[Flag] = &[
     flag(DATA, "marginals", "data.scaling.marginals", "", Names(values::<Marginals>),
         "How columns are brought to the network's units: gaussianize maps a column to a normal \
          distribution by a monotone spline, standardize shifts and scales it, auto \
-         gaussianizes those with a long tail or an edge, or that leave out levels, where held-out \
+         gaussianizes those with a long tail, an edge or uneven levels, where held-out \
          rows gain by it [default: auto]"),
     flag(DATA, "crop", "data.table.crop", "SIDE|shorter", Cropping,
         "Keep of each image the square in its middle, with this side in pixels or with the image's \

@@ -63,9 +63,9 @@ fn describe_marginals(choices: &[MarginalChoice], quiet: bool) {
     }
     say!(
         quiet,
-        "data: --marginals auto gaussianizes a column that has a long tail or an edge and whose \
-         held-out training rows gain at least {LEAST_GAIN} nats each by it, or half of that with \
-         an edge at both ends"
+        "data: --marginals auto gaussianizes a column that has a long tail, an edge or uneven \
+         levels and whose held-out training rows gain at least {LEAST_GAIN} nats each by it, less \
+         where its range is cut off"
     );
     for (marginals, name) in
         [(Marginals::Gaussianize, "gaussianize"), (Marginals::Standardize, "standardize")]

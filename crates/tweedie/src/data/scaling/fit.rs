@@ -239,9 +239,14 @@ pub(super) fn gaussianized(
 /// The edges of the bins from the lowest level to the highest, of which there are fewer than
 /// [`MOST_LEVELS`] and more than one, where no level has more than [`LIGHT`] of the `sorted` values.
 pub(super) fn bin_edges(sorted: &[f64], grid: Option<Grid>) -> Option<Vec<f64>> {
+    let heaviest = sorted.chunk_by(|a, b| a == b).map(<[f64]>::len).max()? as f64;
+    all_edges(sorted, grid).filter(|_| heaviest < LIGHT * sorted.len() as f64)
+}
+
+/// The same whatever the levels' values.
+pub(super) fn all_edges(sorted: &[f64], grid: Option<Grid>) -> Option<Vec<f64>> {
     let (low, high, bin) = (*sorted.first()?, *sorted.last()?, grid?.bin);
     let steps = ((high - low) / bin).round();
-    let heaviest = sorted.chunk_by(|a, b| a == b).map(<[f64]>::len).max()? as f64;
-    let few = (1.0..MOST_LEVELS).contains(&steps) && heaviest < LIGHT * sorted.len() as f64;
+    let few = (1.0..MOST_LEVELS).contains(&steps);
     few.then(|| (0..=steps as usize + 1).map(|i| low + bin * (i as f64 - 0.5)).collect())
 }

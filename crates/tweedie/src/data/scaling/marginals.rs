@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fit::{bin_edges, gaussianized, standardized};
+use super::fit::{all_edges, bin_edges, gaussianized, standardized};
 use super::spline::normal_cdf;
 use super::{ColumnScaling, Grid, ScalingOptions};
 use crate::choice::choices;
@@ -25,6 +25,12 @@ const EDGE: f64 = 0.02;
 const BEYOND: f64 = 0.02;
 /// Levels are left out if this share of those between the lowest and the highest is in no row.
 const LEFT_OUT: f64 = 0.1;
+/// Levels are uneven if their own frequencies say so many nats more per row than the mean of theirs
+/// and their neighbours', as of hours of work, of which most end in 0 or 5.
+const UNEVEN: f64 = 0.2;
+/// An end of the range cuts a column off if a normal distribution with the column's moments has at
+/// least this share beyond it.
+const CUT_OFF: f64 = 0.04;
 /// The most nats that a row adds or takes where maps are compared: beyond a map's own rows
 /// only its slope there would decide.
 const MOST_OF_A_ROW: f64 = 50.0;
@@ -60,6 +66,13 @@ pub struct MarginalChoice {
     /// tenth of the rows, of which at least a tenth is in no row.
     #[serde(default)]
     pub left_out: bool,
+    /// Whether the column has its values on a grid of a few hundred levels at most, whose
+    /// frequencies say at least .2 nats more per row than those of three neighbours together.
+    #[serde(default)]
+    pub uneven: bool,
+    /// Whether a normal distribution with the column's moments has at least 4 % beyond an end of it.
+    #[serde(default)]
+    pub cut_off: bool,
 }
 
 impl MarginalChoice {
@@ -71,12 +84,17 @@ impl MarginalChoice {
             (true, true) => ", long tail and edge",
             (true, false) => ", long tail",
             (false, true) => ", edge",
-            (false, false) if self.left_out => "",
+            (false, false) if self.left_out || self.uneven => "",
+            (false, false) if self.cut_off => ", cut off at an end",
             (false, false) if gain >= LEAST_GAIN => ", but neither long tail nor edge",
             (false, false) => "",
         };
-        let left_out = if self.left_out { ", levels left out" } else { "" };
-        format!("{gain:+.3} nats{shape}{left_out}")
+        let levels = match (self.left_out, self.uneven) {
+            (true, _) => ", levels left out",
+            (false, true) => ", uneven levels",
+            (false, false) => "",
+        };
+        format!("{gain:+.3} nats{shape}{levels}")
     }
 }
 
@@ -84,8 +102,9 @@ choices! {
     /// What the maps make of each column by itself.
     pub enum Marginals = Auto {
         /// Per column: [`Marginals::Gaussianize`] where the column has a long tail or an edge, or
-        /// leaves out levels of its grid, and gaussianising is worth at least [`LEAST_GAIN`], of a
-        /// column with an edge at both ends half of it, on training rows that it was not fitted on,
+        /// leaves out levels of its grid or has them unevenly, and gaussianising is worth at least
+        /// [`LEAST_GAIN`], of a column with an edge at both ends half of it, of one that an end of
+        /// its range cuts off a quarter of it, on training rows that it was not fitted on;
         /// [`Marginals::Standardize`] elsewhere.
         ///
         /// A column of several peaks gains by itself too; without tail or edge they are left to the
@@ -157,6 +176,11 @@ pub(super) fn compared(
     let gain = gain();
     let mut levels = values.to_vec();
     levels.sort_unstable_by(f64::total_cmp);
+    let uneven = all_edges(&levels, grid).is_some_and(|edges| {
+        let levels_of = |which: bool| frequencies(&of_half(which), &edges);
+        let own = [levels_of(false), levels_of(true)];
+        gain_of_levels(&own[0], &own[1]) + gain_of_levels(&own[1], &own[0]) >= 2.0 * UNEVEN
+    });
     let edges = bin_edges(&levels, grid);
     let both_edges = at_both_ends && edges.is_some();
     let left_out = edges.is_some_and(|edges| {
@@ -164,12 +188,50 @@ pub(super) fn compared(
         let all = (edges.len() - 1) as f64;
         all - levels.len() as f64 >= LEFT_OUT * all
     });
-    let shaped = long_tail || edge || left_out || both_edges;
-    // without a spline samples lie beyond both edges
-    let least = if both_edges { 0.5 * LEAST_GAIN } else { LEAST_GAIN };
+    let cut_off = beyond(low).max(beyond(high)) >= CUT_OFF;
+    let shaped = long_tail || edge || left_out || both_edges || uneven || cut_off;
+    // without a spline samples lie beyond an end
+    let least = match (both_edges, cut_off) {
+        (_, true) => 0.25 * LEAST_GAIN,
+        (true, false) => 0.5 * LEAST_GAIN,
+        (false, false) => LEAST_GAIN,
+    };
     let gaussianize = shaped && gain.is_some_and(|gain| gain >= least);
     let marginals = if gaussianize { Marginals::Gaussianize } else { Marginals::Standardize };
-    MarginalChoice { column: name.into(), marginals, gain, long_tail, edge, both_edges, left_out }
+    MarginalChoice {
+        column: name.into(),
+        marginals,
+        gain,
+        long_tail,
+        edge,
+        both_edges,
+        left_out,
+        uneven,
+        cut_off,
+    }
+}
+
+/// How many of the values lie in each bin between the edges.
+fn frequencies(values: &[f64], edges: &[f64]) -> Vec<f64> {
+    let mut counts = vec![0.0; edges.len() - 1];
+    for value in values {
+        let bin = edges.partition_point(|edge| edge <= value).clamp(1, counts.len()) - 1;
+        counts[bin] += 1.0;
+    }
+    counts
+}
+
+/// What the frequencies of levels say of `held_out` beyond the mean of each level's and its
+/// neighbours', nats per row; half a row is added to each level.
+fn gain_of_levels(counts: &[f64], held_out: &[f64]) -> f64 {
+    let own: Vec<f64> = counts.iter().map(|count| count + 0.5).collect();
+    let smooth = |k: usize| {
+        let near = &own[k.saturating_sub(1)..(k + 2).min(own.len())];
+        near.iter().sum::<f64>() / near.len() as f64
+    };
+    let total = held_out.iter().sum::<f64>().max(1.0);
+    let of_level = |(k, count): (usize, &f64)| count * (own[k] / smooth(k)).ln();
+    held_out.iter().enumerate().map(of_level).sum::<f64>() / total
 }
 
 /// `ln` of the density that a standard normal density of the scaled value gives to the raw one.

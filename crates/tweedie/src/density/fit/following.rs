@@ -89,6 +89,7 @@ fn of_rows(layer: &mut Layer, rows: usize) {
         .set("train.learning_rate", 5e-3)
         .set("train.beta2", 0.99)
         .set("train.batch_size", 128)
+        .set("train.clip", 20.0)
         .set("train.validate_every", 1000);
 }
 
