@@ -340,6 +340,7 @@ mod tests {
             "split_seed",
             "types",
             "bounds",
+            "order",
             "context",
             "network",
         ];

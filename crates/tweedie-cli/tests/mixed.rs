@@ -52,6 +52,13 @@ fn a_table_with_categories_and_holes() {
         2,
         &["trees.csv", "count", "at most 9"],
     );
+    fail(&[&train[..], &["--order", "kind<=height"]].concat(), 2, &["--order", "kind", "category"]);
+    fail(&[&train[..], &["--order", "count<height"]].concat(), 2, &["--order", "count<height"]);
+    fail(
+        &[&train[..], &["--order", "count<=height"]].concat(),
+        2,
+        &["trees.csv", "height", "that of `count`"],
+    );
     let missing = at("none.json");
     fail(&[&train[..], &["--types", &missing]].concat(), 2, &["none.json"]);
     let trained = tweedie(&train);

@@ -578,3 +578,230 @@ fn nine_in_ten_cells_lie_in_their_intervals() {
     let share = f64::from(inside as u32) / f64::from(all);
     assert!((0.86..0.94).contains(&share), "{inside} of {all}");
 }
+
+/// Rows of two dates, of four prices of which one is never less than another, and of two times that
+/// are often the same, each with cells missing here and there; in a tenth of the rows of `low` and
+/// `high` both are the same.
+fn write_ordered(path: &Path, rows: u64) {
+    let mut text = String::from("end,start,low,high,close,first,last,kind\n");
+    let noise = Noise::new(Seed(11), 0..rows).uniform(6);
+    for (i, u) in noise.chunks_exact(6).enumerate() {
+        let start = 1 + (20.0 * u[0]) as u32;
+        let end = start + (8.0 * u[1] * u[1]) as u32;
+        let low = 2.0 + 0.3 * (u[2] / (1.0 - u[2])).ln();
+        let high = if u[3] < 0.1 { low } else { low + u[3] };
+        let close = high + u[4] * u[4];
+        let first = (90.0 * u[5]) as u32;
+        let last = if u[1] < 0.3 { first } else { first + 1 + (40.0 * u[4]) as u32 };
+        let end = if i % 13 == 5 { String::new() } else { format!("2024-03-{end:02}") };
+        let low_text = if i % 17 == 2 { "?".into() } else { format!("{low:.4}") };
+        let high = if i % 17 == 2 { "?".into() } else { format!("{high:.4}") };
+        let close = if i % 17 == 2 { "?".into() } else { format!("{close:.4}") };
+        text += &format!("{end},2024-03-{start:02},{low_text},{high},{close},{first},{last},");
+        text += if u[0] < 0.5 { "x\n" } else { "y\n" };
+    }
+    std::fs::write(path, text).unwrap();
+}
+
+const ORDERS: [&str; 4] = ["start<=end", "low<=high", "high<=close", "first<=last"];
+const ORDERED: [&str; 8] = ["end", "start", "low", "high", "close", "first", "last", "kind"];
+
+fn ordered_rows(density: &Density, rows: &[&[(&'static str, String)]]) -> Dataset {
+    let column = |name: &&'static str| {
+        let cell = |row: &&[(&'static str, String)]| -> String {
+            row.iter().find(|(column, _)| column == name).map_or(String::new(), |(_, c)| c.clone())
+        };
+        let cells: Vec<String> = rows.iter().map(cell).collect();
+        RawColumn::cells(*name, cells.iter().map(String::as_str))
+    };
+    let raw = RawTable::new(ORDERED.iter().map(column).collect()).unwrap();
+    Dataset::of_raw(raw, density.run().data.schema.as_ref().unwrap()).unwrap()
+}
+
+/// Whether no row of a file is out of order as it is written, both cells being there; the number of
+/// pairs.
+fn pairs_in_order(data: &Dataset, dir: &Path) -> usize {
+    let path = dir.join("written.csv");
+    data.write(&path).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let names: Vec<&str> = text.lines().next().unwrap().split(',').collect();
+    let place = |name: &str| names.iter().position(|own| *own == name).unwrap();
+    let mut pairs = 0;
+    for line in text.lines().skip(1) {
+        let cells: Vec<&str> = line.split(',').collect();
+        for order in ORDERS {
+            let (lower, upper) = order.split_once("<=").unwrap();
+            let [lower, upper] = [lower, upper].map(|name| cells[place(name)]);
+            if lower.is_empty() || upper.is_empty() {
+                continue;
+            }
+            let dates = lower.matches('-').count() == 2;
+            let number = |text: &str| text.parse::<f64>().unwrap_or_else(|_| panic!("{line}"));
+            let right = if dates { lower <= upper } else { number(lower) <= number(upper) };
+            assert!(right, "{order}: {line}");
+            pairs += 1;
+        }
+    }
+    pairs
+}
+
+/// Orders are of the density: it integrates to 1 where columns are in order, no sample is out of
+/// it, drawn of nothing or of cells that are given, and neither is a row that is scored.
+#[test]
+fn nothing_is_out_of_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stays.csv");
+    write_ordered(&path, 600);
+    let fit = |orders: &[&str]| {
+        let options = options(&path).set("data.table.order", orders.to_vec());
+        Density::fit_source(&options, &mut Silent)
+    };
+    let density = fit(&ORDERS).unwrap();
+    let data = density.read(&path).unwrap();
+
+    // features and back: the file's cells, to the letter
+    let features = density.run().data.features().unwrap();
+    let layout = features.layout();
+    let all: Vec<usize> = (0..data.rows()).collect();
+    let encoded = layout.encode(&data, &all);
+    let numbers: Vec<f64> = encoded.numbers.iter().map(|&number| number.into()).collect();
+    let back = dir.path().join("back.csv");
+    layout.decode(&numbers, &encoded.codes).write(&back).unwrap();
+    let [back, own] = [&back, &path].map(|path| std::fs::read_to_string(path).unwrap());
+    assert_eq!(back, own.replace('?', ""));
+
+    // `last` is often `first`, and `high` often `low`: differences of 0 are atoms
+    let atoms = |name: &str| {
+        let schema = density.run().data.schema.as_ref().unwrap();
+        schema.column(name).unwrap().difference.as_ref().unwrap().atoms.clone()
+    };
+    assert_eq!((atoms("last"), atoms("high")), (vec![0.0], vec![0.0]));
+    assert!(atoms("end").is_empty() && atoms("close").is_empty());
+
+    // ∫∫ p(low, high) over low ≤ high is 1: the diagonal, and by the midpoint rule the rest, in the
+    // root of the difference; rows in order of low, far enough
+    let (steps, mut rows) = (90usize, Vec::new());
+    let mut weights = Vec::new();
+    for i in 0..steps {
+        let (low, width) = ((i as f64 + 0.5) * 0.08 - 1.6, 0.08);
+        rows.push([("low", format!("{low}")), ("high", format!("{low}"))]);
+        weights.push(width);
+        for j in 0..steps {
+            let (root, thickness) = ((j as f64 + 0.5) * 0.03, 0.03);
+            rows.push([("low", format!("{low}")), ("high", format!("{}", low + root * root))]);
+            weights.push(width * 2.0 * root * thickness);
+        }
+    }
+    let rows: Vec<&[(&str, String)]> = rows.iter().map(|row| &row[..]).collect();
+    let log_density = exactly(&ordered_rows(&density, &rows), &density);
+    let total: f64 = log_density.iter().zip(weights).map(|(l, w)| l.exp() * w).sum();
+    assert!((total - 1.0).abs() < 0.02, "{total}");
+    // of dates the sum over pairs in order is 1: each pair eight times, at random in its square
+    let date = |day: u32| match day {
+        1..=29 => format!("2024-02-{day:02}"),
+        30..=60 => format!("2024-03-{:02}", day - 29),
+        _ => format!("2024-04-{:02}", day - 60),
+    };
+    let pair = |a: u32, b: u32| [("start", date(a)), ("end", date(b))];
+    let pairs: Vec<[(&str, String); 2]> =
+        (10..70).flat_map(|a| (a..a + 20).map(move |b| (a, b))).map(|(a, b)| pair(a, b)).collect();
+    let pairs: Vec<&[(&str, String)]> = pairs.iter().flat_map(|row| [&row[..]; 8]).collect();
+    let log_density = exactly(&ordered_rows(&density, &pairs), &density);
+    let total: f64 = log_density.iter().map(|l| l.exp() / 8.0).sum();
+    assert!((total - 1.0).abs() < 0.02, "{total}");
+
+    let sampling = SampleOptions { steps: 5, ..SampleOptions::default() };
+    let drawn = density.sample(300, &sampling).unwrap().table.unwrap();
+    assert_eq!(pairs_in_order(&drawn, dir.path()), 300 * 4);
+    let same = |name: [&str; 2]| {
+        let [a, b] = name.map(|name| ORDERED.iter().position(|own| *own == name).unwrap());
+        let equal =
+            |row: &usize| drawn.column(a).unwrap().get(*row) == drawn.column(b).unwrap().get(*row);
+        (0..300).filter(equal).count()
+    };
+    // a tenth and three tenths are the same: 4 standard errors are 21 and 32 of 300
+    assert!(
+        (9..52).contains(&same(["low", "high"])) && (58..123).contains(&same(["first", "last"]))
+    );
+    // given cells that single precision does not hold, and days beyond those of training
+    let given: [&[(&str, String)]; 4] = [
+        &[("low", "0.123456789".into()), ("first", "7.25".into())],
+        &[("start", "2031-01-01".into()), ("low", "16777217.3".into())],
+        &[("low", "1".into()), ("high", "1".into()), ("first", "1e7".into())],
+        &[("start", "2024-03-02".into()), ("end", "2024-03-02".into())],
+    ];
+    let repeated: Vec<&[(&str, String)]> = given.iter().flat_map(|row| [*row; 25]).collect();
+    let known = ordered_rows(&density, &repeated);
+    let filled = density.impute(&known, &sampling).unwrap();
+    assert_eq!((filled.holes(), pairs_in_order(&filled, dir.path())), (0, 400));
+    for fill in [Fill::Median, Fill::Mean] {
+        let fill = FillOptions { fill, draws: Some(4), interval: None };
+        let filled = density.fill(&known.take(&[0, 30, 60, 90]), &fill, &sampling).unwrap();
+        assert_eq!((filled.holes(), pairs_in_order(&filled, dir.path())), (0, 16));
+    }
+
+    // what is not known of a difference is refused, or said
+    let alone = ordered_rows(&density, &[&given[0][..], &[("end", "2024-03-09".into())]]);
+    let message = density.impute(&alone, &sampling).map(|_| ()).unwrap_err().to_string();
+    for part in ["row 2", "`end` is there and `start` is not", "give `start` too"] {
+        assert!(message.contains(part), "{part:?} is not in {message}");
+    }
+    assert_eq!(exactly(&alone, &density)[1], exactly(&ordered_rows(&density, &[&[]]), &density)[0]);
+    let of = |given: &[&str]| {
+        let given = given.iter().map(|name| (*name).to_owned()).collect();
+        let options = ScoreOptions { given, steps: 3, draws: 1, ..ScoreOptions::default() };
+        density.log_prob(&data.take(&[0, 1]), &options)
+    };
+    let message = of(&["close", "high"]).map(|_| ()).unwrap_err().to_string();
+    assert!(message.contains("`high` is modelled by its difference to `low`"), "{message}");
+    assert!(of(&["close", "high", "low"]).is_ok() && of(&["low"]).is_ok());
+    let parts = ScoreOptions { steps: 3, draws: 1, ..ScoreOptions::default() };
+    let scores = density.log_prob(&data.take(&[0, 1]), &parts).unwrap();
+    let found =
+        density.parts(&data.take(&[0, 1]), scores.values(), None, &parts, &mut Silent).unwrap();
+    let names: Vec<&str> = found.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(names, ["end", "close", "last", "kind"]);
+}
+
+/// Orders that no difference serves, and rows that are out of order.
+#[test]
+fn orders_that_cannot_be_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stays.csv");
+    write_ordered(&path, 300);
+    let refused = |options: FitOptions, orders: &[&str]| {
+        let options = options.set("data.table.order", orders.to_vec());
+        Density::fit_source(&options, &mut Silent).map(|_| ()).unwrap_err().to_string()
+    };
+    for (orders, says) in [
+        (["start<=End"].as_slice(), "no such column"),
+        (&["low<=low"], "a column and itself"),
+        (&["low<=high", "high<=low"], "in a circle"),
+        (&["low<=close", "high<=close"], "the right side of two, with low<=close"),
+        (&["kind<=low"], "`kind` is a category"),
+        (&["low<=end"], "one is of numbers, the other of dates"),
+        (&["low<=last"], "`last` lies on a grid"),
+        (&["last<=low"], "expected a value of at least"),
+        (&["end<=start"], "expected a value of at least 2024-03-"),
+    ] {
+        let message = refused(options(&path), orders);
+        assert!(message.contains(says) && !message.contains('\n'), "{message}");
+    }
+    let bounded = options(&path).set("data.table.bounds", vec!["high>=0"]);
+    assert!(refused(bounded, &["low<=high"]).contains("`high` has bounds of its own"));
+    let given = options(&path).set("data.context", vec!["high"]);
+    assert!(refused(given, &["low<=high"]).contains("give `low` too"));
+    let dropped = options(&path).set("data.table.drop", vec!["low"]);
+    assert!(refused(dropped, &["low<=high"]).contains("no such column"));
+    // a value that repeats has no density, and no difference to another has one there
+    let capped = dir.path().join("capped.csv");
+    let row = |i: u32| {
+        let low = f64::from(i * 37 % 101) / 101.0;
+        let high = if i % 3 == 0 { 2.0 } else { low + f64::from(i * 53 % 89) / 97.7 };
+        format!("{low:.5},{high:.5}\n")
+    };
+    std::fs::write(&capped, format!("low,high\n{}", (0..300).map(row).collect::<String>()))
+        .unwrap();
+    let message = refused(options(&capped), &["low<=high"]);
+    assert!(message.contains("`high` has an atom, 2"), "{message}");
+}

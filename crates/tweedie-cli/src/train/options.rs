@@ -180,6 +180,10 @@ pub const FLAGS: &[Flag] = &[
     flag(DATA, "bounds", "data.table.bounds", "A>=V,B<=V,…", List,
         "The least or greatest value that a column of numbers or dates can have, of a mixed table: \
         no sample lies outside, and a cell that does is an error [default: none]"),
+    flag(DATA, "order", "data.table.order", "A<=B,…", List,
+        "Pairs of columns of a mixed table, both numbers or both dates, of which A is never \
+        greater than B: B is modelled by its difference to A, no sample is out of order, and a row \
+        that is is an error [default: none]"),
     flag(DATA, "context", "data.context", "A,B,…", List,
         "Columns of a mixed table that are always given: the model is one of the others given \
         these, p(others | A, B, …) [default: none]"),

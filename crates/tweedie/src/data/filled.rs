@@ -64,7 +64,7 @@ impl Dataset {
             shift: 0.0,
             range,
         };
-        let column = ColumnSchema { name: name.into(), kind, holes: 0, bounds: [None, None] };
+        let column = ColumnSchema::new(name.into(), kind, 0);
         let mut names = vec![name.to_owned()];
         names.extend(self.names());
         self.with_columns(vec![(column, Values::Integer(numbers))])?.select(&names)

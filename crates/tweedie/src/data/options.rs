@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::Bound;
+use super::order::Order;
 use crate::choice::choices;
 use crate::{Error, Result};
 
@@ -116,6 +117,10 @@ pub struct TableOptions {
     /// Bounds of columns of a table that is read as it comes: no sample lies outside.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bounds: Vec<Bound>,
+    /// Pairs of columns of a table that is read as it comes of which one is never less than the
+    /// other: no sample is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<Order>,
     /// What to do with missing cells.
     pub missing: Missing,
     /// Keep only the first of equal rows.
@@ -148,6 +153,7 @@ impl TableOptions {
             drop: Vec::new(),
             // the columns have them already
             bounds: Vec::new(),
+            order: Vec::new(),
             by_name: true,
             ..self.clone()
         }

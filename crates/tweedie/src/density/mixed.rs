@@ -210,6 +210,10 @@ impl Density {
             let remedy = "leave one out at least";
             return Err(Error::config(field, "all columns are given", remedy));
         }
+        if let Some((name, to)) = features.layout().schema().apart_from(columns) {
+            let problem = format!("`{name}` is modelled by its difference to `{to}`, not given");
+            return Err(Error::config(field, problem, format!("give `{to}` too")));
+        }
         let given = features.columns(columns);
         Ok(Some(Asked { features, given, absent: [None, None] }))
     }
@@ -263,11 +267,19 @@ impl Density {
         let features = self.features().expect("of a table with a schema");
         let data = self.run.data.conform(data.clone())?;
         self.check_context(&data)?;
+        if let Some((name, to, row)) = data.first_unknown_difference() {
+            let problem = format!(
+                "{}: `{name}` is there and `{to}` is not, to which its difference is modelled",
+                data.place(row)
+            );
+            let remedy = format!("give `{to}` too, or empty the cell of `{name}`");
+            return Err(Error::data(data.called(), problem, remedy));
+        }
         let rows: Vec<usize> = (0..data.rows()).collect();
         let seed = Seed(options.seed).derive("dequantise");
         let known = features.scaled(&data, &rows, &mut Noise::new(seed, 0..rows.len() as u64));
         let (drawn, clipped) = self.completed(&features, &known, options, watch)?;
-        Ok(self.table_of_samples(data.filled(&drawn), clipped))
+        Ok(self.table_of_samples(features.layout().filled(&data, &drawn), clipped))
     }
 
     /// Refuses a model of columns given others, for draws of all of them.

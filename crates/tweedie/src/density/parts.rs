@@ -140,7 +140,8 @@ struct FeatureColumn {
     category: Option<usize>,
 }
 
-/// The features of the columns that are not given, in the order of the columns.
+/// The features of the columns that are not given, in the order of the columns, but for those to
+/// which others are differences: without such a column the others are unknown too.
 fn by_column(features: &Features, given: &[String]) -> Vec<FeatureColumn> {
     let layout = features.layout();
     let number = |place: usize| layout.numbers.iter().position(|own| own.column == place);
@@ -151,7 +152,10 @@ fn by_column(features: &Features, given: &[String]) -> Vec<FeatureColumn> {
         has_features.then_some(FeatureColumn { name, number, category })
     };
     let all = layout.schema().columns.iter().map(|column| column.name.clone()).enumerate();
-    all.filter_map(of).filter(|column| !given.contains(&column.name)).collect()
+    let is_lower =
+        |name: &String| layout.schema().differences().any(|(_, difference)| difference.to == *name);
+    let own = |column: &FeatureColumn| !given.contains(&column.name) && !is_lower(&column.name);
+    all.filter_map(of).filter(own).collect()
 }
 
 /// What `mixture` says of the columns of rows, in the model's units.
@@ -248,7 +252,19 @@ impl Density {
             return self.parts_of_numbers(data, of, options, watch);
         };
         let features = self.features().expect("of what is asked");
-        let columns = by_column(&features, &self.given_columns(&options.given));
+        let given = self.given_columns(&options.given);
+        let columns = by_column(&features, &given);
+        let lower = features.layout().schema().differences().map(|(_, own)| own.to.as_str());
+        let mut lower: Vec<&str> = lower.filter(|to| !given.iter().any(|own| own == to)).collect();
+        lower.sort_unstable();
+        lower.dedup();
+        if !lower.is_empty() {
+            watch.say(Remark::Note(format!(
+                "no density given the others of {}, to which others are modelled by their \
+                 differences",
+                lower.join(", ")
+            )));
+        }
         let categories_and_numbers = match features.cells().categories.is_empty() {
             true => None,
             false => {

@@ -26,7 +26,7 @@ use crate::query::{Cells, Condition, Query, Times};
 use crate::run::Run;
 use crate::sample::MOST_STEPS;
 use crate::tensor::to_vec;
-use crate::watch::{Silent, Watch};
+use crate::watch::{Remark, Silent, Watch};
 use crate::{Error, Result};
 pub(super) use batches::{Part, score};
 pub use file::ScoreFile;
@@ -286,6 +286,9 @@ impl Density {
         let settings = self.estimation(options, covariance, batch, watch)?;
         let noise = dequantizer(&self.run, options.dequantization, options.start_time)?;
         let asked = self.asked("score.given", &options.given, options.dequantization)?;
+        for sentence in data.unknown_differences() {
+            watch.say(Remark::Note(sentence));
+        }
         let part = Part { table: data, rows: &rows, dequantizer: &*noise, asked: asked.as_ref() };
         let mut estimate = score(self, part, &settings, Seed(options.seed), batch, watch)?;
         if options.dequantization != Dequantization::Uniform {

@@ -53,6 +53,10 @@ fn check_context(table: &Dataset, context: &[String]) -> Result<()> {
         let problem = format!("`{name}` is no column that is modelled");
         return bad(problem, format!("name some of {}", names.join(", ")));
     }
+    if let Some((name, to)) = schema.apart_from(context) {
+        let problem = format!("`{name}` is modelled by its difference to `{to}`, not given");
+        return bad(problem, format!("give `{to}` too"));
+    }
     match names.iter().all(|name| context.iter().any(|given| given == name)) {
         true => bad("all columns are given".into(), "leave one out at least".into()),
         false => Ok(()),
@@ -148,6 +152,24 @@ impl Prepared {
             };
             return Err(Error::config("data.table.bounds", problem, remedy));
         }
+        let order = &config.table.order;
+        if !order.is_empty() {
+            let remedy = "leave it out";
+            let problem = match (table.image(), table.schema()) {
+                (Some(_), _) => Some(("the data are images", remedy)),
+                (None, None) => Some(("the data are numbers alone", "say data.types = mixed")),
+                (None, Some(_)) if table.options().order != *order => {
+                    Some(("the table was read without it", "read it with it"))
+                }
+                (None, Some(_)) => None,
+            };
+            if let Some((problem, remedy)) = problem {
+                return Err(Error::config("data.table.order", problem, remedy));
+            }
+        }
+        if let Some(schema) = table.schema() {
+            schema.check_ordered(order)?;
+        }
         check_context(&table, &config.context)?;
         if table.image().is_none() {
             for (option, requested) in
@@ -189,7 +211,7 @@ impl Prepared {
                 let (own, marginals) = Features::fit(&table, &split.train, &config.scaling, seed)?;
                 let scaling = own.scaling().clone();
                 features = Some(own.given(&config.context));
-                (scaling, marginals, Vec::new())
+                (scaling, marginals, table.unknown_differences())
             }
             _ => {
                 let (scaling, marginals) = Scaling::choose(&table, &split.train, &config.scaling)?;

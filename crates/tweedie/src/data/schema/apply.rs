@@ -9,6 +9,7 @@ use crate::data::collect::some_of;
 use crate::data::column::{Categories, Values};
 use crate::data::dataset::Dataset;
 use crate::data::options::{Missing, TableOptions};
+use crate::data::order::first_out_of_order;
 use crate::data::place::FileRows;
 use crate::data::raw::{Holds, RawColumn, RawReader, RawTable};
 use crate::data::times::{TimeFormat, format_of_typed};
@@ -31,8 +32,8 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`RawTable::read`] and [`Schema::infer`]; and [`Error::Config`] for
-    /// [`TableOptions::bounds`] that are none of the table, [`Error::Data`] for a cell outside of
-    /// them.
+    /// [`TableOptions::bounds`] and [`TableOptions::order`] that are none of the table,
+    /// [`Error::Data`] for a cell outside of them.
     pub fn read_as_it_comes(
         path: impl AsRef<Path>,
         types: &TypeOptions,
@@ -41,7 +42,10 @@ impl Dataset {
         let table = RawTable::read(path, options)?;
         let mut schema = Schema::infer(&table, types)?;
         schema.bound(&options.bounds)?;
-        Dataset::of_raw(table, &schema)?.without_combinations()
+        schema.order(&options.order)?;
+        let data = Dataset::of_raw(table, &schema)?.with_differences().without_combinations()?;
+        data.schema().expect("it was read as it comes").check_ordered(&options.order)?;
+        Ok(data)
     }
 
     /// Reads another table by a schema, as that of the table that a model was trained on: its
@@ -50,8 +54,8 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`RawTable::read`]; and [`Error::Data`] for a column that is not there, a category that
-    /// the schema does not have, another value of a constant, a number outside of its bounds, and a
-    /// cell of another kind.
+    /// the schema does not have, another value of a constant, a number outside of its bounds or
+    /// order, and a cell of another kind.
     pub fn read_with_schema(
         path: impl AsRef<Path>,
         schema: &Schema,
@@ -105,6 +109,7 @@ impl Dataset {
             };
             columns.push((column.name.clone(), values));
         }
+        check_order(&table, schema, &columns)?;
         let mut data = Dataset {
             source: table.source,
             notes: table.notes,
@@ -182,6 +187,25 @@ impl Dataset {
         }
         Ok(())
     }
+}
+
+/// Refuses a row in which a column is less than one that it is never less than.
+fn check_order(table: &RawTable, schema: &Schema, columns: &[(String, Values)]) -> Result<()> {
+    let values = |name: &str| columns.iter().find(|(own, _)| own == name).map(|(_, v)| v);
+    for (column, difference) in schema.differences() {
+        let (Some(lower), Some(upper)) = (values(&difference.to), values(&column.name)) else {
+            continue;
+        };
+        let Some(row) = first_out_of_order(lower, upper) else { continue };
+        let to = schema.column(&difference.to).expect("a column of the schema");
+        let [found, least] =
+            [column.value_in_words(upper.get(row)), to.value_in_words(lower.get(row))];
+        let problem =
+            format!("found {found}, expected a value of at least {least}, that of `{}`", to.name);
+        let remedy = "correct a cell, empty it, or leave the row out";
+        return Err(Error::data_at(table.place(row, &column.name), problem, remedy));
+    }
+    Ok(())
 }
 
 impl ColumnSchema {

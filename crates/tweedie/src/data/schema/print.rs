@@ -88,6 +88,9 @@ impl ColumnSchema {
             [None, Some(high)] => parts.push(format!("at most {high}")),
             [Some(low), Some(high)] => parts.push(format!("within {low}…{high}")),
         }
+        if let Some(difference) = &self.difference {
+            parts.push(format!("never less than {}", short(&difference.to, NAME)));
+        }
         if self.holes > 0 {
             parts.push(format!("{} missing", percent(self.holes, rows)));
         }
