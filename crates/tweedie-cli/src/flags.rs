@@ -342,6 +342,7 @@ mod tests {
             "bounds",
             "order",
             "context",
+            "missing_indicator",
             "network",
         ];
         for flag in FLAGS.iter().filter(|flag| !flag.path.is_empty()) {

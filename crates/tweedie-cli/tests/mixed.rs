@@ -195,3 +195,30 @@ fn columns_given_others() {
     assert_eq!(listed.matches("height = ").count(), 10, "{listed}");
     assert!(!listed.contains("age = "), "{listed}");
 }
+
+/// Missing cells as categories, from a shell: samples have holes, what is filled in has none.
+#[test]
+fn samples_with_holes() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let mut text = String::from("height,kind\n");
+    for i in 0..240u32 {
+        let kind = ["oak", "elm", "", ""][(i * 7 % 13 % 4) as usize];
+        text += &format!("{:.2},{kind}\n", 4.0 + f64::from(i * i * 31 % 97) / 20.0);
+    }
+    let (data, run, samples) = (at("trees.csv"), at("run"), at("samples.csv"));
+    write(&data, &text).unwrap();
+    let train = ["train", "--data", &data, "--out", &run, "--iterations", "2", "--width", "8"];
+    let numbers = ["--types", "numbers", "--drop", "kind", "--missing-indicator"];
+    fail(&[&train[..], &numbers].concat(), 2, &["--missing-indicator", "numbers alone"]);
+    let trained = tweedie(&[&train[..], &["--missing-indicator"]].concat());
+    let said = String::from_utf8_lossy(&trained.stderr).into_owned();
+    assert!(trained.status.success() && said.contains("missing, a category"), "{said}");
+    succeed(&["sample", &run, "-n", "40", "--steps", "3", "-o", &samples]);
+    let drawn = read_to_string(&samples).unwrap();
+    assert!(drawn.lines().any(|line| line.ends_with(',')), "{drawn}");
+    succeed(&["impute", &run, &data, "--steps", "3", "-o", &samples]);
+    let filled = read_to_string(&samples).unwrap();
+    assert!(filled.lines().all(|line| !line.ends_with(',')), "{filled}");
+    succeed(&["report", &run, "--steps", "3", "-n", "30", "--rows", "20", "--no-ode"]);
+}

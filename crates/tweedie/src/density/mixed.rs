@@ -244,7 +244,8 @@ impl Density {
     }
 
     /// Samples of what is missing in the rows of `data`, given what is there: a draw of each row,
-    /// with what is there as it is.
+    /// with what is there as it is. Where missing cells are categories the draw is given that none
+    /// is missing.
     ///
     /// # Errors
     /// [`Error::Config`] if the density is of numbers alone; as [`Density::sample`].
@@ -277,8 +278,10 @@ impl Density {
         }
         let rows: Vec<usize> = (0..data.rows()).collect();
         let seed = Seed(options.seed).derive("dequantise");
-        let known = features.scaled(&data, &rows, &mut Noise::new(seed, 0..rows.len() as u64));
-        let (drawn, clipped) = self.completed(&features, &known, options, watch)?;
+        let mut known = features.scaled(&data, &rows, &mut Noise::new(seed, 0..rows.len() as u64));
+        features.forget_holes(&mut known);
+        let holes = features.holes().collect();
+        let (drawn, clipped) = self.completed(&features, (&known, holes), options, watch)?;
         Ok(self.table_of_samples(features.layout().filled(&data, &drawn), clipped))
     }
 
@@ -313,12 +316,13 @@ impl Density {
         Ok(())
     }
 
-    /// Rows of which `known` is known, and the rest drawn: first the categories, then the numbers
-    /// that these leave; what was clipped. A context that is missing stays so.
+    /// Rows of which `known` is known, and the rest drawn, given that no category is its code of
+    /// `excluded`: first the categories, then the numbers that these leave; what was clipped. A
+    /// context that is missing stays so.
     pub(super) fn completed(
         &self,
         features: &Features,
-        known: &FeatureRows,
+        (known, excluded): (&FeatureRows, Vec<Option<u32>>),
         options: &SampleOptions,
         watch: &mut dyn Watch,
     ) -> Result<(Dataset, Clipped)> {
@@ -331,7 +335,8 @@ impl Density {
         for start in (0..n).step_by(batch) {
             let rows = start..n.min(start + batch);
             let noise = &mut Noise::new(seed, rows.start as u64..rows.end as u64);
-            codes.extend(mixture(&self.run.model).complete_categories(&observed.rows(rows), noise));
+            let own = mixture(&self.run.model);
+            codes.extend(own.complete_categories(&observed.rows(rows), &excluded, noise));
         }
         let (c, context) = (layout.categories.len(), features.context());
         for (i, code) in codes.iter_mut().enumerate() {

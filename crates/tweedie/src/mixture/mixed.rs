@@ -279,7 +279,7 @@ impl MixedMixture {
     pub fn complete(&self, cells: &Cells, noise: &mut Noise) -> (Vec<f64>, Vec<u32>) {
         let (b, d) = (cells.len() as i64, self.numbers.dim());
         let Completed { weights, means, covariances } = self.completed(cells);
-        let (chosen, codes) = self.drawn(&weights, cells, noise);
+        let (chosen, codes) = self.drawn(&weights, &self.log_pmfs, cells, noise);
         let normals = noise.normal(d as usize, Kind::Double, Device::Cpu);
         let at = Tensor::from_slice(&chosen).to_device(means.device());
         let of_rows = |x: &Tensor, shape: &[i64]| {
@@ -305,14 +305,52 @@ impl MixedMixture {
     }
 
     /// The categories of [`MixedMixture::complete`] alone, codes `[b, c]`, for which no number is
-    /// drawn. Takes `1 + c` uniforms of each row's stream.
-    pub fn complete_categories(&self, cells: &Cells, noise: &mut Noise) -> Vec<u32> {
-        self.drawn(&self.responsibilities(cells), cells, noise).1
+    /// drawn, given that none of those that are drawn is its code of `excluded`, which may be empty.
+    /// Takes `1 + c` uniforms of each row's stream.
+    pub fn complete_categories(
+        &self,
+        cells: &Cells,
+        excluded: &[Option<u32>],
+        noise: &mut Noise,
+    ) -> Vec<u32> {
+        if excluded.iter().flatten().next().is_none() {
+            return self.drawn(&self.responsibilities(cells), &self.log_pmfs, cells, noise).1;
+        }
+        // within a component the categories are independent: it is as likely as by what is given,
+        // times the probability that none of the others is excluded
+        let (c, log_pmfs) = (excluded.len(), self.log_pmfs.copy());
+        let mut left = Vec::with_capacity(c);
+        for (code, range) in excluded.iter().zip(self.layout.ranges()) {
+            left.push(match code {
+                None => self.log_weights.zeros_like(),
+                Some(code) => {
+                    let own = log_pmfs.narrow(1, range.start as i64, range.len() as i64);
+                    let left = (-own.select(1, i64::from(*code)).exp()).log1p();
+                    let own = own - left.unsqueeze(-1);
+                    let _ = own.select(1, i64::from(*code)).fill_(f64::NEG_INFINITY);
+                    let mut place = log_pmfs.narrow(1, range.start as i64, range.len() as i64);
+                    place.copy_(&own);
+                    left
+                }
+            });
+        }
+        let unknown = cells.codes().iter().map(|&code| f64::from(u8::from(code == Cells::MISSING)));
+        let unknown = Tensor::from_slice(&unknown.collect::<Vec<f64>>()).view([-1, c as i64]);
+        let left = Tensor::stack(&left, 0);
+        let log_joint = self.log_joint(cells) + unknown.to_device(left.device()).matmul(&left);
+        self.drawn(&log_joint.softmax(-1, None::<Kind>), &log_pmfs, cells, noise).1
     }
 
     /// A component of each row by its responsibilities `[b, K]`, and the row's categories, of which
-    /// those that are not given are drawn from it.
-    fn drawn(&self, weights: &Tensor, cells: &Cells, noise: &mut Noise) -> (Vec<i64>, Vec<u32>) {
+    /// those that are not given are drawn from it: in proportion to the exponentials of `log_pmfs`
+    /// `[K, V]`.
+    fn drawn(
+        &self,
+        weights: &Tensor,
+        log_pmfs: &Tensor,
+        cells: &Cells,
+        noise: &mut Noise,
+    ) -> (Vec<i64>, Vec<u32>) {
         let (c, values) = (self.layout.categories.len(), self.layout.values());
         let (uniform, weights) = (noise.uniform(1 + c), to_vec(weights));
         let weights = weights.chunks_exact(self.numbers.components() as usize);
@@ -321,7 +359,7 @@ impl MixedMixture {
             .zip(weights)
             .map(|(uniform, weights)| position(uniform[0], weights) as i64)
             .collect();
-        let pmfs = to_vec(&self.log_pmfs.exp());
+        let pmfs = to_vec(&log_pmfs.exp());
         let mut codes = cells.codes().to_vec();
         for (i, row) in codes.chunks_exact_mut(c.max(1)).enumerate() {
             let own = &pmfs[chosen[i] as usize * values..][..values];
@@ -428,7 +466,9 @@ fn position(mut u: f64, probabilities: &[f64]) -> usize {
         u -= p;
         u < 0.0
     };
-    probabilities[..last].iter().position(below).unwrap_or(last)
+    // what is left for the last by rounding is none that cannot be
+    let possible = || probabilities.iter().rposition(|p| *p > 0.0).unwrap_or(last);
+    probabilities[..last].iter().position(below).unwrap_or_else(possible)
 }
 
 #[cfg(test)]

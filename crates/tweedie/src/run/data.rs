@@ -63,6 +63,33 @@ fn check_context(table: &Dataset, context: &[String]) -> Result<()> {
     }
 }
 
+/// Makes the missing cells of the columns that have any in these rows categories.
+fn indicate(table: &mut Dataset, rows: &[usize]) -> Result<()> {
+    let option = "data.missing_indicator";
+    let bad = |problem: String, remedy: &str| Err(Error::config(option, problem, remedy));
+    match (table.image(), table.schema()) {
+        (Some(_), _) => return bad("the data are images".into(), "leave it out"),
+        (None, None) => {
+            return bad("the data are numbers alone".into(), "say data.types = mixed");
+        }
+        (None, Some(_)) => (),
+    }
+    let indicated = table.indicate(rows);
+    if let Some((lower, upper)) = table.schema().and_then(|schema| {
+        let mut differences = schema.differences();
+        let found = differences.find(|(_, own)| indicated.contains(&own.to));
+        found.map(|(column, own)| (own.to.clone(), column.name.clone()))
+    }) {
+        let problem = format!(
+            "`{lower}` has missing cells, and without it nothing is known of `{upper}`, which is \
+             modelled by its difference to it"
+        );
+        let remedy = format!("leave {lower}<={upper} out of data.table.order");
+        return Err(Error::config(option, problem, remedy));
+    }
+    Ok(())
+}
+
 /// Whether nothing is requested of the maps that the fixed map of pixel levels is not.
 fn fits_images(scaling: &ScalingOptions) -> bool {
     let marginals = match scaling.marginals {
@@ -107,10 +134,11 @@ impl Prepared {
             }
             None => {
                 let dequantize = &config.scaling.dequantize;
-                // what is given of a row is a matter of mixed tables
+                // what is given of a row is a matter of mixed tables, and so are missing cells
                 let mixed = Types::Mixed(TypeOptions::default());
-                let types = match (&config.types, config.context.is_empty()) {
-                    (Types::Auto, false) if *dequantize == Dequantize::None => &mixed,
+                let of_mixed = !config.context.is_empty() || config.missing_indicator;
+                let types = match (&config.types, of_mixed) {
+                    (Types::Auto, true) if *dequantize == Dequantize::None => &mixed,
                     (types, _) => types,
                 };
                 Dataset::read_to_train(&config.source, types, &config.table, dequantize)?
@@ -201,6 +229,9 @@ impl Prepared {
             let problem = format!("{} training rows", split.train.len());
             let remedy = "give more rows or a larger training share";
             return Err(Error::config("data.split", problem, remedy));
+        }
+        if config.missing_indicator {
+            indicate(&mut table, &split.train)?;
         }
         let mut features = None;
         let (scaling, marginals, remarks) = match (table.levels(), table.latents_of()) {

@@ -92,7 +92,8 @@ impl ColumnSchema {
             parts.push(format!("never less than {}", short(&difference.to, NAME)));
         }
         if self.holes > 0 {
-            parts.push(format!("{} missing", percent(self.holes, rows)));
+            let what = if self.indicated { "missing, a category" } else { "missing" };
+            parts.push(format!("{} {what}", percent(self.holes, rows)));
         }
         parts.join(", ")
     }
