@@ -80,6 +80,21 @@ fn a_table_with_categories_and_holes() {
     let added = "log_likelihood,std_error,log_likelihood_categories,log_likelihood_numbers,\
                  height_given_rest,kind_given_rest,count_given_rest\n";
     assert!(header.contains(added), "{header}");
+    let rows = at("rows.csv");
+    write(&rows, "height,kind,seen,count\n5.25,elm,2024-05-03,7\n5.25,ash,2024-05-03,7\n").unwrap();
+    let score = ["score", &run, &rows, "--steps", "3", "--draws", "1", "-o", &scores];
+    fail(&score, 2, &["line 3", "ash", "elm", "--unseen impossible"]);
+    let scored = tweedie(&[&score[..], &["--unseen", "impossible", "--p-values"]].concat());
+    let [text, said] = [&scored.stdout, &scored.stderr].map(|o| String::from_utf8_lossy(o));
+    assert!(scored.status.success() && said.contains("1 of 2 rows have values"), "{said}");
+    assert!(text.contains("1 rows: ") && text.contains("1 more rows at −∞"), "{text}");
+    let lines = read_to_string(&scores).unwrap();
+    let last = lines.lines().nth(2).unwrap();
+    // of 24 validation rows
+    assert!(
+        last.starts_with("5.25,ash,2024-05-03,7,-inf,0.0,") && last.ends_with(",0.04"),
+        "{last}"
+    );
     fail(&["score", &run, &data, "--given", "bark"], 2, &["--given", "bark", "height, kind"]);
 
     let samples = at("samples.csv");

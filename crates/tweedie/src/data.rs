@@ -127,7 +127,7 @@ pub use labels::Labels;
 pub use latents::LatentsOf;
 pub(crate) use latents::{LatentsWriter, read_latents, write_latents};
 pub use mixed::{CategoryFeature, MixedLayout, MixedRows, NumberFeature};
-pub use options::{Crop, Found, LeftOut, Missing, Purpose, TableOptions};
+pub use options::{Crop, Found, LeftOut, Missing, Purpose, TableOptions, Unseen};
 pub use order::{Difference, Order};
 pub use output::{Abandoned, OutputFile, abandon_outputs};
 pub use place::Place;

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use tweedie::data::{Dataset, Marginals, RawColumn, RawTable, TypeOptions};
+use tweedie::data::{
+    Dataset, Marginals, Missing, Purpose, RawColumn, RawTable, TableOptions, TypeOptions, Unseen,
+};
 use tweedie::density::{
-    Density, EvaluateOptions, Fill, FillOptions, FitOptions, Line, Metric, PartsOf, SampleOptions,
-    ScoreOptions,
+    AnomalyTest, Calibration, Density, EvaluateOptions, Fill, FillOptions, FitOptions, Line,
+    Metric, PartsOf, SampleOptions, ScoreOptions,
 };
 use tweedie::likelihood::Estimator;
 use tweedie::model::Base;
@@ -923,4 +925,72 @@ fn missing_cells_are_categories() {
     let refused = Density::fit_source(&holed.set("data.missing_indicator", true), &mut Silent);
     let message = refused.map(|_| ()).unwrap_err().to_string();
     assert!(message.contains("`age` has missing cells"), "{message}");
+}
+
+/// A row of a category that no training row has is an error, or has probability 0: it is the least
+/// likely, its p-value the smallest, and nothing else is said of it; the other rows are as ever.
+#[test]
+fn unseen_categories_are_impossible() {
+    let dir = tempfile::tempdir().unwrap();
+    let [path, new] = ["people.csv", "new.csv"].map(|name| dir.path().join(name));
+    write_table(&path, 600);
+    let density = Density::fit_source(&options(&path), &mut Silent).unwrap();
+    let rows = "31,Bern,0,2024-03-09,CH\n31,Rom,0,2024-03-09,CH\n,Chur,,2024-03-10,CH\n\
+                44,Genf,0,2024-03-11,IT\n";
+    std::fs::write(&new, format!("age,city,income,day,country\n{rows}")).unwrap();
+    let read = |unseen, missing| {
+        let usual = density.run().config.data.table.clone();
+        let options = TableOptions { unseen, missing, purpose: Purpose::Scoring, ..usual };
+        density.run().data.read_table(&new, &options)
+    };
+    for (unseen, named) in [(None, false), (Some(Unseen::Error), true)] {
+        let message = read(unseen, Missing::Model).unwrap_err().to_string();
+        let says = message.contains("Rom") && message.contains("Bern");
+        assert!(says && message.contains("score.unseen = impossible") == named, "{message}");
+    }
+    let data = read(Some(Unseen::Impossible), Missing::Model).unwrap();
+    let unseen: Vec<(usize, &str)> = data.unseen().iter().map(|(r, c)| (*r, &*c[0])).collect();
+    assert_eq!(unseen, [(1, "city"), (3, "country")]);
+    assert_eq!(data.take(&[2, 3, 3]).unseen().keys().collect::<Vec<_>>(), [&1, &2]);
+    // its cell is no hole of the file
+    let whole = read(Some(Unseen::Impossible), Missing::DropRows).unwrap();
+    assert_eq!((whole.rows(), whole.left_out_rows()), (3, vec![3]));
+    assert_eq!(whole.unseen().keys().collect::<Vec<_>>(), [&1, &2]);
+
+    let options = ScoreOptions { steps: 5, draws: 2, ..ScoreOptions::default() };
+    let scores = density.log_prob(&data, &options).unwrap();
+    let values = scores.values();
+    assert!(values[1] == f64::NEG_INFINITY && values[3] == f64::NEG_INFINITY, "{values:?}");
+    // the noise of a row is by its number
+    let known = table(
+        &density,
+        &[
+            &[("age", "31"), ("city", "Bern"), ("income", "0"), ("day", "2024-03-09")],
+            &[("age", "31"), ("income", "0"), ("day", "2024-03-09")],
+            &[("city", "Chur"), ("day", "2024-03-10")],
+        ],
+    );
+    let others = density.log_prob(&known, &options).unwrap();
+    for row in [0, 2] {
+        let difference = (values[row] - others.values()[row]).abs();
+        assert!(difference < 1e-5 * values[row].abs(), "{row}: {difference}");
+    }
+    assert_eq!(scores.summary().minus_infinity, 2);
+    assert!(scores.mean() == (values[0] + values[2]) / 2.0 && scores.flags().len() == 2);
+    assert!(scores.flags()[0].row == 1 && scores.flags()[0].reason.contains("`city`"));
+    assert_eq!(scores.least_likely()[..2], [1, 3]);
+    let test = AnomalyTest { calibration: Calibration::of(&[1.0; 99]), threshold: Some(0.01) };
+    assert_eq!((test.calibration.p_value(values[1]), test.anomalies(values)), (0.01, 4));
+    let parts = density.parts(&data, values, None, &options, &mut Silent).unwrap();
+    let [categories, numbers] = parts.categories_and_numbers.as_ref().unwrap();
+    assert!(categories[1] == f64::NEG_INFINITY && numbers[1].is_nan() && numbers[0].is_finite());
+    let least: Vec<&str> = parts.least_likely(1).iter().map(|(of, _)| &*of.name).collect();
+    assert_eq!(least, ["city"]);
+
+    // nothing is given such a value, and none is filled in beside it
+    let given = ScoreOptions { given: vec!["city".into()], ..options };
+    let message = density.log_prob(&data, &given).unwrap_err().to_string();
+    assert!(message.contains("row 2: `city` is given"), "{message}");
+    let message = density.impute(&data, &SampleOptions::default()).map(|_| ()).unwrap_err();
+    assert!(message.to_string().contains("row 2: the value of `city`"), "{message}");
 }

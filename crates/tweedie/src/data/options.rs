@@ -24,6 +24,17 @@ choices! {
     }
 }
 
+choices! {
+    /// What to do with a row that has a category which the rows that a model was trained on do not
+    /// have, or another value of a column that was the same in all of them.
+    pub enum Unseen = Error {
+        /// The file is refused
+        Error = "error",
+        /// The row has probability 0, a log-likelihood of −∞
+        Impossible = "impossible",
+    }
+}
+
 /// What a file is read for. It decides which part of an archive or folder is read that holds images
 /// for training and others for testing, and which remedies an error can name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -138,6 +149,10 @@ pub struct TableOptions {
     /// Whether columns of a model that a table lacks are missing cells, and not an error.
     #[serde(skip)]
     pub partial: bool,
+    /// What to do with values that no row of a model's has; none: the file is refused, and the error
+    /// names no option.
+    #[serde(skip)]
+    pub unseen: Option<Unseen>,
     /// What the rows are for; no part of a configuration.
     #[serde(skip)]
     pub purpose: Purpose,

@@ -67,6 +67,18 @@ impl Parts {
         all
     }
 
+    /// Sets the parts of a row whose values of these columns no row of the model's has: the
+    /// categories have probability 0, and nothing has a density given them.
+    fn set_unseen(&mut self, row: usize, names: &[String]) {
+        if let Some([categories, numbers]) = &mut self.categories_and_numbers {
+            (categories[row], numbers[row]) = (f64::NEG_INFINITY, f64::NAN);
+        }
+        for column in &mut self.columns {
+            let value = if names.contains(&column.name) { f64::NEG_INFINITY } else { f64::NAN };
+            (column.given_rest[row], column.from_usual[row]) = (value, value);
+        }
+    }
+
     /// As columns of a table: `log_likelihood_categories` and `log_likelihood_numbers`, and
     /// `NAME_given_rest` of every column.
     pub(super) fn added(&self) -> Vec<AddedColumn> {
@@ -246,7 +258,7 @@ impl Density {
             let problem = "the rows of this run are images or latents, which have no columns";
             return Err(Error::config("score.parts", problem, "leave it out: it is for tables"));
         }
-        let data = &self.run.data.conform(data.clone())?;
+        let data = &self.run.data.conform_to_score(data.clone())?;
         assert_eq!(scores.len(), data.rows(), "scores of the rows");
         let Some(asked) = self.asked("score.given", &options.given, options.dequantization)? else {
             return self.parts_of_numbers(data, of, options, watch);
@@ -303,7 +315,10 @@ impl Density {
             }
         }
         let names = columns.into_iter().map(|column| column.name).collect();
-        Ok(Parts { categories_and_numbers, columns: all.parts(names, &means(&usual.scaled)) })
+        let columns = all.parts(names, &means(&usual.scaled));
+        let mut parts = Parts { categories_and_numbers, columns };
+        data.unseen().iter().for_each(|(&row, names)| parts.set_unseen(row, names));
+        Ok(parts)
     }
 
     /// [`Density::parts`] of a table of numbers alone.
