@@ -131,6 +131,8 @@ fn a_table_with_categories_and_holes() {
     let page = std::fs::read_to_string(dir.path().join("run/report.html")).unwrap();
     for part in [
         "category by category",
+        "one column given another",
+        "height by kind",
         "total variation distance",
         "(missing)",
         "missing cells",
