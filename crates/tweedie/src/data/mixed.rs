@@ -312,14 +312,17 @@ impl MixedLayout {
         let mut category_of = vec![None; self.schema.columns.len()];
         self.categories.iter().enumerate().for_each(|(at, of)| category_of[of.column] = Some(at));
         let mut of_numbers: Vec<Option<Vec<f64>>> = vec![None; d];
-        for at in self.from_below() {
+        for at in self.lowest_first() {
             let NumberFeature { column, above, .. } = self.numbers[at];
             let code = |row: usize| category_of[column].map(|at| codes[row * c + at]);
             let value = |row: usize| self.value(at, code(row), numbers[row * d + at]);
             let values = match above {
-                None => (0..rows).map(value).map(|value| self.settled(at, value)).collect(),
+                None if self.numbers.iter().any(|number| number.above == Some(at)) => {
+                    (0..rows).map(value).map(|value| self.settled(at, value)).collect()
+                }
+                None => (0..rows).map(value).collect(),
                 Some(lower) => {
-                    let lower = of_numbers[lower].as_ref().expect("numbers from below");
+                    let lower = of_numbers[lower].as_ref().expect("the lowest first");
                     (0..rows).map(|row| self.not_below(at, lower[row], value(row))).collect()
                 }
             };
@@ -369,7 +372,7 @@ impl MixedLayout {
     }
 
     /// The numbers, those first to which others are differences.
-    fn from_below(&self) -> Vec<usize> {
+    fn lowest_first(&self) -> Vec<usize> {
         let below = |at: &usize| self.numbers[*at].above;
         let depth = |at: &usize| std::iter::successors(Some(*at), below).count();
         let mut all: Vec<usize> = (0..self.numbers.len()).collect();
@@ -390,14 +393,15 @@ impl MixedLayout {
         }
     }
 
-    /// A value of the number `at` as a cell of its column can be: of the columns of an order on its
-    /// grid, with its decimals.
+    /// The kind of the column of the number `at`.
+    fn kind(&self, at: usize) -> &Kind {
+        &self.schema.columns[self.numbers[at].column].kind
+    }
+
+    /// A value of the number `at`, of a column of an order, as its cells can be: on its grid, with
+    /// its decimals.
     fn settled(&self, at: usize, value: f64) -> f64 {
-        let kind = &self.schema.columns[self.numbers[at].column].kind;
-        let is_lower = self.numbers.iter().any(|number| number.above == Some(at));
-        if !is_lower && self.numbers[at].above.is_none() {
-            return value;
-        }
+        let kind = self.kind(at);
         let on = |bin: f64, origin: f64| origin + bin * ((value - origin) / bin).round();
         match kind {
             Kind::Time { unit, range: [first, _], .. } => on(*unit, *first),
@@ -418,7 +422,7 @@ impl MixedLayout {
         if settled >= least || settled.is_nan() || least.is_nan() {
             return settled;
         }
-        let kind = &self.schema.columns[self.numbers[at].column].kind;
+        let kind = self.kind(at);
         let (bin, origin) = match kind {
             Kind::Time { unit, range: [first, _], .. } => (*unit, *first),
             Kind::Number { grid: Some(Grid { bin, origin }), .. } => (*bin, *origin),
@@ -435,46 +439,75 @@ impl MixedLayout {
         if lower.is_nan() || difference.is_nan() {
             return f64::NAN;
         }
-        let below = self.numbers[at].above.map(|below| &self.numbers[below]);
-        let written = match below.map(|below| &self.schema.columns[below.column].kind) {
-            Some(Kind::Number { written: Some([_, most]), .. }) => {
-                rounded_one(lower, Some(*most), 0.0)
-            }
-            _ => lower,
-        };
+        let written = self.numbers[at].above.map_or(lower, |below| self.written(below, lower));
         self.at_least(at, lower.max(written), lower + difference.max(0.0))
     }
 
-    /// `drawn`, the cells of `known` where it has any, and others at the same differences to what
-    /// is known: numbers of `known` that single precision does not hold leave an order as it is.
+    /// A value of the number `at` as it is written, with no more decimals than its column's cells.
+    fn written(&self, at: usize, value: f64) -> f64 {
+        match self.kind(at) {
+            Kind::Number { written: Some([_, most]), .. } => rounded_one(value, Some(*most), 0.0),
+            _ => value,
+        }
+    }
+
+    /// The cells of `known` where it has any, and others those of `drawn`: of a column of an order
+    /// at the same difference to what is known, which single precision need not hold.
     pub(crate) fn filled(&self, known: &Dataset, drawn: &Dataset) -> Dataset {
-        let filled = known.filled(drawn);
-        if self.numbers.iter().all(|number| number.above.is_none()) {
-            return filled;
-        }
-        let place = |at: usize| {
-            let name = &self.numbers[at].name;
-            known.names().iter().position(|own| own == name).expect("a column of the table")
-        };
-        let mut values: Vec<Values> =
-            filled.table().iter().map(|(_, values)| values.clone()).collect();
-        for at in self.from_below() {
-            let Some(lower) = self.numbers[at].above else { continue };
-            let (own, below) = (place(at), place(lower));
-            let [was, drawn_own, drawn_below] =
-                [(known, own), (drawn, own), (drawn, below)].map(|(of, k)| &of.table()[k].1);
-            let of_row = |row: usize| match was.get(row).is_nan() {
-                false => was.get(row),
-                true => {
+        let place = self.places_in(known);
+        let of_pair = |(at, lower): (usize, usize), own: &mut [f64], below: &Values| {
+            let [drawn_own, drawn_below] = [at, lower].map(|at| &drawn.table()[place[at]].1);
+            for (row, own) in own.iter_mut().enumerate() {
+                if known.table()[place[at]].1.get(row).is_nan() {
                     let difference = drawn_own.get(row) - drawn_below.get(row);
-                    self.not_below(at, values[below].get(row), difference)
+                    *own = self.not_below(at, below.get(row), difference);
                 }
-            };
-            let all: Vec<f64> = (0..filled.rows()).map(of_row).collect();
-            let kind = &self.schema.columns[self.numbers[at].column].kind;
-            values[own] = if was.holes() == 0 { was.clone() } else { of_kind(all, kind) };
+            }
+        };
+        self.changed(known.filled(drawn), of_pair)
+    }
+
+    /// `filled` with the cells raised that `known` does not have and that are out of order as they
+    /// are written, as means of columns with other decimals can be.
+    pub(crate) fn in_order(&self, known: &Dataset, filled: Dataset) -> Dataset {
+        let place = self.places_in(known);
+        let of_pair = |(at, lower): (usize, usize), own: &mut [f64], below: &Values| {
+            for (row, own) in own.iter_mut().enumerate() {
+                let least = below.get(row).max(self.written(lower, below.get(row)));
+                let is_below = *own < least || self.written(at, *own) < least;
+                if is_below && known.table()[place[at]].1.get(row).is_nan() {
+                    *own = self.at_least(at, least, *own);
+                }
+            }
+        };
+        self.changed(filled, of_pair)
+    }
+
+    /// Where the columns of the numbers are in a table.
+    fn places_in(&self, table: &Dataset) -> Vec<usize> {
+        let names = table.names();
+        let place = |number: &NumberFeature| names.iter().position(|own| *own == number.name);
+        let place = |number| place(number).expect("a column of the table");
+        self.numbers.iter().map(place).collect()
+    }
+
+    /// The table with the values of each column of an order that `f` makes of it and of the one
+    /// that it is not less than, the lowest first; both are numbers of the layout.
+    fn changed(&self, table: Dataset, f: impl Fn((usize, usize), &mut [f64], &Values)) -> Dataset {
+        if self.numbers.iter().all(|number| number.above.is_none()) {
+            return table;
         }
-        filled.with_values(values)
+        let place = self.places_in(&table);
+        let mut values: Vec<Values> =
+            table.table().iter().map(|(_, values)| values.clone()).collect();
+        for at in self.lowest_first() {
+            let Some(lower) = self.numbers[at].above else { continue };
+            let own = &values[place[at]];
+            let mut all: Vec<f64> = (0..own.len()).map(|row| own.get(row)).collect();
+            f((at, lower), &mut all, &values[place[lower]]);
+            values[place[at]] = of_kind(all, self.kind(at));
+        }
+        table.with_values(values)
     }
 }
 
@@ -628,6 +661,41 @@ mod tests {
         let stamp = layout.numbers[4].shift;
         assert_eq!(first, format!("40,b c,0,3.25,2013,2013-01-03,{}", stamp + 100.0));
         assert_eq!(second, format!("0,,9,2.00,2013,2013-01-01,{}", stamp + 5.0));
+    }
+
+    /// A cell that is filled in is not less than the one beside it as both are written: what is
+    /// known of `low` has more decimals than its column, and of a mean of `high` they are cut.
+    #[test]
+    fn what_is_filled_in_is_in_order_as_it_is_written() {
+        let cells = |n: usize, text: &dyn Fn(usize) -> String| (0..n).map(text).collect::<Vec<_>>();
+        let column = |name: &str, cells: Vec<String>| {
+            RawColumn::cells(name, cells.iter().map(String::as_str))
+        };
+        let (low, high) = (|i: usize| i as f64 * 1.7, |i: usize| (i * i % 7) as f64 / 3.0);
+        let raw = RawTable::new(vec![
+            column("high", cells(60, &|i| format!("{:.2}", 0.1 + low(i) + high(i)))),
+            column("low", cells(60, &|i| format!("{:.1}", low(i)))),
+        ]);
+        let raw = raw.unwrap();
+        let mut schema = Schema::infer(&raw, &TypeOptions::default()).unwrap();
+        schema.order(&["low<=high".parse().unwrap()]).unwrap();
+        let data = Dataset::of_raw(raw, &schema).unwrap().with_differences();
+        let (schema, layout) = (data.schema().unwrap(), MixedLayout::new(data.schema().unwrap()));
+        let table = |high: &str, low: &str| {
+            let raw =
+                [("high", high), ("low", low)].map(|(name, cell)| RawColumn::cells(name, [cell]));
+            Dataset::of_raw(RawTable::new(raw.to_vec()).unwrap(), schema).unwrap()
+        };
+        let drawn = table("1.31", "1.3");
+        let known = table("", "1.27");
+        let written = |table: &Dataset| text(table).lines().nth(1).unwrap().to_owned();
+        assert_eq!(written(&layout.filled(&known, &drawn)), "1.30,1.3");
+        assert_eq!(written(&known.filled(&table("1.28", "1.27"))), "1.28,1.3");
+        let mean = known.filled(&table("1.28", "1.27"));
+        assert_eq!(written(&layout.in_order(&known, mean)), "1.30,1.3");
+        // what is there stays
+        let known = table("1.28", "1.27");
+        assert_eq!(written(&layout.in_order(&known, known.clone())), "1.28,1.3");
     }
 
     #[test]

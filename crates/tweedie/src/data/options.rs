@@ -199,6 +199,11 @@ impl TableOptions {
         Err(Error::data(path, problem, remedy))
     }
 
+    /// Whether anything is said of columns that only tables which are read as they come have.
+    pub(super) fn says_of_columns(&self) -> bool {
+        !self.bounds.is_empty() || !self.order.is_empty()
+    }
+
     /// The options that only images have, with their paths.
     pub(super) fn of_images(&self) -> [(&'static str, bool); 2] {
         [("data.table.crop", self.crop.is_some()), ("data.table.size", self.size.is_some())]

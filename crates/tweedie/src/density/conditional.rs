@@ -187,6 +187,10 @@ impl Density {
         })?;
         let filled = summaries.iter().zip(&columns).map(|(summary, own)| summary.filled(own));
         let filled = data.with_values(filled.collect());
+        let filled = match self.features() {
+            Some(features) => features.layout().in_order(&data, filled),
+            None => filled,
+        };
         let schema = data.schema().expect("a table with a schema");
         let mut beside: Vec<(ColumnSchema, Values)> = Vec::new();
         for (name, summary) in data.names().iter().zip(summaries) {

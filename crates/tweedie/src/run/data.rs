@@ -63,8 +63,8 @@ fn check_context(table: &Dataset, context: &[String]) -> Result<()> {
     }
 }
 
-/// Makes the missing cells of the columns that have any in these rows categories.
-fn indicate(table: &mut Dataset, rows: &[usize]) -> Result<()> {
+/// Makes the missing cells of the columns that have any in these rows categories; whether any has.
+fn indicate(table: &mut Dataset, rows: &[usize]) -> Result<bool> {
     let option = "data.missing_indicator";
     let bad = |problem: String, remedy: &str| Err(Error::config(option, problem, remedy));
     match (table.image(), table.schema()) {
@@ -75,11 +75,10 @@ fn indicate(table: &mut Dataset, rows: &[usize]) -> Result<()> {
         (None, Some(_)) => (),
     }
     let indicated = table.indicate(rows);
-    if let Some((lower, upper)) = table.schema().and_then(|schema| {
-        let mut differences = schema.differences();
-        let found = differences.find(|(_, own)| indicated.contains(&own.to));
-        found.map(|(column, own)| (own.to.clone(), column.name.clone()))
-    }) {
+    let schema = table.schema().expect("a table with a schema");
+    let mut differences = schema.differences();
+    if let Some((upper, own)) = differences.find(|(_, own)| indicated.contains(&own.to)) {
+        let (lower, upper) = (&own.to, &upper.name);
         let problem = format!(
             "`{lower}` has missing cells, and without it nothing is known of `{upper}`, which is \
              modelled by its difference to it"
@@ -87,7 +86,7 @@ fn indicate(table: &mut Dataset, rows: &[usize]) -> Result<()> {
         let remedy = format!("leave {lower}<={upper} out of data.table.order");
         return Err(Error::config(option, problem, remedy));
     }
-    Ok(())
+    Ok(!indicated.is_empty())
 }
 
 /// Whether nothing is requested of the maps that the fixed map of pixel levels is not.
@@ -230,8 +229,10 @@ impl Prepared {
             let remedy = "give more rows or a larger training share";
             return Err(Error::config("data.split", problem, remedy));
         }
-        if config.missing_indicator {
-            indicate(&mut table, &split.train)?;
+        let mut unindicated = Vec::new();
+        if config.missing_indicator && !indicate(&mut table, &split.train)? {
+            let text = "no training row has a missing cell: data.missing_indicator changes nothing";
+            unindicated.push(text.to_owned());
         }
         let mut features = None;
         let (scaling, marginals, remarks) = match (table.levels(), table.latents_of()) {
@@ -242,7 +243,7 @@ impl Prepared {
                 let (own, marginals) = Features::fit(&table, &split.train, &config.scaling, seed)?;
                 let scaling = own.scaling().clone();
                 features = Some(own.given(&config.context));
-                (scaling, marginals, table.unknown_differences())
+                (scaling, marginals, [table.unknown_differences(), unindicated].concat())
             }
             _ => {
                 let (scaling, marginals) = Scaling::choose(&table, &split.train, &config.scaling)?;
