@@ -85,9 +85,9 @@ fn a_table_with_categories_and_holes() {
     let score = ["score", &run, &rows, "--steps", "3", "--draws", "1", "-o", &scores];
     fail(&score, 2, &["line 3", "ash", "elm", "--unseen impossible"]);
     let scored = tweedie(&[&score[..], &["--unseen", "impossible", "--p-values"]].concat());
-    let [text, said] = [&scored.stdout, &scored.stderr].map(|o| String::from_utf8_lossy(o));
+    let [figure, said] = [&scored.stdout, &scored.stderr].map(|o| String::from_utf8_lossy(o));
     assert!(scored.status.success() && said.contains("1 of 2 rows have values"), "{said}");
-    assert!(text.contains("1 rows: ") && text.contains("1 more rows at −∞"), "{text}");
+    assert!(figure.contains("1 rows: ") && figure.contains("1 more rows at −∞"), "{figure}");
     let lines = read_to_string(&scores).unwrap();
     let last = lines.lines().nth(2).unwrap();
     // of 24 validation rows
@@ -127,7 +127,8 @@ fn a_table_with_categories_and_holes() {
     fail(&encode, 2, &["mixed table", "train with data.types = numbers"]);
     fail(&["dequantize", &run], 2, &["mixed table"]);
     fail(&["report", &run, "--shape", "2x2"], 2, &["--shape", "missing cells"]);
-    succeed(&["report", &run, "--steps", "5", "-n", "60", "--rows", "20", "--no-ode"]);
+    let report = ["report", &run, "--data", &data, "--rows", "200", "--no-ode"];
+    succeed(&[&report[..], &["--steps", "5", "-n", "60"]].concat());
     let page = std::fs::read_to_string(dir.path().join("run/report.html")).unwrap();
     for part in [
         "category by category",

@@ -743,7 +743,7 @@ fn nothing_is_out_of_order() {
     }
 
     // what is not known of a difference is refused, or said
-    let alone = ordered_rows(&density, &[&given[0][..], &[("end", "2024-03-09".into())]]);
+    let alone = ordered_rows(&density, &[given[0], &[("end", "2024-03-09".into())]]);
     let message = density.impute(&alone, &sampling).map(|_| ()).unwrap_err().to_string();
     for part in ["row 2", "`end` is there and `start` is not", "give `start` too"] {
         assert!(message.contains(part), "{part:?} is not in {message}");
@@ -799,7 +799,7 @@ fn orders_that_cannot_be_are_refused() {
     let capped = dir.path().join("capped.csv");
     let row = |i: u32| {
         let low = f64::from(i * 37 % 101) / 101.0;
-        let high = if i % 3 == 0 { 2.0 } else { low + f64::from(i * 53 % 89) / 97.7 };
+        let high = if i.is_multiple_of(3) { 2.0 } else { low + f64::from(i * 53 % 89) / 97.7 };
         format!("{low:.5},{high:.5}\n")
     };
     std::fs::write(&capped, format!("low,high\n{}", (0..300).map(row).collect::<String>()))
