@@ -808,8 +808,9 @@ fn orders_that_cannot_be_are_refused() {
     assert!(message.contains("`high` has an atom, 2"), "{message}");
 }
 
-/// Rows whose cells are missing by what the others are: `income` in three tenths of the rows, mostly
-/// of the old, `city` in a fifth, `age` in a tenth where `city` is missing; `wage` has an atom at 0.
+/// Rows whose cells are missing by what the others are: `income` in three tenths of the rows,
+/// mostly of the old, `city` in a fifth, `age` in a tenth where `city` is missing; `wage` has an
+/// atom at 0.
 fn write_holes(path: &Path, rows: u64) {
     let mut text = String::from("age,city,wage,income\n");
     for u in Noise::new(Seed(23), 0..rows).uniform(6).chunks_exact(6) {

@@ -191,8 +191,8 @@ pub const FLAGS: &[Flag] = &[
         "Missing cells: trained on and scored by what is there, an error, or their rows dropped \
          and counted [default: model]"),
     flag(DATA, "missing-indicator", "data.missing_indicator", "", Switch,
-        "Missing cells of a mixed table are categories: likelihoods are of which cells are missing, \
-        too, and samples come with holes [default: false]"),
+        "Missing cells of a mixed table are categories: likelihoods are of which cells are \
+        missing, too, and samples come with holes [default: false]"),
     flag(DATA, "unique", "data.table.unique", "", Switch, "Drop duplicate rows [default: false]"),
     flag(DATA, "dequantize", "data.scaling.dequantize", "WHICH", Text,
         "Columns to dequantise by uniform noise: none, integers, or names [default: none; images \

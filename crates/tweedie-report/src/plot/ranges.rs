@@ -85,7 +85,8 @@ impl Ranges {
                     (text((x.place(*value), bottom + 6.0 + TICK), TICK, "middle", label))
                 }
                 @for (i, words) in note.iter().enumerate() {
-                    (text((12.0, below + 6.0 + TICK + i as f64 * (TICK + 4.0)), TICK, "start", words))
+                    @let y = below + 6.0 + TICK + i as f64 * (TICK + 4.0);
+                    (text((12.0, y), TICK, "start", words))
                 }
             }))
             (Ink::Text.group(html! {

@@ -231,11 +231,8 @@ fn quantiles(values: &[f64]) -> [f64; 3] {
 /// The names of the most frequent categories of the data, missing cells among them, and each row's
 /// place among these, of data and of samples.
 fn categories(by: [&Values; 2]) -> Option<(Vec<String>, [Vec<Option<usize>>; 2])> {
-    let [Values::Categories { names, codes }, Values::Categories { names: drawn, codes: of_drawn }] =
-        by
-    else {
-        return None;
-    };
+    let Values::Categories { names, codes } = by[0] else { return None };
+    let Values::Categories { names: drawn, codes: of_drawn } = by[1] else { return None };
     let missing = names.len();
     let place = |code: u32| missing.min(code as usize);
     let mut counts = vec![0_usize; names.len() + 1];
@@ -268,10 +265,11 @@ pub(super) fn markup(inputs: &ReportInputs) -> Markup {
                 }
             }
             p class="caption" {
-                "The pairs of columns that depend most on each other in the test data, the strongest \
-                 first. The dependence is how far the data are, by SDMetrics' pair trend, from their \
-                 columns shuffled apart, beyond what two such shuffles are from each other. A dot is \
-                 a median; lines from it, or dashed, go to the 10 and the 90 % quantile."
+                "The pairs of columns that depend most on each other in the test data, the \
+                 strongest first. The dependence is how far the data are, by SDMetrics' pair \
+                 trend, from their columns shuffled apart, beyond what two such shuffles are from \
+                 each other. A dot is a median; lines from it, or dashed, go to the 10 and the \
+                 90 % quantile."
             }
         }
     }

@@ -149,8 +149,8 @@ pub struct TableOptions {
     /// Whether columns of a model that a table lacks are missing cells, and not an error.
     #[serde(skip)]
     pub partial: bool,
-    /// What to do with values that no row of a model's has; none: the file is refused, and the error
-    /// names no option.
+    /// What to do with values that no row of a model's has; none: the file is refused, and the
+    /// error names no option.
     #[serde(skip)]
     pub unseen: Option<Unseen>,
     /// What the rows are for; no part of a configuration.

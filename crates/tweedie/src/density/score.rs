@@ -193,8 +193,8 @@ fn say_unseen(data: &Dataset, estimate: &mut Estimate, watch: &mut dyn Watch) {
     let (count, all) = (data.unseen().len(), data.rows());
     let (place, column) = (data.place(first), &columns[0]);
     watch.say(Remark::Note(format!(
-        "{count} of {all} rows have values that no row of the run has, and so probability 0 (first: \
-         {place}, `{column}`)"
+        "{count} of {all} rows have values that no row of the run has, and so probability 0 \
+         (first: {place}, `{column}`)"
     )));
     estimate.flags.retain(|flag| !data.unseen().contains_key(&flag.row));
     for (&row, columns) in data.unseen() {
@@ -318,8 +318,8 @@ impl Density {
         Ok(Scores { estimate, dim: self.run.data.scaling.dim() })
     }
 
-    /// Refuses rows of which a given cell has a value that no row of the run has: no distribution is
-    /// given it.
+    /// Refuses rows of which a given cell has a value that no row of the run has: no distribution
+    /// is given it.
     fn check_given_seen(&self, data: &Dataset, given: &[String]) -> Result<()> {
         if data.unseen().is_empty() {
             return Ok(());

@@ -305,8 +305,8 @@ impl MixedMixture {
     }
 
     /// The categories of [`MixedMixture::complete`] alone, codes `[b, c]`, for which no number is
-    /// drawn, given that none of those that are drawn is its code of `excluded`, which may be empty.
-    /// Takes `1 + c` uniforms of each row's stream.
+    /// drawn, given that none of those that are drawn is its code of `excluded`, which may be
+    /// empty. Takes `1 + c` uniforms of each row's stream.
     pub fn complete_categories(
         &self,
         cells: &Cells,

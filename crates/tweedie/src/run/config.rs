@@ -40,8 +40,8 @@ pub struct DataConfig {
     /// Columns that are given: the model is one of the others given these, and none of these.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub context: Vec<String>,
-    /// Whether missing cells are categories, which the model knows: a sample has holes as rows have,
-    /// and a likelihood is of which cells are missing, too.
+    /// Whether missing cells are categories, which the model knows: a sample has holes as rows
+    /// have, and a likelihood is of which cells are missing, too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub missing_indicator: bool,
     /// What the columns of a table are.
