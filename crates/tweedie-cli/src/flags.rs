@@ -23,7 +23,7 @@ use crate::train::FLAGS;
 
 /// Options whose flag is neither in the table of `tweedie train` nor called as their path ends. A
 /// path that ends in a dot stands for all below it.
-const OTHERS: [(&str, &str); 32] = [
+const OTHERS: [(&str, &str); 33] = [
     ("fit.out", "--out"),
     ("fit.resume", "--resume"),
     ("fit.config", "--config"),
@@ -35,6 +35,7 @@ const OTHERS: [(&str, &str); 32] = [
     ("model.head", "--objective"),
     ("sample.n", "-n"),
     ("sample.given", "--given"),
+    ("score.unseen", "--unseen"),
     ("score.parts", "--parts"),
     ("score.parts_of", "--parts-of"),
     ("score.p_values", "--p-values"),
@@ -340,7 +341,9 @@ mod tests {
             "split_seed",
             "types",
             "bounds",
+            "order",
             "context",
+            "missing_indicator",
             "network",
             "model",
             "adaptive",

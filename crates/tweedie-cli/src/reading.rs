@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::{Value, json};
 use tweedie::Result;
-use tweedie::data::{Dataset, Missing, Purpose, TableOptions};
+use tweedie::data::{Dataset, Missing, Purpose, TableOptions, Unseen};
 use tweedie::run::Run;
 
 use crate::choice::choice;
@@ -33,6 +33,12 @@ impl Reading {
     /// The table at `path` with the columns of `run`.
     pub fn table(&self, run: &Run, path: &Path) -> Result<Dataset> {
         run.data.read_table(path, &self.options(run))
+    }
+
+    /// As [`Reading::table`], of rows to score that may have values which no row of `run` has.
+    pub fn table_to_score(&self, run: &Run, path: &Path, unseen: Unseen) -> Result<Dataset> {
+        let options = TableOptions { unseen: Some(unseen), ..self.options(run) };
+        run.data.read_table(path, &options)
     }
 
     /// As in the training of `run`, but for what is given.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
-use tweedie::data::{OutputFile, TableFormat};
+use tweedie::data::{OutputFile, TableFormat, Unseen};
 use tweedie::density::{PartsOf, ScoreFile, ScoreOptions};
 use tweedie::grid::SpacingConfig;
 use tweedie::likelihood::Estimator;
@@ -32,8 +32,9 @@ For dequantised columns the density is that of the value with uniform noise over
 run with classes it is that given the row's class, ln p(x|c). With --dequantization variational or \
 truncated-normal it is a bound on ln [P(levels)/Π bin], the tighter for it.
 
-A row too far out for a number has -inf and comes first among the anomalies; a row without a value \
-has an empty cell. Rows are counted as in the file. Scores of images are written as they are done: \
+A row too far out for a number has -inf and comes first among the anomalies, as does with --unseen \
+impossible a row of a category that the run was not trained on; a row without a value has an empty \
+cell. Rows are counted as in the file. Scores of images are written as they are done: \
 after Ctrl-C those so far are in FILE.partial.csv, and FILE is as it was. Batch size and threads \
 change scores by rounding alone: at most 1e-5 relative, of ode some ten times the tolerances.
 
@@ -45,6 +46,7 @@ Examples:
   tweedie score runs/wine new.csv -o scores.csv --threshold 0.01
   tweedie score runs/wine new.csv -o scores.csv --estimator one-step --draws 1
   tweedie score runs/people new.csv --given age,city -o scores.csv
+  tweedie score runs/people new.csv -o scores.csv --unseen impossible --threshold 0.01
   tweedie score runs/people new.csv -o scores.csv --parts --anomalies 10")]
 pub struct Arguments {
     /// The run directory
@@ -81,6 +83,10 @@ pub struct Arguments {
     divergence: DivergenceArguments,
     #[command(flatten)]
     solver: SolverArguments,
+    /// Rows with a category that the run was not trained on, or another value of a column that was
+    /// the same in all of its rows
+    #[arg(long, value_name = "WHAT", default_value = "error", value_parser = choice::<Unseen>())]
+    unseen: Unseen,
     /// Rows that the ODE solver cannot solve have no score, and are counted; otherwise they end the
     /// work
     #[arg(long)]
@@ -148,10 +154,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         check_output("--out", out, &[&arguments.data], &arguments.run, common.json)?;
     }
     let (density, remarks) = arguments.arithmetic.load(common, &arguments.run, device)?;
-    let table = arguments.reading.table(density.run(), &arguments.data)?;
+    let (reading, unseen) = (&arguments.reading, arguments.unseen);
+    let table = reading.table_to_score(density.run(), &arguments.data, unseen)?;
     let left_out = left_out(&table, quiet);
     let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
-    let test = arguments.test.of(&density, &options, &arguments.reading, quiet)?;
+    let test = arguments.test.of(&density, &options, (reading, unseen), quiet)?;
     let mut file = out.map(|out| ScoreFile::begin(&table, test.as_ref(), out)).transpose()?;
     if file.as_ref().is_some_and(ScoreFile::loses_names) {
         say!(

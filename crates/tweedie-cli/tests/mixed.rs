@@ -52,6 +52,13 @@ fn a_table_with_categories_and_holes() {
         2,
         &["trees.csv", "count", "at most 9"],
     );
+    fail(&[&train[..], &["--order", "kind<=height"]].concat(), 2, &["--order", "kind", "category"]);
+    fail(&[&train[..], &["--order", "count<height"]].concat(), 2, &["--order", "count<height"]);
+    fail(
+        &[&train[..], &["--order", "count<=height"]].concat(),
+        2,
+        &["trees.csv", "height", "that of `count`"],
+    );
     let missing = at("none.json");
     fail(&[&train[..], &["--types", &missing]].concat(), 2, &["none.json"]);
     let trained = tweedie(&train);
@@ -73,6 +80,21 @@ fn a_table_with_categories_and_holes() {
     let added = "log_likelihood,std_error,log_likelihood_categories,log_likelihood_numbers,\
                  height_given_rest,kind_given_rest,count_given_rest\n";
     assert!(header.contains(added), "{header}");
+    let rows = at("rows.csv");
+    write(&rows, "height,kind,seen,count\n5.25,elm,2024-05-03,7\n5.25,ash,2024-05-03,7\n").unwrap();
+    let score = ["score", &run, &rows, "--steps", "3", "--draws", "1", "-o", &scores];
+    fail(&score, 2, &["line 3", "ash", "elm", "--unseen impossible"]);
+    let scored = tweedie(&[&score[..], &["--unseen", "impossible", "--p-values"]].concat());
+    let [figure, said] = [&scored.stdout, &scored.stderr].map(|o| String::from_utf8_lossy(o));
+    assert!(scored.status.success() && said.contains("1 of 2 rows have values"), "{said}");
+    assert!(figure.contains("1 rows: ") && figure.contains("1 more rows at −∞"), "{figure}");
+    let lines = read_to_string(&scores).unwrap();
+    let last = lines.lines().nth(2).unwrap();
+    // of 24 validation rows
+    assert!(
+        last.starts_with("5.25,ash,2024-05-03,7,-inf,0.0,") && last.ends_with(",0.04"),
+        "{last}"
+    );
     fail(&["score", &run, &data, "--given", "bark"], 2, &["--given", "bark", "height, kind"]);
 
     let samples = at("samples.csv");
@@ -105,10 +127,13 @@ fn a_table_with_categories_and_holes() {
     fail(&encode, 2, &["mixed table", "train with data.types = numbers"]);
     fail(&["dequantize", &run], 2, &["mixed table"]);
     fail(&["report", &run, "--shape", "2x2"], 2, &["--shape", "missing cells"]);
-    succeed(&["report", &run, "--steps", "5", "-n", "60", "--rows", "20", "--no-ode"]);
+    let report = ["report", &run, "--data", &data, "--rows", "200", "--no-ode"];
+    succeed(&[&report[..], &["--steps", "5", "-n", "60"]].concat());
     let page = std::fs::read_to_string(dir.path().join("run/report.html")).unwrap();
     for part in [
         "category by category",
+        "one column given another",
+        "height by kind",
         "total variation distance",
         "(missing)",
         "missing cells",
@@ -187,4 +212,31 @@ fn columns_given_others() {
     let listed = listed.split("</table>").next().unwrap();
     assert_eq!(listed.matches("height = ").count(), 10, "{listed}");
     assert!(!listed.contains("age = "), "{listed}");
+}
+
+/// Missing cells as categories, from a shell: samples have holes, what is filled in has none.
+#[test]
+fn samples_with_holes() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let mut text = String::from("height,kind\n");
+    for i in 0..240u32 {
+        let kind = ["oak", "elm", "", ""][(i * 7 % 13 % 4) as usize];
+        text += &format!("{:.2},{kind}\n", 4.0 + f64::from(i * i * 31 % 97) / 20.0);
+    }
+    let (data, run, samples) = (at("trees.csv"), at("run"), at("samples.csv"));
+    write(&data, &text).unwrap();
+    let train = ["train", "--data", &data, "--out", &run, "--iterations", "2", "--width", "8"];
+    let numbers = ["--types", "numbers", "--drop", "kind", "--missing-indicator"];
+    fail(&[&train[..], &numbers].concat(), 2, &["--missing-indicator", "numbers alone"]);
+    let trained = tweedie(&[&train[..], &["--missing-indicator"]].concat());
+    let said = String::from_utf8_lossy(&trained.stderr).into_owned();
+    assert!(trained.status.success() && said.contains("missing, a category"), "{said}");
+    succeed(&["sample", &run, "-n", "40", "--steps", "3", "-o", &samples]);
+    let drawn = read_to_string(&samples).unwrap();
+    assert!(drawn.lines().any(|line| line.ends_with(',')), "{drawn}");
+    succeed(&["impute", &run, &data, "--steps", "3", "-o", &samples]);
+    let filled = read_to_string(&samples).unwrap();
+    assert!(filled.lines().all(|line| !line.ends_with(',')), "{filled}");
+    succeed(&["report", &run, "--steps", "3", "-n", "30", "--rows", "20", "--no-ode"]);
 }

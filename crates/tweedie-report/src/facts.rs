@@ -121,11 +121,17 @@ pub fn preprocessing(data: &DataRecord) -> String {
         map => matches!(map, ColumnScaling::Gaussianize(_)),
     };
     let bounded = |c: &ScaledColumn| matches!(c.map, ColumnScaling::Bounded { .. });
+    let schema = data.schema.iter();
+    let differences: Vec<&str> =
+        schema.flat_map(|own| own.differences()).map(|(column, _)| column.name.as_str()).collect();
+    let bounded = |c: &ScaledColumn| bounded(c) && !differences.contains(&c.column.name.as_str());
+    let bounded = named(&bounded);
     let parts = [
         ("taken as they are", named(&|c| c.map == same)),
         ("standardised", named(&|c| affine(c) && c.map != same)),
         ("gaussianised by a spline", named(&spline)),
-        ("kept within bounds", named(&bounded)),
+        ("kept within bounds", bounded),
+        ("differences to the columns that they are never less than", differences),
         ("dequantised", named(&|c| c.grid.is_some())),
     ];
     let features = data.features();

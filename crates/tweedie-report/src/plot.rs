@@ -29,6 +29,7 @@ mod histogram;
 mod line;
 mod pairs;
 mod pictures;
+mod ranges;
 mod sheet;
 mod svg;
 
@@ -39,6 +40,7 @@ pub use histogram::Histogram;
 pub use line::LineChart;
 pub use pairs::PairGrid;
 pub use pictures::Pictures;
+pub use ranges::Ranges;
 pub use sheet::{Sheet, picture_of, sheet_of};
 
 #[cfg(test)]

@@ -19,6 +19,7 @@
 mod anomalies;
 mod base64;
 mod columns;
+mod conditionals;
 mod figures;
 mod run;
 mod tables;
@@ -28,6 +29,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::plot::Series;
 pub use anomalies::Anomaly;
+pub use conditionals::{Conditional, Shown};
 pub use run::Findings;
 pub use verdict::{Difference, verdict};
 
@@ -134,6 +136,8 @@ pub struct ReportInputs {
     pub samples: Vec<f32>,
     /// Columns of categories.
     pub categories: Vec<Shares>,
+    /// Columns given others, of pairs that depend on each other.
+    pub conditionals: Vec<Conditional>,
     /// Scores of the samples' quality, as they shall be read.
     pub quality: Vec<String>,
     /// How the samples were drawn, for legends. Empty: "samples".
@@ -196,6 +200,7 @@ pub fn html(inputs: &ReportInputs) -> String {
         ("Data and samples, pair by pair", figures::pairs(inputs)),
         ("Data and samples, column by column", tables::marginals(inputs)),
         ("Data and samples, category by category", figures::categories(inputs)),
+        ("Data and samples, one column given another", conditionals::markup(inputs)),
         ("Quality of the samples", quality(&inputs.quality)),
         ("Notes", html! { @for note in &inputs.notes { p { (note) } } }),
         ("Configuration", configuration(inputs.config_toml.trim())),

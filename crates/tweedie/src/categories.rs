@@ -154,12 +154,20 @@ impl<'a> Categorical<'a> {
         }
     }
 
-    /// The categories `[b, c]` of rows, of which those that are not given in `cells` are drawn, but
-    /// for those that `left_out` says: they stay missing. Takes `c` uniforms of each row's stream.
+    /// The categories `[b, c]` of rows, of which those that are not given in `cells` are drawn one
+    /// after another, but for those that `left_out` says: they stay missing. None is drawn with its
+    /// code of `excluded`, which may be empty: each has its distribution given that. Takes `c`
+    /// uniforms of each row's stream.
     ///
     /// # Panics
     /// If `left_out` has not one flag for each category.
-    pub fn complete(&self, cells: &Cells, left_out: &[bool], noise: &mut Noise) -> Vec<u32> {
+    pub fn complete(
+        &self,
+        cells: &Cells,
+        left_out: &[bool],
+        excluded: &[Option<u32>],
+        noise: &mut Noise,
+    ) -> Vec<u32> {
         let c = self.categories();
         assert_eq!(left_out.len(), c, "categories of the rows");
         let (mut chain, uniform) = (self.chain(cells), noise.uniform(c));
@@ -172,13 +180,14 @@ impl<'a> Categorical<'a> {
             let values = self.base.layout().categories[j];
             let [network, base] = self.log_probabilities(&chain, j).map(|log| to_vec(&log));
             for i in open {
-                let of_value = |at: usize| {
-                    let both =
-                        Both { weight: chain.weights[i], network: network[at], base: base[at] };
-                    both.log().exp()
+                let of_value = |code: usize| {
+                    let (at, weight) = (i * values + code, chain.weights[i]);
+                    let both = Both { weight, network: network[at], base: base[at] };
+                    let out = excluded.get(j).is_some_and(|own| *own == Some(code as u32));
+                    if out { 0.0 } else { both.log().exp() }
                 };
-                let own = (i * values..(i + 1) * values).map(of_value);
-                chain.codes[i * c + j] = position(uniform[i * c + j], own) as u32;
+                let own: Vec<f64> = (0..values).map(of_value).collect();
+                chain.codes[i * c + j] = position(uniform[i * c + j], &own) as u32;
             }
             self.take_in(&mut chain, j);
         }
@@ -235,14 +244,15 @@ impl<'a> Categorical<'a> {
     }
 }
 
-/// Where a uniform number falls among probabilities.
-fn position(mut u: f64, probabilities: impl ExactSizeIterator<Item = f64>) -> usize {
-    let last = probabilities.len() - 1;
-    let below = |p: f64| {
-        u -= p;
-        u < 0.0
+/// Where a uniform number falls among numbers in proportion to probabilities.
+fn position(u: f64, masses: &[f64]) -> usize {
+    let mut rest = u * masses.iter().sum::<f64>();
+    let last = masses.iter().rposition(|&mass| mass > 0.0).unwrap_or_default();
+    let below = |mass: &f64| {
+        rest -= mass;
+        rest < 0.0
     };
-    probabilities.take(last).position(below).unwrap_or(last)
+    masses[..last].iter().position(below).unwrap_or(last)
 }
 
 #[cfg(test)]

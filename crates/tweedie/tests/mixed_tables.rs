@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use tweedie::data::{Dataset, Marginals, RawColumn, RawTable, TypeOptions};
+use tweedie::data::{
+    Dataset, Marginals, Missing, Purpose, RawColumn, RawTable, TableOptions, TypeOptions, Unseen,
+};
 use tweedie::density::{
-    Density, EvaluateOptions, Fill, FillOptions, FitOptions, Line, Metric, PartsOf, SampleOptions,
-    ScoreOptions,
+    AnomalyTest, Calibration, Density, EvaluateOptions, Fill, FillOptions, FitOptions, Line,
+    Metric, PartsOf, SampleOptions, ScoreOptions,
 };
 use tweedie::likelihood::Estimator;
 use tweedie::model::Base;
@@ -577,4 +579,419 @@ fn nine_in_ten_cells_lie_in_their_intervals() {
     // the standard error is .014
     let share = f64::from(inside as u32) / f64::from(all);
     assert!((0.86..0.94).contains(&share), "{inside} of {all}");
+}
+
+/// Rows of two dates, of four prices of which one is never less than another, and of two times that
+/// are often the same, each with cells missing here and there; in a tenth of the rows of `low` and
+/// `high` both are the same.
+fn write_ordered(path: &Path, rows: u64) {
+    let mut text = String::from("end,start,low,high,close,first,last,kind\n");
+    let noise = Noise::new(Seed(11), 0..rows).uniform(6);
+    for (i, u) in noise.chunks_exact(6).enumerate() {
+        let start = 1 + (20.0 * u[0]) as u32;
+        let end = start + (8.0 * u[1] * u[1]) as u32;
+        let low = 2.0 + 0.3 * (u[2] / (1.0 - u[2])).ln();
+        let high = if u[3] < 0.1 { low } else { low + u[3] };
+        let close = high + u[4] * u[4];
+        let first = (90.0 * u[5]) as u32;
+        let last = if u[1] < 0.3 { first } else { first + 1 + (40.0 * u[4]) as u32 };
+        let end = if i % 13 == 5 { String::new() } else { format!("2024-03-{end:02}") };
+        let low_text = if i % 17 == 2 { "?".into() } else { format!("{low:.4}") };
+        let high = if i % 17 == 2 { "?".into() } else { format!("{high:.4}") };
+        let close = if i % 17 == 2 { "?".into() } else { format!("{close:.4}") };
+        text += &format!("{end},2024-03-{start:02},{low_text},{high},{close},{first},{last},");
+        text += if u[0] < 0.5 { "x\n" } else { "y\n" };
+    }
+    std::fs::write(path, text).unwrap();
+}
+
+const ORDERS: [&str; 4] = ["start<=end", "low<=high", "high<=close", "first<=last"];
+const ORDERED: [&str; 8] = ["end", "start", "low", "high", "close", "first", "last", "kind"];
+
+fn ordered_rows(density: &Density, rows: &[&[(&'static str, String)]]) -> Dataset {
+    let column = |name: &&'static str| {
+        let cell = |row: &&[(&'static str, String)]| -> String {
+            row.iter().find(|(column, _)| column == name).map_or(String::new(), |(_, c)| c.clone())
+        };
+        let cells: Vec<String> = rows.iter().map(cell).collect();
+        RawColumn::cells(*name, cells.iter().map(String::as_str))
+    };
+    let raw = RawTable::new(ORDERED.iter().map(column).collect()).unwrap();
+    Dataset::of_raw(raw, density.run().data.schema.as_ref().unwrap()).unwrap()
+}
+
+/// Whether no row of a file is out of order as it is written, both cells being there; the number of
+/// pairs.
+fn pairs_in_order(data: &Dataset, dir: &Path) -> usize {
+    let path = dir.join("written.csv");
+    data.write(&path).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let names: Vec<&str> = text.lines().next().unwrap().split(',').collect();
+    let place = |name: &str| names.iter().position(|own| *own == name).unwrap();
+    let mut pairs = 0;
+    for line in text.lines().skip(1) {
+        let cells: Vec<&str> = line.split(',').collect();
+        for order in ORDERS {
+            let (lower, upper) = order.split_once("<=").unwrap();
+            let [lower, upper] = [lower, upper].map(|name| cells[place(name)]);
+            if lower.is_empty() || upper.is_empty() {
+                continue;
+            }
+            let dates = lower.matches('-').count() == 2;
+            let number = |text: &str| text.parse::<f64>().unwrap_or_else(|_| panic!("{line}"));
+            let right = if dates { lower <= upper } else { number(lower) <= number(upper) };
+            assert!(right, "{order}: {line}");
+            pairs += 1;
+        }
+    }
+    pairs
+}
+
+/// Orders are of the density: it integrates to 1 where columns are in order, no sample is out of
+/// it, drawn of nothing or of cells that are given, and neither is a row that is scored.
+#[test]
+fn nothing_is_out_of_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stays.csv");
+    write_ordered(&path, 600);
+    let fit = |orders: &[&str]| {
+        let options = options(&path).set("data.table.order", orders.to_vec());
+        Density::fit_source(&options, &mut Silent)
+    };
+    let density = fit(&ORDERS).unwrap();
+    let data = density.read(&path).unwrap();
+
+    // features and back: the file's cells, to the letter
+    let features = density.run().data.features().unwrap();
+    let layout = features.layout();
+    let all: Vec<usize> = (0..data.rows()).collect();
+    let encoded = layout.encode(&data, &all);
+    let numbers: Vec<f64> = encoded.numbers.iter().map(|&number| number.into()).collect();
+    let back = dir.path().join("back.csv");
+    layout.decode(&numbers, &encoded.codes).write(&back).unwrap();
+    let [back, own] = [&back, &path].map(|path| std::fs::read_to_string(path).unwrap());
+    assert_eq!(back, own.replace('?', ""));
+
+    // `last` is often `first`, and `high` often `low`: differences of 0 are atoms
+    let atoms = |name: &str| {
+        let schema = density.run().data.schema.as_ref().unwrap();
+        schema.column(name).unwrap().difference.as_ref().unwrap().atoms.clone()
+    };
+    assert_eq!((atoms("last"), atoms("high")), (vec![0.0], vec![0.0]));
+    assert!(atoms("end").is_empty() && atoms("close").is_empty());
+
+    // ∫∫ p(low, high) over low ≤ high is 1: the diagonal, and by the midpoint rule the rest, in the
+    // root of the difference; rows in order of low, far enough
+    let (steps, mut rows) = (90usize, Vec::new());
+    let mut weights = Vec::new();
+    for i in 0..steps {
+        let (low, width) = ((i as f64 + 0.5) * 0.08 - 1.6, 0.08);
+        rows.push([("low", format!("{low}")), ("high", format!("{low}"))]);
+        weights.push(width);
+        for j in 0..steps {
+            let (root, thickness) = ((j as f64 + 0.5) * 0.03, 0.03);
+            rows.push([("low", format!("{low}")), ("high", format!("{}", low + root * root))]);
+            weights.push(width * 2.0 * root * thickness);
+        }
+    }
+    let rows: Vec<&[(&str, String)]> = rows.iter().map(|row| &row[..]).collect();
+    let log_density = exactly(&ordered_rows(&density, &rows), &density);
+    let total: f64 = log_density.iter().zip(weights).map(|(l, w)| l.exp() * w).sum();
+    assert!((total - 1.0).abs() < 0.02, "{total}");
+    // of dates the sum over pairs in order is 1: each pair eight times, at random in its square
+    let date = |day: u32| match day {
+        1..=29 => format!("2024-02-{day:02}"),
+        30..=60 => format!("2024-03-{:02}", day - 29),
+        _ => format!("2024-04-{:02}", day - 60),
+    };
+    let pair = |a: u32, b: u32| [("start", date(a)), ("end", date(b))];
+    let pairs: Vec<[(&str, String); 2]> =
+        (10..70).flat_map(|a| (a..a + 20).map(move |b| (a, b))).map(|(a, b)| pair(a, b)).collect();
+    let pairs: Vec<&[(&str, String)]> = pairs.iter().flat_map(|row| [&row[..]; 8]).collect();
+    let log_density = exactly(&ordered_rows(&density, &pairs), &density);
+    let total: f64 = log_density.iter().map(|l| l.exp() / 8.0).sum();
+    assert!((total - 1.0).abs() < 0.02, "{total}");
+
+    let sampling = SampleOptions { steps: 5, ..SampleOptions::default() };
+    let drawn = density.sample(300, &sampling).unwrap().table.unwrap();
+    assert_eq!(pairs_in_order(&drawn, dir.path()), 300 * 4);
+    let same = |name: [&str; 2]| {
+        let [a, b] = name.map(|name| ORDERED.iter().position(|own| *own == name).unwrap());
+        let equal =
+            |row: &usize| drawn.column(a).unwrap().get(*row) == drawn.column(b).unwrap().get(*row);
+        (0..300).filter(equal).count()
+    };
+    // a tenth and three tenths are the same: 4 standard errors are 21 and 32 of 300
+    assert!(
+        (9..52).contains(&same(["low", "high"])) && (58..123).contains(&same(["first", "last"]))
+    );
+    // given cells that single precision does not hold, and days beyond those of training
+    let given: [&[(&str, String)]; 4] = [
+        &[("low", "0.123456789".into()), ("first", "7.25".into())],
+        &[("start", "2031-01-01".into()), ("low", "16777217.3".into())],
+        &[("low", "1".into()), ("high", "1".into()), ("first", "1e7".into())],
+        &[("start", "2024-03-02".into()), ("end", "2024-03-02".into())],
+    ];
+    let repeated: Vec<&[(&str, String)]> = given.iter().flat_map(|row| [*row; 25]).collect();
+    let known = ordered_rows(&density, &repeated);
+    let filled = density.impute(&known, &sampling).unwrap();
+    assert_eq!((filled.holes(), pairs_in_order(&filled, dir.path())), (0, 400));
+    for fill in [Fill::Median, Fill::Mean] {
+        let fill = FillOptions { fill, draws: Some(4), interval: None };
+        let filled = density.fill(&known.take(&[0, 30, 60, 90]), &fill, &sampling).unwrap();
+        assert_eq!((filled.holes(), pairs_in_order(&filled, dir.path())), (0, 16));
+    }
+
+    // what is not known of a difference is refused, or said
+    let alone = ordered_rows(&density, &[given[0], &[("end", "2024-03-09".into())]]);
+    let message = density.impute(&alone, &sampling).map(|_| ()).unwrap_err().to_string();
+    for part in ["row 2", "`end` is there and `start` is not", "give `start` too"] {
+        assert!(message.contains(part), "{part:?} is not in {message}");
+    }
+    assert_eq!(exactly(&alone, &density)[1], exactly(&ordered_rows(&density, &[&[]]), &density)[0]);
+    let of = |given: &[&str]| {
+        let given = given.iter().map(|name| (*name).to_owned()).collect();
+        let options = ScoreOptions { given, steps: 3, draws: 1, ..ScoreOptions::default() };
+        density.log_prob(&data.take(&[0, 1]), &options)
+    };
+    let message = of(&["close", "high"]).map(|_| ()).unwrap_err().to_string();
+    assert!(message.contains("`high` is modelled by its difference to `low`"), "{message}");
+    assert!(of(&["close", "high", "low"]).is_ok() && of(&["low"]).is_ok());
+    let parts = ScoreOptions { steps: 3, draws: 1, ..ScoreOptions::default() };
+    let scores = density.log_prob(&data.take(&[0, 1]), &parts).unwrap();
+    let found =
+        density.parts(&data.take(&[0, 1]), scores.values(), None, &parts, &mut Silent).unwrap();
+    let names: Vec<&str> = found.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(names, ["end", "close", "last", "kind"]);
+}
+
+/// Orders that no difference serves, and rows that are out of order.
+#[test]
+fn orders_that_cannot_be_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stays.csv");
+    write_ordered(&path, 300);
+    let refused = |options: FitOptions, orders: &[&str]| {
+        let options = options.set("data.table.order", orders.to_vec());
+        Density::fit_source(&options, &mut Silent).map(|_| ()).unwrap_err().to_string()
+    };
+    for (orders, says) in [
+        (["start<=End"].as_slice(), "no such column"),
+        (&["low<=low"], "a column and itself"),
+        (&["low<=high", "high<=low"], "in a circle"),
+        (&["low<=close", "high<=close"], "the right side of two, with low<=close"),
+        (&["kind<=low"], "`kind` is a category"),
+        (&["low<=end"], "one is of numbers, the other of dates"),
+        (&["low<=last"], "`last` lies on a grid"),
+        (&["last<=low"], "expected a value of at least"),
+        (&["end<=start"], "expected a value of at least 2024-03-"),
+    ] {
+        let message = refused(options(&path), orders);
+        assert!(message.contains(says) && !message.contains('\n'), "{message}");
+    }
+    let bounded = options(&path).set("data.table.bounds", vec!["high>=0"]);
+    assert!(refused(bounded, &["low<=high"]).contains("`high` has bounds of its own"));
+    let given = options(&path).set("data.context", vec!["high"]);
+    assert!(refused(given, &["low<=high"]).contains("give `low` too"));
+    let dropped = options(&path).set("data.table.drop", vec!["low"]);
+    assert!(refused(dropped, &["low<=high"]).contains("no such column"));
+    // a value that repeats has no density, and no difference to another has one there
+    let capped = dir.path().join("capped.csv");
+    let row = |i: u32| {
+        let low = f64::from(i * 37 % 101) / 101.0;
+        let high = if i.is_multiple_of(3) { 2.0 } else { low + f64::from(i * 53 % 89) / 97.7 };
+        format!("{low:.5},{high:.5}\n")
+    };
+    std::fs::write(&capped, format!("low,high\n{}", (0..300).map(row).collect::<String>()))
+        .unwrap();
+    let message = refused(options(&capped), &["low<=high"]);
+    assert!(message.contains("`high` has an atom, 2"), "{message}");
+}
+
+/// Rows whose cells are missing by what the others are: `income` in three tenths of the rows,
+/// mostly of the old, `city` in a fifth, `age` in a tenth where `city` is missing; `wage` has an
+/// atom at 0.
+fn write_holes(path: &Path, rows: u64) {
+    let mut text = String::from("age,city,wage,income\n");
+    for u in Noise::new(Seed(23), 0..rows).uniform(6).chunks_exact(6) {
+        let old = u[0] < 0.4;
+        let no_city = u[3] < 0.2;
+        let age = if old { 55.0 + 20.0 * u[1] } else { 20.0 + 25.0 * u[1] };
+        let age = if no_city && u[4] < 0.5 { String::new() } else { format!("{age:.0}") };
+        let city = if old == (u[2] < 0.8) { "Bern" } else { "Chur" };
+        let city = if no_city { "" } else { city };
+        let wage = if u[5] < 0.3 { "0".into() } else { format!("{:.3}", 3.0 + u[1] + u[5]) };
+        let wage = if u[4] > 0.85 { String::new() } else { wage };
+        let missing = if old { 0.6 } else { 0.1 };
+        let income = (900.0 + 4000.0 * u[1] + 500.0 * u[4]).to_string();
+        let income = if u[2] * 0.97 + 0.03 * u[5] < missing { String::new() } else { income };
+        text += &format!("{age},{city},{wage},{income}\n");
+    }
+    std::fs::write(path, text).unwrap();
+}
+
+/// Whether each cell of a column is missing.
+fn holes_of(data: &Dataset, name: &str) -> Vec<bool> {
+    let k = data.names().iter().position(|own| own == name).unwrap();
+    (0..data.rows()).map(|row| data.column(k).unwrap().get(row).is_nan()).collect()
+}
+
+fn share(of: &[bool]) -> f64 {
+    of.iter().filter(|hole| **hole).count() as f64 / of.len() as f64
+}
+
+/// Missing cells are categories: their probabilities and those of what is there sum to 1, samples
+/// have holes where rows have them, and together where rows have them together, and whatever is
+/// filled in is there.
+#[test]
+fn missing_cells_are_categories() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("people.csv");
+    write_holes(&path, 1200);
+    let own = options(&path).set("base.components", vec![8]).set("data.missing_indicator", true);
+    let density = Density::fit_source(&own, &mut Silent).unwrap();
+    let plain = Density::fit_source(&options(&path), &mut Silent).unwrap();
+    let data = density.read(&path).unwrap();
+    let columns = ["age", "city", "wage", "income"];
+    let rows = |density: &Density, cells: &[[&str; 4]]| {
+        let column = |k: usize| RawColumn::cells(columns[k], cells.iter().map(move |row| row[k]));
+        let raw = RawTable::new((0..4).map(column).collect()).unwrap();
+        Dataset::of_raw(raw, density.run().data.schema.as_ref().unwrap()).unwrap()
+    };
+
+    // of a row of one column the others are known to be missing: Σ over `city` is p(no other)
+    let features = density.run().data.features().unwrap();
+    assert_eq!(features.cells().categories, [2, 3, 3, 2]);
+    let of_city = exactly(
+        &rows(&density, &[["", "Bern", "", ""], ["", "Chur", "", ""], ["", "", "", ""]]),
+        &density,
+    );
+    let Base::Mixed(mixture) = density.run().model.base() else { panic!("a mixture") };
+    let mut none = features.scaled(&data, &[0], &mut Noise::new(Seed(0), 0..1));
+    none.numbers.fill(f64::NAN);
+    none.codes = vec![0, tweedie::query::Cells::MISSING, 1, 0];
+    let no_other = to_vec(&mixture.log_density(&features.observed(&none)))[0].exp();
+    let total: f64 = of_city.iter().map(|value| value.exp()).sum();
+    assert!((total / no_other - 1.0).abs() < 1e-9, "{total} {no_other}");
+    // without the option such a row is one of which nothing is known
+    assert!(exactly(&rows(&plain, &[["", "", "", ""]]), &plain)[0].abs() < 1e-9);
+    // shares of holes of 3,000 samples and of the 960 training rows: 4 standard errors of the
+    // difference, and a hundredth for a base of 4 components
+    let sampling = SampleOptions { steps: 3, ..SampleOptions::default() };
+    let drawn = density.sample(3000, &sampling).unwrap().table.unwrap();
+    for name in columns {
+        let [own, of_data] = [&drawn, &data].map(|data| share(&holes_of(data, name)));
+        let error = (of_data * (1.0 - of_data) * (1.0 / 3000.0 + 1.0 / 960.0)).sqrt();
+        assert!((own - of_data).abs() < 4.0 * error + 0.01, "{name}: {own} {of_data}");
+    }
+    let both = |data: &Dataset| {
+        let [age, city] = ["age", "city"].map(|name| holes_of(data, name));
+        let both: Vec<bool> = age.iter().zip(&city).map(|(a, b)| *a && *b).collect();
+        share(&both)
+    };
+    // a tenth; were they missing independently of each other, a fiftieth
+    assert!((both(&drawn) - both(&data)).abs() < 0.04, "{} {}", both(&drawn), both(&data));
+    assert_eq!(plain.sample(100, &sampling).unwrap().table.unwrap().holes(), 0);
+
+    // filled in, and given to others: what is missing is there then
+    let filled = density.impute(&data.take(&(0..200).collect::<Vec<_>>()), &sampling).unwrap();
+    assert_eq!(filled.holes(), 0);
+    let given = rows(&density, &[["31", "", "", ""]; 50]);
+    let filled = density.impute(&given, &sampling).unwrap();
+    assert!(filled.holes() == 0 && (0..50).all(|row| filled.column(0).unwrap().get(row) == 31.0));
+    // p(city | age is there, city is there) exactly, against 4,000 draws
+    let of = |cell: &str| {
+        let mut cells = features.scaled(&given, &[0], &mut Noise::new(Seed(0), 0..1));
+        features.forget_holes(&mut cells);
+        cells.codes[1] = u32::from(cell == "Chur");
+        // of the columns that are drawn with it all are there
+        let codes = |wage: u32| [cells.codes[0], cells.codes[1], wage, 1].to_vec();
+        let value = |wage| {
+            let cells = tweedie::run::FeatureRows { codes: codes(wage), ..cells.clone() };
+            to_vec(&mixture.log_density(&features.observed(&cells)))[0].exp()
+        };
+        value(0) + value(2)
+    };
+    let expected = of("Bern") / (of("Bern") + of("Chur"));
+    let many = density.impute(&rows(&density, &[["31", "", "", ""]; 4000]), &sampling).unwrap();
+    let bern = (0..4000).filter(|&row| many.column(1).unwrap().get(row) == 0.0).count();
+    let found = bern as f64 / 4000.0;
+    let error = (expected * (1.0 - expected) / 4000.0).sqrt();
+    assert!((found - expected).abs() < 4.0 * error + 0.005, "{found} {expected}");
+
+    // off unless requested, and of a table whose columns have no holes nothing is added
+    let schema = serde_json::to_string(plain.run().data.schema.as_ref().unwrap()).unwrap();
+    assert!(!schema.contains("indicated"), "{schema}");
+    let holed = options(&path).set("data.table.order", vec!["age<=income"]);
+    let refused = Density::fit_source(&holed.set("data.missing_indicator", true), &mut Silent);
+    let message = refused.map(|_| ()).unwrap_err().to_string();
+    assert!(message.contains("`age` has missing cells"), "{message}");
+}
+
+/// A row of a category that no training row has is an error, or has probability 0: it is the least
+/// likely, its p-value the smallest, and nothing else is said of it; the other rows are as ever.
+#[test]
+fn unseen_categories_are_impossible() {
+    let dir = tempfile::tempdir().unwrap();
+    let [path, new] = ["people.csv", "new.csv"].map(|name| dir.path().join(name));
+    write_table(&path, 600);
+    let density = Density::fit_source(&options(&path), &mut Silent).unwrap();
+    let rows = "31,Bern,0,2024-03-09,CH\n31,Rom,0,2024-03-09,CH\n,Chur,,2024-03-10,CH\n\
+                44,Genf,0,2024-03-11,IT\n";
+    std::fs::write(&new, format!("age,city,income,day,country\n{rows}")).unwrap();
+    let read = |unseen, missing| {
+        let usual = density.run().config.data.table.clone();
+        let options = TableOptions { unseen, missing, purpose: Purpose::Scoring, ..usual };
+        density.run().data.read_table(&new, &options)
+    };
+    for (unseen, named) in [(None, false), (Some(Unseen::Error), true)] {
+        let message = read(unseen, Missing::Model).unwrap_err().to_string();
+        let says = message.contains("Rom") && message.contains("Bern");
+        assert!(says && message.contains("score.unseen = impossible") == named, "{message}");
+    }
+    let data = read(Some(Unseen::Impossible), Missing::Model).unwrap();
+    let unseen: Vec<(usize, &str)> = data.unseen().iter().map(|(r, c)| (*r, &*c[0])).collect();
+    assert_eq!(unseen, [(1, "city"), (3, "country")]);
+    assert_eq!(data.take(&[2, 3, 3]).unseen().keys().collect::<Vec<_>>(), [&1, &2]);
+    // its cell is no hole of the file
+    let whole = read(Some(Unseen::Impossible), Missing::DropRows).unwrap();
+    assert_eq!((whole.rows(), whole.left_out_rows()), (3, vec![3]));
+    assert_eq!(whole.unseen().keys().collect::<Vec<_>>(), [&1, &2]);
+
+    let options = ScoreOptions { steps: 5, draws: 2, ..ScoreOptions::default() };
+    let scores = density.log_prob(&data, &options).unwrap();
+    let values = scores.values();
+    assert!(values[1] == f64::NEG_INFINITY && values[3] == f64::NEG_INFINITY, "{values:?}");
+    // the noise of a row is by its number
+    let known = table(
+        &density,
+        &[
+            &[("age", "31"), ("city", "Bern"), ("income", "0"), ("day", "2024-03-09")],
+            &[("age", "31"), ("income", "0"), ("day", "2024-03-09")],
+            &[("city", "Chur"), ("day", "2024-03-10")],
+        ],
+    );
+    let others = density.log_prob(&known, &options).unwrap();
+    for row in [0, 2] {
+        let difference = (values[row] - others.values()[row]).abs();
+        assert!(difference < 1e-5 * values[row].abs(), "{row}: {difference}");
+    }
+    assert_eq!(scores.summary().minus_infinity, 2);
+    assert!(scores.mean() == (values[0] + values[2]) / 2.0 && scores.flags().len() == 2);
+    assert!(scores.flags()[0].row == 1 && scores.flags()[0].reason.contains("`city`"));
+    assert_eq!(scores.least_likely()[..2], [1, 3]);
+    let test = AnomalyTest { calibration: Calibration::of(&[1.0; 99]), threshold: Some(0.01) };
+    assert_eq!((test.calibration.p_value(values[1]), test.anomalies(values)), (0.01, 4));
+    let parts = density.parts(&data, values, None, &options, &mut Silent).unwrap();
+    let [categories, numbers] = parts.categories_and_numbers.as_ref().unwrap();
+    assert!(categories[1] == f64::NEG_INFINITY && numbers[1].is_nan() && numbers[0].is_finite());
+    let least: Vec<&str> = parts.least_likely(1).iter().map(|(of, _)| &*of.name).collect();
+    assert_eq!(least, ["city"]);
+
+    // nothing is given such a value, and none is filled in beside it
+    let given = ScoreOptions { given: vec!["city".into()], ..options };
+    let message = density.log_prob(&data, &given).unwrap_err().to_string();
+    assert!(message.contains("row 2: `city` is given"), "{message}");
+    let message = density.impute(&data, &SampleOptions::default()).map(|_| ()).unwrap_err();
+    assert!(message.to_string().contains("row 2: the value of `city`"), "{message}");
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
+use tweedie::data::Unseen;
 use tweedie::density::{AnomalyTest, Calibration, Density, ScoreOptions, Scores};
 use tweedie::{Error, Result};
 
@@ -49,14 +50,15 @@ impl TestArguments {
         &self,
         density: &Density,
         options: &ScoreOptions,
-        reading: &Reading,
+        (reading, unseen): (&Reading, Unseen),
         quiet: bool,
     ) -> Result<Option<AnomalyTest>> {
         if !self.is_requested() {
             return Ok(None);
         }
         let data = self.calibration.as_ref();
-        let data = data.map(|path| reading.table(density.run(), path)).transpose()?;
+        let data =
+            data.map(|path| reading.table_to_score(density.run(), path, unseen)).transpose()?;
         let (rows, mut console) = (self.calibration_rows, Console::new(quiet));
         let calibration = density.calibration(data.as_ref(), rows, options, &mut console)?;
         let test = AnomalyTest { calibration, threshold: self.threshold };

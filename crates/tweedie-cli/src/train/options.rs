@@ -181,12 +181,19 @@ pub const FLAGS: &[Flag] = &[
     flag(DATA, "bounds", "data.table.bounds", "A>=V,B<=V,…", List,
         "The least or greatest value that a column of numbers or dates can have, of a mixed table: \
         no sample lies outside, and a cell that does is an error [default: none]"),
+    flag(DATA, "order", "data.table.order", "A<=B,…", List,
+        "Pairs of columns of a mixed table, both numbers or both dates, of which A is never \
+        greater than B: B is modelled by its difference to A, no sample is out of order, and a row \
+        that is is an error [default: none]"),
     flag(DATA, "context", "data.context", "A,B,…", List,
         "Columns of a mixed table that are always given: the model is one of the others given \
         these, p(others | A, B, …) [default: none]"),
     flag(DATA, "missing", "data.table.missing", "WHAT", Names(values::<Missing>),
         "Missing cells: trained on and scored by what is there, an error, or their rows dropped \
          and counted [default: model]"),
+    flag(DATA, "missing-indicator", "data.missing_indicator", "", Switch,
+        "Missing cells of a mixed table are categories: likelihoods are of which cells are \
+        missing, too, and samples come with holes [default: false]"),
     flag(DATA, "unique", "data.table.unique", "", Switch, "Drop duplicate rows [default: false]"),
     flag(DATA, "dequantize", "data.scaling.dequantize", "WHICH", Text,
         "Columns to dequantise by uniform noise: none, integers, or names [default: none; images \

@@ -5,12 +5,13 @@ use tweedie::covariance::CovarianceConfig;
 use tweedie::data::{Dataset, Kind, Values};
 use tweedie::density::{Density, Evaluation, Line, Samples, Subject, TestRows};
 use tweedie::likelihood::Summary;
-use tweedie::metric::quality::Quality;
+use tweedie::metric::quality::{self, Column, Quality};
+use tweedie::noise::Seed;
 use tweedie::run::Facts;
 use tweedie::watch::Watch;
 
 use super::anomalies::{self, Anomaly};
-use super::{Made, MetricPoint, ReportInputs, Scores, Shares, verdict};
+use super::{Made, MetricPoint, ReportInputs, Scores, Shares, conditionals, verdict};
 use crate::facts;
 use crate::plot::{Pictures, Series};
 
@@ -22,6 +23,8 @@ struct Compared {
     data: Vec<f32>,
     samples: Vec<f32>,
     categories: Vec<Shares>,
+    /// The columns of each, as dependences between them are found: those of constants left out.
+    columns: [Vec<Column>; 2],
 }
 
 /// Seconds of a year of the Gregorian calendar.
@@ -32,16 +35,35 @@ impl Compared {
     fn mixed(table: &Dataset, rows: &[usize], samples: &Dataset) -> Compared {
         let all: Vec<usize> = (0..samples.rows()).collect();
         let (mut names, mut numbers, mut categories) = (Vec::new(), Vec::new(), Vec::new());
+        let mut columns = [Vec::new(), Vec::new()];
         let schema = table.schema().expect("a table that was read as it comes");
         for (k, column) in schema.kept().enumerate() {
             let name = column.name.clone();
             let own = table.column(k).expect("a column of the schema");
             let drawn = samples.column(k).expect("samples have the columns of the schema");
             match &column.kind {
-                Kind::Category { .. } => categories.push(shares(name, (own, rows), drawn)),
+                Kind::Category { .. } => {
+                    for (columns, (values, rows)) in
+                        columns.iter_mut().zip([(own, rows), (drawn, &all)])
+                    {
+                        let Some(of) = values.categories() else { continue };
+                        let codes = rows.iter().map(|&row| of.codes[row]).collect();
+                        let values =
+                            quality::Values::Categories { names: of.names.to_vec(), codes };
+                        columns.push(Column { name: name.clone(), values });
+                    }
+                    categories.push(shares(name, (own, rows), drawn));
+                }
                 Kind::Number { .. } | Kind::Time { .. } => {
                     let time = matches!(column.kind, Kind::Time { .. });
                     let shown = |value: f64| if time { 1970.0 + value / YEAR } else { value };
+                    for (columns, (values, rows)) in
+                        columns.iter_mut().zip([(own, rows), (drawn, &all)])
+                    {
+                        let values = rows.iter().map(|&row| shown(values.get(row))).collect();
+                        let values = quality::Values::Numbers(values);
+                        columns.push(Column { name: name.clone(), values });
+                    }
                     names.push(name);
                     numbers.push([(own, rows), (drawn, &all)].map(|(values, rows)| {
                         rows.iter().map(|&row| shown(values.get(row)) as f32).collect::<Vec<_>>()
@@ -54,7 +76,7 @@ impl Compared {
             (0..rows).flat_map(|row| numbers.iter().map(move |of| of[set][row])).collect()
         };
         let (data, samples) = (row_major(0, rows.len()), row_major(1, all.len()));
-        Compared { names, data, samples, categories }
+        Compared { names, data, samples, categories, columns }
     }
 }
 
@@ -221,6 +243,16 @@ impl Findings<'_> {
         (!found.is_empty()).then(|| ("missing cells".into(), found.join(", ")))
     }
 
+    /// The columns of rows of numbers, row-major.
+    fn columns_of(&self, rows: &[f32]) -> Vec<Column> {
+        let names = &self.samples.columns;
+        let column = |(k, name): (usize, &String)| {
+            let values = rows.iter().skip(k).step_by(names.len()).map(|&v| f64::from(v)).collect();
+            Column { name: name.clone(), values: quality::Values::Numbers(values) }
+        };
+        names.iter().enumerate().map(column).collect()
+    }
+
     /// Sheets of samples and of test rows, all with one black and white.
     fn sheets(&self, pictures: Pictures, data: &[f32]) -> Vec<(String, Vec<u8>)> {
         let (rows, columns) = SHEET;
@@ -284,12 +316,16 @@ impl Findings<'_> {
                 // pixels are looked at, not tabulated
                 match images {
                     true => Compared::default(),
-                    false => Compared {
-                        names: self.samples.columns.clone(),
-                        data,
-                        samples: self.samples.values.iter().map(|&v| v as f32).collect(),
-                        categories: Vec::new(),
-                    },
+                    false => {
+                        let samples: Vec<f32> =
+                            self.samples.values.iter().map(|&v| v as f32).collect();
+                        let columns = match self.evaluation.latents {
+                            true => Default::default(),
+                            false => [&data, &samples].map(|set| self.columns_of(set)),
+                        };
+                        let (names, categories) = (self.samples.columns.clone(), Vec::new());
+                        Compared { names, data, samples, categories, columns }
+                    }
                 }
             }
         };
@@ -308,6 +344,9 @@ impl Findings<'_> {
                 run.data.context.join(", ")
             ));
         }
+        let [data, samples] = &compared.columns;
+        let seed = Seed(self.made.seed.unwrap_or_default());
+        let conditionals = conditionals::strongest(data, samples, seed);
         let quality = self.evaluation.quality.as_ref().map_or_else(Vec::new, Quality::lines);
         ReportInputs {
             title: format!("tweedie: {}", run.data.source),
@@ -326,6 +365,7 @@ impl Findings<'_> {
             data: compared.data,
             samples: compared.samples,
             categories: compared.categories,
+            conditionals,
             quality,
             sample_label: format!("samples in {} steps", self.steps),
             scores,

@@ -85,7 +85,8 @@ fn draws_have_the_distribution_of_the_chain() {
     let (base, network, n) = (mixture(), network(), 20_000);
     let categories = Categorical::new(&base, Some(&network));
     let cells = Cells::observed(layout(), [0.3, HOLE].repeat(n), vec![NONE; 2 * n]);
-    let drawn = categories.complete(&cells, &[false; 2], &mut Noise::new(Seed(3), 0..n as u64));
+    let drawn =
+        categories.complete(&cells, &[false; 2], &[], &mut Noise::new(Seed(3), 0..n as u64));
     for (first, second) in [(0, 0), (1, 1), (2, 1)] {
         let one = cells.rows(0..1);
         let p = categories.log_density(&one, &[first, second])[0].exp();
@@ -95,8 +96,17 @@ fn draws_have_the_distribution_of_the_chain() {
     }
     let given = Cells::observed(layout(), vec![0.3, HOLE], vec![2, NONE]);
     let noise = || Noise::new(Seed(3), 0..1);
-    assert_eq!(categories.complete(&given, &[false, true], &mut noise()), [2, NONE]);
-    assert_eq!(categories.complete(&given, &[false; 2], &mut noise())[0], 2);
+    assert_eq!(categories.complete(&given, &[false, true], &[], &mut noise()), [2, NONE]);
+    assert_eq!(categories.complete(&given, &[false; 2], &[], &mut noise())[0], 2);
+    // without a value the others keep their proportions
+    let noise = &mut Noise::new(Seed(4), 0..n as u64);
+    let drawn = categories.complete(&cells, &[false, true], &[Some(0), None], noise);
+    let one = cells.rows(0..1);
+    let [p, q] = [1, 2].map(|code| categories.log_density(&one, &[code, NONE])[0].exp());
+    let p = p / (p + q);
+    let found = drawn.chunks_exact(2).filter(|row| row[0] == 1).count() as f64 / n as f64;
+    assert!((found - p).abs() < 4.0 * (p * (1.0 - p) / n as f64).sqrt(), "{found} {p}");
+    assert!(drawn.chunks_exact(2).all(|row| row[0] != 0));
 }
 
 /// A network on a base that takes categories for independent learns that they are equal: `ln p` of

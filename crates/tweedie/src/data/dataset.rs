@@ -1,5 +1,6 @@
 //! Rows in memory, with their types: a table of columns, or images.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ pub struct Dataset {
     pub(super) layout: Option<Layout>,
     pub(super) options: TableOptions,
     pub(super) schema: Option<Arc<Schema>>,
+    pub(super) unseen: BTreeMap<usize, Vec<String>>,
 }
 
 #[derive(Debug, Clone)]
@@ -180,6 +182,7 @@ impl Dataset {
             layout: None,
             options: TableOptions::default(),
             schema: None,
+            unseen: BTreeMap::new(),
         }
     }
 
@@ -331,6 +334,13 @@ impl Dataset {
     /// comes.
     pub fn schema(&self) -> Option<&Schema> {
         self.schema.as_deref()
+    }
+
+    /// The rows, from 0, that have values which no row of their schema has, and the names of the
+    /// columns: none but where a table was read with [`Unseen::Impossible`](super::Unseen). These
+    /// cells are missing here.
+    pub fn unseen(&self) -> &BTreeMap<usize, Vec<String>> {
+        &self.unseen
     }
 
     /// Whether a cell is missing, which no table has that was not read as it comes.
@@ -527,8 +537,18 @@ impl Dataset {
             file_rows: self.file_rows.take(rows),
             options: self.options.clone(),
             schema: self.schema.clone(),
+            unseen: self.unseen_of(rows),
             ..Dataset::of_content(content)
         }
+    }
+
+    /// [`Dataset::unseen`] of these rows.
+    fn unseen_of(&self, rows: &[usize]) -> BTreeMap<usize, Vec<String>> {
+        if self.unseen.is_empty() {
+            return BTreeMap::new();
+        }
+        let of = |(new, old): (usize, &usize)| Some((new, self.unseen.get(old)?.clone()));
+        rows.iter().enumerate().filter_map(of).collect()
     }
 
     /// The rows in two parts, drawn at random by `seed`, each in the order of the file: a share of
@@ -600,6 +620,7 @@ impl Dataset {
     /// Keeps the increasing `rows` of the values, classes and files alone, in place.
     pub(super) fn retain(&mut self, rows: &[usize]) {
         let dim = self.dim();
+        self.unseen = self.unseen_of(rows);
         match Arc::make_mut(&mut self.content) {
             Content::Table(columns) => columns.iter_mut().for_each(|(_, v)| v.retain(rows)),
             Content::Images { levels, .. } => {

@@ -45,6 +45,22 @@ impl Dataset {
         self.with_values(self.table().iter().map(column).collect())
     }
 
+    /// Makes the missing cells of columns that have any in these rows categories of their own, and
+    /// no others; the names of these columns.
+    pub(crate) fn indicate(&mut self, rows: &[usize]) -> Vec<String> {
+        let has_holes = |values: &Values| {
+            values.holes() > 0 && rows.iter().any(|&row| values.get(row).is_nan())
+        };
+        let own = self.table().iter().filter(|(_, values)| has_holes(values));
+        let names: Vec<String> = own.map(|(name, _)| name.clone()).collect();
+        if let Some(schema) = &mut self.schema {
+            for column in &mut Arc::make_mut(schema).columns {
+                column.indicated = names.contains(&column.name);
+            }
+        }
+        names
+    }
+
     /// The table with a column of whole numbers before its own.
     ///
     /// # Errors
@@ -64,7 +80,7 @@ impl Dataset {
             shift: 0.0,
             range,
         };
-        let column = ColumnSchema { name: name.into(), kind, holes: 0, bounds: [None, None] };
+        let column = ColumnSchema::new(name.into(), kind, 0);
         let mut names = vec![name.to_owned()];
         names.extend(self.names());
         self.with_columns(vec![(column, Values::Integer(numbers))])?.select(&names)

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::Bound;
+use super::order::Order;
 use crate::choice::choices;
 use crate::{Error, Result};
 
@@ -20,6 +21,17 @@ choices! {
         Error = "error",
         /// The rows are left out, and counted
         DropRows = "drop-rows",
+    }
+}
+
+choices! {
+    /// What to do with a row that has a category which the rows that a model was trained on do not
+    /// have, or another value of a column that was the same in all of them.
+    pub enum Unseen = Error {
+        /// The file is refused
+        Error = "error",
+        /// The row has probability 0, a log-likelihood of −∞
+        Impossible = "impossible",
     }
 }
 
@@ -116,6 +128,10 @@ pub struct TableOptions {
     /// Bounds of columns of a table that is read as it comes: no sample lies outside.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bounds: Vec<Bound>,
+    /// Pairs of columns of a table that is read as it comes of which one is never less than the
+    /// other: no sample is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<Order>,
     /// What to do with missing cells.
     pub missing: Missing,
     /// Keep only the first of equal rows.
@@ -133,6 +149,10 @@ pub struct TableOptions {
     /// Whether columns of a model that a table lacks are missing cells, and not an error.
     #[serde(skip)]
     pub partial: bool,
+    /// What to do with values that no row of a model's has; none: the file is refused, and the
+    /// error names no option.
+    #[serde(skip)]
+    pub unseen: Option<Unseen>,
     /// What the rows are for; no part of a configuration.
     #[serde(skip)]
     pub purpose: Purpose,
@@ -148,6 +168,7 @@ impl TableOptions {
             drop: Vec::new(),
             // the columns have them already
             bounds: Vec::new(),
+            order: Vec::new(),
             by_name: true,
             ..self.clone()
         }
@@ -176,6 +197,11 @@ impl TableOptions {
             false => "give larger images: those of the run were cropped so",
         };
         Err(Error::data(path, problem, remedy))
+    }
+
+    /// Whether anything is said of columns that only tables which are read as they come have.
+    pub(super) fn says_of_columns(&self) -> bool {
+        !self.bounds.is_empty() || !self.order.is_empty()
     }
 
     /// The options that only images have, with their paths.

@@ -110,7 +110,7 @@ impl Dataset {
             Types::Auto if *dequantize != Dequantize::None => numbers(),
             // standard input is read once
             Types::Auto if path == Path::new("-") => mixed(&TypeOptions::default()),
-            Types::Auto if !options.bounds.is_empty() && !formats::holds_images(path)? => {
+            Types::Auto if options.says_of_columns() && !formats::holds_images(path)? => {
                 mixed(&TypeOptions::default())
             }
             Types::Auto => {

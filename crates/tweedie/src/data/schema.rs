@@ -6,6 +6,8 @@ mod infer;
 mod numbers;
 mod print;
 
+pub(super) use numbers::{atoms_of, shift_of};
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::Bounds;
 use super::column::{CellType, Values};
+use super::order::Difference;
 use super::scaling::Grid;
 use super::times::TimeFormat;
 use super::write::{Named, Style};
@@ -45,6 +48,12 @@ pub struct ColumnSchema {
     /// user says so.
     #[serde(default, skip_serializing_if = "unbounded")]
     pub bounds: Bounds,
+    /// What a model sees of the column where a user says that it is never less than another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Difference>,
+    /// Whether missing cells are a category of their own, which a model knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub indicated: bool,
 }
 
 fn unbounded(bounds: &Bounds) -> bool {
@@ -165,6 +174,12 @@ impl TryFrom<Stored> for Schema {
 const MOST_DECIMALS: u32 = 17;
 
 impl ColumnSchema {
+    /// A column of this name and kind with so many missing cells, of which a user says nothing.
+    pub(super) fn new(name: String, kind: Kind, holes: usize) -> ColumnSchema {
+        let bounds = [None, None];
+        ColumnSchema { name, kind, holes, bounds, difference: None, indicated: false }
+    }
+
     /// Whether the column is part of the table that is modelled or written.
     pub fn is_kept(&self) -> bool {
         !matches!(self.kind, Kind::LeftOut { .. })
@@ -204,6 +219,9 @@ impl ColumnSchema {
             && low >= high
         {
             return Some("has bounds with nothing between them");
+        }
+        if let Some(problem) = self.difference.as_ref().and_then(Difference::problem) {
+            return Some(problem);
         }
         match &self.kind {
             Kind::Number { decimals, written, grid, atoms, atom_rows, shift, range, .. } => {
@@ -255,6 +273,14 @@ impl Schema {
                 return wrong(&column.name, problem);
             }
         }
+        let is_number =
+            |column: &ColumnSchema| matches!(column.kind, Kind::Number { .. } | Kind::Time { .. });
+        for (column, difference) in self.differences() {
+            let to = self.column(&difference.to).filter(|to| is_number(to));
+            if to.is_none() || !is_number(column) || self.is_circular(&column.name) {
+                return wrong(&column.name, "is a difference to a column that cannot be");
+            }
+        }
         Ok(())
     }
 
@@ -277,7 +303,13 @@ impl Schema {
     pub(super) fn select(&self, names: &[impl AsRef<str>]) -> Schema {
         let known = self.by_name();
         let columns = names.iter().filter_map(|name| known.get(name.as_ref()));
-        Schema { columns: columns.map(|&column| column.clone()).collect(), rows: self.rows }
+        let mut columns: Vec<ColumnSchema> = columns.map(|&column| column.clone()).collect();
+        let one_of = |name: &String| names.iter().any(|other| other.as_ref() == name);
+        for column in &mut columns {
+            // without the other column there is no difference to it
+            column.difference = column.difference.take().filter(|own| one_of(&own.to));
+        }
+        Schema { columns, rows: self.rows }
     }
 }
 

@@ -160,6 +160,7 @@ impl Density {
         }
         Error::check_count("sample.n", n, MOST_ROWS)?;
         let known = rows.table.without_cells(|name| !context.iter().any(|given| given == name));
+        let known = known.without_unknown_differences();
         let taken: Vec<usize> = rows.rows.iter().copied().cycle().take(n).collect();
         self.sample_given(&known.take(&taken), options, watch)
     }
@@ -186,6 +187,10 @@ impl Density {
         })?;
         let filled = summaries.iter().zip(&columns).map(|(summary, own)| summary.filled(own));
         let filled = data.with_values(filled.collect());
+        let filled = match self.features() {
+            Some(features) => features.layout().in_order(&data, filled),
+            None => filled,
+        };
         let schema = data.schema().expect("a table with a schema");
         let mut beside: Vec<(ColumnSchema, Values)> = Vec::new();
         for (name, summary) in data.names().iter().zip(summaries) {
@@ -232,6 +237,7 @@ impl Density {
         let truth = judged.table.take(rows);
         let given = self.given_columns(&options.given);
         let known = truth.without_cells(|name| !given.contains(&name.to_owned()));
+        let known = known.without_unknown_differences();
         let (n, m) = (rows.len(), options.draws);
         let usual = options.sampling(options.covariances.first().copied());
         let steps = options.steps.iter().copied().max().unwrap_or(usual.steps);

@@ -193,6 +193,10 @@ impl Density {
             let remedy = "leave one out at least";
             return Err(Error::config(field, "all columns are given", remedy));
         }
+        if let Some((name, to)) = features.layout().schema().apart_from(columns) {
+            let problem = format!("`{name}` is modelled by its difference to `{to}`, not given");
+            return Err(Error::config(field, problem, format!("give `{to}` too")));
+        }
         let given = features.columns(columns);
         Ok(Some(Asked { features, given, absent: [None, None] }))
     }
@@ -223,7 +227,8 @@ impl Density {
     }
 
     /// Samples of what is missing in the rows of `data`, given what is there: a draw of each row,
-    /// with what is there as it is.
+    /// with what is there as it is. Where missing cells are categories the draw is given that none
+    /// is missing.
     ///
     /// # Errors
     /// [`Error::Config`] if the density is of numbers alone; as [`Density::sample`].
@@ -246,11 +251,21 @@ impl Density {
         let features = self.features().expect("of a table with a schema");
         let data = self.run.data.conform(data.clone())?;
         self.check_context(&data)?;
+        if let Some((name, to, row)) = data.first_unknown_difference() {
+            let problem = format!(
+                "{}: `{name}` is there and `{to}` is not, to which its difference is modelled",
+                data.place(row)
+            );
+            let remedy = format!("give `{to}` too, or empty the cell of `{name}`");
+            return Err(Error::data(data.called(), problem, remedy));
+        }
         let rows: Vec<usize> = (0..data.rows()).collect();
         let seed = Seed(options.seed).derive("dequantise");
-        let known = features.scaled(&data, &rows, &mut Noise::new(seed, 0..rows.len() as u64));
-        let (drawn, clipped) = self.completed(&features, &known, options, watch)?;
-        Ok(self.table_of_samples(data.filled(&drawn), clipped))
+        let mut known = features.scaled(&data, &rows, &mut Noise::new(seed, 0..rows.len() as u64));
+        features.forget_holes(&mut known);
+        let holes = features.holes().collect();
+        let (drawn, clipped) = self.completed(&features, (&known, holes), options, watch)?;
+        Ok(self.table_of_samples(features.layout().filled(&data, &drawn), clipped))
     }
 
     /// Refuses a model of columns given others, for draws of all of them.
@@ -284,12 +299,13 @@ impl Density {
         Ok(())
     }
 
-    /// Rows of which `known` is known, and the rest drawn: first the categories, then the numbers
-    /// that these leave; what was clipped. A context that is missing stays so.
+    /// Rows of which `known` is known, and the rest drawn, given that no category is its code of
+    /// `excluded`: first the categories, then the numbers that these leave; what was clipped. A
+    /// context that is missing stays so.
     pub(super) fn completed(
         &self,
         features: &Features,
-        known: &FeatureRows,
+        (known, excluded): (&FeatureRows, Vec<Option<u32>>),
         options: &SampleOptions,
         watch: &mut dyn Watch,
     ) -> Result<(Dataset, Clipped)> {
@@ -303,7 +319,8 @@ impl Density {
             let rows = start..n.min(start + batch);
             let noise = &mut Noise::new(seed, rows.start as u64..rows.end as u64);
             let known = observed.rows(rows);
-            codes.extend(self.run.categorical().complete(&known, &context.categories, noise));
+            let left_out = &context.categories;
+            codes.extend(self.run.categorical().complete(&known, left_out, &excluded, noise));
         }
         let c = layout.categories.len();
         let role = |i: usize| {

@@ -67,6 +67,18 @@ impl Parts {
         all
     }
 
+    /// Sets the parts of a row whose values of these columns no row of the model's has: the
+    /// categories have probability 0, and nothing has a density given them.
+    fn set_unseen(&mut self, row: usize, names: &[String]) {
+        if let Some([categories, numbers]) = &mut self.categories_and_numbers {
+            (categories[row], numbers[row]) = (f64::NEG_INFINITY, f64::NAN);
+        }
+        for column in &mut self.columns {
+            let value = if names.contains(&column.name) { f64::NEG_INFINITY } else { f64::NAN };
+            (column.given_rest[row], column.from_usual[row]) = (value, value);
+        }
+    }
+
     /// As columns of a table: `log_likelihood_categories` and `log_likelihood_numbers`, and
     /// `NAME_given_rest` of every column.
     pub(super) fn added(&self) -> Vec<AddedColumn> {
@@ -140,7 +152,8 @@ struct FeatureColumn {
     category: Option<usize>,
 }
 
-/// The features of the columns that are not given, in the order of the columns.
+/// The features of the columns that are not given, in the order of the columns, but for those to
+/// which others are differences: without such a column the others are unknown too.
 fn by_column(features: &Features, given: &[String]) -> Vec<FeatureColumn> {
     let layout = features.layout();
     let number = |place: usize| layout.numbers.iter().position(|own| own.column == place);
@@ -151,7 +164,10 @@ fn by_column(features: &Features, given: &[String]) -> Vec<FeatureColumn> {
         has_features.then_some(FeatureColumn { name, number, category })
     };
     let all = layout.schema().columns.iter().map(|column| column.name.clone()).enumerate();
-    all.filter_map(of).filter(|column| !given.contains(&column.name)).collect()
+    let is_lower =
+        |name: &String| layout.schema().differences().any(|(_, difference)| difference.to == *name);
+    let own = |column: &FeatureColumn| !given.contains(&column.name) && !is_lower(&column.name);
+    all.filter_map(of).filter(own).collect()
 }
 
 /// What `mixture` says of the columns of rows, in the model's units.
@@ -242,13 +258,25 @@ impl Density {
             let problem = "the rows of this run are images or latents, which have no columns";
             return Err(Error::config("score.parts", problem, "leave it out: it is for tables"));
         }
-        let data = &self.run.data.conform(data.clone())?;
+        let data = &self.run.data.conform_to_score(data.clone())?;
         assert_eq!(scores.len(), data.rows(), "scores of the rows");
         let Some(asked) = self.asked("score.given", &options.given, options.dequantization)? else {
             return self.parts_of_numbers(data, of, options, watch);
         };
         let features = self.features().expect("of what is asked");
-        let columns = by_column(&features, &self.given_columns(&options.given));
+        let given = self.given_columns(&options.given);
+        let columns = by_column(&features, &given);
+        let lower = features.layout().schema().differences().map(|(_, own)| own.to.as_str());
+        let mut lower: Vec<&str> = lower.filter(|to| !given.iter().any(|own| own == to)).collect();
+        lower.sort_unstable();
+        lower.dedup();
+        if !lower.is_empty() {
+            watch.say(Remark::Note(format!(
+                "no density given the others of {}, to which others are modelled by their \
+                 differences",
+                lower.join(", ")
+            )));
+        }
         let categories_and_numbers = match features.cells().categories.is_empty() {
             true => None,
             false => {
@@ -287,7 +315,10 @@ impl Density {
             }
         }
         let names = columns.into_iter().map(|column| column.name).collect();
-        Ok(Parts { categories_and_numbers, columns: all.parts(names, &means(&usual.scaled)) })
+        let columns = all.parts(names, &means(&usual.scaled));
+        let mut parts = Parts { categories_and_numbers, columns };
+        data.unseen().iter().for_each(|(&row, names)| parts.set_unseen(row, names));
+        Ok(parts)
     }
 
     /// [`Density::parts`] of a table of numbers alone.

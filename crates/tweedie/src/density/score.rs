@@ -26,7 +26,7 @@ use crate::query::{Cells, Condition, Query, Times};
 use crate::run::Run;
 use crate::sample::MOST_STEPS;
 use crate::tensor::to_vec;
-use crate::watch::{Silent, Watch};
+use crate::watch::{Remark, Silent, Watch};
 use crate::{Error, Result};
 pub(super) use batches::{Part, score};
 pub use file::ScoreFile;
@@ -186,6 +186,25 @@ pub(super) fn dequantizer(
     })
 }
 
+/// Gives rows with values that no row of the model's has the log-likelihood −∞, each with a flag,
+/// and says how many they are.
+fn say_unseen(data: &Dataset, estimate: &mut Estimate, watch: &mut dyn Watch) {
+    let Some((&first, columns)) = data.unseen().first_key_value() else { return };
+    let (count, all) = (data.unseen().len(), data.rows());
+    let (place, column) = (data.place(first), &columns[0]);
+    watch.say(Remark::Note(format!(
+        "{count} of {all} rows have values that no row of the run has, and so probability 0 \
+         (first: {place}, `{column}`)"
+    )));
+    estimate.flags.retain(|flag| !data.unseen().contains_key(&flag.row));
+    for (&row, columns) in data.unseen() {
+        (estimate.values[row], estimate.std_errors[row]) = (f64::NEG_INFINITY, 0.0);
+        let reason = format!("no row of the run has this value of `{}`", columns.join("`, `"));
+        estimate.flags.push(Flag { row, reason });
+    }
+    estimate.flags.sort_by_key(|flag| flag.row);
+}
+
 /// Log-likelihoods of rows, nats per row in the data's own units.
 #[derive(Clone, Debug)]
 pub struct Scores {
@@ -280,18 +299,46 @@ impl Density {
         watch: &mut dyn Watch,
     ) -> Result<Scores> {
         options.check()?;
-        let data = &self.run.data.conform(data.clone())?;
+        let data = &self.run.data.conform_to_score(data.clone())?;
+        self.check_given_seen(data, &options.given)?;
         let rows: Vec<usize> = (0..data.rows()).collect();
         let (batch, covariance) = self.ready_to_score(options, watch)?;
         let settings = self.estimation(options, covariance, batch, watch)?;
         let noise = dequantizer(&self.run, options.dequantization, options.start_time)?;
         let asked = self.asked("score.given", &options.given, options.dequantization)?;
+        for sentence in data.unknown_differences() {
+            watch.say(Remark::Note(sentence));
+        }
         let part = Part { table: data, rows: &rows, dequantizer: &*noise, asked: asked.as_ref() };
         let mut estimate = score(self, part, &settings, Seed(options.seed), batch, watch)?;
         if options.dequantization != Dequantization::Uniform {
             estimate.estimator += &format!(", {} dequantisation", options.dequantization.name());
         }
+        say_unseen(data, &mut estimate, watch);
         Ok(Scores { estimate, dim: self.run.data.scaling.dim() })
+    }
+
+    /// Refuses rows of which a given cell has a value that no row of the run has: no distribution
+    /// is given it.
+    fn check_given_seen(&self, data: &Dataset, given: &[String]) -> Result<()> {
+        if data.unseen().is_empty() {
+            return Ok(());
+        }
+        let given = self.given_columns(given);
+        let of_row = |(row, columns): (&usize, &Vec<String>)| {
+            Some((*row, columns.iter().find(|&name| given.contains(name))?.clone()))
+        };
+        match data.unseen().iter().find_map(of_row) {
+            None => Ok(()),
+            Some((row, name)) => {
+                let problem = format!(
+                    "{}: `{name}` is given, and its value is none that is known",
+                    data.place(row)
+                );
+                let remedy = "leave the row out: nothing has a distribution given it";
+                Err(Error::data(data.called(), problem, remedy))
+            }
+        }
     }
 
     /// Checks `options` against this density, and measures what the covariance needs.

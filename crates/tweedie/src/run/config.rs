@@ -41,6 +41,10 @@ pub struct DataConfig {
     /// Columns that are given: the model is one of the others given these, and none of these.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub context: Vec<String>,
+    /// Whether missing cells are categories, which the model knows: a sample has holes as rows
+    /// have, and a likelihood is of which cells are missing, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub missing_indicator: bool,
     /// What the columns of a table are.
     #[serde(skip_serializing_if = "Types::is_auto")]
     pub types: Types,
@@ -59,6 +63,7 @@ impl Default for DataConfig {
             table: TableOptions::default(),
             scaling: ScalingOptions::default(),
             context: Vec::new(),
+            missing_indicator: false,
             types: Types::Auto,
         }
     }

@@ -53,10 +53,40 @@ fn check_context(table: &Dataset, context: &[String]) -> Result<()> {
         let problem = format!("`{name}` is no column that is modelled");
         return bad(problem, format!("name some of {}", names.join(", ")));
     }
+    if let Some((name, to)) = schema.apart_from(context) {
+        let problem = format!("`{name}` is modelled by its difference to `{to}`, not given");
+        return bad(problem, format!("give `{to}` too"));
+    }
     match names.iter().all(|name| context.iter().any(|given| given == name)) {
         true => bad("all columns are given".into(), "leave one out at least".into()),
         false => Ok(()),
     }
+}
+
+/// Makes the missing cells of the columns that have any in these rows categories; whether any has.
+fn indicate(table: &mut Dataset, rows: &[usize]) -> Result<bool> {
+    let option = "data.missing_indicator";
+    let bad = |problem: String, remedy: &str| Err(Error::config(option, problem, remedy));
+    match (table.image(), table.schema()) {
+        (Some(_), _) => return bad("the data are images".into(), "leave it out"),
+        (None, None) => {
+            return bad("the data are numbers alone".into(), "say data.types = mixed");
+        }
+        (None, Some(_)) => (),
+    }
+    let indicated = table.indicate(rows);
+    let schema = table.schema().expect("a table with a schema");
+    let mut differences = schema.differences();
+    if let Some((upper, own)) = differences.find(|(_, own)| indicated.contains(&own.to)) {
+        let (lower, upper) = (&own.to, &upper.name);
+        let problem = format!(
+            "`{lower}` has missing cells, and without it nothing is known of `{upper}`, which is \
+             modelled by its difference to it"
+        );
+        let remedy = format!("leave {lower}<={upper} out of data.table.order");
+        return Err(Error::config(option, problem, remedy));
+    }
+    Ok(!indicated.is_empty())
 }
 
 /// Whether nothing is requested of the maps that the fixed map of pixel levels is not.
@@ -103,10 +133,11 @@ impl Prepared {
             }
             None => {
                 let dequantize = &config.scaling.dequantize;
-                // what is given of a row is a matter of mixed tables
+                // what is given of a row is a matter of mixed tables, and so are missing cells
                 let mixed = Types::Mixed(TypeOptions::default());
-                let types = match (&config.types, config.context.is_empty()) {
-                    (Types::Auto, false) if *dequantize == Dequantize::None => &mixed,
+                let of_mixed = !config.context.is_empty() || config.missing_indicator;
+                let types = match (&config.types, of_mixed) {
+                    (Types::Auto, true) if *dequantize == Dequantize::None => &mixed,
                     (types, _) => types,
                 };
                 Dataset::read_to_train(&config.source, types, &config.table, dequantize)?
@@ -148,6 +179,24 @@ impl Prepared {
             };
             return Err(Error::config("data.table.bounds", problem, remedy));
         }
+        let order = &config.table.order;
+        if !order.is_empty() {
+            let remedy = "leave it out";
+            let problem = match (table.image(), table.schema()) {
+                (Some(_), _) => Some(("the data are images", remedy)),
+                (None, None) => Some(("the data are numbers alone", "say data.types = mixed")),
+                (None, Some(_)) if table.options().order != *order => {
+                    Some(("the table was read without it", "read it with it"))
+                }
+                (None, Some(_)) => None,
+            };
+            if let Some((problem, remedy)) = problem {
+                return Err(Error::config("data.table.order", problem, remedy));
+            }
+        }
+        if let Some(schema) = table.schema() {
+            schema.check_ordered(order)?;
+        }
         check_context(&table, &config.context)?;
         if table.image().is_none() {
             for (option, requested) in
@@ -180,6 +229,11 @@ impl Prepared {
             let remedy = "give more rows or a larger training share";
             return Err(Error::config("data.split", problem, remedy));
         }
+        let mut unindicated = Vec::new();
+        if config.missing_indicator && !indicate(&mut table, &split.train)? {
+            let text = "no training row has a missing cell: data.missing_indicator changes nothing";
+            unindicated.push(text.to_owned());
+        }
         let mut features = None;
         let (scaling, marginals, remarks) = match (table.levels(), table.latents_of()) {
             (Some(_), _) => (Scaling::Pixels(table.dim()), Vec::new(), Vec::new()),
@@ -189,7 +243,7 @@ impl Prepared {
                 let (own, marginals) = Features::fit(&table, &split.train, &config.scaling, seed)?;
                 let scaling = own.scaling().clone();
                 features = Some(own.given(&config.context));
-                (scaling, marginals, Vec::new())
+                (scaling, marginals, [table.unknown_differences(), unindicated].concat())
             }
             _ => {
                 let (scaling, marginals) = Scaling::choose(&table, &split.train, &config.scaling)?;

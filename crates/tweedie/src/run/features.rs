@@ -186,6 +186,23 @@ impl Features {
         }
     }
 
+    /// Takes cells that are missing, of columns whose missing cells are categories, for unknown,
+    /// but for those of the context.
+    pub fn forget_holes(&self, rows: &mut FeatureRows) {
+        let c = self.cells.categories.len();
+        let holes: Vec<Option<u32>> = self.holes().collect();
+        for (i, code) in rows.codes.iter_mut().enumerate() {
+            if holes[i % c] == Some(*code) && !self.context.categories[i % c] {
+                *code = Cells::MISSING;
+            }
+        }
+    }
+
+    /// The code of a missing cell of each category, where it has one.
+    pub fn holes(&self) -> impl Iterator<Item = Option<u32>> + '_ {
+        self.layout.categories.iter().map(|category| category.hole)
+    }
+
     /// What is known of rows, all of it given.
     pub fn observed(&self, rows: &FeatureRows) -> Cells {
         Cells::observed(self.cells.clone(), rows.numbers.clone(), rows.codes.clone())

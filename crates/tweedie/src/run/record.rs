@@ -171,9 +171,26 @@ impl DataRecord {
     /// `data` with this run's columns alone, in their order, and its numbers of classes.
     ///
     /// # Errors
-    /// [`Error::Data`] if rows are of another kind or shape, [`Error::Config`] if a column is
-    /// missing.
-    pub fn conform(&self, mut data: Dataset) -> Result<Dataset> {
+    /// [`Error::Data`] if rows are of another kind or shape, or have values that no row of the run
+    /// has; [`Error::Config`] if a column is missing.
+    pub fn conform(&self, data: Dataset) -> Result<Dataset> {
+        if let Some((&row, names)) = data.unseen().first_key_value() {
+            let problem = format!(
+                "{}: the value of `{}` is none that is known",
+                data.place(row),
+                names.join("`, `")
+            );
+            let remedy = "leave the row out, or score it alone: it has probability 0";
+            return Err(Error::data(data.called(), problem, remedy));
+        }
+        self.conform_to_score(data)
+    }
+
+    /// As [`DataRecord::conform`], of rows that may have values which no row of the run has.
+    ///
+    /// # Errors
+    /// As [`DataRecord::conform`] of the others.
+    pub(crate) fn conform_to_score(&self, mut data: Dataset) -> Result<Dataset> {
         if let Some(schema) = &self.schema {
             return match data.schema() == Some(schema) {
                 true => Ok(data),

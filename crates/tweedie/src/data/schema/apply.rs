@@ -1,6 +1,6 @@
 //! Cells as a schema says what they are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use super::{CategoryOf, ColumnSchema, Kind, Schema, shared};
 use crate::data::collect::some_of;
 use crate::data::column::{Categories, Values};
 use crate::data::dataset::Dataset;
-use crate::data::options::{Missing, TableOptions};
+use crate::data::options::{Missing, TableOptions, Unseen};
+use crate::data::order::first_out_of_order;
 use crate::data::place::FileRows;
 use crate::data::raw::{Holds, RawColumn, RawReader, RawTable};
 use crate::data::times::{TimeFormat, format_of_typed};
@@ -31,8 +32,8 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`RawTable::read`] and [`Schema::infer`]; and [`Error::Config`] for
-    /// [`TableOptions::bounds`] that are none of the table, [`Error::Data`] for a cell outside of
-    /// them.
+    /// [`TableOptions::bounds`] and [`TableOptions::order`] that are none of the table,
+    /// [`Error::Data`] for a cell outside of them.
     pub fn read_as_it_comes(
         path: impl AsRef<Path>,
         types: &TypeOptions,
@@ -41,7 +42,10 @@ impl Dataset {
         let table = RawTable::read(path, options)?;
         let mut schema = Schema::infer(&table, types)?;
         schema.bound(&options.bounds)?;
-        Dataset::of_raw(table, &schema)?.without_combinations()
+        schema.order(&options.order)?;
+        let data = Dataset::of_raw(table, &schema)?.with_differences().without_combinations()?;
+        data.schema().expect("it was read as it comes").check_ordered(&options.order)?;
+        Ok(data)
     }
 
     /// Reads another table by a schema, as that of the table that a model was trained on: its
@@ -50,8 +54,8 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`RawTable::read`]; and [`Error::Data`] for a column that is not there, a category that
-    /// the schema does not have, another value of a constant, a number outside of its bounds, and a
-    /// cell of another kind.
+    /// the schema does not have, another value of a constant, a number outside of its bounds or
+    /// order, and a cell of another kind.
     pub fn read_with_schema(
         path: impl AsRef<Path>,
         schema: &Schema,
@@ -96,21 +100,29 @@ impl Dataset {
             let remedy = "give a table with these columns, by name, in any order";
             return Err(Error::data(table.called(), problem, remedy));
         }
-        let mut columns = Vec::new();
+        let (mut columns, mut unseen) = (Vec::new(), BTreeMap::<usize, Vec<String>>::new());
         for column in schema.kept() {
             // each is dropped as soon as it is done: two tables in memory are one too many
             let values = match raws.remove(&column.name) {
-                Some(raw) => Applied { table: &table, raw: &raw, column }.values()?,
+                Some(raw) => {
+                    let mut rows = Vec::new();
+                    let values = Applied { table: &table, raw: &raw, column }.values(&mut rows)?;
+                    let name = || column.name.clone();
+                    rows.into_iter().for_each(|row| unseen.entry(row).or_default().push(name()));
+                    values
+                }
                 None => column.absent(table.rows),
             };
             columns.push((column.name.clone(), values));
         }
+        check_order(&table, schema, &columns)?;
         let mut data = Dataset {
             source: table.source,
             notes: table.notes,
             found: table.found,
             layout: table.layout,
             schema: Some(Arc::new(schema.clone())),
+            unseen,
             ..Dataset::of_file(columns)
         };
         match table.options.missing {
@@ -149,12 +161,20 @@ impl Dataset {
         Ok(self)
     }
 
+    /// Whether a cell of the file is missing, which one is not whose value is unseen.
+    fn is_hole(&self, row: usize, (name, values): &(String, Values)) -> bool {
+        let is_unseen = || self.unseen.get(&row).is_some_and(|names| names.contains(name));
+        values.get(row).is_nan() && !is_unseen()
+    }
+
     /// Refuses missing cells.
     fn check_without_holes(&self) -> Result<()> {
-        let holes: Vec<&(String, Values)> =
-            self.table().iter().filter(|(_, values)| values.holes() > 0).collect();
-        let Some((_, first)) = holes.first() else { return Ok(()) };
-        let row = (0..first.len()).find(|&row| first.get(row).is_nan()).unwrap_or_default();
+        let has_holes = |column: &&(String, Values)| {
+            column.1.holes() > 0 && (0..self.rows()).any(|row| self.is_hole(row, column))
+        };
+        let holes: Vec<&(String, Values)> = self.table().iter().filter(has_holes).collect();
+        let Some(first) = holes.first() else { return Ok(()) };
+        let row = (0..self.rows()).find(|&row| self.is_hole(row, first)).unwrap_or_default();
         let problem = format!(
             "has missing cells, in {} (first: row {})",
             some_of(holes.iter().map(|(name, _)| name.as_str()), 6),
@@ -166,8 +186,7 @@ impl Dataset {
 
     /// Leaves out and counts the rows with missing cells.
     fn drop_rows_with_holes(&mut self) -> Result<()> {
-        let complete =
-            |row: &usize| self.table().iter().all(|(_, values)| !values.get(*row).is_nan());
+        let complete = |row: &usize| self.table().iter().all(|own| !self.is_hole(*row, own));
         let (kept, dropped): (Vec<usize>, Vec<usize>) =
             (0..self.rows()).partition(|row| complete(row));
         if kept.is_empty() {
@@ -182,6 +201,25 @@ impl Dataset {
         }
         Ok(())
     }
+}
+
+/// Refuses a row in which a column is less than one that it is never less than.
+fn check_order(table: &RawTable, schema: &Schema, columns: &[(String, Values)]) -> Result<()> {
+    let values = |name: &str| columns.iter().find(|(own, _)| own == name).map(|(_, v)| v);
+    for (column, difference) in schema.differences() {
+        let (Some(lower), Some(upper)) = (values(&difference.to), values(&column.name)) else {
+            continue;
+        };
+        let Some(row) = first_out_of_order(lower, upper) else { continue };
+        let to = schema.column(&difference.to).expect("a column of the schema");
+        let [found, least] =
+            [column.value_in_words(upper.get(row)), to.value_in_words(lower.get(row))];
+        let problem =
+            format!("found {found}, expected a value of at least {least}, that of `{}`", to.name);
+        let remedy = "correct a cell, empty it, or leave the row out";
+        return Err(Error::data_at(table.place(row, &column.name), problem, remedy));
+    }
+    Ok(())
 }
 
 impl ColumnSchema {
@@ -207,7 +245,9 @@ struct Applied<'a> {
 }
 
 impl Applied<'_> {
-    fn values(&self) -> Result<Values> {
+    /// The values, and in `unseen` the rows whose values the column does not have, where these are
+    /// no error.
+    fn values(&self, unseen: &mut Vec<usize>) -> Result<Values> {
         match &self.column.kind {
             Kind::Number { written, .. } => {
                 let numbers = self.numbers()?;
@@ -219,13 +259,13 @@ impl Applied<'_> {
                     false => Values::Double(numbers),
                 })
             }
-            Kind::Category { names, of } => self.categories(names, *of),
+            Kind::Category { names, of } => self.categories(names, *of, unseen),
             Kind::Time { format, .. } => {
                 let times = self.times(format)?;
                 self.check_bounds(&times)?;
                 Ok(Values::Double(times))
             }
-            Kind::Constant { text } => self.constant(text),
+            Kind::Constant { text } => self.constant(text, unseen),
             Kind::LeftOut { .. } => unreachable!("columns that are left out have no values"),
         }
     }
@@ -251,7 +291,12 @@ impl Applied<'_> {
         (0..self.table.rows).map(number).collect()
     }
 
-    fn categories(&self, names: &[String], of: CategoryOf) -> Result<Values> {
+    fn categories(
+        &self,
+        names: &[String],
+        of: CategoryOf,
+        unseen: &mut Vec<usize>,
+    ) -> Result<Values> {
         if !self.raw.texts.are_kept() {
             let found = format!("{} different texts", self.raw.texts.distinct());
             return Err(self.wrong_column(&found, "categories"));
@@ -276,18 +321,23 @@ impl Applied<'_> {
         let times = self.typed_times();
         let mut places: HashMap<u64, Option<u32>> = HashMap::new();
         let code = |row: usize| {
-            if let Some(text) = self.raw.code(row) {
-                return texts[text].ok_or_else(|| self.unseen(row, names, times.as_ref()));
-            }
             let value = self.raw.number(row);
-            if value.is_nan() {
-                return Ok(Categories::MISSING);
+            let found = match self.raw.code(row) {
+                Some(text) => texts[text],
+                None if value.is_nan() => return Ok(Categories::MISSING),
+                None => *places.entry((value + 0.0).to_bits()).or_insert_with(|| {
+                    let text = self.raw.text(row, times.as_ref()).unwrap_or_default();
+                    place(&text).or_else(|| place(&format!("{value}")))
+                }),
+            };
+            match found {
+                Some(code) => Ok(code),
+                None if self.table.options.unseen == Some(Unseen::Impossible) => {
+                    unseen.push(row);
+                    Ok(Categories::MISSING)
+                }
+                None => Err(self.unseen(row, names, times.as_ref())),
             }
-            let found = places.entry((value + 0.0).to_bits()).or_insert_with(|| {
-                let text = self.raw.text(row, times.as_ref()).unwrap_or_default();
-                place(&text).or_else(|| place(&format!("{value}")))
-            });
-            found.ok_or_else(|| self.unseen(row, names, times.as_ref()))
         };
         let codes = (0..self.table.rows).map(code).collect::<Result<_>>()?;
         Ok(Values::Category(Categories { names: shared(names), codes }))
@@ -319,7 +369,7 @@ impl Applied<'_> {
         (0..self.table.rows).map(time).collect()
     }
 
-    fn constant(&self, text: &str) -> Result<Values> {
+    fn constant(&self, text: &str, unseen: &mut Vec<usize>) -> Result<Values> {
         let times = self.typed_times();
         let number = |text: &str| text.parse::<f64>().ok();
         let mut codes = Vec::with_capacity(self.table.rows);
@@ -333,10 +383,14 @@ impl Applied<'_> {
                 {
                     0
                 }
+                Some(_) if self.table.options.unseen == Some(Unseen::Impossible) => {
+                    unseen.push(row);
+                    Categories::MISSING
+                }
                 Some(_) => {
                     let expected = format!("{text:?} as in all rows that the schema is of");
                     let remedy = "leave the column out of the table, or correct the cell";
-                    return Err(self.wrong(row, &expected, remedy));
+                    return Err(self.wrong(row, &expected, &self.or_impossible(remedy)));
                 }
             });
         }
@@ -376,8 +430,16 @@ impl Applied<'_> {
         let listed = some_of(names.iter().map(String::as_str), LISTED);
         let problem =
             format!("found {found}, which is none of the values that are known: {listed}");
-        let remedy = "correct the cell, empty it, or leave the row out";
+        let remedy = self.or_impossible("correct the cell, empty it, or leave the row out");
         Error::data_at(self.table.place(row, &self.column.name), problem, remedy)
+    }
+
+    /// A remedy, and the option that gives such rows the probability 0 where there is one.
+    fn or_impossible(&self, remedy: &str) -> String {
+        match self.table.options.unseen {
+            None => remedy.into(),
+            Some(_) => format!("{remedy}, or give score.unseen = impossible"),
+        }
     }
 
     fn wrong_column(&self, found: &str, expected: &str) -> Error {

@@ -55,7 +55,7 @@ impl Schema {
             let kind = Column { table, column }.kind(types.of(&column.name))?;
             let present = column.count_of_numbers() + column.count_of_texts();
             let (name, holes) = (column.name.clone(), table.rows - present);
-            Ok(ColumnSchema { name, kind, holes, bounds: [None, None] })
+            Ok(ColumnSchema::new(name, kind, holes))
         };
         let columns = table.columns.iter().map(column).collect::<Result<_>>()?;
         let schema = Schema { columns, rows: table.rows };

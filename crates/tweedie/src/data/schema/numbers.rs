@@ -185,6 +185,21 @@ fn shift([low, high]: [f64; 2], decimals: u32) -> f64 {
     if rounded.is_finite() && decimals <= FIXED { rounded } else { middle }
 }
 
+/// What is subtracted from numbers of this range with this fixed number of decimals, if any, before
+/// single precision.
+pub(in crate::data) fn shift_of(range: [f64; 2], decimals: Option<u32>) -> f64 {
+    shift(range, decimals.unwrap_or(u32::MAX))
+}
+
+/// The atoms of numbers, increasing, each with its rows.
+pub(in crate::data) fn atoms_of(
+    values: impl Iterator<Item = f64>,
+    on_grid: bool,
+) -> Vec<(f64, usize)> {
+    let counts = Counts::of(values);
+    counts.atoms(on_grid).into_iter().map(|place| counts.0[place]).collect()
+}
+
 /// The grid of numbers.
 #[derive(Debug, Clone, Copy)]
 struct Gridded {

@@ -88,8 +88,12 @@ impl ColumnSchema {
             [None, Some(high)] => parts.push(format!("at most {high}")),
             [Some(low), Some(high)] => parts.push(format!("within {low}…{high}")),
         }
+        if let Some(difference) = &self.difference {
+            parts.push(format!("never less than {}", short(&difference.to, NAME)));
+        }
         if self.holes > 0 {
-            parts.push(format!("{} missing", percent(self.holes, rows)));
+            let what = if self.indicated { "missing, a category" } else { "missing" };
+            parts.push(format!("{} {what}", percent(self.holes, rows)));
         }
         parts.join(", ")
     }
