@@ -49,6 +49,9 @@ pub fn lines(facts: &Facts) -> Vec<(String, String)> {
     }
     line("objective", config.objective.describe());
     line("network", config.model.network.describe());
+    if !config.categories.is_base() {
+        line("categories", config.categories.describe());
+    }
     line("covariance head", config.model.head.as_ref().map_or("none".into(), head));
     line("process", config.schedule.name().into());
     line("data", source(data));

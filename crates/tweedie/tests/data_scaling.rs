@@ -211,15 +211,21 @@ fn auto_gaussianizes_uneven_levels() {
     assert!(!even.uneven && even.marginals == Marginals::Standardize, "{even:?}");
 }
 
-/// A normal column cut off at 1.2 deviations below its mean is gaussianised although it gains less
-/// than .2 nats, so that samples end where it does.
+/// A normal column of whole numbers that is cut off at .8 deviations below its mean is gaussianised
+/// although it gains less than .2 nats, so that samples end where it does; one of real numbers is
+/// not.
 #[test]
 fn auto_gaussianizes_what_is_cut_off() {
-    let cut = choice(ColumnKind::Float, 4000, |i| {
-        // ranks above the cut's share, 11.5 %
-        normal(460 + i * 3540 / 4000, 4000)
-    });
+    let of = |kind, unit: f64| {
+        choice(kind, 4000, |i| {
+            // ranks above the cut's share, 21.2 %
+            (unit * normal(848 + i * 3152 / 4000, 4000)).round()
+        })
+    };
+    let cut = of(ColumnKind::Integer, 12.0);
     assert!(cut.cut_off && cut.marginals == Marginals::Gaussianize, "{cut:?}");
+    let float = of(ColumnKind::Float, 1e5);
+    assert!(!float.cut_off && float.marginals == Marginals::Standardize, "{float:?}");
     assert!(cut.gain.is_some_and(|gain| gain < 0.2), "{cut:?}");
     assert!(cut.reason().ends_with("cut off at an end"), "{}", cut.reason());
 }

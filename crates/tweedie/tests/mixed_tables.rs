@@ -2,18 +2,19 @@
 
 use std::path::Path;
 
+use tweedie::Error;
 use tweedie::data::{
     Dataset, Marginals, Missing, Purpose, RawColumn, RawTable, TableOptions, TypeOptions, Unseen,
 };
 use tweedie::density::{
     AnomalyTest, Calibration, Density, EvaluateOptions, Fill, FillOptions, FitOptions, Line,
-    Metric, PartsOf, SampleOptions, ScoreOptions,
+    Metric, PartsOf, SampleOptions, ScoreOptions, WatchFit,
 };
 use tweedie::likelihood::Estimator;
 use tweedie::model::Base;
 use tweedie::noise::{Noise, Seed};
 use tweedie::tensor::to_vec;
-use tweedie::watch::Silent;
+use tweedie::watch::{Silent, Watch};
 
 /// Rows of an age, a city that goes with it, an income that most do not have, a day, and a column
 /// that is the same everywhere; cells are missing here and there.
@@ -42,6 +43,7 @@ fn options(path: &Path) -> FitOptions {
         .set("data.source", path.display().to_string())
         .set("data.types", toml::Table::new())
         .set("base.components", vec![1, 2, 4])
+        .set("categories.model", "base")
         .set("model.network.width", 8)
         .set("train.iterations", 2)
 }
@@ -243,6 +245,90 @@ fn a_table_as_it_comes() {
         assert!(kept, "{a}\n{b}");
     }
 }
+
+/// Of categories that are equal the base takes one for independent of the other; a network learns
+/// that they are, in a part of the same training, is kept with the run and interrupted with it.
+#[test]
+fn a_network_learns_the_categories() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("equal.csv");
+    let mut text = String::from("a,b,x\n");
+    let noise = Noise::new(Seed(1), 0..400).uniform(2);
+    for (i, u) in noise.chunks_exact(2).enumerate() {
+        let name = ["red", "green", "blue"][(3.0 * u[0]) as usize];
+        text += &format!("{name},{name},{:.4}\n", u[1] + (i % 2) as f64);
+    }
+    std::fs::write(&path, text).unwrap();
+    let config = options(&path)
+        .set("base.components", vec![1])
+        .set("categories.model", "network")
+        .set("categories.width", 16)
+        .set("categories.batch_size", 64)
+        .set("categories.learning_rate", 0.01)
+        .set("train.iterations", 300)
+        .set("train.batch_size", 4)
+        .set("objective.transitions", 1);
+    let out = dir.path().join("run");
+    let fit = FitOptions { out: Some(out.clone()), ..config.clone() };
+    let stopping = &mut StopAt { after: 2, done: 0 };
+    let stopped = Density::fit_source(&fit, stopping).map(drop).unwrap_err();
+    assert!(matches!(stopped, Error::Interrupted(_)), "{stopped}");
+    let early = Density::load(&out).unwrap();
+    let resumed = FitOptions { out: Some(out.clone()), resume: true, ..FitOptions::default() };
+    let density = Density::fit_source(&resumed, &mut Silent).unwrap();
+    let rows = density.read(&path).unwrap();
+    let score = |density: &Density| {
+        let options = ScoreOptions { estimator: Estimator::Bound, draws: 1, ..Default::default() };
+        density.log_prob(&rows, &options).unwrap()
+    };
+    let base = density.parts(
+        &rows,
+        score(&density).values(),
+        Some(PartsOf::Base),
+        &ScoreOptions { estimator: Estimator::Bound, draws: 1, ..ScoreOptions::default() },
+        &mut Silent,
+    );
+    let [categories, _] = base.unwrap().categories_and_numbers.unwrap();
+    let mean = categories.iter().sum::<f64>() / categories.len() as f64;
+    assert!((mean + 3f64.ln()).abs() < 0.05, "ln p of both is nearly −ln 3: {mean}");
+    assert!(score(&early).mean() < score(&density).mean() - 0.5, "stopped before it was learned");
+
+    // the same bits as of a training that nothing interrupts, and in the file
+    let whole = Density::fit_source(&config, &mut Silent).unwrap();
+    assert_eq!(score(&whole).values(), score(&density).values());
+    let loaded = Density::load(&out).unwrap();
+    assert_eq!(score(&loaded).values(), score(&density).values());
+    // samples have equal categories, and a given one decides the other
+    let sampling = SampleOptions { steps: 3, ..SampleOptions::default() };
+    let drawn = density.sample(200, &sampling).unwrap().table.unwrap();
+    let samples = dir.path().join("samples.csv");
+    drawn.write(&samples).unwrap();
+    let text = std::fs::read_to_string(&samples).unwrap();
+    let cells = text.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+    assert!(cells.filter(|cells| cells[0] == cells[1]).count() > 190, "{text}");
+
+    std::fs::remove_file(out.join("categories.safetensors")).unwrap();
+    let missing = Density::load(&out).map(drop).unwrap_err().to_string();
+    assert!(missing.contains("categories.safetensors") && !missing.contains('\n'), "{missing}");
+}
+
+/// Stops after so many units of a piece of work, of which none are done yet.
+struct StopAt {
+    after: u64,
+    done: u64,
+}
+
+impl Watch for StopAt {
+    fn progress(&mut self, done: u64, _of: u64) {
+        self.done = done;
+    }
+
+    fn stop(&self) -> bool {
+        self.done >= self.after
+    }
+}
+
+impl WatchFit for StopAt {}
 
 /// What such a density does not do, and rows that are not its own, are refused in words.
 #[test]

@@ -76,6 +76,16 @@ impl CategoriesConfig {
         self.model == CategoryModel::Base
     }
 
+    /// What it is, in words.
+    pub fn describe(&self) -> String {
+        match self.model {
+            CategoryModel::Base => "the base's".into(),
+            CategoryModel::Network => {
+                format!("perceptron, {} blocks of {} units, and the base", self.depth, self.width)
+            }
+        }
+    }
+
     /// Checks every field.
     ///
     /// # Errors

@@ -290,7 +290,13 @@ impl Fit<'_> {
         distance.map_or(Ok(()), |distance| distance.check(&model))?;
         let seed = Seed(config.seed);
         let judge = prepared.judge(&config.train, seed);
-        let trainer = Trainer { config: config.train.clone() };
+        let mut train = config.train.clone();
+        if record.features().is_some_and(|features| features.layout().numbers.is_empty()) {
+            let text = "no column is a number: the categories are all there is to train";
+            watch.say(Remark::Progress(text.into()));
+            train.iterations = 1;
+        }
+        let trainer = Trainer { config: train };
         // of the whole configuration: what follows the data may change it
         let objective = config.objective.build()?;
         let rows = prepared.training();

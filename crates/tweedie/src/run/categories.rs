@@ -80,7 +80,8 @@ impl RunDir {
         let (rows, held_out) = (&rows, &held_out);
         let fit =
             Fit { base: mixture(model), network: &network, rows, held_out, context: &context };
-        let training = config.categories.training(&config.train, seconds);
+        // what an earlier part of it took is among the seconds of the training
+        let training = config.categories.training(&config.train, seconds - state.seconds);
         let before = state.seconds;
         watch.begin("categories", training.iterations);
         let hooks = &mut Report(watch, training.iterations);

@@ -28,9 +28,11 @@ const LEFT_OUT: f64 = 0.1;
 /// Levels are uneven if their own frequencies say so many nats more per row than the mean of theirs
 /// and their neighbours', as of hours of work, of which most end in 0 or 5.
 const UNEVEN: f64 = 0.2;
-/// An end of the range cuts a column off if a normal distribution with the column's moments has at
-/// least this share beyond it.
+/// An end of the range cuts a column on a grid off if a normal distribution with the column's
+/// moments has at least this share beyond it, and as large a share of the values as of the range
+/// lies within a twentieth of the range from it.
 const CUT_OFF: f64 = 0.04;
+const TWENTIETH: f64 = 0.05;
 /// The most nats that a row adds or takes where maps are compared: beyond a map's own rows
 /// only its slope there would decide.
 const MOST_OF_A_ROW: f64 = 50.0;
@@ -70,7 +72,8 @@ pub struct MarginalChoice {
     /// frequencies say at least .2 nats more per row than those of three neighbours together.
     #[serde(default)]
     pub uneven: bool,
-    /// Whether a normal distribution with the column's moments has at least 4 % beyond an end of it.
+    /// Whether the column is on a grid, a normal distribution with its moments has at least 4 %
+    /// beyond an end of it, and at least 5 % of its values are within 5 % of its range from there.
     #[serde(default)]
     pub cut_off: bool,
 }
@@ -103,8 +106,8 @@ choices! {
     pub enum Marginals = Auto {
         /// Per column: [`Marginals::Gaussianize`] where the column has a long tail or an edge, or
         /// leaves out levels of its grid or has them unevenly, and gaussianising is worth at least
-        /// [`LEAST_GAIN`], of a column with an edge at both ends half of it, of one that an end of
-        /// its range cuts off a quarter of it, on training rows that it was not fitted on;
+        /// [`LEAST_GAIN`], of a column with an edge at both ends half of it, of one on a grid
+        /// that an end of its range cuts off a quarter of it, on training rows that it was not fitted on;
         /// [`Marginals::Standardize`] elsewhere.
         ///
         /// A column of several peaks gains by itself too; without tail or edge they are left to the
@@ -188,7 +191,11 @@ pub(super) fn compared(
         let all = (edges.len() - 1) as f64;
         all - levels.len() as f64 >= LEFT_OUT * all
     });
-    let cut_off = beyond(low).max(beyond(high)) >= CUT_OFF;
+    let near = TWENTIETH * (high - low);
+    let near_low = sorted.partition_point(|v| *v <= low + near);
+    let near_high = n - sorted.partition_point(|v| *v < high - near);
+    let ends_at = |end, near: usize| beyond(end) >= CUT_OFF && near as f64 >= TWENTIETH * n as f64;
+    let cut_off = grid.is_some() && (ends_at(low, near_low) || ends_at(high, near_high));
     let shaped = long_tail || edge || left_out || both_edges || uneven || cut_off;
     // without a spline samples lie beyond an end
     let least = match (both_edges, cut_off) {

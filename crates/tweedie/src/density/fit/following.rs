@@ -89,7 +89,6 @@ fn of_rows(layer: &mut Layer, rows: usize) {
         .set("train.learning_rate", 5e-3)
         .set("train.beta2", 0.99)
         .set("train.batch_size", 128)
-        .set("train.clip", 20.0)
         .set("train.validate_every", 1000);
 }
 
@@ -106,12 +105,20 @@ fn adapts(objective: &ObjectiveConfig) -> bool {
     )
 }
 
-/// The network for categories of so many training rows: the fewer, the more it is regularised.
-fn of_categories(layer: &mut Layer, rows: usize) {
-    let rows = (rows as f64).max(1.0);
+/// The network for the categories of rows of so many numbers and categories: the fewer rows, the
+/// more it is regularised, and it has their share of the time.
+fn of_categories(layer: &mut Layer, (numbers, categories): (usize, usize), rows: usize) {
+    if categories == 0 {
+        return;
+    }
+    let share = match numbers {
+        0 => 0.95,
+        numbers => (categories as f64 / (numbers + categories) as f64).clamp(0.1, 0.6),
+    };
     layer
         .set("categories.model", CategoryModel::Network.to_string())
-        .set("categories.dropout", (3000.0 / rows).clamp(0.05, 0.3));
+        .set("categories.dropout", (3000.0 / (rows as f64).max(1.0)).clamp(0.05, 0.3))
+        .set("categories.time_share", share);
 }
 
 /// What follows the data. Times of images are uniform in `t`, as DDPM and the Likelihood Matching
@@ -129,16 +136,17 @@ pub(super) fn of_data(config: &RunConfig, record: &DataRecord, options: &FitOpti
         if let Some(features) = record.features() {
             let categories = features.cells().categories.iter().map(|&n| (n as i64).into());
             layer.set("model.network.categories", categories.collect::<Vec<toml::Value>>());
-            if !features.cells().categories.is_empty() {
-                of_categories(&mut layer, record.rows[0]);
-            }
+            of_categories(&mut layer, features.layout().sizes(), record.rows[0]);
         } else {
             layer.set("base.kind", base_of_rows(record).to_string());
         }
         if config.model.prediction == Prediction::Correction {
             of_rows(&mut layer, record.rows[0]);
             if adapts(&config.objective) {
-                layer.set("objective.kind", "lm").set("objective.adaptive", true);
+                layer
+                    .set("objective.kind", "lm")
+                    .set("objective.adaptive", true)
+                    .set("train.clip", 20.0);
             }
         }
         return layer;
