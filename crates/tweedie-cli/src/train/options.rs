@@ -251,10 +251,10 @@ pub const FLAGS: &[Flag] = &[
     flag(MODEL, "depth", "model.network.depth", "L", Count,
         "Residual blocks, for tables [default: 3]"),
     flag(MODEL, "categories", "categories.model", "", Names(values::<CategoryModel>),
-        "The distribution of a mixed table's categories: the base's, or a network's, which corrects \
-        it in any order of the columns and is trained first (--set categories.iterations=N, \
-        categories.width, categories.depth, categories.dropout, categories.time_share) [default: \
-        network]"),
+        "The distribution of a mixed table's categories: the base's, or with it, as much as \
+        validation rows say, that of a network for any order of the columns, which is trained first \
+        (--set categories.iterations=N, categories.width, categories.depth, categories.dropout, \
+        categories.time_share) [default: network]"),
     flag(MODEL, "separate", "model.network.head_trunk", "", Switch,
         "A network of its own for the covariance, as in the paper [default: for tables; for images \
         a head on the score's network]")

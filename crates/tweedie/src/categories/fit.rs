@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Categorical, CategoryNetwork, network};
+use super::{Categorical, CategoryModel, CategoryNetwork, network};
 use crate::Result;
 use crate::likelihood::mean_and_error;
 use crate::mixture::MixedMixture;
@@ -41,7 +41,7 @@ impl Fit<'_> {
     /// beside the base; where there is no such row they are the moving average, and it counts alone.
     ///
     /// # Errors
-    /// [`Error::Config`] if an option cannot be or there is no row; [`Error::Diverged`].
+    /// [`crate::Error::Config`] if an option cannot be or there is no row; [`crate::Error::Diverged`].
     pub fn fit(&self, config: &TrainConfig, seed: Seed) -> Result<()> {
         let state = &mut State::of(self.network.parameters());
         self.train(config, seed, state, &mut Silent, &mut |_| Ok(())).map(drop)
@@ -68,12 +68,13 @@ impl Fit<'_> {
     }
 
     /// Mean and standard error over the held-out rows of `ln p` of their categories given the
-    /// context, nats per row; `None` where there is no row.
-    pub fn held_out_log_density(&self) -> Option<(f64, f64)> {
+    /// context, by the base alone or with the network, nats per row; `None` where there is no row.
+    pub fn held_out_log_density(&self, model: CategoryModel) -> Option<(f64, f64)> {
         if self.held_out.is_empty() {
             return None;
         }
-        let categories = Categorical::new(self.base, Some(self.network));
+        let network = (model == CategoryModel::Network).then_some(self.network);
+        let categories = Categorical::new(self.base, network);
         let given = self.held_out.only(self.context);
         Some(mean_and_error(&categories.log_density(&given, self.held_out.codes())))
     }

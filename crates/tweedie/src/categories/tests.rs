@@ -132,10 +132,10 @@ fn a_network_learns_what_the_base_does_not_know() {
     let network = config.init(base.layout(), Device::Cpu, Seed(0)).unwrap();
     let fit =
         Fit { base: &base, network: &network, rows: &rows, held_out: &held_out, context: &context };
-    let (before, _) = fit.held_out_log_density().unwrap();
+    let (before, _) = fit.held_out_log_density(CategoryModel::Network).unwrap();
     assert!((before + 2.0 * 2f64.ln()).abs() < 1e-12, "{before}");
     fit.fit(&config.training(&TrainConfig::default(), 0.0), Seed(1)).unwrap();
-    let (after, _) = fit.held_out_log_density().unwrap();
+    let (after, _) = fit.held_out_log_density(CategoryModel::Network).unwrap();
     assert!((after + 2f64.ln()).abs() < 0.02, "{after}");
     let given = Cells::observed(layout, vec![0.7], vec![1, NONE]);
     let second = Categorical::new(&base, Some(&network)).log_density(&given, &[1, 1])[0];

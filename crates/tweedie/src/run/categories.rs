@@ -4,7 +4,7 @@ use tch::Device;
 
 use super::{DataRecord, Prepared, Run, RunConfig, RunDir, checkpoint};
 use crate::Result;
-use crate::categories::{Categorical, CategoryNetwork, Fit};
+use crate::categories::{Categorical, CategoryModel, CategoryNetwork, Fit};
 use crate::mixture::MixedMixture;
 use crate::model::{Base, Model};
 use crate::noise::Seed;
@@ -89,18 +89,15 @@ impl RunDir {
         let reason = fit.train(&training, seed, &mut state, hooks, &mut save);
         watch.end();
         let reason = reason?;
-        let found = fit.held_out_log_density();
-        let of_base = Categorical::new(fit.base, None);
-        let given = held_out.only(&context);
-        let of_base = of_base.log_density(&given, held_out.codes()).iter().sum::<f64>()
-            / held_out.len().max(1) as f64;
         self.write_categories(&network)?;
         let took = state.seconds - before;
         if reason == StopReason::Stopped {
             return Ok((false, took));
         }
         self.remove(STATE)?;
-        if let Some((mean, error)) = found {
+        let [found, of_base] = [CategoryModel::Network, CategoryModel::Base]
+            .map(|model| fit.held_out_log_density(model));
+        if let Some(((mean, error), (of_base, _))) = found.zip(of_base) {
             watch.say(Remark::Progress(format!(
                 "categories: ln p of {} validation rows {mean:.4} ± {error:.4} nats, {of_base:.4} \
                  by the base; {} steps in {:.0} s",
