@@ -18,7 +18,7 @@ use crate::{Error, Result};
 
 /// The path of the option, for messages.
 pub(super) const ORDER: &str = "data.table.order";
-/// The most steps of a grid that single precision tells apart with noise within each.
+/// The most steps of a grid that single precision distinguishes with noise within each.
 const GRID_STEPS: f64 = (1 << 21) as f64;
 /// The share of a step by which a difference may miss its grid by rounding.
 const OF_A_STEP: f64 = 1e-6;
@@ -81,8 +81,8 @@ pub struct Difference {
     pub atoms: Vec<f64>,
     /// The rows of each atom.
     pub atom_rows: Vec<usize>,
-    /// What is subtracted before single precision, which would otherwise not tell the differences
-    /// apart; 0 wherever it does.
+    /// What is subtracted before single precision, which would otherwise not distinguish the
+    /// differences; 0 wherever it does.
     pub shift: f64,
 }
 
