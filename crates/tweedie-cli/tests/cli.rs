@@ -593,7 +593,8 @@ fn heads_start_where_asked() {
         "{config}"
     );
     let kept = Path::new(&run).join("head-start.json");
-    let scored = ["score", &run, &data, "--steps", "5", "--quiet"];
+    // all digits
+    let scored = ["score", &run, &data, "--steps", "5", "--quiet", "--json"];
     let before = succeed(&scored);
     succeed(&["train", "--out", &run, "--resume", "--iterations", "30", "--quiet"]);
     assert_ne!(succeed(&scored), before);
