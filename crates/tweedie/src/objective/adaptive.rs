@@ -30,8 +30,9 @@ const PARTS: usize = 24;
 const MEASURED: i64 = 64;
 /// How much of a mean of gains is that of the last batch.
 const NEWEST: f32 = 0.01;
-/// The share of times that are uniform in the clock.
-const UNIFORM: f32 = 0.1;
+/// What every part counts beside its gain, for each number of a row: gains that are no more than
+/// noise leave times uniform in the clock.
+const FLOOR: f64 = 0.005;
 
 /// What the network gains on its base, `E‖ε − ε̂_b‖² − E‖ε − ε̂‖²`, in each part of the clock: moving
 /// means. In f32, as a checkpoint has them.
@@ -48,16 +49,12 @@ struct Drawn {
 }
 
 impl Gains {
-    /// The probability of each part: in proportion to its gain, a tenth of it uniform; uniform as
-    /// long as there is no gain.
-    fn probabilities(&self) -> [f64; PARTS] {
-        let gains = self.0.map(|gain| gain.max(0.0));
-        let total: f32 = gains.iter().sum();
-        let uniform = 1.0 / PARTS as f32;
-        gains.map(|gain| match total > 0.0 {
-            true => f64::from((1.0 - UNIFORM) * gain / total + UNIFORM * uniform),
-            false => f64::from(uniform),
-        })
+    /// The probability of each part for rows of `dim` numbers: in proportion to its gain and a
+    /// floor.
+    fn probabilities(&self, dim: i64) -> [f64; PARTS] {
+        let masses = self.0.map(|gain| f64::from(gain.max(0.0)) + FLOOR * dim as f64);
+        let total: f64 = masses.iter().sum();
+        masses.map(|mass| mass / total)
     }
 
     /// What lies at the share `u` of all mass.
@@ -125,8 +122,9 @@ impl AdaptiveLikelihoodMatching {
 
 impl Objective for AdaptiveLikelihoodMatching {
     fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor {
-        let (schedule, n) = (model.space().schedule(), self.lm.transitions);
-        let probabilities = self.gains.borrow().probabilities();
+        let (space, n) = (model.space(), self.lm.transitions);
+        let (schedule, probabilities) =
+            (space.schedule(), self.gains.borrow().probabilities(space.dim));
         let uniforms = noise.uniform(2 * n);
         let drawn: Vec<Drawn> = (uniforms.chunks_exact(2).enumerate())
             .map(|(k, pair)| Gains::at(&probabilities, ((k % n) as f64 + pair[0]) / n as f64))
@@ -207,7 +205,7 @@ mod tests {
     fn times_are_drawn_by_their_probabilities() {
         let mut gains = [0.0; PARTS];
         (gains[3], gains[7], gains[8]) = (3.0, 1.0, -5.0);
-        let probabilities = Gains(gains).probabilities();
+        let probabilities = Gains(gains).probabilities(10);
         assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-6);
         let (n, mut total, mut found) = (100_000, 0.0, [0.0; PARTS]);
         for k in 0..n {
@@ -218,9 +216,12 @@ mod tests {
             found[part] += 1.0 / f64::from(n);
         }
         assert!((total - 1.0).abs() < 1e-3, "{total}");
-        assert!((found[3] - (0.675 + 0.1 / 24.0)).abs() < 1e-4, "{}", found[3]);
-        assert!((found[8] - 0.1 / 24.0).abs() < 1e-4, "a part that loses is still drawn");
-        assert_eq!(Gains([0.0; PARTS]).probabilities()[0] as f32, 1.0 / 24.0);
+        assert!((found[3] - 3.05 / 5.2).abs() < 1e-4, "{}", found[3]);
+        assert!((found[8] - 0.05 / 5.2).abs() < 1e-4, "a part that loses is still drawn");
+        // noise leaves times nearly uniform
+        let noise = std::array::from_fn(|k| if k == 12 { 0.01 } else { -0.01 });
+        let of_noise = Gains(noise).probabilities(64);
+        assert!(of_noise.iter().all(|p| (p * PARTS as f64 - 1.0).abs() < 0.05), "{of_noise:?}");
     }
 
     /// Whatever the gains, the mean of the loss is the same, within four Monte-Carlo errors.
