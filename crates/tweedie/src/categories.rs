@@ -48,7 +48,7 @@ mod network;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::mixture::MixedMixture;
-use crate::noise::Noise;
+use crate::noise::{Noise, position};
 use crate::query::Cells;
 use crate::tensor::{to_vec, upload};
 pub use fit::Fit;
@@ -97,6 +97,25 @@ struct Chain {
     one_hot: Tensor,
 }
 
+/// `ln p(c_j = v)` given what is known, of each value of a category, `[b, n_j]` row-major.
+struct Step {
+    /// `n_j`.
+    values: usize,
+    /// By the network; empty where there is none.
+    network: Vec<f64>,
+    base: Vec<f64>,
+}
+
+impl Step {
+    /// Of the value `code` in row `i`.
+    fn both(&self, chain: &Chain, i: usize, code: usize) -> Both {
+        let at = i * self.values + code;
+        let base = self.base[at];
+        let network = self.network.get(at).copied().unwrap_or(base);
+        Both { weight: chain.weights[i], network, base }
+    }
+}
+
 impl<'a> Categorical<'a> {
     /// The distribution of the base, and of a network where there is one.
     ///
@@ -142,12 +161,10 @@ impl<'a> Categorical<'a> {
             if asked.is_empty() {
                 continue;
             }
-            let values = self.base.layout().categories[j];
-            let [network, base] = self.log_probabilities(&chain, j).map(|log| to_vec(&log));
+            let step = self.step(&chain, j);
             for i in asked {
                 let code = codes[i * c + j];
-                let at = i * values + code as usize;
-                f(i, Both { weight: chain.weights[i], network: network[at], base: base[at] });
+                f(i, step.both(&chain, i, code as usize));
                 chain.codes[i * c + j] = code;
             }
             self.take_in(&mut chain, j);
@@ -177,16 +194,13 @@ impl<'a> Categorical<'a> {
             if open.is_empty() {
                 continue;
             }
-            let values = self.base.layout().categories[j];
-            let [network, base] = self.log_probabilities(&chain, j).map(|log| to_vec(&log));
+            let step = self.step(&chain, j);
             for i in open {
                 let of_value = |code: usize| {
-                    let (at, weight) = (i * values + code, chain.weights[i]);
-                    let both = Both { weight, network: network[at], base: base[at] };
                     let out = excluded.get(j).is_some_and(|own| *own == Some(code as u32));
-                    if out { 0.0 } else { both.log().exp() }
+                    if out { 0.0 } else { step.both(&chain, i, code).log().exp() }
                 };
-                let own: Vec<f64> = (0..values).map(of_value).collect();
+                let own: Vec<f64> = (0..step.values).map(of_value).collect();
                 chain.codes[i * c + j] = position(uniform[i * c + j], &own) as u32;
             }
             self.take_in(&mut chain, j);
@@ -229,30 +243,20 @@ impl<'a> Categorical<'a> {
         chain.one_hot.narrow(1, range.start as i64, n as i64).copy_(&flags);
     }
 
-    /// `ln p(c_j = v)` given what is known, of each value, by the network and by the base,
-    /// `[b, n_j]` each, f64.
-    fn log_probabilities(&self, chain: &Chain, j: usize) -> [Tensor; 2] {
+    /// What is known of category `j`.
+    fn step(&self, chain: &Chain, j: usize) -> Step {
         let range = self.base.layout().ranges().nth(j).expect("a category");
-        no_grad(|| {
-            let base = self.base.log_pmf_given(&chain.of_numbers, &chain.one_hot, range.clone());
-            let Some(network) = self.network else { return [base.shallow_clone(), base] };
-            let correction = network.of_category(&chain.seen, &chain.one_hot, range.clone());
-            let frequencies = self.base.log_marginal_pmf(range);
-            let own = frequencies + correction.to_kind(Kind::Double);
-            [own.log_softmax(-1, None::<Kind>), base]
-        })
+        let values = range.len();
+        let base = self.base.log_pmf_given(&chain.of_numbers, &chain.one_hot, range.clone());
+        let network = self.network.map_or_else(Vec::new, |network| {
+            no_grad(|| {
+                let correction = network.of_category(&chain.seen, &chain.one_hot, range.clone());
+                let own = self.base.log_marginal_pmf(range) + correction.to_kind(Kind::Double);
+                to_vec(&own.log_softmax(-1, None::<Kind>))
+            })
+        });
+        Step { values, network, base: to_vec(&base) }
     }
-}
-
-/// Where a uniform number falls among numbers in proportion to probabilities.
-fn position(u: f64, masses: &[f64]) -> usize {
-    let mut rest = u * masses.iter().sum::<f64>();
-    let last = masses.iter().rposition(|&mass| mass > 0.0).unwrap_or_default();
-    let below = |mass: &f64| {
-        rest -= mass;
-        rest < 0.0
-    };
-    masses[..last].iter().position(below).unwrap_or(last)
 }
 
 #[cfg(test)]

@@ -198,6 +198,17 @@ impl Noise {
     }
 }
 
+/// Where a uniform number falls among numbers in proportion to probabilities.
+pub(crate) fn position(u: f64, masses: &[f64]) -> usize {
+    let mut rest = u * masses.iter().sum::<f64>();
+    let last = masses.iter().rposition(|&mass| mass > 0.0).unwrap_or_default();
+    let below = |mass: &f64| {
+        rest -= mass;
+        rest < 0.0
+    };
+    masses[..last].iter().position(below).unwrap_or(last)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

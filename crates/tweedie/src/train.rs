@@ -95,6 +95,9 @@ pub trait Hooks {
 pub struct Silent;
 impl Hooks for Silent {}
 
+/// Keeps the state to resume from, of a training that no run directory's hooks keep.
+pub(crate) type Save<'a> = dyn FnMut(&State) -> Result<()> + 'a;
+
 /// Passes on the progress of a training; the second field is its number of steps.
 pub(crate) struct Report<'a>(pub &'a mut dyn Watch, pub u64);
 

@@ -193,8 +193,8 @@ fn auto_gaussianizes_what_has_an_edge_at_both_ends() {
     assert!(!normal.both_edges && normal.marginals == Marginals::Standardize, "{normal:?}");
 }
 
-/// Hours of which four in five are multiples of 5 are gaussianised for that: a smooth density misses
-/// ln 5 · 0.8 + ln (5/4 · 0.2) · 0.2 nats less what is smoothed. A column of which every level has
+/// Hours of which four in five are multiples of 5 are gaussianised for that: a smooth density
+/// misses ln 5 · 0.8 + ln (5/4 · 0.2) · 0.2 nats less what is smoothed. A column of which every level has
 /// what a smooth density gives it is not.
 #[test]
 fn auto_gaussianizes_uneven_levels() {

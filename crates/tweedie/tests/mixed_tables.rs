@@ -463,8 +463,8 @@ fn nothing_lies_outside_of_bounds() {
 }
 
 /// A model of columns given others: scores are of the others, draws are given the context, and
-/// nothing is drawn without it. The untrained network is its base, whose conditional distribution is
-/// exact.
+/// nothing is drawn without it. The untrained network is its base, whose conditional distribution
+/// is exact.
 #[test]
 fn a_model_given_columns() {
     let dir = tempfile::tempdir().unwrap();

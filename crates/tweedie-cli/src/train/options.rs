@@ -252,9 +252,9 @@ pub const FLAGS: &[Flag] = &[
         "Residual blocks, for tables [default: 3]"),
     flag(MODEL, "categories", "categories.model", "", Names(values::<CategoryModel>),
         "The distribution of a mixed table's categories: the base's, or with it, as much as \
-        validation rows say, that of a network for any order of the columns, which is trained first \
-        (--set categories.iterations=N, categories.width, categories.depth, categories.dropout, \
-        categories.time_share) [default: network]"),
+        validation rows say, that of a network for any order of the columns, which is trained \
+        first (--set categories.iterations=N, categories.width, categories.depth, \
+        categories.dropout, categories.time_share) [default: network]"),
     flag(MODEL, "separate", "model.network.head_trunk", "", Switch,
         "A network of its own for the covariance, as in the paper [default: for tables; for images \
         a head on the score's network]")
@@ -278,8 +278,8 @@ pub const FLAGS: &[Flag] = &[
     flag(TRAINING, "grid", "objective.grid", "", Names(values::<PathGrid>),
         "How a path's times are laid in it under lm [default: random]").sets(grid),
     flag(TRAINING, "adaptive-times", "objective.adaptive", "", Switch,
-        "Draw each transition by itself, more of them at the noise levels where the network gains on \
-        its base, under lm [default: true for tables]").sets(adaptive_times),
+        "Draw each transition by itself, more of them at the noise levels where the network gains \
+        on its base, under lm [default: true for tables]").sets(adaptive_times),
     flag(TRAINING, "iterations", "train.iterations", "I", Count,
         "Steps of the optimiser [default: 20000]"),
     flag(TRAINING, "batch-size", "train.batch_size", "B", Count,
@@ -300,8 +300,8 @@ pub const FLAGS: &[Flag] = &[
         "Decoupled weight decay (AdamW) of the parameters that are trained; 0: Adam [default: 750 \
         over the rows of a table, 0.2 at most; 0 for images]"),
     flag(TRAINING, "patience", "train.patience", "P", Count,
-        "Validations, one every 1000 steps (500 for images), without improvement before stopping; 0: \
-        never [default: 10]"),
+        "Validations, one every 1000 steps (500 for images), without improvement before stopping; \
+        0: never [default: 10]"),
     flag(TRAINING, "keep", "keep.by", "", Names(values::<KeepBy>),
         "By what the kept parameters are chosen among those of the validations. Distance is of \
         2048 samples in 20 steps (--set keep.samples=N, keep.steps, keep.covariance, keep.sampler, \

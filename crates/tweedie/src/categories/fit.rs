@@ -14,7 +14,8 @@ use crate::noise::{Noise, Seed};
 use crate::query::{Batch, CellLayout, Cells, Columns, Condition, Role};
 use crate::tensor::{sum_last, upload};
 use crate::train::{
-    Hooks, Rows, Seen, Silent, Stage, Staged, State, StopReason, TrainConfig, Trainee, Trainer,
+    Hooks, Rows, Save, Seen, Silent, Stage, Staged, State, StopReason, TrainConfig, Trainee,
+    Trainer,
 };
 
 /// A network for categories, the mixture that it corrects, and rows to train it on.
@@ -32,16 +33,15 @@ pub struct Fit<'a> {
     pub context: &'a Columns,
 }
 
-/// Keeps the state to resume from.
-pub(crate) type Save<'a> = dyn FnMut(&State) -> Result<()> + 'a;
-
 impl Fit<'_> {
-    /// Maximises `E ln p(c_hidden|rest)` with categories hidden at random. The parameters in the end
-    /// are those that did best on the held-out rows, which also decide how much the network counts
-    /// beside the base; where there is no such row they are the moving average, and it counts alone.
+    /// Maximises `E ln p(c_hidden|rest)` with categories hidden at random. The parameters in the
+    /// end are those that did best on the held-out rows, which also decide how much the network
+    /// counts beside the base; where there is no such row they are the moving average, and it
+    /// counts alone.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] if an option cannot be or there is no row; [`crate::Error::Diverged`].
+    /// [`crate::Error::Config`] if an option cannot be or there is no row;
+    /// [`crate::Error::Diverged`].
     pub fn fit(&self, config: &TrainConfig, seed: Seed) -> Result<()> {
         let state = &mut State::of(self.network.parameters());
         self.train(config, seed, state, &mut Silent, &mut |_| Ok(())).map(drop)
@@ -57,8 +57,14 @@ impl Fit<'_> {
         save: &'s mut Save<'s>,
     ) -> Result<StopReason> {
         let given = self.held_out.only(self.context);
-        let learner =
-            Learner { fit: self, given, dropout: seed.derive("dropout"), save: RefCell::new(save) };
+        let frequencies = self.base.log_marginal_pmf(0..self.base.layout().values());
+        let learner = Learner {
+            fit: self,
+            given,
+            frequencies: frequencies.to_kind(Kind::Float),
+            dropout: seed.derive("dropout"),
+            save: RefCell::new(save),
+        };
         let rows = Hidden::new(self.rows, self.context);
         let trainer = Trainer { config: config.clone() };
         let reason = trainer.train(&learner, &rows, seed, state, hooks)?;
@@ -82,15 +88,13 @@ impl Fit<'_> {
     /// The network's weights in the mean with the base that are best on the held-out rows, of their
     /// categories given the context alone and given all numbers besides: without and with a number
     /// that is given.
-    fn best_weights(&self) -> [f64; 2] {
+    fn best_weights(&self) -> [f64; network::KINDS] {
         let categories = self.context.categories.clone();
         let numbers = vec![true; self.context.numbers.len()];
-        let mut pairs: [Vec<[f64; 2]>; 2] = Default::default();
+        let mut pairs: [Vec<[f64; 2]>; network::KINDS] = Default::default();
         for columns in [self.context, &Columns { numbers, categories }] {
             let given = self.held_out.only(columns);
-            let roles = given.roles().chunks_exact(self.context.numbers.len());
-            let kinds: Vec<usize> =
-                roles.map(|roles| usize::from(roles.contains(&Role::Given))).collect();
+            let kinds: Vec<usize> = network::kinds(&given).collect();
             let both = Categorical::new(self.base, Some(self.network));
             both.each_step(&given, self.held_out.codes(), |row, both| {
                 pairs[kinds[row]].push([both.network, both.base]);
@@ -122,6 +126,8 @@ struct Learner<'a> {
     fit: &'a Fit<'a>,
     /// The context of the held-out rows.
     given: Cells,
+    /// `ln p(c_j = v)` where nothing is known, `[V]`, f32.
+    frequencies: Tensor,
     dropout: Seed,
     save: RefCell<&'a mut Save<'a>>,
 }
@@ -155,13 +161,7 @@ impl Trainee for Learner<'_> {
 
     /// Codes and weights stay where they are: it is cells that go to a device.
     fn stage(&self) -> Stage {
-        Stage {
-            kind: Kind::Float,
-            device: Device::Cpu,
-            classes: 0,
-            label_dropout: 0.0,
-            draws: Vec::new(),
-        }
+        Stage::here(0)
     }
 
     /// `−Σ_j w_j ln p(c_j|seen)` over the hidden categories of each row.
@@ -170,10 +170,10 @@ impl Trainee for Learner<'_> {
         let cells = staged.batch.condition.as_ref().and_then(Condition::as_cells);
         let cells = cells.expect("the cells of rows");
         let tensors = cells.tensors(base.device());
-        let frequencies = base.log_marginal_pmf(0..base.layout().values()).to_kind(Kind::Float);
         let seed =
             (network.config().dropout > 0.0).then(|| self.dropout.derive(&number.to_string()));
-        let logits = frequencies + network.of_all(&network::seen(tensors), &tensors.one_hot, seed);
+        let correction = network.of_all(&network::seen(tensors), &tensors.one_hot, seed);
+        let logits = &self.frequencies + correction;
         let totals: Vec<Tensor> = (base.layout().ranges())
             .map(|range| {
                 let own = logits.narrow(1, range.start as i64, range.len() as i64);
@@ -200,9 +200,9 @@ impl Trainee for Learner<'_> {
 /// values of all, and its weight in the loss, 0 where it is not hidden; and what is seen of them.
 ///
 /// Of the categories that a row has, context aside, a number drawn uniformly is hidden, the loss of
-/// each weighted so that the sum is on average `−ln p(c)` over all orders: in half of the draws any,
-/// in half the last in the order of the columns, as the chain asks. In half of the draws no number
-/// is given but the context, in the rest each with a probability that is itself drawn.
+/// each weighted so that the sum is on average `−ln p(c)` over all orders: in half of the draws
+/// any, in half the last in the order of the columns, as the chain asks. In half of the draws no
+/// number is given but the context, in the rest each with a probability that is itself drawn.
 struct Hidden<'a> {
     layout: Arc<CellLayout>,
     numbers: &'a [f64],

@@ -173,7 +173,7 @@ impl CategoriesConfig {
                 })
                 .collect(),
             output: add("output".into(), w, layout.values() as i64, 0.0),
-            weights: builder.constant("weights", &[KINDS], 0.0),
+            weights: builder.constant("weights", &[KINDS as i64], 0.0),
         }
     }
 }
@@ -189,7 +189,13 @@ struct Layers {
 }
 
 /// Kinds of questions with weights of their own: without any number that is given, and with some.
-const KINDS: i64 = 2;
+pub(super) const KINDS: usize = 2;
+
+/// The kind of the question about each of these rows.
+pub(super) fn kinds(cells: &Cells) -> impl Iterator<Item = usize> + '_ {
+    let rows = cells.roles().chunks_exact(cells.layout().numbers);
+    rows.map(|roles| usize::from(roles.contains(&Role::Given)))
+}
 
 /// A residual perceptron from what is given of rows to corrections of the logits of all values of
 /// all categories, which are their frequencies where it says nothing.
@@ -221,19 +227,18 @@ impl CategoryNetwork {
     /// The weight of the network in each of these rows.
     pub(super) fn weights(&self, cells: &Cells) -> Vec<f64> {
         let both = to_vec(self.parameters.get(self.layers.weights));
-        let of_row = |roles: &[Role]| both[usize::from(roles.contains(&Role::Given))];
-        cells.roles().chunks_exact(self.layout.numbers).map(of_row).collect()
+        kinds(cells).map(|kind| both[kind]).collect()
     }
 
     /// Sets the weights of rows without and with given numbers.
-    pub(super) fn weigh(&self, weights: [f64; KINDS as usize]) {
+    pub(super) fn weigh(&self, weights: [f64; KINDS]) {
         let own = self.parameters.get(self.layers.weights);
         no_grad(|| own.detach().copy_(&Tensor::from_slice(&weights)));
     }
 
     /// Elements of the flat buffer that are trained: all but the weights.
     pub(super) fn trained(&self) -> i64 {
-        self.parameters.size() - KINDS
+        self.parameters.size() - KINDS as i64
     }
 
     /// Its parameters.

@@ -8,10 +8,8 @@ use super::column::{Categories, Values};
 use super::dataset::Dataset;
 use super::raw::shortest;
 use super::scaling::Grid;
-use super::schema::{ColumnSchema, Kind, Schema};
+use super::schema::{ColumnSchema, GRID_STEPS, Kind, Schema};
 
-/// The most steps of a grid that single precision tells apart with noise within each.
-const GRID_STEPS: f64 = (1 << 21) as f64;
 /// The share of a bin by which a bound may miss a level by rounding.
 const OF_A_BIN: f64 = 1e-6;
 

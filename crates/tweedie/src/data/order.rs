@@ -13,13 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::column::Values;
 use super::dataset::Dataset;
 use super::scaling::Grid;
-use super::schema::{ColumnSchema, Kind, Schema, atoms_of, shift_of};
+use super::schema::{ColumnSchema, GRID_STEPS, Kind, Schema, atoms_of, shift_of};
 use crate::{Error, Result};
 
 /// The path of the option, for messages.
 pub(super) const ORDER: &str = "data.table.order";
-/// The most steps of a grid that single precision distinguishes with noise within each.
-const GRID_STEPS: f64 = (1 << 21) as f64;
 /// The share of a step by which a difference may miss its grid by rounding.
 const OF_A_STEP: f64 = 1e-6;
 
@@ -258,13 +256,18 @@ impl Schema {
         self.kept().filter_map(|column| Some((column, column.difference.as_ref()?)))
     }
 
-    /// A column among `names` whose difference is modelled to one that is not among them, and that
-    /// one.
-    pub(crate) fn apart_from(&self, names: &[impl AsRef<str>]) -> Option<(&str, &str)> {
+    /// Refuses columns that are given by the option `field` without those to which their
+    /// differences are modelled.
+    pub(crate) fn check_together(&self, field: &str, names: &[impl AsRef<str>]) -> Result<()> {
         let one_of = |name: &str| names.iter().any(|other| other.as_ref() == name);
-        self.differences()
-            .map(|(column, difference)| (column.name.as_str(), difference.to.as_str()))
-            .find(|(name, to)| one_of(name) && !one_of(to))
+        let is_apart =
+            |(column, own): &(&ColumnSchema, &Difference)| one_of(&column.name) && !one_of(&own.to);
+        let Some((column, Difference { to, .. })) = self.differences().find(is_apart) else {
+            return Ok(());
+        };
+        let name = &column.name;
+        let problem = format!("`{name}` is modelled by its difference to `{to}`, not given");
+        Err(Error::config(field, problem, format!("give `{to}` too")))
     }
 
     /// Refuses a schema without one of these orders.

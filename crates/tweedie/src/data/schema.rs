@@ -6,7 +6,7 @@ mod infer;
 mod numbers;
 mod print;
 
-pub(super) use numbers::{atoms_of, shift_of};
+pub(super) use numbers::{GRID_STEPS, atoms_of, shift_of};
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

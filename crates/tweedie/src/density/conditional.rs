@@ -209,8 +209,8 @@ impl Density {
         Ok(self.table_of_samples(table, Clipped::default()))
     }
 
-    /// Calls `f` with some of `rows` of `data` and `m` draws of each, one after the other, until all
-    /// are done: no more draws are in memory than are needed.
+    /// Calls `f` with some of `rows` of `data` and `m` draws of each, one after the other, until
+    /// all are done: no more draws are in memory than are needed.
     fn each_part(
         &self,
         (data, rows, m): (&Dataset, &[usize], usize),

@@ -278,9 +278,8 @@ impl Fit<'_> {
         let record = &prepared.record;
         watch.begun(&training, config, record);
         let Training { dir, model, mut state } = training;
-        let of_categories = (config, &model);
         let (done, seconds) =
-            dir.train_categories(of_categories, prepared, state.seconds, watch)?;
+            dir.train_categories(config, &model, prepared, state.seconds, watch)?;
         state.seconds += seconds;
         if !done {
             let text = "stopped while the categories were learned; everything is saved";

@@ -193,10 +193,7 @@ impl Density {
             let remedy = "leave one out at least";
             return Err(Error::config(field, "all columns are given", remedy));
         }
-        if let Some((name, to)) = features.layout().schema().apart_from(columns) {
-            let problem = format!("`{name}` is modelled by its difference to `{to}`, not given");
-            return Err(Error::config(field, problem, format!("give `{to}` too")));
-        }
+        features.layout().schema().check_together(field, columns)?;
         let given = features.columns(columns);
         Ok(Some(Asked { features, given, absent: [None, None] }))
     }
@@ -263,8 +260,8 @@ impl Density {
         let seed = Seed(options.seed).derive("dequantise");
         let mut known = features.scaled(&data, &rows, &mut Noise::new(seed, 0..rows.len() as u64));
         features.forget_holes(&mut known);
-        let holes = features.holes().collect();
-        let (drawn, clipped) = self.completed(&features, (&known, holes), options, watch)?;
+        let holes: Vec<Option<u32>> = features.holes().collect();
+        let (drawn, clipped) = self.completed(&features, (&known, &holes), options, watch)?;
         Ok(self.table_of_samples(features.layout().filled(&data, &drawn), clipped))
     }
 
@@ -305,7 +302,7 @@ impl Density {
     pub(super) fn completed(
         &self,
         features: &Features,
-        (known, excluded): (&FeatureRows, Vec<Option<u32>>),
+        (known, excluded): (&FeatureRows, &[Option<u32>]),
         options: &SampleOptions,
         watch: &mut dyn Watch,
     ) -> Result<(Dataset, Clipped)> {
@@ -320,7 +317,7 @@ impl Density {
             let noise = &mut Noise::new(seed, rows.start as u64..rows.end as u64);
             let known = observed.rows(rows);
             let left_out = &context.categories;
-            codes.extend(self.run.categorical().complete(&known, left_out, &excluded, noise));
+            codes.extend(self.run.categorical().complete(&known, left_out, excluded, noise));
         }
         let c = layout.categories.len();
         let role = |i: usize| {

@@ -238,9 +238,9 @@ fn log_slopes(scaling: &Scaling, x: &Tensor) -> Columns {
 }
 
 impl Density {
-    /// What the `scores` of the rows of `data`, a value for each by [`Density::log_prob`] with these
-    /// `options`, are made of. By default columns given the others are those of the model where its network knows
-    /// missing cells, else those of the base.
+    /// What the `scores` of the rows of `data`, a value for each by [`Density::log_prob`] with
+    /// these `options`, are made of. By default columns given the others are those of the model
+    /// where its network knows missing cells, else those of the base.
     ///
     /// # Errors
     /// [`Error::Config`] of images, and where a network that knows no missing cells is asked; as

@@ -177,8 +177,7 @@ impl Density {
         self.check_without_context()?;
         if let Some(features) = self.features() {
             let nothing = features.nothing(n);
-            let (table, clipped) =
-                self.completed(&features, (&nothing, Vec::new()), options, watch)?;
+            let (table, clipped) = self.completed(&features, (&nothing, &[]), options, watch)?;
             return Ok(self.table_of_samples(table, clipped));
         }
         let Ready { sampling, grid, class, batch } = self.ready_to_sample(options, watch)?;

@@ -13,7 +13,9 @@ use crate::noise::{Noise, Seed};
 use crate::objective::{DenoisingScoreMatching, Objective, Weighting};
 use crate::query::{Batch, Query, Times};
 use crate::tensor::{squared_norm, to_vec, upload};
-use crate::train::{Hooks, Rows, Stage, Staged, State, StopReason, TrainConfig, Trainee, Trainer};
+use crate::train::{
+    Hooks, Rows, Save, Stage, Staged, State, StopReason, TrainConfig, Trainee, Trainer,
+};
 use crate::{Error, Result};
 
 /// ScoreFlow's bound (Theorem 3, in its DSM form) on `ln p(y)` up to a constant, from `draws` pairs
@@ -69,9 +71,6 @@ struct Learner<'a> {
     save: RefCell<&'a mut Save<'a>>,
 }
 
-/// Keeps the state to resume from.
-pub(crate) type Save<'a> = dyn FnMut(&State) -> Result<()> + 'a;
-
 impl Trainee for Learner<'_> {
     fn name(&self) -> &'static str {
         "the dequantiser"
@@ -83,13 +82,7 @@ impl Trainee for Learner<'_> {
 
     /// Levels stay where they are: it is points that go to a device.
     fn stage(&self) -> Stage {
-        Stage {
-            kind: Kind::Float,
-            device: Device::Cpu,
-            classes: self.classes,
-            label_dropout: 0.0,
-            draws: Vec::new(),
-        }
+        Stage::here(self.classes)
     }
 
     /// `ln q(y|x) − bound(y)`, nats per row up to a constant.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{GaussianMixture, MixtureParameters};
 use crate::gaussian::LN_2PI;
-use crate::noise::Noise;
+use crate::noise::{Noise, position};
 use crate::posterior::NoiseMoments;
 use crate::query::{CellLayout, CellTensors, Cells, Role, Times};
 use crate::schedule::Schedule;
@@ -19,8 +19,8 @@ use crate::tensor::{squared_norm, sum_last, sum_over, to_vec};
 use crate::{Error, Result};
 
 /// `p(x, c) = Σ_k π_k N(x; m_k, S_k) Π_j p_k(c_j)`: within a component the numbers `x` are
-/// Gaussian, and the categories `c_j` are independent of each other and of them. A density with respect to
-/// Lebesgue measure on numbers and counting measure on categories.
+/// Gaussian, and the categories `c_j` are independent of each other and of them. A density with
+/// respect to Lebesgue measure on numbers and counting measure on categories.
 ///
 /// Every marginal and every conditional distribution is a mixture of the same kind, hence exact:
 /// what is not given is left out of each component.
@@ -375,16 +375,6 @@ impl MixedMixture {
 
 /// The parts of numbers that are not given.
 const NOT_GIVEN: &[Role] = &[Role::Target, Role::Absent];
-
-/// Where a uniform number falls among probabilities.
-fn position(mut u: f64, probabilities: &[f64]) -> usize {
-    let last = probabilities.len() - 1;
-    let below = |p: &f64| {
-        u -= p;
-        u < 0.0
-    };
-    probabilities[..last].iter().position(below).unwrap_or(last)
-}
 
 #[cfg(test)]
 mod tests;

@@ -34,8 +34,8 @@ const NEWEST: f32 = 0.01;
 /// noise leave times uniform in the clock.
 const FLOOR: f64 = 0.005;
 
-/// What the network gains on its base, `E‖ε − ε̂_b‖² − E‖ε − ε̂‖²`, in each part of the clock: moving
-/// means. In f32, as a checkpoint has them.
+/// What the network gains on its base, `E‖ε − ε̂_b‖² − E‖ε − ε̂‖²`, in each part of the clock:
+/// moving means. In f32, as a checkpoint has them.
 #[derive(Clone, Debug, PartialEq)]
 struct Gains([f32; PARTS]);
 
@@ -98,14 +98,13 @@ impl AdaptiveLikelihoodMatching {
         model: &dyn Denoiser,
         (q, noise, found): (&Query, &Tensor, &Tensor),
         drawn: &[Drawn],
+        t: &[f64],
     ) {
         let Some(split) = model.split() else { return };
         let count = MEASURED.min(drawn.len() as i64);
         let rows: Vec<i64> = (0..count).collect();
         let part = |x: &Tensor| x.narrow(0, 0, count);
-        let quantiles = drawn.iter().take(count as usize).map(|drawn| drawn.quantile);
-        let time = |quantile| self.lm.time.time(model.space().schedule(), quantile);
-        let times = Times::each(quantiles.map(time).collect());
+        let times = Times::each(t[..count as usize].to_vec());
         let condition = q.condition.map(|condition| condition.rows(&rows));
         let x = part(q.x);
         let asked = Query::new(&x, &times).given(condition.as_ref());
@@ -130,11 +129,12 @@ impl Objective for AdaptiveLikelihoodMatching {
             .map(|(k, pair)| Gains::at(&probabilities, ((k % n) as f64 + pair[0]) / n as f64))
             .collect();
         let time = |quantile: f64| self.lm.time.time(schedule, quantile);
-        let pairs = drawn.iter().zip(uniforms.chunks_exact(2));
-        let pairs = pairs.map(|(drawn, u)| (time(drawn.quantile * u[1]), time(drawn.quantile)));
+        let t: Vec<f64> = drawn.iter().map(|drawn| time(drawn.quantile)).collect();
+        let both = drawn.iter().zip(&t).zip(uniforms.chunks_exact(2));
+        let pairs = both.map(|((drawn, &t), u)| (time(drawn.quantile * u[1]), t));
         let at = self.lm.transitions_of(schedule, batch, pairs.collect(), noise);
         let moments = model.moments(&at.query());
-        self.measure(model, (&at.query(), &at.noise, &moments.noise), &drawn);
+        self.measure(model, (&at.query(), &at.noise, &moments.noise), &drawn, &t);
         let weights: Vec<f64> = drawn.iter().map(|drawn| drawn.weight).collect();
         let weights = upload(&Tensor::from_slice(&weights), at.noise.kind(), at.noise.device());
         self.lm.mean(&self.lm.loss_of(&at, moments, Some(&weights)))

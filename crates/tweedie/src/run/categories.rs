@@ -62,7 +62,8 @@ impl RunDir {
     /// seconds that it took.
     pub(crate) fn train_categories(
         &self,
-        (config, model): (&RunConfig, &Model),
+        config: &RunConfig,
+        model: &Model,
         prepared: &Prepared,
         seconds: f64,
         watch: &mut dyn Watch,
@@ -151,11 +152,7 @@ impl RunDir {
         };
         let bytes = self.read(FILE)?;
         let needed = config.categories.size(base.layout())?;
-        if needed.saturating_mul(2) as u64 > bytes.len() as u64 {
-            let problem =
-                format!("holds {} bytes, config.toml asks for {needed} parameters", bytes.len());
-            return Err(self.damaged(FILE, problem));
-        }
+        self.check_size(FILE, bytes.len() as u64, needed)?;
         // the seed is of weights that are overwritten
         let network = config.categories.init(base.layout(), device, Seed(0))?;
         let flat = checkpoint::read_parameters(&bytes, network.parameters(), &self.setup()?)

@@ -127,17 +127,26 @@ impl RunDir {
             .map_err(|problem| self.damaged("base.json", problem))
     }
 
+    /// Refuses a file of too few bytes for as many parameters as the configuration asks for,
+    /// before these are made.
+    pub(super) fn check_size(&self, name: &str, bytes: u64, parameters: i64) -> Result<()> {
+        match parameters.saturating_mul(2) as u64 > bytes {
+            true => {
+                let problem =
+                    format!("holds {bytes} bytes, config.toml asks for {parameters} parameters");
+                Err(self.damaged(name, problem))
+            }
+            false => Ok(()),
+        }
+    }
+
     /// The untrained model of this run.
     pub fn initial_model(&self, config: &RunConfig, device: Device) -> Result<Model> {
         let base = self.base(config)?;
         let weights = self.file("ema.safetensors");
         if let Ok(found) = std::fs::metadata(&weights) {
             let asked = config.model.size(&*config.schedule.build()?, base.dim())?;
-            if asked.saturating_mul(2) as u64 > found.len() {
-                let problem =
-                    format!("holds {} bytes, config.toml asks for {asked} parameters", found.len());
-                return Err(self.damaged("ema.safetensors", problem));
-            }
+            self.check_size("ema.safetensors", found.len(), asked)?;
         }
         let seed = Seed(config.seed).derive("initialisation");
         let mut model = config.model.init(base, config.schedule.build()?, device, seed)?;

@@ -53,10 +53,7 @@ fn check_context(table: &Dataset, context: &[String]) -> Result<()> {
         let problem = format!("`{name}` is no column that is modelled");
         return bad(problem, format!("name some of {}", names.join(", ")));
     }
-    if let Some((name, to)) = schema.apart_from(context) {
-        let problem = format!("`{name}` is modelled by its difference to `{to}`, not given");
-        return bad(problem, format!("give `{to}` too"));
-    }
+    schema.check_together("data.context", context)?;
     match names.iter().all(|name| context.iter().any(|given| given == name)) {
         true => bad("all columns are given".into(), "leave one out at least".into()),
         false => Ok(()),
@@ -170,32 +167,26 @@ impl Prepared {
         seed: u64,
     ) -> Result<Prepared> {
         let seed = config.split_seed.unwrap_or(seed);
-        let bounds = &config.table.bounds;
-        if !bounds.is_empty() && (table.schema().is_none() || table.options().bounds != *bounds) {
-            let (problem, remedy) = match (table.image(), table.schema()) {
-                (Some(_), _) => ("the data are images", "leave them out"),
-                (None, Some(_)) => ("the table was read without them", "read it with them"),
-                (None, None) => ("the data are numbers alone", "say data.types = mixed"),
-            };
-            return Err(Error::config("data.table.bounds", problem, remedy));
-        }
-        let order = &config.table.order;
-        if !order.is_empty() {
-            let remedy = "leave it out";
-            let problem = match (table.image(), table.schema()) {
-                (Some(_), _) => Some(("the data are images", remedy)),
-                (None, None) => Some(("the data are numbers alone", "say data.types = mixed")),
-                (None, Some(_)) if table.options().order != *order => {
-                    Some(("the table was read without it", "read it with it"))
-                }
-                (None, Some(_)) => None,
-            };
-            if let Some((problem, remedy)) = problem {
-                return Err(Error::config("data.table.order", problem, remedy));
+        let (asked, own) = (&config.table, table.options());
+        for (option, it, is_asked, is_read) in [
+            ("data.table.bounds", "them", !asked.bounds.is_empty(), asked.bounds == own.bounds),
+            ("data.table.order", "it", !asked.order.is_empty(), asked.order == own.order),
+        ] {
+            if is_asked && (table.schema().is_none() || !is_read) {
+                let (problem, remedy) = match (table.image(), table.schema()) {
+                    (Some(_), _) => ("the data are images".into(), format!("leave {it} out")),
+                    (None, None) => {
+                        ("the data are numbers alone".into(), "say data.types = mixed".into())
+                    }
+                    (None, Some(_)) => {
+                        (format!("the table was read without {it}"), format!("read it with {it}"))
+                    }
+                };
+                return Err(Error::config(option, problem, remedy));
             }
         }
         if let Some(schema) = table.schema() {
-            schema.check_ordered(order)?;
+            schema.check_ordered(&asked.order)?;
         }
         check_context(&table, &config.context)?;
         if table.image().is_none() {

@@ -36,6 +36,12 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
+    /// Rows that stay on the CPU, nothing drawn ahead, of a model of so many classes.
+    pub fn here(classes: i64) -> Stage {
+        let (kind, device) = (Kind::Float, Device::Cpu);
+        Stage { kind, device, classes, label_dropout: 0.0, draws: Vec::new() }
+    }
+
     /// Batch `number` of `data`: the same whoever makes it, and when.
     fn batch(&self, data: &dyn Rows, order: &mut Order, seed: Seed, number: u64) -> Staged {
         let chosen = order.batch(number);

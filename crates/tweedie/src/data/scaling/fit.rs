@@ -237,7 +237,8 @@ pub(super) fn gaussianized(
 }
 
 /// The edges of the bins from the lowest level to the highest, of which there are fewer than
-/// [`MOST_LEVELS`] and more than one, where no level has more than [`LIGHT`] of the `sorted` values.
+/// [`MOST_LEVELS`] and more than one, where no level has more than [`LIGHT`] of the `sorted`
+/// values.
 pub(super) fn bin_edges(sorted: &[f64], grid: Option<Grid>) -> Option<Vec<f64>> {
     let heaviest = sorted.chunk_by(|a, b| a == b).map(<[f64]>::len).max()? as f64;
     all_edges(sorted, grid).filter(|_| heaviest < LIGHT * sorted.len() as f64)

@@ -106,9 +106,9 @@ choices! {
     pub enum Marginals = Auto {
         /// Per column: [`Marginals::Gaussianize`] where the column has a long tail or an edge, or
         /// leaves out levels of its grid or has them unevenly, and gaussianising is worth at least
-        /// [`LEAST_GAIN`], of a column with an edge at both ends half of it, of one on a grid
-        /// that an end of its range cuts off a quarter of it, on training rows that it was not fitted on;
-        /// [`Marginals::Standardize`] elsewhere.
+        /// [`LEAST_GAIN`], of a column with an edge at both ends half of it, of one on a grid that
+        /// an end of its range cuts off a quarter of it, on training rows that it was not fitted
+        /// on; [`Marginals::Standardize`] elsewhere.
         ///
         /// A column of several peaks gains by itself too; without tail or edge they are left to the
         /// network.
@@ -137,9 +137,13 @@ pub(super) fn compared(
     let quartile = |k: usize| sorted[k * (n - 1) / 4];
     let deviation = (quartile(3) - quartile(1)) / NORMAL_IQR;
     let farthest = (high - quartile(2)).max(quartile(2) - low);
-    let strip = 0.01 * (high - low);
-    let at_low = sorted.partition_point(|v| *v <= low + strip);
-    let at_high = n - sorted.partition_point(|v| *v < high - strip);
+    // how many values are within this share of the range from each end
+    let near_ends = |share: f64| {
+        let strip = share * (high - low);
+        let at_low = sorted.partition_point(|v| *v <= low + strip);
+        [at_low, n - sorted.partition_point(|v| *v < high - strip)]
+    };
+    let [at_low, at_high] = near_ends(0.01);
     let long_tail = farthest > LONG_TAIL * deviation;
     let edge = at_low.max(at_high) as f64 >= EDGE * n as f64;
 
@@ -191,9 +195,7 @@ pub(super) fn compared(
         let all = (edges.len() - 1) as f64;
         all - levels.len() as f64 >= LEFT_OUT * all
     });
-    let near = TWENTIETH * (high - low);
-    let near_low = sorted.partition_point(|v| *v <= low + near);
-    let near_high = n - sorted.partition_point(|v| *v < high - near);
+    let [near_low, near_high] = near_ends(TWENTIETH);
     let ends_at = |end, near: usize| beyond(end) >= CUT_OFF && near as f64 >= TWENTIETH * n as f64;
     let cut_off = grid.is_some() && (ends_at(low, near_low) || ends_at(high, near_high));
     let shaped = long_tail || edge || left_out || both_edges || uneven || cut_off;

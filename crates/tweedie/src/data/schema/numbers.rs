@@ -33,8 +33,8 @@ const REPEATED: f64 = 0.05;
 const OFF_GRID: f64 = 0.001;
 /// Rows for each distinct number of a grid of other than decimal steps.
 const GRID_ROWS: usize = 4;
-/// The most steps of a grid that single precision tells apart with noise within each.
-const GRID_STEPS: f64 = (1 << 21) as f64;
+/// The most steps of a grid that single precision distinguishes with noise within each.
+pub(in crate::data) const GRID_STEPS: f64 = (1 << 21) as f64;
 /// Decimals beyond which numbers are real.
 const FIXED: u32 = 6;
 /// Steps of the last decimal that single precision holds on either side of 0.

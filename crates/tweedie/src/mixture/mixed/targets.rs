@@ -1,5 +1,5 @@
-//! Numbers given others. Rows of which the same numbers are asked about and the same given share all
-//! matrices of a component: what is given shifts its mean alone.
+//! Numbers given others. Rows of which the same numbers are asked about and the same given share
+//! all matrices of a component: what is given shifts its mean alone.
 
 use std::collections::BTreeMap;
 
@@ -253,7 +253,7 @@ impl MixedMixture {
 
 impl Conditional {
     /// What the given cells make of the components: their means of the targets, `[K, t, r]` or
-    /// `[K, t, 1]`, and their weights times the density of the given numbers, of which the logarithm
+    /// `[K, t, 1]`, and the logarithms of their weights times the density of the given numbers,
     /// without the constant `−½ ln 2π` for each number, `[K, r]`.
     pub(super) fn given(&self, part: &Part) -> (Tensor, Tensor) {
         let (means, log_joint) = (self.means.shallow_clone(), part.log_weights.shallow_clone());
