@@ -7,7 +7,7 @@ RUN ?= runs
 TWEEDIE = target/release/tweedie
 EXAMPLES = table images diffusers oracle covariance objective
 
-.PHONY: setup data demo test check bench slow-tests fuzz clean
+.PHONY: setup data demo test check bench slow-tests fuzz wheel test-python
 
 setup:
 	@./scripts/setup-libtorch.sh
@@ -31,6 +31,14 @@ check: setup
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	$(MAKE) test
+
+# The Python package, into target/wheels.
+wheel: setup
+	@./scripts/build-wheel.sh
+
+# The Python package's tests, in a virtual environment of their own.
+test-python: setup
+	@./scripts/test-python.sh
 
 # Statistical checks that take minutes; see CONTRIBUTING.md.
 slow-tests: setup

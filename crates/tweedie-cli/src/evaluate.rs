@@ -14,6 +14,7 @@ use crate::console::Console;
 use crate::output::check_output;
 use crate::reading::left_out;
 pub use options::Arguments;
+pub use print::json as evaluation_json;
 
 impl Arguments {
     /// The run to compare with, and its rows.

@@ -105,7 +105,7 @@ fn imports_are_found() {
 /// A package imports the packages before it in the list, no other.
 #[test]
 fn packages_see_those_below() {
-    let packages = ["tweedie", "tweedie-report", "tweedie-papers", "tweedie-cli"];
+    let packages = ["tweedie", "tweedie-report", "tweedie-papers", "tweedie-cli", "tweedie-python"];
     for (i, package) in packages.iter().enumerate() {
         let manifest = root().join("crates").join(package).join("Cargo.toml");
         let manifest = std::fs::read_to_string(manifest).unwrap();

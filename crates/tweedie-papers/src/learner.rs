@@ -127,6 +127,7 @@ impl Learner {
                 grid: PathGrid::Random,
                 score: ScoreGradient::Frozen,
                 adaptive: false,
+                head_transitions: 0,
             },
             HeadObjective::Ocm => matching(Target::Jacobian),
             HeadObjective::Npr => matching(Target::Residual),

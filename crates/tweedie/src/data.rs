@@ -144,4 +144,4 @@ pub use split::{Split, subset};
 pub use types::{ColumnType, TypeOptions, Types};
 pub(crate) use weights::read_safetensors;
 pub use weights::read_weights;
-pub use write::write_table;
+pub use write::{record_batch, write_table};

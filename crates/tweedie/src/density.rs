@@ -103,6 +103,11 @@ impl Density {
         Density { temporary: Some(Arc::new(dir)), ..Density::of(run) }
     }
 
+    /// The same, whose directory lies in `dir` and is removed with it when nobody needs it any more.
+    pub fn with_temporary(self, dir: tempfile::TempDir) -> Density {
+        Density { temporary: Some(Arc::new(dir)), ..self }
+    }
+
     /// The density that a model of diffusers is: see [`crate::run::import`]; that of latents is of
     /// those of the autoencoder in its folder `vae`. Not saved.
     ///

@@ -121,6 +121,11 @@ pub enum ObjectiveConfig {
         /// network gains on its base ([`AdaptiveLikelihoodMatching`]).
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         adaptive: bool,
+        /// Transitions of each row that train the head, drawn beside those that then train the
+        /// score alone; only of adaptive ones, with a score by score matching. 0: the head is
+        /// trained on the score's.
+        #[serde(default)]
+        head_transitions: usize,
     },
     /// Likelihood Matching of a score alone, under a fixed Hessian.
     #[serde(alias = "lm-zero-hessian")]
@@ -187,6 +192,7 @@ impl Default for ObjectiveConfig {
             grid: PathGrid::default(),
             score: ScoreGradient::default(),
             adaptive: false,
+            head_transitions: 0,
         }
     }
 }
@@ -284,9 +290,28 @@ impl ObjectiveConfig {
     /// The objective, or an error that names the field.
     pub fn build(&self) -> Result<Box<dyn Objective>> {
         match self {
-            &ObjectiveConfig::Lm { transitions, form, time, grid, score, adaptive } => {
+            &ObjectiveConfig::Lm {
+                transitions,
+                form,
+                time,
+                grid,
+                score,
+                adaptive,
+                head_transitions,
+            } => {
                 check_transitions(transitions, grid)?;
                 let lm = LikelihoodMatching { transitions, form, time, grid, score };
+                if head_transitions > 0 {
+                    let option = "objective.head_transitions";
+                    Error::check_count(option, head_transitions, MOST_DRAWS)?;
+                    if !adaptive || score != ScoreGradient::Dsm {
+                        let problem = format!(
+                            "{head_transitions}, where score and head have the same transitions"
+                        );
+                        let remedy = "give 0, or objective.adaptive = true and a score by dsm";
+                        return Err(Error::config(option, problem, remedy));
+                    }
+                }
                 if !adaptive {
                     return Ok(Box::new(lm));
                 }
@@ -297,7 +322,7 @@ impl ObjectiveConfig {
                                   objective.grid and a score that is trained";
                     return Err(Error::config("objective.adaptive", problem, remedy));
                 }
-                Ok(Box::new(AdaptiveLikelihoodMatching::new(lm)))
+                Ok(Box::new(AdaptiveLikelihoodMatching::new(lm, head_transitions)))
             }
             &ObjectiveConfig::LmFixedHessian { transitions, form, time, grid, hessian } => {
                 check_transitions(transitions, grid)?;

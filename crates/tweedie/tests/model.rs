@@ -153,9 +153,15 @@ fn untrained_likelihood_is_the_bases() {
 #[test]
 fn modes_train_what_they_say() {
     let lm = |score| match ObjectiveConfig::default() {
-        ObjectiveConfig::Lm { transitions, form, time, grid, .. } => {
-            ObjectiveConfig::Lm { transitions, form, time, grid, score, adaptive: false }
-        }
+        ObjectiveConfig::Lm { transitions, form, time, grid, .. } => ObjectiveConfig::Lm {
+            transitions,
+            form,
+            time,
+            grid,
+            score,
+            adaptive: false,
+            head_transitions: 0,
+        },
         other => other,
     };
     let cases = [

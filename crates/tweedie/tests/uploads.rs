@@ -133,6 +133,7 @@ fn a_training_step_uploads_one_table() {
         grid,
         score,
         adaptive: false,
+        head_transitions: 0,
     };
     let matching = |target| ObjectiveConfig::CovarianceMatching {
         target,

@@ -12,6 +12,7 @@ fn name(line: &Line) -> String {
     format!("{of}{}", line.name)
 }
 
+/// What was found, for programs.
 pub fn json(found: &Evaluation) -> Value {
     let line = |line: &Line| {
         let mut of_line = json!({

@@ -111,8 +111,15 @@ impl Rig {
                 };
                 let transitions = experiment.transitions;
                 let form = if arm.is_paper() { LmForm::Path } else { LmForm::Marginal };
-                let lm =
-                    ObjectiveConfig::Lm { transitions, form, time, grid, score, adaptive: false };
+                let lm = ObjectiveConfig::Lm {
+                    transitions,
+                    form,
+                    time,
+                    grid,
+                    score,
+                    adaptive: false,
+                    head_transitions: 0,
+                };
                 (lm, experiment.pairs / transitions)
             }
         };

@@ -67,8 +67,15 @@ impl Arm {
     ) -> Arm {
         let (form, time) = (LmForm::default(), TimeDistribution::Uniform);
         let grid = PathGrid::Random;
-        let objective =
-            ObjectiveConfig::Lm { transitions, form, time, grid, score, adaptive: false };
+        let objective = ObjectiveConfig::Lm {
+            transitions,
+            form,
+            time,
+            grid,
+            score,
+            adaptive: false,
+            head_transitions: 0,
+        };
         Arm { rank, trunk, ..Arm::new(name, objective) }
     }
 
@@ -83,6 +90,7 @@ impl Arm {
             grid: PathGrid::Random,
             score: ScoreGradient::Joint,
             adaptive: false,
+            head_transitions: 0,
         };
         let (trunk, prediction) = (HeadTrunk::Separate, Prediction::Epsilon);
         Arm { rank, trunk, prediction, ..Arm::new(name, objective) }

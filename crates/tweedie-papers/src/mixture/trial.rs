@@ -153,6 +153,7 @@ pub(super) fn fit(
             grid: PathGrid::Random,
             score: recipe.score,
             adaptive: false,
+            head_transitions: 0,
         },
         None => ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: recipe.time, draws: 1 },
     }

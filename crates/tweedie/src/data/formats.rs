@@ -6,6 +6,7 @@
 mod archive;
 mod arrow;
 mod arrow_ipc;
+pub(super) mod batches;
 mod cifar;
 mod excel;
 mod folder;

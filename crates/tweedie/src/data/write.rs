@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::column::{Cell, CellType};
 use super::dataset::Dataset;
 use super::formats::TableFormat;
+use super::formats::batches::Batches;
 use super::output::OutputFile;
 use super::times::TimeFormat;
 use crate::{Error, Result};
@@ -72,20 +73,38 @@ pub fn write_table<S: AsRef<str>>(
     types: &[CellType],
     values: &[f64],
 ) -> Result<()> {
-    let dim = names.len();
+    let cell = cells_of(names.len(), types, values);
+    write_frame(out, &plain_frame(names, types, (values.len(), &cell)))
+}
+
+/// The cells of a table of `values`, row-major, of so many columns.
+fn cells_of<'a>(
+    dim: usize,
+    types: &[CellType],
+    values: &'a [f64],
+) -> impl Fn(usize, usize) -> Cell + use<'a> {
     assert_eq!(dim, types.len(), "{dim} names, {} types", types.len());
     assert!(
         dim > 0 && values.len().is_multiple_of(dim),
         "{} values are not rows of {dim}",
         values.len()
     );
-    let cell = |row: usize, k: usize| match values[row * dim + k] {
+    move |row, k| match values[row * dim + k] {
         value if value.is_nan() => Cell::Missing,
         value => Cell::Real(value),
-    };
+    }
+}
+
+/// A table of so many cells, which are written as their types say.
+fn plain_frame<'a, S: AsRef<str>>(
+    names: &[S],
+    types: &[CellType],
+    (cells, cell): (usize, &'a (dyn Fn(usize, usize) -> Cell + 'a)),
+) -> Frame<'a> {
+    let rows = cells / names.len();
     let names = names.iter().map(|name| name.as_ref().to_owned()).collect();
     let styles = types.iter().map(|&cells| Style::Plain(cells)).collect();
-    write_frame(out, &Frame { names, styles, rows: values.len() / dim, cell: &cell })
+    Frame { names, styles, rows, cell }
 }
 
 /// As [`write_table`] for typed cells.
@@ -101,7 +120,35 @@ pub(super) fn write_frame(mut out: OutputFile, frame: &Frame) -> Result<()> {
     out.commit()
 }
 
+/// The table of `values`, row-major `[rows, names.len()]`, as one record batch of arrow, in the
+/// types in which [`write_table`] writes a Parquet file; a value that is not a number is a null.
+///
+/// # Panics
+/// As [`write_table`].
+pub fn record_batch<S: AsRef<str>>(
+    names: &[S],
+    types: &[CellType],
+    values: &[f64],
+) -> arrow_array::RecordBatch {
+    let cell = cells_of(names.len(), types, values);
+    batch_of(&plain_frame(names, types, (values.len(), &cell)))
+}
+
+fn batch_of(frame: &Frame) -> arrow_array::RecordBatch {
+    let batch = Batches::of(frame).batch(0..frame.rows);
+    batch.expect("columns of one length, of the types of their schema")
+}
+
 impl Dataset {
+    /// The rows as one record batch of arrow, in the types in which [`Dataset::write`] writes a
+    /// Parquet file: categories by their names, dates and times as such, nulls where cells are
+    /// missing.
+    pub fn record_batch(&self) -> arrow_array::RecordBatch {
+        let (names, styles) = (self.names(), self.styles());
+        let cell = |row: usize, k: usize| self.cell(row, k);
+        batch_of(&Frame { names, styles, rows: self.rows(), cell: &cell })
+    }
+
     /// The cell in a row and a column, both from 0, as a file of text has it; empty where it is
     /// missing.
     ///

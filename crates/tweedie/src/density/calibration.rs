@@ -26,6 +26,11 @@ impl Calibration {
         Calibration { unsolved: scores.len() - own.len(), scores: own }
     }
 
+    /// The scores that others are held against, in rising order.
+    pub fn scores(&self) -> &[f64] {
+        &self.scores
+    }
+
     /// Rows that scores are held against.
     pub fn rows(&self) -> usize {
         self.scores.len()

@@ -272,7 +272,7 @@ impl Density {
     /// [`Error::Config`] if an option makes no sense for this density; as [`Density::log_prob`] and
     /// [`Density::sample`].
     pub fn evaluate(&self, data: &Dataset, options: &EvaluateOptions) -> Result<Evaluation> {
-        let mut rows = self.all_of(self.run.data.conform(data.clone())?);
+        let mut rows = self.rows_to_judge(data.clone())?;
         rows.draw(options);
         self.evaluate_with(Some(&rows), None, options, &mut Silent)
     }

@@ -80,6 +80,14 @@ impl Density {
         }
     }
 
+    /// All rows of a data set, which has the columns of this density, to judge it on.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it has others.
+    pub fn rows_to_judge(&self, data: Dataset) -> Result<TestRows> {
+        Ok(self.all_of(self.run.data.conform(data)?))
+    }
+
     /// All rows of a data set with the columns of this density, to judge it on.
     pub(super) fn all_of(&self, table: Dataset) -> TestRows {
         let own = if self.is_large() { None } else { self.run.prepared() };

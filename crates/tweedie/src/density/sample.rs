@@ -8,8 +8,8 @@ use super::grids::Grids;
 use super::{Density, SampleOptions};
 use crate::autoencoder::Autoencoder;
 use crate::data::{
-    CellType, Dataset, Labels, LatentsOf, OutputFile, TableFormat, read_latents, write_images,
-    write_latents, write_table,
+    CellType, Dataset, Labels, LatentsOf, OutputFile, TableFormat, read_latents, record_batch,
+    write_images, write_latents, write_table,
 };
 use crate::query::Cells;
 use crate::sample::{Clipped, Ground, MOST_ROWS, Sampling, class_of_rows};
@@ -51,6 +51,15 @@ impl Samples {
     /// The samples as a tensor `[n, d]`, f64.
     pub fn tensor(&self) -> Tensor {
         Tensor::from_slice(&self.values).view([-1, self.columns.len() as i64])
+    }
+
+    /// The samples as one record batch of arrow, in the types in which [`Samples::write`] writes a
+    /// Parquet file. Classes are not in it.
+    pub fn record_batch(&self) -> arrow_array::RecordBatch {
+        match &self.table {
+            Some(table) => table.record_batch(),
+            None => record_batch(&self.columns, &self.types, &self.values),
+        }
     }
 
     /// Latents in a file: what [`Samples::write`] or [`Autoencoder::encode_images`] wrote, of

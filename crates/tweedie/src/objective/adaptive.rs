@@ -10,10 +10,11 @@ use std::cell::RefCell;
 
 use tch::{Kind, Tensor, no_grad};
 
-use super::{LikelihoodMatching, Objective, Trains};
+use super::likelihood_matching::Transitions;
+use super::{LikelihoodMatching, Objective, ScoreGradient, Trains};
 use crate::model::{Denoiser, Space};
 use crate::noise::{Draw, Noise};
-use crate::query::{Batch, Query, Times};
+use crate::query::{Batch, Query};
 use crate::tensor::{squared_norm, to_vec, upload};
 
 /// Likelihood Matching of transitions with adaptive times, in its marginal form.
@@ -21,6 +22,8 @@ use crate::tensor::{squared_norm, to_vec, upload};
 pub struct AdaptiveLikelihoodMatching {
     /// What is minimised, and in which clock; how a path's times are laid does not matter.
     lm: LikelihoodMatching,
+    /// Transitions of each row that train the head; 0: those that train the score.
+    head: usize,
     gains: RefCell<Gains>,
 }
 
@@ -86,31 +89,56 @@ impl Gains {
 }
 
 impl AdaptiveLikelihoodMatching {
-    /// Likelihood Matching as `lm` is otherwise.
-    pub fn new(lm: LikelihoodMatching) -> AdaptiveLikelihoodMatching {
-        AdaptiveLikelihoodMatching { lm, gains: RefCell::new(Gains([0.0; PARTS])) }
+    /// Likelihood Matching as `lm` is otherwise. Unless `head` is 0, the transitions that train the
+    /// score do not train the head: it has so many of each row to itself, their times uniform in the
+    /// clock. Most of a step is then the score's, which needs it more.
+    ///
+    /// # Panics
+    /// If the head is to have transitions to itself, and the quasi-likelihood trains the score.
+    pub fn new(lm: LikelihoodMatching, head: usize) -> AdaptiveLikelihoodMatching {
+        assert!(head == 0 || lm.score == ScoreGradient::Dsm, "a head apart under {:?}", lm.score);
+        AdaptiveLikelihoodMatching { lm, head, gains: RefCell::new(Gains([0.0; PARTS])) }
     }
 
-    /// Measures what `found`, the network's `ε̂` of the rows `x_t`, gains on the base in some of
-    /// them. A model without a base has nothing to gain.
-    fn measure(
+    /// What trains the head where it has transitions to itself.
+    fn head_alone(&self) -> Option<LikelihoodMatching> {
+        let (transitions, score) = (self.head, ScoreGradient::Frozen);
+        (transitions > 0).then_some(LikelihoodMatching { transitions, score, ..self.lm })
+    }
+
+    /// The transitions that `lm` takes of each row. Their times lie at the quantiles of the clock
+    /// that `quantile` makes of uniform numbers, one in each of the parts of a row, and end where
+    /// it is uniform in the clock below.
+    fn transitions(
         &self,
-        model: &dyn Denoiser,
-        (q, noise, found): (&Query, &Tensor, &Tensor),
-        drawn: &[Drawn],
-        t: &[f64],
-    ) {
+        lm: &LikelihoodMatching,
+        space: &Space,
+        (batch, noise): (&Batch, &mut Noise),
+        mut quantile: impl FnMut(f64) -> f64,
+    ) -> Transitions {
+        let (schedule, n) = (space.schedule(), lm.transitions);
+        let pairs = noise.uniform(2 * n);
+        let pairs = pairs.chunks_exact(2).enumerate().map(|(k, pair)| {
+            let start = quantile(((k % n) as f64 + pair[0]) / n as f64);
+            let time = |quantile| lm.time.time(schedule, quantile);
+            (time(start * pair[1]), time(start))
+        });
+        lm.transitions_of(schedule, batch, pairs.collect(), noise)
+    }
+
+    /// Measures what `found`, the network's `ε̂` of transitions, gains on the base in some of them. A
+    /// model without a base has nothing to gain.
+    fn measure(&self, model: &dyn Denoiser, (at, found): (&Transitions, &Tensor), drawn: &[Drawn]) {
         let Some(split) = model.split() else { return };
         let count = MEASURED.min(drawn.len() as i64);
-        let rows: Vec<i64> = (0..count).collect();
+        let (q, rows) = (at.query(), 0..count as usize);
         let part = |x: &Tensor| x.narrow(0, 0, count);
-        let times = Times::each(t[..count as usize].to_vec());
-        let condition = q.condition.map(|condition| condition.rows(&rows));
-        let x = part(q.x);
+        let (x, times) = (part(q.x), q.times.narrow(rows.clone()));
+        let condition = q.condition.map(|condition| condition.narrow(rows.clone()));
         let asked = Query::new(&x, &times).given(condition.as_ref());
         let gains = no_grad(|| {
             let (base, _) = (split.known)(&asked);
-            let noise = part(noise).to_kind(Kind::Double);
+            let noise = part(&at.noise).to_kind(Kind::Double);
             let error = |found: &Tensor| squared_norm(&(&noise - found));
             to_vec(&(error(&base) - error(&part(found).to_kind(Kind::Double))))
         });
@@ -121,32 +149,41 @@ impl AdaptiveLikelihoodMatching {
 
 impl Objective for AdaptiveLikelihoodMatching {
     fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor {
-        let (space, n) = (model.space(), self.lm.transitions);
-        let (schedule, probabilities) =
-            (space.schedule(), self.gains.borrow().probabilities(space.dim));
-        let uniforms = noise.uniform(2 * n);
-        let drawn: Vec<Drawn> = (uniforms.chunks_exact(2).enumerate())
-            .map(|(k, pair)| Gains::at(&probabilities, ((k % n) as f64 + pair[0]) / n as f64))
-            .collect();
-        let time = |quantile: f64| self.lm.time.time(schedule, quantile);
-        let t: Vec<f64> = drawn.iter().map(|drawn| time(drawn.quantile)).collect();
-        let both = drawn.iter().zip(&t).zip(uniforms.chunks_exact(2));
-        let pairs = both.map(|((drawn, &t), u)| (time(drawn.quantile * u[1]), t));
-        let at = self.lm.transitions_of(schedule, batch, pairs.collect(), noise);
-        let moments = model.moments(&at.query());
-        self.measure(model, (&at.query(), &at.noise, &moments.noise), &drawn, &t);
+        let space = model.space();
+        let probabilities = self.gains.borrow().probabilities(space.dim);
+        let mut drawn = Vec::new();
+        let at = self.transitions(&self.lm, space, (batch, noise), |u| {
+            drawn.push(Gains::at(&probabilities, u));
+            drawn.last().expect("it was just drawn").quantile
+        });
+        let moments = (self.head == 0).then(|| model.moments(&at.query()));
+        let found = match &moments {
+            Some(moments) => moments.noise.shallow_clone(),
+            None => model.noise(&at.query()),
+        };
+        self.measure(model, (&at, &found), &drawn);
         let weights: Vec<f64> = drawn.iter().map(|drawn| drawn.weight).collect();
         let weights = upload(&Tensor::from_slice(&weights), at.noise.kind(), at.noise.device());
-        self.lm.mean(&self.lm.loss_of(&at, moments, Some(&weights)))
+        let Some(head) = self.head_alone() else {
+            let moments = moments.expect("of the same transitions");
+            return self.lm.mean(&self.lm.loss_of(&at, moments, Some(&weights)));
+        };
+        let of_score = self.lm.mean(&(LikelihoodMatching::score_loss(&at, &found) * weights));
+        let at = self.transitions(&head, space, (batch, noise), |u| u);
+        of_score + head.mean(&head.loss_of(&at, model.moments(&at.query()), None))
     }
 
     fn draws(&self) -> usize {
-        self.lm.transitions
+        self.lm.transitions + self.head
     }
 
     fn noise(&self, dim: usize) -> Vec<Draw> {
-        let n = self.lm.transitions;
-        vec![Draw::Uniform(2 * n), Draw::Normal(n * dim)]
+        let of = |n: usize| [Draw::Uniform(2 * n), Draw::Normal(n * dim)];
+        let mut draws = of(self.lm.transitions).to_vec();
+        if self.head > 0 {
+            draws.extend(of(self.head));
+        }
+        draws
     }
 
     fn trains(&self) -> Trains {
@@ -189,15 +226,20 @@ mod tests {
     use crate::oracle::{GaussianMixture, Oracle};
     use crate::schedule::Vp;
 
-    fn objective(gains: [f32; PARTS]) -> AdaptiveLikelihoodMatching {
+    fn objective(
+        gains: [f32; PARTS],
+        score: ScoreGradient,
+        head: usize,
+    ) -> AdaptiveLikelihoodMatching {
         let lm = LikelihoodMatching {
             transitions: 4,
             form: LmForm::Marginal,
             time: TimeDistribution::LogSnr,
             grid: PathGrid::Random,
-            score: ScoreGradient::Joint,
+            score,
         };
-        AdaptiveLikelihoodMatching { lm, gains: RefCell::new(Gains(gains)) }
+        let new = AdaptiveLikelihoodMatching::new(lm, head);
+        AdaptiveLikelihoodMatching { gains: RefCell::new(Gains(gains)), ..new }
     }
 
     /// Quantiles have the density that their weights say: shares of parts, and a mean weight of 1.
@@ -224,29 +266,47 @@ mod tests {
         assert!(of_noise.iter().all(|p| (p * PARTS as f64 - 1.0).abs() < 0.05), "{of_noise:?}");
     }
 
-    /// Whatever the gains, the mean of the loss is the same, within four Monte-Carlo errors.
+    /// Whatever the gains, the mean of the loss is the same, within four Monte-Carlo errors; and it
+    /// is no other where the head has transitions to itself.
     #[test]
     fn the_mean_of_the_loss_does_not_depend_on_the_gains() {
         let mixture = GaussianMixture::new(&[0.3, 0.7], &[[-1.0], [0.8]], &[0.4, 0.7]).unwrap();
         let oracle = Oracle::new(mixture, Arc::new(Vp::default()));
         let rows = Batch::of(&oracle.mixture.sample(20_000, Seed(1)));
-        let mut skewed = [0.0; PARTS];
+        let (uniform, mut skewed) = ([0.0; PARTS], [0.0; PARTS]);
         skewed[10] = 2.0;
         skewed[20] = 1.0;
-        let [(a, ea), (b, eb)] = [[0.0; PARTS], skewed].map(|gains| {
-            let noise = &mut Noise::new(Seed(2), 0..20_000);
-            mean_and_error(&to_vec(&objective(gains).loss(&oracle, &rows, noise)))
-        });
-        assert!((a - b).abs() < 4.0 * ea.hypot(eb), "{a} ± {ea}, {b} ± {eb}");
+        let same = |objectives: [AdaptiveLikelihoodMatching; 2]| {
+            let mut seed = 2;
+            let [(a, ea), (b, eb)] = objectives.map(|objective| {
+                seed += 1;
+                let noise = &mut Noise::new(Seed(seed), 0..20_000);
+                mean_and_error(&to_vec(&objective.loss(&oracle, &rows, noise)))
+            });
+            assert!((a - b).abs() < 4.0 * ea.hypot(eb), "{a} ± {ea}, {b} ± {eb}");
+        };
+        same([uniform, skewed].map(|gains| objective(gains, ScoreGradient::Joint, 0)));
+        same([uniform, skewed].map(|gains| objective(gains, ScoreGradient::Dsm, 2)));
+        same([0, 1].map(|head| objective(uniform, ScoreGradient::Dsm, head)));
+    }
+
+    #[test]
+    fn noise_is_drawn_for_score_and_head() {
+        let of = |head| objective([0.0; PARTS], ScoreGradient::Dsm, head);
+        let draws = |head| of(head).noise(5);
+        assert_eq!(draws(0), [Draw::Uniform(8), Draw::Normal(20)]);
+        let both = [Draw::Uniform(8), Draw::Normal(20), Draw::Uniform(4), Draw::Normal(10)];
+        assert_eq!(draws(2), both);
+        assert_eq!(of(2).draws(), 6);
     }
 
     #[test]
     fn memory_goes_on_to_the_bit() {
         let mut gains = [0.0; PARTS];
         gains[5] = 0.1;
-        let first = objective(gains);
+        let first = objective(gains, ScoreGradient::Joint, 0);
         first.gains.borrow_mut().record([(5, 0.7), (9, f64::NAN), (2, -1.0)].into_iter());
-        let second = objective([0.0; PARTS]);
+        let second = objective([0.0; PARTS], ScoreGradient::Joint, 0);
         let oracle = Oracle::new(
             GaussianMixture::new(&[1.0], &[[0.0]], &[1.0]).unwrap(),
             Arc::new(Vp::default()),

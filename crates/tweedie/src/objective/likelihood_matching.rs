@@ -213,7 +213,7 @@ impl LikelihoodMatching {
             None => loss,
         };
         let score_loss = match self.score {
-            ScoreGradient::Dsm => Some(squared_norm(&(&moments.noise - &at.noise)) * 0.5),
+            ScoreGradient::Dsm => Some(Self::score_loss(at, &moments.noise)),
             ScoreGradient::Joint | ScoreGradient::Frozen => None,
         };
         if self.score != ScoreGradient::Joint {
@@ -224,6 +224,11 @@ impl LikelihoodMatching {
             Some(score_loss) => loss + weighted(score_loss),
             None => weighted(loss),
         }
+    }
+
+    /// What score matching makes of a score that finds the noise `found` in each `x_t`, `[b N]`.
+    pub(super) fn score_loss(at: &Transitions, found: &Tensor) -> Tensor {
+        squared_norm(&(found - &at.noise)) * 0.5
     }
 
     /// The mean over the transitions of each row of data, `[b]`.

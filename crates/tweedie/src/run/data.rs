@@ -113,6 +113,36 @@ pub struct Prepared {
     flip: bool,
 }
 
+impl DataConfig {
+    /// The rows of its source, read to be trained on; those of a mixture are drawn by its
+    /// `split_seed`, or where that is not set by `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for data that cannot be used, [`Error::Config`] for options that are not for
+    /// them.
+    pub fn rows(&self, seed: u64) -> Result<Dataset> {
+        let drawn = self.split_seed.unwrap_or(seed);
+        match self.source.strip_prefix("mixture:") {
+            Some(name) => mixture_table(name, self.mixture_rows, Seed(drawn)),
+            None if self.source.is_empty() => {
+                let remedy = "give a table, images, or mixture:NAME";
+                Err(Error::config("data.source", "no data were given", remedy))
+            }
+            None => {
+                let dequantize = &self.scaling.dequantize;
+                // what is given of a row is a matter of mixed tables, and so are missing cells
+                let mixed = Types::Mixed(TypeOptions::default());
+                let of_mixed = !self.context.is_empty() || self.missing_indicator;
+                let types = match (&self.types, of_mixed) {
+                    (Types::Auto, true) if *dequantize == Dequantize::None => &mixed,
+                    (types, _) => types,
+                };
+                Dataset::read_to_train(&self.source, types, &self.table, dequantize)
+            }
+        }
+    }
+}
+
 impl Prepared {
     /// Reads `config`'s source and fits the scaling on its training rows. The rows of a mixture and
     /// the split are drawn by `config.split_seed`, or where that is not set by `seed`.
@@ -121,25 +151,7 @@ impl Prepared {
     /// [`Error::Data`] for data that cannot be used, [`Error::Config`] for options that are not for
     /// them.
     pub fn read(config: &DataConfig, seed: u64) -> Result<Prepared> {
-        let drawn = config.split_seed.unwrap_or(seed);
-        let table = match config.source.strip_prefix("mixture:") {
-            Some(name) => mixture_table(name, config.mixture_rows, Seed(drawn))?,
-            None if config.source.is_empty() => {
-                let remedy = "give a table, images, or mixture:NAME";
-                return Err(Error::config("data.source", "no data were given", remedy));
-            }
-            None => {
-                let dequantize = &config.scaling.dequantize;
-                // what is given of a row is a matter of mixed tables, and so are missing cells
-                let mixed = Types::Mixed(TypeOptions::default());
-                let of_mixed = !config.context.is_empty() || config.missing_indicator;
-                let types = match (&config.types, of_mixed) {
-                    (Types::Auto, true) if *dequantize == Dequantize::None => &mixed,
-                    (types, _) => types,
-                };
-                Dataset::read_to_train(&config.source, types, &config.table, dequantize)?
-            }
-        };
+        let table = config.rows(seed)?;
         Prepared::split(table, config.source.clone(), config, seed)
     }
 

@@ -58,21 +58,23 @@ pub(super) fn of_donor((config, data): &(RunConfig, DataRecord)) -> Layer {
     layer
 }
 
-/// The base of a table of numbers: the Gaussian, whose correction is smooth and soon learned,
-/// unless there are rows enough for many covariances. Then a mixture of many Gaussians, whose
-/// correction is not smooth, is ahead for longer than a usual training takes: on letter by .4 nats
-/// after 20,000 steps, whereas on satimage, of 4 rows for each element of a covariance, it is 1.2
-/// nats behind after 165 s of a thread.
-fn base_of_rows(record: &DataRecord) -> BaseKind {
+/// The base of a table of numbers: the Gaussian, whose correction is smooth and soon learned. Where
+/// there are rows enough for many covariances a mixture of many Gaussians is ahead at first, and its
+/// correction, which is not smooth, next to nothing: on MAGIC for a minute of one thread, on letter
+/// for five. So it is for short trainings.
+fn base_of_rows(record: &DataRecord, seconds: f64) -> BaseKind {
     let (rows, columns) = (record.rows[0], record.scaling.dim());
-    match rows >= MANY * columns * columns {
+    let short = seconds > 0.0 && seconds < SHORT;
+    match short && rows >= MANY * columns * columns {
         true => BaseKind::Mixture,
         false => BaseKind::Gaussian,
     }
 }
 
-/// Rows over columns squared from which many covariances can be told apart.
+/// Rows over columns squared from which there are many covariances to be found.
 const MANY: usize = 20;
+/// Trainings of fewer seconds are short.
+const SHORT: f64 = 120.0;
 
 /// What a network that corrects a base has for so many training rows of a table. The fewer they
 /// are, the more it is regularised: on MAGIC, letter and satimage (5,000 to 15,000 rows) the
@@ -92,17 +94,21 @@ fn of_rows(layer: &mut Layer, rows: usize) {
         .set("train.validate_every", 1000);
 }
 
-/// Whether the objective can draw its times where a network gains on its base.
-fn adapts(objective: &ObjectiveConfig) -> bool {
-    matches!(
-        objective,
+/// What trains the score, where the objective can draw its times where a network gains on its base.
+fn adaptive_score(objective: &ObjectiveConfig) -> Option<ScoreGradient> {
+    match *objective {
         ObjectiveConfig::Lm {
             form: LmForm::Marginal,
             grid: PathGrid::Random,
-            score: ScoreGradient::Joint | ScoreGradient::Dsm,
+            score: score @ (ScoreGradient::Joint | ScoreGradient::Dsm),
             ..
-        }
-    )
+        } => Some(score),
+        _ => None,
+    }
+}
+
+fn is_adaptive(objective: &ObjectiveConfig) -> bool {
+    matches!(objective, ObjectiveConfig::Lm { adaptive: true, .. })
 }
 
 /// The network for the categories of rows of so many numbers and categories: the fewer rows, the
@@ -138,15 +144,21 @@ pub(super) fn of_data(config: &RunConfig, record: &DataRecord, options: &FitOpti
             layer.set("model.network.categories", categories.collect::<Vec<toml::Value>>());
             of_categories(&mut layer, features.layout().sizes(), record.rows[0]);
         } else {
-            layer.set("base.kind", base_of_rows(record).to_string());
+            let base = base_of_rows(record, config.train.max_seconds);
+            layer.set("base.kind", base.to_string());
         }
         if config.model.prediction == Prediction::Correction {
             of_rows(&mut layer, record.rows[0]);
-            if adapts(&config.objective) {
+            if let Some(score) = adaptive_score(&config.objective) {
                 layer
                     .set("objective.kind", "lm")
                     .set("objective.adaptive", true)
                     .set("train.clip", 20.0);
+                let uniform =
+                    options.gives("objective.adaptive") && !is_adaptive(&config.objective);
+                if score == ScoreGradient::Dsm && !uniform {
+                    layer.set("objective.head_transitions", 1);
+                }
             }
         }
         return layer;
