@@ -7,7 +7,7 @@ RUN ?= runs
 TWEEDIE = target/release/tweedie
 EXAMPLES = table images diffusers oracle covariance objective
 
-.PHONY: setup data demo test check bench slow-tests fuzz wheel test-python
+.PHONY: setup data demo test check bench slow-tests fuzz wheel test-python python-docs
 
 setup:
 	@./scripts/setup-libtorch.sh
@@ -30,6 +30,7 @@ check: setup
 	rustfmt --edition 2024 --check crates/tweedie/src/covariance/*.rs
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	$(MAKE) test-python
 	$(MAKE) test
 
 # The Python package, into target/wheels.
@@ -39,6 +40,10 @@ wheel: setup
 # The Python package's tests, in a virtual environment of their own.
 test-python: setup
 	@./scripts/test-python.sh
+
+# Pages of the Python package's docstrings, into target/doc/python.
+python-docs: setup
+	@DOCS=1 ./scripts/test-python.sh
 
 # Statistical checks that take minutes; see CONTRIBUTING.md.
 slow-tests: setup

@@ -3,7 +3,8 @@
 #
 # LibTorch is that of `make setup`, standing where an installed torch has it, so that nothing of 3 GB is fetched. With
 # TORCH=whole the whole of torch is installed from the package index, and the tests with modules of torch run, too.
-# PROFILE=release builds as `make wheel` does; by default what `cargo test` has compiled is used.
+# PROFILE=release builds as `make wheel` does; by default what `cargo test` has compiled is used. DOCS=1 makes pages of
+# the docstrings instead of running the tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work="${CARGO_TARGET_DIR:-target}/python"
@@ -32,4 +33,8 @@ fi
 rm -rf "$work/wheels"
 "$venv" -m maturin build --profile "${PROFILE:-dev}" --compatibility linux --out "$work/wheels" --quiet
 pip install --force-reinstall --no-deps "$work"/wheels/tweedie-*.whl
+if [ -n "${DOCS:-}" ]; then
+  pip install pdoc
+  exec "$venv" -m pdoc tweedie -o "${CARGO_TARGET_DIR:-target}/doc/python"
+fi
 exec "$venv" -m pytest -q -p no:cacheprovider "$@" python/tests

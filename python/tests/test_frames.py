@@ -25,7 +25,7 @@ def rows_of_engine(rows):
     for column in table.columns:
         kind = column.type
         if pa.types.is_dictionary(kind):
-            column = column.cast(pa.string())
+            column = pa.chunked_array([pa.array(column.to_pylist(), pa.string())])
         elif pa.types.is_integer(kind):
             column = column.cast(pa.int64())
         elif pa.types.is_large_string(kind) or kind == pa.string_view():

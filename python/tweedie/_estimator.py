@@ -93,7 +93,6 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.input_tags.string = True
         tags.input_tags.categorical = True
-        tags.non_deterministic = True
         return tags
 
     # --- fitting ---
@@ -137,8 +136,7 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
             self.feature_names_in_ = np.asarray(names, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        for attribute in ("run_", "_calibration"):
-            self.__dict__.pop(attribute, None)
+        self.__dict__.pop("run_", None)
         density = engine.Density()
         request = _json({"layers": self._layers(), "device": self.device})
         out = None if self.out is None else os.fspath(self.out)
@@ -185,14 +183,12 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
 
     def _held_out(self) -> np.ndarray:
         """Log-likelihoods of rows that the model was not trained on, in rising order."""
-        if not hasattr(self, "_calibration"):
-            self._calibration = self._fitted().calibration()
-        return self._calibration
+        return self._fitted().held_out()
 
     def calibrate(self, X: Any, **options: Any) -> "TweedieDensity":
         """Holds later rows against the log-likelihoods of these, which the model was not trained on,
         rather than against those of its validation rows."""
-        self._calibration = self._fitted().calibration(self._checked(X), **options)
+        self._fitted().calibrate(self._checked(X), **options)
         return self
 
     def p_values(self, X: Any, **options: Any) -> np.ndarray:
@@ -220,9 +216,9 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
 
     # --- samples ---
 
-    def sample(self, n_samples: int = 1, **options: Any) -> Any:
+    def sample(self, n: int = 1, **options: Any) -> Any:
         """Samples, in the kind of frame that the model was fitted to: :meth:`Run.sample`."""
-        return self._fitted().sample(n_samples, **options)
+        return self._fitted().sample(n, **options)
 
     def given(self, cells: Mapping[str, Any] | None = None, /, **more: Any) -> Given:
         """The distribution of the other columns given these: ``model.given(age=40).sample(100)``."""
@@ -256,12 +252,3 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
         model.feature_names_in_ = np.asarray(run.names, dtype=object)
         model.n_features_in_ = len(run.names)
         return model
-
-    def __getstate__(self) -> dict[str, Any]:
-        if "run_" in self.__dict__:
-            # the rows that it is of do not go with a pickle
-            try:
-                self._held_out()
-            except (ValueError, RuntimeError):
-                pass
-        return super().__getstate__()

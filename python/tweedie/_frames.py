@@ -321,7 +321,7 @@ class ArrowKind(Kind):
         if self.module == "polars":
             import polars as pl
 
-            found = pl.from_arrow(rows)
+            found = pl.DataFrame(rows)
             casts = {name: dtype for name, dtype in self.schema.items() if name in found.columns}
             return found.cast(casts, strict=False)
         if self.module == "rows":

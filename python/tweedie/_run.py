@@ -61,6 +61,7 @@ class Run:
         self._kind = _frames.default_kind() if kind is None else kind
         self._device = device
         self._process = os.getpid()
+        self._scores: np.ndarray | None = None
         self._describe()
 
     def _describe(self) -> None:
@@ -168,19 +169,31 @@ class Run:
         finite = values[np.isfinite(values)]
         return float(finite.mean()) if len(finite) else float("nan")
 
-    def calibration(
+    def calibrate(
         self, X: Any = None, *, rows: int = 2000, estimator: str = "elbo", seed: int = 0,
         progress: Progress = False, **options: Any,
-    ) -> np.ndarray:
-        """Log-likelihoods of held-out rows in rising order, for p-values of others.
+    ) -> "Run":
+        """Takes log-likelihoods of held-out rows, for p-values of others (:meth:`held_out`).
 
         Args:
-            X: rows that the run was not trained on, by default its validation rows.
+            X: rows that the run was not trained on, by default its validation rows, which are known
+                as long as its training rows are where they were.
             rows: how many are scored at most, drawn at random.
+
+        Raises:
+            ValueError: if there are none.
         """
         request = _json(dict(estimator=estimator, seed=seed, **options))
         given = None if X is None else self._to_rows(X)
-        return self._here().calibration(given, rows, request, callback(progress))
+        self._scores = self._here().calibration(given, rows, request, callback(progress))
+        return self
+
+    def held_out(self) -> np.ndarray:
+        """Log-likelihoods of rows that the run was not trained on, in rising order: those of
+        :meth:`calibrate`, which is called where it was not."""
+        if self._scores is None:
+            self.calibrate()
+        return self._scores
 
     # --- samples ---
 
@@ -323,7 +336,12 @@ class Run:
                 for file in sorted(path.rglob("*")):
                     if file.is_file():
                         archive.write(file, file.relative_to(path).as_posix())
-        return {"run": packed.getvalue(), "device": self._device, "kind": self._kind}
+        # the rows do not go with it, and so their scores do
+        try:
+            scores = self.held_out() if not self.image else self._scores
+        except (ValueError, RuntimeError):
+            scores = None
+        return {"run": packed.getvalue(), "device": self._device, "kind": self._kind, "scores": scores}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         folder = tempfile.TemporaryDirectory(prefix="tweedie-")
@@ -332,6 +350,7 @@ class Run:
             archive.extractall(path)
         density = engine.Density.load(os.fspath(path), state["device"])
         self.__init__(density, device=state["device"], kind=state["kind"])  # type: ignore[misc]
+        self._scores = state["scores"]
         # it goes with the run
         self._folder = folder
 

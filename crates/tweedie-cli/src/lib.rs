@@ -63,6 +63,7 @@ pub use evaluate::evaluation_json;
 /// Likelihood-trained diffusion models: densities with honest log-likelihoods, samples in few steps
 #[derive(Parser)]
 #[command(
+    name = "tweedie",
     version,
     arg_required_else_help = true,
     after_help = "\

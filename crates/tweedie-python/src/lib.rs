@@ -6,6 +6,7 @@
 
 mod density;
 mod errors;
+mod likelihood;
 mod report;
 mod rows;
 mod worker;
@@ -32,5 +33,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<rows::Rows>()?;
     module.add_class::<density::Density>()?;
     module.add_function(wrap_pyfunction!(main, module)?)?;
-    module.add_function(wrap_pyfunction!(set_threads, module)?)
+    module.add_function(wrap_pyfunction!(set_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(likelihood::likelihood, module)?)?;
+    module.add_function(wrap_pyfunction!(likelihood::schedule, module)?)
 }

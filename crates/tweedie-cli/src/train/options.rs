@@ -230,8 +230,8 @@ pub const FLAGS: &[Flag] = &[
         "The forward process [default: vp, or that of --score-from]"),
     flag(MODEL, "base", "base.kind", "", Names(values::<BaseKind>),
         "The distribution that the network corrects [default: isotropic for images; \
-         gaussian for tables of numbers, but mixture where --max-seconds is below 120 and there are \
-         20 times as many rows as columns squared; mixture for mixed tables]"),
+         gaussian for tables, but mixture where --max-seconds is below 90 (of numbers alone, if there \
+         are 20 times as many rows as columns squared) and for mixed tables with --categories base]"),
     flag(MODEL, "rank", "model.head.structure", "R|full|auto", Text,
         "Rank of the covariance head: 0 is diagonal; full; or auto, with --score-from: the least, \
         up to 32, that leaves a tenth of the norm of the score's own G [default: 4, or the number \

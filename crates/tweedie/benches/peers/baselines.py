@@ -336,6 +336,9 @@ def measure(method, table, options):
     seconds = options.now() - start
     test = log_prob(table.x["test"])
     own_units = test + table.log_derivative["test"]
+    if options.rows:
+        options.rows.mkdir(parents=True, exist_ok=True)
+        np.save(options.rows / f"{table.name}-{method}-{options.seed}.npy", own_units)
     return {
         "table": table.name,
         "method": method,
@@ -370,6 +373,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of the dequantisation and of every method (default 0)")
     parser.add_argument("--dequantize", default="auto", metavar="auto|integers|none|NAMES", help="default auto: integers and coarse decimals")
     parser.add_argument("--scaling", type=pathlib.Path, metavar="RUN", help="grids and maps of this run of tweedie (one SPLIT)")
+    parser.add_argument("--rows", type=pathlib.Path, metavar="FOLDER", help="write the test rows' log-likelihoods there, nats, NPY")
     parser.add_argument("--components", type=integers, default=[2**i for i in range(9)], help="mixture (default 1,2,4,…,256)")
     parser.add_argument("--transforms", type=int, default=5, help="flow")
     parser.add_argument("--bins", type=int, default=8, help="flow")

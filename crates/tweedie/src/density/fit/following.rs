@@ -62,19 +62,25 @@ pub(super) fn of_donor((config, data): &(RunConfig, DataRecord)) -> Layer {
 /// there are rows enough for many covariances a mixture of many Gaussians is ahead at first, and its
 /// correction, which is not smooth, next to nothing: on MAGIC for a minute of one thread, on letter
 /// for five. So it is for short trainings.
-fn base_of_rows(record: &DataRecord, seconds: f64) -> BaseKind {
-    let (rows, columns) = (record.rows[0], record.scaling.dim());
+/// Of a mixed table the base is a mixture then, and where no network has its categories.
+fn base_of_rows(config: &RunConfig, record: &DataRecord, options: &FitOptions) -> BaseKind {
+    let seconds = config.train.max_seconds;
     let short = seconds > 0.0 && seconds < SHORT;
-    match short && rows >= MANY * columns * columns {
-        true => BaseKind::Mixture,
-        false => BaseKind::Gaussian,
-    }
+    let (rows, columns) = (record.rows[0], record.scaling.dim());
+    let mixture = match record.features() {
+        None => short && rows >= MANY * columns * columns,
+        Some(_) => {
+            let given = options.gives("categories.model");
+            short || given && config.categories.model == CategoryModel::Base
+        }
+    };
+    if mixture { BaseKind::Mixture } else { BaseKind::Gaussian }
 }
 
 /// Rows over columns squared from which there are many covariances to be found.
 const MANY: usize = 20;
 /// Trainings of fewer seconds are short.
-const SHORT: f64 = 120.0;
+const SHORT: f64 = 90.0;
 
 /// What a network that corrects a base has for so many training rows of a table. The fewer they
 /// are, the more it is regularised: on MAGIC, letter and satimage (5,000 to 15,000 rows) the
@@ -143,10 +149,8 @@ pub(super) fn of_data(config: &RunConfig, record: &DataRecord, options: &FitOpti
             let categories = features.cells().categories.iter().map(|&n| (n as i64).into());
             layer.set("model.network.categories", categories.collect::<Vec<toml::Value>>());
             of_categories(&mut layer, features.layout().sizes(), record.rows[0]);
-        } else {
-            let base = base_of_rows(record, config.train.max_seconds);
-            layer.set("base.kind", base.to_string());
         }
+        layer.set("base.kind", base_of_rows(config, record, options).to_string());
         if config.model.prediction == Prediction::Correction {
             of_rows(&mut layer, record.rows[0]);
             if let Some(score) = adaptive_score(&config.objective) {

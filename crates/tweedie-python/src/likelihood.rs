@@ -1,0 +1,197 @@
+//! Log-likelihoods under a user's own model of torch.
+//!
+//! The model is asked in Python and differentiated by torch: the engine and torch are one LibTorch,
+//! so a tensor of one is a tensor of the other, with its graph, on whatever device it is.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use numpy::IntoPyArray;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tweedie::covariance::{CovarianceConfig, CovarianceSources, Reverse};
+use tweedie::density::ScoreOptions;
+use tweedie::grid::{Spacing, SpacingConfig};
+use tweedie::likelihood::{Elbo, Estimate, Estimation, Estimator, LogLikelihood};
+use tweedie::model::{Denoiser, Space};
+use tweedie::noise::Seed;
+use tweedie::posterior::NoiseMoments;
+use tweedie::query::{Batch, Query};
+use tweedie::schedule::ScheduleConfig;
+use tweedie::sym_matrix::SymMatrix;
+use tweedie::tch::{Kind, Tensor};
+use tweedie::{Error, Result};
+
+use crate::errors::{exception, options};
+
+/// Rows at a time where nobody says.
+const BATCH: usize = 256;
+/// Probes of a divergence where nobody says.
+const PROBES: usize = 8;
+
+/// The engine's tensor that a tensor of torch is: the same numbers, and the same graph.
+fn shared(tensor: &Bound<'_, PyAny>) -> PyResult<Tensor> {
+    let implementation: usize = tensor.getattr("_cdata")?.extract()?;
+    // SAFETY: `_cdata` is the address of the tensor's implementation, and a tensor of LibTorch is
+    // a pointer to one, counted; copying it counts one more, and the Python object, which is held
+    // by the caller, keeps the implementation until then
+    #[allow(unsafe_code)]
+    Ok(unsafe { Tensor::clone_from_ptr((&raw const implementation).cast_mut().cast()) })
+}
+
+/// A model that is asked in Python.
+struct Asked {
+    space: Space,
+    /// `empty(rows)` makes a tensor for rows, `noise(rows, times)` returns `ε̂` of them.
+    model: Py<PyAny>,
+    /// What it raised; it is asked no more then.
+    raised: RefCell<Option<PyErr>>,
+}
+
+impl Asked {
+    fn ask(&self, py: Python<'_>, q: &Query) -> PyResult<Tensor> {
+        py.check_signals()?;
+        let size = q.x.size();
+        let rows = self.model.bind(py).call_method1("empty", (size[0],))?;
+        // within the graph, where there is one
+        shared(&rows)?.copy_(q.x);
+        let found = self.model.bind(py).call_method1("noise", (rows, q.times.values().to_vec()))?;
+        let found = shared(&found)?;
+        match found.size() == size {
+            true => Ok(found.to_kind(q.x.kind())),
+            false => Err(PyValueError::new_err(format!(
+                "the model returned {:?} for rows of {size:?}",
+                found.size()
+            ))),
+        }
+    }
+}
+
+impl Denoiser for Asked {
+    fn space(&self) -> &Space {
+        &self.space
+    }
+
+    fn noise(&self, q: &Query) -> Tensor {
+        if self.raised.borrow().is_none() {
+            match Python::attach(|py| self.ask(py, q)) {
+                Ok(found) => return found,
+                Err(error) => drop(self.raised.replace(Some(error))),
+            }
+        }
+        // the work runs to its end on zeros, in no time
+        q.x * 0.0
+    }
+
+    fn moments(&self, q: &Query) -> NoiseMoments {
+        NoiseMoments::new(self.noise(q), SymMatrix::scalar(&1.0.into(), q.x))
+    }
+}
+
+/// A covariance of steps that needs nothing but the model's `ε̂`.
+fn covariance(requested: Option<CovarianceConfig>) -> Result<CovarianceConfig> {
+    let chosen = match requested {
+        Some(chosen) => chosen,
+        None => "beta".parse().map_err(|_| Error::config("covariance", "beta", "report this"))?,
+    };
+    let free = CovarianceConfig::free();
+    match free.contains(&chosen) {
+        true => Ok(chosen),
+        false => {
+            let names: Vec<String> = free.iter().map(ToString::to_string).collect();
+            let problem = format!("{chosen} takes more than a model of the noise");
+            Err(Error::config("score.covariance", problem, format!("give {}", names.join(", "))))
+        }
+    }
+}
+
+fn grid(request: &ScoreOptions, space: &Space) -> Result<Vec<f64>> {
+    let levels = request.estimator == Estimator::Levels;
+    let usual = if levels { Spacing::Even } else { Spacing::default() };
+    let spacing = request.spacing.unwrap_or(SpacingConfig::Laid(usual)).laid("score.spacing")?;
+    let schedule = space.schedule();
+    match spacing.trajectory(schedule, request.steps).filter(|_| levels) {
+        Some(trajectory) => trajectory,
+        None => spacing.sampling_grid(schedule, request.steps),
+    }
+}
+
+fn estimate(model: &Asked, x: &Tensor, request: &ScoreOptions) -> Result<Estimate> {
+    request.check()?;
+    let seed = Seed(request.seed);
+    let batch = request.batch_size.unwrap_or(BATCH);
+    Error::check_count("score.batch_size", batch, 1 << 24)?;
+    let sources = CovarianceSources::default();
+    let covariance: Rc<_> = covariance(request.covariance)?.build(&sources)?.into();
+    let divergence =
+        request.divergence.map(|kind| kind.with(request.probes, PROBES)).transpose()?;
+    let has_steps = request.estimator.method().has_steps();
+    let grid = if has_steps { grid(request, &model.space)? } else { Vec::new() };
+    let estimator: Box<dyn LogLikelihood> = match request.estimator {
+        Estimator::Elbo => {
+            Box::new(Elbo::new(Reverse::new(model, covariance, 1.0)?, grid, request.draws))
+        }
+        Estimator::Levels => {
+            Box::new(Elbo::of_levels(Reverse::new(model, covariance, 1.0)?, grid, request.draws))
+        }
+        estimator => Estimation {
+            estimator,
+            draws: request.draws.max(estimator.method().least_draws()),
+            divergence,
+            solver: request.solver.clone(),
+            keep_unsolved: true,
+            ..Estimation::elbo(covariance, grid)
+        }
+        .build(model)?,
+    };
+    let mut go_on = |_: usize| match model.raised.borrow().is_some() {
+        true => Err(Error::Interrupted("the model raised".into())),
+        false => Ok(()),
+    };
+    estimator.in_batches(&Batch::of(x), seed, batch, &mut go_on)
+}
+
+/// Log-likelihoods of the rows of a tensor of torch `[n, d]` under a model that is asked.
+#[pyfunction]
+pub fn likelihood<'py>(
+    py: Python<'py>,
+    model: Py<PyAny>,
+    x: &Bound<'py, PyAny>,
+    schedule: &str,
+    request: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let (schedule, request): (ScheduleConfig, ScoreOptions) =
+        (options(schedule)?, options(request)?);
+    let rows = shared(x)?;
+    let found = py.detach(move || -> std::result::Result<Estimate, PyErr> {
+        let schedule = schedule.build().map_err(exception)?;
+        let kind = if rows.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let space = Space { dim: rows.size()[1], schedule, kind, device: rows.device() };
+        let model = Asked { space, model, raised: RefCell::new(None) };
+        let found = estimate(&model, &rows, &request);
+        match model.raised.take() {
+            Some(error) => Err(error),
+            None => found.map_err(exception),
+        }
+    })?;
+    let answer = PyDict::new(py);
+    answer.set_item("claim", found.claim.to_string())?;
+    answer.set_item("estimator", found.estimator)?;
+    answer.set_item("values", found.values.into_pyarray(py))?;
+    answer.set_item("std_errors", found.std_errors.into_pyarray(py))?;
+    answer.set_item("evaluations", found.evaluations)?;
+    let flags = found.flags.into_iter().map(|flag| (flag.row, flag.reason));
+    answer.set_item("flags", flags.collect::<Vec<_>>())?;
+    Ok(answer)
+}
+
+/// `α_t` and `σ_t` at these times of a schedule, the last time and the number of its steps.
+#[pyfunction]
+pub fn schedule(schedule: &str, times: Vec<f64>) -> PyResult<(Vec<f64>, Vec<f64>, f64, usize)> {
+    let schedule: ScheduleConfig = options(schedule)?;
+    let schedule = schedule.build().map_err(exception)?;
+    let of = |f: &dyn Fn(f64) -> f64| times.iter().map(|&t| f(t)).collect();
+    let (alpha, sigma) = (of(&|t| schedule.alpha(t)), of(&|t| schedule.sigma(t)));
+    Ok((alpha, sigma, schedule.horizon(), schedule.steps()))
+}

@@ -1,0 +1,116 @@
+"""Log-likelihoods of a user's own model: exact where the answer is known, and the engine's own."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+if not hasattr(torch, "nn"):
+    pytest.skip("the whole of torch is not installed", allow_module_level=True)
+
+import tweedie  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+from own_model import Noise, exact, x  # noqa: E402
+
+
+class OfClean(torch.nn.Module):
+    """The same model, predicting x₀ or v."""
+
+    def __init__(self, prediction):
+        super().__init__()
+        self.inner, self.prediction = Noise(), prediction
+
+    def forward(self, rows, t):
+        log_alpha = -0.25 * t**2 * 19.9 - 0.5 * t * 0.1
+        alpha, sigma = log_alpha.exp()[:, None], (-torch.expm1(2 * log_alpha)).sqrt()[:, None]
+        noise = self.inner(rows, t)
+        clean = (rows - sigma * noise) / alpha
+        return clean if self.prediction == "sample" else alpha * noise - sigma * clean
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "sample"])
+def test_the_flow_is_exact(prediction):
+    model = Noise() if prediction == "epsilon" else OfClean(prediction)
+    found = tweedie.likelihood(model, x, prediction=prediction)
+    assert found.kind == "estimate" and found.values.shape == (len(x),)
+    np.testing.assert_allclose(found.values, exact(x).numpy(), atol=1e-4)
+
+
+def test_single_precision_is_near():
+    found = tweedie.likelihood(Noise(), x.float())
+    np.testing.assert_allclose(found.values, exact(x).numpy(), atol=5e-3)
+
+
+def test_the_elbo_is_a_bound():
+    truth = exact(x).mean().item()
+    few, many = (tweedie.likelihood(Noise(), x, estimator="elbo", steps=k) for k in (10, 200))
+    assert few.kind == many.kind == "lower bound"
+    assert few.mean < many.mean < truth + 3 * np.std(many.values - exact(x).numpy()) / len(x) ** 0.5
+    assert truth - many.mean < 0.1
+    jacobian = tweedie.likelihood(Noise(), x, estimator="elbo", steps=10, covariance="full")
+    assert jacobian.mean > few.mean + 0.05
+    assert many.evaluations == 800
+
+
+def test_probes_have_an_error():
+    found = tweedie.likelihood(Noise(), x, divergence="rademacher", probes=4)
+    apart = (found.values - exact(x).numpy()) / found.std_errors
+    assert 0.3 < np.mean(np.abs(apart) < 1) < 0.95 and np.abs(found.values - exact(x).numpy()).mean() < 0.5
+
+
+def test_rows_of_any_shape_and_training_mode():
+    class Images(torch.nn.Module):
+        def forward(self, rows, t):
+            assert rows.shape[1:] == (1, 1, 2) and not self.training
+            return Noise()(rows.reshape(-1, 2), t).reshape(rows.shape)
+
+    model = Images().train()
+    found = tweedie.likelihood(model, x.reshape(-1, 1, 1, 2))
+    assert model.training
+    np.testing.assert_allclose(found.values, exact(x).numpy(), atol=1e-4)
+
+
+def test_what_the_model_raises_is_raised():
+    class Own(Exception):
+        pass
+
+    def bad(rows, t):
+        raise Own("on purpose")
+
+    with pytest.raises(Own, match="on purpose"):
+        tweedie.likelihood(bad, x)
+    with pytest.raises(ValueError, match="returned"):
+        tweedie.likelihood(lambda rows, t: rows[:, :1], x)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"schedule": "no"}, "give one of vp"),
+        ({"prediction": "score"}, "prediction"),
+        ({"prediction": "v", "schedule": "ve"}, "variance-preserving"),
+        ({"estimator": "elbo", "covariance": "learned"}, "takes more than a model"),
+        ({"steps": 0, "estimator": "elbo"}, "steps"),
+        ({"no_option": 1}, "no_option"),
+        ({"times": "hours"}, "times"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        tweedie.likelihood(Noise(), x, **options)
+
+
+def test_rows_that_cannot_be_are_refused():
+    for bad in (torch.zeros(3), torch.zeros(0, 2), torch.zeros(3, 2, dtype=torch.int64), x * float("nan")):
+        with pytest.raises(ValueError):
+            tweedie.likelihood(Noise(), bad)
+
+
+def test_one_libtorch_serves_both():
+    maps = {line.split()[-1] for line in open("/proc/self/maps") if "libtorch_cpu" in line}
+    assert len(maps) == 1, maps
+    assert os.path.dirname(torch.__file__) in maps.pop()
