@@ -15,7 +15,7 @@ if [ ! -x "$work/venv/bin/python" ]; then
 fi
 venv="$work/venv/bin/python"
 pip() { "$venv" -m pip --disable-pip-version-check --quiet "$@"; }
-pip install "maturin>=1.9,<2" pytest numpy scikit-learn pandas polars pyarrow joblib tqdm
+pip install "maturin>=1.9,<2" pytest ruff mypy numpy scikit-learn pandas polars pyarrow joblib tqdm
 
 site="$("$venv" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')"
 if [ "${TORCH:-}" = whole ]; then
@@ -37,4 +37,7 @@ if [ -n "${DOCS:-}" ]; then
   pip install pdoc
   exec "$venv" -m pdoc tweedie -o "${CARGO_TARGET_DIR:-target}/doc/python"
 fi
+"$venv" -m ruff check --quiet python
+"$venv" -m ruff format --check --quiet python
+(cd python && ../"$venv" -m mypy --config-file ../pyproject.toml tweedie)
 exec "$venv" -m pytest -q -p no:cacheprovider "$@" python/tests

@@ -29,7 +29,9 @@ def people(n=400, seed=0):
         {
             "age": age,
             "height": np.round(150 + 0.2 * age + 10 * rng.normal(size=n), 1),
-            "city": pd.Categorical(rng.choice(["Bern", "Basel", "Genf"], n), categories=["Genf", "Bern", "Basel"]),
+            "city": pd.Categorical(
+                rng.choice(["Bern", "Basel", "Genf"], n), categories=["Genf", "Bern", "Basel"]
+            ),
             "smokes": rng.random(n) < 0.3,
             "visits": pd.array(rng.poisson(2, n), dtype="Int64"),
             "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, n), unit="D"),

@@ -4,7 +4,6 @@ import pickle
 
 import joblib
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import FEW, numbers, people
 from sklearn.base import clone

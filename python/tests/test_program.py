@@ -46,25 +46,42 @@ def test_fit_score_and_sample_are_the_programs(kind, tmp_path):
     weights = "model.safetensors"
     assert (model.run_.path / weights).read_bytes() == (tmp_path / "run" / weights).read_bytes()
 
-    tweedie("score", tmp_path / "run", tmp_path / "rows.arrow", "-o", tmp_path / "scores.csv", "--quiet", "--seed", "3")
+    tweedie(
+        "score",
+        tmp_path / "run",
+        tmp_path / "rows.arrow",
+        "-o",
+        tmp_path / "scores.csv",
+        "--quiet",
+        "--seed",
+        "3",
+    )
     scored = pd.read_csv(tmp_path / "scores.csv", float_precision="round_trip")
     values, errors = model.score_samples(frame, return_std=True, seed=3)
     np.testing.assert_array_equal(values, scored["log_likelihood"])
     np.testing.assert_array_equal(errors, scored["std_error"])
 
-    tweedie("sample", tmp_path / "run", "-n", "40", "--seed", "5", "-o", tmp_path / "samples.parquet", "--quiet")
+    tweedie(
+        "sample", tmp_path / "run", "-n", "40", "--seed", "5", "-o", tmp_path / "samples.parquet", "--quiet"
+    )
     samples = pd.read_parquet(tmp_path / "samples.parquet")
     own = model.sample(40, seed=5)
     for name in frame:
-        np.testing.assert_array_equal(own[name].astype(str), samples[name].astype(own[name].dtype).astype(str))
+        np.testing.assert_array_equal(
+            own[name].astype(str), samples[name].astype(own[name].dtype).astype(str)
+        )
 
 
 def test_the_programs_runs_are_loaded(tmp_path):
     write(people(), tmp_path / "rows.arrow")
-    tweedie("train", "--data", tmp_path / "rows.arrow", "--out", tmp_path / "run", "--iterations", "5", "--quiet")
+    tweedie(
+        "train", "--data", tmp_path / "rows.arrow", "--out", tmp_path / "run", "--iterations", "5", "--quiet"
+    )
     run = Run.load(tmp_path / "run")
     assert run.config["train"]["iterations"] == 5 and run.status["iteration"] == 5
-    found = json.loads(tweedie("evaluate", tmp_path / "run", "--metrics", "nll", "--steps", "10", "--json", "--quiet").stdout)
+    found = json.loads(
+        tweedie("evaluate", tmp_path / "run", "--metrics", "nll", "--steps", "10", "--json", "--quiet").stdout
+    )
     own = run.evaluate(metrics=["nll"], steps=[10])
     assert own["results"] == found["results"]
 
@@ -73,14 +90,28 @@ def test_images_are_the_programs(tmp_path):
     run = Run.load(MODELS / "fashion-mnist")
     images = run.sample(4, steps=5, seed=2)
     assert images.shape == (4, 28, 28) and images.dtype == np.uint8
-    tweedie("sample", MODELS / "fashion-mnist", "-n", "4", "--steps", "5", "--seed", "2", "-o", tmp_path / "four.npy", "--quiet")
+    tweedie(
+        "sample",
+        MODELS / "fashion-mnist",
+        "-n",
+        "4",
+        "--steps",
+        "5",
+        "--seed",
+        "2",
+        "-o",
+        tmp_path / "four.npy",
+        "--quiet",
+    )
     np.testing.assert_array_equal(images, np.load(tmp_path / "four.npy"))
     scores = run.score_samples(images, steps=5, draws=1)
     tweedie(
         "score", MODELS / "fashion-mnist", tmp_path / "four.npy", "--steps", "5", "--draws", "1",
         "-o", tmp_path / "scores.csv", "--quiet",
     )  # fmt: skip
-    np.testing.assert_array_equal(scores, pd.read_csv(tmp_path / "scores.csv", float_precision="round_trip")["log_likelihood"])
+    np.testing.assert_array_equal(
+        scores, pd.read_csv(tmp_path / "scores.csv", float_precision="round_trip")["log_likelihood"]
+    )
     with pytest.raises(ValueError, match=r"images are \[n, 28, 28\], found \[4, 27, 28\]"):
         run.score_samples(images[:, :27])
     with pytest.raises(ValueError, match="bytes"):

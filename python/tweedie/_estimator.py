@@ -73,7 +73,7 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
         device: str = "cpu",
         random_state: int | None = None,
         progress: Progress = False,
-        out: "PathLike | None" = None,
+        out: PathLike | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.seconds = seconds
@@ -116,7 +116,7 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
             layers.append(_nested(self.options))
         return layers
 
-    def fit(self, X: Any, y: Any = None) -> "TweedieDensity":
+    def fit(self, X: Any, y: Any = None) -> TweedieDensity:
         """Fits the density to the rows of ``X``, a frame or an array ``[n, d]``; ``y`` is ignored.
 
         Ctrl-C ends it with ``KeyboardInterrupt``; what was learned until then is there all the same.
@@ -129,7 +129,9 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
             raise ValueError(f"contamination: {self.contamination}: give a share between 0 and 1")
         rows, kind = _frames.to_rows(X)
         if len(rows) < 2:
-            raise ValueError(f"n_samples={len(rows)}: a density needs rows to be trained on and others to be held out")
+            raise ValueError(
+                f"n_samples={len(rows)}: a density needs rows to be trained on and others to be held out"
+            )
         self.n_features_in_ = len(rows.names)
         names = _frames.names_of(X)
         if names is not None:
@@ -185,7 +187,7 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
         """Log-likelihoods of rows that the model was not trained on, in rising order."""
         return self._fitted().held_out()
 
-    def calibrate(self, X: Any, **options: Any) -> "TweedieDensity":
+    def calibrate(self, X: Any, **options: Any) -> TweedieDensity:
         """Holds later rows against the log-likelihoods of these, which the model was not trained on,
         rather than against those of its validation rows."""
         self._fitted().calibrate(self._checked(X), **options)
@@ -232,7 +234,7 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
 
     # --- keeping ---
 
-    def report(self, out: "PathLike | None" = None, X: Any = None, **options: Any) -> Path:
+    def report(self, out: PathLike | None = None, X: Any = None, **options: Any) -> Path:
         """Writes one self-contained HTML page about the model: :meth:`Run.report`."""
         rows = None if X is None else self._checked(X)
         return self._fitted().report(out, rows, **options)
@@ -242,7 +244,7 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
         self._fitted().save(path)
 
     @classmethod
-    def load(cls, path: PathLike, *, device: str = "cpu") -> "TweedieDensity":
+    def load(cls, path: PathLike, *, device: str = "cpu") -> TweedieDensity:
         """The density of a run of a table, whoever trained it."""
         run = Run.load(path, device=device)
         if run.image:

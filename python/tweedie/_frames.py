@@ -48,7 +48,7 @@ def array_names(d: int) -> list[str]:
 # --- in -------------------------------------------------------------------------------------------
 
 
-def to_rows(frame: Any, names: Sequence[str] | None = None) -> tuple[Any, "Kind"]:
+def to_rows(frame: Any, names: Sequence[str] | None = None) -> tuple[Any, Kind]:
     """The rows of a frame or a 2-D array, and what to give back for it.
 
     ``names`` are the columns of the model, which an array without names has in this order.
@@ -77,7 +77,9 @@ def to_rows(frame: Any, names: Sequence[str] | None = None) -> tuple[Any, "Kind"
         names = array_names(array.shape[1])
     elif len(names) != array.shape[1]:
         found, expected = array.shape[1], len(names)
-        raise ValueError(f"X has {found} features, but TweedieDensity is expecting {expected} features as input")
+        raise ValueError(
+            f"X has {found} features, but TweedieDensity is expecting {expected} features as input"
+        )
     columns = [_array_column(name, array[:, k]) for k, name in enumerate(names)]
     return Rows.from_columns(columns), ArrayKind(array.dtype)
 
@@ -95,7 +97,8 @@ def _array(values: Any) -> np.ndarray:
     if np.iscomplexobj(array):
         raise ValueError("Complex data not supported")
     if array.ndim != 2:
-        raise ValueError(f"Expected 2D array, got {array.ndim}D array instead. Reshape your data with array.reshape(-1, 1) if it has one column.")
+        remedy = "Reshape your data with array.reshape(-1, 1) if it has one column."
+        raise ValueError(f"Expected 2D array, got {array.ndim}D array instead. {remedy}")
     if 0 in array.shape:
         raise ValueError(_empty(array.shape))
     if array.dtype.kind not in "fiubOUS":
@@ -165,8 +168,8 @@ def _object_column(name: str, values: list[Any]) -> tuple[str, str, Any, Any]:
         step = datetime.timedelta(microseconds=1)
         return name, kind, np.array(filled(0, lambda v: (v - epoch) // step), dtype=np.int64), missing
     if there and all(isinstance(value, datetime.date) for value in there):
-        epoch = datetime.date(1970, 1, 1)
-        return name, "date", np.array(filled(0, lambda v: (v - epoch).days), dtype=np.int32), missing
+        first = datetime.date(1970, 1, 1)
+        return name, "date", np.array(filled(0, lambda v: (v - first).days), dtype=np.int32), missing
     if there and all(type(value).__name__ == "Decimal" for value in there):
         return _float_column(name, np.array(filled(np.nan, float), dtype=np.float64))
     return name, "text", filled(None, str), None
@@ -223,7 +226,7 @@ class Kind:
 class ArrayKind(Kind):
     """NumPy's arrays."""
 
-    def __init__(self, dtype: Any = np.dtype(np.float64)) -> None:
+    def __init__(self, dtype: Any = np.float64) -> None:
         self.dtype = np.dtype(dtype)
 
     def frame(self, rows: Any) -> np.ndarray:
@@ -254,7 +257,7 @@ class PandasKind(Kind):
         self.dates = {
             str(name)
             for k, name in enumerate(columns)
-            if frame.dtypes.iloc[k] == object and _holds_dates(frame.iloc[:, k])
+            if frame.dtypes.iloc[k].kind == "O" and _holds_dates(frame.iloc[:, k])
         }
 
     def frame(self, rows: Any) -> Any:
@@ -315,7 +318,7 @@ class ArrowKind(Kind):
 
     def __init__(self, frame: Any, module: str) -> None:
         self.module = module
-        self.schema = getattr(frame, "schema", None)
+        self.schema: Any = getattr(frame, "schema", None)
 
     def frame(self, rows: Any) -> Any:
         if self.module == "polars":

@@ -56,8 +56,10 @@ class Likelihoods:
         return float(-(self.mean / self.dim + step) / np.log(2))
 
     def __repr__(self) -> str:
-        error = np.nanstd(self.values, ddof=1) / np.sqrt(len(self.values)) if len(self.values) > 1 else float("nan")
-        return f"{self.mean:.4f} ± {error:.4f} nats per row ({self.kind}: {self.estimator}, {len(self.values)} rows)"
+        n = len(self.values)
+        error = np.nanstd(self.values, ddof=1) / np.sqrt(n) if n > 1 else float("nan")
+        what = f"{self.kind}: {self.estimator}, {n} rows"
+        return f"{self.mean:.4f} ± {error:.4f} nats per row ({what})"
 
 
 def schedule_of(schedule: Any) -> tuple[dict[str, Any], str | None]:
@@ -68,7 +70,9 @@ def schedule_of(schedule: Any) -> tuple[dict[str, Any], str | None]:
     """
     if isinstance(schedule, str):
         if schedule not in SCHEDULES:
-            raise ValueError(f"schedule: there is none called {schedule!r}: give one of {', '.join(SCHEDULES)}")
+            raise ValueError(
+                f"schedule: there is none called {schedule!r}: give one of {', '.join(SCHEDULES)}"
+            )
         return dict(SCHEDULES[schedule]), None
     if isinstance(schedule, Mapping):
         return dict(schedule), None
@@ -208,14 +212,16 @@ def likelihood(
         model.eval()  # type: ignore[attr-defined]
     try:
         asked = _Model(model, x, json.dumps(found), prediction, times)
-        answer = engine.likelihood(asked, x.reshape(len(x), -1).contiguous(), json.dumps(found), _json(request))
+        answer = engine.likelihood(
+            asked, x.reshape(len(x), -1).contiguous(), json.dumps(found), _json(request)
+        )
     finally:
         if training:
             model.train()  # type: ignore[attr-defined]
     return Likelihoods(
         values=answer["values"],
         std_errors=answer["std_errors"],
-        kind=answer["claim"],
+        kind=answer["claim"].split(" ", 1)[-1],
         estimator=answer["estimator"],
         evaluations=answer["evaluations"],
         flags=answer["flags"],

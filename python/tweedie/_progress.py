@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 #: What is said of work that goes on: a dictionary with ``kind`` (``"begin"``, ``"progress"``,
 #: ``"figure"``, ``"end"`` or ``"remark"``) and what belongs to it.
 Event = dict[str, Any]
-Progress = Union[bool, Callable[[Event], None]]
+Progress: TypeAlias = "bool | Callable[[Event], None]"
 
 
 class Bar:

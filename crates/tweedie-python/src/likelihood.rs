@@ -89,21 +89,16 @@ impl Denoiser for Asked {
     }
 }
 
-/// A covariance of steps that needs nothing but the model's `ε̂`.
+/// A covariance of steps that needs nothing but the model's `ε̂`, by default β.
 fn covariance(requested: Option<CovarianceConfig>) -> Result<CovarianceConfig> {
-    let chosen = match requested {
-        Some(chosen) => chosen,
-        None => "beta".parse().map_err(|_| Error::config("covariance", "beta", "report this"))?,
-    };
-    let free = CovarianceConfig::free();
-    match free.contains(&chosen) {
-        true => Ok(chosen),
-        false => {
-            let names: Vec<String> = free.iter().map(ToString::to_string).collect();
-            let problem = format!("{chosen} takes more than a model of the noise");
-            Err(Error::config("score.covariance", problem, format!("give {}", names.join(", "))))
-        }
+    let chosen = requested.unwrap_or(CovarianceConfig::Beta);
+    let of_head = [CovarianceConfig::Own, CovarianceConfig::Interpolated].contains(&chosen);
+    if !of_head && !chosen.lacks(None) {
+        return Ok(chosen);
     }
+    let problem = format!("{chosen} takes more than a model of the noise");
+    let remedy = "give beta, beta-tilde, zero-hessian, rademacher-M, diagonal or full";
+    Err(Error::config("score.covariance", problem, remedy))
 }
 
 fn grid(request: &ScoreOptions, space: &Space) -> Result<Vec<f64>> {
