@@ -118,3 +118,28 @@ def test_one_libtorch_serves_both():
     maps = {line.split()[-1] for line in open("/proc/self/maps") if "libtorch_cpu" in line}
     assert len(maps) == 1, maps
     assert os.path.dirname(torch.__file__) in maps.pop()
+
+
+def test_a_u_net_of_diffusers_is_what_its_import_is(tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=8,
+    )
+    scheduler = diffusers.DDPMScheduler(num_train_timesteps=1000)
+    pipeline = diffusers.DDPMPipeline(unet=unet, scheduler=scheduler)
+    run = tweedie.import_diffusers(pipeline)
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
+    options = dict(estimator="levels", steps=10, draws=1, covariance="beta", seed=0)
+    own = run.score_samples(images, **options)
+    levels = torch.from_numpy(images)[:, None]
+    found = tweedie.likelihood(unet, levels, schedule=scheduler, **options)
+    np.testing.assert_allclose(found.values, own, rtol=1e-4)

@@ -12,21 +12,40 @@ from tweedie._loading import engine as _engine
 
 if TYPE_CHECKING:
     from tweedie._estimator import TweedieDensity
-    from tweedie._likelihood import Likelihoods, likelihood
+    from tweedie._likelihood import Likelihoods, Schedule, likelihood
+    from tweedie._oracle import Oracle
     from tweedie._run import Given, Run, import_diffusers
 
 __version__ = _engine.__version__
-__all__ = ["Given", "Likelihoods", "Run", "TweedieDensity", "import_diffusers", "likelihood"]
+__all__ = [
+    "Given",
+    "Likelihoods",
+    "Oracle",
+    "Run",
+    "Schedule",
+    "TweedieDensity",
+    "import_diffusers",
+    "likelihood",
+    "names",
+]
 
 #: Where each name is from: loaded when it is first used, as scikit-learn takes a second.
 _PLACES = {
     "TweedieDensity": "tweedie._estimator",
     "Likelihoods": "tweedie._likelihood",
+    "Oracle": "tweedie._oracle",
+    "Schedule": "tweedie._likelihood",
     "likelihood": "tweedie._likelihood",
     "Given": "tweedie._run",
     "Run": "tweedie._run",
     "import_diffusers": "tweedie._run",
 }
+
+
+def names() -> dict[str, dict[str, str]]:
+    """The names of objectives, schedules, networks, covariances, samplers and estimators, each with a line
+    that says what it is."""
+    return {kind: dict(of_kind) for kind, of_kind in _engine.names()}
 
 
 def __getattr__(name: str) -> Any:

@@ -93,6 +93,35 @@ def schedule_of(schedule: Any) -> tuple[dict[str, Any], str | None]:
     return found, _PREDICTIONS.get(config.get("prediction_type", "epsilon"))
 
 
+class Schedule:
+    """A forward process, ``x_t = α_t x_0 + σ_t ε``.
+
+    Args:
+        schedule: as of :func:`likelihood`.
+    """
+
+    def __init__(self, schedule: Any = "vp") -> None:
+        self._schedule = json.dumps(schedule_of(schedule)[0])
+        _, _, horizon, steps = engine.schedule(self._schedule, [])
+        #: The last time.
+        self.horizon: float = horizon
+        #: Steps of the chain that it is, or stands for.
+        self.steps: int = steps
+
+    def _of(self, t: Any, which: int) -> Any:
+        times = np.asarray(t, dtype=np.float64)
+        found = engine.schedule(self._schedule, times.ravel().tolist())[which]
+        return np.asarray(found).reshape(times.shape)[()]
+
+    def alpha(self, t: Any) -> Any:
+        """``α_t``, a number or an array as ``t`` is."""
+        return self._of(t, 0)
+
+    def sigma(self, t: Any) -> Any:
+        """``σ_t``, a number or an array as ``t`` is."""
+        return self._of(t, 1)
+
+
 class _Model:
     """What the engine asks: rows are flat, and what comes back is the noise."""
 
@@ -218,6 +247,11 @@ def likelihood(
     finally:
         if training:
             model.train()  # type: ignore[attr-defined]
+    return likelihoods_of(answer, int(np.prod(x.shape[1:])))
+
+
+def likelihoods_of(answer: Mapping[str, Any], dim: int) -> Likelihoods:
+    """What the engine found."""
     return Likelihoods(
         values=answer["values"],
         std_errors=answer["std_errors"],
@@ -225,5 +259,5 @@ def likelihood(
         estimator=answer["estimator"],
         evaluations=answer["evaluations"],
         flags=answer["flags"],
-        dim=int(np.prod(x.shape[1:])),
+        dim=dim,
     )

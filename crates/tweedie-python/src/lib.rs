@@ -7,6 +7,8 @@
 mod density;
 mod errors;
 mod likelihood;
+mod names;
+mod oracle;
 mod report;
 mod rows;
 mod worker;
@@ -32,6 +34,8 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<rows::Rows>()?;
     module.add_class::<density::Density>()?;
+    module.add_class::<oracle::Oracle>()?;
+    module.add_function(wrap_pyfunction!(names::names, module)?)?;
     module.add_function(wrap_pyfunction!(main, module)?)?;
     module.add_function(wrap_pyfunction!(set_threads, module)?)?;
     module.add_function(wrap_pyfunction!(likelihood::likelihood, module)?)?;

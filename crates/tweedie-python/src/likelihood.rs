@@ -10,10 +10,10 @@ use numpy::IntoPyArray;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tweedie::covariance::{CovarianceConfig, CovarianceSources, Reverse};
+use tweedie::covariance::{Covariance, CovarianceConfig, CovarianceSources};
 use tweedie::density::ScoreOptions;
 use tweedie::grid::{Spacing, SpacingConfig};
-use tweedie::likelihood::{Elbo, Estimate, Estimation, Estimator, LogLikelihood};
+use tweedie::likelihood::{Estimate, Estimation, Estimator, mean_and_error};
 use tweedie::model::{Denoiser, Space};
 use tweedie::noise::Seed;
 use tweedie::posterior::NoiseMoments;
@@ -89,16 +89,21 @@ impl Denoiser for Asked {
     }
 }
 
-/// A covariance of steps that needs nothing but the model's `ε̂`, by default β.
-fn covariance(requested: Option<CovarianceConfig>) -> Result<CovarianceConfig> {
-    let chosen = requested.unwrap_or(CovarianceConfig::Beta);
-    let of_head = [CovarianceConfig::Own, CovarianceConfig::Interpolated].contains(&chosen);
-    if !of_head && !chosen.lacks(None) {
-        return Ok(chosen);
+/// A covariance of steps, `usual` by default, that takes nothing but the model's `ε̂` and, where it
+/// `knows` that, its `G`.
+fn covariance(
+    requested: Option<CovarianceConfig>,
+    usual: CovarianceConfig,
+    knows: bool,
+) -> Result<Rc<dyn Covariance>> {
+    let chosen = requested.unwrap_or(usual);
+    let of_head = !knows && chosen == CovarianceConfig::Own;
+    if of_head || chosen == CovarianceConfig::Interpolated || chosen.lacks(None) {
+        let problem = format!("{chosen} takes more than a model of the noise");
+        let remedy = "give beta, beta-tilde, zero-hessian, rademacher-M, diagonal or full";
+        return Err(Error::config("score.covariance", problem, remedy));
     }
-    let problem = format!("{chosen} takes more than a model of the noise");
-    let remedy = "give beta, beta-tilde, zero-hessian, rademacher-M, diagonal or full";
-    Err(Error::config("score.covariance", problem, remedy))
+    Ok(chosen.build(&CovarianceSources::default())?.into())
 }
 
 fn grid(request: &ScoreOptions, space: &Space) -> Result<Vec<f64>> {
@@ -112,39 +117,59 @@ fn grid(request: &ScoreOptions, space: &Space) -> Result<Vec<f64>> {
     }
 }
 
-fn estimate(model: &Asked, x: &Tensor, request: &ScoreOptions) -> Result<Estimate> {
+/// Log-likelihoods of rows under a model without data and columns; `knows` says whether it knows
+/// `G`, and `stopped` whether it is to be asked no more.
+pub fn estimate(
+    model: &dyn Denoiser,
+    knows: bool,
+    x: &Tensor,
+    request: &ScoreOptions,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Estimate> {
     request.check()?;
     let seed = Seed(request.seed);
     let batch = request.batch_size.unwrap_or(BATCH);
     Error::check_count("score.batch_size", batch, 1 << 24)?;
-    let sources = CovarianceSources::default();
-    let covariance: Rc<_> = covariance(request.covariance)?.build(&sources)?.into();
+    let usual = if knows { CovarianceConfig::Own } else { CovarianceConfig::Beta };
+    let covariance = covariance(request.covariance, usual, knows)?;
     let divergence =
         request.divergence.map(|kind| kind.with(request.probes, PROBES)).transpose()?;
-    let has_steps = request.estimator.method().has_steps();
-    let grid = if has_steps { grid(request, &model.space)? } else { Vec::new() };
-    let estimator: Box<dyn LogLikelihood> = match request.estimator {
-        Estimator::Elbo => {
-            Box::new(Elbo::new(Reverse::new(model, covariance, 1.0)?, grid, request.draws))
-        }
-        Estimator::Levels => {
-            Box::new(Elbo::of_levels(Reverse::new(model, covariance, 1.0)?, grid, request.draws))
-        }
-        estimator => Estimation {
-            estimator,
-            draws: request.draws.max(estimator.method().least_draws()),
-            divergence,
-            solver: request.solver.clone(),
-            keep_unsolved: true,
-            ..Estimation::elbo(covariance, grid)
-        }
-        .build(model)?,
+    let method = request.estimator.method();
+    let grid = if method.has_steps() { grid(request, model.space())? } else { Vec::new() };
+    let settings = Estimation {
+        estimator: request.estimator,
+        draws: request.draws.max(method.least_draws()),
+        divergence,
+        solver: request.solver.clone(),
+        keep_unsolved: true,
+        ..Estimation::elbo(covariance, grid)
     };
-    let mut go_on = |_: usize| match model.raised.borrow().is_some() {
-        true => Err(Error::Interrupted("the model raised".into())),
+    let estimator = settings.build(model)?;
+    let rows = Batch::of(x);
+    let mut go_on = |_: usize| match stopped() {
+        true => Err(Error::Interrupted("stopped".into())),
         false => Ok(()),
     };
-    estimator.in_batches(&Batch::of(x), seed, batch, &mut go_on)
+    // each draw with the noise that it has of a run
+    let draws = (0..method.repeats(&settings)).map(|draw| {
+        let seed = seed.derive(&format!("draw {draw}"));
+        estimator.in_batches(&rows, seed, batch, &mut go_on)
+    });
+    Ok(mean(draws.collect::<Result<_>>()?))
+}
+
+/// The mean of several draws of the same rows; of one draw the draw itself.
+fn mean(mut draws: Vec<Estimate>) -> Estimate {
+    let mut mean = draws[0].clone();
+    if draws.len() > 1 {
+        for row in 0..mean.values.len() {
+            let values: Vec<f64> = draws.iter().map(|draw| draw.values[row]).collect();
+            (mean.values[row], mean.std_errors[row]) = mean_and_error(&values);
+        }
+        mean.evaluations = draws.iter().map(|draw| draw.evaluations).sum();
+        mean.flags = draws.drain(..).flat_map(|draw| draw.flags).collect();
+    }
+    mean
 }
 
 /// Log-likelihoods of the rows of a tensor of torch `[n, d]` under a model that is asked.
@@ -164,12 +189,17 @@ pub fn likelihood<'py>(
         let kind = if rows.kind() == Kind::Double { Kind::Double } else { Kind::Float };
         let space = Space { dim: rows.size()[1], schedule, kind, device: rows.device() };
         let model = Asked { space, model, raised: RefCell::new(None) };
-        let found = estimate(&model, &rows, &request);
+        let found = estimate(&model, false, &rows, &request, &|| model.raised.borrow().is_some());
         match model.raised.take() {
             Some(error) => Err(error),
             None => found.map_err(exception),
         }
     })?;
+    answer(py, found)
+}
+
+/// An estimate as a dictionary.
+pub fn answer(py: Python<'_>, found: Estimate) -> PyResult<Bound<'_, PyDict>> {
     let answer = PyDict::new(py);
     answer.set_item("claim", found.claim.to_string())?;
     answer.set_item("estimator", found.estimator)?;

@@ -7,6 +7,7 @@ use crate::density::{EvaluateOptions, ScoreOptions};
 use crate::dequantize::VariationalConfig;
 use crate::likelihood::Estimator;
 use crate::model::{NetworkConfig, Precision, Preconditioning, Structure};
+use crate::objective::ObjectiveConfig;
 use crate::sample::Sampler;
 use crate::train::TrainConfig;
 
@@ -294,24 +295,65 @@ fn goes_on(density: &Density, rows: (&Dataset, &[usize])) {
     assert_eq!(train(2, &mut Silent).unwrap(), whole);
 }
 
-/// Of three columns, a mixture from 180 training rows on.
+/// A file of `rows` rows of three numbers and, where `mixed`, a category.
+fn measurements(path: &Path, rows: u64, mixed: bool) {
+    let mut text = String::from(if mixed { "a,b,c,kind\n" } else { "a,b,c\n" });
+    for i in 0..rows {
+        let (x, y) = ((i * 37 % 1009) as f64 / 10.0, (i * i * 53 % 997) as f64 / 7.0);
+        text += &format!("{x:.1},{:.3},{:.3}", x + y, (y * x) % 31.7);
+        text += if mixed { [",u\n", ",v\n"][(i % 2) as usize] } else { "\n" };
+    }
+    std::fs::write(path, text).unwrap();
+}
+
+/// The configuration of a fit to a file with these options beside.
+fn config_of(path: &Path, options: FitOptions) -> RunConfig {
+    let options = options
+        .set("data.source", path.display().to_string())
+        .set("base.components", vec![1i64])
+        .set("model.network.width", 8)
+        .set("categories.iterations", 1)
+        .set("train.iterations", 1);
+    Density::fit_source(&options, &mut Silent).unwrap().run().config.clone()
+}
+
+/// A mixture in short trainings alone; of three numbers from 180 training rows on, of a mixed table
+/// always, and there too where no network has its categories.
 #[test]
-fn the_base_follows_rows_and_columns() {
+fn the_base_follows_rows_columns_and_time() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.csv");
-    for (rows, expected) in [(200u64, BaseKind::Gaussian), (300, BaseKind::Mixture)] {
-        let mut text = String::from("a,b,c\n");
-        for i in 0..rows {
-            let (x, y) = ((i * 37 % 1009) as f64 / 10.0, (i * i * 53 % 997) as f64 / 7.0);
-            text += &format!("{x:.1},{:.3},{:.3}\n", x + y, (y * x) % 31.7);
-        }
-        std::fs::write(&path, text).unwrap();
-        let options = FitOptions::default()
-            .set("data.source", path.display().to_string())
-            .set("base.components", vec![1i64])
-            .set("model.network.width", 8)
-            .set("train.iterations", 1);
-        let density = Density::fit_source(&options, &mut Silent).unwrap();
-        assert_eq!(density.run().config.base.kind, expected, "{rows} rows");
-    }
+    let kind = |seconds: i64| {
+        config_of(&path, FitOptions::default().set("train.max_seconds", seconds)).base.kind
+    };
+    measurements(&path, 200, false);
+    assert_eq!(kind(60), BaseKind::Gaussian);
+    measurements(&path, 300, false);
+    assert_eq!([0, 60, 90].map(kind), [BaseKind::Gaussian, BaseKind::Mixture, BaseKind::Gaussian]);
+    measurements(&path, 120, true);
+    assert_eq!([0, 60].map(kind), [BaseKind::Gaussian, BaseKind::Mixture]);
+    let exact = config_of(&path, FitOptions::default().set("categories.model", "base"));
+    assert_eq!(exact.base.kind, BaseKind::Mixture);
+}
+
+/// The head of a table has a transition of each row to itself, where the score's are adaptive and
+/// score matching trains it.
+#[test]
+fn the_head_has_transitions_where_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.csv");
+    measurements(&path, 120, false);
+    let own = |options: FitOptions| match config_of(&path, options).objective {
+        ObjectiveConfig::Lm { adaptive, head_transitions, .. } => (adaptive, head_transitions),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(own(FitOptions::default()), (true, 1));
+    assert_eq!(own(FitOptions::default().set("objective.adaptive", false)), (false, 0));
+    assert_eq!(own(FitOptions::default().set("objective.adaptive", true)), (true, 1));
+    assert_eq!(own(FitOptions::default().set("objective.score", "joint")), (true, 0));
+    let both = FitOptions::default().set("objective.adaptive", false);
+    let options = both.set("objective.head_transitions", 2);
+    let source = options.set("data.source", path.display().to_string());
+    let error = Density::fit_source(&source, &mut Silent).map(drop).unwrap_err();
+    assert_eq!(error.option(), Some("objective.head_transitions"));
 }
