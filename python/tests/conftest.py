@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import importlib.util
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,12 @@ from tweedie import TweedieDensity
 
 #: Steps of a training that has to end, and not to be good.
 FEW = dict(seconds=None, steps=20, options={"model.network.width": 16, "model.network.depth": 2})
+
+
+def whole_torch():
+    """Whether torch is installed, and not its libraries alone."""
+    spec = importlib.util.find_spec("torch")
+    return spec is not None and spec.origin is not None
 
 
 def numbers(n=300, seed=0):

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import whole_torch
 
-torch = pytest.importorskip("torch")
-if not hasattr(torch, "nn"):
+if not whole_torch():
     pytest.skip("the whole of torch is not installed", allow_module_level=True)
+
+import torch  # noqa: E402
 
 import tweedie  # noqa: E402
 
