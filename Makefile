@@ -28,8 +28,8 @@ test: setup
 check: setup
 	$(CARGO) fmt --check
 	rustfmt --edition 2024 --check crates/tweedie/src/covariance/*.rs
-	$(CARGO) clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace
 	$(MAKE) test-python
 	$(MAKE) test
 

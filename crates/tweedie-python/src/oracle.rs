@@ -34,6 +34,22 @@ impl Oracle {
         Ok(oracle::Oracle::new(mixture, schedule))
     }
 
+    /// Samples of the chain of reverse steps, row after row.
+    fn chain(&self, n: usize, request: &SampleOptions) -> PyResult<Vec<f64>> {
+        let model = self.model()?;
+        let schedule = model.space().schedule();
+        let run = || -> tweedie::Result<Tensor> {
+            let chosen = request.covariance.unwrap_or(CovarianceConfig::Own);
+            let covariance = chosen.build(&CovarianceSources::default())?;
+            let eta = request.eta.unwrap_or(1.0);
+            let step = Ancestral::new(&model, covariance, eta, LastStep::Noise)?;
+            let spacing = request.spacing.unwrap_or_default().laid("sample.spacing")?;
+            let grid = spacing.sampling_grid(schedule, request.steps)?;
+            run_chain(&step, &grid, Seed(request.seed), 0..n as u64, None)
+        };
+        Ok(to_vec(&run().map_err(exception)?))
+    }
+
     /// Rows of the mixture's columns.
     fn rows(&self, x: &PyReadonlyArray2<'_, f64>) -> PyResult<Tensor> {
         let (n, d) = (x.shape()[0], x.shape()[1]);
@@ -45,10 +61,6 @@ impl Oracle {
         let values: Vec<f64> = x.as_array().iter().copied().collect();
         Ok(Tensor::from_slice(&values).view([n as i64, d as i64]))
     }
-}
-
-fn flat<'py>(py: Python<'py>, tensor: &Tensor) -> Bound<'py, PyArray1<f64>> {
-    to_vec(tensor).into_pyarray(py)
 }
 
 #[pymethods]
@@ -83,12 +95,16 @@ impl Oracle {
         x: PyReadonlyArray2<'py, f64>,
         t: Option<f64>,
     ) -> PyResult<Bound<'py, PyArray1<f64>>> {
-        let (model, x) = (self.model()?, self.rows(&x)?);
-        let found = match t {
-            None => model.mixture.log_density(&x),
-            Some(t) => model.mixture.log_density_at(&x, model.space().schedule(), &Times::All(t)),
-        };
-        Ok(flat(py, &found))
+        let x = self.rows(&x)?;
+        let found = py.detach(|| {
+            let model = self.model()?;
+            let schedule = model.space().schedule();
+            PyResult::Ok(to_vec(&match t {
+                None => model.mixture.log_density(&x),
+                Some(t) => model.mixture.log_density_at(&x, schedule, &Times::All(t)),
+            }))
+        })?;
+        Ok(found.into_pyarray(py))
     }
 
     /// `n` rows of the mixture itself, flat.
@@ -98,7 +114,9 @@ impl Oracle {
         n: usize,
         seed: u64,
     ) -> PyResult<Bound<'py, PyArray1<f64>>> {
-        Ok(flat(py, &self.model()?.mixture.sample(n, Seed(seed))))
+        let drawn =
+            py.detach(|| Ok::<_, PyErr>(to_vec(&self.model()?.mixture.sample(n, Seed(seed)))))?;
+        Ok(drawn.into_pyarray(py))
     }
 
     /// `E[ε|x_t]`, flat, and `Cov[ε|x_t]` `[n d d]`, flat.
@@ -108,10 +126,13 @@ impl Oracle {
         x: PyReadonlyArray2<'py, f64>,
         t: f64,
     ) -> PyResult<(Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>)> {
-        let (model, x) = (self.model()?, self.rows(&x)?);
-        let times = Times::All(t);
-        let moments = model.moments(&Query::new(&x, &times));
-        Ok((flat(py, &moments.noise), flat(py, &moments.cov.to_dense())))
+        let x = self.rows(&x)?;
+        let (noise, covariance) = py.detach(|| {
+            let times = Times::All(t);
+            let moments = self.model()?.moments(&Query::new(&x, &times));
+            PyResult::Ok((to_vec(&moments.noise), to_vec(&moments.cov.to_dense())))
+        })?;
+        Ok((noise.into_pyarray(py), covariance.into_pyarray(py)))
     }
 
     /// `n` samples of the chain of reverse steps, flat.
@@ -123,17 +144,8 @@ impl Oracle {
     ) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let request: SampleOptions = options(request)?;
         request.check().map_err(exception)?;
-        let model = self.model()?;
-        let chosen = request.covariance.unwrap_or(CovarianceConfig::Own);
-        let covariance = chosen.build(&CovarianceSources::default()).map_err(exception)?;
-        let eta = request.eta.unwrap_or(1.0);
-        let step = Ancestral::new(&model, covariance, eta, LastStep::Noise).map_err(exception)?;
-        let spacing =
-            request.spacing.unwrap_or_default().laid("sample.spacing").map_err(exception)?;
-        let grid = spacing.sampling_grid(model.space().schedule(), request.steps);
-        let grid = grid.map_err(exception)?;
-        let rows = run_chain(&step, &grid, Seed(request.seed), 0..n as u64, None);
-        Ok(flat(py, &rows.map_err(exception)?))
+        let rows = py.detach(|| self.chain(n, &request))?;
+        Ok(rows.into_pyarray(py))
     }
 
     /// Log-likelihoods of rows, as of a user's own model.
@@ -144,7 +156,11 @@ impl Oracle {
         request: &str,
     ) -> PyResult<Bound<'py, PyDict>> {
         let request: ScoreOptions = options(request)?;
-        let (model, x) = (self.model()?, self.rows(&x)?);
-        answer(py, estimate(&model, true, &x, &request, &|| false).map_err(exception)?)
+        let x = self.rows(&x)?;
+        let found = py.detach(|| {
+            let model = self.model()?;
+            estimate(&model, true, &x, &request, &|| false).map_err(exception)
+        })?;
+        answer(py, found)
     }
 }
