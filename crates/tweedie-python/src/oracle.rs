@@ -96,7 +96,7 @@ impl Oracle {
         t: Option<f64>,
     ) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let x = self.rows(&x)?;
-        let found = py.detach(|| {
+        let found = py.detach(move || {
             let model = self.model()?;
             let schedule = model.space().schedule();
             PyResult::Ok(to_vec(&match t {
@@ -127,7 +127,7 @@ impl Oracle {
         t: f64,
     ) -> PyResult<(Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>)> {
         let x = self.rows(&x)?;
-        let (noise, covariance) = py.detach(|| {
+        let (noise, covariance) = py.detach(move || {
             let times = Times::All(t);
             let moments = self.model()?.moments(&Query::new(&x, &times));
             PyResult::Ok((to_vec(&moments.noise), to_vec(&moments.cov.to_dense())))
@@ -157,7 +157,7 @@ impl Oracle {
     ) -> PyResult<Bound<'py, PyDict>> {
         let request: ScoreOptions = options(request)?;
         let x = self.rows(&x)?;
-        let found = py.detach(|| {
+        let found = py.detach(move || {
             let model = self.model()?;
             estimate(&model, true, &x, &request, &|| false).map_err(exception)
         })?;

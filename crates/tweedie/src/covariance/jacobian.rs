@@ -32,9 +32,18 @@ use crate::query::Query;
 use crate::sym_matrix::{SymMatrix, eigen_rows, eigenvalue_rows};
 use crate::tensor::{sum_over, vector_jacobian_product};
 
-/// Variances of the noise are held above this: a trained field is the score of no density
-/// everywhere, and a reverse distribution needs a density.
+/// Variances of the noise are held above this share of `α²/(α² + σ²)`, which they come to where rows
+/// have a variance of 1: a trained field is the score of no density everywhere, and a reverse
+/// distribution needs a density.
 const FLOOR: f64 = 1e-6;
+
+/// What the variances of the noise in each row are held above, `[b]`.
+fn floor(model: &dyn Denoiser, q: &Query) -> Tensor {
+    let (alpha, sigma) = q.times.marginal(model.space().schedule(), q.x.device());
+    let signal = alpha.square();
+    let share = &signal * &(&signal + &sigma.square()).recip();
+    share.rows(&q.x.to_kind(Kind::Double)) * FLOOR
+}
 
 /// `ε̂`, and the diagonal of `G` as the mean of `v ⊙ Gv` over `probes` vectors of random signs
 /// (Rademacher-M of OCM; Bekas et al. 2007), held in `[0, 1]` as its authors do. Each row draws
@@ -51,13 +60,15 @@ pub fn rademacher(
     let signs = signs.view([rows, probes as i64, d]);
     let (noise, products) = products(model, q, &signs.transpose(0, 1));
     let mean = sum_over(&(products * signs), 1) / probes as f64;
-    (noise, SymMatrix::Diagonal(mean.clamp(FLOOR, 1.0)))
+    let floor = floor(model, q).to_kind(q.x.kind()).unsqueeze(-1);
+    (noise, SymMatrix::Diagonal(mean.maximum(&floor).clamp_max(1.0)))
 }
 
 /// `ε̂` and the exact diagonal of `G`, by `d` products.
 pub fn diagonal(model: &dyn Denoiser, q: &Query) -> (Tensor, SymMatrix) {
     let (noise, products) = products(model, q, &unit_vectors(q));
-    (noise, SymMatrix::Diagonal(products.diagonal(0, 1, 2).clamp_min(FLOOR)))
+    let floor = floor(model, q).to_kind(q.x.kind()).unsqueeze(-1);
+    (noise, SymMatrix::Diagonal(products.diagonal(0, 1, 2).maximum(&floor)))
 }
 
 /// `ε̂` and all of `G`, by `d` products: symmetrised, its eigenvalues held above 0. For small `d`.
@@ -65,7 +76,8 @@ pub fn diagonal(model: &dyn Denoiser, q: &Query) -> (Tensor, SymMatrix) {
 pub fn full(model: &dyn Denoiser, q: &Query) -> (Tensor, SymMatrix) {
     let (noise, symmetric) = symmetrised(model, q);
     let (values, vectors) = eigen_rows(&symmetric);
-    let held = (&vectors * values.clamp_min(FLOOR).unsqueeze(1)).matmul(&vectors.transpose(1, 2));
+    let held = values.maximum(&floor(model, q).unsqueeze(-1));
+    let held = (&vectors * held.unsqueeze(1)).matmul(&vectors.transpose(1, 2));
     (noise, SymMatrix::Full(held.to_kind(q.x.kind())))
 }
 
@@ -138,6 +150,22 @@ mod tests {
         assert!(gap(&noise, &exact.noise) < 1e-12);
         assert!(gap(&found.to_dense(), &exact.cov.to_dense()) < 1e-10);
         assert!(gap(&diagonal(&oracle, &q).1.diagonal(), &exact.cov.diagonal()) < 1e-10);
+    }
+
+    /// Where next to nothing is left of the rows the noise has hardly any variance, and what it is
+    /// held above is less.
+    #[test]
+    fn hardly_any_variance_is_kept() {
+        let (oracle, x) = oracle();
+        let oracle = Oracle::new(oracle.mixture, Arc::new(Vp::linear(0.1, 50.0)));
+        let times = Times::All(0.9);
+        let q = Query::new(&x, &times);
+        let exact = oracle.moments(&q).cov.diagonal();
+        assert!(exact.max().double_value(&[]) < 1e-2 * FLOOR, "{exact:?}");
+        for found in [full(&oracle, &q).1, diagonal(&oracle, &q).1] {
+            let apart = (found.diagonal() / &exact - 1.0).abs().max();
+            assert!(apart.double_value(&[]) < 1e-3, "{apart:?}");
+        }
     }
 
     /// Off-diagonal entries average out: with 4000 probes within four standard errors
