@@ -1,8 +1,8 @@
 //! `tweedie._engine`: the engine for the Python package in `python/tweedie`, which is what users
 //! see and what documents it.
 //!
-//! Rows cross the border as columns ([`rows`]), options as JSON of the library's own option types,
-//! and long work reports to a callback and stops at Ctrl-C ([`worker`]).
+//! Rows cross the border as columns (`rows`), options as JSON of the library's own option types,
+//! and long work reports to a callback and stops at Ctrl-C (`worker`).
 
 mod density;
 mod errors;
