@@ -4,6 +4,7 @@ import pickle
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import FEW, numbers, people
 from sklearn.base import clone
@@ -79,6 +80,68 @@ def test_a_context_is_given():
     assert model.run_.context == ["city", "age"]
     samples = model.sample(given={"city": "Genf", "age": 30}, n=10)
     assert (samples["city"] == "Genf").all()
+
+
+def test_filled_frames_keep_their_index_order_and_columns(of_people, frame):
+    part = frame[frame["age"] > 50][["city", "height", "age", "visits"]].assign(note="kept")
+    filled = of_people.impute(part)
+    assert filled.index.equals(part.index)
+    assert list(filled.columns)[: part.shape[1]] == list(part.columns)
+    assert (filled["note"] == "kept").all()
+    there = part["height"].notna()
+    pd.testing.assert_series_equal(filled["height"][there], part["height"][there])
+    draws = of_people.impute(part[:3], draws=2)
+    assert list(draws.index) == [name for name in part.index[:3] for _ in range(2)]
+
+
+def test_samples_stay_within_their_type():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"small": rng.integers(120, 128, 300).astype(np.int8), "x": rng.normal(size=300)})
+    model = TweedieDensity(**FEW).fit(frame)
+    samples = model.sample(500)
+    assert samples["small"].dtype == np.int8 and samples["small"].min() > 60
+    array = rng.integers(0, 9, (300, 2)).astype(np.uint8)
+    samples = TweedieDensity(**FEW).fit(array).sample(500)
+    assert samples.dtype == np.uint8 and samples.max() < 100
+
+
+def test_numbers_alone_say_that_they_have_no_holes(of_numbers, table):
+    for work in (lambda: of_numbers.impute(table), lambda: of_numbers.given(c1=1.0).sample(3)):
+        with pytest.raises(ValueError, match="numbers alone.*data.types"):
+            work()
+
+
+def test_given_values_are_what_a_frame_holds(of_people, frame):
+    day = frame["since"].iloc[0]
+    assert (of_people.given(since=day).sample(4)["since"] == day).all()
+    for nothing in (None, float("nan"), pd.NA):
+        with pytest.raises(ValueError, match="`age` is missing"):
+            of_people.given(age=nothing).sample(1)
+
+
+def test_outliers_are_scored_as_held_out_rows_were(table):
+    model = TweedieDensity(**FEW).fit(table)
+    model.calibrate(numbers(100, seed=9), estimator="one-step")
+    same = numbers(80, seed=1)
+    p = model.p_values(same)
+    np.testing.assert_array_equal(p <= model.contamination, model.predict(same) == -1)
+    assert 0.2 < p.mean() < 0.8
+
+
+def test_few_rows_call_no_outliers_and_say_so():
+    model = TweedieDensity(**FEW).fit(numbers(40))
+    with pytest.warns(UserWarning, match="no row is called an outlier"):
+        assert (model.predict(numbers(10) + 100.0) == 1).all()
+
+
+def test_a_row_without_probability_counts(of_numbers, table):
+    scores = np.append(of_numbers.score_samples(table[:3]), -np.inf)
+    of_numbers.run_.score_samples, kept = lambda X, **_: scores, of_numbers.run_.score_samples
+    try:
+        assert of_numbers.run_.score(table[:4]) == -np.inf
+    finally:
+        del of_numbers.run_.score_samples
+    assert kept is not None
 
 
 def test_clone_and_parameters():

@@ -80,6 +80,62 @@ def test_rows_of_any_shape_and_training_mode():
     np.testing.assert_allclose(found.values, exact(x).numpy(), atol=1e-4)
 
 
+@pytest.mark.parametrize("how", ["no_grad", "detach", "constant"])
+def test_what_cannot_be_differentiated_is_said(how):
+    def bad(rows, t):
+        if how == "constant":
+            return torch.zeros_like(rows)
+        with torch.no_grad() if how == "no_grad" else torch.enable_grad():
+            return Noise()(rows, t).detach()
+
+    with pytest.raises(ValueError, match="cannot be differentiated"):
+        tweedie.likelihood(bad, x[:5])
+    assert np.isfinite(tweedie.likelihood(bad, x[:5], estimator="elbo", steps=5).values).all()
+
+
+def test_bits_are_of_levels_or_of_densities():
+    levels = torch.randint(0, 256, (5, 1, 2, 2), dtype=torch.uint8)
+    model = lambda rows, t: rows  # noqa: E731
+    found = tweedie.likelihood(model, levels, schedule="ddpm", estimator="levels", steps=10)
+    assert abs(found.bits_per_dim() + found.mean / 4 / np.log(2)) < 1e-12
+    density = tweedie.likelihood(model, levels / 127.5 - 1, schedule="ddpm", estimator="elbo", steps=10)
+    expected = -(density.mean / 4 + np.log(2 / 255)) / np.log(2)
+    assert abs(density.bits_per_dim() - expected) < 1e-12
+
+
+def test_steps_of_a_chain_are_whole():
+    asked = []
+
+    def model(rows, t):
+        asked.extend(t.tolist())
+        return rows
+
+    tweedie.likelihood(
+        model, x[:2].float(), schedule="ddpm", estimator="elbo", steps=50, spacing="even", draws=1
+    )
+    assert all(step == round(step) for step in asked) and len(set(asked)) == 50
+
+
+def test_modules_keep_their_modes():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout()).train()
+    model[1].eval()
+    tweedie.likelihood(lambda rows, t: model(rows.float()).to(rows), x[:2], estimator="elbo", steps=2)
+    own = torch.nn.Sequential(model)
+    own.forward = lambda rows, t: rows
+    tweedie.likelihood(own, x[:2], estimator="elbo", steps=2)
+    assert model.training and model[0].training and not model[1].training
+
+
+def test_the_users_generator_is_left_alone():
+    from conftest import FEW, numbers
+
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    tweedie.TweedieDensity(**FEW).fit(numbers())
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_what_the_model_raises_is_raised():
     class Own(Exception):
         pass

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,23 @@ def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
         else:
             inner[name] = _nested(value) if isinstance(value, Mapping) else value
     return tree
+
+
+#: Trainings draw dropout from LibTorch's one generator: one after the other.
+_FITTING = threading.Lock()
+
+
+@contextlib.contextmanager
+def _own_generator() -> Iterator[None]:
+    """Leaves torch's generator to the user as it was, and to no other training meanwhile."""
+    torch: Any = sys.modules.get("torch")
+    with _FITTING:
+        state = torch.get_rng_state() if hasattr(torch, "get_rng_state") else None
+        try:
+            yield
+        finally:
+            if state is not None:
+                torch.set_rng_state(state)
 
 
 class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
@@ -100,7 +121,10 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
     def _layers(self) -> list[dict[str, Any]]:
         seed = 0 if self.random_state is None else self.random_state
         if not isinstance(seed, (int, np.integer)):
-            seed = np.random.RandomState().randint(2**31) if seed is np.random else seed.randint(2**31)
+            drawn = getattr(seed, "integers", None) or getattr(seed, "randint", None)
+            if drawn is None:
+                raise ValueError(f"random_state: {seed!r}: give an integer or a generator of NumPy")
+            seed = drawn(2**31)
         own: dict[str, Any] = {"seed": int(seed)}
         if self.seconds is not None:
             own["train.max_seconds"] = float(self.seconds)
@@ -110,7 +134,7 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
             full = isinstance(self.rank, str)
             own["model.head.structure"] = self.rank if full else {"low-rank": int(self.rank)}
         if len(self.context):
-            own["data.context"] = list(self.context)
+            own["data.context"] = [self.context] if isinstance(self.context, str) else list(self.context)
         layers = [_nested(own)]
         if self.options:
             layers.append(_nested(self.options))
@@ -133,9 +157,8 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
                 f"n_samples={len(rows)}: a density needs rows to be trained on and others to be held out"
             )
         self.n_features_in_ = len(rows.names)
-        names = _frames.names_of(X)
-        if names is not None:
-            self.feature_names_in_ = np.asarray(names, dtype=object)
+        if _frames.has_names(X):
+            self.feature_names_in_ = np.asarray(rows.names, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         self.__dict__.pop("run_", None)
@@ -143,7 +166,8 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
         request = _json({"layers": self._layers(), "device": self.device})
         out = None if self.out is None else os.fspath(self.out)
         try:
-            density.fit(rows, request, self.objective, out, callback(self.progress))
+            with _own_generator():
+                density.fit(rows, request, self.objective, out, callback(self.progress))
         except KeyboardInterrupt:
             if density.is_fitted():
                 self.run_ = Run(density, device=self.device, kind=kind)
@@ -158,10 +182,8 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
     def _checked(self, X: Any) -> Any:
         """Rows for the model: columns by name where they have one, else in the order of training."""
         self._fitted()
-        names = _frames.names_of(X)
-        if names is None:
-            return _frames.to_rows(X, self._training_names())[0]
-        return _frames.to_rows(X)[0]
+        names = None if _frames.has_names(X) else self._training_names()
+        return _frames.to_rows(X, names)[0]
 
     def _training_names(self) -> list[str]:
         own = getattr(self, "feature_names_in_", None)
@@ -193,12 +215,9 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
         self._fitted().calibrate(self._checked(X), **options)
         return self
 
-    def p_values(self, X: Any, **options: Any) -> np.ndarray:
-        """How often a row of the same distribution scores no higher (split-conformal): a p-value is at
-        most α with a probability of at most α, whatever the model."""
-        held_out, scores = self._held_out(), self.score_samples(X, **options)
-        below = np.searchsorted(held_out, scores, side="right")
-        return np.where(np.isnan(scores), np.nan, (1 + below) / (1 + len(held_out)))
+    def p_values(self, X: Any) -> np.ndarray:
+        """How often a row of the same distribution scores no higher: :meth:`Run.p_values`."""
+        return self._fitted().p_values(self._checked(X))
 
     @property
     def offset_(self) -> float:
@@ -206,11 +225,18 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
         held_out = self._held_out()
         # as many held-out rows lie below as a p-value of at most `contamination` allows
         count = int(np.floor(self.contamination * (1 + len(held_out)) + 1e-9)) - 1
-        return float("-inf") if count < 0 else float(held_out[min(count, len(held_out) - 1)])
+        if count < 0:
+            needed = int(np.ceil(1 / self.contamination)) - 1
+            few = f"of {len(held_out)} held-out rows no row is called an outlier at {self.contamination}"
+            remedy = f"calibrate with {needed} or more, or fit to more rows"
+            warnings.warn(f"{few}; {remedy}", UserWarning, stacklevel=3)
+            return float("-inf")
+        return float(held_out[min(count, len(held_out) - 1)])
 
     def decision_function(self, X: Any) -> np.ndarray:
         """The log-likelihood of each row above that of an outlier; below 0 it is one."""
-        return self.score_samples(X) - self.offset_
+        offset, run = self.offset_, self._fitted()
+        return run.score_samples(self._checked(X), **run._scored_by) - offset
 
     def predict(self, X: Any) -> np.ndarray:
         """-1 for outliers, 1 for the others: rows whose p-value is at most ``contamination``."""
@@ -228,9 +254,7 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
 
     def impute(self, X: Any, **options: Any) -> Any:
         """The rows with what is missing filled in, given what is there: :meth:`Run.impute`."""
-        run, names = self._fitted(), self._training_names()
-        rows, kind = _frames.to_rows(X, None if _frames.names_of(X) is not None else names)
-        return kind.frame(run.impute(rows, **options))
+        return self._fitted().impute(X, **options)
 
     # --- keeping ---
 

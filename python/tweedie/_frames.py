@@ -28,16 +28,9 @@ def is_pandas(frame: Any) -> bool:
     return pandas is not None and isinstance(frame, pandas.DataFrame)
 
 
-def names_of(frame: Any) -> list[str] | None:
-    """The names of the columns; none of an array."""
-    if is_pandas(frame):
-        return [str(name) for name in frame.columns]
-    if hasattr(frame, "__arrow_c_stream__"):
-        for names in ("column_names", "columns", "names"):
-            if hasattr(frame, names) and not callable(getattr(frame, names)):
-                return [str(name) for name in getattr(frame, names)]
-        return list(Rows.from_arrow(frame).names)
-    return None
+def has_names(frame: Any) -> bool:
+    """Whether its columns have names, by which a model finds them."""
+    return isinstance(frame, Rows) or is_pandas(frame) or hasattr(frame, "__arrow_c_stream__")
 
 
 def array_names(d: int) -> list[str]:
@@ -62,13 +55,14 @@ def to_rows(frame: Any, names: Sequence[str] | None = None) -> tuple[Any, Kind]:
     if is_pandas(frame):
         if frame.shape[0] == 0 or frame.shape[1] == 0:
             raise ValueError(_empty(frame.shape))
-        repeated = frame.columns[frame.columns.duplicated()]
-        if len(repeated):
-            raise ValueError(f"two columns are called `{repeated[0]}`: give each a name of its own")
+        _check_names([str(name) for name in frame.columns])
         columns = [_pandas_column(str(name), frame.iloc[:, k]) for k, name in enumerate(frame.columns)]
         return Rows.from_columns(columns), PandasKind(frame)
     if hasattr(frame, "__arrow_c_stream__"):
+        if _module(frame) in ("polars", "pandas") and type(frame).__name__ == "Series":
+            raise ValueError(_one_dimension(1))
         rows = Rows.from_arrow(frame)
+        _check_names(rows.names)
         if len(rows) == 0:
             raise ValueError(_empty((0, len(rows.names))))
         return rows, ArrowKind(frame, _module(frame))
@@ -84,6 +78,17 @@ def to_rows(frame: Any, names: Sequence[str] | None = None) -> tuple[Any, Kind]:
     return Rows.from_columns(columns), ArrayKind(array.dtype)
 
 
+def _check_names(names: list[str]) -> None:
+    repeated = [name for k, name in enumerate(names) if name in names[:k]]
+    if repeated:
+        raise ValueError(f"two columns are called `{repeated[0]}`: give each a name of its own")
+
+
+def _one_dimension(ndim: int) -> str:
+    remedy = "Reshape your data with array.reshape(-1, 1) if it has one column."
+    return f"Expected 2D array, got {ndim}D array instead. {remedy}"
+
+
 def _empty(shape: tuple[int, int]) -> str:
     if shape[0] == 0:
         return f"Found array with 0 sample(s) (shape={shape}) while a minimum of 1 is required."
@@ -97,8 +102,7 @@ def _array(values: Any) -> np.ndarray:
     if np.iscomplexobj(array):
         raise ValueError("Complex data not supported")
     if array.ndim != 2:
-        remedy = "Reshape your data with array.reshape(-1, 1) if it has one column."
-        raise ValueError(f"Expected 2D array, got {array.ndim}D array instead. {remedy}")
+        raise ValueError(_one_dimension(array.ndim))
     if 0 in array.shape:
         raise ValueError(_empty(array.shape))
     if array.dtype.kind not in "fiubOUS":
@@ -111,8 +115,7 @@ def _array_column(name: str, values: np.ndarray) -> tuple[str, str, Any, Any]:
     if kind == "f":
         return _float_column(name, values)
     if kind in "iu":
-        whole = np.uint64 if values.dtype == np.uint64 else np.int64
-        return name, np.dtype(whole).name, np.ascontiguousarray(values, dtype=whole), None
+        return _whole_column(name, values, None)
     if kind == "b":
         return name, "bool", np.ascontiguousarray(values), None
     return _object_column(name, list(values))
@@ -127,7 +130,19 @@ def _float_column(name: str, values: np.ndarray) -> tuple[str, str, Any, Any]:
     return name, np.dtype(to).name, np.ascontiguousarray(values, dtype=to), missing if missing.any() else None
 
 
-def _is_missing(value: Any) -> bool:
+#: Whole numbers beyond this are not all held by a double: they are codes, and no measurements.
+_EXACT = 2**53
+
+
+def _whole_column(name: str, values: np.ndarray, missing: Any) -> tuple[str, str, Any, Any]:
+    if len(values) and (int(values.max()) > _EXACT or int(values.min()) < -_EXACT):
+        there = np.zeros(len(values), dtype=bool) if missing is None else missing
+        return name, "text", [None if hole else str(v) for v, hole in zip(values, there)], None
+    whole = np.uint64 if values.dtype == np.uint64 else np.int64
+    return name, np.dtype(whole).name, np.ascontiguousarray(values, dtype=whole), missing
+
+
+def is_missing(value: Any) -> bool:
     if value is None:
         return True
     try:
@@ -139,7 +154,7 @@ def _is_missing(value: Any) -> bool:
 
 def _object_column(name: str, values: list[Any]) -> tuple[str, str, Any, Any]:
     """A column of Python's own values: of one type they are of that, else texts."""
-    missing = np.array([_is_missing(value) for value in values])
+    missing = np.array([is_missing(value) for value in values])
     there = [value for value, hole in zip(values, missing) if not hole]
 
     def filled(empty: Any, of: Any = lambda value: value) -> list[Any]:
@@ -153,10 +168,9 @@ def _object_column(name: str, values: list[Any]) -> tuple[str, str, Any, Any]:
     numbers = (int, float, np.integer, np.floating)
     if there and all(isinstance(v, numbers) and not isinstance(v, (bool, np.bool_)) for v in there):
         if all(isinstance(value, (int, np.integer)) for value in there):
-            try:
+            if all(abs(int(value)) <= _EXACT for value in there):
                 return name, "int64", np.array(filled(0), dtype=np.int64), missing
-            except OverflowError:
-                pass
+            return name, "text", filled(None, str), None
         column = _float_column(name, np.array(filled(np.nan, float), dtype=np.float64))
         return column
     if there and all(isinstance(value, datetime.datetime) for value in there):
@@ -173,6 +187,11 @@ def _object_column(name: str, values: list[Any]) -> tuple[str, str, Any, Any]:
     if there and all(type(value).__name__ == "Decimal" for value in there):
         return _float_column(name, np.array(filled(np.nan, float), dtype=np.float64))
     return name, "text", filled(None, str), None
+
+
+def rows_of_columns(columns: dict[str, list[Any]]) -> Any:
+    """The rows of columns of Python's own values."""
+    return Rows.from_columns([_object_column(name, values) for name, values in columns.items()])
 
 
 def _pandas_column(name: str, series: Any) -> tuple[str, str, Any, Any]:
@@ -197,7 +216,7 @@ def _pandas_column(name: str, series: Any) -> tuple[str, str, Any, Any]:
     if pd.api.types.is_integer_dtype(dtype):
         filled = series.fillna(0) if some is not None else series
         whole = np.uint64 if str(dtype).lower().startswith("uint64") else np.int64
-        return name, np.dtype(whole).name, np.ascontiguousarray(filled.to_numpy(dtype=whole)), some
+        return _whole_column(name, filled.to_numpy(dtype=whole), some)
     if pd.api.types.is_float_dtype(dtype):
         size = np.float32 if str(dtype).lower().startswith(("float32", "float16")) else np.float64
         return _float_column(name, series.to_numpy(dtype=size, na_value=np.nan))
@@ -215,12 +234,23 @@ def _micros(series: Any) -> tuple[np.ndarray, Any]:
 # --- out ------------------------------------------------------------------------------------------
 
 
+def _within(dtype: Any) -> tuple[int, int]:
+    """The least and the greatest number that a type of whole numbers holds."""
+    range_ = np.iinfo(dtype)
+    return int(range_.min), int(range_.max)
+
+
 class Kind:
     """The kind of frame that rows came in, so that rows go back as the same."""
 
     def frame(self, rows: Any) -> Any:
         """The rows as such a frame; columns that it does not know are as they are."""
         raise NotImplementedError
+
+    def completed(self, given: Any, filled: Any) -> Any:
+        """``filled``, in which each row of ``given`` comes as often as it was drawn: cells that were
+        there are as they were, and columns stand in their order, those that were added last."""
+        return filled
 
 
 class ArrayKind(Kind):
@@ -242,9 +272,18 @@ class ArrayKind(Kind):
             return np.column_stack([column.astype(object) for column in columns])
         stacked = np.column_stack(columns)
         holes = stacked.dtype.kind == "f" and np.isnan(stacked).any()
-        if self.dtype.kind in "iub" and not holes:
-            return np.rint(stacked).astype(self.dtype)
+        if self.dtype.kind in "iu" and not holes:
+            return np.rint(stacked).clip(*_within(self.dtype)).astype(self.dtype)
+        if self.dtype.kind == "b" and not holes:
+            return stacked.astype(bool)
         return stacked.astype(self.dtype) if self.dtype.kind == "f" else stacked
+
+    def completed(self, given: Any, filled: Any) -> Any:
+        array = np.asarray(given)
+        if array.dtype.kind != "f" or array.shape[1] != filled.shape[1]:
+            return filled
+        rows = np.repeat(array, len(filled) // len(array), axis=0)
+        return np.where(np.isnan(rows), filled, rows)
 
 
 class PandasKind(Kind):
@@ -268,6 +307,26 @@ class PandasKind(Kind):
             columns[self.labels.get(name, name)] = self._series(pd, name, *rows.column(k))
         return pd.DataFrame(columns)
 
+    def completed(self, given: Any, filled: Any) -> Any:
+        import pandas as pd
+
+        rows = given.iloc[np.repeat(np.arange(len(given)), len(filled) // len(given))]
+        filled.index = rows.index
+        columns = {}
+        for name in rows.columns:
+            if name not in filled.columns:
+                columns[name] = rows[name]
+                continue
+            own, found = rows[name], filled[name]
+            holes = own.isna().to_numpy(dtype=bool)
+            # of one type they are put together as such, else as they are
+            both = own.copy() if own.dtype == found.dtype else own.astype(object)
+            if holes.any():
+                both[holes] = found[holes]
+            columns[name] = both if own.dtype == found.dtype else both.infer_objects()
+        columns.update({name: filled[name] for name in filled.columns if name not in columns})
+        return pd.DataFrame(columns, index=rows.index)
+
     def _series(self, pd: Any, name: str, kind: str, values: Any, missing: Any) -> Any:
         dtype = self.dtypes.get(name)
         if kind == "date":
@@ -288,7 +347,7 @@ class PandasKind(Kind):
             return series
         if isinstance(dtype, pd.CategoricalDtype):
             known = {str(category): category for category in dtype.categories}
-            back = [None if _is_missing(value) else known.get(str(value)) for value in series]
+            back = [None if is_missing(value) else known.get(str(value)) for value in series]
             return pd.Series(pd.Categorical(back, dtype=dtype))
         if isinstance(dtype, pd.DatetimeTZDtype):
             return series.dt.tz_localize("UTC").dt.tz_convert(dtype.tz).astype(dtype)
@@ -298,8 +357,8 @@ class PandasKind(Kind):
             return pd.to_timedelta(series, unit="s").astype(dtype)
         if series.isna().any() and isinstance(dtype, np.dtype) and dtype.kind in "iub":
             return series
-        if pd.api.types.is_integer_dtype(dtype) and kind.startswith("float"):
-            series = series.round()
+        if pd.api.types.is_integer_dtype(dtype) and kind in ("float64", "float32", "int64"):
+            series = series.round().clip(*_within(getattr(dtype, "numpy_dtype", dtype)))
         try:
             return series.astype(dtype)
         except (TypeError, ValueError):
@@ -307,7 +366,7 @@ class PandasKind(Kind):
 
 
 def _holds_dates(series: Any) -> bool:
-    there = [value for value in series if not _is_missing(value)]
+    there = [value for value in series if not is_missing(value)]
     return bool(there) and all(
         isinstance(value, datetime.date) and not isinstance(value, datetime.datetime) for value in there
     )
@@ -326,10 +385,17 @@ class ArrowKind(Kind):
 
             found = pl.DataFrame(rows)
             casts = {name: dtype for name, dtype in self.schema.items() if name in found.columns}
-            return found.cast(casts, strict=False)
+            whole = [name for name, dtype in casts.items() if dtype.is_integer()]
+            held = [
+                pl.col(name).clip(*_within(str(casts[name]).lower())).alias(name)
+                for name in whole
+                if found.schema[name].is_numeric()
+            ]
+            return found.with_columns(held).cast(casts, strict=False)
         if self.module == "rows":
             return rows
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         table = pa.table(rows)
         if self.module != "pyarrow" or self.schema is None:
@@ -342,9 +408,45 @@ class ArrowKind(Kind):
             if pa.types.is_dictionary(to):
                 column = column.cast(to.value_type).dictionary_encode()
             elif not column.type.equals(to):
+                if pa.types.is_integer(to) and not pa.types.is_string(column.type):
+                    low, high = _within(to.to_pandas_dtype())
+                    column = pc.max_element_wise(
+                        pc.min_element_wise(column, high, skip_nulls=False), low, skip_nulls=False
+                    )
                 column = column.cast(to, safe=False)
             table = table.set_column(k, name, column)
         return table
+
+    def completed(self, given: Any, filled: Any) -> Any:
+        times = len(filled) // max(len(given), 1) if hasattr(given, "__len__") else 0
+        if self.module == "polars" and times:
+            import polars as pl
+
+            rows = given.select(pl.all().repeat_by(times).explode()) if times > 1 else given
+            both = {
+                name: pl.select(pl.coalesce(rows[name], filled[name])).to_series()
+                if name in filled.columns
+                else rows[name]
+                for name in rows.columns
+            }
+            added = {name: filled[name] for name in filled.columns if name not in both}
+            return pl.DataFrame({**both, **added})
+        if self.module == "pyarrow" and times:
+            import pyarrow as pa
+            import pyarrow.compute as pc
+
+            rows = given.take(pa.array(np.repeat(np.arange(len(given)), times)))
+            columns = {}
+            for name in rows.column_names:
+                own = rows[name]
+                if name in filled.column_names and not pa.types.is_dictionary(own.type):
+                    own = pc.coalesce(own, filled[name])
+                elif name in filled.column_names:
+                    own = filled[name]
+                columns[name] = own
+            columns.update({n: filled[n] for n in filled.column_names if n not in columns})
+            return pa.table(columns)
+        return filled
 
 
 def default_kind() -> Kind:

@@ -43,6 +43,8 @@ class Likelihoods:
     flags: list[tuple[int, str]]
     #: Numbers of a row.
     dim: int
+    #: Whether they are log-probabilities of the levels of images, and not log-densities.
+    of_levels: bool = False
 
     @property
     def mean(self) -> float:
@@ -52,7 +54,7 @@ class Likelihoods:
     def bits_per_dim(self, *, levels: int = 256, low: float = -1.0, high: float = 1.0) -> float:
         """The mean as bits per dimension of images whose ``levels`` levels were brought to ``low`` to
         ``high``: of a density, that of a level is added (``levels - 1`` steps on that range)."""
-        step = 0.0 if self.estimator.startswith("levels") else np.log((high - low) / (levels - 1))
+        step = 0.0 if self.of_levels else np.log((high - low) / (levels - 1))
         return float(-(self.mean / self.dim + step) / np.log(2))
 
     def __repr__(self) -> str:
@@ -151,7 +153,10 @@ class _Model:
         if callable(self.times):
             t = self.times(t)
         elif self.times == "step":
-            t = t * self.steps - 1
+            at = np.asarray(times) * self.steps - 1
+            whole = np.rint(at)
+            # a step of the chain is that, whatever the rounding
+            t = self._column(np.where(np.abs(at - whole) < 1e-6, whole, at).tolist(), n)
         found = self.model(rows.view(n, *self.shape), t)
         found = getattr(found, "sample", found)
         if isinstance(found, tuple):
@@ -196,8 +201,10 @@ def likelihood(
         prediction: ``"epsilon"``, the noise; ``"v"``, ``α ε − σ x₀``; ``"sample"``, ``x₀``. By
             default what the scheduler says, or the noise.
         times: what the model is given: ``"t"``, the time from 0 to 1; ``"step"``, the step of the
-            chain, ``steps · t − 1``; or a function of the time. By default steps of discrete
-            schedules, and the time of others.
+            chain, ``steps · t − 1``, which the probability flow asks for between whole steps too, and
+            bounds unless ``spacing="even"``; or a function of the time, such as
+            ``lambda t: (1000 * t - 1).round().long()``. By default steps of discrete schedules, and
+            the time of others.
         estimator: ``"ode"``, the probability flow, an estimate; ``"elbo"``, a lower bound by
             ``steps`` steps; ``"bound"``; ``"levels"``, a lower bound on the probability of the levels
             of images, which are the bytes themselves or bytes brought to -1 … 1.
@@ -227,6 +234,8 @@ def likelihood(
     if x.dtype not in (torch.float32, torch.float64):
         x = x.to(torch.float32)
     found, known = schedule_of(schedule)
+    if "kind" not in found:
+        raise ValueError(f"schedule: {found} has no kind: one of vp, sub-vp, ve, cosine, discrete")
     prediction = prediction or known or "epsilon"
     if prediction not in ("epsilon", "v", "sample"):
         raise ValueError(f"prediction: {prediction!r}: give epsilon, v or sample")
@@ -236,21 +245,23 @@ def likelihood(
     if not callable(times) and times not in ("t", "step"):
         raise ValueError(f"times: {times!r}: give t, step or a function")
     request = dict(estimator=estimator, steps=steps, draws=draws, seed=seed, batch_size=batch_size, **options)
-    training = getattr(model, "training", False)
-    if training:
-        model.eval()  # type: ignore[attr-defined]
+    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
+    before = [module.training for module in modules]
     try:
+        for module in modules:
+            module.training = False
         asked = _Model(model, x, json.dumps(found), prediction, times)
-        answer = engine.likelihood(
-            asked, x.reshape(len(x), -1).contiguous(), json.dumps(found), _json(request)
-        )
+        # products with the Jacobian are of tensors that know where they come from
+        with torch.inference_mode(False):
+            flat = x.reshape(len(x), -1).contiguous().clone()
+            answer = engine.likelihood(asked, flat, json.dumps(found), _json(request))
     finally:
-        if training:
-            model.train()  # type: ignore[attr-defined]
-    return likelihoods_of(answer, int(np.prod(x.shape[1:])))
+        for module, training in zip(modules, before):
+            module.training = training
+    return likelihoods_of(answer, int(np.prod(x.shape[1:])), estimator == "levels")
 
 
-def likelihoods_of(answer: Mapping[str, Any], dim: int) -> Likelihoods:
+def likelihoods_of(answer: Mapping[str, Any], dim: int, of_levels: bool = False) -> Likelihoods:
     """What the engine found."""
     return Likelihoods(
         values=answer["values"],
@@ -260,4 +271,5 @@ def likelihoods_of(answer: Mapping[str, Any], dim: int) -> Likelihoods:
         evaluations=answer["evaluations"],
         flags=answer["flags"],
         dim=dim,
+        of_levels=of_levels,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +50,12 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+def _check_given(cells: Mapping[str, Any]) -> None:
+    for name, value in cells.items():
+        if _frames.is_missing(value):
+            raise ValueError(f"given: `{name}` is missing: give a value, or leave it out")
+
+
 class Run:
     """A run: a fitted model with its columns, in a directory of its own.
 
@@ -62,6 +70,7 @@ class Run:
         self._device = device
         self._process = os.getpid()
         self._scores: np.ndarray | None = None
+        self._scored_by: dict[str, Any] = {}
         self._describe()
 
     def _describe(self) -> None:
@@ -164,10 +173,11 @@ class Run:
         return found["values"]
 
     def score(self, X: Any, y: Any = None, **options: Any) -> float:
-        """The mean log-likelihood of the rows, in nats, of those that have one."""
+        """The mean log-likelihood of the rows, in nats; of rows whose probability flow cannot be solved
+        there is none, and they are left out. ``-inf`` where a row is so far out."""
         values = self.score_samples(X, **options)
-        finite = values[np.isfinite(values)]
-        return float(finite.mean()) if len(finite) else float("nan")
+        there = values[~np.isnan(values)]
+        return float(there.mean()) if len(there) else float("nan")
 
     def calibrate(
         self,
@@ -189,10 +199,29 @@ class Run:
         Raises:
             ValueError: if there are none.
         """
-        request = _json(dict(estimator=estimator, seed=seed, **options))
+        how = dict(estimator=estimator, seed=seed, **options)
         given = None if X is None else self._to_rows(X)
-        self._scores = self._here().calibration(given, rows, request, callback(progress))
+        try:
+            scores = self._here().calibration(given, rows, _json(how), callback(progress))
+        except ValueError as error:
+            if X is None:
+                remedy = "call calibrate with rows that it was not trained on"
+                raise ValueError(f"the held-out rows of the training are not at hand: {remedy}") from error
+            raise
+        self._scores, self._scored_by = scores, how
         return self
+
+    def p_values(self, X: Any) -> np.ndarray:
+        """How often a row of the same distribution scores no higher, scored as held-out rows were.
+
+        A row that is exchangeable with the held-out rows has a p-value of at most α with a probability
+        of at most α, whatever the model (split-conformal). The run's validation rows, which are taken
+        where :meth:`calibrate` was not called, chose the parameters that it kept: their scores are a
+        little higher for it.
+        """
+        held_out, scores = self.held_out(), self.score_samples(X, **self._scored_by)
+        below = np.searchsorted(held_out, scores, side="right")
+        return np.where(np.isnan(scores), np.nan, (1 + below) / (1 + len(held_out)))
 
     def held_out(self) -> np.ndarray:
         """Log-likelihoods of rows that the run was not trained on, in rising order: those of
@@ -212,7 +241,7 @@ class Run:
         draws: int = 1,
         steps: int | None = None,
         sampler: str | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
         progress: Progress = False,
         **options: Any,
     ) -> Any:
@@ -226,11 +255,21 @@ class Run:
             steps: steps of the sampler, by default 20.
             sampler: ``"ancestral"``, ``"ddim"``, ``"flow"`` and others, as ``tweedie sample --help``
                 lists them.
-            seed: the seed of the noise.
+            seed: the seed of the noise: the same samples on the same seed. None for others every time.
             options: any other option of the library's ``SampleOptions``.
         """
+        if seed is None:
+            seed = int.from_bytes(os.urandom(4), "little")
         request = _json(dict(steps=steps, sampler=sampler, seed=seed, **options))
         if given is None or isinstance(given, Mapping):
+            _check_given(given or {})
+            if given:
+                self._check_mixed()
+            if any(isinstance(value, (datetime.date, np.datetime64)) for value in (given or {}).values()):
+                # as a frame has them, whatever their format in a file
+                columns = {str(name): [value] * int(n) for name, value in (given or {}).items()}
+                rows = _frames.rows_of_columns(columns)
+                return self._frame(self._here().fill(rows, "{}", request, callback(progress)))
             cells = [(str(name), _cell(value)) for name, value in (given or {}).items()]
             return self._frame(self._here().sample(int(n), request, cells, callback(progress)))
         return self._fill(given, {"fill": "draw", "draws": draws}, request, progress)
@@ -250,7 +289,8 @@ class Run:
         """The rows with what is missing filled in, given what is there.
 
         Args:
-            X: rows with missing cells, some of the columns or all.
+            X: rows with missing cells, some of the columns or all. What is there comes back as it is,
+                with the frame's index, its order of columns, and columns that the model does not know.
             fill: ``"draw"``, a draw given the rest of the row; ``"mean"`` or ``"median"`` of draws,
                 of categories the most frequent.
             draws: draws of each row: by default 1, or 50 where they are summarised. With more than
@@ -262,9 +302,16 @@ class Run:
         return self._fill(X, {"fill": fill, "draws": draws, "interval": interval}, request, progress)
 
     def _fill(self, X: Any, fill: Mapping[str, Any], request: str, progress: Progress) -> Any:
+        self._check_mixed()
         rows, kind = _frames.to_rows(X, self.names)
         found = self._here().fill(rows, _json(fill), request, callback(progress))
-        return kind.frame(found)
+        return kind.completed(X, kind.frame(found))
+
+    def _check_mixed(self) -> None:
+        if self.image or not self.columns:
+            what = "images" if self.image else "numbers alone"
+            remedy = 'a table is fitted to be with options={"data.types": "mixed"}'
+            raise ValueError(f"the model is of {what}, and not of columns given others: {remedy}")
 
     def given(self, cells: Mapping[str, Any] | None = None, /, **more: Any) -> Given:
         """The distribution of the other columns given these: ``run.given(age=40).sample(100)``."""
@@ -348,18 +395,29 @@ class Run:
             scores = self.held_out() if not self.image else self._scores
         except (ValueError, RuntimeError):
             scores = None
-        return {"run": packed.getvalue(), "device": self._device, "kind": self._kind, "scores": scores}
+        return {
+            "run": packed.getvalue(),
+            "device": self._device,
+            "kind": self._kind,
+            "scores": scores,
+            "scored_by": self._scored_by,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        folder = tempfile.TemporaryDirectory(prefix="tweedie-")
-        path = Path(folder.name) / "run"
+        folder = tempfile.mkdtemp(prefix="tweedie-")
+        path = Path(folder) / "run"
         with zipfile.ZipFile(io.BytesIO(state["run"])) as archive:
             archive.extractall(path)
         density = engine.Density.load(os.fspath(path), state["device"])
         self.__init__(density, device=state["device"], kind=state["kind"])  # type: ignore[misc]
-        self._scores = state["scores"]
-        # it goes with the run
-        self._folder = folder
+        self._scores, self._scored_by = state["scores"], state["scored_by"]
+        # it goes with the run, and not with that of a forked process
+        weakref.finalize(self, _remove, folder, os.getpid())
+
+
+def _remove(folder: str, process: int) -> None:
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Given:

@@ -58,13 +58,18 @@ impl Asked {
         shared(&rows)?.copy_(q.x);
         let found = self.model.bind(py).call_method1("noise", (rows, q.times.values().to_vec()))?;
         let found = shared(&found)?;
-        match found.size() == size {
-            true => Ok(found.to_kind(q.x.kind())),
-            false => Err(PyValueError::new_err(format!(
-                "the model returned {:?} for rows of {size:?}",
-                found.size()
-            ))),
+        if found.size() != size {
+            let text = format!("the model returned {:?} for rows of {size:?}", found.size());
+            return Err(PyValueError::new_err(text));
         }
+        if q.x.requires_grad() && !found.requires_grad() {
+            return Err(PyValueError::new_err(
+                "what the model returned cannot be differentiated: it was computed under \
+                 torch.no_grad or detached, or does not depend on its rows; estimator = elbo with \
+                 the covariance beta takes no derivative",
+            ));
+        }
+        Ok(found.to_kind(q.x.kind()))
     }
 }
 

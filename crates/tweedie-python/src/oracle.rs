@@ -63,6 +63,11 @@ impl Oracle {
     }
 }
 
+/// Whether Ctrl-C was pressed; between two batches.
+fn interrupted() -> bool {
+    Python::attach(|py| py.check_signals().is_err())
+}
+
 #[pymethods]
 impl Oracle {
     /// Weights `[K]`, means `[K][d]` and covariances `[K][d d]`.
@@ -159,7 +164,7 @@ impl Oracle {
         let x = self.rows(&x)?;
         let found = py.detach(move || {
             let model = self.model()?;
-            estimate(&model, true, &x, &request, &|| false).map_err(exception)
+            estimate(&model, true, &x, &request, &interrupted).map_err(exception)
         })?;
         answer(py, found)
     }

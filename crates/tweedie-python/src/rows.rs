@@ -143,6 +143,19 @@ fn column(kind: &str, values: &Bound<'_, PyAny>, more: &Bound<'_, PyAny>) -> PyR
     })
 }
 
+/// Whether a column of real numbers has one that is infinite.
+fn has_infinity(column: &ArrayRef) -> bool {
+    match column.data_type() {
+        DataType::Float64 => {
+            column.as_primitive::<Float64Type>().iter().flatten().any(f64::is_infinite)
+        }
+        DataType::Float32 => {
+            column.as_primitive::<Float32Type>().iter().flatten().any(f32::is_infinite)
+        }
+        _ => false,
+    }
+}
+
 #[pymethods]
 impl Rows {
     /// A table that anything with Arrow's C interface for streams gives.
@@ -156,7 +169,14 @@ impl Rows {
         let stream = unsafe { FFI_ArrowArrayStream::from_raw(stream.as_ptr()) };
         let reader = RecordBatchStreamReader::try_new(stream).map_err(invalid)?;
         let schema = arrow_array::RecordBatchReader::schema(&reader);
-        let batches = reader.collect::<std::result::Result<_, _>>().map_err(invalid)?;
+        let batches: Vec<RecordBatch> =
+            reader.collect::<std::result::Result<_, _>>().map_err(invalid)?;
+        for (field, k) in schema.fields().iter().zip(0..) {
+            if batches.iter().any(|batch| has_infinity(batch.column(k))) {
+                let text = format!("Input X contains infinity: column `{}`", field.name());
+                return Err(PyValueError::new_err(text));
+            }
+        }
         Ok(Rows(Content::Table(schema, batches)))
     }
 
