@@ -104,7 +104,7 @@ class Schedule:
 
     def __init__(self, schedule: Any = "vp") -> None:
         self._schedule = json.dumps(schedule_of(schedule)[0])
-        _, _, horizon, steps = engine.schedule(self._schedule, [])
+        _, _, horizon, steps = engine.schedule(self._schedule, np.empty(0))
         #: The last time.
         self.horizon: float = horizon
         #: Steps of the chain that it is, or stands for.
@@ -112,8 +112,8 @@ class Schedule:
 
     def _of(self, t: Any, which: int) -> Any:
         times = np.asarray(t, dtype=np.float64)
-        found = engine.schedule(self._schedule, times.ravel().tolist())[which]
-        return np.asarray(found).reshape(times.shape)[()]
+        alpha, sigma, _, _ = engine.schedule(self._schedule, np.ascontiguousarray(times.ravel()))
+        return (alpha, sigma)[which].reshape(times.shape)[()]
 
     def alpha(self, t: Any) -> Any:
         """``α_t``, a number or an array as ``t`` is."""
@@ -137,26 +137,26 @@ class _Model:
         self.schedule = schedule
         self.prediction = prediction
         self.times = times
-        _, _, _, self.steps = engine.schedule(schedule, [])
+        _, _, _, self.steps = engine.schedule(schedule, np.empty(0))
 
     def empty(self, rows: int) -> Any:
         d = int(np.prod(self.shape))
         return self.torch.empty((rows, d), dtype=self.like.dtype, device=self.like.device)
 
-    def _column(self, values: list[float], rows: int) -> Any:
-        column = self.torch.tensor(values, dtype=self.like.dtype, device=self.like.device)
+    def _column(self, values: np.ndarray, rows: int) -> Any:
+        column = self.torch.from_numpy(values).to(dtype=self.like.dtype, device=self.like.device)
         return column.expand(rows) if len(values) == 1 else column
 
-    def noise(self, rows: Any, times: list[float]) -> Any:
+    def noise(self, rows: Any, times: np.ndarray) -> Any:
         n = rows.shape[0]
         t = self._column(times, n)
         if callable(self.times):
             t = self.times(t)
         elif self.times == "step":
-            at = np.asarray(times) * self.steps - 1
+            at = times * self.steps - 1
             whole = np.rint(at)
             # a step of the chain is that, whatever the rounding
-            t = self._column(np.where(np.abs(at - whole) < 1e-6, whole, at).tolist(), n)
+            t = self._column(np.where(np.abs(at - whole) < 1e-6, whole, at), n)
         found = self.model(rows.view(n, *self.shape), t)
         found = getattr(found, "sample", found)
         if isinstance(found, tuple):

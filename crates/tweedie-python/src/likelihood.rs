@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use numpy::IntoPyArray;
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -56,7 +56,8 @@ impl Asked {
         let rows = self.model.bind(py).call_method1("empty", (size[0],))?;
         // within the graph, where there is one
         shared(&rows)?.copy_(q.x);
-        let found = self.model.bind(py).call_method1("noise", (rows, q.times.values().to_vec()))?;
+        let times = q.times.values().to_vec().into_pyarray(py);
+        let found = self.model.bind(py).call_method1("noise", (rows, times))?;
         let found = shared(&found)?;
         if found.size() != size {
             let text = format!("the model returned {:?} for rows of {size:?}", found.size());
@@ -218,10 +219,16 @@ pub fn answer(py: Python<'_>, found: Estimate) -> PyResult<Bound<'_, PyDict>> {
 
 /// `α_t` and `σ_t` at these times of a schedule, the last time and the number of its steps.
 #[pyfunction]
-pub fn schedule(schedule: &str, times: Vec<f64>) -> PyResult<(Vec<f64>, Vec<f64>, f64, usize)> {
+pub fn schedule<'py>(
+    py: Python<'py>,
+    schedule: &str,
+    times: PyReadonlyArray1<'py, f64>,
+) -> PyResult<(Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>, f64, usize)> {
     let schedule: ScheduleConfig = options(schedule)?;
     let schedule = schedule.build().map_err(exception)?;
-    let of = |f: &dyn Fn(f64) -> f64| times.iter().map(|&t| f(t)).collect();
+    let of = |f: &dyn Fn(f64) -> f64| {
+        times.as_array().iter().map(|&t| f(t)).collect::<Vec<_>>().into_pyarray(py)
+    };
     let (alpha, sigma) = (of(&|t| schedule.alpha(t)), of(&|t| schedule.sigma(t)));
     Ok((alpha, sigma, schedule.horizon(), schedule.steps()))
 }
