@@ -235,8 +235,7 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
 
     def decision_function(self, X: Any) -> np.ndarray:
         """The log-likelihood of each row above that of an outlier; below 0 it is one."""
-        offset, run = self.offset_, self._fitted()
-        return run.score_samples(self._checked(X), **run._scored_by) - offset
+        return self._fitted().score_as_held_out(self._checked(X)) - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:
         """-1 for outliers, 1 for the others: rows whose p-value is at most ``contamination``."""

@@ -91,7 +91,6 @@ class Run:
         self.context: list[str] = found["context"]
         #: Channels, height and width, of images.
         self.image: tuple[int, int, int] | None = tuple(found["image"]) if found["image"] else None
-        self._rows = found["rows"]
 
     @classmethod
     def load(cls, path: PathLike, *, device: str = "cpu") -> Run:
@@ -219,7 +218,7 @@ class Run:
         where :meth:`calibrate` was not called, chose the parameters that it kept: their scores are a
         little higher for it.
         """
-        held_out, scores = self.held_out(), self.score_samples(X, **self._scored_by)
+        held_out, scores = self.held_out(), self.score_as_held_out(X)
         below = np.searchsorted(held_out, scores, side="right")
         return np.where(np.isnan(scores), np.nan, (1 + below) / (1 + len(held_out)))
 
@@ -230,6 +229,11 @@ class Run:
             self.calibrate()
         assert self._scores is not None
         return self._scores
+
+    def score_as_held_out(self, X: Any) -> np.ndarray:
+        """The log-likelihood of each row, computed as :meth:`held_out` has them."""
+        self.held_out()
+        return self.score_samples(X, **self._scored_by)
 
     # --- samples ---
 

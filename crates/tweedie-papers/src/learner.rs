@@ -6,7 +6,9 @@ use std::str::FromStr;
 use tweedie::covariance::CovarianceConfig;
 use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{HeadConfig, Parametrization, Structure};
-use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, StepDistribution, Target};
+use tweedie::objective::{
+    LikelihoodMatching, LmForm, ObjectiveConfig, ScoreGradient, StepDistribution, Target,
+};
 
 /// What a head is learned by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,15 +122,13 @@ impl Learner {
         let matching =
             |target| ObjectiveConfig::CovarianceMatching { target, time, draws, probes: 1 };
         match self.by {
-            HeadObjective::Lm => ObjectiveConfig::Lm {
+            HeadObjective::Lm => ObjectiveConfig::from(LikelihoodMatching {
                 transitions: draws,
                 form: LmForm::Marginal,
                 time,
                 grid: PathGrid::Random,
                 score: ScoreGradient::Frozen,
-                adaptive: false,
-                head_transitions: 0,
-            },
+            }),
             HeadObjective::Ocm => matching(Target::Jacobian),
             HeadObjective::Npr => matching(Target::Residual),
             HeadObjective::Sn => matching(Target::SecondMoment),

@@ -12,12 +12,13 @@ use tweedie::density::{self, DecodeOptions, EncodeOptions, Latents};
 use tweedie::density::{EvaluateOptions, FillOptions, FitOptions, SampleOptions, ScoreOptions};
 use tweedie::objective::PRESETS;
 use tweedie::run::{Layer, RunConfig, RunDir};
-use tweedie::tch::Tensor;
+use tweedie::tch::{Device, Tensor};
 use tweedie::tensor::to_vec;
 use tweedie::watch::Watch;
 use tweedie::{Error, Result, device};
 
 use crate::errors::{exception, options};
+use crate::likelihood::answer;
 use crate::report::Reporter;
 use crate::rows::{Content, Rows};
 use crate::worker::Worker;
@@ -49,6 +50,22 @@ impl Density {
             None => Err(Error::config("model", "there is none", "fit or load one first")),
         };
         self.worker.call(py, callback, work)
+    }
+}
+
+impl Density {
+    /// A density that `load` makes on a device.
+    fn loaded(
+        py: Python<'_>,
+        device: &str,
+        load: impl FnOnce(Device) -> Result<density::Density> + Send + 'static,
+    ) -> PyResult<Density> {
+        let (worker, device) = (Worker::new(), device.to_owned());
+        worker.call(py, None, move |held, _| {
+            *held = Some(load(device::open(&device)?)?);
+            Ok(())
+        })?;
+        Ok(Density { worker })
     }
 }
 
@@ -93,23 +110,13 @@ impl Density {
     /// Loads the run in the directory `path`.
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf, device: &str) -> PyResult<Density> {
-        let (worker, device) = (Worker::new(), device.to_owned());
-        worker.call(py, None, move |held, _| {
-            *held = Some(density::Density::load_on(path, device::open(&device)?)?);
-            Ok(())
-        })?;
-        Ok(Density { worker })
+        Density::loaded(py, device, |device| density::Density::load_on(path, device))
     }
 
     /// Loads a model of diffusers from its folder.
     #[staticmethod]
     fn import_diffusers(py: Python<'_>, path: PathBuf, device: &str) -> PyResult<Density> {
-        let (worker, device) = (Worker::new(), device.to_owned());
-        worker.call(py, None, move |held, _| {
-            *held = Some(density::Density::import(path, device::open(&device)?)?);
-            Ok(())
-        })?;
-        Ok(Density { worker })
+        Density::loaded(py, device, |device| density::Density::import(path, device))
     }
 
     /// Whether there is a model, of this process.
@@ -130,15 +137,14 @@ impl Density {
             let columns = run.data.schema.as_ref().map(|schema| schema.lines());
             Ok(json!({
                 "path": run.dir.path(), "names": run.data.names(), "columns": columns,
-                "image": run.data.image, "is_of_images": density.is_of_images(),
-                "context": run.data.context, "rows": run.data.rows, "config": run.config,
+                "image": run.data.image, "context": run.data.context, "config": run.config,
                 "status": status, "remarks": run.remarks(),
             })
             .to_string())
         })
     }
 
-    /// Log-likelihoods: values, standard errors, flagged rows with reasons, and what is claimed.
+    /// Log-likelihoods, as [`answer`] has them.
     #[pyo3(signature = (rows, request, callback=None))]
     fn score<'py>(
         &self,
@@ -151,18 +157,9 @@ impl Density {
         let content = rows.0.clone();
         let scores = self.with(py, callback, move |density, reporter| {
             let data = rows_of(density, &content)?;
-            let scores = density.log_prob_with(&data, &request, reporter)?;
-            let flags = scores.flags().iter().map(|flag| (flag.row, flag.reason.clone()));
-            let (values, errors) = (scores.values().to_vec(), scores.std_errors().to_vec());
-            Ok((values, errors, flags.collect::<Vec<_>>(), scores.claim().to_string()))
+            Ok(density.log_prob_with(&data, &request, reporter)?.estimate)
         })?;
-        let (values, errors, flags, claim) = scores;
-        let answer = PyDict::new(py);
-        answer.set_item("values", values.into_pyarray(py))?;
-        answer.set_item("std_errors", errors.into_pyarray(py))?;
-        answer.set_item("flags", flags)?;
-        answer.set_item("claim", claim)?;
-        Ok(answer)
+        answer(py, scores)
     }
 
     /// Scores of held-out rows in rising order: of `rows`, or of the run's validation rows.

@@ -23,12 +23,6 @@ fn main(arguments: Vec<OsString>) -> u8 {
     tweedie_cli::main(arguments)
 }
 
-/// Threads for tensor arithmetic, of the whole process.
-#[pyfunction]
-fn set_threads(threads: i32) {
-    tweedie::tch::set_num_threads(threads);
-}
-
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
@@ -37,7 +31,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<oracle::Oracle>()?;
     module.add_function(wrap_pyfunction!(names::names, module)?)?;
     module.add_function(wrap_pyfunction!(main, module)?)?;
-    module.add_function(wrap_pyfunction!(set_threads, module)?)?;
     module.add_function(wrap_pyfunction!(likelihood::likelihood, module)?)?;
     module.add_function(wrap_pyfunction!(likelihood::schedule, module)?)
 }

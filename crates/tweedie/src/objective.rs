@@ -185,15 +185,22 @@ pub enum ObjectiveConfig {
 
 impl Default for ObjectiveConfig {
     fn default() -> Self {
-        ObjectiveConfig::Lm {
+        ObjectiveConfig::from(LikelihoodMatching {
             transitions: 4,
             form: LmForm::default(),
             time: TimeDistribution::default(),
             grid: PathGrid::default(),
             score: ScoreGradient::default(),
-            adaptive: false,
-            head_transitions: 0,
-        }
+        })
+    }
+}
+
+impl From<LikelihoodMatching> for ObjectiveConfig {
+    /// Likelihood Matching along paths, score and head on the same transitions.
+    fn from(lm: LikelihoodMatching) -> ObjectiveConfig {
+        let LikelihoodMatching { transitions, form, time, grid, score } = lm;
+        let (adaptive, head_transitions) = (false, 0);
+        ObjectiveConfig::Lm { transitions, form, time, grid, score, adaptive, head_transitions }
     }
 }
 

@@ -12,7 +12,9 @@ use tweedie::model::{
     NetworkConfig, Parametrization, Preconditioning, Space, Structure,
 };
 use tweedie::noise::{Noise, Seed};
-use tweedie::objective::{ObjectiveConfig, ScoreGradient, StepDistribution, Target};
+use tweedie::objective::{
+    LikelihoodMatching, ObjectiveConfig, ScoreGradient, StepDistribution, Target,
+};
 use tweedie::oracle::{GaussianMixture, Oracle};
 use tweedie::posterior::NoiseMoments;
 use tweedie::query::{Batch, Query, Times};
@@ -153,15 +155,9 @@ fn untrained_likelihood_is_the_bases() {
 #[test]
 fn modes_train_what_they_say() {
     let lm = |score| match ObjectiveConfig::default() {
-        ObjectiveConfig::Lm { transitions, form, time, grid, .. } => ObjectiveConfig::Lm {
-            transitions,
-            form,
-            time,
-            grid,
-            score,
-            adaptive: false,
-            head_transitions: 0,
-        },
+        ObjectiveConfig::Lm { transitions, form, time, grid, .. } => {
+            ObjectiveConfig::from(LikelihoodMatching { transitions, form, time, grid, score })
+        }
         other => other,
     };
     let cases = [

@@ -12,7 +12,7 @@ use tweedie::model::{
 };
 use tweedie::noise::{Noise, Seed};
 use tweedie::objective::{
-    LmForm, ObjectiveConfig, ScoreGradient, StepDistribution, Target, Weighting,
+    LikelihoodMatching, LmForm, ObjectiveConfig, ScoreGradient, StepDistribution, Target, Weighting,
 };
 use tweedie::oracle::GaussianMixture;
 use tweedie::query::{Batch, Condition, Query, Times};
@@ -126,14 +126,8 @@ fn a_sampling_step_uploads_its_noise() {
 fn a_training_step_uploads_one_table() {
     let time = TimeDistribution::LogSnr;
     let grid = PathGrid::Random;
-    let lm = |form, score| ObjectiveConfig::Lm {
-        transitions: 3,
-        form,
-        time,
-        grid,
-        score,
-        adaptive: false,
-        head_transitions: 0,
+    let lm = |form, score| {
+        ObjectiveConfig::from(LikelihoodMatching { transitions: 3, form, time, grid, score })
     };
     let matching = |target| ObjectiveConfig::CovarianceMatching {
         target,

@@ -14,7 +14,9 @@ use tweedie::model::{
     Base, Denoiser, HeadConfig, HeadTrunk, Model, ModelConfig, Prediction, Structure,
 };
 use tweedie::noise::Noise;
-use tweedie::objective::{LmForm, Objective, ObjectiveConfig, ScoreGradient, Weighting};
+use tweedie::objective::{
+    LikelihoodMatching, LmForm, Objective, ObjectiveConfig, ScoreGradient, Weighting,
+};
 use tweedie::sample::{Ancestral, LastStep, run_chain};
 use tweedie::schedule::Vp;
 use tweedie::train::{Hooks, State, TensorRows, TrainConfig, Trainer};
@@ -111,15 +113,13 @@ impl Rig {
                 };
                 let transitions = experiment.transitions;
                 let form = if arm.is_paper() { LmForm::Path } else { LmForm::Marginal };
-                let lm = ObjectiveConfig::Lm {
+                let lm = ObjectiveConfig::from(LikelihoodMatching {
                     transitions,
                     form,
                     time,
                     grid,
                     score,
-                    adaptive: false,
-                    head_transitions: 0,
-                };
+                });
                 (lm, experiment.pairs / transitions)
             }
         };

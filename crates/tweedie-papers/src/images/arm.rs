@@ -10,7 +10,9 @@ use tweedie::grid::{PathGrid, TimeDistribution};
 use tweedie::model::{
     BaseConfig, BaseKind, HeadConfig, HeadStart, HeadTrunk, ModelConfig, Prediction, Structure,
 };
-use tweedie::objective::{Hessian, LmForm, ObjectiveConfig, ScoreGradient, Weighting};
+use tweedie::objective::{
+    Hessian, LikelihoodMatching, LmForm, ObjectiveConfig, ScoreGradient, Weighting,
+};
 use tweedie::run::{DataConfig, Prepared, Run, RunConfig};
 use tweedie::{Error, Result};
 
@@ -67,15 +69,8 @@ impl Arm {
     ) -> Arm {
         let (form, time) = (LmForm::default(), TimeDistribution::Uniform);
         let grid = PathGrid::Random;
-        let objective = ObjectiveConfig::Lm {
-            transitions,
-            form,
-            time,
-            grid,
-            score,
-            adaptive: false,
-            head_transitions: 0,
-        };
+        let objective =
+            ObjectiveConfig::from(LikelihoodMatching { transitions, form, time, grid, score });
         Arm { rank, trunk, ..Arm::new(name, objective) }
     }
 
@@ -83,15 +78,13 @@ impl Arm {
     /// simulated paths of times uniform in `t`, score and Hessian together, a network for each, no
     /// base corrected.
     pub fn lm_paper(name: &str, transitions: usize, rank: i64) -> Arm {
-        let objective = ObjectiveConfig::Lm {
+        let objective = ObjectiveConfig::from(LikelihoodMatching {
             transitions,
             form: LmForm::Path,
             time: TimeDistribution::Uniform,
             grid: PathGrid::Random,
             score: ScoreGradient::Joint,
-            adaptive: false,
-            head_transitions: 0,
-        };
+        });
         let (trunk, prediction) = (HeadTrunk::Separate, Prediction::Epsilon);
         Arm { rank, trunk, prediction, ..Arm::new(name, objective) }
     }

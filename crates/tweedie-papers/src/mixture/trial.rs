@@ -15,7 +15,7 @@ use tweedie::model::{
     ModelConfig, NetworkConfig, Prediction,
 };
 use tweedie::noise::{Noise, Seed};
-use tweedie::objective::{LmForm, ObjectiveConfig, ScoreGradient, Weighting};
+use tweedie::objective::{LikelihoodMatching, LmForm, ObjectiveConfig, ScoreGradient, Weighting};
 use tweedie::query::{Query, Times};
 use tweedie::sample::{Ancestral, LastStep, Step, run_chain};
 use tweedie::schedule::{Schedule, Vp};
@@ -146,15 +146,13 @@ pub(super) fn fit(
     }
     .init(base, Arc::new(Vp::default()), Device::Cpu, seed.derive("weights"))?;
     let objective = match transitions {
-        Some(transitions) => ObjectiveConfig::Lm {
+        Some(transitions) => ObjectiveConfig::from(LikelihoodMatching {
             transitions,
             form: recipe.form,
             time: recipe.time,
             grid: PathGrid::Random,
             score: recipe.score,
-            adaptive: false,
-            head_transitions: 0,
-        },
+        }),
         None => ObjectiveConfig::Sm { weighting: Weighting::Sigma2, time: recipe.time, draws: 1 },
     }
     .build()?;
