@@ -1,5 +1,13 @@
-//! Writes the LibTorch directory into the binaries' run path, so that they start without
-//! `LD_LIBRARY_PATH`. A directory given by `LD_LIBRARY_PATH` at run time still comes first.
+//! Compiles the binding of LibTorch's engine for several processes, and writes the LibTorch
+//! directory into the binaries' run path, so that they start without `LD_LIBRARY_PATH`. A directory
+//! given by `LD_LIBRARY_PATH` at run time still comes first.
+
+use std::path::{Path, PathBuf};
+
+/// The headers of Gloo that LibTorch's header of its process group includes, and comes without:
+/// `c10d.cpp` declares what is needed of them.
+const GLOO: [&str; 5] =
+    ["algorithm.h", "common/error.h", "context.h", "rendezvous/store.h", "transport/device.h"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -9,5 +17,32 @@ fn main() {
         if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
             println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags");
         }
+        compile(Path::new(&directory)).expect("the output directory is ours");
     }
+}
+
+/// Compiles `c10d.cpp` against the headers beside LibTorch's libraries.
+fn compile(libraries: &Path) -> std::io::Result<()> {
+    let source = "src/process_group/c10d.cpp";
+    println!("cargo:rerun-if-changed={source}");
+    println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
+    for header in GLOO {
+        let path = out.join("gloo").join(header);
+        std::fs::create_dir_all(path.parent().expect("a file in a directory"))?;
+        std::fs::write(path, "")?;
+    }
+    let torch = std::env::var_os("LIBTORCH_INCLUDE").map(PathBuf::from);
+    let torch = torch.unwrap_or_else(|| libraries.join(".."));
+    cc::Build::new()
+        .cpp(true)
+        .pic(true)
+        .warnings(false)
+        .std("c++17")
+        .include(&out)
+        .include(torch.join("include"))
+        .include(torch.join("include/torch/csrc/api/include"))
+        .file(source)
+        .compile("tweedie_c10d");
+    Ok(())
 }

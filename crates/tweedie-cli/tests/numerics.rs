@@ -64,7 +64,7 @@ fn a_row_without_a_factorisation_is_left_out_and_counted() {
     let (mut state, mut kept) = (State::new(&model), Kept::default());
     let data = TensorRows::new(rows.to_kind(Kind::Float));
     let judge = Validation::new(&validation, Seed(0));
-    let ended = Trainer { config: train }.fit(
+    let ended = Trainer::new(train).fit(
         &model,
         &*objective,
         &data,
@@ -143,7 +143,7 @@ fn rows_without_a_loss_do_not_stop_a_training() {
     let (mut state, mut kept) = (State::new(&model), Kept::default());
     let data = TensorRows::new(rows);
     let ended =
-        Trainer { config }.fit(&model, &objective, &data, None, Seed(0), &mut state, &mut kept);
+        Trainer::new(config).fit(&model, &objective, &data, None, Seed(0), &mut state, &mut kept);
     assert_eq!(ended.unwrap(), StopReason::Finished);
     let last = kept.0.last().unwrap();
     assert_eq!((last.skipped_rows, last.skipped), (100, 0), "{last:?}");

@@ -656,7 +656,7 @@ fn checkpoints_are_made_by_time_too() {
         let (model, mut count) = (small_model(), Count(0));
         let (mut state, data) = (State::new(&model), TensorRows::new(rows(50)));
         let objective = ObjectiveConfig::default().build().unwrap();
-        let trainer = Trainer { config };
+        let trainer = Trainer::new(config);
         trainer.fit(&model, &*objective, &data, None, Seed(3), &mut state, &mut count).unwrap();
         (count.0, model.parameters().flat().sum(Kind::Double).double_value(&[]))
     };
@@ -719,7 +719,7 @@ fn a_stop_is_obeyed_anywhere_and_loses_nothing() {
     let judge = Validation::new(&rows(10), Seed(2)).in_batches_of(5);
     let fit = |model: &Model, state: &mut State, hooks: &mut StopAt| {
         let data = TensorRows::new(rows(50));
-        Trainer { config: config.clone() }
+        Trainer::new(config.clone())
             .fit(model, &*objective, &data, Some(&judge), Seed(3), state, hooks)
             .unwrap()
     };
@@ -794,7 +794,7 @@ fn parameters_of_the_least_distance_are_kept() {
         let mut hooks = Known { distance, stop, seen: Vec::new(), logged: Vec::new() };
         let state = state.get_or_insert_with(|| State::new(&model));
         let data = TensorRows::new(rows(50));
-        let ended = Trainer { config }
+        let ended = Trainer::new(config)
             .fit(&model, &*objective, &data, Some(&judge), Seed(3), state, &mut hooks)
             .unwrap();
         (ended, model.parameters().flat().copy(), hooks)

@@ -76,7 +76,7 @@ pub(super) fn trained(
         let judge = prepared.judge(&config.train, seed);
         let distance = prepared.distance(config, device, &mut Silent)?;
         distance.as_ref().map_or(Ok(()), |distance| distance.check(&model))?;
-        let trainer = Trainer { config: config.train.clone() };
+        let trainer = Trainer::new(config.train.clone());
         let (objective, rows) = (config.objective.build()?, prepared.training());
         let (dir, iterations) = (&dir, config.train.iterations);
         let mut keeper = Keeper { dir, tasks, what: &what, iterations, distance };

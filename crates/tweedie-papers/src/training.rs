@@ -91,7 +91,7 @@ impl Recipe {
             ..TrainConfig::default()
         };
         let (mut state, mut listener) = (State::new(&model), Listener { tasks, what, iterations });
-        Trainer { config }.fit(&model, objective, rows, None, seed, &mut state, &mut listener)?;
+        Trainer::new(config).fit(&model, objective, rows, None, seed, &mut state, &mut listener)?;
         Ok(model)
     }
 }

@@ -60,7 +60,7 @@ fn main() -> Result<()> {
     let config = TrainConfig { iterations: 400, batch_size: 256, ..TrainConfig::default() };
     let rows = TensorRows::new(train.to_kind(Kind::Float));
     let mut state = State::new(&model);
-    let trainer = Trainer { config };
+    let trainer = Trainer::new(config);
     trainer.fit(&model, &AbsoluteError, &rows, None, Seed(4), &mut state, &mut Silent)?;
     let after = bound()?;
 

@@ -126,6 +126,17 @@ pub enum Error {
         remedy: String,
     },
 
+    /// A process of those that work together failed.
+    #[error("rank {rank}: {problem}; {remedy}")]
+    Group {
+        /// Its number among all, from 0.
+        rank: usize,
+        /// What is known of its failure.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
     /// The user stopped the work; what was done is saved.
     #[error("{0}")]
     Interrupted(String),
@@ -278,6 +289,11 @@ impl Error {
         Error::Numeric { problem: problem.into(), remedy: remedy.into() }
     }
 
+    /// An [`Error::Group`] about a process that failed for the reason `problem`.
+    pub(crate) fn of_rank(rank: usize, problem: String) -> Error {
+        Error::Group { rank, problem, remedy: "all processes end with it".into() }
+    }
+
     /// An [`Error::Row`].
     pub fn row(row: u64, problem: impl Into<String>, remedy: impl Into<String>) -> Error {
         Error::Row { row, problem: problem.into(), remedy: remedy.into() }
@@ -302,6 +318,7 @@ impl Error {
             | Error::Checkpoint { remedy, .. }
             | Error::Diverged { remedy, .. }
             | Error::Numeric { remedy, .. }
+            | Error::Group { remedy, .. }
             | Error::Row { remedy, .. } => Some(remedy),
         }
     }
@@ -350,6 +367,7 @@ impl Error {
             Error::Diverged { .. }
             | Error::Numeric { .. }
             | Error::Row { .. }
+            | Error::Group { .. }
             | Error::Interrupted(_) => false,
         }
     }

@@ -81,6 +81,7 @@ pub mod ode;
 pub mod oracle;
 pub mod posterior;
 pub mod prelude;
+pub mod process_group;
 #[cfg(feature = "pth")]
 pub mod pth;
 pub mod query;

@@ -73,6 +73,15 @@ pub trait Objective {
     /// Which parameters are trained.
     fn trains(&self) -> Trains;
 
+    /// What the last loss saw that the objective learns from: what it is about, and its value. `None`
+    /// of an objective that learns nothing. Several processes put together what each of them saw.
+    fn observed(&self) -> Option<Vec<(u32, f64)>> {
+        None
+    }
+
+    /// Learns from what was seen of the rows of a batch, in their order.
+    fn learn(&self, _observed: &[(u32, f64)]) {}
+
     /// What the objective keeps from one loss to the next, flat and in f32, if anything: part of
     /// the state of a training, as it is after a step.
     fn memory(&self) -> Option<Tensor> {

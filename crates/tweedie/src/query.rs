@@ -630,12 +630,15 @@ pub struct Batch {
     pub x: Tensor,
     /// What is given about the rows.
     pub condition: Option<Condition>,
+    /// The place of the first row in the batch that they are part of: not 0 where several processes
+    /// share the rows of a step.
+    pub first: usize,
 }
 
 impl Batch {
     /// Rows about which nothing is given.
     pub fn of(x: &Tensor) -> Batch {
-        Batch { x: x.shallow_clone(), condition: None }
+        Batch { x: x.shallow_clone(), condition: None, first: 0 }
     }
 
     /// These rows given a condition.
@@ -657,6 +660,7 @@ impl Batch {
     pub fn narrow(&self, rows: Range<usize>) -> Batch {
         Batch {
             x: self.x.narrow(0, rows.start as i64, rows.len() as i64),
+            first: self.first + rows.start,
             condition: self.condition.as_ref().map(|condition| condition.narrow(rows)),
         }
     }

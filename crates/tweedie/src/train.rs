@@ -26,7 +26,7 @@
 //!
 //! let (before, _) = validation.bound(&model)?;
 //! let steps = TrainConfig { iterations: 50, batch_size: 50, ..TrainConfig::default() };
-//! let trainer = Trainer { config: TrainConfig { warm_up: 5, ema: 0.9, ..steps } };
+//! let trainer = Trainer::new(TrainConfig { warm_up: 5, ema: 0.9, ..steps });
 //! let mut state = State::new(&model);
 //! trainer.fit(&model, &*objective, &data, None, Seed(4), &mut state, &mut Silent)?;
 //! let (after, _) = validation.bound(&model)?;

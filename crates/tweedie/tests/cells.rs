@@ -171,7 +171,7 @@ impl Rows for Questions {
 
     fn batch(&self, rows: &[usize], noise: &mut Noise, place: (Kind, Device)) -> Batch {
         let condition = Condition::cells(self.cells(rows));
-        Batch { x: self.gather(rows, noise, place), condition: Some(condition) }
+        Batch::of(&self.gather(rows, noise, place)).given(Some(condition))
     }
 }
 
@@ -203,7 +203,7 @@ fn a_network_learns_what_is_given() {
         TrainConfig { iterations: 400, batch_size: 128, learning_rate: 3e-3, ..Default::default() };
     let objective = ObjectiveConfig::default().build().unwrap();
     let mut state = State::new(&model);
-    Trainer { config: train }
+    Trainer::new(train)
         .fit(&model, &*objective, &rows, None, Seed(5), &mut state, &mut Silent)
         .unwrap();
     model.parameters().assign(state.product());

@@ -168,9 +168,8 @@ fn modes_train_what_they_say() {
     for (config, moves) in cases {
         let model = model(Structure::LowRank(1));
         let before = model.parameters().flat().copy();
-        let trainer = Trainer {
-            config: TrainConfig { iterations: 3, batch_size: 16, ..TrainConfig::default() },
-        };
+        let config = TrainConfig { iterations: 3, batch_size: 16, ..TrainConfig::default() };
+        let trainer = Trainer::new(config);
         let mut state = State::new(&model);
         let objective = config.build().unwrap();
         let ended = trainer
@@ -213,7 +212,7 @@ fn running_out_of_time_ends_with_a_validation() {
     let (mut state, mut last) = (State::new(&model), Last(None));
     let objective = ObjectiveConfig::default().build().unwrap();
     let judge = Validation::new(&rows(10), Seed(2));
-    let ended = Trainer { config }
+    let ended = Trainer::new(config)
         .fit(
             &model,
             &*objective,
@@ -262,7 +261,7 @@ fn train(model: &Model, objective: &ObjectiveConfig, iterations: u64) {
     let mut state = State::new(model);
     let objective = objective.build().unwrap();
     let data = TensorRows::new(rows(20_000));
-    Trainer { config }
+    Trainer::new(config)
         .fit(model, &*objective, &data, None, Seed(2), &mut state, &mut Silent)
         .unwrap();
 }
@@ -367,7 +366,7 @@ fn weight_decay_is_of_what_is_trained() {
     };
     let objective = ObjectiveConfig::VariationalBound { draws: 1, steps }.build().unwrap();
     let (data, mut state) = (TensorRows::new(rows(500)), State::new(&model));
-    let trainer = Trainer { config };
+    let trainer = Trainer::new(config);
     trainer.fit(&model, &*objective, &data, None, Seed(5), &mut state, &mut Silent).unwrap();
     let (score, all) = (model.score_size(), before.size()[0]);
     let of = |x: &Tensor, start, length| x.narrow(0, start, length);
@@ -398,7 +397,7 @@ fn losses_of_steps_are_part_of_the_state() {
             };
             state.memory = state.memory.filter(|_| keep);
             let (built, seed) = (objective.build().unwrap(), Seed(5));
-            let trainer = Trainer { config };
+            let trainer = Trainer::new(config);
             trainer.fit(&model, &*built, &data, None, seed, &mut state, &mut Silent).unwrap();
         }
         state.parameters

@@ -157,7 +157,7 @@ impl Rig {
         };
         let mut watch = Stopwatch::new(self.device);
         let (seed, state) = (self.experiment.seed(), &mut self.state);
-        Trainer { config }.fit(
+        Trainer::new(config).fit(
             &self.model,
             &*self.objective,
             &self.rows,

@@ -161,19 +161,17 @@ pub(super) fn fit(
         trials,
         rows: (recipe.pairs / draws).max(1),
     };
-    let trainer = Trainer {
-        config: TrainConfig {
-            iterations: recipe.iterations,
-            batch_size: usize::MAX,
-            learning_rate: recipe.learning_rate,
-            warm_up: (recipe.iterations / 20).min(100),
-            // trials share the gradient's length: no clipping, so that they stay independent
-            clip: 1e30,
-            ema: recipe.ema,
-            patience: 0,
-            ..TrainConfig::default()
-        },
-    };
+    let trainer = Trainer::new(TrainConfig {
+        iterations: recipe.iterations,
+        batch_size: usize::MAX,
+        learning_rate: recipe.learning_rate,
+        warm_up: (recipe.iterations / 20).min(100),
+        // trials share the gradient's length: no clipping, so that they stay independent
+        clip: 1e30,
+        ema: recipe.ema,
+        patience: 0,
+        ..TrainConfig::default()
+    });
     let mut state = State::new(&model);
     trainer.fit(&model, &*objective, &rows, None, seed, &mut state, &mut Silent)?;
     Ok(model)

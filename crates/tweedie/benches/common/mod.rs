@@ -191,7 +191,13 @@ impl Training {
         let config = TrainConfig { batch_size: rows, clip, decay: false, ..TrainConfig::default() };
         let state = State::new(&model);
         let data = TensorRows::new(normal(2, rows, model.space().dim as usize));
-        Training { model, objective: Box::new(objective), data, trainer: Trainer { config }, state }
+        Training {
+            model,
+            objective: Box::new(objective),
+            data,
+            trainer: Trainer::new(config),
+            state,
+        }
     }
 
     /// `steps` more steps.

@@ -11,6 +11,7 @@ use crate::likelihood::mean_and_error;
 use crate::mixture::MixedMixture;
 use crate::model::Parameters;
 use crate::noise::{Noise, Seed};
+use crate::process_group::ProcessGroup;
 use crate::query::{Batch, CellLayout, Cells, Columns, Condition, Role};
 use crate::tensor::{sum_last, upload};
 use crate::train::{
@@ -44,13 +45,14 @@ impl Fit<'_> {
     /// [`crate::Error::Diverged`].
     pub fn fit(&self, config: &TrainConfig, seed: Seed) -> Result<()> {
         let state = &mut State::of(self.network.parameters());
-        self.train(config, seed, state, &mut Silent, &mut |_| Ok(())).map(drop)
+        let trainer = &Trainer::new(config.clone());
+        self.train(trainer, seed, state, &mut Silent, &mut |_| Ok(())).map(drop)
     }
 
     /// As [`Fit::fit`] from `state` on, which `save` keeps now and then and in the end.
     pub(crate) fn train<'s>(
         &'s self,
-        config: &TrainConfig,
+        trainer: &Trainer,
         seed: Seed,
         state: &mut State,
         hooks: &mut dyn Hooks,
@@ -66,10 +68,9 @@ impl Fit<'_> {
             save: RefCell::new(save),
         };
         let rows = Hidden::new(self.rows, self.context);
-        let trainer = Trainer { config: config.clone() };
         let reason = trainer.train(&learner, &rows, seed, state, hooks)?;
         self.network.parameters().assign(state.product());
-        self.network.weigh(self.best_weights());
+        self.network.weigh(trainer.group.by_leader(|| Ok(self.best_weights()))?);
         Ok(reason)
     }
 
@@ -170,8 +171,8 @@ impl Trainee for Learner<'_> {
         let cells = staged.batch.condition.as_ref().and_then(Condition::as_cells);
         let cells = cells.expect("the cells of rows");
         let tensors = cells.tensors(base.device());
-        let seed =
-            (network.config().dropout > 0.0).then(|| self.dropout.derive(&number.to_string()));
+        let drops = network.config().dropout > 0.0;
+        let seed = drops.then(|| staged.dropout(self.dropout, number));
         let correction = network.of_all(&network::seen(tensors), &tensors.one_hot, seed);
         let logits = &self.frequencies + correction;
         let totals: Vec<Tensor> = (base.layout().ranges())
@@ -187,8 +188,8 @@ impl Trainee for Learner<'_> {
         Ok(-sum_last(&(log * asked.narrow(1, c, c))))
     }
 
-    fn look(&self, _iteration: u64, _hooks: &mut dyn Hooks) -> Result<Seen> {
-        Ok(Seen { bound: self.bound(), distance: None })
+    fn look(&self, _iteration: u64, group: &ProcessGroup, _: &mut dyn Hooks) -> Result<Seen> {
+        Ok(Seen { bound: group.by_leader(|| Ok(self.bound()))?, distance: None })
     }
 
     fn save(&self, state: &State, _hooks: &mut dyn Hooks) -> Result<()> {

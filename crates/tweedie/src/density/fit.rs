@@ -22,6 +22,7 @@ use crate::data::Dataset;
 use crate::device;
 use crate::model::{Base, BaseKind, HeadStart, Model};
 use crate::noise::Seed;
+use crate::process_group::ProcessGroup;
 use crate::run::{DataRecord, Distance, Layer, Prepared, Run, RunConfig, RunDir, Training};
 use crate::sample::SampleOptions;
 use crate::tensor::to_vec;
@@ -128,7 +129,7 @@ impl Density {
     /// cannot be used, [`Error::Numeric`] if training diverges, [`Error::Interrupted`] if `watch`
     /// stops it.
     pub fn fit(data: &Dataset, options: &FitOptions, watch: &mut dyn WatchFit) -> Result<Density> {
-        Density::fit_to(Some(data), options, watch)
+        Density::fit_over(&ProcessGroup::alone(), Some(data), options, watch)
     }
 
     /// Fits a density to the rows of the file, or of the mixture, that `data.source` names; test
@@ -137,34 +138,67 @@ impl Density {
     /// # Errors
     /// As [`Density::fit`], and whatever in the file cannot be used.
     pub fn fit_source(options: &FitOptions, watch: &mut dyn WatchFit) -> Result<Density> {
-        Density::fit_to(None, options, watch)
+        Density::fit_over(&ProcessGroup::alone(), None, options, watch)
     }
 
-    fn fit_to(
+    /// As [`Density::fit`], or without rows as [`Density::fit_source`], by the processes of a group,
+    /// each of which makes this call with the same rows and options. The rows of every batch are
+    /// dealt over them, so that the result is that of one process up to rounding and dropout. The
+    /// leader keeps the run and reports to its watch; the others have the density in temporary
+    /// directories.
+    ///
+    /// # Errors
+    /// As [`Density::fit`], and [`Error::Group`] if another process fails.
+    pub fn fit_over(
+        group: &ProcessGroup,
         data: Option<&Dataset>,
         options: &FitOptions,
         watch: &mut dyn WatchFit,
     ) -> Result<Density> {
-        let device = device::open(&options.device)?;
-        let fit = Fit { data, options, device };
-        match (options.resume, &options.out) {
-            (true, Some(out)) => Ok(Density::of(fit.resume(out, watch)?)),
-            (true, None) => Err(Error::config("fit.out", "no run to go on with", "give one")),
-            (false, Some(out)) => Ok(Density::of(fit.begin(out, watch)?)),
-            (false, None) => {
-                let dir = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
-                match fit.begin(&dir.path().join("run"), watch) {
-                    Ok(run) => Ok(Density::in_temporary(run, dir)),
-                    Err(Error::Interrupted(text)) => {
-                        let kept = dir.keep().join("run");
-                        Err(Error::Interrupted(format!("{text} in {}", kept.display())))
-                    }
-                    Err(error) => Err(error),
-                }
+        group.telling(|| Density::fit_member(group, data, options, watch))
+    }
+
+    fn fit_member(
+        group: &ProcessGroup,
+        data: Option<&Dataset>,
+        options: &FitOptions,
+        watch: &mut dyn WatchFit,
+    ) -> Result<Density> {
+        let device = device::open(&group.device_name(&options.device))?;
+        let fit = Fit { data, options, device, group };
+        let out = if group.is_leader() { options.out.as_deref() } else { None };
+        let temporary = match out {
+            Some(_) => None,
+            None => Some(tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?),
+        };
+        let path = out.map(Path::to_owned).or(temporary.as_ref().map(|dir| dir.path().join("run")));
+        let path = path.expect("one of the two");
+        let fitted = match group.is_leader() {
+            true => fit.lead(&path, watch),
+            false => fit.follow(&path, &mut Follower(watch)),
+        };
+        match (fitted, temporary) {
+            (Ok(run), None) => Ok(Density::of(run)),
+            (Ok(run), Some(dir)) => Ok(Density::in_temporary(run, dir)),
+            (Err(Error::Interrupted(text)), Some(dir)) if group.is_leader() => {
+                let kept = dir.keep().join("run");
+                Err(Error::Interrupted(format!("{text} in {}", kept.display())))
             }
+            (Err(error), _) => Err(error),
         }
     }
 }
+
+/// What a process that is not the leader hears of its caller: whether to stop.
+struct Follower<'a>(&'a dyn Watch);
+
+impl Watch for Follower<'_> {
+    fn stop(&self) -> bool {
+        self.0.stop()
+    }
+}
+
+impl WatchFit for Follower<'_> {}
 
 /// What is fitted, to what, and where.
 struct Fit<'a> {
@@ -172,9 +206,42 @@ struct Fit<'a> {
     data: Option<&'a Dataset>,
     options: &'a FitOptions,
     device: Device,
+    group: &'a ProcessGroup,
+}
+
+/// A training that is about to begin or go on, and what its process knows of it.
+struct Ready {
+    training: Training,
+    config: RunConfig,
+    prepared: Prepared,
+    distance: Option<Distance>,
 }
 
 impl Fit<'_> {
+    /// The run in `out`, begun or gone on with by the leader, which hands it to the others.
+    fn lead(&self, out: &Path, watch: &mut dyn WatchFit) -> Result<Run> {
+        let ready = self.group.lead(|| match (self.options.resume, &self.options.out) {
+            (true, None) => Err(Error::config("fit.out", "no run to go on with", "give one")),
+            (true, Some(_)) => self.resume(out, watch),
+            (false, _) => self.begin(out, watch),
+        })?;
+        let ready = ready.expect("the leader's own");
+        RunDir::over(self.group, Some(ready.training.dir.clone()), out)?;
+        watch.begun(&ready.training, &ready.config, &ready.prepared.record);
+        self.train(ready, watch)
+    }
+
+    /// The leader's run, of which this process has a copy in `path`.
+    fn follow(&self, path: &Path, watch: &mut dyn WatchFit) -> Result<Run> {
+        self.group.lead(|| Ok(()))?;
+        let dir = RunDir::over(self.group, None, path)?;
+        let mut config = dir.config()?;
+        config.data = config.data.absolute().of_run(&dir.data()?);
+        let prepared = self.prepared(&config)?;
+        let training = Training::resume(dir, &config, &prepared, "data.source", self.device)?;
+        self.train(Ready { training, config, prepared, distance: None }, watch)
+    }
+
     /// The rows, split and scaled.
     fn prepared(&self, config: &RunConfig) -> Result<Prepared> {
         match self.data {
@@ -183,8 +250,8 @@ impl Fit<'_> {
         }
     }
 
-    /// A new training in the directory `out`, to its end.
-    fn begin(&self, out: &Path, watch: &mut dyn WatchFit) -> Result<Run> {
+    /// A new training in the directory `out`.
+    fn begin(&self, out: &Path, watch: &mut dyn WatchFit) -> Result<Ready> {
         let Fit { options, device, .. } = *self;
         RunDir::check_free(out)?;
         let donor = options.score_from.as_deref().map(RunDir::open).transpose()?;
@@ -224,11 +291,12 @@ impl Fit<'_> {
         let training =
             Training::begin(out, &config, &prepared, &validation, donor.as_ref(), device)?;
         describe_base(&training.model, &config, &prepared.record, donor.is_some(), watch);
-        self.train(training, &config, &prepared, distance.as_ref(), watch)
+        drop(donor);
+        Ready { training, config, prepared, distance }.checked()
     }
 
-    /// The run in `out` from where it was left, to its end.
-    fn resume(&self, out: &Path, watch: &mut dyn WatchFit) -> Result<Run> {
+    /// The training in `out` where it was left.
+    fn resume(&self, out: &Path, watch: &mut dyn WatchFit) -> Result<Ready> {
         let Fit { options, device, .. } = *self;
         let mut dir = RunDir::open(out)?;
         let stored = dir.config()?;
@@ -263,30 +331,23 @@ impl Fit<'_> {
         watch.data(&prepared);
         let distance = prepared.distance(&config, device, watch)?;
         let training = Training::resume(dir, &config, &prepared, "fit.resume", device)?;
-        self.train(training, &config, &prepared, distance.as_ref(), watch)
+        Ready { training, config, prepared, distance }.checked()
     }
 
-    /// The training that is begun, to its end.
-    fn train(
-        &self,
-        training: Training,
-        config: &RunConfig,
-        prepared: &Prepared,
-        distance: Option<&Distance>,
-        watch: &mut dyn WatchFit,
-    ) -> Result<Run> {
+    /// The training that is ready, to its end.
+    fn train(&self, ready: Ready, watch: &mut dyn WatchFit) -> Result<Run> {
+        let Ready { training, config, prepared, distance } = ready;
+        let (group, config, prepared) = (self.group, &config, &prepared);
         let record = &prepared.record;
-        watch.begun(&training, config, record);
         let Training { dir, model, mut state } = training;
         let (done, seconds) =
-            dir.train_categories(config, &model, prepared, state.seconds, watch)?;
+            dir.train_categories(config, &model, prepared, state.seconds, group, watch)?;
         state.seconds += seconds;
         if !done {
             let text = "stopped while the categories were learned; everything is saved";
             dir.checkpoint(&model, &state)?;
             return Err(Error::Interrupted(text.into()));
         }
-        distance.map_or(Ok(()), |distance| distance.check(&model))?;
         let seed = Seed(config.seed);
         let judge = prepared.judge(&config.train, seed);
         let mut train = config.train.clone();
@@ -295,16 +356,20 @@ impl Fit<'_> {
             watch.say(Remark::Progress(text.into()));
             train.iterations = 1;
         }
-        let trainer = Trainer { config: train };
+        let trainer = Trainer { config: train, group: group.clone() };
         // of the whole configuration: what follows the data may change it
         let objective = config.objective.build()?;
         let rows = prepared.training();
         watch.begin("train", config.train.iterations);
-        let mut hooks = Keeper { dir: &dir, config, record, distance, watch };
+        let distance = distance.as_ref();
+        let mut hooks = Keeper { dir: &dir, config, record, distance, group, watch };
         let ended =
             trainer.fit(&model, &*objective, &*rows, judge.as_ref(), seed, &mut state, &mut hooks);
         watch.end();
         let ended = ended?;
+        if !group.is_leader() {
+            dir.checkpoint(&model, &state)?;
+        }
         dir.finish(&state, ended)?;
         match ended {
             StopReason::Stopped => {
@@ -316,17 +381,31 @@ impl Fit<'_> {
     }
 }
 
-/// Keeps a training in its directory, and passes on what it says.
+impl Ready {
+    /// The same, if its samples can be compared while it is trained.
+    fn checked(self) -> Result<Ready> {
+        let model = &self.training.model;
+        self.distance.as_ref().map_or(Ok(()), |distance| distance.check(model))?;
+        Ok(self)
+    }
+}
+
+/// Keeps a training in its directory, and passes on what it says. A process that is not the leader
+/// keeps nothing but the end.
 struct Keeper<'a> {
     dir: &'a RunDir,
     config: &'a RunConfig,
     record: &'a DataRecord,
     distance: Option<&'a Distance>,
+    group: &'a ProcessGroup,
     watch: &'a mut dyn WatchFit,
 }
 
 impl Hooks for Keeper<'_> {
     fn metric(&mut self, metric: &Metric) -> Result<()> {
+        if !self.group.is_leader() {
+            return Ok(());
+        }
         self.dir.append_metric(metric)?;
         self.watch.metric(metric);
         Ok(())
@@ -368,7 +447,10 @@ impl Hooks for Keeper<'_> {
     }
 
     fn checkpoint(&mut self, model: &Model, state: &State) -> Result<()> {
-        self.dir.checkpoint(model, state)
+        match self.group.is_leader() {
+            true => self.dir.checkpoint(model, state),
+            false => Ok(()),
+        }
     }
 
     fn stop(&self) -> bool {

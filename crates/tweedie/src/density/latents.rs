@@ -205,7 +205,7 @@ impl Density {
             let flow = solver.flow(model, STEPS)?.first_row(start as u64);
             let part = x.narrow(0, start as i64, (end - start) as i64);
             let condition = classes.map(|classes| Condition::classes(&classes[start..end]));
-            f(&flow, Batch { x: part.to_device(model.space().device), condition })?;
+            f(&flow, Batch::of(&part.to_device(model.space().device)).given(condition))?;
             watch.progress(end as u64, rows as u64);
         }
         watch.end();

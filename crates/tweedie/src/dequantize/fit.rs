@@ -90,7 +90,7 @@ impl Trainee for Learner<'_> {
         let levels: Vec<f32> = to_vec(&staged.batch.x).into_iter().map(|v| v as f32).collect();
         let Points { y, log_q } = self.dequantizer.draw(&levels, &mut staged.noise);
         let condition = staged.batch.condition.take();
-        let batch = Batch { x: self.model.space().place(&y), condition };
+        let batch = Batch::of(&self.model.space().place(&y)).given(condition);
         let bound = bound(self.model, &batch, self.draws, &mut staged.noise);
         Ok(&log_q - bound.to_device(log_q.device()).to_kind(Kind::Float))
     }
@@ -147,7 +147,7 @@ impl Variational {
             self.start(&table.gather(&first), seed.derive("start"));
             *state = State::of(self.parameters());
         }
-        let trainer = Trainer { config: config.clone() };
+        let trainer = Trainer::new(config.clone());
         trainer.train(&learner, &Levels { table, rows }, seed, state, hooks)
     }
 }

@@ -25,6 +25,8 @@ pub struct AdaptiveLikelihoodMatching {
     /// Transitions of each row that train the head; 0: those that train the score.
     head: usize,
     gains: RefCell<Gains>,
+    /// Of the last loss: parts of the clock, and what the network gained there.
+    seen: RefCell<Vec<(u32, f64)>>,
 }
 
 /// Parts of the clock with a density of their own.
@@ -74,11 +76,11 @@ impl Gains {
     }
 
     /// Takes in the gains of transitions in these parts; those that are not finite are left out.
-    fn record(&mut self, gains: impl Iterator<Item = (usize, f64)>) {
+    fn record(&mut self, gains: &[(u32, f64)]) {
         let (mut sums, mut counts) = ([0.0; PARTS], [0.0; PARTS]);
-        for (part, gain) in gains.filter(|(_, gain)| gain.is_finite()) {
-            sums[part] += gain;
-            counts[part] += 1.0;
+        for &(part, gain) in gains.iter().filter(|(_, gain)| gain.is_finite()) {
+            sums[part as usize] += gain;
+            counts[part as usize] += 1.0;
         }
         for ((mean, sum), count) in self.0.iter_mut().zip(sums).zip(counts) {
             if count > 0.0 {
@@ -97,7 +99,8 @@ impl AdaptiveLikelihoodMatching {
     /// If the head is to have transitions to itself, and the quasi-likelihood trains the score.
     pub fn new(lm: LikelihoodMatching, head: usize) -> AdaptiveLikelihoodMatching {
         assert!(head == 0 || lm.score == ScoreGradient::Dsm, "a head apart under {:?}", lm.score);
-        AdaptiveLikelihoodMatching { lm, head, gains: RefCell::new(Gains([0.0; PARTS])) }
+        let gains = RefCell::new(Gains([0.0; PARTS]));
+        AdaptiveLikelihoodMatching { lm, head, gains, seen: RefCell::default() }
     }
 
     /// What trains the head where it has transitions to itself.
@@ -126,11 +129,17 @@ impl AdaptiveLikelihoodMatching {
         lm.transitions_of(schedule, batch, pairs.collect(), noise)
     }
 
-    /// Measures what `found`, the network's `ε̂` of transitions, gains on the base in some of them. A
-    /// model without a base has nothing to gain.
-    fn measure(&self, model: &dyn Denoiser, (at, found): (&Transitions, &Tensor), drawn: &[Drawn]) {
-        let Some(split) = model.split() else { return };
-        let count = MEASURED.min(drawn.len() as i64);
+    /// What `found`, the network's `ε̂` of transitions, gains on the base in those that are among the
+    /// first of their batch, `before` of which are not here. A model without a base has nothing to
+    /// gain.
+    fn measure(
+        model: &dyn Denoiser,
+        (at, found): (&Transitions, &Tensor),
+        drawn: &[Drawn],
+        before: usize,
+    ) -> Vec<(u32, f64)> {
+        let count = (MEASURED - before as i64).min(drawn.len() as i64);
+        let Some(split) = model.split().filter(|_| count > 0) else { return Vec::new() };
         let (q, rows) = (at.query(), 0..count as usize);
         let part = |x: &Tensor| x.narrow(0, 0, count);
         let (x, times) = (part(q.x), q.times.narrow(rows.clone()));
@@ -142,8 +151,7 @@ impl AdaptiveLikelihoodMatching {
             let error = |found: &Tensor| squared_norm(&(&noise - found));
             to_vec(&(error(&base) - error(&part(found).to_kind(Kind::Double))))
         });
-        let parts = drawn.iter().map(|drawn| drawn.part);
-        self.gains.borrow_mut().record(parts.zip(gains));
+        drawn.iter().map(|drawn| drawn.part as u32).zip(gains).collect()
     }
 }
 
@@ -161,7 +169,8 @@ impl Objective for AdaptiveLikelihoodMatching {
             Some(moments) => moments.noise.shallow_clone(),
             None => model.noise(&at.query()),
         };
-        self.measure(model, (&at, &found), &drawn);
+        let before = batch.first * self.lm.transitions;
+        self.seen.replace(Self::measure(model, (&at, &found), &drawn, before));
         let weights: Vec<f64> = drawn.iter().map(|drawn| drawn.weight).collect();
         let weights = upload(&Tensor::from_slice(&weights), at.noise.kind(), at.noise.device());
         let Some(head) = self.head_alone() else {
@@ -188,6 +197,14 @@ impl Objective for AdaptiveLikelihoodMatching {
 
     fn trains(&self) -> Trains {
         self.lm.trains()
+    }
+
+    fn observed(&self) -> Option<Vec<(u32, f64)>> {
+        Some(self.seen.take())
+    }
+
+    fn learn(&self, observed: &[(u32, f64)]) {
+        self.gains.borrow_mut().record(observed);
     }
 
     fn memory(&self) -> Option<Tensor> {
@@ -305,7 +322,7 @@ mod tests {
         let mut gains = [0.0; PARTS];
         gains[5] = 0.1;
         let first = objective(gains, ScoreGradient::Joint, 0);
-        first.gains.borrow_mut().record([(5, 0.7), (9, f64::NAN), (2, -1.0)].into_iter());
+        first.gains.borrow_mut().record(&[(5, 0.7), (9, f64::NAN), (2, -1.0)]);
         let second = objective([0.0; PARTS], ScoreGradient::Joint, 0);
         let oracle = Oracle::new(
             GaussianMixture::new(&[1.0], &[[0.0]], &[1.0]).unwrap(),

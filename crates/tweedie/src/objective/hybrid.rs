@@ -42,7 +42,7 @@ impl Objective for Hybrid {
         let Terms { pairs, noise, term, weight } = terms(model, batch, &drawn, noise);
         let steps = schedule.steps() as f64;
         let loss = squared_norm(&(noise - &pairs.z)) + term * (self.lambda * steps);
-        self.steps.record(&drawn, &loss);
+        self.steps.see(&drawn, &loss);
         pairs.mean(&(loss * &weight / steps))
     }
 
@@ -56,6 +56,14 @@ impl Objective for Hybrid {
 
     fn trains(&self) -> Trains {
         Trains::Both
+    }
+
+    fn observed(&self) -> Option<Vec<(u32, f64)>> {
+        self.steps.observed()
+    }
+
+    fn learn(&self, observed: &[(u32, f64)]) {
+        self.steps.learn(observed);
     }
 
     fn memory(&self) -> Option<Tensor> {

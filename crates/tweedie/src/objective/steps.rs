@@ -50,11 +50,13 @@ pub(super) struct Drawn {
 pub(super) struct StepSampler {
     distribution: StepDistribution,
     losses: RefCell<Option<Losses>>,
+    /// Steps and losses of the last loss.
+    seen: RefCell<Vec<(u32, f64)>>,
 }
 
 impl StepSampler {
     pub fn new(distribution: StepDistribution) -> StepSampler {
-        StepSampler { distribution, losses: RefCell::default() }
+        StepSampler { distribution, ..StepSampler::default() }
     }
 
     /// `draws` steps for each row of `noise`, spread evenly over the quantiles.
@@ -83,15 +85,23 @@ impl StepSampler {
         }
     }
 
-    /// Takes note of the `losses` `[b]` of the steps `drawn`, unweighted. Those that are not finite
-    /// are left out.
-    pub fn record(&self, drawn: &[Drawn], losses: &Tensor) {
-        if self.distribution != StepDistribution::LossAware {
-            return;
+    /// Takes note of the `losses` `[b]` of the steps `drawn`, unweighted, to learn from.
+    pub fn see(&self, drawn: &[Drawn], losses: &Tensor) {
+        if self.distribution == StepDistribution::LossAware {
+            let steps = drawn.iter().map(|drawn| drawn.step as u32);
+            self.seen.replace(steps.zip(to_vec(&losses.detach())).collect());
         }
+    }
+
+    /// What was seen last, if the steps' distribution depends on it.
+    pub fn observed(&self) -> Option<Vec<(u32, f64)>> {
+        (self.distribution == StepDistribution::LossAware).then(|| self.seen.take())
+    }
+
+    /// Keeps these losses of steps. Those that are not finite are left out.
+    pub fn learn(&self, observed: &[(u32, f64)]) {
         if let Some(kept) = &mut *self.losses.borrow_mut() {
-            let values = to_vec(&losses.detach());
-            drawn.iter().zip(values).for_each(|(drawn, loss)| kept.push(drawn.step, loss as f32));
+            observed.iter().for_each(|&(step, loss)| kept.push(step as usize, loss as f32));
         }
     }
 
@@ -278,7 +288,8 @@ mod tests {
         let mut noise = Noise::new(crate::noise::Seed(1), 0..50);
         let drawn = sampler.draw(&*schedule, 1, &mut noise);
         let losses = Tensor::from_slice(&(0..50).map(|i| 0.1 * i as f64).collect::<Vec<_>>());
-        sampler.record(&drawn, &losses);
+        sampler.see(&drawn, &losses);
+        sampler.learn(&sampler.observed().unwrap());
         let memory = sampler.memory().unwrap();
         let other = StepSampler::new(StepDistribution::LossAware);
         other.restore(&*schedule, Some(&memory)).unwrap();

@@ -91,7 +91,7 @@ impl Objective for VariationalBound {
     fn loss(&self, model: &dyn Denoiser, batch: &Batch, noise: &mut Noise) -> Tensor {
         let drawn = self.steps.draw(model.space().schedule(), self.draws, noise);
         let Terms { pairs, term, weight, .. } = terms(model, batch, &drawn, noise);
-        self.steps.record(&drawn, &term);
+        self.steps.see(&drawn, &term);
         pairs.mean(&(term * &weight))
     }
 
@@ -105,6 +105,14 @@ impl Objective for VariationalBound {
 
     fn trains(&self) -> Trains {
         Trains::Head
+    }
+
+    fn observed(&self) -> Option<Vec<(u32, f64)>> {
+        self.steps.observed()
+    }
+
+    fn learn(&self, observed: &[(u32, f64)]) {
+        self.steps.learn(observed);
     }
 
     fn memory(&self) -> Option<Tensor> {

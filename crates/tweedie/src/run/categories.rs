@@ -8,7 +8,8 @@ use crate::categories::{Categorical, CategoryModel, CategoryNetwork, Fit};
 use crate::mixture::MixedMixture;
 use crate::model::{Base, Model};
 use crate::noise::Seed;
-use crate::train::{Report, State, StopReason};
+use crate::process_group::ProcessGroup;
+use crate::train::{Report, State, StopReason, Trainer};
 use crate::watch::{Remark, Watch};
 
 /// Its file in a run directory.
@@ -66,6 +67,7 @@ impl RunDir {
         model: &Model,
         prepared: &Prepared,
         seconds: f64,
+        group: &ProcessGroup,
         watch: &mut dyn Watch,
     ) -> Result<(bool, f64)> {
         if config.categories.is_base() || !self.file(STATE).exists() {
@@ -83,11 +85,12 @@ impl RunDir {
             Fit { base: mixture(model), network: &network, rows, held_out, context: &context };
         // what an earlier part of it took is among the seconds of the training
         let training = config.categories.training(&config.train, seconds - state.seconds);
+        let trainer = Trainer { config: training, group: group.clone() };
         let before = state.seconds;
-        watch.begin("categories", training.iterations);
-        let hooks = &mut Report(watch, training.iterations);
+        watch.begin("categories", trainer.config.iterations);
+        let hooks = &mut Report(watch, trainer.config.iterations);
         let mut save = |state: &State| self.write_categories_state(state);
-        let reason = fit.train(&training, seed, &mut state, hooks, &mut save);
+        let reason = fit.train(&trainer, seed, &mut state, hooks, &mut save);
         watch.end();
         let reason = reason?;
         self.write_categories(&network)?;

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::statistics::{HEAD_START, STATISTICS};
 use super::{categories, checkpoint, dequantizer, lock, status};
 use crate::data::OutputFile;
+use crate::process_group::ProcessGroup;
 use crate::{Error, Result};
 
 /// A run directory.
@@ -97,17 +98,41 @@ impl RunDir {
     /// As [`RunDir::create`], and if a file cannot be copied.
     pub fn copy_to(&self, path: &Path) -> Result<()> {
         let copy = RunDir::create(path)?;
+        self.names()?.into_iter().try_for_each(|name| copy.write(&name, &self.read(&name)?))
+    }
+
+    /// The files of the run, the configuration last: a directory that has it is a run.
+    fn names(&self) -> Result<Vec<String>> {
         let entries = std::fs::read_dir(&self.path).map_err(Error::io(&self.path))?;
         let mut names: Vec<String> = entries
             .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
             .filter(|name| !name.starts_with('.') && self.file(name).is_file())
             .collect();
-        // the configuration last: a directory that has it is a run
         names.sort_by_key(|name| name == "config.toml");
-        for name in names {
-            copy.write(&name, &self.read(&name)?)?;
+        Ok(names)
+    }
+
+    /// Hands the leader's run, `own`, to the other processes of a group, which keep a copy in a new
+    /// directory `path`: the run's directory in this process.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written, and [`Error::Group`].
+    pub(crate) fn over(group: &ProcessGroup, own: Option<RunDir>, path: &Path) -> Result<RunDir> {
+        if let Some(own) = own.as_ref().filter(|_| group.is_alone()) {
+            return Ok(own.clone());
         }
-        Ok(())
+        let names = own.as_ref().map(RunDir::names).transpose()?.unwrap_or_default();
+        let names: Vec<String> = group.share(names)?;
+        let copy = match &own {
+            Some(_) => None,
+            None => Some(RunDir::create(path)?),
+        };
+        for name in names {
+            let bytes = own.as_ref().map(|own| own.read(&name)).transpose()?.unwrap_or_default();
+            let bytes = group.share_bytes(bytes)?;
+            copy.as_ref().map_or(Ok(()), |copy| copy.write(&name, &bytes))?;
+        }
+        Ok(own.or(copy).expect("one of the two"))
     }
 
     /// An existing run directory.

@@ -6,6 +6,7 @@ use super::{Hooks, Rows, Seen, Stage, Staged, State, StopReason, Trainee, Traine
 use crate::model::{Denoiser, Mode, Model, Parameters, Precision};
 use crate::noise::Seed;
 use crate::objective::{Objective, Trains};
+use crate::process_group::ProcessGroup;
 use crate::{Error, Result};
 
 /// A model, what it is trained by and what judges it.
@@ -94,9 +95,17 @@ impl Trainee for ModelTraining<'_> {
     fn loss(&self, staged: &mut Staged, number: u64) -> Result<Tensor> {
         // a head alone learns the errors of the score as it is used, without dropout
         let dropped = self.model.drops() && self.objective.trains() != Trains::Head;
-        let dropout = dropped.then(|| self.dropout.derive(&number.to_string()));
+        let dropout = dropped.then(|| staged.dropout(self.dropout, number));
         let model = self.model.in_mode(Mode { precision: self.precision, dropout })?;
         Ok(self.objective.loss(&model, &staged.batch, &mut staged.noise))
+    }
+
+    fn observed(&self) -> Option<Vec<(u32, f64)>> {
+        self.objective.observed()
+    }
+
+    fn learn(&self, observed: &[(u32, f64)]) {
+        self.objective.learn(observed);
     }
 
     fn memory(&self) -> Option<Tensor> {
@@ -110,12 +119,18 @@ impl Trainee for ModelTraining<'_> {
         })
     }
 
-    fn look(&self, iteration: u64, hooks: &mut dyn Hooks) -> Result<Seen> {
-        hooks.look(self.model, iteration)?;
+    /// The leader looks and measures the distance while the others wait; validation rows are dealt.
+    fn look(&self, iteration: u64, group: &ProcessGroup, hooks: &mut dyn Hooks) -> Result<Seen> {
+        group.by_leader(|| hooks.look(self.model, iteration))?;
         let stop = || hooks.stop();
-        let bound = self.validation.map(|v| v.bound_until(self.model, self.precision, &stop));
-        let bound = bound.transpose()?.flatten();
-        let distance = if hooks.stop() { None } else { hooks.distance(self.model, iteration)? };
+        let bound = |validation: &Validation| {
+            validation.bound_over(group, self.model, self.precision, &stop)
+        };
+        let bound = self.validation.map(bound).transpose()?.flatten();
+        let distance = group.by_leader(|| match hooks.stop() {
+            true => Ok(None),
+            false => hooks.distance(self.model, iteration),
+        })?;
         Ok(Seen { bound, distance })
     }
 

@@ -20,6 +20,19 @@ pub(crate) struct Staged {
     pub batch: Batch,
     /// The rows' noise, after what making them has drawn; what the objective draws lies ready.
     pub noise: Noise,
+    /// Rows of the batch in all processes.
+    pub all: usize,
+}
+
+impl Staged {
+    /// The seed of the dropout of these rows in micro-batch `number`. Several processes drop
+    /// independently of each other, and otherwise than one does.
+    pub fn dropout(&self, seed: Seed, number: u64) -> Seed {
+        match self.batch.first {
+            0 => seed.derive(&number.to_string()),
+            first => seed.derive(&format!("{number} from row {first}")),
+        }
+    }
 }
 
 /// Where batches go, and what lies ready with them.
@@ -42,13 +55,21 @@ impl Stage {
         Stage { kind, device, classes, label_dropout: 0.0, draws: Vec::new() }
     }
 
-    /// Batch `number` of `data`: the same whoever makes it, and when.
-    fn batch(&self, data: &dyn Rows, order: &mut Order, seed: Seed, number: u64) -> Staged {
+    /// The rows `part` of batch `number` of `data`: the same whoever makes it, and when.
+    fn batch(
+        &self,
+        data: &dyn Rows,
+        (order, part): (&mut Order, &Range<usize>),
+        seed: Seed,
+        number: u64,
+    ) -> Staged {
         let chosen = order.batch(number);
-        let first = number * chosen.len() as u64;
-        let rows = first..first + chosen.len() as u64;
+        let (all, first) = (chosen.len(), number * chosen.len() as u64);
+        let rows = first + part.start as u64..first + part.end as u64;
         let mut noise = Noise::new(seed.derive("noise"), rows.clone());
-        let Batch { x, condition } = data.batch(&chosen, &mut noise, (self.kind, self.device));
+        let place = (self.kind, self.device);
+        let batch = data.batch(&chosen[part.clone()], &mut noise, place);
+        let Batch { x, condition, .. } = batch;
         noise.stage(&self.draws, self.kind, self.device);
         let condition = condition.map(|condition| {
             if self.label_dropout == 0.0 {
@@ -60,7 +81,7 @@ impl Stage {
         if let Some(condition) = &condition {
             condition.place(self.classes, self.device);
         }
-        Staged { batch: Batch { x, condition }, noise }
+        Staged { batch: Batch { x, condition, first: part.start }, noise, all }
     }
 }
 
@@ -70,12 +91,12 @@ pub(super) struct Prefetch {
 }
 
 impl Prefetch {
-    /// Starts to make the batches `numbers`. The thread ends after the last, or when this is
-    /// dropped.
+    /// Starts to make the rows `part` of the batches `numbers`. The thread ends after the last, or
+    /// when this is dropped.
     pub(super) fn start<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
         data: &'env dyn Rows,
-        mut order: Order,
+        (mut order, part): (Order, Range<usize>),
         stage: Stage,
         seed: Seed,
         numbers: Range<u64>,
@@ -83,7 +104,8 @@ impl Prefetch {
         let (ready, batches) = sync_channel(AHEAD);
         scope.spawn(move || {
             for number in numbers {
-                if ready.send(stage.batch(data, &mut order, seed, number)).is_err() {
+                let batch = stage.batch(data, (&mut order, &part), seed, number);
+                if ready.send(batch).is_err() {
                     break;
                 }
             }
@@ -139,10 +161,10 @@ mod tests {
     fn batches_made_ahead_are_the_same() {
         let (seed, order) = (Seed(3), || Order::new(10, 3, Seed(1)));
         std::thread::scope(|scope| {
-            let ahead = Prefetch::start(scope, &Numbered, order(), stage(), seed, 5..20);
+            let ahead = Prefetch::start(scope, &Numbered, (order(), 0..3), stage(), seed, 5..20);
             for number in 5..20 {
                 let mut theirs = ahead.next().0;
-                let mut ours = stage().batch(&Numbered, &mut order(), seed, number);
+                let mut ours = stage().batch(&Numbered, (&mut order(), &(0..3)), seed, number);
                 assert!(theirs.batch.x.equal(&ours.batch.x));
                 let classes = |staged: &Staged| {
                     let condition = staged.batch.condition.as_ref().expect("classes");
@@ -166,8 +188,8 @@ mod tests {
         let dropping = Stage { label_dropout: 0.2, ..stage() };
         let (mut ours, mut others, mut dropped) = (order(), order(), 0);
         for number in 0..300 {
-            let mut staged = dropping.batch(&Numbered, &mut ours, seed, number);
-            let mut plain = stage().batch(&Numbered, &mut others, seed, number);
+            let mut staged = dropping.batch(&Numbered, (&mut ours, &(0..10)), seed, number);
+            let mut plain = stage().batch(&Numbered, (&mut others, &(0..10)), seed, number);
             let classes = |staged: &Staged| {
                 let condition = staged.batch.condition.as_ref().expect("classes");
                 crate::tensor::to_vec(condition.class_tensor(10, Device::Cpu))
@@ -184,13 +206,34 @@ mod tests {
         assert!((dropped as f64 - mean).abs() < 3.0 * sd, "{dropped}");
     }
 
+    /// Parts of a batch together are the batch: rows, classes and noise.
+    #[test]
+    fn parts_are_those_of_the_whole_batch() {
+        let (seed, order) = (Seed(3), || Order::new(10, 10, Seed(1)));
+        let stage = Stage { label_dropout: 0.3, ..stage() };
+        let part = |part: Range<usize>| {
+            let mut staged = stage.batch(&Numbered, (&mut order(), &part), seed, 7);
+            let condition = staged.batch.condition.as_ref().expect("classes");
+            let classes = crate::tensor::to_vec(condition.class_tensor(10, Device::Cpu));
+            assert_eq!((staged.all, staged.batch.first), (10, part.start));
+            let normal = staged.noise.normal(2, Kind::Double, Device::Cpu);
+            [crate::tensor::to_vec(&staged.batch.x), classes, crate::tensor::to_vec(&normal)]
+        };
+        let whole = part(0..10);
+        let parts = [part(0..3), part(3..4), part(4..10)];
+        for (k, all) in whole.iter().enumerate() {
+            assert_eq!(&parts.iter().flat_map(|part| part[k].clone()).collect::<Vec<_>>(), all);
+        }
+    }
+
     /// A loop that ends early is not held up by batches that nobody takes: without an end this test
     /// hangs.
     #[test]
     fn the_thread_ends_with_the_loop() {
         std::thread::scope(|scope| {
             let order = Order::new(10, 3, Seed(1));
-            let ahead = Prefetch::start(scope, &Numbered, order, stage(), Seed(3), 0..u64::MAX);
+            let ahead =
+                Prefetch::start(scope, &Numbered, (order, 0..3), stage(), Seed(3), 0..u64::MAX);
             ahead.next();
         });
     }

@@ -30,7 +30,7 @@ pub trait Rows: Sync {
     /// The rows with these numbers and what is given of them, as [`Rows::gather`].
     fn batch(&self, rows: &[usize], noise: &mut Noise, place: (Kind, Device)) -> Batch {
         let condition = self.classes(rows).map(|classes| Condition::classes(&classes));
-        Batch { x: self.gather(rows, noise, place), condition }
+        Batch::of(&self.gather(rows, noise, place)).given(condition)
     }
 }
 

@@ -1,14 +1,17 @@
 //! The validation bound.
 
+use std::ops::Range;
+
 use tch::Tensor;
 
+use crate::Result;
 use crate::covariance::{CovarianceConfig, Reverse};
 use crate::grid::{Spacing, even_trajectory};
 use crate::likelihood::{Elbo, LogLikelihood, ScoreMatchingBound, mean_and_error};
 use crate::model::{Denoiser, Mode, Model, Precision, Watched};
 use crate::noise::Seed;
+use crate::process_group::ProcessGroup;
 use crate::query::{Batch, Condition};
-use crate::{Error, Result};
 
 /// Held-out rows and the bound that judges a model on them, with the same noise every time.
 pub struct Validation {
@@ -84,6 +87,34 @@ impl Validation {
         precision: Precision,
         stop: &dyn Fn() -> bool,
     ) -> Result<Option<(f64, f64)>> {
+        self.bound_over(&ProcessGroup::alone(), model, precision, stop)
+    }
+
+    /// As [`Validation::bound_until`], the rows dealt over the processes of a group; given up where
+    /// `stop` returns true in one of them.
+    pub(crate) fn bound_over(
+        &self,
+        group: &ProcessGroup,
+        model: &Model,
+        precision: Precision,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<(f64, f64)>> {
+        let own = self.values(group.part(self.rows.size()[0] as usize), model, precision, stop)?;
+        if group.any(own.is_none())? {
+            return Ok(None);
+        }
+        let values = group.gather(own.expect("none is missing"))?.concat();
+        Ok(Some(mean_and_error(&values)))
+    }
+
+    /// The bound of each of the rows `part`, unless `stop` returns true.
+    fn values(
+        &self,
+        part: Range<usize>,
+        model: &Model,
+        precision: Precision,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<f64>>> {
         let schedule = model.space().schedule();
         let head = model.head_covariance();
         let covariance = model.covariance(head.unwrap_or(CovarianceConfig::Beta))?;
@@ -102,15 +133,17 @@ impl Validation {
             None => Box::new(ScoreMatchingBound::new(&watched, self.steps / 2)),
         };
         let condition = self.condition.clone();
-        let rows = Batch { x: model.space().place(&self.rows), condition };
-        let estimate = estimator.in_batches(&rows, self.seed, self.batch, &mut |_| match stop() {
-            true => Err(Error::Interrupted("validation".into())),
-            false => Ok(()),
-        });
-        match estimate {
-            Ok(estimate) => Ok(Some(mean_and_error(&estimate.values))),
-            Err(Error::Interrupted(_)) => Ok(None),
-            Err(error) => Err(error),
+        let rows = Batch::of(&model.space().place(&self.rows)).given(condition);
+        let mut values = Vec::new();
+        for start in part.clone().step_by(self.batch.max(1)) {
+            let end = start.saturating_add(self.batch).min(part.end);
+            let estimate =
+                estimator.of_targets(&rows.narrow(start..end), self.seed, start as u64)?;
+            if stop() {
+                return Ok(None);
+            }
+            values.extend(estimate.values);
         }
+        Ok(Some(values))
     }
 }

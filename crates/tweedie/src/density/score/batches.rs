@@ -102,7 +102,7 @@ fn score_batches(
             };
             let classes = classes.as_ref().map(|classes| &classes[numbers.clone()]);
             let condition = classes.map(Condition::classes);
-            let batch = Batch { x: run.model.space().place(&x), condition };
+            let batch = Batch::of(&run.model.space().place(&x)).given(condition);
             let mut estimate =
                 estimator.of_targets(&batch, seed, numbers.start as u64).map_err(named)?;
             watch.stage(&estimate.estimator);

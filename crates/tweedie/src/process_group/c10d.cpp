@@ -1,0 +1,179 @@
+// LibTorch's own engine for several processes, c10d, behind functions of C: a store of keys and
+// values (TCPStore), and the collectives of Gloo on the CPU and of NCCL on CUDA devices.
+//
+// A function that can fail returns whether it did not; what went wrong is copied to `error`, a
+// buffer of ERROR bytes.
+
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+// LibTorch has Gloo inside and comes without its headers, of which that of the process group takes
+// no more than these declarations: classes that it points to, and the store that it wraps its own in.
+namespace gloo {
+class Context {
+ public:
+  void setTimeout(std::chrono::milliseconds);
+};
+namespace transport {
+class Device;
+class UnboundBuffer;
+} // namespace transport
+namespace rendezvous {
+class Store {
+ public:
+  virtual ~Store() = default;
+  virtual void set(const std::string&, const std::vector<char>&) = 0;
+  virtual std::vector<char> get(const std::string&) = 0;
+  virtual void wait(const std::vector<std::string>&) = 0;
+  virtual void wait(const std::vector<std::string>&, const std::chrono::milliseconds&) = 0;
+};
+} // namespace rendezvous
+} // namespace gloo
+
+#define USE_C10D_GLOO
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+namespace {
+
+constexpr std::size_t ERROR = 4096;
+
+// The first line of what went wrong.
+void tell(char* error, const std::string& text) {
+  const auto line = text.substr(0, text.find('\n'));
+  std::strncpy(error, line.c_str(), ERROR - 1);
+  error[ERROR - 1] = '\0';
+}
+
+template <typename F>
+bool attempt(char* error, F&& work) {
+  try {
+    work();
+    return true;
+  } catch (const c10::Error& e) {
+    tell(error, e.what_without_backtrace());
+  } catch (const std::exception& e) {
+    tell(error, e.what());
+  } catch (...) {
+    tell(error, "an exception of no known kind");
+  }
+  return false;
+}
+
+using Milliseconds = std::chrono::milliseconds;
+
+} // namespace
+
+struct TweedieStore {
+  c10::intrusive_ptr<c10d::Store> store;
+};
+
+struct TweedieGroup {
+  c10::intrusive_ptr<c10d::Backend> backend;
+};
+
+extern "C" {
+
+// The store at `host` and `port`, which this process serves if `serves`. Keys begin with `prefix`.
+bool tweedie_store_open(
+    const char* host,
+    std::uint16_t port,
+    bool serves,
+    std::int64_t processes,
+    std::int64_t timeout,
+    const char* prefix,
+    TweedieStore** out,
+    char* error) {
+  return attempt(error, [&] {
+    c10d::TCPStoreOptions options;
+    options.port = port;
+    options.isServer = serves;
+    options.numWorkers = static_cast<std::size_t>(processes);
+    options.waitWorkers = false;
+    options.timeout = Milliseconds(timeout);
+    c10::intrusive_ptr<c10d::Store> store = c10::make_intrusive<c10d::TCPStore>(host, options);
+    store = c10::make_intrusive<c10d::PrefixStore>(prefix, std::move(store));
+    *out = new TweedieStore{std::move(store)};
+  });
+}
+
+void tweedie_store_free(TweedieStore* store) {
+  delete store;
+}
+
+bool tweedie_store_set(
+    TweedieStore* store,
+    const char* key,
+    const std::uint8_t* bytes,
+    std::size_t count,
+    char* error) {
+  return attempt(error, [&] {
+    store->store->set(key, std::vector<std::uint8_t>(bytes, bytes + count));
+  });
+}
+
+// Whether there is a value at `key`, and that, handed to `take` with `context`.
+bool tweedie_store_get(
+    TweedieStore* store,
+    const char* key,
+    void (*take)(void* context, const std::uint8_t* bytes, std::size_t count),
+    void* context,
+    char* error) {
+  return attempt(error, [&] {
+    if (store->store->check({key})) {
+      const auto value = store->store->get(key);
+      take(context, value.data(), value.size());
+    }
+  });
+}
+
+// The processes of `store` as a group that computes on the CPU.
+bool tweedie_group_gloo(
+    TweedieStore* store,
+    int rank,
+    int size,
+    std::int64_t timeout,
+    TweedieGroup** out,
+    char* error) {
+  return attempt(error, [&] {
+    auto options = c10d::ProcessGroupGloo::Options::create_default(Milliseconds(timeout));
+    auto backend =
+        c10::make_intrusive<c10d::ProcessGroupGloo>(store->store, rank, size, std::move(options));
+    *out = new TweedieGroup{std::move(backend)};
+  });
+}
+
+void tweedie_group_free(TweedieGroup* group) {
+  delete group;
+}
+
+// Sums `tensor` over the ranks, in place.
+bool tweedie_group_sum(TweedieGroup* group, at::Tensor* tensor, char* error) {
+  return attempt(error, [&] {
+    std::vector<at::Tensor> tensors{*tensor};
+    group->backend->allreduce(tensors)->wait();
+  });
+}
+
+// Overwrites `tensor` by that of rank `from`.
+bool tweedie_group_broadcast(TweedieGroup* group, at::Tensor* tensor, int from, char* error) {
+  return attempt(error, [&] {
+    std::vector<at::Tensor> tensors{*tensor};
+    c10d::BroadcastOptions options;
+    options.rootRank = from;
+    group->backend->broadcast(tensors, options)->wait();
+  });
+}
+
+// The tensors `own` of all ranks, of one shape, one after the other in `all`.
+bool tweedie_group_gather(TweedieGroup* group, at::Tensor* all, at::Tensor* own, char* error) {
+  return attempt(error, [&] { group->backend->_allgather_base(*all, *own)->wait(); });
+}
+
+} // extern "C"
