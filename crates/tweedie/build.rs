@@ -1,6 +1,6 @@
-//! Compiles the binding of LibTorch's engine for several processes, and writes the LibTorch
-//! directory into the binaries' run path, so that they start without `LD_LIBRARY_PATH`. A directory
-//! given by `LD_LIBRARY_PATH` at run time still comes first.
+//! Compiles the binding of LibTorch's engine for several processes, and sets the binaries' run path.
+
+mod run_path;
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,9 @@ const GLOO: [&str; 5] =
     ["algorithm.h", "common/error.h", "context.h", "rendezvous/store.h", "transport/device.h"];
 
 fn main() {
+    run_path::main();
     println!("cargo:rerun-if-changed=build.rs");
     if let Ok(directory) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{directory}");
-        // Without new-style tags the path would win over LD_LIBRARY_PATH.
-        if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
-            println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags");
-        }
         compile(Path::new(&directory)).expect("the output directory is ours");
     }
 }

@@ -25,7 +25,7 @@ pub struct Common {
     pub device: String,
     /// Threads for tensor arithmetic [default: all cores]
     #[arg(long, value_name = "T")]
-    threads: Option<usize>,
+    pub threads: Option<usize>,
     /// Say nothing but results, what has to be known beside them, and errors
     #[arg(long)]
     pub quiet: bool,
@@ -63,6 +63,11 @@ impl Arithmetic {
 impl Common {
     /// Sets up the process as requested; the device to compute on.
     pub fn prepare(&self) -> Result<Device> {
+        self.prepare_on(&self.device)
+    }
+
+    /// As [`Common::prepare`], to compute on `device`.
+    pub fn prepare_on(&self, device: &str) -> Result<Device> {
         if self.threads != Some(1) {
             process::let_threads_sleep();
         }
@@ -73,7 +78,7 @@ impl Common {
             pool.build_global()
                 .map_err(|e| Error::numeric(format!("threads: {e}"), "try without --threads"))?;
         }
-        tweedie::device::open(&self.device)
+        tweedie::device::open(device)
     }
 
     /// The density in the directory `run`, and what has to be known beside any figure, sample or

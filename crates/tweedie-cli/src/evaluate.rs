@@ -6,21 +6,29 @@ mod print;
 use std::path::Path;
 
 use serde_json::json;
+use tch::Device;
 use tweedie::Result;
 use tweedie::density::{Density, TestRows};
 use tweedie::model::Denoiser;
+use tweedie::process_group::ProcessGroup;
 
 use crate::console::Console;
 use crate::output::check_output;
+use crate::processes::output_of;
 use crate::reading::left_out;
 pub use options::Arguments;
 pub use print::json as evaluation_json;
 
 impl Arguments {
     /// The run to compare with, and its rows.
-    fn against(&self, path: &Path, density: &Density) -> Result<(Density, TestRows)> {
+    fn against(
+        &self,
+        path: &Path,
+        density: &Density,
+        group: &ProcessGroup,
+    ) -> Result<(Density, TestRows)> {
         let other = Density::load_on(path, density.run().model.space().device)?;
-        let other = self.arithmetic.of(other)?;
+        let other = self.arithmetic.of(other)?.over(group);
         let options = self.reading.options(other.run());
         let rows = other.test_rows(self.data.as_deref(), Some(&options))?;
         Ok((other, rows))
@@ -28,8 +36,12 @@ impl Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let device = arguments.common.prepare()?;
-    let (options, quiet) = (arguments.options(), arguments.common.quiet);
+    let (device, group) = arguments.processes.prepare(&arguments.common)?;
+    group.telling(|| evaluate(arguments, device, &group))
+}
+
+fn evaluate(arguments: &Arguments, device: Device, group: &ProcessGroup) -> Result<()> {
+    let (mut options, quiet) = (arguments.options(), arguments.common.quiet);
     options.check()?;
     if let Some(out) = &options.images.save_reference {
         let images = &options.images;
@@ -39,6 +51,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let (common, arithmetic) = (&arguments.common, &arguments.arithmetic);
     let (density, remarks) = arithmetic.load(common, &arguments.run, device)?;
+    let density = density.over(group);
+    if let Some(out) = &mut options.images.save_reference {
+        *out = output_of(group, out)?;
+    }
     let mut console = Console::new(quiet);
     if !options.needs_rows(&density) {
         let found = density.evaluate_with(None, None, &options, &mut console)?;
@@ -49,8 +65,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let reading = arguments.reading.options(density.run());
     let mut rows = density.test_rows(arguments.data.as_deref(), Some(&reading))?;
     let left_out = left_out(&rows.table, quiet);
-    let mut against =
-        arguments.against.as_ref().map(|path| arguments.against(path, &density)).transpose()?;
+    let mut against = arguments
+        .against
+        .as_ref()
+        .map(|path| arguments.against(path, &density, group))
+        .transpose()?;
     if let Some((other, others)) = &mut against {
         density.share_rows(&mut rows, other, others, &mut console)?;
     }

@@ -4,14 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use tch::Device;
 use tweedie::Result;
 use tweedie::data::{OutputFile, TableFormat};
 use tweedie::density::{Fill, FillOptions, SampleOptions};
+use tweedie::process_group::ProcessGroup;
 
 use crate::choice::choice;
 use crate::common::{Arithmetic, Common};
 use crate::console::{Console, say};
 use crate::output::check_output;
+use crate::processes::{Processes, output_of};
 use crate::reading::{Reading, left_out};
 
 #[derive(Args, Debug)]
@@ -58,12 +61,19 @@ pub struct Arguments {
     #[command(flatten)]
     arithmetic: Arithmetic,
     #[command(flatten)]
+    processes: Processes,
+    #[command(flatten)]
     common: Common,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let (device, group) = arguments.processes.prepare(&arguments.common)?;
+    group.telling(|| impute(arguments, device, &group))
+}
+
+fn impute(arguments: &Arguments, device: Device, group: &ProcessGroup) -> Result<()> {
     let (common, out) = (&arguments.common, &arguments.out);
-    let (device, quiet) = (common.prepare()?, common.quiet);
+    let quiet = common.quiet;
     let options = SampleOptions {
         steps: arguments.steps,
         seed: arguments.seed,
@@ -77,9 +87,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     TableFormat::of(out)?;
     check_output("--out", out, &[&arguments.data], &arguments.run, common.json)?;
     let (density, remarks) = arguments.arithmetic.load(common, &arguments.run, device)?;
+    let density = density.over(group);
     let table = arguments.reading.table(density.run(), &arguments.data)?;
     let left_out = left_out(&table, quiet);
-    let file = OutputFile::create(out)?;
+    let file = OutputFile::create(output_of(group, out)?)?;
     let mut console = Console::new(quiet);
     let samples = density.fill_with(&table, &fill, &options, &mut console)?;
     drop(console);

@@ -42,6 +42,7 @@ mod output;
 mod pace;
 mod pictures;
 mod process;
+mod processes;
 mod progress;
 mod reading;
 mod recipe;
@@ -160,6 +161,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Ok(Err(error)) => {
             eprintln!("error: {}", flags::Flags::here().explain(&error));
+            if matches!(error, Error::Group { .. }) {
+                // connections that failed are not waited for
+                interrupt::exit_now(1)
+            }
             if error.is_request() { 2 } else { 1 }
         }
         Err(_) => 1,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::pace::{Pace, Rounded, spell};
+use crate::terminal::follows;
 
 /// Progress of one piece of work.
 pub struct Progress {
@@ -35,6 +36,7 @@ const NAME: usize = 36;
 
 impl Progress {
     pub fn new(what: &str, total: u64, quiet: bool) -> Progress {
+        let quiet = quiet || follows();
         let terminal = std::io::stderr().is_terminal();
         let bar = (terminal && !quiet).then(|| {
             // the last field takes the rest of the line and no more: a bar never wraps

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
+use tch::Device;
 use tweedie::covariance::CovarianceConfig;
 use tweedie::density::{FillOptions, SampleOptions};
 use tweedie::grid::SpacingConfig;
 use tweedie::model::GuidedCovariance;
+use tweedie::process_group::ProcessGroup;
 use tweedie::sample::{Clipped, LastStep, Sampler};
 use tweedie::{Error, Result};
 use tweedie_report::plot::Pictures;
@@ -19,6 +21,7 @@ use crate::flow::SolverArguments;
 use crate::json::clipped_json;
 use crate::latents::VaeArguments;
 use crate::output::{Format, Output, check_output};
+use crate::processes::{Processes, output_of};
 use crate::terminal::print_json;
 
 #[derive(Args, Debug)]
@@ -95,6 +98,8 @@ pub struct Arguments {
     latents: VaeArguments,
     #[command(flatten)]
     arithmetic: Arithmetic,
+    #[command(flatten)]
+    processes: Processes,
     #[command(flatten)]
     common: Common,
 }
@@ -189,13 +194,19 @@ impl Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let (device, group) = arguments.processes.prepare(&arguments.common)?;
+    group.telling(|| sample(arguments, device, &group))
+}
+
+fn sample(arguments: &Arguments, device: Device, group: &ProcessGroup) -> Result<()> {
     let (common, options) = (&arguments.common, arguments.options());
-    let (device, quiet) = (common.prepare()?, common.quiet);
+    let quiet = common.quiet;
     options.check()?;
     let (out, n, format) = (&*arguments.out, arguments.n, Format::of(&arguments.out)?);
     let inputs: Vec<&Path> = arguments.given_file.iter().map(PathBuf::as_path).collect();
     check_output("--out", out, &inputs, &arguments.run, common.json)?;
     let (density, remarks) = arguments.arithmetic.load(common, &arguments.run, device)?;
+    let (density, out) = (density.over(group), &*output_of(group, out)?);
     let vae = arguments.latents.open(device)?;
     let output = match &vae {
         None => Output::open(format, out, &density, arguments.shape.as_deref())?,

@@ -6,18 +6,21 @@ mod test;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tch::Device;
 use tweedie::Result;
 use tweedie::covariance::CovarianceConfig;
 use tweedie::data::{OutputFile, TableFormat, Unseen};
 use tweedie::density::{PartsOf, ScoreFile, ScoreOptions};
 use tweedie::grid::SpacingConfig;
 use tweedie::likelihood::Estimator;
+use tweedie::process_group::ProcessGroup;
 
 use crate::choice::{choice, covariances};
 use crate::common::{Arithmetic, Common};
 use crate::console::{Console, say};
 use crate::flow::{DequantizationArguments, DivergenceArguments, SolverArguments};
 use crate::output::check_output;
+use crate::processes::{Processes, output_of};
 use crate::reading::{Reading, left_out};
 use test::TestArguments;
 
@@ -119,6 +122,8 @@ pub struct Arguments {
     #[command(flatten)]
     arithmetic: Arithmetic,
     #[command(flatten)]
+    processes: Processes,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -145,8 +150,13 @@ impl Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let (device, group) = arguments.processes.prepare(&arguments.common)?;
+    group.telling(|| score(arguments, device, &group))
+}
+
+fn score(arguments: &Arguments, device: Device, group: &ProcessGroup) -> Result<()> {
     let (common, options) = (&arguments.common, arguments.options());
-    let (device, quiet) = (common.prepare()?, common.quiet);
+    let quiet = common.quiet;
     options.check()?;
     arguments.test.check()?;
     if let Some(out) = &arguments.out {
@@ -154,10 +164,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         check_output("--out", out, &[&arguments.data], &arguments.run, common.json)?;
     }
     let (density, remarks) = arguments.arithmetic.load(common, &arguments.run, device)?;
+    let density = density.over(group);
     let (reading, unseen) = (&arguments.reading, arguments.unseen);
     let table = reading.table_to_score(density.run(), &arguments.data, unseen)?;
     let left_out = left_out(&table, quiet);
-    let out = arguments.out.as_ref().map(OutputFile::create).transpose()?;
+    let out = arguments.out.as_ref().map(|out| output_of(group, out)).transpose()?;
+    let out = out.as_ref().map(OutputFile::create).transpose()?;
     let test = arguments.test.of(&density, &options, (reading, unseen), quiet)?;
     let mut file = out.map(|out| ScoreFile::begin(&table, test.as_ref(), out)).transpose()?;
     if file.as_ref().is_some_and(ScoreFile::loses_names) {

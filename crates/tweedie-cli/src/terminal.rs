@@ -2,6 +2,7 @@
 //! terminal, and a reader that has gone is no failure.
 
 use std::io::{ErrorKind, Write};
+use std::sync::OnceLock;
 
 use crate::interrupt::{CLOSED_PIPE, exit_now};
 
@@ -22,16 +23,38 @@ fn printable(text: &str, kept: &[char]) -> String {
     text.chars().map(spell).collect()
 }
 
+/// The rank of a process that follows another one.
+static FOLLOWER: OnceLock<usize> = OnceLock::new();
+
+/// Makes this process, of the given rank, one that speaks of its errors alone: another one, of the
+/// same work, says everything else.
+pub fn follow(rank: usize) {
+    let _ = FOLLOWER.set(rank);
+}
+
+/// Whether another process speaks.
+pub fn follows() -> bool {
+    FOLLOWER.get().is_some()
+}
+
 /// One line on standard error, with what acts on a terminal spelled out, line breaks too. Where
 /// nobody reads any more, it is lost, and the work goes on. `eprintln!` of this program comes here.
 pub fn tell(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text, &[]));
+    let text = match (FOLLOWER.get(), text.strip_prefix("error: ")) {
+        (None, _) => printable(text, &[]),
+        (Some(rank), Some(problem)) => printable(&format!("error: rank {rank}: {problem}"), &[]),
+        (Some(_), None) => return,
+    };
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Text on standard output, with what acts on a terminal spelled out but for line breaks and tabs.
 /// `println!` of this program comes here. Where nobody reads any more, as of
 /// `tweedie evaluate RUN | head -1`, the program ends.
 pub fn print_line(text: &str) {
+    if follows() {
+        return;
+    }
     let mut out = std::io::stdout().lock();
     if let Err(e) = writeln!(out, "{}", printable(text, &['\n', '\t'])).and_then(|()| out.flush()) {
         if e.kind() != ErrorKind::BrokenPipe {

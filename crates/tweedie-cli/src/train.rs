@@ -16,7 +16,8 @@ use tweedie::{Error, Result};
 
 use crate::Common;
 use crate::console::Console;
-use crate::recipe;
+use crate::processes::Processes;
+use crate::{interrupt, recipe};
 pub use options::FLAGS;
 pub use watch::Fit;
 use words::{at_iteration, figure_in_words};
@@ -60,6 +61,8 @@ pub struct Arguments {
     #[arg(long, value_name = "RUN", help_heading = "Training")]
     score_from: Option<PathBuf>,
     #[command(flatten)]
+    processes: Processes,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -102,14 +105,26 @@ impl Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    arguments.common.prepare()?;
-    watch::listen();
-    if !arguments.resume {
-        RunDir::check_free(&arguments.out)?;
+    let (_, group) = arguments.processes.prepare(&arguments.common)?;
+    match group.is_leader() {
+        true => watch::listen(),
+        // it stops with the others, at a step that all agree on
+        false => interrupt::stop_when_interrupted(),
     }
     let mut console = Console::new(arguments.common.quiet);
     console.fit.resumes = arguments.resume;
-    let density = Density::fit_source(&arguments.options()?, &mut console);
+    let options = || {
+        if !arguments.resume {
+            RunDir::check_free(&arguments.out)?;
+        }
+        arguments.options()
+    };
+    // the others have no run directory to look at
+    let options = match group.is_leader() {
+        true => group.telling(options)?,
+        false => FitOptions { device: arguments.common.device.clone(), ..FitOptions::default() },
+    };
+    let density = Density::fit_over(&group, None, &options, &mut console);
     let density = density.map_err(|error| match error {
         Error::Interrupted(what) => Error::Interrupted(format!(
             "{what}: go on with `tweedie train --out {} --resume`",
@@ -117,7 +132,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         )),
         error => error,
     })?;
-    report(&density, &arguments.common)
+    match group.is_leader() {
+        true => report(&density, &arguments.common),
+        false => Ok(()),
+    }
 }
 
 /// Prints how the training ended.

@@ -47,6 +47,7 @@ use crate::covariance::{Covariance, CovarianceConfig, NoiseStatistics};
 use crate::data::Dataset;
 pub use crate::likelihood::Claim;
 use crate::model::{InMode, Mode, Precision};
+use crate::process_group::ProcessGroup;
 use crate::run::{Measured, Run, statistics_rows};
 pub use crate::sample::SampleOptions;
 use crate::watch::{Remark, Watch};
@@ -73,6 +74,8 @@ pub struct Density {
     measured: OnceCell<NoiseStatistics>,
     /// What samples and likelihoods are computed in.
     precision: Precision,
+    /// The processes that share the work.
+    group: ProcessGroup,
 }
 
 impl Density {
@@ -95,7 +98,7 @@ impl Density {
     /// The density of a run.
     pub fn of(run: Run) -> Density {
         let (measured, precision) = (OnceCell::new(), Precision::F32);
-        Density { run, temporary: None, measured, precision }
+        Density { run, temporary: None, measured, precision, group: ProcessGroup::alone() }
     }
 
     /// The density of a run whose directory is removed when nobody needs it any more.
@@ -126,6 +129,13 @@ impl Density {
     /// [`Error::Config`] if `path` holds a run already; [`Error::Io`] if it cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         self.run.dir.copy_to(path.as_ref())
+    }
+
+    /// The density whose samples and scores are computed by the processes of a group, each of which
+    /// has it and makes the same calls: they deal batches of rows, and what is found is in all of
+    /// them. Samples and scores have the bits of one process with the same batch size.
+    pub fn over(self, group: &ProcessGroup) -> Density {
+        Density { group: group.clone(), ..self }
     }
 
     /// Whether the density has been saved, or was loaded.
@@ -249,8 +259,11 @@ impl Density {
             let rows = statistics_rows(self.run.data.scaling.dim());
             let text = format!("measuring the noise of the score on {rows} training rows");
             watch.say(Remark::Progress(text));
-            let Measured { statistics, largest_error, not_kept } =
-                self.run.measured_noise(batch)?;
+            let (statistics, largest_error, not_kept) = self.group.by_leader(|| {
+                let Measured { statistics, largest_error, not_kept } =
+                    self.run.measured_noise(batch)?;
+                Ok((statistics, largest_error, not_kept.map(|error| error.to_string())))
+            })?;
             let ([of_error, of_score], times) = statistics.clamped();
             let (what, clamped) = match covariance {
                 CovarianceConfig::AnalyticScore => ("1 − E‖ε̂‖²/d", of_score),

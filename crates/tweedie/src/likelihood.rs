@@ -44,7 +44,7 @@ mod path;
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::Result;
@@ -79,7 +79,7 @@ methods! {
 }
 
 /// How an estimate relates to `ln p(x)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Claim {
     /// At most `ln p(x)` in expectation, for the generative distribution that the model and its
@@ -103,7 +103,7 @@ impl fmt::Display for Claim {
 }
 
 /// Log-likelihoods of a batch of rows.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Estimate {
     /// What the values are.
     pub claim: Claim,
@@ -127,7 +127,7 @@ pub struct Estimate {
 }
 
 /// A row whose likelihood is doubtful.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flag {
     /// The row, from 0, among those that were scored.
     pub row: usize,

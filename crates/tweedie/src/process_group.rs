@@ -41,10 +41,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use crate::tensor::to_vec;
 use crate::{Error, Result};
 use c10d::{Collectives, Store};
 use health::Health;
@@ -96,7 +97,9 @@ impl ProcessGroup {
         let store = member.store(timeout).map_err(failed)?;
         let beats = member.client(timeout).map_err(failed)?;
         let health = Health::of(member, timeout, beats);
-        let collectives = Collectives::gloo(&store, rank, size, timeout).map_err(failed)?;
+        // the rest of the time is for finding out which process is to blame
+        let wait = timeout.mul_f64(0.8);
+        let collectives = Collectives::gloo(&store, rank, size, wait).map_err(failed)?;
         let member = member.clone();
         Ok(ProcessGroup(Some(Arc::new(Joined {
             member,
@@ -367,6 +370,51 @@ impl ProcessGroup {
     fn failure(&self, problem: &str) -> Error {
         let joined = self.0.as_ref().expect("a process alone waits for nobody");
         joined.health.blame(&joined.store, problem)
+    }
+}
+
+/// A tensor that crosses to other processes, or stays as it is in one.
+#[derive(Serialize, Deserialize)]
+#[serde(from = "Numbers", into = "Numbers")]
+pub(crate) struct Parcel(Tensor);
+
+/// What of a tensor crosses.
+#[derive(Serialize, Deserialize)]
+struct Numbers {
+    shape: Vec<i64>,
+    single: bool,
+    values: Vec<f64>,
+}
+
+impl Parcel {
+    /// A tensor in f32 or f64.
+    pub fn of(tensor: Tensor) -> Parcel {
+        Parcel(tensor)
+    }
+
+    /// The tensor, on `device`.
+    pub fn unpacked(self, device: Device) -> Tensor {
+        self.0.to_device(device)
+    }
+}
+
+impl Clone for Parcel {
+    fn clone(&self) -> Parcel {
+        Parcel(self.0.shallow_clone())
+    }
+}
+
+impl From<Parcel> for Numbers {
+    fn from(Parcel(tensor): Parcel) -> Numbers {
+        let single = tensor.kind() == Kind::Float;
+        Numbers { shape: tensor.size(), single, values: to_vec(&tensor) }
+    }
+}
+
+impl From<Numbers> for Parcel {
+    fn from(Numbers { shape, single, values }: Numbers) -> Parcel {
+        let kind = if single { Kind::Float } else { Kind::Double };
+        Parcel(Tensor::from_slice(&values).to_kind(kind).view(&shape[..]))
     }
 }
 

@@ -37,6 +37,7 @@ mod predictor_corrector;
 
 use std::ops::{AddAssign, Range};
 
+use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
 use crate::choice::methods;
@@ -84,7 +85,7 @@ pub trait Step {
 }
 
 /// What a sampler has held within limits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clipped {
     /// Numbers of `x̂_0`, over all steps with a range.
     pub clean: Count,

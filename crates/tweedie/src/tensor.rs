@@ -16,6 +16,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops::AddAssign;
 
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, with_grad};
 
 /// The elements, row after row, in f64, from any kind and device.
@@ -80,7 +81,7 @@ pub fn vector_jacobian_product(y: &Tensor, x: &Tensor, v: &Tensor, keep_graph: b
 }
 
 /// A count out of a total, e.g. of clipped values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// How many were counted.
     pub some: u64,

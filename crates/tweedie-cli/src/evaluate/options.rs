@@ -11,6 +11,7 @@ use tweedie::sample::Sampler;
 use crate::choice::{choice, covariances};
 use crate::common::{Arithmetic, Common};
 use crate::flow::DequantizationArguments;
+use crate::processes::Processes;
 use crate::reading::Reading;
 use crate::sample::{AncestralOptions, GuidanceOptions, OtherOptions};
 
@@ -83,6 +84,8 @@ pub struct Arguments {
     batch_size: Option<usize>,
     #[command(flatten)]
     pub(super) arithmetic: Arithmetic,
+    #[command(flatten)]
+    pub(super) processes: Processes,
     #[command(flatten)]
     pub(super) common: Common,
     #[command(flatten)]

@@ -19,6 +19,7 @@ use tweedie::metric::{
 };
 use tweedie::model::{Denoiser, Guidance, GuidedCovariance};
 use tweedie::noise::{Noise, Seed};
+use tweedie::process_group::ProcessGroup;
 use tweedie::query::{Batch, Condition, Query, Times};
 use tweedie::run::{Run, level_rows, scaled_rows};
 use tweedie::sample::{Clipped, Ground, LastStep, SampleOptions, Sampling};
@@ -553,6 +554,7 @@ impl<'a> Judge<'a> {
             grid: &grid,
             class: None,
             cells: None,
+            group: &ProcessGroup::alone(),
         };
         sampling.draw(&ground, (n, self.settings.batch), &mut Silent)
     }

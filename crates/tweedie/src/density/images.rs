@@ -383,9 +383,15 @@ fn draw(
         clipped: Clipped::default(),
         clipped_levels: 0,
     };
-    let built = density.covariance(sampling.covariance)?;
-    let ground =
-        Ground { model: density.model(), covariance: &*built, grid, class: None, cells: None };
+    let (built, group) = (density.covariance(sampling.covariance)?, &density.group);
+    let ground = Ground {
+        model: density.model(),
+        covariance: &*built,
+        grid,
+        class: None,
+        cells: None,
+        group,
+    };
     watch.begin(&format!("sample, {}", sampling.in_words()), samples as u64);
     let clipped = sampling.draw_each(&ground, (samples, batch), watch, |part, rows| {
         let values = eye.view.levels(&part)?;

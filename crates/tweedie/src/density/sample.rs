@@ -250,7 +250,8 @@ impl Density {
     ) -> Result<(Tensor, Clipped)> {
         watch.begin("sample", n as u64);
         let covariance = &*self.covariance(sampling.covariance)?;
-        let ground = Ground { model: self.model(), covariance, grid, class, cells };
+        let group = &self.group;
+        let ground = Ground { model: self.model(), covariance, grid, class, cells, group };
         let samples = sampling.draw(&ground, (n, batch), watch);
         watch.end();
         samples

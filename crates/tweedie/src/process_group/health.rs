@@ -54,6 +54,10 @@ fn failed(rank: usize) -> String {
     format!("failed {rank}")
 }
 
+/// Where the number of a process that is gone is kept, by whoever notices it first: those who
+/// notice end, and must not be taken for the cause.
+const GONE: &str = "gone";
+
 impl Drop for Health {
     fn drop(&mut self) {
         drop(self.stop.take());
@@ -106,8 +110,13 @@ impl Health {
         (0..self.size).filter(move |&rank| rank != own)
     }
 
-    /// What a process has told of its failure, if one has.
+    /// What a process has told of its failure, or another one of it, if any has.
     fn told(&self, store: &Store) -> Found<Option<Error>> {
+        if let Some(rank) =
+            store.get(GONE)?.and_then(|text| String::from_utf8(text).ok()?.parse().ok())
+        {
+            return Ok(Some(is_gone(rank)));
+        }
         for rank in self.others() {
             if let Some(text) = store.get(&failed(rank))? {
                 let problem = String::from_utf8_lossy(&text).into_owned();
@@ -139,7 +148,10 @@ impl Health {
         match found {
             Err(problem) => Err(self.store_is_gone(&problem)),
             Ok((Some(error), _)) => Err(error),
-            Ok((None, silent)) => silent.first().map_or(Ok(()), |&rank| Err(is_gone(rank))),
+            Ok((None, silent)) => match silent.first() {
+                None => Ok(()),
+                Some(&rank) => Err(self.gone(store, rank)),
+            },
         }
     }
 
@@ -161,7 +173,7 @@ impl Health {
             return Ok(error);
         }
         if let Some(&rank) = silent.first() {
-            return Ok(is_gone(rank));
+            return Ok(self.gone(store, rank));
         }
         let own = self.entered.load(Ordering::Relaxed);
         let behind = signs.iter().filter(|(_, sign)| sign.entered < own);
@@ -178,6 +190,13 @@ impl Health {
                 remedy: "see the messages of the others, and check the network".into(),
             },
         })
+    }
+
+    /// Notes that process `rank` is gone.
+    fn gone(&self, store: &Store, rank: usize) -> Error {
+        // whoever can no longer be told finds out by itself
+        let _ = store.set(GONE, rank.to_string().as_bytes());
+        is_gone(rank)
     }
 
     fn store_is_gone(&self, problem: &str) -> Error {

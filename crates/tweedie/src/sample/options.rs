@@ -1,6 +1,7 @@
 //! How samples are drawn: the options as plain data, and the defaults, which `sample`,
 //! `evaluate`, `report`, the sheets of a training and the experiments share.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use crate::grid::SpacingConfig;
 use crate::likelihood::SolverOptions;
 use crate::model::{Denoiser, Guidance, Guided, GuidedCovariance, InMode, Model};
 use crate::noise::Seed;
+use crate::process_group::{Parcel, ProcessGroup};
 use crate::query::{Cells, Condition};
 use crate::schedule::Schedule;
 use crate::tensor::Count;
@@ -76,6 +78,8 @@ pub struct Ground<'a> {
     pub class: Option<u32>,
     /// Of a model of rows with cells: those of each sample.
     pub cells: Option<&'a Cells>,
+    /// The processes that batches of samples are dealt over.
+    pub group: &'a ProcessGroup,
 }
 
 impl Chain<'_> {
@@ -402,24 +406,32 @@ impl Sampling {
         mut each: impl FnMut(Tensor, Range<u64>) -> Result<()>,
     ) -> Result<Clipped> {
         let mut clipped = Clipped::default();
-        let Ground { model, covariance, grid, class, cells } = *ground;
+        let Ground { model, covariance, grid, class, cells, group } = *ground;
         let guided = self.guidance.map(|guidance| Guided::new(&model, guidance));
         let sampled: &dyn Denoiser = guided.as_ref().map_or(&model, |guided| guided);
         let batch = batch.max(1);
-        for start in (0..n.max(1)).step_by(batch) {
-            let rows = start as u64..start.saturating_add(batch).min(n) as u64;
-            check_stop(watch)?;
+        let rows_of = |k: usize| (k * batch) as u64..(k + 1).saturating_mul(batch).min(n) as u64;
+        let watch = RefCell::new(watch);
+        let work = |k: usize| {
+            let rows = rows_of(k);
+            check_stop(*watch.borrow())?;
             let of_cells = cells
                 .map(|cells| Condition::cells(cells.rows(rows.start as usize..rows.end as usize)));
             let condition = of_cells.or_else(|| condition_of(model.model(), class, rows.clone()));
             let condition = condition.as_ref();
-            let chain = Chain { model: sampled, covariance, grid, rows: rows.clone(), condition };
+            let chain = Chain { model: sampled, covariance, grid, rows, condition };
             let (part, held) = self.sampler.method().draw(self, &chain)?;
+            Ok((Parcel::of(part), held))
+        };
+        group.deal(n.div_ceil(batch).max(1), work, |k, (part, held): (Parcel, Clipped)| {
             clipped += held;
-            each(part, rows.clone())?;
-            watch.progress(rows.end, n as u64);
-        }
-        clipped.guided = guided.map_or_else(Count::default, |guided| guided.held());
+            let rows = rows_of(k);
+            each(part.unpacked(model.space().device), rows.clone())?;
+            watch.borrow_mut().progress(rows.end, n as u64);
+            Ok(())
+        })?;
+        let guided = guided.map_or_else(Count::default, |guided| guided.held());
+        group.gather(guided)?.into_iter().for_each(|held| clipped.guided += held);
         Ok(clipped)
     }
 

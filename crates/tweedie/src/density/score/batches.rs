@@ -1,5 +1,6 @@
 //! Rows scored batch by batch, with all repetitions of each.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -69,12 +70,13 @@ fn score_batches(
     let estimator = settings.build(&model)?;
     let total = (n * repeats) as u64;
     watch.begin("score", total);
+    let watch = RefCell::new(watch);
     let named = |e: Error| e.named(|row| table.place(rows[row as usize]).to_string());
-    let mut of_batch = |numbers: Range<usize>| {
+    let of_batch = |numbers: Range<usize>| {
         let own = &rows[numbers.clone()];
         let mut all = Draws::default();
         for draw in 0..repeats {
-            check_stop(watch)?;
+            check_stop(*watch.borrow())?;
             let seed = seed.derive(&format!("draw {draw}"));
             let noise = seed.derive("dequantise");
             if let Some(asked) = asked {
@@ -83,13 +85,13 @@ fn score_batches(
                     asked.question(run, table, own, noise);
                 let mut estimate =
                     estimator.of_targets(&batch, seed, numbers.start as u64).map_err(named)?;
-                watch.stage(&estimate.estimator);
+                watch.borrow_mut().stage(&estimate.estimator);
                 estimate.shift(&log_jacobian);
                 let values = estimate.values.iter_mut().zip(of_categories);
                 values.for_each(|(value, of_categories)| *value += of_categories);
                 all.add(estimate);
                 let done = numbers.start * repeats + own.len() * (draw + 1);
-                watch.progress(done as u64, total);
+                watch.borrow_mut().progress(done as u64, total);
                 continue;
             }
             let (x, offsets) = match method.scores_levels() {
@@ -105,11 +107,11 @@ fn score_batches(
             let batch = Batch::of(&run.model.space().place(&x)).given(condition);
             let mut estimate =
                 estimator.of_targets(&batch, seed, numbers.start as u64).map_err(named)?;
-            watch.stage(&estimate.estimator);
+            watch.borrow_mut().stage(&estimate.estimator);
             estimate.shift(&offsets);
             all.add(estimate);
             let done = numbers.start * repeats + own.len() * (draw + 1);
-            watch.progress(done as u64, total);
+            watch.borrow_mut().progress(done as u64, total);
         }
         let mut estimate = all.mean();
         let far = asked.is_none();
@@ -120,17 +122,27 @@ fn score_batches(
         {
             flag.reason = too_far(run, table, own[flag.row]).unwrap_or(flag.reason.clone());
         }
-        if tell {
-            watch.scored(numbers, &estimate)?;
-        }
         Ok::<_, Error>(estimate)
     };
-    let mut whole = of_batch(0..n.min(batch))?;
-    for start in (0..n).step_by(batch).skip(1) {
-        whole.extend(of_batch(start..n.min(start.saturating_add(batch)))?);
-    }
-    watch.end();
-    Ok(whole)
+    // at least one, be it empty
+    let count = n.div_ceil(batch).max(1);
+    let numbers = |k: usize| k * batch..n.min((k + 1).saturating_mul(batch));
+    let mut whole: Option<Estimate> = None;
+    let work = |k| of_batch(numbers(k));
+    density.group.deal(count, work, |k, estimate| {
+        let numbers = numbers(k);
+        if tell {
+            watch.borrow_mut().scored(numbers.clone(), &estimate)?;
+        }
+        watch.borrow_mut().progress((numbers.end * repeats) as u64, total);
+        match &mut whole {
+            None => whole = Some(estimate),
+            Some(whole) => whole.extend(estimate),
+        }
+        Ok(())
+    })?;
+    watch.borrow_mut().end();
+    Ok(whole.expect("at least one batch"))
 }
 
 /// The estimates of a batch, draw by draw.
