@@ -38,12 +38,12 @@ mod member;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 use crate::tensor::to_vec;
 use crate::{Error, Result};
@@ -61,10 +61,25 @@ struct Joined {
     member: Member,
     timeout: Duration,
     store: Store,
+    /// Of tensors on the CPU.
     collectives: Mutex<Collectives>,
+    /// Of tensors on CUDA devices, from their first use on.
+    on_devices: Mutex<Option<Collectives>>,
     health: Health,
     /// Works of the leader so far, which others wait for.
     works: AtomicU64,
+}
+
+impl Joined {
+    /// The collectives of tensors on CUDA devices, opened at their first use.
+    fn on_devices(&self) -> c10d::Result<MutexGuard<'_, Option<Collectives>>> {
+        let mut opened = self.on_devices.lock().expect("whoever held it is done");
+        if opened.is_none() {
+            let Member { rank, size, .. } = self.member;
+            *opened = Some(Collectives::nccl(&self.store, rank, size, self.timeout)?);
+        }
+        Ok(opened)
+    }
 }
 
 /// How often a process that waits for the leader's work looks for it.
@@ -106,6 +121,7 @@ impl ProcessGroup {
             timeout,
             store,
             collectives: Mutex::new(collectives),
+            on_devices: Mutex::new(None),
             health,
             works: AtomicU64::new(0),
         }))))
@@ -159,13 +175,12 @@ impl ProcessGroup {
         start(rank)..start(rank + 1)
     }
 
-    /// Sums a tensor over all processes, in place. On the CPU it crosses as it is, from a CUDA
-    /// device by way of the CPU's memory.
+    /// Sums a tensor over all processes, in place: on the CPU by Gloo, on CUDA devices by NCCL.
     ///
     /// # Errors
     /// [`Error::Group`] if a process is gone or does not answer.
     pub fn sum(&self, tensor: &mut Tensor) -> Result<()> {
-        self.collective(|collectives| on_cpu(tensor, |tensor| collectives.sum(tensor)))
+        self.collective(tensor.device(), |collectives| collectives.sum(tensor))
     }
 
     /// Overwrites a tensor by the leader's.
@@ -173,7 +188,7 @@ impl ProcessGroup {
     /// # Errors
     /// As [`ProcessGroup::sum`].
     pub fn broadcast(&self, tensor: &mut Tensor) -> Result<()> {
-        self.collective(|collectives| on_cpu(tensor, |tensor| collectives.broadcast(tensor, 0)))
+        self.collective(tensor.device(), |collectives| collectives.broadcast(tensor, 0))
     }
 
     /// Whether `flag` is set in any process.
@@ -254,7 +269,7 @@ impl ProcessGroup {
     fn gather_equal(&self, own: &Tensor) -> Result<Tensor> {
         let mut own = own.shallow_clone();
         let mut all = own.repeat([self.size() as i64]);
-        self.collective(|collectives| collectives.gather(&mut all, &mut own))?;
+        self.collective(own.device(), |collectives| collectives.gather(&mut all, &mut own))?;
         Ok(all)
     }
 
@@ -359,11 +374,21 @@ impl ProcessGroup {
         done
     }
 
-    fn collective(&self, work: impl FnOnce(&Collectives) -> c10d::Result<()>) -> Result<()> {
+    /// Does `work` by the collectives of tensors on `device`.
+    fn collective(
+        &self,
+        device: Device,
+        work: impl FnOnce(&Collectives) -> c10d::Result<()>,
+    ) -> Result<()> {
         let Some(joined) = &self.0 else { return Ok(()) };
-        let collectives = joined.collectives.lock().expect("whoever held it is done");
         joined.health.enter();
-        work(&collectives).map_err(|problem| self.failure(&problem))
+        let done = match device {
+            Device::Cpu => work(&joined.collectives.lock().expect("whoever held it is done")),
+            _ => joined
+                .on_devices()
+                .and_then(|of_devices| work(of_devices.as_ref().expect("they were opened"))),
+        };
+        done.map_err(|problem| self.failure(&problem))
     }
 
     /// Why a collective failed: which process is to blame.
@@ -416,20 +441,6 @@ impl From<Numbers> for Parcel {
         let kind = if single { Kind::Float } else { Kind::Double };
         Parcel(Tensor::from_slice(&values).to_kind(kind).view(&shape[..]))
     }
-}
-
-/// Does `work` on a tensor on the CPU: itself, or a copy that is copied back.
-fn on_cpu(
-    tensor: &mut Tensor,
-    work: impl FnOnce(&mut Tensor) -> c10d::Result<()>,
-) -> c10d::Result<()> {
-    if tensor.device() == Device::Cpu {
-        return work(tensor);
-    }
-    let mut copy = tensor.to_device(Device::Cpu);
-    work(&mut copy)?;
-    no_grad(|| tensor.copy_(&copy));
-    Ok(())
 }
 
 /// A value as bytes.

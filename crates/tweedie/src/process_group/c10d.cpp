@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include <dlfcn.h>
+
 #include <ATen/ATen.h>
 
 // LibTorch has Gloo inside and comes without its headers, of which that of the process group takes
@@ -67,6 +69,44 @@ bool attempt(char* error, F&& work) {
 }
 
 using Milliseconds = std::chrono::milliseconds;
+
+// NCCL's process group and its options as libtorch_cuda constructs them. Their headers want those of
+// CUDA, and LibTorch for the CPU has neither, so that the constructors are looked up by their names
+// once the library is open. In LibTorch 2.11 the objects take 1112 and 248 bytes; they have more.
+constexpr char NCCL_OPTIONS[] = "_ZN4c10d16ProcessGroupNCCL7OptionsC1Eb";
+constexpr char NCCL_GROUP[] =
+    "_ZN4c10d16ProcessGroupNCCLC1EN3c1013intrusive_ptrINS_5StoreENS1_6detail34intrusive_target_"
+    "default_null_typeIS3_EEEEiiNS2_INS0_7OptionsENS5_IS8_EEEE";
+constexpr std::size_t ROOM = 16384;
+
+using StorePointer = c10::intrusive_ptr<c10d::Store>;
+// what the options derive from; a pointer to them is handed over by reference, whatever its type
+using OptionsPointer = c10::intrusive_ptr<c10d::Backend::Options>;
+
+void* symbol(const char* name) {
+  void* found = dlsym(RTLD_DEFAULT, name);
+  if (!found) {
+    if (void* library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD)) {
+      found = dlsym(library, name);
+    }
+  }
+  TORCH_CHECK(found, "the CUDA library of LibTorch has no NCCL");
+  return found;
+}
+
+// An object in memory that is freed if `construct` fails.
+template <typename T, typename F>
+c10::intrusive_ptr<T> constructed(F&& construct) {
+  void* memory = ::operator new(ROOM);
+  std::memset(memory, 0, ROOM);
+  try {
+    construct(memory);
+  } catch (...) {
+    ::operator delete(memory);
+    throw;
+  }
+  return c10::intrusive_ptr<T>::unsafe_steal_from_new(static_cast<T*>(memory));
+}
 
 } // namespace
 
@@ -145,6 +185,29 @@ bool tweedie_group_gloo(
     auto options = c10d::ProcessGroupGloo::Options::create_default(Milliseconds(timeout));
     auto backend =
         c10::make_intrusive<c10d::ProcessGroupGloo>(store->store, rank, size, std::move(options));
+    *out = new TweedieGroup{std::move(backend)};
+  });
+}
+
+// The processes of `store` as a group that computes on CUDA devices.
+bool tweedie_group_nccl(
+    TweedieStore* store,
+    int rank,
+    int size,
+    std::int64_t timeout,
+    TweedieGroup** out,
+    char* error) {
+  return attempt(error, [&] {
+    using NewOptions = void (*)(void*, bool);
+    using NewGroup = void (*)(void*, StorePointer, int, int, OptionsPointer);
+    auto new_options = reinterpret_cast<NewOptions>(symbol(NCCL_OPTIONS));
+    auto new_group = reinterpret_cast<NewGroup>(symbol(NCCL_GROUP));
+    auto options =
+        constructed<c10d::Backend::Options>([&](void* memory) { new_options(memory, false); });
+    options->timeout = Milliseconds(timeout);
+    StorePointer own = c10::make_intrusive<c10d::PrefixStore>("nccl", store->store);
+    auto backend = constructed<c10d::Backend>(
+        [&](void* memory) { new_group(memory, own, rank, size, options); });
     *out = new TweedieGroup{std::move(backend)};
   });
 }

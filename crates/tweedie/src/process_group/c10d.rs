@@ -58,6 +58,14 @@ unsafe extern "C" {
         out: *mut *mut RawGroup,
         error: *mut c_char,
     ) -> bool;
+    fn tweedie_group_nccl(
+        store: *mut RawStore,
+        rank: c_int,
+        size: c_int,
+        timeout: i64,
+        out: *mut *mut RawGroup,
+        error: *mut c_char,
+    ) -> bool;
     fn tweedie_group_free(group: *mut RawGroup);
     fn tweedie_group_sum(group: *mut RawGroup, tensor: *mut c_void, error: *mut c_char) -> bool;
     fn tweedie_group_broadcast(
@@ -165,6 +173,10 @@ impl Store {
     }
 }
 
+/// A function that makes the collectives of a store.
+type Open =
+    unsafe extern "C" fn(*mut RawStore, c_int, c_int, i64, *mut *mut RawGroup, *mut c_char) -> bool;
+
 /// Collectives: every process calls the same ones in the same order.
 pub(super) struct Collectives(*mut RawGroup);
 
@@ -173,7 +185,7 @@ unsafe impl Send for Collectives {}
 
 impl Drop for Collectives {
     fn drop(&mut self) {
-        // SAFETY: it was made by `tweedie_group_gloo`, and is freed once
+        // SAFETY: it was made by `open`, and is freed once
         unsafe { tweedie_group_free(self.0) }
     }
 }
@@ -181,10 +193,24 @@ impl Drop for Collectives {
 impl Collectives {
     /// Gloo's, of tensors on the CPU.
     pub fn gloo(store: &Store, rank: usize, size: usize, timeout: Duration) -> Result<Collectives> {
+        Collectives::open(tweedie_group_gloo, store, (rank, size), timeout)
+    }
+
+    /// NCCL's, of tensors on CUDA devices, once LibTorch's CUDA library is open.
+    pub fn nccl(store: &Store, rank: usize, size: usize, timeout: Duration) -> Result<Collectives> {
+        Collectives::open(tweedie_group_nccl, store, (rank, size), timeout)
+    }
+
+    fn open(
+        backend: Open,
+        store: &Store,
+        (rank, size): (usize, usize),
+        timeout: Duration,
+    ) -> Result<Collectives> {
         let (mut out, timeout) = (null_mut(), milliseconds(timeout));
         // SAFETY: c10d keeps the store as long as it needs it
         attempt(|error| unsafe {
-            tweedie_group_gloo(store.0, rank as c_int, size as c_int, timeout, &mut out, error)
+            backend(store.0, rank as c_int, size as c_int, timeout, &mut out, error)
         })?;
         Ok(Collectives(out))
     }

@@ -52,6 +52,20 @@ fn collectives_are_of_all_ranks() {
     }
 }
 
+/// Where LibTorch has no CUDA, or no device, that is what is said.
+#[test]
+fn nccl_is_looked_up_when_it_is_needed() {
+    let errors = together(2, MINUTE, |group| {
+        let joined = group.0.as_ref().unwrap();
+        joined.on_devices().err()
+    });
+    // on a machine with a device per rank it opens
+    for error in errors.into_iter().flatten() {
+        let no_library = error == "the CUDA library of LibTorch has no NCCL";
+        assert!(no_library || error.contains("no GPUs found"), "{error}");
+    }
+}
+
 #[test]
 fn work_is_dealt_and_taken_in_order() {
     let found = together(3, MINUTE, |group| {
