@@ -227,3 +227,32 @@ def test_check_estimator(estimator, check):
     if name_of(check) in EXPECTED:
         pytest.skip(EXPECTED[name_of(check)])
     check(estimator)
+
+
+def test_a_saved_model_judges_as_before(of_numbers, tmp_path):
+    rows = numbers(50, seed=4)
+    of_numbers.save(tmp_path / "run")
+    loaded = TweedieDensity.load(tmp_path / "run")
+    np.testing.assert_array_equal(loaded.predict(rows), of_numbers.predict(rows))
+    np.testing.assert_array_equal(loaded.p_values(rows), of_numbers.p_values(rows))
+    # a copy of the copy has them too, and a damaged file is told
+    loaded.save(tmp_path / "again")
+    again = Run.load(tmp_path / "again")
+    np.testing.assert_array_equal(again.held_out(), of_numbers.run_.held_out())
+    (tmp_path / "again" / "calibration.json").write_text("{")
+    with pytest.raises(ValueError, match=r"calibration\.json: damaged .*; delete it"):
+        Run.load(tmp_path / "again")
+
+
+def test_arrays_have_the_columns_of_the_training(table):
+    rows = np.column_stack([table[:, :2], np.ones(len(table)), [f"key {k}" for k in range(len(table))]])
+    rows = rows.astype(object)
+    rows[:, :2] = table[:, :2]
+    holes = rows[:6].copy()
+    holes[:3, 0] = None
+    model = TweedieDensity(**FEW).fit(rows)
+    filled = model.impute(holes)
+    assert filled.shape == holes.shape
+    assert not any(value is None for value in filled[:, 0])
+    np.testing.assert_array_equal(filled[:, 1:], holes[:, 1:])
+    assert np.isfinite(model.run_.score_samples(rows[:5])).all()

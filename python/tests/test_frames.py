@@ -136,3 +136,15 @@ def test_models_of_frames_give_frames():
 def test_what_is_no_table_is_refused(bad, error, words):
     with pytest.raises(error, match=words):
         TweedieDensity(**FEW).fit(bad)
+
+
+def test_a_frame_says_itself_what_is_missing():
+    """The country code of Namibia is one."""
+    codes = ["NA", "CH", None, "?"] * 20
+    frame = pd.DataFrame({"country": codes, "x": np.arange(80) ** 1.5})
+    model = TweedieDensity(**FEW).fit(frame)
+    assert "3 values: " in model.run_.columns[0] and "NA" in model.run_.columns[0]
+    filled = model.impute(frame)
+    there = frame["country"].notna()
+    assert (filled["country"][there] == frame["country"][there]).all()
+    assert filled["country"].notna().all()

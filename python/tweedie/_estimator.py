@@ -170,10 +170,13 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
                 density.fit(rows, request, self.objective, out, callback(self.progress))
         except KeyboardInterrupt:
             if density.is_fitted():
-                self.run_ = Run(density, device=self.device, kind=kind)
+                self._keep(density, kind)
             raise
-        self.run_ = Run(density, device=self.device, kind=kind)
+        self._keep(density, kind)
         return self
+
+    def _keep(self, density: Any, kind: Any) -> None:
+        self.run_ = Run(density, device=self.device, kind=kind, array_names=self._training_names())
 
     def _fitted(self) -> Run:
         check_is_fitted(self, "run_")
@@ -263,7 +266,7 @@ class TweedieDensity(DensityMixin, OutlierMixin, BaseEstimator):
         return self._fitted().report(out, rows, **options)
 
     def save(self, path: PathLike) -> None:
-        """Writes the run to a new directory, for the program and for :meth:`load`."""
+        """Writes the run to a new directory, for the program and for :meth:`load`: :meth:`Run.save`."""
         self._fitted().save(path)
 
     @classmethod

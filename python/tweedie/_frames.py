@@ -75,7 +75,7 @@ def to_rows(frame: Any, names: Sequence[str] | None = None) -> tuple[Any, Kind]:
             f"X has {found} features, but TweedieDensity is expecting {expected} features as input"
         )
     columns = [_array_column(name, array[:, k]) for k, name in enumerate(names)]
-    return Rows.from_columns(columns), ArrayKind(array.dtype)
+    return Rows.from_columns(columns), ArrayKind(array.dtype, names)
 
 
 def _check_names(names: list[str]) -> None:
@@ -247,17 +247,19 @@ class Kind:
         """The rows as such a frame; columns that it does not know are as they are."""
         raise NotImplementedError
 
-    def completed(self, given: Any, filled: Any) -> Any:
-        """``filled``, in which each row of ``given`` comes as often as it was drawn: cells that were
-        there are as they were, and columns stand in their order, those that were added last."""
+    def completed(self, given: Any, filled: Any, names: Sequence[str]) -> Any:
+        """``filled``, with columns ``names``, in which each row of ``given`` comes as often as it was
+        drawn: cells that were there are as they were, and columns stand in their order, those that
+        were added last."""
         return filled
 
 
 class ArrayKind(Kind):
     """NumPy's arrays."""
 
-    def __init__(self, dtype: Any = np.float64) -> None:
+    def __init__(self, dtype: Any = np.float64, names: Sequence[str] = ()) -> None:
         self.dtype = np.dtype(dtype)
+        self.names = list(names)
 
     def frame(self, rows: Any) -> np.ndarray:
         columns = []
@@ -278,12 +280,18 @@ class ArrayKind(Kind):
             return stacked.astype(bool)
         return stacked.astype(self.dtype) if self.dtype.kind == "f" else stacked
 
-    def completed(self, given: Any, filled: Any) -> Any:
+    def completed(self, given: Any, filled: Any, names: Sequence[str]) -> Any:
         array = np.asarray(given)
-        if array.dtype.kind != "f" or array.shape[1] != filled.shape[1]:
-            return filled
         rows = np.repeat(array, len(filled) // len(array), axis=0)
-        return np.where(np.isnan(rows), filled, rows)
+        columns = []
+        for k, name in enumerate(self.names):
+            own = rows[:, k]
+            if name in names:
+                holes = np.array([is_missing(value) for value in own])
+                own = np.where(holes, filled[:, list(names).index(name)], own)
+            columns.append(own)
+        columns += [filled[:, k] for k, name in enumerate(names) if name not in self.names]
+        return np.column_stack(columns)
 
 
 class PandasKind(Kind):
@@ -307,7 +315,7 @@ class PandasKind(Kind):
             columns[self.labels.get(name, name)] = self._series(pd, name, *rows.column(k))
         return pd.DataFrame(columns)
 
-    def completed(self, given: Any, filled: Any) -> Any:
+    def completed(self, given: Any, filled: Any, names: Sequence[str]) -> Any:
         import pandas as pd
 
         rows = given.iloc[np.repeat(np.arange(len(given)), len(filled) // len(given))]
@@ -417,7 +425,7 @@ class ArrowKind(Kind):
             table = table.set_column(k, name, column)
         return table
 
-    def completed(self, given: Any, filled: Any) -> Any:
+    def completed(self, given: Any, filled: Any, names: Sequence[str]) -> Any:
         times = len(filled) // max(len(given), 1) if hasattr(given, "__len__") else 0
         if self.module == "polars" and times:
             import polars as pl

@@ -41,6 +41,10 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} is no value of an option")
 
 
+# Log-likelihoods of held-out rows, in the directory of a run that was saved.
+_CALIBRATION = "calibration.json"
+
+
 def _cell(value: Any) -> str:
     """A given value as a file has it."""
     if isinstance(value, (bool, np.bool_)):
@@ -64,8 +68,17 @@ class Run:
     run of images arrays of bytes ``[n, H, W]``, or ``[n, H, W, 3]`` in colour.
     """
 
-    def __init__(self, density: Any, *, device: str = "cpu", kind: Any = None) -> None:
+    def __init__(
+        self,
+        density: Any,
+        *,
+        device: str = "cpu",
+        kind: Any = None,
+        array_names: Sequence[str] | None = None,
+    ) -> None:
         self._density = density
+        # of the columns of an array: also of those that the training left out
+        self._array_names = None if array_names is None else list(array_names)
         self._kind = _frames.default_kind() if kind is None else kind
         self._device = device
         self._process = os.getpid()
@@ -103,7 +116,16 @@ class Run:
         Raises:
             ValueError: if there is no run, or its files are damaged or of a newer version.
         """
-        return cls(engine.Density.load(os.fspath(path), device), device=device)
+        run = cls(engine.Density.load(os.fspath(path), device), device=device)
+        kept = Path(path) / _CALIBRATION
+        if kept.is_file():
+            try:
+                found = json.loads(kept.read_text())
+                run._scores = np.asarray(found["scores"], dtype=np.float64)
+                run._scored_by = dict(found["scored_by"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{kept}: damaged ({error}); delete it and calibrate anew") from error
+        return run
 
     def __repr__(self) -> str:
         what = f"images {self.image}" if self.image else f"{len(self.names)} columns"
@@ -121,7 +143,7 @@ class Run:
     def _to_rows(self, X: Any) -> Any:
         if self.image:
             return _image_rows(X, self.image)
-        return _frames.to_rows(X, self.names)[0]
+        return _frames.to_rows(X, self._array_names or self.names)[0]
 
     def _frame(self, rows: Any) -> Any:
         if self.image:
@@ -307,9 +329,9 @@ class Run:
 
     def _fill(self, X: Any, fill: Mapping[str, Any], request: str, progress: Progress) -> Any:
         self._check_mixed()
-        rows, kind = _frames.to_rows(X, self.names)
+        rows, kind = _frames.to_rows(X, self._array_names or self.names)
         found = self._here().fill(rows, _json(fill), request, callback(progress))
-        return kind.completed(X, kind.frame(found))
+        return kind.completed(X, kind.frame(found), found.names)
 
     def _check_mixed(self) -> None:
         if self.image or not self.columns:
@@ -361,7 +383,7 @@ class Run:
         page = Path("report.html" if out is None else out)
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "run"
-            self.save(copy)
+            self._here().save(os.fspath(copy))
             command = [sys.executable, "-m", "tweedie", "report", str(copy), "--quiet", *arguments]
             if X is not None:
                 data = Path(folder) / "rows.arrow"
@@ -378,32 +400,42 @@ class Run:
     # --- keeping ---
 
     def save(self, path: PathLike) -> None:
-        """Writes the run to a new directory, which must not hold one.
+        """Writes the run to a new directory, which must not hold one, and beside it the log-likelihoods
+        of held-out rows (:meth:`held_out`) where they are known or the rows are, as :meth:`load` finds
+        them.
 
         Raises:
             ValueError: if it is taken.
         """
         self._here().save(os.fspath(path))
+        scores = self._known_scores()
+        if scores is not None:
+            kept = {"scores": scores.tolist(), "scored_by": self._scored_by}
+            (Path(path) / _CALIBRATION).write_text(json.dumps(kept))
+
+    def _known_scores(self) -> np.ndarray | None:
+        """What :meth:`held_out` has, unless the rows are gone."""
+        try:
+            return self._scores if self.image else self.held_out()
+        except (ValueError, RuntimeError):
+            return None
 
     def __getstate__(self) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "run"
-            self.save(path)
+            self._here().save(os.fspath(path))
             packed = io.BytesIO()
             with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
                 for file in sorted(path.rglob("*")):
                     if file.is_file():
                         archive.write(file, file.relative_to(path).as_posix())
-        # the rows do not go with it, and so their scores do
-        try:
-            scores = self.held_out() if not self.image else self._scores
-        except (ValueError, RuntimeError):
-            scores = None
         return {
             "run": packed.getvalue(),
             "device": self._device,
             "kind": self._kind,
-            "scores": scores,
+            "array_names": self._array_names,
+            # the rows do not go with it, and so their scores do
+            "scores": self._known_scores(),
             "scored_by": self._scored_by,
         }
 
@@ -413,7 +445,9 @@ class Run:
         with zipfile.ZipFile(io.BytesIO(state["run"])) as archive:
             archive.extractall(path)
         density = engine.Density.load(os.fspath(path), state["device"])
-        self.__init__(density, device=state["device"], kind=state["kind"])  # type: ignore[misc]
+        self.__init__(  # type: ignore[misc]
+            density, device=state["device"], kind=state["kind"], array_names=state["array_names"]
+        )
         self._scores, self._scored_by = state["scores"], state["scored_by"]
         # it goes with the run, and not with that of a forked process
         weakref.finalize(self, _remove, folder, os.getpid())

@@ -20,19 +20,19 @@ use crate::terminal::{self, tell};
 
 /// How work is shared.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Several processes")]
 pub struct Processes {
     /// Start so many processes of the program on this machine, which share the work: a training
     /// deals the rows of every batch over them, samples and scores are dealt by batches. With
     /// --device cuda each has a GPU of its own. Leave it out under torchrun --no-python tweedie …,
     /// which starts them itself, on one machine or several [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = HEADING)]
     processes: Option<usize>,
     /// Seconds after which a process that does not answer the others is given up, and all end
-    #[arg(long, value_name = "SECONDS", default_value_t = 600.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600.0, help_heading = HEADING)]
     timeout: f64,
 }
 
+const HEADING: &str = "Several processes";
 /// Processes of one machine, at most.
 const MOST: usize = 1024;
 /// Set in processes that this program has started: their standard input ends with it.

@@ -1,7 +1,10 @@
 //! The library's errors as Python's exceptions.
 
-use pyo3::PyErr;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::{PyErr, PyResult, Python};
 use tweedie::Error;
 
 /// What is at fault decides: the request a `ValueError`, the system an `OSError`, the work a
@@ -24,4 +27,23 @@ pub fn options<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, PyErr> {
         let text = text.split(" at line ").next().unwrap_or_default();
         PyValueError::new_err(format!("options: {text}"))
     })
+}
+
+/// What `work` returns, done while other threads of Python run. A panic is a `RuntimeError`.
+pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> PyResult<T> + Send) -> PyResult<T> {
+    let done = py.detach(|| catch_unwind(AssertUnwindSafe(work)));
+    done.unwrap_or_else(|panic| Err(internal(&*panic)))
+}
+
+/// The exception for a panic.
+pub fn internal(panic: &(dyn Any + Send)) -> PyErr {
+    let text = panic_text(panic);
+    let remedy = "please report it with the call that led here";
+    PyRuntimeError::new_err(format!("internal: {text}; {remedy}"))
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    text.unwrap_or_else(|| "a panic".into()).replace('\n', " ")
 }

@@ -23,7 +23,7 @@ use tweedie::sym_matrix::SymMatrix;
 use tweedie::tch::{Kind, Tensor};
 use tweedie::{Error, Result};
 
-use crate::errors::{exception, options};
+use crate::errors::{detached, exception, options};
 
 /// Rows at a time where nobody says.
 const BATCH: usize = 256;
@@ -190,7 +190,7 @@ pub fn likelihood<'py>(
     let (schedule, request): (ScheduleConfig, ScoreOptions) =
         (options(schedule)?, options(request)?);
     let rows = shared(x)?;
-    let found = py.detach(move || -> std::result::Result<Estimate, PyErr> {
+    let found = detached(py, move || {
         let schedule = schedule.build().map_err(exception)?;
         let kind = if rows.kind() == Kind::Double { Kind::Double } else { Kind::Float };
         let space = Space { dim: rows.size()[1], schedule, kind, device: rows.device() };

@@ -17,7 +17,7 @@ use tweedie::schedule::{Schedule, ScheduleConfig};
 use tweedie::tch::Tensor;
 use tweedie::tensor::to_vec;
 
-use crate::errors::{exception, options};
+use crate::errors::{detached, exception, options};
 use crate::likelihood::{answer, estimate};
 
 /// A mixture as the exact model of itself.
@@ -101,10 +101,10 @@ impl Oracle {
         t: Option<f64>,
     ) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let x = self.rows(&x)?;
-        let found = py.detach(move || {
+        let found = detached(py, move || {
             let model = self.model()?;
             let schedule = model.space().schedule();
-            PyResult::Ok(to_vec(&match t {
+            Ok(to_vec(&match t {
                 None => model.mixture.log_density(&x),
                 Some(t) => model.mixture.log_density_at(&x, schedule, &Times::All(t)),
             }))
@@ -119,8 +119,7 @@ impl Oracle {
         n: usize,
         seed: u64,
     ) -> PyResult<Bound<'py, PyArray1<f64>>> {
-        let drawn =
-            py.detach(|| Ok::<_, PyErr>(to_vec(&self.model()?.mixture.sample(n, Seed(seed)))))?;
+        let drawn = detached(py, || Ok(to_vec(&self.model()?.mixture.sample(n, Seed(seed)))))?;
         Ok(drawn.into_pyarray(py))
     }
 
@@ -132,10 +131,10 @@ impl Oracle {
         t: f64,
     ) -> PyResult<(Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>)> {
         let x = self.rows(&x)?;
-        let (noise, covariance) = py.detach(move || {
+        let (noise, covariance) = detached(py, move || {
             let times = Times::All(t);
             let moments = self.model()?.moments(&Query::new(&x, &times));
-            PyResult::Ok((to_vec(&moments.noise), to_vec(&moments.cov.to_dense())))
+            Ok((to_vec(&moments.noise), to_vec(&moments.cov.to_dense())))
         })?;
         Ok((noise.into_pyarray(py), covariance.into_pyarray(py)))
     }
@@ -149,7 +148,7 @@ impl Oracle {
     ) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let request: SampleOptions = options(request)?;
         request.check().map_err(exception)?;
-        let rows = py.detach(|| self.chain(n, &request))?;
+        let rows = detached(py, || self.chain(n, &request))?;
         Ok(rows.into_pyarray(py))
     }
 
@@ -162,7 +161,7 @@ impl Oracle {
     ) -> PyResult<Bound<'py, PyDict>> {
         let request: ScoreOptions = options(request)?;
         let x = self.rows(&x)?;
-        let found = py.detach(move || {
+        let found = detached(py, move || {
             let model = self.model()?;
             estimate(&model, true, &x, &request, &interrupted).map_err(exception)
         })?;

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tweedie::density::Density;
 
-use crate::errors::exception;
+use crate::errors::{exception, internal};
 use crate::report::{Reporter, Said};
 
 /// Between two looks for Ctrl-C.
@@ -98,10 +98,7 @@ impl Worker {
         match (raised, done) {
             (Some(error), _) => Err(error),
             (None, Ok(result)) => result.map_err(exception),
-            (None, Err(panic)) => Err(PyRuntimeError::new_err(format!(
-                "internal: {}; please report it with the call that led here",
-                panic_text(&*panic)
-            ))),
+            (None, Err(panic)) => Err(internal(&*panic)),
         }
     }
 }
@@ -112,12 +109,6 @@ fn next<T>(incoming: &Mutex<Receiver<Event<T>>>) -> Result<Event<T>, RecvTimeout
 
 fn ended() -> PyErr {
     PyRuntimeError::new_err("internal: the thread of the model has ended; load the model again")
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-    text.unwrap_or_else(|| "a panic".into()).replace('\n', " ")
 }
 
 /// Calls `callback` with what is said.

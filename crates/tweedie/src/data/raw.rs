@@ -159,7 +159,7 @@ fn digest(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// Whether a text stands for a missing cell.
+/// Whether a cell of a text file stands for a missing one.
 pub(super) fn is_missing(text: &str) -> bool {
     let marks = ["", "-", "na", "n/a", "#n/a", "nan", "null", "none", "?"];
     text.len() <= 4 && marks.iter().any(|mark| text.eq_ignore_ascii_case(mark))
@@ -210,7 +210,8 @@ impl RawColumn {
         column
     }
 
-    /// A column of texts, none where a cell is missing. Texts that look like numbers are texts.
+    /// A column of texts, none where a cell is missing. Texts that look like numbers are texts, and
+    /// so is what stands for a missing cell in a text file, such as `NA`; an empty one is missing.
     pub fn texts<'a>(
         name: impl Into<String>,
         texts: impl IntoIterator<Item = Option<&'a str>>,
@@ -295,9 +296,9 @@ impl RawColumn {
         self.rows += 1;
     }
 
-    /// Adds a text of a typed column.
+    /// Adds a text of a typed column, which says itself what is missing.
     pub(super) fn push_option(&mut self, text: Option<&str>) {
-        match text.map(str::trim).filter(|text| !is_missing(text)) {
+        match text.map(str::trim).filter(|text| !text.is_empty()) {
             Some(text) => self.push_text(text),
             None => self.push_missing(),
         }
@@ -596,6 +597,14 @@ mod tests {
         assert_eq!(RawColumn::cells("x", ["1.50", "2", "x"]).decimals(), Some((0, 2)));
         let missing = |i: &usize| column.text(*i, None).is_none();
         assert_eq!((0..12).filter(missing).collect::<Vec<_>>(), [0, 3, 4, 6, 10]);
+    }
+
+    /// A typed column says itself what is missing: `NA` may be Namibia.
+    #[test]
+    fn marks_of_text_files_are_texts_in_typed_columns() {
+        let column = RawColumn::texts("x", [Some("NA"), None, Some("?"), Some(" ")]);
+        let texts: Vec<Option<String>> = (0..4).map(|i| column.text(i, None)).collect();
+        assert_eq!(texts, [Some("NA".into()), None, Some("?".into()), None]);
     }
 
     #[test]
