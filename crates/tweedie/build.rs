@@ -1,4 +1,5 @@
-//! Compiles the binding of LibTorch's engine for several processes, and sets the binaries' run path.
+//! Compiles what binds parts of LibTorch that `tch` does not (`src/native`), and sets the binaries'
+//! run path.
 
 mod run_path;
 
@@ -17,10 +18,9 @@ fn main() {
     }
 }
 
-/// Compiles `c10d.cpp` against the headers beside LibTorch's libraries.
+/// Compiles the sources against the headers beside LibTorch's libraries.
 fn compile(libraries: &Path) -> std::io::Result<()> {
-    let source = "src/process_group/c10d.cpp";
-    println!("cargo:rerun-if-changed={source}");
+    println!("cargo:rerun-if-changed=src/native");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
     for header in GLOO {
@@ -38,7 +38,7 @@ fn compile(libraries: &Path) -> std::io::Result<()> {
         .include(&out)
         .include(torch.join("include"))
         .include(torch.join("include/torch/csrc/api/include"))
-        .file(source)
-        .compile("tweedie_c10d");
+        .files(["src/native/c10d.cpp", "src/native/recompute.cpp"])
+        .compile("tweedie_native");
     Ok(())
 }

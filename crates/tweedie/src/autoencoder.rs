@@ -19,7 +19,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::data::{LatentsOf, hash_words};
 use crate::model::layers::Pass;
-use crate::model::{Builder, Parameters, UNetConfig};
+use crate::model::{Builder, Mode, Parameters, UNetConfig};
 use crate::noise::Seed;
 use crate::run::{
     arranged, cannot_compute, check_size, import, read_json, read_named, weight_files,
@@ -441,8 +441,8 @@ impl Autoencoder {
         }
     }
 
-    fn pass(&self) -> Pass<'_> {
-        Pass { parameters: &self.parameters, products: Kind::Float, training: false }
+    fn pass(&self) -> Pass {
+        Pass::new(&self.parameters, Mode::default())
     }
 
     /// How many images of so many pixels are computed at once.

@@ -160,13 +160,13 @@ impl Density {
     /// # Errors
     /// [`Error::Config`] if the network computes in f32 alone.
     pub fn in_precision(self, precision: Precision) -> Result<Density> {
-        self.run.model.in_mode(Mode { precision, dropout: None })?;
+        self.run.model.in_mode(Mode { precision, ..Mode::default() })?;
         Ok(Density { precision, ..self })
     }
 
     /// The model, computing as [`Density::in_precision`] says.
     fn model(&self) -> InMode<'_> {
-        let mode = Mode { precision: self.precision, dropout: None };
+        let mode = Mode { precision: self.precision, ..Mode::default() };
         self.run.model.in_mode(mode).expect("checked when it was set")
     }
 

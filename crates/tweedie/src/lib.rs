@@ -75,6 +75,7 @@ pub mod likelihood;
 pub mod metric;
 pub mod mixture;
 pub mod model;
+mod native;
 pub mod noise;
 pub mod objective;
 pub mod ode;

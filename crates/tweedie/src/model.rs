@@ -45,6 +45,7 @@ mod parameters;
 mod preconditioned;
 mod preconditioning;
 mod presets;
+mod recompute;
 mod unet;
 mod watched;
 

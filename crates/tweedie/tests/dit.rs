@@ -462,6 +462,22 @@ fn starts_at_the_base_and_everything_is_trained() {
     }
 }
 
+/// Activations that are computed again give the same gradients but for the order of sums.
+#[test]
+fn activations_are_computed_again() {
+    let net = moved(&tiny(), 3);
+    let (p, x) = (net.parameters(), images(2, &tiny()));
+    let gradient = |recompute| {
+        let mode = Mode { recompute, ..Mode::default() };
+        let (noise, head) = net.images(&x, &positions(3.0, 500.0), None, mode, true);
+        let loss = noise.square().sum(Kind::Float) + head.unwrap().sin().sum(Kind::Float);
+        p.gradient(&loss, 0, p.size())
+    };
+    let kept = gradient(false);
+    let gap = largest(&(&kept - gradient(true)));
+    assert!(gap < 1e-6 * largest(&kept), "{gap:e}");
+}
+
 /// At the start every block is the identity: the last features are the patches' embedding, so that
 /// with a last layer that is not 0 an output depends on its own patch alone; once the gates open,
 /// on all.

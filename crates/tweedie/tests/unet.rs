@@ -616,3 +616,39 @@ fn half_precision_is_close() {
     }
     assert_eq!(run(Precision::F32).0, exact.0);
 }
+
+/// Activations that are computed again give the same loss to the bit and the same gradients but for
+/// the order of sums, masks of dropout included, whichever parameters are trained; second
+/// derivatives are refused.
+#[test]
+fn activations_are_computed_again() {
+    let config = UNetConfig { dropout: 0.3, ..tiny() };
+    let net = config.init(2, Device::Cpu, Seed(6)).unwrap();
+    let p = net.parameters();
+    p.assign(&(p.flat() + 0.05));
+    let x = images(7, &config);
+    let (score, all) = (net.score_size(), p.size());
+    let loss = |mode: Mode| {
+        let (noise, head) = net.images(&x, &positions(3.0, 500.0), None, mode, true);
+        noise.square().sum(Kind::Float) + head.unwrap().sin().sum(Kind::Float)
+    };
+    for dropout in [None, Some(Seed(1))] {
+        for (start, length) in [(0, all), (0, score), (score, all - score)] {
+            p.track(start, length);
+            let gradient = |recompute| {
+                let mode = Mode { dropout, recompute, ..Mode::default() };
+                let loss = loss(mode);
+                (loss.double_value(&[]), p.gradient(&loss, start, length))
+            };
+            let (kept, again) = (gradient(false), gradient(true));
+            assert_eq!(kept.0, again.0);
+            let largest = kept.1.abs().max().double_value(&[]);
+            let gap = gap(&kept.1, &again.1);
+            assert!(largest > 0.0 && gap < 1e-6 * largest, "{dropout:?}, {start}: {gap:e}");
+        }
+    }
+    p.track(0, all);
+    let loss = loss(Mode { recompute: true, ..Mode::default() });
+    let error = Tensor::f_run_backward(&[loss], &[p.get(0)], true, true).unwrap_err().to_string();
+    assert!(error.contains("have no second derivatives"), "{error}");
+}

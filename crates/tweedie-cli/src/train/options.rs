@@ -293,6 +293,9 @@ pub const FLAGS: &[Flag] = &[
     flag(TRAINING, "precision", "train.precision", "", Names(values::<Precision>),
         "Products of weights and activations of a network for images in f32 or bf16 (for GPUs) \
         [default: f32]"),
+    flag(TRAINING, "checkpoint-activations", "train.checkpoint_activations", "", Switch,
+        "Compute activations within the blocks of a network for images again on the way back \
+        instead of keeping them: less memory, more time [default: false]"),
     flag(TRAINING, "learning-rate", "train.learning_rate", "RATE", Number,
         "Adam's step size after 200 steps, from where it falls along a cosine [default: 0.005; \
         0.001 for images]"),

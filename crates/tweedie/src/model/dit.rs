@@ -282,8 +282,11 @@ impl Trunk {
         let condition = condition.silu();
         let places = self.places.get_or_init(|| places(config.grid(), self.width, x));
         let mut h = self.patches.apply(p, x).flatten(2, 3).transpose(1, 2) + places;
-        for block in &self.blocks {
-            h = block.apply(config, p, &h, &condition);
+        for &block in &self.blocks {
+            let config = config.clone();
+            h = p.block([&h, &condition], move |p, [h, condition]| {
+                block.apply(&config, p, h, condition)
+            });
         }
         (h, condition)
     }
@@ -373,6 +376,10 @@ impl Backbone for Dit {
     }
 
     fn has_half(&self) -> bool {
+        true
+    }
+
+    fn recomputes(&self) -> bool {
         true
     }
 }

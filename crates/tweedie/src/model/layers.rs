@@ -1,32 +1,65 @@
 //! Layers that networks for images share. Parameters have PyTorch's shapes.
 
-use tch::{Kind, Tensor};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use tch::{Kind, Tensor, no_grad};
 
 use super::parameters::Parameters;
+use super::recompute::{generator_state, recomputed};
 use super::{Mode, Precision};
 
 /// One pass through a network: its parameters and how it is to compute.
-#[derive(Clone, Copy)]
-pub(crate) struct Pass<'a> {
-    pub parameters: &'a Parameters,
+#[derive(Clone)]
+pub(crate) struct Pass {
+    parameters: Rc<Vec<Tensor>>,
     /// The kind that products of weights and activations are computed in.
     pub products: Kind,
     /// Whether activations are dropped.
     pub training: bool,
+    /// Whether activations within blocks are computed again on the way back.
+    recompute: bool,
+    /// Indices of the parameters that are asked for, where that is to be known.
+    asked: Option<Rc<RefCell<BTreeSet<usize>>>>,
 }
 
-impl Pass<'_> {
+impl Pass {
     /// With these parameters, computing as `mode` says.
-    pub fn new(parameters: &Parameters, mode: Mode) -> Pass<'_> {
+    pub fn new(parameters: &Parameters, mode: Mode) -> Pass {
         let products = match mode.precision {
             Precision::F32 => parameters.flat().kind(),
             Precision::Bf16 => Kind::BFloat16,
         };
-        Pass { parameters, products, training: mode.dropout.is_some() }
+        let (training, recompute) = (mode.dropout.is_some(), mode.recompute);
+        Pass { parameters: parameters.leaves(), products, training, recompute, asked: None }
     }
 
     pub fn get(&self, index: usize) -> &Tensor {
-        self.parameters.get(index)
+        if let Some(asked) = &self.asked {
+            asked.borrow_mut().insert(index);
+        }
+        &self.parameters[index]
+    }
+
+    /// What `block` makes of `inputs`; where that is requested, without keeping what lies between for
+    /// the way back (Chen et al. 2016).
+    pub fn block<const N: usize>(
+        &self,
+        inputs: [&Tensor; N],
+        block: impl Fn(&Pass, [&Tensor; N]) -> Tensor + 'static,
+    ) -> Tensor {
+        if !self.recompute {
+            return block(self, inputs);
+        }
+        let state = self.training.then(|| generator_state(inputs[0]));
+        let asked = Rc::new(RefCell::new(BTreeSet::new()));
+        let recording = Pass { recompute: false, asked: Some(asked.clone()), ..self.clone() };
+        let output = no_grad(|| block(&recording, inputs));
+        let leaves = asked.borrow().iter().map(|&index| &self.parameters[index]).collect();
+        let again = Pass { recompute: false, ..self.clone() };
+        let block = move |inputs: [&Tensor; N]| block(&again, inputs);
+        recomputed(output, inputs, leaves, state, block)
     }
 }
 

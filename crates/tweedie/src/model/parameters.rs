@@ -1,6 +1,8 @@
 //! A network's parameters as views of one flat buffer: optimiser, clipping, EMA and checkpoints are
 //! then a handful of calls each, whatever the number of layers.
 
+use std::rc::Rc;
+
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::noise::{Noise, Seed};
@@ -21,7 +23,7 @@ pub struct Entry {
 pub struct Parameters {
     flat: Tensor,
     entries: Vec<Entry>,
-    leaves: Vec<Tensor>,
+    leaves: Rc<Vec<Tensor>>,
 }
 
 /// Collects initial values, then lays them out.
@@ -176,19 +178,24 @@ impl Builder {
 impl Parameters {
     /// Views of `flat` at `entries`.
     fn over(flat: Tensor, entries: Vec<Entry>) -> Parameters {
-        let leaves = entries
+        let leaves: Vec<Tensor> = entries
             .iter()
             .map(|e| {
                 let count: i64 = e.shape.iter().product();
                 flat.narrow(0, e.offset, count).view(&e.shape[..]).detach().set_requires_grad(true)
             })
             .collect();
-        Parameters { flat, entries, leaves }
+        Parameters { flat, entries, leaves: Rc::new(leaves) }
     }
 
     /// A parameter by index.
     pub fn get(&self, index: usize) -> &Tensor {
         &self.leaves[index]
+    }
+
+    /// All parameters, in the order of their indices.
+    pub(crate) fn leaves(&self) -> Rc<Vec<Tensor>> {
+        self.leaves.clone()
     }
 
     /// Where everything lies.
@@ -219,7 +226,7 @@ impl Parameters {
     /// Follows gradients of the parameters at flat positions `start..start + length` (whole
     /// entries) alone: what the others are used for is not kept for the way back.
     pub fn track(&self, start: i64, length: i64) {
-        for (entry, leaf) in self.entries.iter().zip(&self.leaves) {
+        for (entry, leaf) in self.entries.iter().zip(self.leaves.iter()) {
             let _ = leaf.set_requires_grad((start..start + length).contains(&entry.offset));
         }
     }
@@ -232,7 +239,7 @@ impl Parameters {
         let leaves: Vec<&Tensor> = self
             .entries
             .iter()
-            .zip(&self.leaves)
+            .zip(self.leaves.iter())
             .filter(|(e, _)| inside(e))
             .map(|(_, l)| l)
             .collect();

@@ -47,6 +47,10 @@ pub trait Backbone {
     fn has_half(&self) -> bool {
         false
     }
+    /// Whether activations can be computed again on the way back.
+    fn recomputes(&self) -> bool {
+        false
+    }
 }
 
 /// How a network computes: by default as it is used, in f32.
@@ -56,6 +60,9 @@ pub struct Mode {
     pub precision: Precision,
     /// In training, the seed by which activations are dropped; none: none are.
     pub dropout: Option<Seed>,
+    /// In training, whether activations within the blocks of a network for images are computed again
+    /// on the way back instead of being kept for it. What is computed so has no second derivatives.
+    pub recompute: bool,
 }
 
 choices! {
@@ -462,11 +469,16 @@ impl Model {
     /// The same model computing in another mode.
     ///
     /// # Errors
-    /// If the network computes in f32 alone.
+    /// If the network computes in f32 alone, or cannot compute activations again.
     pub fn in_mode(&self, mode: Mode) -> Result<InMode<'_>> {
         if mode.precision != Precision::F32 && !self.backbone.has_half() {
             let remedy = "leave it out: only networks for images compute in bf16";
             return Err(Error::config("train.precision", "bf16, for a network on a table", remedy));
+        }
+        if mode.recompute && !self.backbone.recomputes() {
+            let remedy = "leave it out: only networks for images do so";
+            let problem = "given for a network on a table";
+            return Err(Error::config("train.checkpoint_activations", problem, remedy));
         }
         Ok(InMode { model: self, mode })
     }

@@ -235,12 +235,18 @@ impl Trunk {
         let time = positional.features(position, x);
         let mut time = self.time[1].apply(p, &self.time[0].apply(p, &time).silu());
         if let (Some(index), Some(classes)) = (self.classes, classes) {
-            time = time + p.parameters.get(index).index_select(0, classes);
+            time = time + p.get(index).index_select(0, classes);
         }
         let time = time.silu();
-        let block = |(block, attention): &(ResBlock, Option<Attention>), x: &Tensor| {
-            let x = block.apply(p, x, Some(&time));
-            attention.as_ref().map_or_else(|| x.shallow_clone(), |attention| attention.apply(p, &x))
+        let block = |part: &(ResBlock, Option<Attention>), x: &Tensor| {
+            let (block, attention) = part.clone();
+            p.block([x, &time], move |p, [x, time]| {
+                let x = block.apply(p, x, Some(time));
+                match &attention {
+                    Some(attention) => attention.apply(p, &x),
+                    None => x,
+                }
+            })
         };
         let mut h = self.input.apply(p, x);
         let mut skips = vec![h.shallow_clone()];
@@ -255,11 +261,15 @@ impl Trunk {
             }
         }
         let (first, attention, second) = &self.middle;
-        h = first.apply(p, &h, Some(&time));
-        if let Some(attention) = attention {
-            h = attention.apply(p, &h);
-        }
-        h = second.apply(p, &h, Some(&time));
+        let (first, attention, second) = (first.clone(), attention.clone(), second.clone());
+        h = p.block([&h, &time], move |p, [h, time]| {
+            let h = first.apply(p, h, Some(time));
+            let h = match &attention {
+                Some(attention) => attention.apply(p, &h),
+                None => h,
+            };
+            second.apply(p, &h, Some(time))
+        });
         for level in &self.up {
             for part in &level.blocks {
                 h = block(
@@ -389,6 +399,10 @@ impl Backbone for UNet {
     }
 
     fn has_half(&self) -> bool {
+        true
+    }
+
+    fn recomputes(&self) -> bool {
         true
     }
 }

@@ -1,18 +1,15 @@
-//! LibTorch's engine for several processes, as `c10d.cpp` binds it.
+//! LibTorch's engine for several processes, as `native/c10d.cpp` binds it.
 
 #![allow(unsafe_code)] // functions of C, each with its reason beside it
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::ptr::null_mut;
 use std::time::Duration;
 
 use tch::Tensor;
 
-/// Bytes of an error's text.
-const ERROR: usize = 4096;
-
-/// What went wrong, in one line of LibTorch's.
-pub(super) type Result<T> = std::result::Result<T, String>;
+pub(super) use crate::native::Result;
+use crate::native::{attempt, text};
 
 #[repr(C)]
 struct RawStore {
@@ -80,21 +77,6 @@ unsafe extern "C" {
         own: *mut c_void,
         error: *mut c_char,
     ) -> bool;
-}
-
-/// Calls a function that returns whether it did not fail, with a buffer for what went wrong.
-fn attempt(call: impl FnOnce(*mut c_char) -> bool) -> Result<()> {
-    let mut error = [0u8; ERROR];
-    if call(error.as_mut_ptr().cast()) {
-        return Ok(());
-    }
-    let text = CStr::from_bytes_until_nul(&error).expect("it ends within the buffer");
-    Err(text.to_string_lossy().into_owned())
-}
-
-/// Text for C.
-fn text(text: &str) -> CString {
-    CString::new(text).expect("keys and addresses have no zero bytes")
 }
 
 /// Milliseconds, at least one.

@@ -36,6 +36,9 @@ pub struct TrainConfig {
     pub accumulation: u64,
     /// What products of weights and activations are computed in while training.
     pub precision: Precision,
+    /// Whether activations within the blocks of a network for images are computed again on the way
+    /// back instead of being kept for it: less memory, more time.
+    pub checkpoint_activations: bool,
     /// Steps between validations, and between looks at samples of images.
     pub validate_every: u64,
     /// Validations without improvement after which training stops; 0: never.
@@ -66,6 +69,7 @@ impl Default for TrainConfig {
             label_dropout: 0.0,
             accumulation: 1,
             precision: Precision::F32,
+            checkpoint_activations: false,
             validate_every: 500,
             patience: 10,
             validation_rows: 2000,

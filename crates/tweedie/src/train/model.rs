@@ -15,6 +15,7 @@ struct ModelTraining<'a> {
     objective: &'a dyn Objective,
     validation: Option<&'a Validation>,
     precision: Precision,
+    recompute: bool,
     dropout: Seed,
     label_dropout: f64,
 }
@@ -55,6 +56,7 @@ impl Trainer {
             objective,
             validation,
             precision: self.config.precision,
+            recompute: self.config.checkpoint_activations,
             dropout: seed.derive("dropout"),
             label_dropout: self.config.label_dropout,
         };
@@ -96,7 +98,8 @@ impl Trainee for ModelTraining<'_> {
         // a head alone learns the errors of the score as it is used, without dropout
         let dropped = self.model.drops() && self.objective.trains() != Trains::Head;
         let dropout = dropped.then(|| staged.dropout(self.dropout, number));
-        let model = self.model.in_mode(Mode { precision: self.precision, dropout })?;
+        let (precision, recompute) = (self.precision, self.recompute);
+        let model = self.model.in_mode(Mode { precision, dropout, recompute })?;
         Ok(self.objective.loss(&model, &staged.batch, &mut staged.noise))
     }
 

@@ -118,7 +118,7 @@ impl Validation {
         let schedule = model.space().schedule();
         let head = model.head_covariance();
         let covariance = model.covariance(head.unwrap_or(CovarianceConfig::Beta))?;
-        let in_mode = model.in_mode(Mode { precision, dropout: None })?;
+        let in_mode = model.in_mode(Mode { precision, ..Mode::default() })?;
         let watched = Watched::new(&in_mode, stop);
         let reverse = Reverse::new(&watched, &*covariance, 1.0)?;
         let estimator: Box<dyn LogLikelihood> = match head {

@@ -1,8 +1,5 @@
 // LibTorch's own engine for several processes, c10d, behind functions of C: a store of keys and
 // values (TCPStore), and the collectives of Gloo on the CPU and of NCCL on CUDA devices.
-//
-// A function that can fail returns whether it did not; what went wrong is copied to `error`, a
-// buffer of ERROR bytes.
 
 #include <chrono>
 #include <cstdint>
@@ -13,6 +10,8 @@
 #include <dlfcn.h>
 
 #include <ATen/ATen.h>
+
+#include "attempt.hpp"
 
 // LibTorch has Gloo inside and comes without its headers, of which that of the process group takes
 // no more than these declarations: classes that it points to, and the store that it wraps its own in.
@@ -44,30 +43,7 @@ class Store {
 
 namespace {
 
-constexpr std::size_t ERROR = 4096;
-
-// The first line of what went wrong.
-void tell(char* error, const std::string& text) {
-  const auto line = text.substr(0, text.find('\n'));
-  std::strncpy(error, line.c_str(), ERROR - 1);
-  error[ERROR - 1] = '\0';
-}
-
-template <typename F>
-bool attempt(char* error, F&& work) {
-  try {
-    work();
-    return true;
-  } catch (const c10::Error& e) {
-    tell(error, e.what_without_backtrace());
-  } catch (const std::exception& e) {
-    tell(error, e.what());
-  } catch (...) {
-    tell(error, "an exception of no known kind");
-  }
-  return false;
-}
-
+using tweedie::attempt;
 using Milliseconds = std::chrono::milliseconds;
 
 // NCCL's process group and its options as libtorch_cuda constructs them. Their headers want those of
