@@ -38,7 +38,7 @@ fn compile(libraries: &Path) -> std::io::Result<()> {
         .include(&out)
         .include(torch.join("include"))
         .include(torch.join("include/torch/csrc/api/include"))
-        .files(["src/native/c10d.cpp", "src/native/recompute.cpp"])
+        .files(["c10d", "profile", "recompute"].map(|name| format!("src/native/{name}.cpp")))
         .compile("tweedie_native");
     Ok(())
 }

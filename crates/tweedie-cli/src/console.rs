@@ -11,7 +11,7 @@ use crate::flags::Flags;
 use crate::interrupt::stop_requested;
 use crate::progress::Progress;
 use crate::terminal::tell;
-use crate::train::Fit;
+use crate::train::{Fit, Trace};
 
 /// The watch of a command: progress and remarks on standard error, scores to wherever they go.
 pub struct Console<'a> {
@@ -19,6 +19,10 @@ pub struct Console<'a> {
     pub progress: Option<Progress>,
     /// What is known of a training, where the work is one.
     pub fit: Fit,
+    /// The trace of a training, where one is requested.
+    pub trace: Option<Trace>,
+    /// Whether the piece of work is a training's steps.
+    trains: bool,
     scored: Option<Box<Scored<'a>>>,
 }
 
@@ -27,7 +31,8 @@ type Scored<'a> = dyn FnMut(Range<usize>, &Estimate) -> Result<()> + 'a;
 
 impl<'a> Console<'a> {
     pub fn new(quiet: bool) -> Console<'a> {
-        Console { quiet, progress: None, fit: Fit::default(), scored: None }
+        let fit = Fit::default();
+        Console { quiet, progress: None, fit, trace: None, trains: false, scored: None }
     }
 
     /// With something to do with the scores of every batch.
@@ -49,6 +54,7 @@ impl<'a> Console<'a> {
 
 impl Watch for Console<'_> {
     fn begin(&mut self, what: &str, of: u64) {
+        self.trains = what == "train";
         let mut progress = Progress::new(what, of, self.quiet);
         self.fit.set_pace(&mut progress);
         self.progress = Some(progress);
@@ -58,6 +64,8 @@ impl Watch for Console<'_> {
         if let Some(progress) = &mut self.progress {
             progress.at(done);
         }
+        let trace = self.trace.as_mut().filter(|_| self.trains);
+        trace.and_then(Trace::step).into_iter().for_each(|text| self.message(text));
     }
 
     fn stage(&mut self, name: &str) {
@@ -76,6 +84,8 @@ impl Watch for Console<'_> {
         if let Some(progress) = self.progress.take() {
             progress.finish();
         }
+        let said = self.trace.as_mut().and_then(Trace::end);
+        said.into_iter().for_each(|text| self.message(text));
     }
 
     fn stop(&self) -> bool {

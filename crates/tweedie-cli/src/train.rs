@@ -1,6 +1,7 @@
 //! `tweedie train`
 
 mod options;
+mod trace;
 mod watch;
 mod words;
 
@@ -19,6 +20,7 @@ use crate::console::Console;
 use crate::processes::Processes;
 use crate::{interrupt, recipe};
 pub use options::FLAGS;
+pub use trace::Trace;
 pub use watch::Fit;
 use words::{at_iteration, figure_in_words};
 
@@ -56,6 +58,10 @@ pub struct Arguments {
     /// --patience and --checkpoint-every may be given with it
     #[arg(long)]
     resume: bool,
+    /// Write a trace of 20 steps, after the first ten, by LibTorch's profiler: JSON for Perfetto or
+    /// chrome://tracing [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Training")]
+    profile: Option<PathBuf>,
     /// Take the score from this finished run and train a covariance head on it [default: none, the
     /// score is trained]
     #[arg(long, value_name = "RUN", help_heading = "Training")]
@@ -113,6 +119,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let mut console = Console::new(arguments.common.quiet);
     console.fit.resumes = arguments.resume;
+    if let Some(path) = arguments.profile.as_ref().filter(|_| group.is_leader()) {
+        // fails now, not after the steps
+        std::fs::File::create(path).map_err(Error::io(path))?;
+        console.trace = Some(Trace::new(path));
+    }
     let options = || {
         if !arguments.resume {
             RunDir::check_free(&arguments.out)?;

@@ -1069,3 +1069,49 @@ fn the_papers_own_likelihood_matching_is_one_switch() {
     // I-DDPM's chain has steps, which no clock counts
     refused(&["--objective", "iddpm", "--clock", "uniform"], &["--clock", "steps of the chain"]);
 }
+
+/// What a network on a table cannot do is refused before there is a run.
+#[test]
+fn impossible_ways_to_compute_leave_nothing_behind() {
+    let place = Place::new();
+    let (data, out) = (place.at("table.csv"), place.at("run"));
+    write_table(&data, 1.0);
+    for (how, flag) in [
+        (&["--precision", "bf16"][..], "--precision"),
+        (&["--checkpoint-activations"], "--checkpoint-activations"),
+    ] {
+        fail(&train(&data, &out, how), 2, &[flag, "a table", "only networks for images"]);
+        assert!(!Path::new(&out).exists(), "{flag}");
+    }
+}
+
+/// A network for images trains with its activations computed again as with them kept, and a trace of
+/// its steps has their operators.
+#[test]
+fn activations_are_computed_again_and_traced() {
+    let place = Place::new();
+    let (data, config, trace) = (place.at("images.idx"), place.at("c.toml"), place.at("t.json"));
+    write_images(&data);
+    std::fs::write(&config, SMALL_UNET).unwrap();
+    let steps = ["--config", &config, "--iterations", "14", "--threads", "1"];
+    let loss = |out: &str, more: &[&str]| {
+        let out = place.at(out);
+        let whole = ["train", "--data", &data, "--out", &out];
+        succeed(&[&whole[..], &steps, more].concat());
+        let metrics = std::fs::read_to_string(Path::new(&out).join("metrics.jsonl")).unwrap();
+        let last: serde_json::Value =
+            serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+        last["validation"].as_f64().unwrap()
+    };
+    let again = ["--checkpoint-activations", "--profile", &trace];
+    let (kept, again) = (loss("kept", &[]), loss("again", &again));
+    assert!((kept - again).abs() < 1e-3 * kept.abs(), "{kept} {again}");
+    let trace: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(trace).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    assert!(events.iter().any(|event| event["name"] == "aten::conv2d"));
+    let missing = place.at("none/t.json");
+    let out = place.at("untraced");
+    fail(&train(&data, &out, &["--profile", &missing]), 2, &["t.json: No such file"]);
+    assert!(!Path::new(&out).exists());
+}

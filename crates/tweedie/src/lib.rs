@@ -83,6 +83,7 @@ pub mod oracle;
 pub mod posterior;
 pub mod prelude;
 pub mod process_group;
+pub mod profile;
 #[cfg(feature = "pth")]
 pub mod pth;
 pub mod query;

@@ -7,7 +7,7 @@ use tch::{Device, Tensor, no_grad};
 
 use super::import::keep_sampling;
 use super::{Prepared, Run, RunConfig, RunDir, Status};
-use crate::model::{Base, BaseKind, Denoiser, Model};
+use crate::model::{Base, BaseKind, Denoiser, Mode, Model};
 use crate::noise::Seed;
 use crate::objective::Trains;
 use crate::train::State;
@@ -45,7 +45,10 @@ impl Training {
         let seed = Seed(config.seed);
         // a model that cannot be is refused before anything is written
         let any = Base::standard(prepared.record.scaling.dim() as i64);
-        config.model.init(any, config.schedule.build()?, device, seed)?;
+        let model = config.model.init(any, config.schedule.build()?, device, seed)?;
+        let (precision, recompute) = (config.train.precision, config.train.checkpoint_activations);
+        model.in_mode(Mode { precision, recompute, dropout: None })?;
+        drop(model);
         config.model.head.as_ref().map_or(Ok(()), |head| config.objective.check_head(head))?;
         let objective = config.objective.build()?;
         let dir = RunDir::create(path)?;
