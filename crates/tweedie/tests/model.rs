@@ -168,8 +168,8 @@ fn modes_train_what_they_say() {
     for (config, moves) in cases {
         let model = model(Structure::LowRank(1));
         let before = model.parameters().flat().copy();
-        let config = TrainConfig { iterations: 3, batch_size: 16, ..TrainConfig::default() };
-        let trainer = Trainer::new(config);
+        let steps = TrainConfig { iterations: 3, batch_size: 16, ..TrainConfig::default() };
+        let trainer = Trainer::new(steps);
         let mut state = State::new(&model);
         let objective = config.build().unwrap();
         let ended = trainer

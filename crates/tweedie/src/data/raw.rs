@@ -603,7 +603,7 @@ mod tests {
     #[test]
     fn marks_of_text_files_are_texts_in_typed_columns() {
         let column = RawColumn::texts("x", [Some("NA"), None, Some("?"), Some(" ")]);
-        let texts: Vec<Option<String>> = (0..4).map(|i| column.text(i, None)).collect();
+        let texts: Vec<_> = (0..4).map(|i| column.text(i, None)).collect();
         assert_eq!(texts, [Some("NA".into()), None, Some("?".into()), None]);
     }
 

@@ -74,7 +74,11 @@ fn work_is_dealt_and_taken_in_order() {
             own.push(unit);
             Ok(unit * unit)
         };
-        group.deal(8, work, |unit, value| Ok(taken.push((unit, value)))).unwrap();
+        let take = |unit, value| {
+            taken.push((unit, value));
+            Ok(())
+        };
+        group.deal(8, work, take).unwrap();
         (own, taken)
     });
     let all: Vec<(usize, usize)> = (0..8).map(|unit| (unit, unit * unit)).collect();
