@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import FEW, numbers, people
+from conftest import FEW, numbers, people, whole_torch
 
 from tweedie import Run, TweedieDensity
 
@@ -122,3 +122,23 @@ def test_the_entry_point_has_the_programs_exit_codes():
     assert "Usage: tweedie" in tweedie("--help").stdout
     assert "error:" in tweedie("score", "nowhere", "rows.csv", code=2).stderr
     assert "Usage" in tweedie("no-such-command", code=2).stderr
+
+
+@pytest.mark.skipif(not whole_torch(), reason="torchrun is of all of torch")
+def test_torchs_launcher_starts_several_processes(tmp_path):
+    write(pd.DataFrame(numbers(), columns=["a", "b", "c"]), tmp_path / "rows.arrow")
+    run, rows = tmp_path / "run", tmp_path / "rows.arrow"
+    program = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", sys.executable]
+
+    def launched(*arguments):
+        command = [sys.executable, *program, "-m", "tweedie", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    few = ["--iterations", 20, "--set", "model.network.width=16", "--quiet"]
+    assert launched("train", "--data", rows, "--out", run, *few).split() == [str(run)], "one speaks"
+    score = ["score", run, rows, "--steps", 5, "--batch-size", 40, "--quiet"]
+    launched(*score, "-o", tmp_path / "two.csv")
+    tweedie(*score, "-o", tmp_path / "one.csv")
+    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()

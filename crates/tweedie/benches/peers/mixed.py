@@ -144,7 +144,10 @@ class Flow:
         # codes of atoms say where a number is absent; where another is missing has to be said, too
         without_atoms = np.array([not column["atoms"] for column in options.numbers])
         self.holes = np.isnan(train.numbers).any(0) & without_atoms
-        tensor = lambda rows: torch.from_numpy(rows.astype(np.float32))
+
+        def tensor(rows):
+            return torch.from_numpy(rows.astype(np.float32))
+
         context, n, d = tensor(self.context(train)), *train.numbers.shape
         held_out = filled(scaling(validation.numbers, np.random.default_rng(options.seed))[0], rng)[0]
         held_out = tensor(held_out), tensor(self.context(validation))
