@@ -124,6 +124,15 @@ def test_the_entry_point_has_the_programs_exit_codes():
     assert "Usage" in tweedie("no-such-command", code=2).stderr
 
 
+def test_the_program_starts_several_processes(of_numbers, tmp_path):
+    of_numbers.save(tmp_path / "run")
+    write(pd.DataFrame(numbers(90), columns=of_numbers.run_.names), tmp_path / "rows.arrow")
+    score = ["score", tmp_path / "run", tmp_path / "rows.arrow", "--steps", 5, "--batch-size", 20]
+    tweedie(*score, "-o", tmp_path / "two.csv", "--processes", 2)
+    tweedie(*score, "-o", tmp_path / "one.csv")
+    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+
+
 @pytest.mark.skipif(not whole_torch(), reason="torchrun is of all of torch")
 def test_torchs_launcher_starts_several_processes(tmp_path):
     write(pd.DataFrame(numbers(), columns=["a", "b", "c"]), tmp_path / "rows.arrow")

@@ -149,9 +149,16 @@ fn launch(count: usize, timeout: Duration, threads: Option<usize>) -> Result<u8>
         if rank > 0 {
             command.stdout(Stdio::null()).stderr(Stdio::piped());
         }
-        // signals reach them once, by way of this process
         #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        {
+            use std::os::unix::process::CommandExt;
+            // by which a Python knows its environment
+            if let Some(name) = std::env::args_os().next() {
+                command.arg0(name);
+            }
+            // signals reach them once, by way of this process
+            command.process_group(0);
+        }
         let mut child = command.spawn().map_err(Error::io(&program))?;
         let said = child.stderr.take().map(|lines| {
             std::thread::spawn(|| BufReader::new(lines).lines().map_while(|l| l.ok()).last())
