@@ -239,6 +239,10 @@ def test_a_saved_model_judges_as_before(of_numbers, tmp_path):
     loaded.save(tmp_path / "again")
     again = Run.load(tmp_path / "again")
     np.testing.assert_array_equal(again.held_out(), of_numbers.run_.held_out())
+    # of a run that has changed since they are none
+    (tmp_path / "again" / "another.safetensors").write_bytes(b"other")
+    assert Run.load(tmp_path / "again")._scores is None
+    (tmp_path / "again" / "another.safetensors").unlink()
     (tmp_path / "again" / "calibration.json").write_text("{")
     with pytest.raises(ValueError, match=r"calibration\.json: damaged .*; delete it"):
         Run.load(tmp_path / "again")

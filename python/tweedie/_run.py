@@ -12,6 +12,7 @@ import sys
 import tempfile
 import weakref
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -43,6 +44,15 @@ def _plain(value: Any) -> Any:
 
 # Log-likelihoods of held-out rows, in the directory of a run that was saved.
 _CALIBRATION = "calibration.json"
+
+
+def _fingerprint(path: Path) -> int:
+    """Of all that a run's scores depend on."""
+    found = 0
+    for file in sorted(path.glob("*.safetensors")):
+        if "state" not in file.name:
+            found = zlib.crc32(file.name.encode() + file.read_bytes(), found)
+    return found
 
 
 def _cell(value: Any) -> str:
@@ -121,8 +131,10 @@ class Run:
         if kept.is_file():
             try:
                 found = json.loads(kept.read_text())
-                run._scores = np.asarray(found["scores"], dtype=np.float64)
-                run._scored_by = dict(found["scored_by"])
+                # of other parameters, as after more training, they are none of this run's
+                if found["of"] == _fingerprint(Path(path)):
+                    run._scores = np.asarray(found["scores"], dtype=np.float64)
+                    run._scored_by = dict(found["scored_by"])
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{kept}: damaged ({error}); delete it and calibrate anew") from error
         return run
@@ -410,7 +422,8 @@ class Run:
         self._here().save(os.fspath(path))
         scores = self._known_scores()
         if scores is not None:
-            kept = {"scores": scores.tolist(), "scored_by": self._scored_by}
+            of = _fingerprint(Path(path))
+            kept = {"of": of, "scores": scores.tolist(), "scored_by": self._scored_by}
             (Path(path) / _CALIBRATION).write_text(json.dumps(kept))
 
     def _known_scores(self) -> np.ndarray | None:

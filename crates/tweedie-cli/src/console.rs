@@ -84,7 +84,7 @@ impl Watch for Console<'_> {
         if let Some(progress) = self.progress.take() {
             progress.finish();
         }
-        let said = self.trace.as_mut().and_then(Trace::end);
+        let said = self.trace.as_mut().filter(|_| self.trains).and_then(Trace::end);
         said.into_iter().for_each(|text| self.message(text));
     }
 

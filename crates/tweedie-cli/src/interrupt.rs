@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tweedie::data::{Abandoned, abandon_outputs};
 
+use crate::processes::interrupt_all;
 use crate::terminal::tell;
 
 /// Exit code after Ctrl-C or a request to terminate: as a shell has it for what the signal ends,
@@ -42,6 +43,9 @@ pub fn end(code: u8) -> ! {
 /// Lets Ctrl-C and requests to terminate end the program with what became of its files.
 pub fn end_when_interrupted() {
     let end = || {
+        if interrupt_all() {
+            return;
+        }
         let files = abandon_outputs();
         let mut text = String::from("stopped");
         for Abandoned { path, so_far } in &files {

@@ -150,6 +150,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Import(arguments) => exchange::import(&arguments),
         Command::Export(arguments) => exchange::export(&arguments),
     });
+    processes::discard_outputs();
     match result {
         Ok(Ok(())) => 0,
         Ok(Err(Error::Interrupted(what))) => {

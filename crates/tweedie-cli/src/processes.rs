@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use tweedie::{Error, Result};
 
 use crate::common::Common;
 use crate::interrupt::{end, exit_now};
+use crate::process;
 use crate::terminal::{self, tell};
 
 /// How work is shared.
@@ -54,7 +55,16 @@ impl Processes {
             return Err(Error::config("--timeout", self.timeout.to_string(), remedy));
         }
         let timeout = Duration::from_secs_f64(self.timeout);
+        if common.threads != Some(1) {
+            // starts the program anew: not once it has met the others
+            process::let_threads_sleep();
+        }
         let member = Member::of_environment()?;
+        let several = member.is_some() || self.processes.is_some_and(|count| count > 1);
+        if several && reads_standard_input() {
+            let problem = "standard input is read by one process, and there are several";
+            return Err(Error::config("--processes", problem, "give a file, or leave it out"));
+        }
         match (self.processes, &member) {
             (Some(count), None) if count > 1 && std::env::var_os("WORLD_SIZE").is_none() => {
                 end(launch(count, timeout, common.threads)?)
@@ -79,26 +89,46 @@ impl Processes {
             terminal::follow(member.rank);
         }
         let group = ProcessGroup::join(&member, timeout)?;
-        let device = common.prepare_on(&group.device_name(&common.device))?;
+        let device = group.telling(|| common.prepare_on(&group.device_name(&common.device)))?;
         Ok((device, group))
     }
+}
+
+/// Whether an argument asks for standard input: a `-` that no output goes to.
+fn reads_standard_input() -> bool {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let is_input = |pair: &[std::ffi::OsString]| {
+        pair[1] == "-" && pair[0] != "-o" && pair[0] != "--out" || pair[1] == "--data=-"
+    };
+    arguments.windows(2).any(is_input)
+}
+
+/// Where a process that is not the leader puts what it has found, until it ends.
+static DISCARDED: Mutex<Option<tempfile::TempDir>> = Mutex::new(None);
+
+/// Removes what processes that are not the leader have written.
+pub fn discard_outputs() {
+    drop(DISCARDED.lock().expect("whoever held it is done").take());
 }
 
 /// The path that a result goes to: `path` itself, or in a process that is not the leader a file of
 /// that name in a directory that is thrown away.
 pub fn output_of(group: &ProcessGroup, path: &Path) -> Result<PathBuf> {
-    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
-    if group.is_leader() || path.as_os_str() == "-" {
+    if group.is_leader() {
         return Ok(path.to_owned());
     }
-    let dir = match DIR.get() {
+    let mut discarded = DISCARDED.lock().expect("whoever held it is done");
+    let dir = match discarded.take() {
         Some(dir) => dir,
-        None => {
-            let dir = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
-            DIR.get_or_init(|| dir)
-        }
+        None => tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?,
     };
-    let name = path.file_name().map_or_else(PathBuf::new, PathBuf::from);
+    let dir = discarded.insert(dir);
+    let name = match path.file_name() {
+        // CSV, on standard output
+        _ if path.as_os_str() == "-" => PathBuf::from("rows.csv"),
+        Some(name) => PathBuf::from(name),
+        None => PathBuf::new(),
+    };
     // a slash at the end says that it is a folder
     match path.as_os_str().to_string_lossy().ends_with(std::path::MAIN_SEPARATOR) || path.is_dir() {
         true => Ok(dir.path().join(name).join("")),
@@ -165,14 +195,24 @@ fn launch(count: usize, timeout: Duration, threads: Option<usize>) -> Result<u8>
         });
         all.push(Started { child, said, ended: None });
     }
-    let all = Arc::new(Mutex::new(all));
-    let theirs = all.clone();
-    // without it the signal ends this process, and the others with it
-    let _ = ctrlc::set_handler(move || {
-        let all = theirs.lock().expect("whoever held it is done");
-        all.iter().filter(|one| one.ended.is_none()).for_each(|one| interrupt(&one.child));
+    let all = ALL.get_or_init(|| Mutex::new(all));
+    // where the command has no handler of its own, which calls the same; without one the signal
+    // ends this process, and the others with it
+    let _ = ctrlc::set_handler(|| {
+        interrupt_all();
     });
-    Ok(wait(&all, timeout))
+    Ok(wait(all, timeout))
+}
+
+/// The processes that were started.
+static ALL: OnceLock<Mutex<Vec<Started>>> = OnceLock::new();
+
+/// Asks all processes that were started to stop; whether there are any.
+pub fn interrupt_all() -> bool {
+    let Some(all) = ALL.get() else { return false };
+    let all = all.lock().expect("whoever held it is done");
+    all.iter().filter(|one| one.ended.is_none()).for_each(|one| interrupt(&one.child));
+    true
 }
 
 /// Asks a process to stop.

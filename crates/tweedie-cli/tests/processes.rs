@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tweedie::process_group::Member;
+
 /// The program, in `dir`.
 fn tweedie(dir: &Path) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_tweedie"));
@@ -200,6 +202,30 @@ fn processes_end_with_the_one_that_started_them() {
     }
 }
 
+/// As a launcher starts them: by their environment alone, and none of the program's own settings.
+#[test]
+fn a_launchers_environment_suffices() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    table(dir);
+    let train = [&TRAIN[..], &["--out", "run", "--iterations", "10"]].concat();
+    assert!(tweedie(dir).args(train).status().unwrap().success());
+    let port = Member::free_port().unwrap().to_string();
+    let start = |rank: &str| {
+        let mut program = tweedie(dir);
+        program.env_remove("GOMP_SPINCOUNT").env("WORLD_SIZE", "2").env("RANK", rank);
+        program.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", &port);
+        program.args(["score", "run", "table.csv", "--steps", "5", "--batch-size", "90"]);
+        program.args(["-o", "-", "--quiet"]);
+        program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let (leader, follower) = (start("0"), start("1"));
+    let [leader, follower] = [leader, follower].map(|child| child.wait_with_output().unwrap());
+    assert!(leader.status.success() && follower.status.success(), "{leader:?} {follower:?}");
+    assert_eq!(String::from_utf8(leader.stdout).unwrap().lines().count(), 501);
+    assert_eq!(follower.stdout, b"", "the rows come once");
+}
+
 /// A mistake is told once, by the process that speaks.
 #[test]
 fn mistakes_are_told_once() {
@@ -214,6 +240,7 @@ fn mistakes_are_told_once() {
         ),
         (&["sample", "none", "-n", "5", "--out", "a.csv"], "error: none: is not a run directory"),
         (&["score", "none", "table.csv", "--timeout", "0"], "error: --timeout: 0; "),
+        (&["score", "run", "-"], "error: --processes: standard input is read by one process"),
     ] {
         let output = tweedie(dir).args(arguments).args(["--processes", "2"]).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

@@ -255,7 +255,8 @@ impl Density {
                 watch.say(Remark::Note(text));
             }
         }
-        if covariance.lacks(self.statistics()) {
+        // the leader may write what it measures before another one has looked
+        if self.group.share(covariance.lacks(self.statistics()))? {
             let rows = statistics_rows(self.run.data.scaling.dim());
             let text = format!("measuring the noise of the score on {rows} training rows");
             watch.say(Remark::Progress(text));

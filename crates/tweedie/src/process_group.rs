@@ -37,6 +37,7 @@ mod member;
 
 use std::fmt;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -71,6 +72,22 @@ struct Joined {
 }
 
 impl Joined {
+    /// Waits until the others have heard of the work `key`, for a little.
+    fn wait_until_heard(&self, key: &str) {
+        let begun = Instant::now();
+        let mut others = (1..self.member.size).map(|rank| heard_by(key, rank));
+        let heard = |key: String| {
+            while !matches!(self.store.get(&key), Ok(Some(_))) {
+                if begun.elapsed() > HEARING {
+                    return false;
+                }
+                std::thread::sleep(LOOK);
+            }
+            true
+        };
+        let _ = others.all(heard);
+    }
+
     /// The collectives of tensors on CUDA devices, opened at their first use.
     fn on_devices(&self) -> c10d::Result<MutexGuard<'_, Option<Collectives>>> {
         let mut opened = self.on_devices.lock().expect("whoever held it is done");
@@ -82,6 +99,13 @@ impl Joined {
     }
 }
 
+/// Where a process says that it has heard of the leader's work `key`.
+fn heard_by(key: &str, rank: usize) -> String {
+    format!("{key} heard by {rank}")
+}
+
+/// What a leader whose work has failed waits for others to hear why, before it may be gone.
+const HEARING: Duration = Duration::from_secs(2);
 /// How often a process that waits for the leader's work looks for it.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -336,6 +360,9 @@ impl ProcessGroup {
             let found = work();
             let text = found.as_ref().err().map(ToString::to_string);
             let told = joined.store.set(&key, &pack(&text));
+            if found.is_err() {
+                joined.wait_until_heard(&key);
+            }
             let found = found?;
             told.map_err(|problem| self.failure(&problem))?;
             return Ok(Some(found));
@@ -343,7 +370,10 @@ impl ProcessGroup {
         let mut heard = Instant::now();
         let text: Option<String> = loop {
             match joined.store.get(&key) {
-                Ok(Some(bytes)) => break unpack(&bytes)?,
+                Ok(Some(bytes)) => {
+                    let _ = joined.store.set(&heard_by(&key, self.rank()), &[]);
+                    break unpack(&bytes)?;
+                }
                 Ok(None) => (),
                 Err(problem) => return Err(self.failure(&problem)),
             }
@@ -359,19 +389,27 @@ impl ProcessGroup {
         }
     }
 
-    /// What `work` returns; if it fails in this process alone the others are told why.
+    /// What `work` returns; if it fails or panics in this process alone the others are told why.
     ///
     /// # Errors
     /// As `work`.
     pub fn telling<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let done = work();
-        if let (Some(joined), Err(error)) = (&self.0, &done)
-            && !matches!(error, Error::Group { .. })
-        {
+        let Some(joined) = &self.0 else { return work() };
+        let done = catch_unwind(AssertUnwindSafe(work));
+        let problem = match &done {
+            Ok(Err(Error::Group { .. }) | Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                Some(format!("internal: {}", text.unwrap_or("a panic")))
+            }
+        };
+        if let Some(problem) = problem {
             // whoever can no longer be told finds out by itself
-            let _ = joined.health.report(&joined.store, &error.to_string());
+            let _ = joined.health.report(&joined.store, &problem);
         }
-        done
+        done.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Does `work` by the collectives of tensors on `device`.

@@ -42,6 +42,11 @@ impl Trace {
 
     /// Writes what is there, if a trace is under way; what is to be said.
     pub fn end(&mut self) -> Option<String> {
+        if self.steps < BEFORE {
+            // nothing is in it
+            let _ = std::fs::remove_file(&self.path);
+            return Some(format!("no trace: it begins after {BEFORE} steps"));
+        }
         let profile = self.profile.take()?;
         let path = self.path.display();
         let written: Result<()> = profile.write(&self.path);

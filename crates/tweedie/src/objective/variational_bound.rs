@@ -193,7 +193,9 @@ mod tests {
             let bound = VariationalBound::new(1, steps);
             let loss = |seed, rows: u64| {
                 let (x0, mut noise) = (x0.narrow(0, 0, rows as i64), Noise::new(seed, 0..rows));
-                to_vec(&bound.loss(&model, &Batch::of(&x0), &mut noise))
+                let loss = to_vec(&bound.loss(&model, &Batch::of(&x0), &mut noise));
+                bound.observed().into_iter().for_each(|seen| bound.learn(&seen));
+                loss
             };
             let first = mean_and_error(&loss(Seed(3), 1000));
             let (mean, error) = mean_and_error(&loss(Seed(4), ROWS));

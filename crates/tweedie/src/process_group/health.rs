@@ -54,9 +54,9 @@ fn failed(rank: usize) -> String {
     format!("failed {rank}")
 }
 
-/// Where the number of a process that is gone is kept, by whoever notices it first: those who
-/// notice end, and must not be taken for the cause.
-const GONE: &str = "gone";
+/// Where the number of the process that is to blame is kept and what is known of it, by whoever
+/// notices it first: those who notice end, and must not be taken for the cause.
+const BLAMED: &str = "blamed";
 
 impl Drop for Health {
     fn drop(&mut self) {
@@ -112,10 +112,9 @@ impl Health {
 
     /// What a process has told of its failure, or another one of it, if any has.
     fn told(&self, store: &Store) -> Found<Option<Error>> {
-        if let Some(rank) =
-            store.get(GONE)?.and_then(|text| String::from_utf8(text).ok()?.parse().ok())
-        {
-            return Ok(Some(is_gone(rank)));
+        let blamed = store.get(BLAMED)?.and_then(|text| String::from_utf8(text).ok());
+        if let Some((rank, problem)) = blamed.as_ref().and_then(|text| text.split_once(' ')) {
+            return Ok(rank.parse().ok().map(|rank| blamed_for(rank, problem.into())));
         }
         for rank in self.others() {
             if let Some(text) = store.get(&failed(rank))? {
@@ -150,7 +149,7 @@ impl Health {
             Ok((Some(error), _)) => Err(error),
             Ok((None, silent)) => match silent.first() {
                 None => Ok(()),
-                Some(&rank) => Err(self.gone(store, rank)),
+                Some(&rank) => Err(to_be_blamed(store, rank, SILENT.into())),
             },
         }
     }
@@ -173,30 +172,21 @@ impl Health {
             return Ok(error);
         }
         if let Some(&rank) = silent.first() {
-            return Ok(self.gone(store, rank));
+            return Ok(to_be_blamed(store, rank, SILENT.into()));
         }
         let own = self.entered.load(Ordering::Relaxed);
         let behind = signs.iter().filter(|(_, sign)| sign.entered < own);
-        let remedy = "see what it waits for, or give it more time with --timeout";
         Ok(match behind.min_by_key(|(_, sign)| sign.entered) {
-            Some(&(rank, _)) => Error::Group {
-                rank,
-                problem: format!("it lives, and has not come within {:?}", self.timeout),
-                remedy: remedy.into(),
-            },
+            Some(&(rank, _)) => {
+                let problem = format!("it lives, and has not come within {:?}", self.timeout);
+                to_be_blamed(store, rank, problem)
+            }
             None => Error::Group {
                 rank: self.rank,
                 problem: format!("its connection to the others failed: {problem}"),
                 remedy: "see the messages of the others, and check the network".into(),
             },
         })
-    }
-
-    /// Notes that process `rank` is gone.
-    fn gone(&self, store: &Store, rank: usize) -> Error {
-        // whoever can no longer be told finds out by itself
-        let _ = store.set(GONE, rank.to_string().as_bytes());
-        is_gone(rank)
     }
 
     fn store_is_gone(&self, problem: &str) -> Error {
@@ -208,10 +198,17 @@ impl Health {
     }
 }
 
-fn is_gone(rank: usize) -> Error {
-    Error::Group {
-        rank,
-        problem: "it has died or hangs: it shows no sign of life".into(),
-        remedy: "see its own messages; a training goes on from its last checkpoint".into(),
-    }
+/// What is known of a process that shows no sign of life.
+const SILENT: &str = "it has died or hangs: it shows no sign of life";
+
+/// Notes for the others that process `rank` is to blame.
+fn to_be_blamed(store: &Store, rank: usize, problem: String) -> Error {
+    // whoever can no longer be told finds out by itself
+    let _ = store.set(BLAMED, format!("{rank} {problem}").as_bytes());
+    blamed_for(rank, problem)
+}
+
+fn blamed_for(rank: usize, problem: String) -> Error {
+    let remedy = "see its own messages; a training goes on from its last checkpoint";
+    Error::Group { rank, problem, remedy: remedy.into() }
 }
