@@ -63,14 +63,19 @@ impl Arithmetic {
 impl Common {
     /// Sets up the process as requested; the device to compute on.
     pub fn prepare(&self) -> Result<Device> {
+        self.let_threads_sleep();
         self.prepare_on(&self.device)
     }
 
-    /// As [`Common::prepare`], to compute on `device`.
-    pub fn prepare_on(&self, device: &str) -> Result<Device> {
+    /// As [`process::let_threads_sleep`], which starts the program anew, where there are any.
+    pub fn let_threads_sleep(&self) {
         if self.threads != Some(1) {
             process::let_threads_sleep();
         }
+    }
+
+    /// As [`Common::prepare`] after [`Common::let_threads_sleep`], to compute on `device`.
+    pub fn prepare_on(&self, device: &str) -> Result<Device> {
         if let Some(threads) = self.threads {
             Error::check_count("--threads", threads, MOST_THREADS)?;
             tch::set_num_threads(threads as i32);

@@ -37,7 +37,7 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (device, group) = arguments.processes.prepare(&arguments.common)?;
-    group.telling(|| evaluate(arguments, device, &group))
+    group.reporting(|| evaluate(arguments, device, &group))
 }
 
 fn evaluate(arguments: &Arguments, device: Device, group: &ProcessGroup) -> Result<()> {

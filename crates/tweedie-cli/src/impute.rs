@@ -68,7 +68,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (device, group) = arguments.processes.prepare(&arguments.common)?;
-    group.telling(|| impute(arguments, device, &group))
+    group.reporting(|| impute(arguments, device, &group))
 }
 
 fn impute(arguments: &Arguments, device: Device, group: &ProcessGroup) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Several processes of the program that share one work: `--processes N` starts them on this
 //! machine, a launcher such as `torchrun` has started them. What one of them that is not the leader
-//! prints and writes is dropped; its errors are told.
+//! prints and writes is dropped, but for its errors.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -16,14 +16,13 @@ use tweedie::{Error, Result};
 
 use crate::common::Common;
 use crate::interrupt::{end, exit_now};
-use crate::process;
 use crate::terminal::{self, tell};
 
 /// How work is shared.
 #[derive(Args, Clone, Debug)]
 pub struct Processes {
     /// Start so many processes of the program on this machine, which share the work: a training
-    /// deals the rows of every batch over them, samples and scores are dealt by batches. With
+    /// splits the rows of every batch over them, samples and scores are split by batches. With
     /// --device cuda each has a GPU of its own. Leave it out under torchrun --no-python tweedie …,
     /// which starts them itself, on one machine or several [default: 1]
     #[arg(long, value_name = "N", help_heading = HEADING)]
@@ -55,10 +54,8 @@ impl Processes {
             return Err(Error::config("--timeout", self.timeout.to_string(), remedy));
         }
         let timeout = Duration::from_secs_f64(self.timeout);
-        if common.threads != Some(1) {
-            // starts the program anew: not once it has met the others
-            process::let_threads_sleep();
-        }
+        // not once it has met the others
+        common.let_threads_sleep();
         let member = Member::of_environment()?;
         let several = member.is_some() || self.processes.is_some_and(|count| count > 1);
         if several && reads_standard_input() {
@@ -80,7 +77,7 @@ impl Processes {
             (None, _) => (),
         }
         let Some(member) = member else {
-            return Ok((common.prepare()?, ProcessGroup::alone()));
+            return Ok((common.prepare_on(&common.device)?, ProcessGroup::alone()));
         };
         if std::env::var_os(STARTED).is_some() {
             end_with_the_starter();
@@ -89,7 +86,7 @@ impl Processes {
             terminal::follow(member.rank);
         }
         let group = ProcessGroup::join(&member, timeout)?;
-        let device = group.telling(|| common.prepare_on(&group.device_name(&common.device)))?;
+        let device = group.reporting(|| common.prepare_on(&group.device_name(&common.device)))?;
         Ok((device, group))
     }
 }

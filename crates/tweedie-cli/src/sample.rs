@@ -195,7 +195,7 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (device, group) = arguments.processes.prepare(&arguments.common)?;
-    group.telling(|| sample(arguments, device, &group))
+    group.reporting(|| sample(arguments, device, &group))
 }
 
 fn sample(arguments: &Arguments, device: Device, group: &ProcessGroup) -> Result<()> {

@@ -151,7 +151,7 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (device, group) = arguments.processes.prepare(&arguments.common)?;
-    group.telling(|| score(arguments, device, &group))
+    group.reporting(|| score(arguments, device, &group))
 }
 
 fn score(arguments: &Arguments, device: Device, group: &ProcessGroup) -> Result<()> {

@@ -132,7 +132,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     // the others have no run directory to look at
     let options = match group.is_leader() {
-        true => group.telling(options)?,
+        true => group.reporting(options)?,
         false => FitOptions { device: arguments.common.device.clone(), ..FitOptions::default() },
     };
     let density = Density::fit_over(&group, None, &options, &mut console);

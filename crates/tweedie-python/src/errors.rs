@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::{PyErr, PyResult, Python};
 use tweedie::Error;
+use tweedie::error::panic_text;
 
 /// What is at fault decides: the request a `ValueError`, the system an `OSError`, the work a
 /// `RuntimeError`.
@@ -40,10 +41,4 @@ pub fn internal(panic: &(dyn Any + Send)) -> PyErr {
     let text = panic_text(panic);
     let remedy = "please report it with the call that led here";
     PyRuntimeError::new_err(format!("internal: {text}; {remedy}"))
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-    text.unwrap_or_else(|| "a panic".into()).replace('\n', " ")
 }

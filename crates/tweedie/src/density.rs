@@ -132,8 +132,9 @@ impl Density {
     }
 
     /// The density whose samples and scores are computed by the processes of a group, each of which
-    /// has it and makes the same calls: they deal batches of rows, and what is found is in all of
-    /// them. Samples and scores have the bits of one process with the same batch size.
+    /// has it and makes the same calls: batches of rows are split over them, and
+    /// each of them gets all that is computed. Samples and scores are bitwise equal to those of one
+    /// process with the same batch size.
     pub fn over(self, group: &ProcessGroup) -> Density {
         Density { group: group.clone(), ..self }
     }

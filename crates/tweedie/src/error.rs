@@ -14,6 +14,7 @@
 //! assert_eq!((place.line, place.column.as_deref()), (Some(3), Some("height")));
 //! ```
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -226,6 +227,13 @@ pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Option<T> {
     let result = catch_unwind(AssertUnwindSafe(f)).ok();
     CATCHING.set(before);
     result
+}
+
+/// What a panic says, in one line.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic").replace('\n', " ")
 }
 
 impl Error {

@@ -320,7 +320,7 @@ pub trait LogLikelihood {
         false
     }
 
-    /// As [`LogLikelihood::of_targets`], `size` rows at a time, reporting to `progress` the
+    /// As [`LogLikelihood::of_targets`], `size` rows at a time, numbered from [`Batch::first`], reporting to `progress` the
     /// rows done, whose error ends the work. At least one batch is computed, be it empty.
     fn in_batches(
         &self,
@@ -332,7 +332,8 @@ pub trait LogLikelihood {
         let (count, size) = (rows.len(), size.max(1));
         let mut part = |start: usize| {
             let end = start.saturating_add(size).min(count);
-            let estimate = self.of_targets(&rows.narrow(start..end), seed, start as u64)?;
+            let part = rows.narrow(start..end);
+            let estimate = self.of_targets(&part, seed, part.first as u64)?;
             progress(end)?;
             Ok(estimate)
         };

@@ -1,5 +1,5 @@
-//! Processes that work together, each with the same program: a training deals the rows of every
-//! batch over them, samples and scores are dealt by batches.
+//! Processes that work together, each with the same program: a training splits the rows of every
+//! batch over them, samples and scores are split by batches.
 //!
 //! The engine is LibTorch's own, c10d, and so is the environment that tells a process who it is
 //! (`RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `MASTER_ADDR`, `MASTER_PORT`): PyTorch's launcher `torchrun`
@@ -46,6 +46,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use crate::error::panic_text;
 use crate::tensor::to_vec;
 use crate::{Error, Result};
 use c10d::{Collectives, Store};
@@ -93,7 +94,7 @@ impl Joined {
         let mut opened = self.on_devices.lock().expect("whoever held it is done");
         if opened.is_none() {
             let Member { rank, size, .. } = self.member;
-            *opened = Some(Collectives::nccl(&self.store, rank, size, self.timeout)?);
+            *opened = Some(Collectives::open(&self.store, true, (rank, size), self.timeout)?);
         }
         Ok(opened)
     }
@@ -138,7 +139,7 @@ impl ProcessGroup {
         let health = Health::of(member, timeout, beats);
         // the rest of the time is for finding out which process is to blame
         let wait = timeout.mul_f64(0.8);
-        let collectives = Collectives::gloo(&store, rank, size, wait).map_err(failed)?;
+        let collectives = Collectives::open(&store, false, (rank, size), wait).map_err(failed)?;
         let member = member.clone();
         Ok(ProcessGroup(Some(Arc::new(Joined {
             member,
@@ -297,13 +298,13 @@ impl ProcessGroup {
         Ok(all)
     }
 
-    /// The units `0..count` of work, dealt over the processes in turn: what `work` makes of each, in
+    /// The units `0..count` of work, given to the processes in turn: what `work` makes of each, in
     /// their order, handed to `take` in every process. One that fails ends all.
     ///
     /// # Errors
     /// As `work`, in the process that failed, and [`Error::Group`] in the others; as `take`; as
     /// [`ProcessGroup::sum`].
-    pub fn deal<T: Serialize + DeserializeOwned>(
+    pub fn distribute<T: Serialize + DeserializeOwned>(
         &self,
         count: usize,
         mut work: impl FnMut(usize) -> Result<T>,
@@ -389,21 +390,17 @@ impl ProcessGroup {
         }
     }
 
-    /// What `work` returns; if it fails or panics in this process alone the others are told why.
+    /// What `work` returns; if it fails or panics in this process alone it is reported to the others.
     ///
     /// # Errors
     /// As `work`.
-    pub fn telling<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub fn reporting<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let Some(joined) = &self.0 else { return work() };
         let done = catch_unwind(AssertUnwindSafe(work));
         let problem = match &done {
             Ok(Err(Error::Group { .. }) | Ok(_)) => None,
             Ok(Err(error)) => Some(error.to_string()),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                Some(format!("internal: {}", text.unwrap_or("a panic")))
-            }
+            Err(panic) => Some(format!("internal: {}", panic_text(&**panic))),
         };
         if let Some(problem) = problem {
             // whoever can no longer be told finds out by itself

@@ -143,7 +143,7 @@ impl Density {
 
     /// As [`Density::fit`], or without rows as [`Density::fit_source`], by the processes of a group,
     /// each of which makes this call with the same rows and options. The rows of every batch are
-    /// dealt over them, so that the result is that of one process up to rounding and dropout. The
+    /// split over them, so that the result is that of one process up to rounding and dropout. The
     /// leader keeps the run and reports to its watch; the others have the density in temporary
     /// directories.
     ///
@@ -155,7 +155,7 @@ impl Density {
         options: &FitOptions,
         watch: &mut dyn WatchFit,
     ) -> Result<Density> {
-        group.telling(|| Density::fit_member(group, data, options, watch))
+        group.reporting(|| Density::fit_member(group, data, options, watch))
     }
 
     fn fit_member(

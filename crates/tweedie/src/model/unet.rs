@@ -239,7 +239,7 @@ impl Trunk {
         }
         let time = time.silu();
         let block = |part: &(ResBlock, Option<Attention>), x: &Tensor| {
-            let (block, attention) = part.clone();
+            let (block, attention) = *part;
             p.block([x, &time], move |p, [x, time]| {
                 let x = block.apply(p, x, Some(time));
                 match &attention {
@@ -261,7 +261,7 @@ impl Trunk {
             }
         }
         let (first, attention, second) = &self.middle;
-        let (first, attention, second) = (first.clone(), attention.clone(), second.clone());
+        let (first, attention, second) = (*first, *attention, *second);
         h = p.block([&h, &time], move |p, [h, time]| {
             let h = first.apply(p, h, Some(time));
             let h = match &attention {

@@ -84,6 +84,26 @@ c10::intrusive_ptr<T> constructed(F&& construct) {
   return c10::intrusive_ptr<T>::unsafe_steal_from_new(static_cast<T*>(memory));
 }
 
+using BackendPointer = c10::intrusive_ptr<c10d::Backend>;
+
+BackendPointer gloo_of(const StorePointer& store, int rank, int size, Milliseconds timeout) {
+  auto options = c10d::ProcessGroupGloo::Options::create_default(timeout);
+  return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, std::move(options));
+}
+
+BackendPointer nccl_of(const StorePointer& store, int rank, int size, Milliseconds timeout) {
+  using NewOptions = void (*)(void*, bool);
+  using NewGroup = void (*)(void*, StorePointer, int, int, OptionsPointer);
+  auto new_options = reinterpret_cast<NewOptions>(symbol(NCCL_OPTIONS));
+  auto new_group = reinterpret_cast<NewGroup>(symbol(NCCL_GROUP));
+  auto options =
+      constructed<c10d::Backend::Options>([&](void* memory) { new_options(memory, false); });
+  options->timeout = timeout;
+  StorePointer own = c10::make_intrusive<c10d::PrefixStore>("nccl", store);
+  return constructed<c10d::Backend>(
+      [&](void* memory) { new_group(memory, own, rank, size, options); });
+}
+
 } // namespace
 
 struct TweedieStore {
@@ -149,42 +169,18 @@ bool tweedie_store_get(
   });
 }
 
-// The processes of `store` as a group that computes on the CPU.
-bool tweedie_group_gloo(
+// The processes of `store` as a group that computes on the CPU or on CUDA devices.
+bool tweedie_group_open(
     TweedieStore* store,
+    bool on_devices,
     int rank,
     int size,
     std::int64_t timeout,
     TweedieGroup** out,
     char* error) {
   return attempt(error, [&] {
-    auto options = c10d::ProcessGroupGloo::Options::create_default(Milliseconds(timeout));
-    auto backend =
-        c10::make_intrusive<c10d::ProcessGroupGloo>(store->store, rank, size, std::move(options));
-    *out = new TweedieGroup{std::move(backend)};
-  });
-}
-
-// The processes of `store` as a group that computes on CUDA devices.
-bool tweedie_group_nccl(
-    TweedieStore* store,
-    int rank,
-    int size,
-    std::int64_t timeout,
-    TweedieGroup** out,
-    char* error) {
-  return attempt(error, [&] {
-    using NewOptions = void (*)(void*, bool);
-    using NewGroup = void (*)(void*, StorePointer, int, int, OptionsPointer);
-    auto new_options = reinterpret_cast<NewOptions>(symbol(NCCL_OPTIONS));
-    auto new_group = reinterpret_cast<NewGroup>(symbol(NCCL_GROUP));
-    auto options =
-        constructed<c10d::Backend::Options>([&](void* memory) { new_options(memory, false); });
-    options->timeout = Milliseconds(timeout);
-    StorePointer own = c10::make_intrusive<c10d::PrefixStore>("nccl", store->store);
-    auto backend = constructed<c10d::Backend>(
-        [&](void* memory) { new_group(memory, own, rank, size, options); });
-    *out = new TweedieGroup{std::move(backend)};
+    const auto open = on_devices ? nccl_of : gloo_of;
+    *out = new TweedieGroup{open(store->store, rank, size, Milliseconds(timeout))};
   });
 }
 

@@ -47,16 +47,9 @@ unsafe extern "C" {
         context: *mut c_void,
         error: *mut c_char,
     ) -> bool;
-    fn tweedie_group_gloo(
+    fn tweedie_group_open(
         store: *mut RawStore,
-        rank: c_int,
-        size: c_int,
-        timeout: i64,
-        out: *mut *mut RawGroup,
-        error: *mut c_char,
-    ) -> bool;
-    fn tweedie_group_nccl(
-        store: *mut RawStore,
+        on_devices: bool,
         rank: c_int,
         size: c_int,
         timeout: i64,
@@ -155,10 +148,6 @@ impl Store {
     }
 }
 
-/// A function that makes the collectives of a store.
-type Open =
-    unsafe extern "C" fn(*mut RawStore, c_int, c_int, i64, *mut *mut RawGroup, *mut c_char) -> bool;
-
 /// Collectives: every process calls the same ones in the same order.
 pub(super) struct Collectives(*mut RawGroup);
 
@@ -173,26 +162,19 @@ impl Drop for Collectives {
 }
 
 impl Collectives {
-    /// Gloo's, of tensors on the CPU.
-    pub fn gloo(store: &Store, rank: usize, size: usize, timeout: Duration) -> Result<Collectives> {
-        Collectives::open(tweedie_group_gloo, store, (rank, size), timeout)
-    }
-
-    /// NCCL's, of tensors on CUDA devices, once LibTorch's CUDA library is open.
-    pub fn nccl(store: &Store, rank: usize, size: usize, timeout: Duration) -> Result<Collectives> {
-        Collectives::open(tweedie_group_nccl, store, (rank, size), timeout)
-    }
-
-    fn open(
-        backend: Open,
+    /// Those of tensors on the CPU (Gloo), or of tensors on CUDA devices (NCCL), once LibTorch's CUDA
+    /// library is open.
+    pub fn open(
         store: &Store,
+        on_devices: bool,
         (rank, size): (usize, usize),
         timeout: Duration,
     ) -> Result<Collectives> {
         let (mut out, timeout) = (null_mut(), milliseconds(timeout));
+        let (rank, size) = (rank as c_int, size as c_int);
         // SAFETY: c10d keeps the store as long as it needs it
         attempt(|error| unsafe {
-            backend(store.0, rank as c_int, size as c_int, timeout, &mut out, error)
+            tweedie_group_open(store.0, on_devices, rank, size, timeout, &mut out, error)
         })?;
         Ok(Collectives(out))
     }

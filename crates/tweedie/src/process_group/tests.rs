@@ -67,7 +67,7 @@ fn nccl_is_looked_up_when_it_is_needed() {
 }
 
 #[test]
-fn work_is_dealt_and_taken_in_order() {
+fn work_is_distributed_and_taken_in_order() {
     let found = together(3, MINUTE, |group| {
         let (mut own, mut taken) = (Vec::new(), Vec::new());
         let work = |unit| {
@@ -78,7 +78,7 @@ fn work_is_dealt_and_taken_in_order() {
             taken.push((unit, value));
             Ok(())
         };
-        group.deal(8, work, take).unwrap();
+        group.distribute(8, work, take).unwrap();
         (own, taken)
     });
     let all: Vec<(usize, usize)> = (0..8).map(|unit| (unit, unit * unit)).collect();
@@ -90,11 +90,11 @@ fn work_is_dealt_and_taken_in_order() {
 
 /// One that fails ends all of them, with its own words.
 #[test]
-fn a_failure_is_told_to_all() {
+fn a_failure_is_reported_to_all() {
     let bad = || Error::numeric("a row is not finite", "look at it");
     let errors = together(2, MINUTE, |group| {
         let work = |unit| if unit == 3 { Err(bad()) } else { Ok(unit) };
-        group.deal(4, work, |_, _| Ok(())).unwrap_err().to_string()
+        group.distribute(4, work, |_, _| Ok(())).unwrap_err().to_string()
     });
     assert_eq!(errors[1], bad().to_string());
     assert!(errors[0].starts_with(&format!("rank 1: {}", bad())), "{}", errors[0]);

@@ -78,7 +78,7 @@ pub struct Ground<'a> {
     pub class: Option<u32>,
     /// Of a model of rows with cells: those of each sample.
     pub cells: Option<&'a Cells>,
-    /// The processes that batches of samples are dealt over.
+    /// The processes that batches of samples are split over.
     pub group: &'a ProcessGroup,
 }
 
@@ -423,13 +423,17 @@ impl Sampling {
             let (part, held) = self.sampler.method().draw(self, &chain)?;
             Ok((Parcel::of(part), held))
         };
-        group.deal(n.div_ceil(batch).max(1), work, |k, (part, held): (Parcel, Clipped)| {
-            clipped += held;
-            let rows = rows_of(k);
-            each(part.unpacked(model.space().device), rows.clone())?;
-            watch.borrow_mut().progress(rows.end, n as u64);
-            Ok(())
-        })?;
+        group.distribute(
+            n.div_ceil(batch).max(1),
+            work,
+            |k, (part, held): (Parcel, Clipped)| {
+                clipped += held;
+                let rows = rows_of(k);
+                each(part.unpacked(model.space().device), rows.clone())?;
+                watch.borrow_mut().progress(rows.end, n as u64);
+                Ok(())
+            },
+        )?;
         let guided = guided.map_or_else(Count::default, |guided| guided.held());
         group.gather(guided)?.into_iter().for_each(|held| clipped.guided += held);
         Ok(clipped)

@@ -122,7 +122,7 @@ impl Trainee for ModelTraining<'_> {
         })
     }
 
-    /// The leader looks and measures the distance while the others wait; validation rows are dealt.
+    /// The leader looks and measures the distance while the others wait; validation rows are split.
     fn look(&self, iteration: u64, group: &ProcessGroup, hooks: &mut dyn Hooks) -> Result<Seen> {
         group.by_leader(|| hooks.look(self.model, iteration))?;
         let stop = || hooks.stop();

@@ -88,7 +88,7 @@ pub(crate) trait Trainee {
 pub struct Trainer {
     /// Steps, batches, step sizes and when to stop.
     pub config: TrainConfig,
-    /// The processes that the rows of every batch are dealt over. Each of them has the same
+    /// The processes that the rows of every batch are split over. Each of them has the same
     /// parameters, data and seed, and makes the same calls.
     pub group: ProcessGroup,
 }

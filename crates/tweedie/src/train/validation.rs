@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-use crate::Result;
 use crate::covariance::{CovarianceConfig, Reverse};
 use crate::grid::{Spacing, even_trajectory};
 use crate::likelihood::{Elbo, LogLikelihood, ScoreMatchingBound, mean_and_error};
@@ -12,6 +11,7 @@ use crate::model::{Denoiser, Mode, Model, Precision, Watched};
 use crate::noise::Seed;
 use crate::process_group::ProcessGroup;
 use crate::query::{Batch, Condition};
+use crate::{Error, Result};
 
 /// Held-out rows and the bound that judges a model on them, with the same noise every time.
 pub struct Validation {
@@ -90,7 +90,7 @@ impl Validation {
         self.bound_over(&ProcessGroup::alone(), model, precision, stop)
     }
 
-    /// As [`Validation::bound_until`], the rows dealt over the processes of a group; given up where
+    /// As [`Validation::bound_until`], the rows split over the processes of a group; given up where
     /// `stop` returns true in one of them.
     pub(crate) fn bound_over(
         &self,
@@ -134,16 +134,15 @@ impl Validation {
         };
         let condition = self.condition.clone();
         let rows = Batch::of(&model.space().place(&self.rows)).given(condition);
-        let mut values = Vec::new();
-        for start in part.clone().step_by(self.batch.max(1)) {
-            let end = start.saturating_add(self.batch).min(part.end);
-            let estimate =
-                estimator.of_targets(&rows.narrow(start..end), self.seed, start as u64)?;
-            if stop() {
-                return Ok(None);
-            }
-            values.extend(estimate.values);
+        let rows = rows.narrow(part);
+        let estimate = estimator.in_batches(&rows, self.seed, self.batch, &mut |_| match stop() {
+            true => Err(Error::Interrupted("validation".into())),
+            false => Ok(()),
+        });
+        match estimate {
+            Ok(estimate) => Ok(Some(estimate.values)),
+            Err(Error::Interrupted(_)) => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(Some(values))
     }
 }

@@ -129,7 +129,7 @@ fn score_batches(
     let numbers = |k: usize| k * batch..n.min((k + 1).saturating_mul(batch));
     let mut whole: Option<Estimate> = None;
     let work = |k| of_batch(numbers(k));
-    density.group.deal(count, work, |k, estimate| {
+    density.group.distribute(count, work, |k, estimate| {
         let numbers = numbers(k);
         if tell {
             watch.borrow_mut().scored(numbers.clone(), &estimate)?;

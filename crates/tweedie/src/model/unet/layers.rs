@@ -207,7 +207,7 @@ impl Resampling {
 
 /// Group norm, SiLU and convolution twice, the time in between, around a shortcut; where it changes
 /// the resolution, before the first convolution and on the shortcut (Brock et al. 2019).
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct ResBlock {
     resampling: Option<Resampling>,
     norm1: Norm,
@@ -257,7 +257,7 @@ fn rescaled(x: Tensor, scale: f64) -> Tensor {
 }
 
 /// Self-attention over pixels around a shortcut.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Attention {
     norm: Norm,
     query: Linear,
